@@ -1,0 +1,56 @@
+"""What a run is, in full: the records that travel through the program instead of lists of options."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+#: What `attnstore run` reduces attention to unless told otherwise.
+DEFAULT_REDUCTIONS = ("cls", "received", "rollout")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """A dataset and how to read it.
+
+    `data`: a folder, an archive, a file, a glob, an `hf://datasets/...` path, or the word `imdb`.
+    `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
+    `limit`: take this many documents, spread evenly over the source.
+    `labels`: the model's class names in the order of its logits, for a model that has none of its own.
+    `strict`: a row that can't become a document is an error instead of being counted.
+    """
+
+    data: str
+    split: str = "all"
+    text_column: str | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    group_column: str | None = None
+    labels: tuple[str, ...] = ()
+    limit: int | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that decides what a run writes, and how it is computed.
+
+    `reductions`: names of built-in ones, `package.module:function` for custom ones, or the functions.
+    `batch_tokens`: how many tokens a batch holds at most, None for the device's default; it changes no row.
+    `part_size`: documents in a part, fixed when the store is created.
+    `full_precision`: store every bit of the float32 values instead of rounding them to bfloat16.
+    """
+
+    source: SourceConfig
+    model: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    max_length: int | None = None
+    reductions: tuple[str | Callable[..., Any], ...] = field(default=DEFAULT_REDUCTIONS)
+    batch_tokens: int | None = None
+    part_size: int = 1000
+    full_precision: bool = False

@@ -1,0 +1,29 @@
+"""The mistakes a user can make, each told in one line: what was found, and what to do about it.
+
+Every error that attnstore raises on purpose is an `AttnstoreError`. The command line turns one into its
+message and its exit code, never into a traceback; anything else that escapes is a bug of ours.
+"""
+
+
+class AttnstoreError(Exception):
+    """A problem that the user can mend. `str(error)` is one line; `exit_code` is the command's status."""
+
+    exit_code = 1
+
+
+class UsageError(AttnstoreError):
+    """What was asked for makes no sense or does not exist: an option, a column, a parameter, a name."""
+
+    exit_code = 2
+
+
+class DataError(AttnstoreError):
+    """The dataset can't be read, or holds what a classifier's dataset may not hold."""
+
+
+class ModelError(AttnstoreError):
+    """The model or its tokenizer can't be loaded, or is not a text classifier."""
+
+
+class StoreError(AttnstoreError):
+    """The store is missing, foreign, damaged, locked by another run, or can't be written."""

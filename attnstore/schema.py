@@ -1,0 +1,188 @@
+"""The contract: what a store holds, column by column.
+
+Everything that writes or reads a store agrees on this file and on nothing else. It imports nothing of
+attnstore's but its errors. The layout of the directory, and the reasons for each encoding, are in `store.py`.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+import pyarrow as pa
+
+from attnstore.errors import StoreError
+
+SCHEMA_VERSION = 1
+
+#: With more labels than this, `label` is an ordinary column: a directory for each would shred every part.
+MAX_LABEL_PARTITIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReduction:
+    """One reduction as the store holds it.
+
+    `per_layer`: one column a layer, named `<name>_<layer, two digits>`, layers counted from 1; otherwise one
+    column `<name>`. `per_head`: each value is a fixed-size list, one float a head; otherwise a float.
+    `meaning` is the sentence that stands in the column's metadata. `total` is what a document's values add
+    up to in each column (in each head, if per head): 1.0 for an attention distribution, None where nothing
+    is promised.
+    """
+
+    name: str
+    per_layer: bool
+    per_head: bool
+    meaning: str
+    total: float | None = 1.0
+
+    def columns(self, layers: int) -> list[str]:
+        """The columns of this reduction in a model of `layers` layers, in layer order."""
+        if not self.per_layer:
+            return [self.name]
+        return [f"{self.name}_{layer:02d}" for layer in range(1, layers + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One Parquet file of a finished part. `path` is relative to the store, with forward slashes."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store is: written once when a run begins, completed once when the store is sealed.
+
+    `fingerprint` holds what makes two runs the same run, by name: a store is only ever resumed by a run
+    with an equal fingerprint. Everything in it is a JSON scalar or a list of them. `labels` are the model's
+    classes in the order of its logits. `rejected` counts the rows of the source that became no document,
+    by reason; `rejected_rows` says where they stood (the first 1,000). `notes` are the guesses and
+    warnings of the run, told to the user once and kept. `runs` has one entry for each time the run was
+    started: device, seconds, tokens per second.
+    """
+
+    fingerprint: dict[str, Any]
+    documents: int  # the plan: how many documents the whole run has
+    part_size: int  # part k holds the documents [k * part_size, (k + 1) * part_size)
+    labels: tuple[str, ...]
+    label_in_path: bool  # False: `label` is an ordinary column (more than MAX_LABEL_PARTITIONS labels)
+    labels_are_models: bool  # False: no labels, or labels that are not the model's: no accuracy is claimed
+    layers: int
+    heads: int
+    reductions: tuple[StoredReduction, ...]
+    max_length: int
+    model: str
+    data: str
+    versions: dict[str, str]
+    created: str  # ISO 8601, UTC
+    rejected: dict[str, int] = field(default_factory=dict)
+    rejected_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    runs: tuple[dict[str, Any], ...] = ()
+    sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
+    files: tuple[StoredFile, ...] = ()  # filled when sealed
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def parts(self) -> int:
+        """How many parts the plan has."""
+        return -(-self.documents // self.part_size)
+
+    def reduction(self, name: str) -> StoredReduction | None:
+        """The stored reduction of that name, or None."""
+        return next((r for r in self.reductions if r.name == name), None)
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON text, keys in the order of the fields."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a manifest back. Raises StoreError if the text is not one that this version understands."""
+        try:
+            raw = json.loads(text)
+            version = raw["schema_version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError("manifest.json is not an attnstore manifest: it is damaged or foreign") from error
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store has schema version {version}, this attnstore reads version {SCHEMA_VERSION}: "
+                "install the attnstore that wrote it, or run again into a new store"
+            )
+        try:
+            manifest = cls(**raw)
+            return replace(
+                manifest,
+                labels=tuple(manifest.labels),
+                reductions=tuple(StoredReduction(**r) for r in raw["reductions"]),
+                rejected_rows=tuple(manifest.rejected_rows),
+                notes=tuple(manifest.notes),
+                runs=tuple(manifest.runs),
+                files=tuple(StoredFile(**f) for f in raw["files"]),
+            )
+        except (TypeError, KeyError) as error:
+            raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
+
+
+def _field(name: str, type_: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable, metadata={"meaning": meaning})
+
+
+#: Strings that repeat from row to row. The index is int32: a vocabulary may be larger than int16 holds.
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+
+_LABEL = _field("label", DICTIONARY, "the gold class; null where the data has none", nullable=True)
+
+
+def documents_schema(label_in_path: bool = True) -> pa.Schema:
+    """One row a document, in dataset order. `split` and (if `label_in_path`) `label` are in the path."""
+    fields = [
+        _field("document", pa.int32(), "the document's number, from 0, in dataset order"),
+        _field("id", pa.string(), "the source's own key of the document"),
+        _field("group", pa.string(), "what makes documents dependent, such as the film reviewed", True),
+        _field("text", pa.string(), "the whole text, as the source has it"),
+        _field("prediction", DICTIONARY, "the class with the highest logit"),
+        _field("probability", pa.float32(), "softmax probability of the prediction"),
+        _field("probabilities", pa.list_(pa.float32()), "softmax of the logits, in the order of the model's classes"),
+        _field("logits", pa.list_(pa.float32()), "the classifier's output, in the order of the model's classes"),
+        _field("length", pa.int32(), "tokens the model saw, special ones included"),
+        _field("truncated", pa.bool_(), "the text went on beyond the last token the model saw"),
+    ]
+    return pa.schema(fields if label_in_path else [*fields, _LABEL])
+
+
+def tokens_schema(manifest: Manifest) -> pa.Schema:
+    """One row a token, sorted by (document, position); the last columns are the reductions.
+
+    `new_token` and `new_word` mark first occurrences within a document, so that the number of documents in
+    which a term occurs is `count_if(new_token)`: a sum, where a count of distinct documents would hash
+    millions of pairs.
+    """
+    fields = [
+        _field("document", pa.int32(), "the document's number, from 0, in dataset order"),
+        _field("position", pa.int32(), "the token's place in its document, from 0"),
+        _field("token_id", pa.int32(), "the token's number in the vocabulary"),
+        _field("token", DICTIONARY, "the token as the tokenizer prints it"),
+        _field("word", DICTIONARY, "the whole word it belongs to, normalised as the tokenizer does", True),
+        _field("piece", pa.int16(), "the token's place in its word, from 0", True),
+        _field("pieces", pa.int16(), "how many tokens its word has", True),
+        _field("start", pa.int32(), "where the token's text starts in the document's text, in characters"),
+        _field("end", pa.int32(), "where it ends (exclusive)"),
+        _field("special", pa.bool_(), "[CLS], [SEP] and the like, added by the tokenizer"),
+        _field("new_token", pa.bool_(), "the first occurrence of this token in its document"),
+        _field("new_word", pa.bool_(), "the first piece of the first occurrence of this word in its document"),
+        _field("length", pa.int32(), "tokens of its document, special ones included"),
+        _field("prediction", DICTIONARY, "the predicted class of its document"),
+    ]
+    if not manifest.label_in_path:
+        fields.append(_LABEL)
+    for reduction in manifest.reductions:
+        value = pa.list_(pa.float32(), manifest.heads) if reduction.per_head else pa.float32()
+        for number, column in enumerate(reduction.columns(manifest.layers), start=1):
+            of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
+            # Nullable: a custom reduction may have nothing to say about a document too short for it.
+            fields.append(_field(column, value, reduction.meaning + of_layer, nullable=True))
+    return pa.schema(fields)
