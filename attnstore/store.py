@@ -1,4 +1,4 @@
-"""The directory that a run leaves behind: plan it, write a part, seal it, open it, verify it.
+"""The directory that a run leaves behind: plan it, write a part, seal it, open it.
 
     STORE/
       manifest.json                                             what was run, and the plan of the parts
@@ -30,18 +30,14 @@ is always in the path: one that is called `2024` is read as a number unless the 
 (DuckDB `hive_types`, Polars `hive_schema`, pyarrow `partitioning`).
 """
 
-import errno
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +49,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from attnstore.durable import LOCK, WriteLock, make_directory, write_file, write_lock, writing
 from attnstore.errors import StoreError
 from attnstore.schema import (
     MAX_LABEL_PARTITIONS,
@@ -62,18 +59,14 @@ from attnstore.schema import (
     tokens_schema,
 )
 
-if sys.platform != "win32":
-    import fcntl
-
 MANIFEST = "manifest.json"
-LOCK = "writer.lock"
 RECEIPTS = "_parts"
 FINGERPRINT_KEY = b"attnstore.fingerprint"
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 ROW_GROUP_ROWS = 122_880
 MAX_NAME_BYTES = 255  # of one path component, on every file system in common use
 
-_PART_FILE = re.compile(r"(documents|tokens)/split=[^/]+/(?:label=[^/]*/)?part-(\d{5,})\.parquet")
+PART_FILE = re.compile(r"(documents|tokens)/split=[^/]+/(?:label=[^/]*/)?part-(\d{5,})\.parquet")
 _DELTA = frozenset({"document", "position", "start", "end"})
 _REPEATING = frozenset(
     {"token_id", "token", "word", "piece", "pieces", "length", "prediction", "label", "group"}
@@ -120,183 +113,6 @@ def _partition(key: str, value: str | None) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Writing files so that a crash never leaves half of one
-# ---------------------------------------------------------------------------------------------------------
-
-_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "allow larger files",
-    errno.EACCES: "make the folder writable",
-    errno.EPERM: "make the folder writable",
-    errno.EROFS: "make the folder writable",
-}
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write `path` into one line that says what is lost: nothing."""
-    try:
-        yield
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "mend that")
-        raise StoreError(
-            f"can't write {path}: {error.strerror or error}; the parts finished so far are kept: "
-            f"{advice} and run again to go on"
-        ) from error
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename or a new entry in `path` survive a power cut."""
-    if sys.platform == "win32":  # directories can't be opened there
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _make_directory(path: Path) -> None:
-    """Create a directory and its parents, each synced into the one above."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    _sync_directory(path.parent)
-
-
-def _write_file(path: Path, content: "bytes | memoryview[int]", temporary: Path) -> None:
-    """Put `content` at `path`: all of it or, whatever happens, nothing. `temporary`: same file system."""
-    with _writing(path):
-        _make_directory(temporary.parent)
-        _make_directory(path.parent)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_directory(path.parent)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# One writer at a time
-# ---------------------------------------------------------------------------------------------------------
-
-
-class WriteLock:
-    """The right to write a store, held until `release` or the end of the `with` block."""
-
-    def __init__(self, path: Path, content: bytes) -> None:
-        self.path = path
-        self._content = content
-
-    def release(self) -> None:
-        """Let the next writer in. Harmless when done twice, or when the lock is no longer ours."""
-        with suppress(OSError):
-            if self.path.read_bytes() == self._content:
-                self.path.unlink()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def write_lock(path: str | Path) -> WriteLock:
-    """Take the lock of the store at `path` (a directory that exists).
-
-    The lock file names its holder: process, host, and when the process started. One whose process is gone
-    (or whose number now belongs to another process: the start times differ) is stale and taken over. That
-    can only be known on the holder's own host.
-
-    Raises:
-        StoreError: another process holds the lock, or the directory can't be written.
-    """
-    store = Path(path)
-    lock = store / LOCK
-    holder = {"process": os.getpid(), "host": socket.gethostname(), "started": _process_start(os.getpid())}
-    content = (json.dumps(holder) + "\n").encode()
-    while True:
-        with _writing(lock):
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            if sys.platform != "win32":
-                # Held for these few lines only: of two processes that find a stale lock, one takes it over.
-                # Not for the whole run: a forked child would keep it alive after its parent was killed.
-                with suppress(OSError):  # a file system without flock
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                with suppress(FileNotFoundError):
-                    if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                        continue  # released, and perhaps taken anew, between the opening and the flock
-                if not lock.exists():
-                    continue
-            holding = _holder_of(file.read())
-            if holding is not None:
-                raise StoreError(f"{store} is being written by {holding}")
-            with _writing(lock):
-                file.seek(0)
-                file.truncate()
-                try:
-                    file.write(content)
-                except OSError:
-                    lock.unlink(missing_ok=True)
-                    raise
-            return WriteLock(lock, content)
-
-
-def _holder_of(content: bytes) -> str | None:
-    """Who holds a lock file of this content, and what to do about it; None if nobody does any more."""
-    try:
-        holder = json.loads(content)
-        process, host, started = int(holder["process"]), str(holder["host"]), holder["started"]
-    except (ValueError, TypeError, KeyError):
-        return None  # empty or torn: its writer died before it had the lock
-    if host != socket.gethostname():
-        return (
-            f"process {process} on {host}: wait for it, or, if it is no longer running there, "
-            f"remove {LOCK} and run again"
-        )
-    if not _process_lives(process) or (
-        started is not None and _process_start(process) not in (None, started)
-    ):
-        return None
-    return f"process {process} on this host ({host}): wait for it, or stop it, and run again"
-
-
-def _process_lives(process: int) -> bool:
-    if sys.platform == "win32":  # os.kill would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass  # somebody else's process
-    return True
-
-
-def _process_start(process: int) -> int | None:
-    """When a process started, in clock ticks since the machine did; None where there is no /proc."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(stat.rpartition(")")[2].split()[19])  # field 22; the name before it may hold anything
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-# ---------------------------------------------------------------------------------------------------------
 # The store
 # ---------------------------------------------------------------------------------------------------------
 
@@ -311,8 +127,9 @@ class Store:
         self.path = path
         self.manifest = manifest
         self._lock = lock
-        self._documents_schema = _file_schema(documents_schema(manifest.label_in_path), manifest)
-        self._tokens_schema = _file_schema(tokens_schema(manifest), manifest)
+        #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
+        self.documents_schema = file_schema(documents_schema(manifest.label_in_path), manifest)
+        self.tokens_schema = file_schema(tokens_schema(manifest), manifest)
 
     def __repr__(self) -> str:
         state = "sealed" if self.sealed else f"{len(self.finished_parts())} of {self.manifest.parts} parts"
@@ -392,8 +209,8 @@ class Store:
             StoreError: the tables are not of that form; the store is sealed; it can't be written.
         """
         self._must_be_writable()
-        documents = _checked(documents, self._documents_schema, f"documents of part {part}")
-        tokens = _checked(tokens, self._tokens_schema, f"tokens of part {part}")
+        documents = _checked(documents, self.documents_schema, f"documents of part {part}")
+        tokens = _checked(tokens, self.tokens_schema, f"tokens of part {part}")
         numbers = documents["document"].to_numpy()
         planned = self.part_range(part)
         if not np.array_equal(numbers, np.arange(planned.start, planned.stop)):
@@ -407,19 +224,19 @@ class Store:
 
         files = []
         for kind, table, schema in (
-            ("documents", documents, self._documents_schema),
-            ("tokens", tokens, self._tokens_schema),
+            ("documents", documents, self.documents_schema),
+            ("tokens", tokens, self.tokens_schema),
         ):
             for directory, rows_of_it in _partitions(table, self.manifest.label_in_path):
                 path = f"{kind}/{directory}/{_part_name(part)}.parquet"
                 content = _parquet(rows_of_it, schema)
                 temporary = self.path / RECEIPTS / f"{_part_name(part)}.{kind}.tmp"
-                _write_file(self.path / path, memoryview(content), temporary)
+                write_file(self.path / path, memoryview(content), temporary)
                 digest = hashlib.sha256(content).hexdigest()
                 files.append(StoredFile(path, rows_of_it.num_rows, content.size, digest))
-        receipt = {"part": part, "files": [_as_json(file) for file in files]}
+        receipt = {"part": part, "files": [asdict(file) for file in files]}
         path_of_it = self.path / RECEIPTS / f"{_part_name(part)}.json"
-        _write_file(path_of_it, json.dumps(receipt, indent=1).encode(), path_of_it.with_suffix(".json.tmp"))
+        write_file(path_of_it, json.dumps(receipt, indent=1).encode(), path_of_it.with_suffix(".json.tmp"))
 
     def record_run(self, run: Mapping[str, Any]) -> None:
         """Add an entry to `manifest.runs`: a run was started on this store, and how it went.
@@ -458,7 +275,7 @@ class Store:
 
     def _write_manifest(self, manifest: Manifest) -> None:
         path = self.path / MANIFEST
-        _write_file(path, manifest.to_json().encode(), path.with_suffix(".json.tmp"))
+        write_file(path, manifest.to_json().encode(), path.with_suffix(".json.tmp"))
         self.manifest = manifest
 
 
@@ -477,8 +294,8 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
     if existing is not None and existing.sealed is not None:
         _remove_receipts(store)  # a crash may have come between sealing and this
         return Store(store, existing)
-    with _writing(store):
-        _make_directory(store)
+    with writing(store):
+        make_directory(store)
     lock = write_lock(store)
     try:
         existing = _existing(store, manifest)  # again: another run may have just made or sealed it
@@ -538,7 +355,7 @@ def _existing(store: Path, manifest: Manifest) -> Manifest | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
-        raise StoreError(f"{store} is a file: give a new or empty directory for the store") from error
+        raise StoreError(f"{store} is a file, or inside one: give a new or empty directory") from error
     except OSError as error:
         raise StoreError(f"can't read {store}: {error.strerror or error}") from error
     existing = _read_manifest(store)
@@ -589,10 +406,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _as_json(file: StoredFile) -> dict[str, Any]:
-    return {"path": file.path, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
-
-
 def _some(numbers: Iterable[int], noun: str) -> str:
     """`part 3 is`, `parts 3, 4 and 12 more are`: a list of numbers that stays short."""
     numbers = list(numbers)
@@ -607,7 +420,7 @@ def _some(numbers: Iterable[int], noun: str) -> str:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _file_schema(schema: pa.Schema, manifest: Manifest) -> pa.Schema:
+def file_schema(schema: pa.Schema, manifest: Manifest) -> pa.Schema:
     """The contract's schema with the run's fingerprint as the file's metadata."""
     fingerprint = json.dumps(manifest.fingerprint, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return schema.with_metadata({FINGERPRINT_KEY: fingerprint.encode()})
@@ -666,12 +479,9 @@ def _parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
     for field in schema:
         column = table[field.name]
         if pa.types.is_dictionary(field.type):
-            column = column.cast(pa.string())
-        column = column.combine_chunks()
-        if pa.types.is_dictionary(field.type):
             # Anew, in order of first occurrence: a vocabulary's unused entries are dropped (a third of the
             # column's bytes), and how the rows came in batches leaves no trace.
-            column = column.dictionary_encode()
+            column = column.cast(pa.string()).combine_chunks().dictionary_encode()
         columns.append(column)
         if field.name in _REPEATING:
             dictionaries.append(field.name)
@@ -684,7 +494,7 @@ def _parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
     keys = [name for name in ("document", "position") if name in schema.names]
     sink = pa.BufferOutputStream()
     pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema),
+        pa.Table.from_arrays(columns, schema=schema).combine_chunks(),
         sink,
         compression="zstd",
         compression_level=3,

@@ -1,0 +1,333 @@
+"""Reading a store back: everything that can be checked without the model that wrote it."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from attnstore.schema import Manifest, StoredFile, StoredReduction
+from attnstore.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, Store
+
+#: How far a document's sum may be from the promised total: the values have an 8-bit significand.
+TOTAL_TOLERANCE = 0.01
+#: How far probabilities may be from summing to 1, and from the softmax of the logits.
+PROBABILITY_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: a file, a part, the manifest. `detail` says what was found."""
+
+    subject: str
+    ok: bool
+    detail: str
+
+
+def verify_files(store: Store) -> Iterator[Finding]:
+    """Read a store back, part by part, and check what can be checked without the model.
+
+    Of each file: size, SHA-256, schema, column meanings, fingerprint, rows. Of each part: every document of
+    the plan once and in order; its tokens at positions 0 to length - 1; what the tokens repeat of their
+    document; probabilities that sum to 1 and follow from the logits; the prediction as their maximum; spans
+    inside the text; pieces inside their words; first occurrences; reductions finite, and summing to their
+    `total` within `TOTAL_TOLERANCE`. Beside them: files that are none of the store's.
+
+    Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
+    Damage is a finding, not an exception. One part is in memory at a time, of its reductions one column.
+    """
+    files = store.files()
+    yield _state(store, files)
+    parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
+    for file in files:
+        name = PART_FILE.fullmatch(file.path)
+        if name is None or int(name[2]) not in parts:
+            yield Finding(file.path, False, "the manifest lists it, but it is no file of the plan's parts")
+        else:
+            parts[int(name[2])].append(file)
+    for part, its_files in parts.items():
+        sound = True
+        for subject, fault in _part_faults(store, part, its_files):
+            sound = False
+            yield Finding(subject, False, fault)
+        if sound:
+            documents, tokens = (_rows(its_files, kind) for kind in ("documents", "tokens"))
+            yield Finding(f"part {part}", True, f"{documents:,} documents, {tokens:,} tokens")
+    yield from _foreign_files(store, {file.path for file in files})
+
+
+def _rows(files: Iterable[StoredFile], kind: str) -> int:
+    return sum(file.rows for file in files if file.path.startswith(f"{kind}/"))
+
+
+def _state(store: Store, files: list[StoredFile]) -> Finding:
+    finished, planned = len(store.finished_parts()), store.manifest.parts
+    state = "sealed" if store.sealed else f"not sealed, {finished} of {planned} parts finished"
+    rows = f"{_rows(files, 'documents'):,} documents, {_rows(files, 'tokens'):,} tokens"
+    return Finding(MANIFEST, True, f"{state}: {rows} in {len(files):,} files")
+
+
+def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
+    """Files in the two tables' directories which a plain reader would take for part of the table."""
+    finished = set(store.finished_parts())
+    for kind in ("documents", "tokens"):
+        for path in sorted((store.path / kind).rglob("*")):
+            relative = path.relative_to(store.path).as_posix()
+            if relative in known or path.is_dir():
+                continue
+            name = PART_FILE.fullmatch(relative)
+            if name is not None and not store.sealed and int(name[2]) not in finished:
+                yield Finding(relative, True, "of a part that is not finished: the next run writes over it")
+            else:
+                yield Finding(
+                    relative, False, "no file of this store's, yet a plain reader reads it: move it away"
+                )
+
+
+def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a part: pairs of the subject and the fault."""
+    intact = True
+    for file in files:
+        if fault := _file_fault(store, file):
+            intact = False
+            yield file.path, fault
+    if not intact:
+        return  # and its contents are not looked at: Parquet readers may crash on damaged bytes
+    tokens_of = {
+        file.path.removeprefix("tokens/"): file.path for file in files if file.path.startswith("tokens/")
+    }
+    numbers = [np.empty(0, np.int32)]
+    try:
+        for file in files:
+            if file.path.startswith("documents/"):
+                tokens = tokens_of.pop(file.path.removeprefix("documents/"), None)
+                documents = _read(store.path / file.path)
+                numbers.append(documents["document"].to_numpy())
+                yield from _pair_faults(store, documents, file.path, tokens)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        yield f"part {part}", f"can't be read: {_one_line(error)}"
+        return
+    for path in tokens_of.values():
+        yield path, "has no file of documents beside it"
+    planned = store.part_range(part)
+    found = np.sort(np.concatenate(numbers))
+    if not np.array_equal(found, np.arange(planned.start, planned.stop)):
+        yield f"part {part}", f"does not hold the documents {planned.start} to {planned.stop - 1}, each once"
+
+
+def _file_fault(store: Store, file: StoredFile) -> str | None:
+    """What is wrong with one file, looked at from outside; None if nothing is."""
+    path = store.path / file.path
+    try:
+        if (size := path.stat().st_size) != file.bytes:
+            return f"has {size:,} bytes, {file.bytes:,} were written: it is damaged"
+        with path.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                return "its SHA-256 is not the one recorded: it is damaged"
+        with pq.ParquetFile(path) as parquet:
+            return _form_fault(store, file, parquet)
+    except FileNotFoundError:
+        return "is missing"
+    except (pa.ArrowException, OSError) as error:
+        return f"can't be read: {_one_line(error)}"
+
+
+def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str | None:
+    """Where a file departs from the schema, the fingerprint or the number of rows it should have."""
+    expected = store.documents_schema if file.path.startswith("documents/") else store.tokens_schema
+    schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+    if schema.names != expected.names:
+        return f"has the columns {', '.join(schema.names)}, not {', '.join(expected.names)}"
+    for wanted in expected:
+        found = schema.field(wanted.name)
+        for what in ("type", "nullable"):
+            if getattr(found, what) != getattr(wanted, what):
+                return (
+                    f"column {wanted.name!r}: {what} is {getattr(found, what)}, not {getattr(wanted, what)}"
+                )
+        if (found.metadata or {}).get(b"meaning") != wanted.metadata[b"meaning"]:
+            return f"column {wanted.name!r} bears another meaning"
+    if (schema.metadata or {}).get(FINGERPRINT_KEY) != expected.metadata[FINGERPRINT_KEY]:
+        return "bears another run's fingerprint"
+    return None if rows == file.rows else f"has {rows:,} rows, {file.rows:,} were written"
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    # Not pq.read_table: it would take the partitions from the path.
+    with pq.ParquetFile(path) as parquet:
+        return parquet.read(columns=columns)
+
+
+def _pair_faults(
+    store: Store, documents: pa.Table, documents_path: str, tokens_path: str | None
+) -> Iterator[tuple[str, str]]:
+    """What is wrong inside one partition's two files of a part."""
+    predictions = _class_numbers(documents["prediction"], store.manifest)
+    for fault in _document_faults(store.manifest, documents, predictions):
+        yield documents_path, fault
+    lengths = documents["length"].to_numpy()
+    if tokens_path is None:
+        if lengths.any():
+            yield documents_path, "its documents have tokens, but there is no file of them"
+        return
+    path = store.path / tokens_path
+    numbers = documents["document"].to_numpy()
+    reductions = [(c, r) for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
+    of_reductions = {column for column, _ in reductions}
+    tokens = _read(path, [name for name in store.tokens_schema.names if name not in of_reductions])
+    rows = np.repeat(np.arange(len(lengths)), lengths)  # the row of its document, for each token
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    if not (
+        np.array_equal(tokens["document"].to_numpy(), numbers[rows])
+        and np.array_equal(tokens["position"].to_numpy(), positions)
+    ):
+        yield (
+            tokens_path,
+            "its rows are not each document's positions 0 to length - 1, in the documents' order",
+        )
+        return
+    characters = pc.utf8_length(documents["text"]).to_numpy()
+    for what, wrong in (
+        ("a length that is not its document's", tokens["length"].to_numpy() != lengths[rows]),
+        (
+            "a prediction that is not its document's",
+            _class_numbers(tokens["prediction"], store.manifest) != predictions[rows],
+        ),
+        *_token_faults(tokens, rows, characters),
+    ):
+        if count := int(np.count_nonzero(wrong)):
+            first = int(np.argmax(wrong))
+            where = f"document {numbers[rows[first]]}, position {positions[first]}"
+            yield tokens_path, f"{count:,} tokens have {what}; the first is {where}"
+    for column, reduction in reductions:
+        values = _read(path, [column])[column].combine_chunks()
+        if (wrong_values := _reduction_fault(values, reduction, rows, numbers)) is not None:
+            yield tokens_path, f"{column}: {wrong_values}"
+
+
+def _class_numbers(column: pa.ChunkedArray, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """The number of each class among the model's, -1 where it is none of them."""
+    numbers = pc.index_in(column.cast(pa.string()), value_set=pa.array(manifest.labels, pa.string()))
+    result: npt.NDArray[np.int64] = numbers.fill_null(-1).to_numpy().astype(np.int64)
+    return result
+
+
+def _document_faults(
+    manifest: Manifest, documents: pa.Table, predictions: npt.NDArray[np.int64]
+) -> Iterator[str]:
+    """What is wrong with the rows of a documents file."""
+    numbers = documents["document"].to_numpy()
+    classes = len(manifest.labels)
+
+    def told(wrong: npt.NDArray[np.bool_], what: str) -> Iterator[str]:
+        if count := int(np.count_nonzero(wrong)):
+            yield f"{count:,} documents {what}; the first is document {numbers[np.argmax(wrong)]}"
+
+    yield from told(np.diff(numbers, prepend=numbers[:1] - 1) <= 0, "are out of order")
+    lengths = documents["length"].to_numpy()
+    yield from told(
+        (lengths < 0) | (lengths > manifest.max_length), f"have a length not in 0 to {manifest.max_length}"
+    )
+    yield from told(predictions < 0, "have a prediction that is no class of the model")
+    sizes = [pc.list_value_length(documents[name]).to_numpy() for name in ("logits", "probabilities")]
+    uneven = (sizes[0] != classes) | (sizes[1] != classes)
+    yield from told(uneven, f"have not {classes} logits and probabilities")
+    if uneven.any() or (predictions < 0).any():
+        return
+    logits, probabilities = (
+        documents[name]
+        .combine_chunks()
+        .flatten()
+        .to_numpy(zero_copy_only=False)
+        .astype(np.float64)
+        .reshape(-1, classes)
+        for name in ("logits", "probabilities")
+    )
+    infinite = ~(np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1))
+    yield from told(infinite, "have a logit or a probability that is no finite number")
+    if infinite.any():
+        return
+    every = np.arange(len(numbers))
+    yield from told(
+        logits[every, predictions] < logits.max(axis=1), "have a prediction that is not the highest logit"
+    )
+    yield from told(
+        np.abs(probabilities.sum(axis=1) - 1) > PROBABILITY_TOLERANCE,
+        "have probabilities that do not sum to 1",
+    )
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax = powers / powers.sum(axis=1, keepdims=True)
+    yield from told(
+        (np.abs(probabilities - softmax) > PROBABILITY_TOLERANCE).any(axis=1),
+        "have probabilities that are not the softmax of the logits",
+    )
+    probability = documents["probability"].to_numpy().astype(np.float64)
+    yield from told(
+        ~(np.abs(probability - probabilities[every, predictions]) <= 1e-6),
+        "have a probability that is not the prediction's",
+    )
+
+
+def _token_faults(
+    tokens: pa.Table, rows: npt.NDArray[np.int64], characters: npt.NDArray[np.int32]
+) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """What may be wrong with the rows of a tokens file, each with the rows that have the fault."""
+    start, end = tokens["start"].to_numpy(), tokens["end"].to_numpy()
+    yield "a span outside the text", (start < 0) | (start > end) | (end > characters[rows])
+    wordless, special = tokens["word"].is_null().to_numpy(), tokens["special"].to_numpy()
+    yield "a word although they are special", special & ~wordless
+    piece, pieces = (tokens[name].fill_null(-1).to_numpy() for name in ("piece", "pieces"))
+    in_word = (piece >= 0) & (piece < pieces)
+    nothing = tokens["piece"].is_null().to_numpy() & tokens["pieces"].is_null().to_numpy()
+    yield "a piece that does not fit its word", np.where(wordless, ~nothing, ~in_word)
+    new_token = _first_occurrences(rows, tokens["token_id"].to_numpy(), np.ones(len(rows), np.bool_))
+    yield "a wrong new_token", tokens["new_token"].to_numpy() != new_token
+    words = tokens["word"].combine_chunks().indices.fill_null(0).to_numpy()
+    yield "a wrong new_word", tokens["new_word"].to_numpy() != _first_occurrences(rows, words, piece == 0)
+
+
+def _first_occurrences(
+    rows: npt.NDArray[np.int64], terms: npt.NDArray[np.int32], counted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Where a term occurs for the first time in its document, among the tokens that are `counted`."""
+    first = np.zeros(len(rows), np.bool_)
+    places = np.flatnonzero(counted)
+    _, indices = np.unique((rows[places] << 32) | terms[places], return_index=True)
+    first[places[indices]] = True
+    return first
+
+
+def _reduction_fault(
+    values: pa.Array, reduction: StoredReduction, rows: npt.NDArray[np.int64], numbers: npt.NDArray[np.int32]
+) -> str | None:
+    """What is wrong with one column of a reduction; None if nothing is. Null tokens count for nothing."""
+    there = rows if not values.null_count else rows[values.is_valid().to_numpy(zero_copy_only=False)]
+    flat = values.flatten() if reduction.per_head else values.drop_null()
+    heads = flat.to_numpy(zero_copy_only=False).reshape(len(there), -1)  # (tokens, heads or 1)
+    finite = np.isfinite(heads).all(axis=1) if len(there) else np.ones(0, np.bool_)
+    if not finite.all():
+        first = numbers[there[np.argmin(finite)]]
+        return f"{np.count_nonzero(~finite):,} values are no finite number; the first is in document {first}"
+    if reduction.total is None:
+        return None
+    counted = np.bincount(there, minlength=len(numbers)) > 0
+    tolerance = TOTAL_TOLERANCE * (abs(reduction.total) or 1.0)
+    off = np.zeros(len(numbers), np.bool_)
+    for head in heads.T:
+        sums = np.bincount(there, weights=head, minlength=len(numbers))
+        off |= counted & (np.abs(sums - reduction.total) > tolerance)
+    if not off.any():
+        return None
+    return (
+        f"in {np.count_nonzero(off):,} documents the values do not sum to {reduction.total:g}; "
+        f"the first is document {numbers[np.argmax(off)]}"
+    )
