@@ -1,0 +1,666 @@
+"""A fine-tuned classifier whose attention is reduced on the way: load it, tap it, run a batch through it.
+
+The tap is official: transformers lets anyone register an attention function by name, hands it the q, k and v of
+every layer, and passes extra keyword arguments of `model(...)` down to it. So no model is patched, and nothing is
+global: each forward pass carries its own `Tap`. Three ways lead through a model, tried in this order and settled
+by running three tiny documents when the model is loaded:
+
+1. *packed*: documents end to end in one row, positions that restart at each, no padding and no mask. One public
+   forward hook behind the encoder gathers what the head needs of each document. For the families in `_PACKED`.
+2. *padded*: length-sorted batches with a mask, for every other family that calls registered functions.
+3. *hooked*: for families that compute attention themselves (deberta, mpnet, …) and never call us: eager
+   attention, and forward hooks that reduce each layer's (heads, S, S) matrix and drop it at once.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import AttentionInterface
+
+from attnstore.batches import Batch, TokenisedDocument
+from attnstore.config import RunConfig
+from attnstore.errors import ModelError, UsageError
+from attnstore.reductions import Attended, LayerTrace, Reduction, attend, reduce_probabilities, rollout
+
+T = TypeVar("T")
+Way = Literal["packed", "padded", "hooked"]
+
+#: With a mask function registered under the same name, transformers makes a mask; without one it makes none.
+_PADDED = "attnstore_padded"
+_PACKED_NAME = "attnstore_packed"
+
+#: Where the hidden states of a packable family can be gathered, below its base model.
+_PACKED = {
+    "bert": "encoder",
+    "roberta": "encoder",
+    "xlm-roberta": "encoder",
+    "camembert": "encoder",
+    "electra": "encoder",
+    "albert": "encoder",
+    "ernie": "encoder",
+    "distilbert": "transformer",
+    "modernbert": "final_norm",
+}
+
+#: Families whose learned positions start behind the padding index, as fairseq counts them.
+_POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "camembert"}
+
+#: Tokens in a batch unless told otherwise: enough for full matrix products, small enough for the cache.
+_BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What the forward pass leaves of a batch, on the CPU.
+
+    `logits`: (documents, classes) float32. `columns`: by column name, (T,) or, per head, (T, heads) float32,
+    the documents' tokens end to end in the batch's order.
+    """
+
+    logits: Tensor
+    columns: dict[str, Tensor]
+
+
+class Tap:
+    """Collects the reductions of one forward pass, layer by layer.
+
+    `lengths` are the documents' real lengths. `weights[i]` is (K, n_i): the row weightings of document i, one
+    row for each reduction that has them, in order.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        weights: Sequence[Tensor],
+        reductions: Sequence[Reduction],
+        *,
+        packed: bool,
+    ) -> None:
+        self.lengths = list(lengths)
+        self.weights = list(weights)
+        self.packed = packed
+        self.calls = 0
+        self.heads = 0
+        self._reductions = reductions
+        self._custom = [r.of_probabilities for r in reductions if r.of_probabilities is not None]
+        self._head_rows = any(r.head_rows for r in reductions)
+        self._sweep = any(r.sweep for r in reductions)
+        self._layers: list[list[Attended]] = []
+        self._unmasked: tuple[int, bool] = (0, True)  # id of the last mask looked at, and what was seen
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, window: int | None
+    ) -> Tensor:
+        """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
+        self.calls += 1
+        self.heads = query.shape[1]
+        if key.shape[1] != self.heads:  # grouped-query attention: several query heads share a key head
+            key = key.repeat_interleave(self.heads // key.shape[1], dim=1)
+            value = value.repeat_interleave(self.heads // value.shape[1], dim=1)
+        output = value.new_zeros(query.shape[0], query.shape[2], self.heads, value.shape[-1])
+        masked = mask is not None and not self._only_padding(mask)
+        layer: list[Attended] = []
+        start = 0
+        for i, n in enumerate(self.lengths):
+            row, span = (0, slice(start, start + n)) if self.packed else (i, slice(0, n))
+            allowed = mask[min(row, mask.shape[0] - 1), :, :n, :n] if masked and mask is not None else None
+            attended = attend(
+                query[row, :, span],
+                key[row, :, span],
+                value[row, :, span],
+                scale,
+                self.weights[i],
+                window=None
+                if mask is not None
+                else window,  # a mask, where there is one, has the window in it
+                allowed=allowed,
+                head_rows=self._head_rows,
+                custom=self._custom,
+                trace=self._sweep,
+            )
+            output[row, span] = attended.output.transpose(0, 1)
+            attended.output = attended.output.new_empty(0)  # the layer's output is the model's now
+            layer.append(attended)
+            start += n
+        self._layers.append(layer)
+        return output
+
+    def take(self, p: Tensor) -> None:
+        """One layer of a hooked model: its own probabilities, (B, heads, S, S)."""
+        self.calls += 1
+        self.heads = p.shape[1]
+        self._layers.append(
+            [
+                reduce_probabilities(
+                    p[i, :, :n, :n],
+                    self.weights[i],
+                    head_rows=self._head_rows,
+                    custom=self._custom,
+                    trace=self._sweep,
+                )
+                for i, n in enumerate(self.lengths)
+            ]
+        )
+
+    def _only_padding(self, mask: Tensor) -> bool:
+        """Whether a (B, 1, S, S) bool mask hides nothing but padding. All layers share a mask: look once."""
+        if self._unmasked[0] != id(mask):
+            seen = all(
+                bool(mask[min(i, mask.shape[0] - 1), :, :n, :n].all()) for i, n in enumerate(self.lengths)
+            )
+            self._unmasked = (id(mask), seen)
+        return self._unmasked[1]
+
+    def columns(self) -> dict[str, Tensor]:
+        """The reductions by column name, (T,) or (T, heads) float32, documents end to end."""
+        found: dict[str, Tensor] = {}
+        rows = customs = 0
+        for reduction in self._reductions:
+            stored = reduction.stored
+            if reduction.sweep:
+                values = [torch.cat([rollout(self._traces(i)) for i in range(len(self.lengths))])]
+            elif reduction.head_rows:
+                values = [torch.cat([_present(a.head_rows).T for a in layer]) for layer in self._layers]
+            elif reduction.row_weights is not None:
+                values = [torch.cat([a.weighted[rows] for a in layer]) for layer in self._layers]
+                rows += 1
+            else:
+                values = [
+                    torch.cat(
+                        [
+                            _checked(a.custom[customs], n, reduction.name)
+                            for a, n in zip(layer, self.lengths, strict=True)
+                        ]
+                    )
+                    for layer in self._layers
+                ]
+                customs += 1
+            found.update(zip(stored.columns(self.calls), values, strict=True))
+        return found
+
+    def _traces(self, document: int) -> list[LayerTrace]:
+        return [_present(layer[document].trace) for layer in self._layers]
+
+
+def _present(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("a reduction was asked for that the layer did not compute")
+    return value
+
+
+def _checked(values: Any, n: int, name: str) -> Tensor:
+    tensor = torch.as_tensor(values, dtype=torch.float32)
+    if tensor.shape != (n,):
+        raise UsageError(
+            f"the custom reduction {name} returned shape {tuple(tensor.shape)} for a document of {n} tokens"
+        )
+    return tensor
+
+
+def _tapped_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    attention_tap: Tap | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The registered attention function. `attention_tap` comes down from `model(..., attention_tap=tap)`."""
+    if attention_tap is None:
+        raise ModelError("the model does not pass keyword arguments on to its attention")
+    if kwargs.get("is_causal") or getattr(module, "is_causal", False):
+        raise ModelError(
+            "the model is causal (generative): attnstore reads encoders with a classification head"
+        )
+    for name in ("softcap", "position_bias", "s_aux"):
+        if kwargs.get(name) is not None:
+            raise ModelError(f"the model's attention uses {name}, which attnstore does not reduce")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # transformers counts the window as flash attention's callers do: one more than the distance it reaches.
+    window = None if sliding_window is None else sliding_window - 1
+    return attention_tap.attend(query, key, value, attention_mask, scale, window), None
+
+
+AttentionInterface.register(_PADDED, _tapped_attention)
+AttentionMaskInterface.register(_PADDED, sdpa_mask)
+AttentionInterface.register(_PACKED_NAME, _tapped_attention)
+
+
+@dataclass(slots=True)
+class Classifier:
+    """A loaded model with its tokenizer. Call it with a batch to get the batch's `Reduced`."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    labels: tuple[str, ...]
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+    reductions: tuple[Reduction, ...]
+    way: Way
+    layers: int
+    heads: int
+    batch_tokens: int
+    model_sha256: str
+    tokenizer_sha256: str
+    notes: tuple[str, ...] = ()
+    _gather: nn.Module | None = field(default=None, repr=False)
+
+    @property
+    def padded(self) -> bool:
+        """Whether batches are padded, so that planning counts the padded size."""
+        return self.way != "packed"
+
+    def __call__(self, batch: Batch) -> Reduced:
+        """One forward pass. Raises ModelError if the model did not call the tap once a layer."""
+        lengths = batch.lengths
+        tap = self._tap(batch.documents)
+        with torch.inference_mode():
+            logits = self._forward([d.ids for d in batch.documents], tap)
+            if tap.calls != self.layers:
+                raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
+            columns = {name: values.cpu() for name, values in tap.columns().items()}
+        if logits.shape != (len(lengths), len(self.labels)):
+            raise ModelError(
+                f"{self.name} gave logits of shape {tuple(logits.shape)} for {len(lengths)} documents"
+            )
+        return Reduced(logits.float().cpu(), columns)
+
+    def _tap(self, documents: Sequence[TokenisedDocument]) -> Tap:
+        rows = [r for r in self.reductions if r.row_weights is not None]
+        weights = []
+        for document in documents:
+            stacked = np.empty((len(rows), document.length), dtype=np.float32)
+            for k, reduction in enumerate(rows):
+                given = np.asarray(_present(reduction.row_weights)(document), dtype=np.float32)
+                if given.shape != (document.length,):
+                    raise UsageError(
+                        f"the custom reduction {reduction.name} returned weights of shape {given.shape} "
+                        f"for a document of {document.length} tokens"
+                    )
+                stacked[k] = given
+            weights.append(torch.from_numpy(stacked).to(self.device))
+        return Tap([d.length for d in documents], weights, self.reductions, packed=self.way == "packed")
+
+    def _forward(self, ids: Sequence[np.ndarray], tap: Tap) -> Tensor:
+        """(documents, classes) logits, in the model's dtype; the tap has been called once a layer."""
+        if self.way == "packed":
+            return self._forward_packed(ids, tap)
+        longest = max(len(i) for i in ids)
+        padding = self.tokenizer.pad_token_id
+        input_ids = np.full((len(ids), longest), 0 if padding is None else padding, dtype=np.int64)
+        mask = np.zeros((len(ids), longest), dtype=np.int64)
+        for row, document in enumerate(ids):
+            input_ids[row, : len(document)] = document
+            mask[row, : len(document)] = 1
+        inputs = {
+            "input_ids": torch.from_numpy(input_ids).to(self.device),
+            "attention_mask": torch.from_numpy(mask).to(self.device),
+        }
+        if self.way == "padded":
+            logits: Tensor = self.model(**inputs, attention_tap=tap).logits
+            return logits
+        with _probabilities_to(tap, self.model):
+            logits = self.model(**inputs, output_attentions=True).logits
+        return logits
+
+    def _forward_packed(self, ids: Sequence[np.ndarray], tap: Tap) -> Tensor:
+        lengths = [len(i) for i in ids]
+        offset = 0
+        if self.model.config.model_type in _POSITIONS_BEHIND_PADDING:
+            offset = int(self.model.config.pad_token_id) + 1
+        positions = np.concatenate([np.arange(offset, offset + n) for n in lengths])
+        starts = torch.tensor(np.cumsum([0, *lengths[:-1]]), device=self.device)
+        mean_pooled = getattr(self.model.config, "classifier_pooling", "cls") == "mean"
+
+        def gather(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            hidden = output if isinstance(output, Tensor) else output[0]  # (1, T, hidden)
+            if mean_pooled:
+                pieces = hidden[0].split(lengths)
+                gathered = torch.stack([piece.mean(dim=0) for piece in pieces])[:, None]
+            else:
+                gathered = hidden[0].index_select(0, starts)[:, None]  # (documents, 1, hidden)
+            if isinstance(output, Tensor):
+                return gathered
+            output.last_hidden_state = gathered
+            return output
+
+        handle = _present(self._gather).register_forward_hook(gather)
+        try:
+            logits: Tensor = self.model(
+                input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None].to(self.device),
+                position_ids=torch.from_numpy(positions)[None].to(self.device),
+                attention_tap=tap,
+            ).logits
+        finally:
+            handle.remove()
+        return logits
+
+
+@contextmanager
+def _probabilities_to(tap: Tap, model: nn.Module) -> Iterator[None]:
+    """While it lasts, every (B, heads, S, S) that a module returns second goes to the tap and is dropped.
+
+    The innermost module that returns one comes first; the modules around it then see an empty tensor.
+    """
+    batch, longest = len(tap.lengths), max(tap.lengths)
+
+    def reduce(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return None
+        for place, item in enumerate(output[1:], start=1):
+            if (
+                isinstance(item, Tensor)
+                and item.dim() == 4
+                and item.shape[0] == batch
+                and item.shape[2:] == (longest, longest)
+                and item.is_floating_point()
+            ):
+                tap.take(item)
+                return (*output[:place], item.new_empty(0), *output[place + 1 :])
+        return None
+
+    handles = [m.register_forward_hook(reduce, prepend=True) for m in model.modules() if m is not model]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Classifier:
+    """Load model and tokenizer, choose device and dtype, and find the way through the model.
+
+    Raises ModelError or UsageError, one line each, for whatever is not a single-label text classifier with
+    safetensors weights and a fast tokenizer.
+    """
+    device = choose_device(config.device)
+    dtype, notes = choose_dtype(config.dtype, device)
+    folder = model_folder(config)
+    settings = _read_config(folder, config)
+    tokenizer = _read_tokenizer(folder, config)
+    max_length = _max_length(config.max_length, settings, tokenizer)
+    model = _read_model(folder, config, settings, dtype, _PADDED).to(device)
+    classifier = Classifier(
+        name=config.model,
+        model=model,
+        tokenizer=tokenizer,
+        labels=tuple(str(settings.id2label[i]) for i in range(settings.num_labels)),
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        reductions=reductions,
+        way="padded",
+        layers=0,
+        heads=0,
+        batch_tokens=config.batch_tokens or _BATCH_TOKENS[device.type],
+        model_sha256=_hash_files(sorted(folder.glob("*.safetensors"))),
+        tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        notes=tuple(notes),
+    )
+    _find_way(classifier, lambda: _read_model(folder, config, settings, dtype, "eager").to(device))
+    return classifier
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device for `auto`, `cpu` or `cuda`. Raises UsageError if CUDA is asked for and not there."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: torch sees no CUDA device here; leave the option out, or say --device cpu"
+        )
+    if asked in ("cpu", "cuda"):
+        return torch.device(asked)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices faster than float32 ones.
+
+    Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[str]]:
+    """The dtype for `auto`, `float32`, `bfloat16` or `float16`, and what the user should know about it."""
+    fast = fast_bfloat16(device)
+    if asked == "auto":
+        if device.type == "cuda" and not fast:
+            return torch.float16, []
+        return (torch.bfloat16 if fast else torch.float32), []
+    notes = []
+    if asked == "bfloat16" and not fast:
+        notes.append("bfloat16 is emulated on this hardware and very slow: --dtype float32 is faster")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[asked], notes
+
+
+def model_folder(config: RunConfig) -> Path:
+    """The local folder of a model: itself, or the snapshot of a hub repository, downloaded if need be.
+
+    Only safetensors weights, JSON and vocabulary files are fetched: never a pickle, and never code unless
+    `trust_remote_code` is set.
+    """
+    local = Path(config.model).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise ModelError(
+                f"{config.model} is a folder without config.json: give the folder of a saved model"
+            )
+        return local
+    if local.exists() or config.model.startswith((".", "/", "~")) or config.model.count("/") > 1:
+        raise ModelError(f"there is no model folder {config.model}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.txt", "*.model"] + (
+        ["*.py"] if config.trust_remote_code else []
+    )
+    try:
+        return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise ModelError(f"{config.model} is neither a folder nor the name of a hub model") from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"there is no folder {config.model}, and the hub can't be reached to look for a model of that name"
+        ) from error
+    except HfHubHTTPError as error:
+        status = f" ({error.response.status_code})" if error.response is not None else ""
+        raise ModelError(
+            f"the hub has no model {config.model} that can be read{status}: {_line(error)}"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"can't fetch {config.model} from the hub: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """An exception's first line: libraries' messages run over many."""
+    return next((text.strip() for text in str(error).splitlines() if text.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers reports on loading by itself; what matters of it is told in one line, by us."""
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
+    logger.setLevel(logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _read_config(folder: Path, config: RunConfig) -> Any:
+    try:
+        with _quiet():
+            settings = transformers.AutoConfig.from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code
+            )
+    except Exception as error:  # transformers raises many kinds for a config that is not one
+        hint = " (--trust-remote-code runs the code it brings)" if "trust_remote_code" in str(error) else ""
+        raise ModelError(
+            f"can't read the model's config.json in {config.model}{hint}: {_line(error)}"
+        ) from error
+    architecture = (settings.architectures or ["no architecture"])[0]
+    if settings.is_encoder_decoder or getattr(settings, "is_decoder", False):
+        raise ModelError(f"{config.model} is a generative model ({architecture}): attnstore reads encoders")
+    if "ForSequenceClassification" not in architecture:
+        raise ModelError(
+            f"{config.model} has no classification head (it is a {architecture}): "
+            "fine-tune it first, for example with `attnstore finetune`"
+        )
+    if settings.problem_type == "multi_label_classification":
+        raise ModelError(f"{config.model} is a multi-label classifier: attnstore reads single-label ones")
+    if settings.num_labels < 2:
+        raise ModelError(
+            f"{config.model} has {settings.num_labels} output (a regression): attnstore needs two classes"
+        )
+    return settings
+
+
+def _read_tokenizer(folder: Path, config: RunConfig) -> Any:
+    try:
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code
+            )
+    except Exception as error:  # as above: the kinds are many and undocumented
+        raise ModelError(f"can't read the tokenizer of {config.model}: {_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{config.model} has a tokenizer without a fast version ({type(tokenizer).__name__}): "
+            "the places of tokens in the text are known only to fast ones"
+        )
+    if not tokenizer("").encodings[0].ids:
+        raise ModelError(
+            f"the tokenizer of {config.model} adds no special tokens: there is no [CLS] to look from"
+        )
+    return tokenizer
+
+
+def _max_length(asked: int | None, settings: Any, tokenizer: Any) -> int:
+    """The smaller of 512 and the model's own limit, or what was asked for if the model can take it."""
+    limits = []
+    positions = getattr(settings, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        if settings.model_type in _POSITIONS_BEHIND_PADDING:
+            positions -= int(settings.pad_token_id) + 1
+        limits.append(positions)
+    if 0 < tokenizer.model_max_length < 1_000_000:  # transformers says 1e30 for "no limit known"
+        limits.append(int(tokenizer.model_max_length))
+    if asked is None:
+        return min([512, *limits])
+    least = len(tokenizer("").encodings[0].ids) + 1
+    if asked < least:
+        raise UsageError(f"--max-length {asked} leaves no room for text: the smallest here is {least}")
+    # The tokenizer's limit is a habit of training; only the position table is a wall.
+    if isinstance(positions, int) and 0 < positions < asked:
+        raise UsageError(f"--max-length {asked} is more than the model's {positions} positions")
+    return asked
+
+
+def _read_model(
+    folder: Path, config: RunConfig, settings: Any, dtype: torch.dtype, implementation: str
+) -> Any:
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{config.model} has no safetensors weights, and pickles are never loaded: "
+            "save it again with save_pretrained, which writes safetensors"
+        )
+    try:
+        with _quiet():
+            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=settings,
+                dtype=dtype,
+                attn_implementation=implementation,
+                use_safetensors=True,
+                trust_remote_code=config.trust_remote_code,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, torch and transformers each have their own kinds
+        raise ModelError(f"can't load the weights of {config.model}: {_line(error)}") from error
+    missing = sorted(report["missing_keys"]) + sorted(str(m) for m in report.get("mismatched_keys", ()))
+    if missing:
+        raise ModelError(
+            f"the weights of {config.model} lack {len(missing)} tensors of a classifier (first: {missing[0]}): "
+            "it was saved without its head, or is not fine-tuned"
+        )
+    return model.eval()
+
+
+def _hash_files(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- finding the way
+
+
+def _find_way(classifier: Classifier, reload_eager: Any) -> None:
+    """Settle `way`, `layers` and `heads` by running three tiny documents."""
+    ids = _probe(classifier)
+    tap = _probe_tap(classifier, ids, packed=False)
+    with torch.inference_mode():
+        padded = classifier._forward(ids, tap)
+    if tap.calls == 0:
+        classifier.model = reload_eager()
+        classifier.way = "hooked"
+        with torch.inference_mode():
+            classifier._forward(ids, tap)
+        if tap.calls == 0:
+            raise ModelError(
+                f"{classifier.name} ({type(classifier.model).__name__}) shows its attention neither to a registered "
+                "function nor to eager attention's output: attnstore can't read it"
+            )
+    classifier.layers, classifier.heads = tap.calls, tap.heads
+    place = _PACKED.get(classifier.model.config.model_type)
+    if classifier.way != "padded" or place is None:
+        return
+    classifier._gather = classifier.model.base_model.get_submodule(place)
+    classifier.way = "packed"
+    classifier.model.set_attn_implementation(_PACKED_NAME)
+    with torch.inference_mode():
+        packed = classifier._forward(ids, _probe_tap(classifier, ids, packed=True))
+    tolerance = 1e-4 if classifier.dtype == torch.float32 else 5e-2
+    if packed.shape != padded.shape or not torch.allclose(
+        packed.float(), padded.float(), atol=tolerance, rtol=tolerance
+    ):
+        # A family member that is built otherwise than its siblings: slower, but right.
+        classifier.way = "padded"
+        classifier.model.set_attn_implementation(_PADDED)
+
+
+def _probe(classifier: Classifier) -> list[np.ndarray]:
+    texts = ["a", "one two three four five", "what was that, and why ever not?"]
+    encodings = classifier.tokenizer(texts, truncation=True, max_length=classifier.max_length).encodings
+    return [np.array(e.ids, dtype=np.int32) for e in encodings]
+
+
+def _probe_tap(classifier: Classifier, ids: Sequence[np.ndarray], *, packed: bool) -> Tap:
+    weights = [torch.zeros(0, len(i), device=classifier.device) for i in ids]
+    return Tap([len(i) for i in ids], weights, (), packed=packed)

@@ -1,0 +1,393 @@
+"""The mathematics: attention reduced to one number a token while it is being computed.
+
+For one layer and head let P = softmax(QKᵀ·scale) over a document's own n tokens. A *row weighting* w says how
+much each query counts, and the reduction it gives is
+
+    out_j = Σ_i w_i · P_ij            so that   Σ_j out_j = Σ_i w_i                                    (1)
+
+1. `cls` counts only the first token: w = e_0 (Clark et al. 2019 look at this row; [CLS] feeds the head).
+2. `received` counts every token alike: w = 1/n.
+3. `from_<t>` counts only the token at position t; custom weightings are any other function of the tokens.
+4. `rollout` (Abnar & Zuidema 2020, section 3, with their 0.5·A + 0.5·I) is the [CLS] row of the product of all
+   layers' head means. No product of matrices is needed: start with w = e_0 at the top layer and go down,
+
+    w ← ½·w + ½·P̄ᵀw,   P̄ = (1/H) Σ_h P_h                                                             (2)
+
+   which is the first row of (½I + ½P̄_L) ⋯ (½I + ½P̄_1), read from the left.
+
+Weightings 1 to 3 are known before a layer runs, so they are taken from P block by block while P also makes the
+layer's output. The sweep (2) starts at the top, so every layer has to leave something behind for it: its q and
+k (2·n·H·d numbers), or its head mean P̄ (n² numbers) where that is smaller. Both are linear in n for long
+documents, and both are gone when the batch is done.
+
+Everything here works on plain tensors, one document at a time, in float32 whatever the model's dtype: bfloat16
+scores are off by up to 2 % after the exponential. It knows no model and no file, and runs on any device.
+"""
+
+import hashlib
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnstore.errors import UsageError
+from attnstore.schema import StoredReduction
+
+#: At most this many probabilities are alive at once: (heads, rows, n) of one document. 16 MiB in float32 is
+#: about what stays in the cache of two cores, and holds a whole document of 512 tokens in 12 heads.
+BLOCK = 1 << 22
+
+
+class DocumentTokens(Protocol):
+    """What a custom row weighting may look at: one document's tokens. Arrays have shape (n,)."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def ids(self) -> np.ndarray: ...
+    @property
+    def tokens(self) -> list[str]: ...
+    @property
+    def special(self) -> np.ndarray: ...
+    @property
+    def length(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How attention becomes one number a token. Exactly one of the four ways is set.
+
+    `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
+    `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
+    `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2).
+    `identity` is what makes two custom reductions of one name the same, for the store's fingerprint.
+    """
+
+    stored: StoredReduction
+    row_weights: Callable[[DocumentTokens], "np.ndarray | Tensor"] | None = None
+    of_probabilities: Callable[[Tensor], Tensor] | None = None
+    head_rows: bool = False
+    sweep: bool = False
+    identity: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.stored.name
+
+
+def _first_token(document: DocumentTokens) -> np.ndarray:
+    return one_hot(0, document.length)
+
+
+def _all_tokens(document: DocumentTokens) -> np.ndarray:
+    return np.full(document.length, 1.0 / document.length, dtype=np.float32)
+
+
+def one_hot(position: int, length: int) -> np.ndarray:
+    """(length,) float32: 1 at `position`, all NaN where the document has no such position."""
+    if position >= length:
+        return np.full(length, np.nan, dtype=np.float32)
+    weights = np.zeros(length, dtype=np.float32)
+    weights[position] = 1.0
+    return weights
+
+
+CLS = Reduction(
+    StoredReduction("cls", True, False, "attention from the first token ([CLS]), mean over heads"),
+    row_weights=_first_token,
+)
+RECEIVED = Reduction(
+    StoredReduction("received", True, False, "attention received, mean over the document's tokens and heads"),
+    row_weights=_all_tokens,
+)
+ROLLOUT = Reduction(
+    StoredReduction("rollout", False, False, "attention rollout of the first token ([CLS]) over all layers"),
+    sweep=True,
+)
+CLS_HEADS = Reduction(
+    StoredReduction("cls_heads", True, True, "attention from the first token ([CLS]), one value a head"),
+    head_rows=True,
+)
+BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS)}
+
+_FROM_TOKEN = re.compile(r"from_(\d{1,4})")
+_COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _from_token(position: int) -> Reduction:
+    return Reduction(
+        StoredReduction(
+            f"from_{position}",
+            True,
+            False,
+            f"attention from the token at position {position}, mean over heads",
+        ),
+        row_weights=lambda document: one_hot(position, document.length),
+    )
+
+
+def custom_reduction(function: Callable[..., object]) -> Reduction:
+    """A user's function as a reduction, stored under the function's own name.
+
+    What its one parameter is called says which kind it is: `document` for row weights (n,) known before the
+    layer, the fast path; `probabilities` for a function (heads, n, n) -> (n,) of one layer. Its docstring's
+    first line becomes the column's meaning. Raises UsageError for anything else.
+    """
+    name = getattr(function, "__name__", "")
+    if not _COLUMN_NAME.fullmatch(name) or name in BUILT_IN or _FROM_TOKEN.fullmatch(name):
+        raise UsageError(
+            f"a custom reduction is stored under its function's name, and {name!r} can't be one: "
+            "use lower-case letters, digits and underscores, and none of the built-in names"
+        )
+    try:
+        parameters = [
+            p.name
+            for p in inspect.signature(function).parameters.values()
+            if p.default is inspect.Parameter.empty
+        ]
+    except (TypeError, ValueError):
+        parameters = []
+    documentation = (inspect.getdoc(function) or "").partition("\n")[0].strip()
+    meaning = documentation or f"custom reduction {getattr(function, '__module__', '')}:{name}"
+    stored = StoredReduction(name, True, False, meaning, total=None)
+    identity = f"{name}:{_source_hash(function)}"
+    if parameters == ["document"]:
+        return Reduction(stored, row_weights=function, identity=identity)  # type: ignore[arg-type] # checked when called
+    if parameters == ["probabilities"]:
+        return Reduction(stored, of_probabilities=function, identity=identity)  # type: ignore[arg-type] # checked when called
+    raise UsageError(
+        f"the custom reduction {name} takes ({', '.join(parameters)}): its one parameter must be called `document` "
+        "(returning a weight for each query token) or `probabilities` (heads, n, n) (returning a value for each token)"
+    )
+
+
+def _source_hash(function: Callable[..., object]) -> str:
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        source = code.co_code.hex() if code is not None else repr(type(function))
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def resolve_reductions(asked: Sequence[str | Callable[..., object]]) -> tuple[Reduction, ...]:
+    """The reductions of those names, `package.module:function` paths or functions, in that order.
+
+    Raises UsageError for an unknown name, a module or function that can't be imported, or a name given twice.
+    """
+    found: dict[str, Reduction] = {}
+    for item in asked:
+        reduction = _resolve(item)
+        if reduction.name in found:
+            raise UsageError(f"the reduction {reduction.name} is asked for twice: name each once")
+        found[reduction.name] = reduction
+    if not found:
+        raise UsageError(f"no reduction is asked for: choose among {', '.join(BUILT_IN)}")
+    return tuple(found.values())
+
+
+def _resolve(item: str | Callable[..., object]) -> Reduction:
+    if not isinstance(item, str):
+        return custom_reduction(item)
+    if item in BUILT_IN:
+        return BUILT_IN[item]
+    if match := _FROM_TOKEN.fullmatch(item):
+        return _from_token(int(match[1]))
+    if ":" not in item:
+        raise UsageError(
+            f"there is no reduction {item!r}: choose among {', '.join(BUILT_IN)}, from_<position>, "
+            "or package.module:function"
+        )
+    module_name, _, attribute = item.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module raises on import is theirs to read
+        raise UsageError(f"can't import {module_name} for the reduction {item}: {error}") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise UsageError(f"the module {module_name} has no function {attribute!r} for the reduction {item}")
+    return custom_reduction(function)
+
+
+@dataclass(slots=True)
+class LayerTrace:
+    """What one layer leaves behind of one document for the sweep: P̄, or what it takes to make it again."""
+
+    mean: Tensor | None = None  # (n, n) float32
+    query: Tensor | None = None  # (heads, n, d)
+    key: Tensor | None = None  # (heads, n, d)
+    scale: float = 1.0
+    allowed: Tensor | None = None  # (n, n) or (heads, n, n) bool: True where attention may go
+    window: int | None = None
+
+
+@dataclass(slots=True)
+class Attended:
+    """One layer's attention over one document, reduced."""
+
+    output: Tensor  # (heads, n, d_v), in the dtype of v
+    weighted: Tensor  # (K, n) float32, one row a row weighting
+    head_rows: Tensor | None  # (heads, n) float32: the first token's row of each head
+    custom: list[Tensor] = field(default_factory=list)  # each (n,) float32
+    trace: LayerTrace | None = None
+
+
+def probabilities(
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    *,
+    first_row: int = 0,
+    window: int | None = None,
+    allowed: Tensor | None = None,
+) -> Tensor:
+    """softmax(QKᵀ·scale) in float32 for some rows of one document.
+
+    Args:
+        query: (heads, rows, d), the rows `first_row`, `first_row + 1`, … of the document.
+        key: (heads, n, d).
+        scale: usually d ** -0.5.
+        first_row: where the rows stand in the document; only a window needs it.
+        window: a token attends to those at most `window` positions away, on both sides; None for all.
+        allowed: bool, broadcastable to (heads, rows, n); False where attention may not go.
+
+    Returns:
+        (heads, rows, n) float32, each row adding up to 1.
+    """
+    scores = torch.matmul(query.float(), key.float().transpose(-1, -2)).mul_(scale)  # (heads, rows, n)
+    if window is not None:
+        rows = torch.arange(first_row, first_row + query.shape[-2], device=query.device)
+        columns = torch.arange(key.shape[-2], device=query.device)
+        scores.masked_fill_((rows[:, None] - columns[None, :]).abs() > window, -torch.inf)
+    if allowed is not None:
+        scores.masked_fill_(~allowed, -torch.inf)
+    return torch.softmax(scores, dim=-1)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    weights: Tensor,
+    *,
+    window: int | None = None,
+    allowed: Tensor | None = None,
+    head_rows: bool = False,
+    custom: Sequence[Callable[[Tensor], Tensor]] = (),
+    trace: bool = False,
+    block: int = BLOCK,
+) -> Attended:
+    """Attention over one document, with its reductions taken block by block from the same probabilities.
+
+    Args:
+        query, key, value: (heads, n, d); value may have another d.
+        scale: of the scores.
+        weights: (K, n) float32, one row weighting a row; K may be 0.
+        window, allowed: as in `probabilities`; `allowed` is (n, n) or (heads, n, n).
+        head_rows: also return the first token's row of every head.
+        custom: functions of the whole (heads, n, n) float32 probabilities; only they make the whole exist.
+        trace: leave behind what the rollout's sweep needs.
+        block: how many probabilities may be alive at once.
+    """
+    heads, n, depth = query.shape
+    step = n if custom else max(1, min(n, block // max(1, heads * n)))
+    keep_mean = trace and n <= 2 * heads * depth
+    mean_needed = keep_mean or weights.shape[0] > 0
+    weighted = torch.zeros(weights.shape[0], n, dtype=torch.float32, device=query.device)
+    outputs: list[Tensor] = []
+    means: list[Tensor] = []
+    first: Tensor | None = None
+    customs: list[Tensor] = []
+    for start in range(0, n, step):
+        rows = slice(start, min(n, start + step))
+        p = probabilities(
+            query[:, rows],
+            key,
+            scale,
+            first_row=start,
+            window=window,
+            allowed=None if allowed is None else allowed[..., rows, :],
+        )  # (heads, rows, n)
+        if mean_needed:
+            mean = p.mean(dim=0)  # (rows, n)
+            if weights.shape[0]:
+                weighted += weights[:, rows] @ mean
+            if keep_mean:
+                means.append(mean)
+        if head_rows and start == 0:
+            first = p[:, 0].clone()  # (heads, n); a view would keep the whole block alive
+        customs.extend(function(p) for function in custom)
+        outputs.append(torch.matmul(p.to(value.dtype), value))
+    left: LayerTrace | None = None
+    if keep_mean:
+        left = LayerTrace(mean=means[0] if len(means) == 1 else torch.cat(means))
+    elif trace:
+        left = LayerTrace(query=query, key=key, scale=scale, window=window, allowed=allowed)
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    return Attended(output, weighted, first, customs, left)
+
+
+def reduce_probabilities(
+    p: Tensor, weights: Tensor, *, head_rows: bool, custom: Sequence[Callable[[Tensor], Tensor]], trace: bool
+) -> Attended:
+    """The same reductions from probabilities that a model computed itself, (heads, n, n), for eager models.
+
+    `output` is empty: the model has made its own. The trace is always P̄: a model that materialises P has
+    spent quadratic memory already.
+    """
+    p = p.float()
+    mean = p.mean(dim=0)  # (n, n)
+    return Attended(
+        output=p.new_empty(0),
+        weighted=weights @ mean,
+        head_rows=p[:, 0].clone() if head_rows else None,
+        custom=[function(p) for function in custom],
+        trace=LayerTrace(mean=mean) if trace else None,
+    )
+
+
+def rollout(traces: Sequence[LayerTrace], block: int = BLOCK) -> Tensor:
+    """Attention rollout of the first token, (n,) float32: the sweep of equation (2), from the top layer down.
+
+    `traces` are one document's, in layer order.
+    """
+    top = traces[-1]
+    like = top.mean if top.mean is not None else top.query
+    if like is None:
+        raise ValueError("a trace holds either the head mean or q and k")
+    n = like.shape[-2]
+    w = torch.zeros(n, dtype=torch.float32, device=like.device)
+    w[0] = 1.0
+    for trace in reversed(traces):
+        w = 0.5 * w + 0.5 * _transposed_mean_times(trace, w, block)
+    return w
+
+
+def _transposed_mean_times(trace: LayerTrace, w: Tensor, block: int) -> Tensor:
+    """P̄ᵀw, (n,), recomputing P̄ in blocks of rows where it was not kept."""
+    if trace.mean is not None:
+        return w @ trace.mean
+    if trace.query is None or trace.key is None:
+        raise ValueError("a trace holds either the head mean or q and k")
+    heads, n, _ = trace.query.shape
+    step = max(1, block // (heads * n))
+    out = torch.zeros_like(w)
+    for start in range(0, n, step):
+        rows = slice(start, min(n, start + step))
+        p = probabilities(
+            trace.query[:, rows],
+            trace.key,
+            trace.scale,
+            first_row=start,
+            window=trace.window,
+            allowed=None if trace.allowed is None else trace.allowed[..., rows, :],
+        )
+        out += w[rows] @ p.mean(dim=0)
+    return out

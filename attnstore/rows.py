@@ -1,0 +1,223 @@
+"""Reduced attention and batches become the two tables of a part. The last file that sees a tensor."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from attnstore.batches import Batch, TokenisedDocument
+from attnstore.classifier import Reduced
+from attnstore.schema import Manifest, documents_schema, tokens_schema
+
+
+@dataclass(frozen=True, slots=True)
+class PartTables:
+    """A part as two tables, sorted by document (and position); both carry `split` and `label` columns."""
+
+    documents: pa.Table
+    tokens: pa.Table
+
+
+def part_tables(
+    manifest: Manifest, results: Iterable[tuple[Batch, Reduced]], normalise: Any, *, full_precision: bool
+) -> PartTables:
+    """The tables of one part, from its batches in any order.
+
+    `normalise` turns a word as it stands in the text into the word as the tokenizer sees it. Values are
+    rounded to bfloat16 (an 8-bit significand, at most 0.4 % off) unless `full_precision`.
+    """
+    documents: list[TokenisedDocument] = []
+    logits: list[Tensor] = []
+    columns: dict[str, list[Tensor]] = {}
+    for batch, reduced in results:
+        documents.extend(batch.documents)
+        logits.append(reduced.logits)
+        for name, values in reduced.columns.items():
+            columns.setdefault(name, []).append(values)
+    order = np.argsort([d.number for d in documents], kind="stable")
+    lengths = np.array([d.length for d in documents])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    # Where each token of the sorted table stands in the batches' order.
+    token_order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in order])
+    scores = torch.cat(logits)[torch.from_numpy(order)]
+    probabilities = torch.softmax(scores, dim=-1)
+    predicted = scores.argmax(dim=-1)
+    ordered = [documents[i] for i in order]
+    arrays = {
+        name: _values(torch.cat(values), token_order, full_precision=full_precision)
+        for name, values in columns.items()
+    }
+    return PartTables(
+        _documents(manifest, ordered, scores, probabilities, predicted),
+        _tokens(manifest, ordered, predicted.numpy(), arrays, normalise),
+    )
+
+
+def _values(values: Tensor, order: np.ndarray, *, full_precision: bool) -> pa.Array:
+    """(T,) or (T, heads) float32 in the batches' order, as an Arrow column in the table's order."""
+    if not full_precision:
+        values = values.to(torch.bfloat16).float()
+    taken = np.take(values.numpy(), order, axis=0)
+    flat = pa.array(taken.reshape(-1), type=pa.float32(), from_pandas=True)  # NaN says "nothing to say": null
+    return flat if taken.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, taken.shape[1])
+
+
+def _dictionary(
+    codes: np.ndarray, names: Sequence[str], mask: np.ndarray | None = None
+) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype(np.int32), mask=mask), pa.array(names, type=pa.string())
+    )
+
+
+def _partition_columns(documents: Sequence[TokenisedDocument], repeat: np.ndarray) -> dict[str, pa.Array]:
+    """`split` and `label` of each row; `repeat` says how many rows each document has."""
+    splits = sorted({d.document.split for d in documents})
+    labels = sorted({d.document.label for d in documents if d.document.label is not None})
+    split_codes = np.array([splits.index(d.document.split) for d in documents])
+    places = {label: i for i, label in enumerate(labels)}
+    label_codes = np.array([-1 if d.document.label is None else places[d.document.label] for d in documents])
+    label_rows = np.repeat(label_codes, repeat)
+    return {
+        "split": _dictionary(np.repeat(split_codes, repeat), splits),
+        "label": _dictionary(np.maximum(label_rows, 0), labels, mask=label_rows < 0),
+    }
+
+
+def _table(columns: dict[str, pa.Array], schema: pa.Schema) -> pa.Table:
+    """The schema's columns in the schema's order, then `split` and, if it is a partition key, `label`."""
+    keys = [pa.field(key, columns[key].type) for key in ("split", "label") if key not in schema.names]
+    fields = [*schema, *keys]
+    return pa.Table.from_arrays([columns[f.name] for f in fields], schema=pa.schema(fields))
+
+
+def _documents(
+    manifest: Manifest,
+    documents: Sequence[TokenisedDocument],
+    logits: Tensor,
+    probabilities: Tensor,
+    predicted: Tensor,
+) -> pa.Table:
+    def lists(values: Tensor) -> pa.Array:
+        offsets = np.arange(0, values.numel() + 1, values.shape[1], dtype=np.int32)
+        return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1).numpy(), type=pa.float32()))
+
+    columns = {
+        "document": pa.array([d.number for d in documents], type=pa.int32()),
+        "id": pa.array([d.document.id for d in documents], type=pa.string()),
+        "group": pa.array([d.document.group for d in documents], type=pa.string()),
+        "text": pa.array([d.text for d in documents], type=pa.string()),
+        "prediction": _dictionary(predicted.numpy(), manifest.labels),
+        "probability": pa.array(probabilities.gather(1, predicted[:, None])[:, 0].numpy(), type=pa.float32()),
+        "probabilities": lists(probabilities),
+        "logits": lists(logits),
+        "length": pa.array([d.length for d in documents], type=pa.int32()),
+        "truncated": pa.array([d.truncated for d in documents], type=pa.bool_()),
+        **_partition_columns(documents, np.ones(len(documents), dtype=np.int64)),
+    }
+    return _table(columns, documents_schema(manifest.label_in_path))
+
+
+def _tokens(
+    manifest: Manifest,
+    documents: Sequence[TokenisedDocument],
+    predicted: np.ndarray,
+    values: dict[str, pa.Array],
+    normalise: Any,
+) -> pa.Table:
+    lengths = np.array([d.length for d in documents])
+    ids = np.concatenate([d.ids for d in documents])
+    number = np.repeat(np.array([d.number for d in documents], dtype=np.int64), lengths)
+    position = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+    words = _words(documents, normalise)
+    # The vocabulary's own strings: one for each id that occurs, whatever the number of tokens.
+    _, first_place, token_codes = np.unique(ids, return_index=True, return_inverse=True)
+    document_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    owner = np.searchsorted(document_starts, first_place, side="right") - 1
+    token_names = [
+        documents[o].tokens[p - document_starts[o]]
+        for o, p in zip(owner.tolist(), first_place.tolist(), strict=True)
+    ]
+    columns = {
+        "document": pa.array(number.astype(np.int32)),
+        "position": pa.array(position),
+        "token_id": pa.array(ids),
+        "token": _dictionary(token_codes, token_names),
+        "word": _dictionary(np.maximum(words.code, 0), words.names, mask=words.code < 0),
+        "piece": pa.array(words.piece, mask=words.code < 0),
+        "pieces": pa.array(words.pieces, mask=words.code < 0),
+        "start": pa.array(np.concatenate([d.start for d in documents])),
+        "end": pa.array(np.concatenate([d.end for d in documents])),
+        "special": pa.array(np.concatenate([d.special for d in documents])),
+        "new_token": pa.array(_first_occurrences(number, token_codes)),
+        "new_word": pa.array(
+            _first_occurrences(number, words.code, among=words.piece == 0) & (words.code >= 0)
+        ),
+        "length": pa.array(np.repeat(lengths, lengths).astype(np.int32)),
+        "prediction": _dictionary(np.repeat(predicted, lengths), manifest.labels),
+        **_partition_columns(documents, lengths),
+        **values,
+    }
+    return _table(columns, tokens_schema(manifest))
+
+
+def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """(T,) bool: the first row of each (document, code) pair, of the rows `among` if given."""
+    rows = np.arange(len(code)) if among is None else np.flatnonzero(among)
+    pairs = document[rows].astype(np.int64) * (int(code.max(initial=0)) + 2) + code[rows] + 1
+    first = np.zeros(len(code), dtype=bool)
+    first[rows[np.unique(pairs, return_index=True)[1]]] = True
+    return first
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    code: np.ndarray  # (T,) int32: the word's place in names, -1 for tokens of no word
+    names: list[str]
+    piece: np.ndarray  # (T,) int16
+    pieces: np.ndarray  # (T,) int16
+
+
+def _words(documents: Sequence[TokenisedDocument], normalise: Any) -> _Words:
+    """The word of every token: the text its pieces span, normalised; and each piece's place in it."""
+    names: dict[str, int] = {}
+    as_written: dict[str, int] = {}  # what stands in the text -> place in names; normalising is the slow step
+    codes, piece_parts, pieces_parts = [], [], []
+    for d in documents:
+        # A run is a stretch of tokens of one word. Tokens of no word (-1) make runs too, blanked below.
+        changes = np.flatnonzero(np.diff(d.word, prepend=-2))
+        run = np.searchsorted(changes, np.arange(d.length), side="right") - 1  # (n,)
+        counts = np.diff(np.append(changes, d.length))
+        run_codes = np.full(len(changes), -1, dtype=np.int32)
+        ends = (changes + counts - 1).tolist()
+        for r, (first, last) in enumerate(zip(changes.tolist(), ends, strict=True)):
+            if d.word[first] < 0:
+                continue
+            written = d.text[d.start[first] : d.end[last]]
+            code = as_written.get(written)
+            if code is None:
+                # A word may vanish under normalisation (a lone control character): then it stays as written.
+                code = names.setdefault(normalise(written) or written, len(names))
+                as_written[written] = code
+            run_codes[r] = code
+        codes.append(run_codes[run])
+        piece_parts.append((np.arange(d.length) - changes[run]).astype(np.int16))
+        pieces_parts.append(counts[run].astype(np.int16))
+    return _Words(
+        np.concatenate(codes), list(names), np.concatenate(piece_parts), np.concatenate(pieces_parts)
+    )
+
+
+def word_normaliser(tokenizer: Any) -> Any:
+    """What a tokenizer does to a word before it looks it up: lower-casing, stripping accents, or nothing."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+
+    def normalise(word: str) -> str:
+        # SentencePiece's word mark is notation, not part of the word.
+        return (normalizer.normalize_str(word) if normalizer is not None else word).strip().strip("\u2581")
+
+    return normalise
