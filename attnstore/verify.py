@@ -311,9 +311,11 @@ def _reduction_fault(
 ) -> str | None:
     """What is wrong with one column of a reduction; None if nothing is. Null tokens count for nothing."""
     there = rows if not values.null_count else rows[values.is_valid().to_numpy(zero_copy_only=False)]
+    if not len(there):
+        return None
     flat = values.flatten() if reduction.per_head else values.drop_null()
     heads = flat.to_numpy(zero_copy_only=False).reshape(len(there), -1)  # (tokens, heads or 1)
-    finite = np.isfinite(heads).all(axis=1) if len(there) else np.ones(0, np.bool_)
+    finite = np.isfinite(heads).all(axis=1)
     if not finite.all():
         first = numbers[there[np.argmin(finite)]]
         return f"{np.count_nonzero(~finite):,} values are no finite number; the first is in document {first}"
