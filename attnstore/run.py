@@ -132,10 +132,10 @@ def describe(
     config: RunConfig, source: Source, found: Survey, labels: LabelMap, classifier: Classifier
 ) -> Manifest:
     """The manifest of a run that is about to begin. Raises DataError if it has no documents at all."""
-    rejected, rejected_rows = rejections(found, labels, config.source.strict)
+    rejected = rejections(found, labels, config.source.strict)
     documents = count_documents(found, labels, config.source.limit)
     if not documents:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "it has no rows"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.counts.items()) or "it has no rows"
         raise DataError(f"{source.name} has no document to read: {reasons}")
     used = sorted(set(labels.mapping.values()))
     label_note = [labels.note] if labels.note else []
@@ -165,8 +165,8 @@ def describe(
         data=source.name,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rejected=dict(rejected),
-        rejected_rows=tuple(rejected_rows),
+        rejected=rejected.counts,
+        rejected_rows=rejected.rows,
         notes=(*source.notes, *label_note, *classifier.notes),
     )
 
