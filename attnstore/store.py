@@ -263,7 +263,7 @@ class Store:
         changes = {"sealed": _now(), **manifest_changes, "files": tuple(self.files())}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
-        _remove_receipts(self.path)
+        shutil.rmtree(self.path / RECEIPTS, ignore_errors=True)
 
     def _must_be_writable(self) -> None:
         if self.sealed:
@@ -292,7 +292,7 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
     store = Path(path)
     existing = _existing(store, manifest)
     if existing is not None and existing.sealed is not None:
-        _remove_receipts(store)  # a crash may have come between sealing and this
+        _clear_up(store)
         return Store(store, existing)
     with writing(store):
         make_directory(store)
@@ -394,8 +394,11 @@ def _differences(stored: Manifest, ours: Manifest) -> list[str]:
     ]
 
 
-def _remove_receipts(store: Path) -> None:
-    shutil.rmtree(store / RECEIPTS, ignore_errors=True)
+def _clear_up(store: Path) -> None:
+    """Take away what a crash between the sealing and the end of its run left in a sealed store."""
+    if (store / RECEIPTS).exists() or (store / LOCK).exists():
+        with suppress(StoreError), write_lock(store):  # if it can't be had, nothing is lost: it is not read
+            shutil.rmtree(store / RECEIPTS, ignore_errors=True)
 
 
 def _part_name(part: int) -> str:
