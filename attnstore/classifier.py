@@ -419,6 +419,17 @@ def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Cla
     return classifier
 
 
+def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
+    """The model with eager attention in float32 on the CPU, its tokenizer, and the hash of its weights.
+
+    What the oracle compares against: transformers as it is, without the tap.
+    """
+    folder = model_folder(config)
+    settings = _read_config(folder, config)
+    model = _read_model(folder, config, settings, torch.float32, "eager")
+    return model, _read_tokenizer(folder, config), _hash_files(sorted(folder.glob("*.safetensors")))
+
+
 def choose_device(asked: str) -> torch.device:
     """The device for `auto`, `cpu` or `cuda`. Raises UsageError if CUDA is asked for and not there."""
     if asked == "cuda" and not torch.cuda.is_available():
@@ -436,7 +447,7 @@ def fast_bfloat16(device: torch.device) -> bool:
     Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

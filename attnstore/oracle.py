@@ -1,0 +1,188 @@
+"""The oracle: attention as eager float32 transformers computes it, one document at a time.
+
+It shares no code with the engine: the model is loaded anew with `attn_implementation="eager"`, its (heads, n, n)
+weights are taken whole from `output_attentions=True`, and the reductions are written out as in their definitions,
+in float64, with the rollout as the product of matrices that the paper has. `verify` holds a sample of a store
+against it, and so do the tests.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from attnstore.classifier import load_eager
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.schema import Manifest
+from attnstore.store import Store
+from attnstore.verify import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far stored values are from the oracle's, over all documents and columns of one reduction.
+
+    `absolute` is the worst absolute error; `worst` and `median` are relative errors; `distance` is the worst
+    total variation distance of a document's column, ½ Σ |stored - oracle|, between 0 and 1.
+    """
+
+    absolute: float
+    worst: float
+    median: float
+    distance: float
+
+
+def reduced_by_definition(attentions: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """One built-in reduction of one document, from every layer's (heads, n, n) float64 probabilities.
+
+    Returns (layers, n) for `cls`, `received` and `from_<t>`, (layers, n, heads) for `cls_heads`, (n,) for
+    `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3.
+    """
+    if name == "cls_heads":
+        return np.stack([a[:, 0, :].T for a in attentions])
+    means = [a.mean(axis=0) for a in attentions]  # (n, n) each
+    n = means[0].shape[0]
+    if name == "rollout":
+        product = np.eye(n)
+        for mean in means:
+            product = (0.5 * np.eye(n) + 0.5 * mean) @ product
+        return np.asarray(product[0])
+    if name == "cls":
+        return np.stack([mean[0] for mean in means])
+    if name == "received":
+        return np.stack([mean.mean(axis=0) for mean in means])
+    if name.startswith("from_") and name.removeprefix("from_").isdigit():
+        position = int(name.removeprefix("from_"))
+        return np.stack([mean[position] if position < n else np.full(n, np.nan) for mean in means])
+    raise KeyError(name)
+
+
+class Oracle:
+    """A classifier loaded eagerly in float32. Call it with token ids to get logits and every layer's weights."""
+
+    def __init__(self, model: str, revision: str | None = None, *, trust_remote_code: bool = False) -> None:
+        config = RunConfig(SourceConfig(""), model, revision=revision, trust_remote_code=trust_remote_code)
+        self.model, self.tokenizer, self.sha256 = load_eager(config)
+
+    def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns (classes,) float32 logits and, for each layer, (heads, n, n) float64 probabilities."""
+        with torch.inference_mode():
+            out = self.model(torch.from_numpy(ids.astype(np.int64))[None], output_attentions=True)
+        return out.logits[0].numpy(), [a[0].double().numpy() for a in out.attentions]
+
+
+def recomputable(manifest: Manifest) -> list[str]:
+    """The store's reductions that have a definition here: all but custom ones."""
+    return [r.name for r in manifest.reductions if r.total is not None]
+
+
+def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str, Deviation]:
+    """Hold the stored values of those documents against the oracle, by reduction; `logits` too, absolutely."""
+    manifest = store.manifest
+    absolute: dict[str, list[float]] = {}
+    relative: dict[str, list[np.ndarray]] = {}
+    distance: dict[str, list[float]] = {}
+    for table, logits in _stored(store, documents):
+        own_logits, attentions = oracle(table["token_id"].to_numpy())
+        absolute.setdefault("logits", []).append(float(np.abs(own_logits - logits).max()))
+        for name in recomputable(manifest):
+            reduction = manifest.reduction(name)
+            if reduction is None:
+                continue
+            expected = reduced_by_definition(attentions, name)
+            by_column = expected if reduction.per_layer else expected[None]
+            for column, own in zip(reduction.columns(manifest.layers), by_column, strict=True):
+                held = _numbers(table[column])
+                if np.isnan(own).all() and np.isnan(held).all():
+                    continue
+                error = np.abs(held - own)
+                absolute.setdefault(name, []).append(float(error.max()))
+                relative.setdefault(name, []).append((error / np.maximum(np.abs(own), 1e-30)).ravel())
+                heads = own.shape[1] if own.ndim == 2 else 1
+                distance.setdefault(name, []).append(float(error.sum() / 2 / heads))
+    found = {}
+    for name, errors in absolute.items():
+        parts = relative.get(name)
+        all_relative = np.concatenate(parts) if parts else np.array([np.nan])
+        found[name] = Deviation(
+            max(errors),
+            float(all_relative.max()),
+            float(np.median(all_relative)),
+            max(distance.get(name, [np.nan])),
+        )
+    return found
+
+
+def verify_sample(
+    store: Store,
+    model: str | None = None,
+    *,
+    sample: int = 20,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+) -> Iterator[Finding]:
+    """Recompute a random sample of a store's documents and say how near the stored values are.
+
+    `model` is where the model lies now, if not where the run found it. What is held to be equal depends on the
+    run: to the stored precision for float32, and for half-precision runs to a total variation distance of 0.1
+    between stored and recomputed attention of a document, far above bfloat16's drift and far below the
+    distance of any two tokens', layers' or documents' columns from each other.
+    """
+    manifest = store.manifest
+    name, _, revision = (model or manifest.model).partition("@")
+    oracle = Oracle(name, revision or None, trust_remote_code=trust_remote_code)
+    if oracle.sha256 != manifest.fingerprint["model_sha256"]:
+        yield Finding("the model", False, f"the weights in {name} are not those of the run: give --model")
+        return
+    present = [n for part in store.finished_parts() for n in store.part_range(part)]
+    chosen = sorted(random.Random(seed).sample(present, min(sample, len(present))))  # noqa: S311 - not a secret
+    exact = manifest.fingerprint["dtype"] == "float32"
+    stored_exactly = manifest.fingerprint["values"] == "float32"
+    for subject, deviation in compare(store, oracle, chosen).items():
+        if subject == "logits":
+            good = deviation.absolute <= (1e-3 if exact else 0.5)
+            detail = f"worst difference {deviation.absolute:.1e} over {len(chosen)} documents recomputed"
+        else:
+            # Rounding to an 8-bit significand is off by at most 2⁻⁹ of the value; twice that is no longer rounding.
+            limit = 1e-5 if stored_exactly else 1e-5 + 2**-8
+            good = deviation.absolute <= limit if exact else deviation.distance <= 0.1
+            detail = (
+                f"worst difference {deviation.absolute:.1e}, relative error {deviation.worst:.1e} at worst and "
+                f"{deviation.median:.1e} in the median, over {len(chosen)} documents recomputed in eager float32"
+            )
+        yield Finding(f"{subject} recomputed", good, detail)
+    for reduction in manifest.reductions:
+        if reduction.total is None:
+            yield Finding(f"{reduction.name} recomputed", True, "not recomputed: it is a custom reduction")
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A reduction's column as (n,) or (n, heads) float64, null as NaN."""
+    array = column.combine_chunks()
+    if pa.types.is_fixed_size_list(array.type):
+        flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+        return np.asarray(flat.reshape(-1, array.type.list_size))
+    return np.asarray(array.to_numpy(zero_copy_only=False).astype(np.float64))
+
+
+def _stored(store: Store, documents: Sequence[int]) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Each document's rows of the tokens table, and its (classes,) logits, in order."""
+    wanted = sorted(documents)
+    logits: dict[int, np.ndarray] = {}
+    for path in store.documents_files():
+        table = pq.read_table(path, columns=["document", "logits"], filters=[("document", "in", wanted)])
+        for row in table.to_pylist():
+            logits[row["document"]] = np.array(row["logits"], dtype=np.float32)
+    names = [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
+    for path in store.tokens_files():
+        table = pq.read_table(
+            path, columns=["document", "token_id", *names], filters=[("document", "in", wanted)]
+        )
+        for number in sorted(set(table["document"].to_pylist())):
+            rows = table.filter(pc.equal(table["document"], pa.scalar(number, pa.int32())))
+            yield rows, logits[number]
