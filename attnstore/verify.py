@@ -197,9 +197,9 @@ def _pair_faults(
         return
     characters = pc.utf8_length(documents["text"]).to_numpy()
     for what, wrong in (
-        ("a length that is not its document's", tokens["length"].to_numpy() != lengths[rows]),
+        ("the length is not the document's", tokens["length"].to_numpy() != lengths[rows]),
         (
-            "a prediction that is not its document's",
+            "the prediction is not the document's",
             _class_numbers(tokens["prediction"], store.manifest) != predictions[rows],
         ),
         *_token_faults(tokens, rows, characters),
@@ -207,7 +207,7 @@ def _pair_faults(
         if count := int(np.count_nonzero(wrong)):
             first = int(np.argmax(wrong))
             where = f"document {numbers[rows[first]]}, position {positions[first]}"
-            yield tokens_path, f"{count:,} tokens have {what}; the first is {where}"
+            yield tokens_path, f"{what}: {count:,} of {len(rows):,} tokens, first {where}"
     for column, reduction in reductions:
         values = _read(path, [column])[column].combine_chunks()
         if (wrong_values := _reduction_fault(values, reduction, rows, numbers)) is not None:
@@ -230,17 +230,17 @@ def _document_faults(
 
     def told(wrong: npt.NDArray[np.bool_], what: str) -> Iterator[str]:
         if count := int(np.count_nonzero(wrong)):
-            yield f"{count:,} documents {what}; the first is document {numbers[np.argmax(wrong)]}"
+            yield f"{what}: {count:,} of {len(numbers):,} documents, first {numbers[np.argmax(wrong)]}"
 
-    yield from told(np.diff(numbers, prepend=numbers[:1] - 1) <= 0, "are out of order")
+    yield from told(np.diff(numbers, prepend=numbers[:1] - 1) <= 0, "the order of the documents is broken")
     lengths = documents["length"].to_numpy()
     yield from told(
-        (lengths < 0) | (lengths > manifest.max_length), f"have a length not in 0 to {manifest.max_length}"
+        (lengths < 0) | (lengths > manifest.max_length), f"the length is not in 0 to {manifest.max_length}"
     )
-    yield from told(predictions < 0, "have a prediction that is no class of the model")
+    yield from told(predictions < 0, "the prediction is no class of the model")
     sizes = [pc.list_value_length(documents[name]).to_numpy() for name in ("logits", "probabilities")]
     uneven = (sizes[0] != classes) | (sizes[1] != classes)
-    yield from told(uneven, f"have not {classes} logits and probabilities")
+    yield from told(uneven, f"there are not {classes} logits and probabilities")
     if uneven.any() or (predictions < 0).any():
         return
     logits, probabilities = (
@@ -253,27 +253,27 @@ def _document_faults(
         for name in ("logits", "probabilities")
     )
     infinite = ~(np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1))
-    yield from told(infinite, "have a logit or a probability that is no finite number")
+    yield from told(infinite, "a logit or a probability is no finite number")
     if infinite.any():
         return
     every = np.arange(len(numbers))
     yield from told(
-        logits[every, predictions] < logits.max(axis=1), "have a prediction that is not the highest logit"
+        logits[every, predictions] < logits.max(axis=1), "the prediction has not the highest logit"
     )
     yield from told(
         np.abs(probabilities.sum(axis=1) - 1) > PROBABILITY_TOLERANCE,
-        "have probabilities that do not sum to 1",
+        "the probabilities do not sum to 1",
     )
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     softmax = powers / powers.sum(axis=1, keepdims=True)
     yield from told(
         (np.abs(probabilities - softmax) > PROBABILITY_TOLERANCE).any(axis=1),
-        "have probabilities that are not the softmax of the logits",
+        "the probabilities are not the softmax of the logits",
     )
     probability = documents["probability"].to_numpy().astype(np.float64)
     yield from told(
         ~(np.abs(probability - probabilities[every, predictions]) <= 1e-6),
-        "have a probability that is not the prediction's",
+        "the probability is not the prediction's",
     )
 
 
@@ -282,17 +282,17 @@ def _token_faults(
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """What may be wrong with the rows of a tokens file, each with the rows that have the fault."""
     start, end = tokens["start"].to_numpy(), tokens["end"].to_numpy()
-    yield "a span outside the text", (start < 0) | (start > end) | (end > characters[rows])
+    yield "the span is not inside the text", (start < 0) | (start > end) | (end > characters[rows])
     wordless, special = tokens["word"].is_null().to_numpy(), tokens["special"].to_numpy()
-    yield "a word although they are special", special & ~wordless
+    yield "a special token has a word", special & ~wordless
     piece, pieces = (tokens[name].fill_null(-1).to_numpy() for name in ("piece", "pieces"))
     in_word = (piece >= 0) & (piece < pieces)
     nothing = tokens["piece"].is_null().to_numpy() & tokens["pieces"].is_null().to_numpy()
-    yield "a piece that does not fit its word", np.where(wordless, ~nothing, ~in_word)
+    yield "the piece does not fit its word", np.where(wordless, ~nothing, ~in_word)
     new_token = _first_occurrences(rows, tokens["token_id"].to_numpy(), np.ones(len(rows), np.bool_))
-    yield "a wrong new_token", tokens["new_token"].to_numpy() != new_token
+    yield "new_token is wrong", tokens["new_token"].to_numpy() != new_token
     words = tokens["word"].combine_chunks().indices.fill_null(0).to_numpy()
-    yield "a wrong new_word", tokens["new_word"].to_numpy() != _first_occurrences(rows, words, piece == 0)
+    yield "new_word is wrong", tokens["new_word"].to_numpy() != _first_occurrences(rows, words, piece == 0)
 
 
 def _first_occurrences(
@@ -318,7 +318,7 @@ def _reduction_fault(
     finite = np.isfinite(heads).all(axis=1)
     if not finite.all():
         first = numbers[there[np.argmin(finite)]]
-        return f"{np.count_nonzero(~finite):,} values are no finite number; the first is in document {first}"
+        return f"no finite number: {np.count_nonzero(~finite):,} of {len(there):,} tokens, first in document {first}"
     if reduction.total is None:
         return None
     counted = np.bincount(there, minlength=len(numbers)) > 0
@@ -329,7 +329,5 @@ def _reduction_fault(
         off |= counted & (np.abs(sums - reduction.total) > tolerance)
     if not off.any():
         return None
-    return (
-        f"in {np.count_nonzero(off):,} documents the values do not sum to {reduction.total:g}; "
-        f"the first is document {numbers[np.argmax(off)]}"
-    )
+    where = f"{np.count_nonzero(off):,} of {len(numbers):,} documents, first {numbers[np.argmax(off)]}"
+    return f"the values do not sum to {reduction.total:g}: {where}"
