@@ -135,7 +135,9 @@ def describe(
     rejected = rejections(found, labels, config.source.strict)
     documents = count_documents(found, labels, config.source.limit)
     if not documents:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.counts.items()) or "it has no rows"
+        reasons = (
+            ", ".join(f"{count} {reason}" for reason, count in rejected.counts.items()) or "it has no rows"
+        )
         raise DataError(f"{source.name} has no document to read: {reasons}")
     used = sorted(set(labels.mapping.values()))
     label_note = [labels.note] if labels.note else []

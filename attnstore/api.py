@@ -1,0 +1,50 @@
+"""The two functions that a script needs: `attnstore.run` and `attnstore.open`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.embedded import MODEL, REVIEWS
+from attnstore.reader import Reader
+
+_SOURCE_OPTIONS = frozenset(SourceConfig.__dataclass_fields__) - {"data"}
+
+
+def open(path: str | Path) -> Reader:  # noqa: A001 - as gzip.open and sqlite3's users would call it
+    """The store at `path`, to read and ask. Raises StoreError if there is none."""
+    return Reader(path)
+
+
+def run(
+    path: str | Path,
+    *,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    reductions: Sequence[str | Callable[..., Any]] = DEFAULT_REDUCTIONS,
+    **options: Any,
+) -> Reader:
+    """Run a dataset through a classifier into a store at `path`, and open it.
+
+    `model` and `data` default to the embedded ones. `options` are the fields of `config.SourceConfig` and
+    `config.RunConfig` by name, such as `split="test"`, `limit=1000`, `device="cpu"`, `max_length=256`.
+    A run that was interrupted is resumed by the same call.
+
+    Raises:
+        AttnstoreError: of the kind that fits: the data, the model, the options or the store.
+        TypeError: an option that there is not.
+    """
+    from attnstore.pipeline import run as run_pipeline
+
+    chosen = {name: options.pop(name) for name in tuple(options) if name in _SOURCE_OPTIONS}
+    source = SourceConfig(data=str(data if data is not None else REVIEWS), **chosen)
+    config = RunConfig(
+        source=source,
+        model=str(model if model is not None else MODEL),
+        reductions=tuple(reductions),
+        **options,
+    )
+    result = run_pipeline(config, path)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return Reader(path)

@@ -1,0 +1,483 @@
+"""The commands: each opens, calls one function, and prints. Results go to stdout, progress to stderr.
+
+Whatever is heavy (torch, transformers, polars, duckdb) is imported inside the command that needs it, so that
+`--help` answers at once. Errors become one line and an exit code here, once for all commands.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from attnstore import __version__
+from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.errors import AttnstoreError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from attnstore.pipeline import Progress, RunResult
+    from attnstore.schema import Manifest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """The group that turns what can go wrong into one line on stderr and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except AttnstoreError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(0)
+        except MemoryError:
+            _fail("out of memory: try a smaller --batch-tokens", 1)
+        except OSError as error:
+            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise  # not about a file the user named: a bug, and its traceback is wanted
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"attnstore: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="attnstore")
+def main() -> None:
+    """What a text classifier looks at, by class.
+
+    Streams a whole dataset through a fine-tuned classifier, reduces attention to numbers per token while it
+    is computed, and writes tokens, attention and predictions to a store of Parquet files that DuckDB, Polars
+    and pandas read as they are. The store is the first argument of every command.
+    """
+
+
+# ---------------------------------------------------------------- options that commands share
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_store = click.argument("store", type=click.Path(path_type=Path))
+
+_source = _options(
+    click.option(
+        "--data", metavar="SOURCE", help="A folder, archive, file, glob, hf://datasets/… path, or imdb."
+    ),
+    click.option(
+        "--split", default="all", show_default=True, help="The split to read; for data without, its name."
+    ),
+    click.option(
+        "--text-column", metavar="NAME", help="The column with the text. Default: guessed, and told."
+    ),
+    click.option("--label-column", metavar="NAME", help="The column with the gold class. Default: guessed."),
+    click.option("--id-column", metavar="NAME", help="The column with the document's key. Default: guessed."),
+    click.option("--group-column", metavar="NAME", help="What makes documents dependent, such as the film."),
+    click.option("--labels", metavar="A,B,…", help="The model's classes in the order of its logits."),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Take this many documents, spread over the source."
+    ),
+    click.option(
+        "--strict", is_flag=True, help="A row that can't be read is an error instead of being counted."
+    ),
+)
+
+_output = _options(
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
+        default="table",
+        show_default=True,
+    ),
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of to stdout."),
+)
+
+
+def _source_config(data: str, options: dict[str, Any]) -> SourceConfig:
+    labels = tuple(name.strip() for name in options.pop("labels").split(",")) if options["labels"] else ()
+    options.pop("labels", None)
+    return SourceConfig(data=data, labels=labels, **options)
+
+
+def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
+    from attnstore.formats import render
+
+    content = render(table, form)
+    if output is not None:
+        output.write_bytes(content)
+    elif form == "parquet" and sys.stdout.isatty():
+        raise UsageError("Parquet is not for terminals: give --output FILE, or send it to a file")
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+
+
+# ---------------------------------------------------------------- run
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--model", metavar="FOLDER|NAME", help="A model's folder, or its name on the hub. Default: embedded."
+)
+@click.option("--revision", metavar="REV", help="The revision of a model on the hub.")
+@_source
+@click.option(
+    "--reduce",
+    "reductions",
+    metavar="A,B,…",
+    default=",".join(DEFAULT_REDUCTIONS),
+    show_default=True,
+    help="What to reduce attention to: cls, received, rollout, cls_heads, from_<position>, package.module:function.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="auto is bfloat16 where the hardware is fast at it.",
+)
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    help="Tokens a document. Default: 512, or the model's own limit.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    help="Tokens a batch. Changes no row, only speed and memory.",
+)
+@click.option(
+    "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents a part."
+)
+@click.option("--full-precision", is_flag=True, help="Store all bits of the values, in twice the space.")
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def run(store: Path | None, model: str | None, data: str | None, reductions: str, **options: Any) -> None:
+    """Run a dataset through a classifier into STORE, or go on with the run it holds.
+
+    Without options, the embedded model reads the embedded reviews into ./demo.attn.
+    """
+    from attnstore.embedded import MODEL, REVIEWS
+
+    if store is None:
+        if model is not None or data is not None:
+            raise UsageError("say where the store goes: attnstore run STORE …")
+        store = Path("demo.attn")
+    if model is None and not (MODEL / "config.json").is_file():
+        raise UsageError("this attnstore has no embedded model: give --model FOLDER or a name on the hub")
+    source = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
+    source["labels"] = options.pop("labels", source.get("labels"))
+    config = RunConfig(
+        source=_source_config(data or str(REVIEWS), source),
+        model=model or str(MODEL),
+        reductions=tuple(name.strip() for name in reductions.split(",")),
+        **options,
+    )
+    _run(config, store)
+
+
+def _run(config: RunConfig, store: Path) -> None:
+    sys.path.insert(
+        0, str(Path.cwd())
+    )  # so that --reduce finds a module beside the user, as `python -m` does
+    with _progress() as (started, progressed, downloaded):
+        from attnstore.pipeline import run as run_pipeline
+
+        result = run_pipeline(config, store, on_start=started, on_progress=progressed, on_download=downloaded)
+    if result.interrupted:
+        missing = len(result.store.missing_parts())
+        _fail(
+            f"stopped; {missing} of {result.store.manifest.parts} parts are missing: the same command goes on",
+            INTERRUPTED,
+        )
+    _summarise(result)
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Any, Any, Any]]:
+    """Progress bars on stderr: of a download, and of a run with documents, tokens per second and time left."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def started(manifest: "Manifest") -> None:
+        for note in manifest.notes:
+            click.echo(f"note: {note}", err=True)
+        bars["run"] = tqdm(
+            total=manifest.documents, unit=" documents", file=sys.stderr, smoothing=0.05, leave=False
+        )
+
+    def progressed(progress: "Progress") -> None:
+        bar = bars["run"]
+        if bar.n == 0 and not progress.tokens:
+            bar.initial = progress.documents
+        bar.update(progress.documents - bar.n)
+        elapsed = bar.format_dict["elapsed"]
+        bar.set_postfix_str(f"{progress.tokens / max(elapsed, 1e-9):,.0f} tokens/s", refresh=False)
+
+    def downloaded(done: int, total: int | None) -> None:
+        if "download" not in bars:
+            bars["download"] = tqdm(
+                total=total, unit="B", unit_scale=True, file=sys.stderr, desc="download", leave=False
+            )
+        bars["download"].update(done - bars["download"].n)
+
+    try:
+        yield started, progressed, downloaded
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def _summarise(result: "RunResult") -> None:
+    from attnstore.questions import ask, find_questions, get_question
+
+    store, manifest, known = result.store, result.store.manifest, find_questions()
+    if result.documents:
+        rate = result.tokens / result.seconds
+        click.echo(
+            f"{result.documents:,} documents, {result.tokens:,} tokens in {result.seconds:.1f} s "
+            f"({rate:,.0f} tokens/s); {store.path} is sealed with {manifest.documents:,} documents"
+        )
+    else:
+        click.echo(f"{store.path} was finished before: {manifest.documents:,} documents")
+    for reason, count in manifest.rejected.items():
+        click.echo(f"{count:,} rows became no document: {reason}")
+    truncated = ask(store, get_question("predictions", known), {}).to_pylist()
+    whole = next(row for row in truncated if row["split"] is None and row["class"] is None)
+    if whole["truncated"]:
+        click.echo(f"{whole['truncated']:,} documents were cut at {manifest.max_length} tokens")
+    if whole["accuracy"] is not None:
+        click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
+    reduction = manifest.reductions[0].name
+    words = ask(
+        store, get_question("top_words_by_class", known), {"reduction": reduction, "limit": 8}
+    ).to_pylist()
+    if words:
+        click.echo(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
+    for name in dict.fromkeys(row["class"] for row in words):
+        click.echo(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
+    click.echo(
+        f"next: attnstore query {store.path} top_words_by_class | attnstore queries | "
+        f"attnstore show {store.path} 0 | attnstore info {store.path}"
+    )
+
+
+# ---------------------------------------------------------------- ask
+
+
+@main.command()
+@_store
+@click.argument("name")
+@click.option(
+    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the question."
+)
+@click.option("--engine", type=click.Choice(["duckdb", "polars"]), default="duckdb", show_default=True)
+@click.option(
+    "--queries",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of your own questions.",
+)
+@_output
+def query(
+    store: Path,
+    name: str,
+    given: Sequence[str],
+    engine: Any,
+    folders: Sequence[Path],
+    form: str,
+    output: Path | None,
+) -> None:
+    """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
+    from attnstore.questions import ask, find_questions, get_question
+    from attnstore.store import open_store
+
+    parameters = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"-p {item}: write it as name=value")
+        parameters[key] = value
+    opened = open_store(store)
+    question = get_question(name, find_questions(*folders))
+    _write(ask(opened, question, parameters, engine), form, output)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "--queries",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of your own questions.",
+)
+def queries(name: str | None, folders: Sequence[Path]) -> None:
+    """List the questions with their parameters, or document the question NAME."""
+    from attnstore.questions import describe, find_questions, get_question
+
+    known = find_questions(*folders)
+    if name is not None:
+        click.echo(describe(get_question(name, known)))
+        return
+    for question in known.values():
+        click.echo(f"{click.style(question.name, bold=True)}: {question.summary}")
+        for parameter in question.parameters:
+            default = "" if parameter.default is None else f" = {parameter.default}"
+            click.echo(f"    {parameter.name}{default}: {parameter.meaning}")
+
+
+@main.command()
+@_store
+@click.argument("statement")
+@_output
+def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
+    """Run one read-only SQL STATEMENT over the views `documents` and `tokens` of STORE."""
+    from attnstore.questions import run_sql
+    from attnstore.store import open_store
+
+    _write(run_sql(open_store(store), statement), form, output)
+
+
+@main.command()
+@_store
+@click.argument("document")
+@click.option("--reduction", metavar="NAME", help="Default: the first one stored.")
+@click.option("--layer", default="last", show_default=True, help="A number, first, last or mean.")
+@click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
+@click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces to words.")
+@click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
+@click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
+@click.option("--renormalise", is_flag=True, help="Rescale what is not ignored to a sum of 1.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a self-contained page here.")
+def show(store: Path, document: str, page: Path | None, **options: Any) -> None:
+    """Print a DOCUMENT (its id or number) of STORE with its tokens shaded by attention."""
+    import shutil
+
+    from attnstore.heatmap import colour_depth, html, terminal, terminal_background
+    from attnstore.reader import Reader
+
+    drawn = Reader(store).show(document, **options)
+    if page is not None:
+        page.write_text(html(drawn), encoding="utf-8")
+        click.echo(f"wrote {page}")
+        return
+    colour = colour_depth(os.environ, sys.stdout.isatty())
+    width = shutil.get_terminal_size().columns
+    # Not click.echo: it would strip the colours that FORCE_COLOR asks for.
+    sys.stdout.write(terminal(drawn, colour, width, terminal_background(os.environ)) + "\n")
+
+
+# ---------------------------------------------------------------- look at the store itself
+
+
+@main.command()
+@_store
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def info(store: Path, form: str) -> None:
+    """Tell what is in STORE, sealed or not."""
+    from attnstore.store import open_store
+
+    opened = open_store(store)
+    if form == "json":
+        click.echo(opened.manifest.to_json(), nl=False)
+        return
+    for name, value in _facts(opened):
+        click.echo(f"{name + ':':<14} {value}")
+
+
+def _facts(opened: Any) -> Iterator[tuple[str, str]]:
+    manifest: Manifest = opened.manifest
+    files, finished = opened.files(), opened.finished_parts()
+    rows = {kind: sum(f.rows for f in files if f.path.startswith(kind)) for kind in ("documents", "tokens")}
+    yield "store", str(opened.path)
+    if manifest.sealed:
+        yield "state", f"sealed {manifest.sealed}"
+    else:
+        yield (
+            "state",
+            f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
+        )
+    yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
+    yield "tokens", f"{rows['tokens']:,}, documents cut at {manifest.max_length}"
+    yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
+    yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
+    yield "classes", ", ".join(manifest.labels)
+    yield "data", f"{manifest.data}, split {manifest.fingerprint['split']}"
+    if not manifest.labels_are_models:
+        yield "labels", "none, or not the model's classes: no accuracy is claimed"
+    yield "values", f"computed in {manifest.fingerprint['dtype']}, stored as {manifest.fingerprint['values']}"
+    for reduction in manifest.reductions:
+        columns = reduction.columns(manifest.layers)
+        span = columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
+        yield "reduction", f"{span}: {reduction.meaning}"
+    for past in manifest.runs:
+        speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
+        yield "run", f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}"
+    for reason, count in manifest.rejected.items():
+        yield "rejected", f"{count:,} rows: {reason}"
+    for note in manifest.notes:
+        yield "note", note
+    yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+@main.command()
+@_store
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Documents to recompute."
+)
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
+    """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
+    from attnstore.store import open_store
+    from attnstore.verify import verify_files
+
+    opened = open_store(store)
+    faults = 0
+    for finding in _findings(verify_files(opened), opened, model, sample, trust_remote_code):
+        faults += not finding.ok
+        click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}")
+    if faults:
+        _fail(f"{store} has {faults} {'fault' if faults == 1 else 'faults'}", 1)
+
+
+def _findings(
+    files: Iterator[Any], opened: Any, model: str | None, sample: int, trust: bool
+) -> Iterator[Any]:
+    sound = True
+    for finding in files:
+        sound = sound and finding.ok
+        yield finding
+    if sound and sample:  # values of a damaged store say nothing about the engine
+        from attnstore.oracle import verify_sample
+
+        yield from verify_sample(opened, model, sample=sample, trust_remote_code=trust)

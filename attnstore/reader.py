@@ -1,0 +1,95 @@
+"""A store opened from Python: its two tables, its questions, its documents drawn."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+
+from attnstore import questions
+from attnstore.heatmap import Heatmap, ignore_tokens, merge_words
+from attnstore.schema import Manifest
+from attnstore.store import Store, open_store
+
+
+class Reader:
+    """What `attnstore.open` gives. It reads sealed stores, and of unsealed ones the parts that are there."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.store: Store = open_store(path)
+
+    def __repr__(self) -> str:
+        return f"attnstore.open({str(self.store.path)!r})"
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.store.manifest
+
+    def documents(self) -> pl.LazyFrame:
+        """One row a document; see `schema.documents_schema`."""
+        return questions.documents(self.store)
+
+    def tokens(self) -> pl.LazyFrame:
+        """One row a token; see `schema.tokens_schema`."""
+        return questions.tokens(self.store)
+
+    def sql(self, sql: str) -> pa.Table:
+        """The answer of one read-only SQL statement over the views `documents` and `tokens`."""
+        return questions.run_sql(self.store, sql)
+
+    def query(
+        self, name: str, *, engine: Literal["duckdb", "polars"] = "duckdb", **parameters: Any
+    ) -> pa.Table:
+        """The answer of a question by name. Raises UsageError for unknown names and parameters."""
+        question = questions.get_question(name, questions.find_questions())
+        return questions.ask(self.store, question, parameters, engine)
+
+    def show(
+        self,
+        document: str | int,
+        *,
+        reduction: str | None = None,
+        layer: int | str = "last",
+        relative: bool = False,
+        words: Literal["sum", "mean"] | None = None,
+        ignore: tuple[str, ...] = (),
+        ignore_special: bool = False,
+        renormalise: bool = False,
+    ) -> Heatmap:
+        """A document with its tokens shaded by attention: text in a terminal, a picture in a notebook.
+
+        `document` is its id or its number. `words` merges wordpieces by their sum or mean; `ignore` blanks
+        tokens or words, `ignore_special` the special ones, and `renormalise` rescales what remains to 1.
+        """
+        chosen = reduction or self.manifest.reductions[0].name
+        asked: Mapping[str, Any] = {"document": document, "reduction": chosen, "layer": layer}
+        tokens = self.query("document_tokens", **asked)
+        row = questions.document(self.store, document)
+        if words is not None:
+            tokens = merge_words(tokens, words)
+        if ignore or ignore_special:
+            tokens = ignore_tokens(tokens, ignore, renormalise, ignore_special)
+        stored = self.manifest.reduction(chosen)
+        return Heatmap(
+            id=row["id"],
+            text=row["text"],
+            label=row["label"],
+            prediction=row["prediction"],
+            probability=row["probability"],
+            reduction=chosen,
+            layer=_layer_in_words(layer, self.manifest.layers)
+            if stored is not None and stored.per_layer
+            else "",
+            truncated=row["truncated"],
+            tokens=tokens,
+            relative=relative,
+            labels_are_models=self.manifest.labels_are_models,
+        )
+
+
+def _layer_in_words(layer: int | str, layers: int) -> str:
+    if layer == "mean":
+        return "mean of the layers"
+    number = {"first": 1, "last": layers}.get(str(layer), layer)
+    return f"{number} of {layers}"
