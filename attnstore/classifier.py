@@ -395,7 +395,7 @@ def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Cla
     dtype, notes = choose_dtype(config.dtype, device)
     folder = model_folder(config)
     settings = _read_config(folder, config)
-    tokenizer = _read_tokenizer(folder, config)
+    tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
     max_length = _max_length(config.max_length, settings, tokenizer)
     model = _read_model(folder, config, settings, dtype, _PADDED).to(device)
     classifier = Classifier(
@@ -427,7 +427,11 @@ def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
     folder = model_folder(config)
     settings = _read_config(folder, config)
     model = _read_model(folder, config, settings, torch.float32, "eager")
-    return model, _read_tokenizer(folder, config), _hash_files(sorted(folder.glob("*.safetensors")))
+    return (
+        model,
+        _read_tokenizer(folder, config, settings.vocab_size),
+        _hash_files(sorted(folder.glob("*.safetensors"))),
+    )
 
 
 def choose_device(asked: str) -> torch.device:
@@ -550,7 +554,15 @@ def _read_config(folder: Path, config: RunConfig) -> Any:
     return settings
 
 
-def _read_tokenizer(folder: Path, config: RunConfig) -> Any:
+#: Any of these holds a vocabulary. Without one, transformers 5 makes an empty tokenizer and says nothing.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+
+
+def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> Any:
+    if not any(found for pattern in _VOCABULARIES for found in folder.glob(pattern)):
+        raise ModelError(
+            f"{config.model} has no tokenizer: save it into the model's folder with save_pretrained"
+        )
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -562,6 +574,11 @@ def _read_tokenizer(folder: Path, config: RunConfig) -> Any:
         raise ModelError(
             f"{config.model} has a tokenizer without a fast version ({type(tokenizer).__name__}): "
             "the places of tokens in the text are known only to fast ones"
+        )
+    if len(tokenizer) > vocabulary_size:
+        raise ModelError(
+            f"the tokenizer of {config.model} has {len(tokenizer):,} tokens, its model only {vocabulary_size:,}: "
+            "they do not belong together"
         )
     if not tokenizer("").encodings[0].ids:
         raise ModelError(

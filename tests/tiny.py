@@ -34,8 +34,27 @@ _EXTRA = {
 }
 
 ROUTED = [
-    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert", "mobilebert"),
-    *("ernie", "nomic_bert", "eurobert", "gte", "jina_embeddings_v3", "roberta-prelayernorm", "xmod", "roc_bert"),
+    *(
+        "bert",
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "distilbert",
+        "electra",
+        "albert",
+        "modernbert",
+        "mobilebert",
+    ),
+    *(
+        "ernie",
+        "nomic_bert",
+        "eurobert",
+        "gte",
+        "jina_embeddings_v3",
+        "roberta-prelayernorm",
+        "xmod",
+        "roc_bert",
+    ),
     "data2vec-text",
 ]
 UNROUTED = ["deberta", "deberta-v2", "mpnet", "megatron-bert", "rembert", "roformer", "xlm"]

@@ -1,0 +1,321 @@
+"""The tap, against eager float32 attention, through every family and every way through a model."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from attnstore.batches import plan_batches, tokenise
+from attnstore.classifier import choose_device, choose_dtype, load_classifier
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.documents import Document
+from attnstore.errors import ModelError, UsageError
+from attnstore.oracle import Oracle, reduced_by_definition
+from attnstore.reductions import resolve_reductions
+
+NAMES = ("cls", "received", "rollout", "cls_heads", "from_3")
+
+
+def texts():
+    """Empty, one word, cut at the limit, and lengths in between; longer than ModernBERT's window of 4."""
+    generator = random.Random(0)
+    words = [w for w in tiny.WORDS if not w.startswith("##")]
+    return [" ".join(generator.choices(words, k=k)) for k in (0, 1, 40, 12, 30, 5, 19)]
+
+
+def load(folder, names=NAMES, **changes):
+    config = RunConfig(
+        SourceConfig(""), str(folder), **({"dtype": "float32", "device": "cpu", "max_length": 32} | changes)
+    )
+    return load_classifier(config, resolve_reductions(names))
+
+
+def forward(classifier, batch_tokens=70, documents=None):
+    """Each document's (tokenised document, logits, {column: values}), in dataset order."""
+    documents = documents or [Document(t, str(i), None, "all", None) for i, t in enumerate(texts())]
+    tokenised = tokenise(enumerate(documents), classifier.tokenizer, classifier.max_length)
+    found = {}
+    for batch in plan_batches(tokenised, batch_tokens, padded=classifier.padded):
+        reduced = classifier(batch)
+        start = 0
+        for row, document in enumerate(batch.documents):
+            span = slice(start, start + document.length)
+            columns = {name: values[span].numpy() for name, values in reduced.columns.items()}
+            found[document.number] = (document, reduced.logits[row].numpy(), columns)
+            start += document.length
+    return [found[number] for number in sorted(found)]
+
+
+def assert_as_the_oracle_says(folder, classifier, results, tolerance=1e-5):
+    oracle = Oracle(str(folder))
+    for document, logits, columns in results:
+        own_logits, attentions = oracle(document.ids)
+        np.testing.assert_allclose(logits, own_logits, atol=10 * tolerance)
+        expected = {}
+        for reduction in classifier.reductions:
+            values = reduced_by_definition(attentions, reduction.name)
+            by_column = values if reduction.stored.per_layer else values[None]
+            expected |= dict(zip(reduction.stored.columns(classifier.layers), by_column, strict=True))
+        assert list(columns) == list(expected)
+        for name, values in expected.items():
+            np.testing.assert_allclose(columns[name], values, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("family", tiny.ROUTED + tiny.UNROUTED)
+def test_every_family_agrees_with_eager_float32_attention(family, tmp_path):
+    """cls, received, rollout, cls_heads and from_3 of every layer, to 1e-5, in mixed batches with padding."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path)
+    assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
+
+
+@pytest.mark.parametrize(
+    ("family", "way"),
+    [
+        *((f, "packed") for f in ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")),
+        *((f, "packed") for f in ("albert", "ernie", "modernbert")),
+        *((f, "padded") for f in ("mobilebert", "gte", "nomic_bert")),
+        *((f, "hooked") for f in ("deberta-v2", "mpnet")),
+    ],
+)
+def test_the_way_through_each_family_is_the_best_there_is(family, way, tmp_path):
+    """Packing where it is right, padding elsewhere, hooks where a family never calls registered functions."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path)
+    assert (classifier.way, classifier.layers, classifier.heads) == (
+        way,
+        4 if family == "modernbert" else 3,
+        4,
+    )
+
+
+def test_a_head_that_pools_by_mean_is_packed_with_segment_means(tmp_path):
+    """ModernBERT with classifier_pooling="mean": a document's mean, not the batch's."""
+    tiny.save(tmp_path, "modernbert", classifier_pooling="mean")
+    classifier = load(tmp_path)
+    assert classifier.way == "packed"
+    assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
+
+
+def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
+    """With the padding index that real RoBERTas have, 1, positions start at 2."""
+    tiny.save(tmp_path, "roberta", pad_token_id=1)
+    classifier = load(tmp_path)
+    assert classifier.way == "packed"
+    assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
+
+
+@pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
+def test_the_token_budget_changes_no_value_beyond_rounding(family, tmp_path):
+    """One document a batch, all in one, or in between: the same values, to 1e-6."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path)
+    alone, together = forward(classifier, 1), forward(classifier, 10_000)
+    for (_, logits, columns), (_, other_logits, other_columns) in zip(alone, together, strict=True):
+        np.testing.assert_allclose(logits, other_logits, atol=1e-5)
+        for name, values in columns.items():
+            np.testing.assert_allclose(values, other_columns[name], atol=1e-6)
+
+
+def test_the_same_batch_twice_gives_the_same_bits(tiny_model):
+    """Nothing depends on the order in which threads finish."""
+    classifier = load(tiny_model)
+    for (_, logits, columns), (_, other_logits, other_columns) in zip(
+        forward(classifier), forward(classifier), strict=True
+    ):
+        assert logits.tobytes() == other_logits.tobytes()
+        assert all(values.tobytes() == other_columns[name].tobytes() for name, values in columns.items())
+
+
+def test_bfloat16_stays_near_float32(tiny_model):
+    """In half precision a document's attention moves by little in total variation, and predictions hold."""
+    exact, rough = forward(load(tiny_model)), forward(load(tiny_model, dtype="bfloat16"))
+    for (_, _, columns), (_, _, other) in zip(exact, rough, strict=True):
+        for name in ("cls_01", "cls_03", "received_03", "rollout"):
+            assert np.abs(columns[name] - other[name]).sum() / 2 < 0.05
+
+
+def by_position(document):
+    """Queries weighted by their position."""
+    return np.arange(document.length, dtype=np.float32)
+
+
+def strongest(probabilities):
+    """The largest weight that any query in any head gives."""
+    return probabilities.amax(dim=(0, 1))
+
+
+@pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
+def test_custom_reductions_of_both_kinds_equal_their_definitions(family, tmp_path):
+    """Row weights and functions of probabilities, packed, padded and hooked, against numpy."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path, names=("cls", by_position, strongest))
+    oracle = Oracle(str(tmp_path))
+    for document, _, columns in forward(classifier):
+        _, attentions = oracle(document.ids)
+        for layer, p in enumerate(attentions, start=1):
+            weighted = np.arange(document.length) @ p.mean(axis=0)
+            np.testing.assert_allclose(columns[f"by_position_{layer:02d}"], weighted, atol=1e-4)
+            np.testing.assert_allclose(columns[f"strongest_{layer:02d}"], p.max(axis=(0, 1)), atol=1e-5)
+
+
+def too_few(document):
+    return np.ones(2, dtype=np.float32)
+
+
+def too_many(probabilities):
+    return torch.ones(1 + probabilities.shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"), [(too_few, "weights of shape (2,)"), (too_many, "returned shape (33,)")]
+)
+def test_a_custom_reduction_of_the_wrong_shape_is_told(function, message, tiny_model):
+    """The line names the function, what it returned, and the document's length."""
+    with pytest.raises(UsageError, match="for a document of 32 tokens") as raised:
+        forward(load(tiny_model, names=(function,)))
+    assert message in str(raised.value)
+
+
+def test_grouped_query_attention_repeats_the_key_heads(tmp_path):
+    """EuroBERT shares a key head between two query heads: head rows are those of the query heads."""
+    tiny.save(tmp_path, "eurobert")
+    classifier = load(tmp_path, names=("cls_heads",))
+    assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
+    assert forward(classifier)[2][2]["cls_heads_01"].shape == (32, 4)
+
+
+# ---------------------------------------------------------------- what does not fit
+
+
+def changed(folder, target, **config):
+    """A copy of a model's folder with other settings in config.json; None removes one."""
+    shutil.copytree(folder, target)
+    settings = json.loads((target / "config.json").read_text())
+    settings = {k: v for k, v in (settings | config).items() if v is not None}
+    (target / "config.json").write_text(json.dumps(settings))
+    return target
+
+
+def without(folder, target, *names):
+    shutil.copytree(folder, target)
+    for name in names:
+        (target / name).unlink()
+    return target
+
+
+def pickled(folder, target):
+    without(folder, target, "model.safetensors")
+    (target / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    return target
+
+
+def headless(folder, target):
+    """Saved from the encoder alone, but its config says classifier."""
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(folder)
+    model.save_pretrained(target)
+    tiny.tokenizer().save_pretrained(target)
+    settings = json.loads((target / "config.json").read_text())
+    settings["architectures"] = ["BertForSequenceClassification"]
+    (target / "config.json").write_text(json.dumps(settings))
+    return target
+
+
+def spoilt_file(folder, target, name, content):
+    shutil.copytree(folder, target)
+    (target / name).write_text(content)
+    return target
+
+
+def truncated_weights(folder, target):
+    shutil.copytree(folder, target)
+    whole = (target / "model.safetensors").read_bytes()
+    (target / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    return target
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f, t: t, "there is no model folder"),
+        (lambda f, t: without(f, t, "config.json"), "is a folder without config.json"),
+        (
+            lambda f, t: changed(f, t, architectures=["BertModel"]),
+            "has no classification head (it is a BertModel)",
+        ),
+        (lambda f, t: changed(f, t, architectures=["BertForMaskedLM"]), "has no classification head"),
+        (lambda f, t: changed(f, t, is_decoder=True), "is a generative model"),
+        (lambda f, t: changed(f, t, model_type="nonesuch"), "can't read the model's config.json"),
+        (
+            lambda f, t: changed(f, t, problem_type="multi_label_classification"),
+            "is a multi-label classifier",
+        ),
+        (lambda f, t: changed(f, t, id2label={"0": "score"}, label2id={"score": 0}), "(a regression)"),
+        (pickled, "has no safetensors weights, and pickles are never loaded"),
+        (headless, "lack 2 tensors of a classifier (first: classifier.bias)"),
+        (truncated_weights, "can't load the weights"),
+        (lambda f, t: changed(f, t, hidden_size=48, num_attention_heads=4), "can't load the weights"),
+        (lambda f, t: without(f, t, "tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
+        (lambda f, t: spoilt_file(f, t, "tokenizer.json", "{}"), "can't read the tokenizer"),
+        (lambda f, t: spoilt_file(f, t, "config.json", "{"), "can't read the model's config.json"),
+        (lambda f, t: changed(f, t, vocab_size=50), "they do not belong together"),
+    ],
+)
+def test_what_is_no_usable_classifier_is_told_in_one_line(spoil, message, tiny_model, tmp_path):
+    """Each kind of unfit model names itself, in one line, without a traceback."""
+    folder = spoil(tiny_model, tmp_path / "spoilt")
+    with pytest.raises(ModelError) as raised:
+        load(folder)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
+    """GPT-2 with a classifier on top calls the tap, but attends only backwards."""
+    tiny.save(tmp_path, "gpt2")
+    with pytest.raises(ModelError, match=r"causal \(generative\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"device": "cuda"}, "torch sees no CUDA device here"),
+        ({"max_length": 2}, "--max-length 2 leaves no room for text: the smallest here is 3"),
+        ({"max_length": 81}, "--max-length 81 is more than the model's 80 positions"),
+    ],
+)
+def test_options_that_the_model_or_machine_can_not_meet_are_told(asked, message, tiny_model):
+    """The line says what was asked and what there is."""
+    if "device" in asked and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(UsageError, match=message):
+        load(tiny_model, **asked)
+
+
+def test_the_default_length_is_the_smaller_of_512_and_the_models_own(tiny_model, tmp_path):
+    """64 by the tokenizer here; a RoBERTa of 80 positions has two fewer, behind its padding index of 1."""
+    assert load(tiny_model, max_length=None).max_length == 64
+    tiny.save(tmp_path, "roberta", pad_token_id=1)
+    assert load(tmp_path, max_length=78).max_length == 78
+    with pytest.raises(UsageError, match="more than the model's 78 positions"):
+        load(tmp_path, max_length=79)
+
+
+def test_the_hardware_decides_what_auto_means(monkeypatch):
+    """bfloat16 only where matrices of it are fast; asking for it elsewhere is done, with a warning."""
+    cpu = choose_device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert choose_dtype("auto", cpu) == (torch.float32, [])
+    dtype, notes = choose_dtype("bfloat16", cpu)
+    assert dtype == torch.bfloat16
+    assert notes == ["bfloat16 is emulated on this hardware and very slow: --dtype float32 is faster"]
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert choose_dtype("auto", cpu) == (torch.bfloat16, [])
