@@ -27,7 +27,8 @@ of another size give the same file, and no time stands in it.
 A plain reader guesses the types of partition values. `label_fits_in_path` lets only such labels into the
 path as all four read back as themselves; others (numbers, dates, `true`) become an ordinary column. A split
 is always in the path: one that is called `2024` is read as a number unless the reader is told otherwise
-(DuckDB `hive_types`, Polars `hive_schema`, pyarrow `partitioning`).
+(DuckDB `hive_types`, Polars `hive_schema`, pyarrow `partitioning`). Polars looks for partitions by itself in
+a directory (`scan_parquet("STORE/tokens")`), in a glob only with `hive_partitioning=True`.
 """
 
 import hashlib

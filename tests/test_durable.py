@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -120,6 +121,19 @@ def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
         process.pid for process, answer in zip(processes, answers, strict=True) if answer == "held\n"
     )
     assert sum(f"is being written by process {winner} " in answer for answer in answers) == 5
+
+
+def test_taking_over_waits_for_whoever_is_at_it(tmp_path: Path) -> None:
+    """While one process looks at a stale lock and takes it over, another waits, and then is refused."""
+    fcntl = pytest.importorskip("fcntl", reason="needs POSIX file locks")
+    with (tmp_path / LOCK).open("w+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # we are at it; the lock's content is still stale
+        other = holder(tmp_path)
+        assert select.select([other.stdout], [], [], 0.7) == ([], [], [])
+        lock.write(lock_text())
+    answer = other.stdout.readline()
+    other.communicate()
+    assert f"is being written by process {os.getpid()} on this host" in answer
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])

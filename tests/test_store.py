@@ -25,6 +25,7 @@ import small_store
 from hypothesis import given, settings
 from small_store import LABELS, contents, manifest, run, tables
 
+import attnstore.store
 from attnstore.errors import StoreError
 from attnstore.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
 from attnstore.store import create_or_resume, label_fits_in_path, open_store
@@ -411,22 +412,32 @@ def test_part_without_receipt_or_with_a_lost_file_is_missing(tmp_path: Path) -> 
 
 
 def test_no_plain_reader_meets_a_half_written_file(tmp_path: Path, monkeypatch) -> None:
-    """While a file is being written, every reader still reads the rows of the parts before it, and no more."""
+    """At every moment of writing a part each reader reads the rows of the files that are finished, and no more."""
     plan = manifest()
     store = create_or_resume(tmp_path / "store", plan)
     store.write_part(0, *tables(plan, range(4)))
-    expected = in_order(tables(plan, range(4))[1].to_pylist())
-    sync, seen = os.fsync, []
+    sync, seen, expected = os.fsync, [], []
 
     def reading(descriptor: int) -> None:
-        if not seen:  # the first file of the part: all its bytes are written, it has not got its name yet
-            seen.extend(in_order(read(store.path / "tokens")) for read in READERS)
+        for kind, table in zip(("documents", "tokens"), tables(plan, range(8)), strict=True):
+            finished = [
+                row
+                for row in table.to_pylist()
+                if (
+                    store.path / kind / "split=test" / f"label={row['label'] or '__HIVE_DEFAULT_PARTITION__'}"
+                    f"/part-{row['document'] // 4:05d}.parquet"
+                ).exists()
+            ]
+            expected.append(in_order(finished))
+            seen.append(in_order(READERS[len(seen) % len(READERS)](store.path / kind)))
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", reading)
     store.write_part(1, *tables(plan, range(4, 8)))
     store.close()
-    assert seen == [expected] * len(READERS)
+    # Six files and a receipt, each synced before it gets its name, and its directory after.
+    assert len(seen) == 2 * 14
+    assert seen == expected
 
 
 CRASHES = """
@@ -477,7 +488,7 @@ def test_killed_at_any_step_and_resumed(tmp_path: Path) -> None:
 
 def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     """Killed with SIGKILL whenever it may be, a run goes on from there, to the bytes of an undisturbed one."""
-    chance, plan = random.Random(5), manifest(documents=200, part_size=5, reductions=())  # noqa: S311 - reproducible
+    chance, plan = random.Random(5), manifest(documents=200, part_size=5, reductions=())
     script = (
         "import sys; from pathlib import Path; from small_store import *\n"
         "plan = manifest(documents=200, part_size=5, reductions=())\n"
@@ -618,6 +629,27 @@ def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> Non
         assert open_store(path).missing_parts() == [0, 1, 2]  # reading is allowed all the time
         raise ZeroDivisionError
     create_or_resume(path, manifest()).close()
+
+
+def test_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
+    """What another run made or sealed between our first look and our lock counts; the lock is given back."""
+
+    def after(plan, take=attnstore.store.write_lock):
+        def take_late(path):
+            with monkeypatch.context() as undisturbed:
+                undisturbed.setattr(attnstore.store, "write_lock", take)
+                run(path, plan)
+            return take(path)
+
+        return take_late
+
+    monkeypatch.setattr(attnstore.store, "write_lock", after(manifest()))
+    store = create_or_resume(tmp_path / "sealed", manifest())
+    assert (store.sealed, store.missing_parts()) == (True, [])
+    monkeypatch.setattr(attnstore.store, "write_lock", after(manifest(fingerprint={"model": "big"})))
+    with pytest.raises(StoreError, match='model is "big" in the store, "tiny" in this run'):
+        create_or_resume(tmp_path / "other", manifest())
+    assert [name for name in contents(tmp_path) if name.endswith("writer.lock")] == []
 
 
 # -- sealing ----------------------------------------------------------------------------------------------
