@@ -106,7 +106,9 @@ class Manifest:
             raw = json.loads(text)
             version = raw["schema_version"]
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError("manifest.json is not an attnstore manifest: it is damaged or foreign") from error
+            raise StoreError(
+                "manifest.json is not an attnstore manifest: it is damaged or foreign"
+            ) from error
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"the store has schema version {version}, this attnstore reads version {SCHEMA_VERSION}: "
@@ -146,8 +148,14 @@ def documents_schema(label_in_path: bool = True) -> pa.Schema:
         _field("text", pa.string(), "the whole text, as the source has it"),
         _field("prediction", DICTIONARY, "the class with the highest logit"),
         _field("probability", pa.float32(), "softmax probability of the prediction"),
-        _field("probabilities", pa.list_(pa.float32()), "softmax of the logits, in the order of the model's classes"),
-        _field("logits", pa.list_(pa.float32()), "the classifier's output, in the order of the model's classes"),
+        _field(
+            "probabilities",
+            pa.list_(pa.float32()),
+            "softmax of the logits, in the order of the model's classes",
+        ),
+        _field(
+            "logits", pa.list_(pa.float32()), "the classifier's output, in the order of the model's classes"
+        ),
         _field("length", pa.int32(), "tokens the model saw, special ones included"),
         _field("truncated", pa.bool_(), "the text went on beyond the last token the model saw"),
     ]
@@ -173,7 +181,9 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
         _field("end", pa.int32(), "where it ends (exclusive)"),
         _field("special", pa.bool_(), "[CLS], [SEP] and the like, added by the tokenizer"),
         _field("new_token", pa.bool_(), "the first occurrence of this token in its document"),
-        _field("new_word", pa.bool_(), "the first piece of the first occurrence of this word in its document"),
+        _field(
+            "new_word", pa.bool_(), "the first piece of the first occurrence of this word in its document"
+        ),
         _field("length", pa.int32(), "tokens of its document, special ones included"),
         _field("prediction", DICTIONARY, "the predicted class of its document"),
     ]

@@ -1,0 +1,77 @@
+"""Tokens with their places, and batches under a budget."""
+
+import random
+
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attnstore.batches import plan_batches, tokenise
+from attnstore.documents import Document
+
+TOKENIZER = tiny.tokenizer()
+
+
+def tokenised(*texts, max_length=64):
+    documents = [Document(text, str(i), None, "all", None) for i, text in enumerate(texts)]
+    return list(tokenise(enumerate(documents), TOKENIZER, max_length, at_once=2))
+
+
+def test_a_document_is_its_pieces_with_their_words_and_places():
+    """Worked by hand: `unwatchable` is two pieces of one word, upper case is the text's, not the token's."""
+    (document,) = tokenised("Unwatchable film!")
+    assert document.tokens == ["[CLS]", "unwatch", "##able", "film", "!", "[SEP]"]
+    assert document.ids.tolist() == [tiny.VOCABULARY[t] for t in document.tokens]
+    assert document.word.tolist() == [-1, 0, 0, 1, 2, -1]
+    assert document.start.tolist() == [0, 0, 7, 12, 16, 0]
+    assert document.end.tolist() == [0, 7, 11, 16, 17, 0]
+    assert document.special.tolist() == [True, False, False, False, False, True]
+    assert (document.length, document.truncated, document.number) == (6, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "length", "truncated"), [(0, 2, False), (6, 8, False), (7, 8, True), (40, 8, True)]
+)
+def test_a_text_beyond_the_limit_is_cut_and_marked(words, length, truncated):
+    """Exactly at the limit is not cut; one token more is. An empty text is [CLS] [SEP]."""
+    (document,) = tokenised(" ".join(["film"] * words), max_length=8)
+    assert (document.length, document.truncated) == (length, truncated)
+    assert (document.tokens[0], document.tokens[-1]) == ("[CLS]", "[SEP]")
+
+
+def test_order_is_kept_over_groups_of_any_size():
+    """Five documents in groups of two come out as they went in, with their numbers."""
+    found = tokenised("a", "film", "was", "not", "good")
+    assert [(d.number, d.tokens[1]) for d in found] == [
+        (0, "a"),
+        (1, "film"),
+        (2, "was"),
+        (3, "not"),
+        (4, "good"),
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=st.lists(st.integers(0, 30), max_size=40), budget=st.integers(1, 80), padded=st.booleans())
+def test_batches_hold_every_document_once_under_the_budget(lengths, budget, padded):
+    """Longest first, nothing lost or twice, and only a document that is too long alone exceeds the budget."""
+    documents = tokenised(*(" ".join(["film"] * n) for n in lengths))
+    batches = list(plan_batches(documents, budget, padded=padded))
+    order = [d for batch in batches for d in batch.documents]
+    assert sorted(d.number for d in order) == list(range(len(lengths)))
+    assert [d.length for d in order] == sorted((d.length for d in documents), reverse=True)
+    for batch in batches:
+        used = max(batch.lengths) * len(batch.documents) if padded else batch.tokens
+        assert used <= budget or len(batch.documents) == 1
+
+
+def test_a_plan_depends_on_the_documents_alone():
+    """Shuffled documents make the same batches, so a resumed part repeats its first attempt bit for bit."""
+    documents = tokenised(*(" ".join(["film"] * (n % 7)) for n in range(30)))
+    shuffled = random.Random(1).sample(documents, len(documents))
+    plans = [
+        [[d.number for d in b.documents] for b in plan_batches(ds, 20, padded=False)]
+        for ds in (documents, shuffled)
+    ]
+    assert plans[0] == plans[1]

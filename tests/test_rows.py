@@ -1,0 +1,151 @@
+"""Tables made from batches, against rows made one at a time."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from attnstore.batches import plan_batches, tokenise
+from attnstore.classifier import Reduced
+from attnstore.documents import Document
+from attnstore.rows import part_tables, word_normaliser
+from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
+
+TOKENIZER = tiny.tokenizer()
+TEXTS = [
+    ("A GREAT film, a great plot!", "pos", "test"),
+    ("", None, "test"),
+    ("Unwatchable. unwatchable, UNWATCHABLE", "neg", "test"),
+    ("café ☃ naïve", "pos", "train"),
+    ("lov lovable xyzzy", "neg", "train"),
+]
+
+
+def manifest(**changes):
+    fields = {
+        "fingerprint": {}, "documents": 5, "part_size": 5, "labels": ("neg", "pos"), "label_in_path": True,
+        "labels_are_models": True, "layers": 1, "heads": 2, "max_length": 64, "model": "m", "data": "d",
+        "versions": {}, "created": "now",
+        "reductions": (
+            StoredReduction("cls", True, False, "cls"), StoredReduction("cls_heads", True, True, "heads"),
+        ),
+    }  # fmt: skip
+    return Manifest(**(fields | changes))
+
+
+def results(padded=False, budget=12):
+    """Batches with values that say where they come from: document + position / 1000, negated by head."""
+    documents = [Document(text, f"id{i}", None, split, label) for i, (text, label, split) in enumerate(TEXTS)]
+    for batch in plan_batches(tokenise(enumerate(documents), TOKENIZER, 64), budget, padded=padded):
+        values = torch.cat([d.number + torch.arange(d.length) / 1000 for d in batch.documents])
+        logits = torch.tensor([[0.0, 1.0 if d.number % 2 else -1.0] for d in batch.documents])
+        yield (
+            batch,
+            Reduced(logits, {"cls_01": values, "cls_heads_01": torch.stack([values, -values], dim=1)}),
+        )
+
+
+def tables(**changes):
+    return part_tables(manifest(**changes), results(), word_normaliser(TOKENIZER), full_precision=True)
+
+
+def by_hand(number):
+    """One document's rows, token by token, as the schema says them."""
+    text, label, split = TEXTS[number]
+    encoding = TOKENIZER(text).encodings[0]
+    seen_tokens, seen_words, rows = set(), set(), []
+    for position, token in enumerate(encoding.tokens):
+        word_id = encoding.word_ids[position]
+        same = [p for p, w in enumerate(encoding.word_ids) if w == word_id] if word_id is not None else []
+        start, end = encoding.offsets[position]
+        word = TOKENIZER.backend_tokenizer.normalizer.normalize_str(
+            text[encoding.offsets[same[0]][0] : encoding.offsets[same[-1]][1]]
+        ) if same else None  # fmt: skip
+        first_piece = bool(same) and position == same[0]
+        value = float(np.float32(number + position / 1000))
+        rows.append({
+            "document": number, "position": position, "token_id": encoding.ids[position], "token": token,
+            "word": word, "piece": same.index(position) if same else None, "pieces": len(same) if same else None,
+            "start": start, "end": end, "special": word_id is None, "new_token": token not in seen_tokens,
+            "new_word": first_piece and word not in seen_words, "length": len(encoding.tokens),
+            "prediction": "pos" if number % 2 else "neg", "cls_01": pytest.approx(value, abs=1e-6),
+            "cls_heads_01": pytest.approx([value, -value], abs=1e-6), "split": split, "label": label,
+        })  # fmt: skip
+        seen_tokens.add(token)
+        if first_piece:
+            seen_words.add(word)
+    return rows
+
+
+def test_the_tokens_table_equals_rows_made_one_at_a_time():
+    """Whole table, every column: order restored from length-sorted batches, words, pieces, first occurrences."""
+    expected = [row for number in range(len(TEXTS)) for row in by_hand(number)]
+    assert tables().tokens.to_pylist() == expected
+
+
+def test_the_documents_table_equals_rows_made_one_at_a_time():
+    """Prediction, its probability, and all probabilities and logits in the order of the model's classes."""
+    found = tables().documents.to_pylist()
+    for number, (text, label, split) in enumerate(TEXTS):
+        logit = 1.0 if number % 2 else -1.0
+        positive = 1 / (1 + np.exp(-logit))
+        assert found[number] == {
+            "document": number, "id": f"id{number}", "group": None, "text": text,
+            "prediction": "pos" if number % 2 else "neg", "probability": pytest.approx(max(positive, 1 - positive)),
+            "probabilities": pytest.approx([1 - positive, positive]), "logits": [0.0, logit],
+            "length": len(TOKENIZER(text).input_ids), "truncated": False, "split": split, "label": label,
+        }  # fmt: skip
+
+
+def test_the_schemas_are_the_contracts():
+    """The tables' fields are the contract's, metadata included, then the partition keys."""
+    found = tables()
+    for table, schema in ((found.tokens, tokens_schema(manifest())), (found.documents, documents_schema())):
+        assert table.column_names == [*schema.names, "split", "label"]
+        assert [table.schema.field(n).equals(schema.field(n), check_metadata=True) for n in schema.names] == [
+            True
+        ] * len(schema.names)
+
+
+def test_label_is_an_ordinary_column_where_it_is_not_in_the_path():
+    """With more labels than directories can bear, label is the contract's column."""
+    found = tables(label_in_path=False)
+    assert found.tokens.column_names.count("label") == 1
+    assert found.documents["label"].to_pylist() == [label for _, label, _ in TEXTS]
+
+
+def test_values_are_rounded_to_eight_bits_unless_full_precision_is_asked_for():
+    """Rounding is to nearest bfloat16: at most 2⁻⁹ of the value, by an independent integer computation."""
+    rounded = part_tables(manifest(), results(), word_normaliser(TOKENIZER), full_precision=False)
+    exact = np.array(tables().tokens["cls_01"], dtype=np.float32)
+    bits = exact.view(np.uint32).astype(np.uint64)
+    nearest = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    assert np.array(rounded.tokens["cls_01"], dtype=np.float32).tolist() == nearest.tolist()
+
+
+def test_no_number_becomes_null():
+    """A reduction that has nothing to say about a document (NaN) is null in the store."""
+
+    def silent():
+        for batch, reduced in results():
+            yield (
+                batch,
+                Reduced(
+                    reduced.logits, {n: torch.full_like(v, torch.nan) for n, v in reduced.columns.items()}
+                ),
+            )
+
+    found = part_tables(manifest(), silent(), word_normaliser(TOKENIZER), full_precision=False)
+    assert found.tokens["cls_01"].null_count == found.tokens.num_rows
+
+
+def test_a_word_is_normalised_as_its_tokenizer_does():
+    """Uncased BERT strips case and accents; a tokenizer without a normalizer leaves a word as it is."""
+    import transformers
+    from tokenizers import Tokenizer, models
+
+    assert [word_normaliser(TOKENIZER)(w) for w in ("Café", "▁naïve")] == ["cafe", "naive"]
+    plain = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
+    )
+    assert word_normaliser(plain)("Café") == "Café"
