@@ -481,3 +481,7 @@ def _findings(
         from attnstore.oracle import verify_sample
 
         yield from verify_sample(opened, model, sample=sample, trust_remote_code=trust)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""The whole river: the finished store, resumed, interrupted, killed, refused."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from conftest import write_reviews
+
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
+from attnstore.oracle import Oracle, compare, reduced_by_definition
+from attnstore.pipeline import run
+from attnstore.store import open_store
+from attnstore.verify import verify_files
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model, reviews):
+    return RunConfig(
+        SourceConfig(str(reviews)), str(tiny_model), device="cpu", dtype="float32", max_length=40, part_size=8
+    )
+
+
+def content(store):
+    """Every file of the two tables, by path: what must be equal to the byte."""
+    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed") / "store.attn"
+    run(config, path)
+    return content(path)
+
+
+def test_the_finished_store_holds_every_document_once_in_order(small_store, reviews):
+    """Ids, texts, labels and groups are the file's, line by line; the store is sealed and sound."""
+    store = open_store(small_store)
+    with reviews.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    documents = pl.read_parquet(small_store / "documents/**/*.parquet").sort("document").to_dicts()
+    assert [(d["id"], d["group"], d["text"], d["label"]) for d in documents] == [
+        (r["id"], r["group"], r["text"], r["label"]) for r in rows
+    ]
+    assert [d["document"] for d in documents] == list(range(60))
+    assert store.sealed
+    assert all(finding.ok for finding in verify_files(store))
+
+
+def test_every_stored_value_is_the_oracles(small_store, tiny_model):
+    """All four reductions of all documents to 1e-6, and logits to 1e-5: nothing is lost between model and disk."""
+    found = compare(open_store(small_store), Oracle(str(tiny_model)), range(60))
+    assert list(found) == ["logits", "cls", "received", "rollout", "cls_heads"]
+    assert {name: deviation.absolute < 1e-6 for name, deviation in found.items() if name != "logits"} == {
+        "cls": True, "received": True, "rollout": True, "cls_heads": True,
+    }  # fmt: skip
+    assert found["logits"].absolute < 1e-5
+
+
+def test_the_same_run_twice_writes_the_same_bytes(config, undisturbed, tmp_path):
+    """Nothing in the tables knows the time, the machine's mood or the thread that was first."""
+    run(config, tmp_path / "again.attn")
+    assert content(tmp_path / "again.attn") == undisturbed
+
+
+def test_the_token_budget_changes_no_row(config, undisturbed, tmp_path):
+    """Batches of 50 tokens or of 8,192 give the same rows, and values within the stored precision."""
+    run(replace(config, batch_tokens=50, full_precision=True), tmp_path / "small.attn")
+    run(replace(config, full_precision=True), tmp_path / "large.attn")
+    small, large = (pl.read_parquet(tmp_path / f"{n}.attn/tokens/**/*.parquet") for n in ("small", "large"))
+    order = ["document", "position"]
+    values = pl.selectors.float()
+    assert small.sort(order).drop(values).equals(large.sort(order).drop(values))
+    difference = np.abs(
+        small.sort(order).select(values).to_numpy() - large.sort(order).select(values).to_numpy()
+    )
+    assert difference.max() < 1e-6
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_path):
+    """Ctrl-C lets the part in hand finish; the same call finishes the store, to the byte."""
+    path = tmp_path / "store.attn"
+    result = run(
+        config,
+        path,
+        on_progress=lambda _: (
+            os.kill(os.getpid(), signal.SIGINT) if not path.joinpath("_parts").exists() else None
+        ),
+    )
+    assert result.interrupted
+    before = open_store(path).finished_parts()
+    assert 0 < len(before) < 8
+    again = run(config, path)
+    assert (again.parts_before, again.interrupted) == (len(before), False)
+    assert again.documents == 60 - sum(len(open_store(path).part_range(p)) for p in before)
+    assert content(path) == undisturbed
+
+
+def test_a_finished_store_is_left_alone(config, tmp_path):
+    """Running once more does nothing, and says so by its zeros."""
+    run(config, tmp_path / "store.attn")
+    modified = {p: p.stat().st_mtime_ns for p in (tmp_path / "store.attn").rglob("*") if p.is_file()}
+    again = run(config, tmp_path / "store.attn")
+    assert (again.documents, again.tokens, again.interrupted) == (0, 0, False)
+    assert {p: p.stat().st_mtime_ns for p in modified} == modified
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
+    """SIGKILL ten times at moments spread over the run, then resume: every file equal, none too many."""
+    path = tmp_path / "store.attn"
+    command = [
+        *(sys.executable, "-m", "attnstore.commands", "run", str(path), "--model", config.model),
+        *("--data", config.source.data, "--dtype", "float32", "--device", "cpu", "--max-length", "40"),
+        *("--part-size", "8"),
+    ]
+    code = f"import sys; sys.argv = {command[2:]!r}; import torch; torch.set_num_threads(1)\n" + SLOWED
+    kills = 0
+    for attempt in range(10):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        wait_until(lambda child=child: (path / "_parts").exists() or child.poll() is not None)
+        time.sleep(0.013 * attempt)
+        child.kill()
+        kills += child.wait() == -signal.SIGKILL
+        if path.exists() and open_store(path).sealed:
+            break
+    assert kills >= 3
+    run(config, path)
+    assert content(path) == undisturbed
+
+
+#: The command with a pause in every batch, so that a kill meets it in all its stages.
+SLOWED = """
+import time
+from attnstore import classifier
+forward = classifier.Classifier.__call__
+def slowed(self, batch):
+    time.sleep(0.02)
+    return forward(self, batch)
+classifier.Classifier.__call__ = slowed
+from attnstore.commands import main
+main()
+"""
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_length": 30}, "max_length is 40 in the store, 30 in this run"),
+        ({"reductions": ("cls",)}, "reductions is "),
+        ({"full_precision": True}, 'values is "bfloat16" in the store, "float32" in this run'),
+        ({"dtype": "bfloat16"}, 'dtype is "float32" in the store, "bfloat16" in this run'),
+    ],
+)
+def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, message, config, tmp_path):
+    """The line names what differs; the store stays as it was."""
+    run(config, tmp_path / "store.attn")
+    before = content(tmp_path / "store.attn")
+    with pytest.raises(StoreError) as raised:
+        run(replace(config, **change), tmp_path / "store.attn")
+    assert message in str(raised.value)
+    assert content(tmp_path / "store.attn") == before
+
+
+def test_another_model_or_other_data_is_another_run(config, tmp_path):
+    """Weights and texts are compared by hash: names and places do not count."""
+    run(config, tmp_path / "store.attn")
+    other = tiny.save(tmp_path / "other-model", seed=1)
+    with pytest.raises(StoreError, match="model_sha256"):
+        run(replace(config, model=str(other)), tmp_path / "store.attn")
+    changed = write_reviews(tmp_path / "changed.csv", 60, seed=2)
+    with pytest.raises(StoreError, match="data_sha256"):
+        run(replace(config, source=SourceConfig(str(changed))), tmp_path / "store.attn")
+    moved = tmp_path / "moved.csv"
+    moved.write_bytes(Path(config.source.data).read_bytes())
+    assert run(replace(config, source=SourceConfig(str(moved))), tmp_path / "store.attn").documents == 0
+
+
+def test_a_limit_takes_documents_spread_over_the_source(config, tmp_path):
+    """Sorted data would otherwise give one class: 6 of 60 are each tenth."""
+    run(replace(config, source=replace(config.source, limit=6)), tmp_path / "store.attn")
+    ids = duckdb.sql(
+        f"from '{tmp_path}/store.attn/documents/**/*.parquet' select id order by document"
+    ).fetchall()
+    assert [i for (i,) in ids] == ["r0", "r10", "r20", "r30", "r40", "r50"]
+
+
+def test_a_custom_function_from_python_is_a_column_of_the_store(config, tmp_path):
+    """Both kinds, stored under their names, equal to their definitions."""
+    names = ("cls", last_token, strongest)
+    run(
+        replace(config, reductions=names, full_precision=True, source=replace(config.source, limit=5)),
+        tmp_path / "s.attn",
+    )
+    tokens = pl.read_parquet(tmp_path / "s.attn/tokens/**/*.parquet").sort("document", "position")
+    oracle = Oracle(config.model)
+    for _, document in tokens.group_by("document", maintain_order=True):
+        _, attentions = oracle(document["token_id"].to_numpy())
+        n = len(document)
+        expected = reduced_by_definition(attentions, f"from_{n - 1}")
+        np.testing.assert_allclose(document["last_token_02"], expected[1], atol=1e-6)
+        np.testing.assert_allclose(document["strongest_03"], attentions[2].max((0, 1)), atol=1e-6)
+
+
+def last_token(document):
+    weights = np.zeros(document.length, dtype=np.float32)
+    weights[-1] = 1
+    return weights
+
+
+def strongest(probabilities):
+    return probabilities.amax(dim=(0, 1))
+
+
+def test_bad_rows_are_counted_and_listed_and_the_rest_goes_on(config, tmp_path):
+    """Two rows of an unknown label and one without a text are in the manifest, by reason and by place."""
+    data = tmp_path / "mixed.jsonl"
+    data.write_text(
+        '{"id": "a", "text": "a good film", "label": "pos"}\n{"id": "b", "text": "bad", "label": "meh"}\n'
+        '{"id": "c", "label": "neg"}\n{"id": "d", "text": "awful", "label": "meh"}\n'
+        '{"id": "e", "text": "", "label": "neg"}\n'
+    )
+    run(replace(config, source=SourceConfig(str(data))), tmp_path / "store.attn")
+    manifest = open_store(tmp_path / "store.attn").manifest
+    assert manifest.documents == 2
+    assert manifest.rejected == {"text missing": 1, "unknown label": 2}
+    assert len(manifest.rejected_rows) == 3
+    with pytest.raises(DataError, match=r"mixed\.jsonl"):
+        run(replace(config, source=SourceConfig(str(data), strict=True)), tmp_path / "strict.attn")
+    assert not (tmp_path / "strict.attn").exists()
+
+
+def test_unlabelled_data_make_a_store_without_labels(config, tmp_path):
+    """label is null, and no accuracy is claimed."""
+    data = tmp_path / "texts.jsonl"
+    data.write_text('{"text": "a good film"}\n{"text": "an awful film"}\n')
+    run(replace(config, source=SourceConfig(str(data))), tmp_path / "store.attn")
+    labels = duckdb.sql(f"from '{tmp_path}/store.attn/documents/**/*.parquet' select label").fetchall()
+    assert labels == [(None,), (None,)]
+    assert not open_store(tmp_path / "store.attn").manifest.labels_are_models
+
+
+def test_an_error_in_the_middle_ends_the_run_and_keeps_what_was_written(config, undisturbed, tmp_path):
+    """A custom reduction that fails late: its line is told, finished parts stay, and all threads end."""
+    import threading
+
+    def run_failing(fail):
+        def late(document):
+            if fail and document.document.id == "r40":
+                return np.ones(1, dtype=np.float32)
+            return np.ones(document.length, dtype=np.float32)
+
+        return run(replace(config, reductions=("cls", late)), tmp_path / "store.attn")
+
+    with pytest.raises(UsageError, match="custom reduction late"):
+        run_failing(True)
+    assert open_store(tmp_path / "store.attn").finished_parts() == [0, 1, 2, 3, 4]
+    assert [t.name for t in threading.enumerate() if t.name.startswith("attnstore")] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"part_size": 0}, "--part-size 0: it must be at least 1"),
+        ({"batch_tokens": 0}, "--batch-tokens 0: it must be at least 1"),
+        ({"model": "no/such/folder"}, "there is no model folder no/such/folder"),
+    ],
+)
+def test_what_can_not_run_leaves_no_store_behind(change, message, config, tmp_path):
+    """A refused run makes no directory."""
+    with pytest.raises(AttnstoreError, match=message):
+        run(replace(config, **change), tmp_path / "store.attn")
+    assert not (tmp_path / "store.attn").exists()
+
+
+def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
+    """While a part is in the making, at most three parts of documents are alive: read ahead, in hand, behind."""
+    from attnstore import batches
+
+    alive, most = [0], [0]
+    original = batches.TokenisedDocument
+
+    class Counted(original):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self):
+            alive[0] -= 1
+
+    batches.TokenisedDocument = Counted
+    try:
+        run(replace(config, part_size=4), tmp_path / "store.attn")
+    finally:
+        batches.TokenisedDocument = original
+    assert most[0] <= 5 * 4, "documents of finished parts are still held"
+
+
+def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive, real_model, tmp_path):
+    """Six IMDb reviews through the fine-tuned MiniLM in float32: every stored value to 1e-5."""
+    config = RunConfig(
+        SourceConfig(str(imdb_archive), split="test", limit=6),
+        str(real_model),
+        dtype="float32",
+        full_precision=True,
+    )
+    run(config, tmp_path / "imdb.attn")
+    store = open_store(tmp_path / "imdb.attn")
+    found = compare(store, Oracle(str(real_model)), range(6))
+    assert {name: deviation.absolute < 1e-5 for name, deviation in found.items() if name != "logits"} == {
+        "cls": True, "received": True, "rollout": True,
+    }  # fmt: skip
+    documents = pq.read_table(tmp_path / "imdb.attn/documents").sort_by("document").to_pylist()
+    assert documents[0]["id"] == "test/neg/0_2"
+    assert [d["label"] for d in documents] == ["neg"] * 3 + ["pos"] * 3
