@@ -49,7 +49,7 @@ def test_the_finished_store_holds_every_document_once_in_order(small_store, revi
     store = open_store(small_store)
     with reviews.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    documents = pl.read_parquet(small_store / "documents/**/*.parquet").sort("document").to_dicts()
+    documents = pl.read_parquet(small_store / "documents", hive_partitioning=True).sort("document").to_dicts()
     assert [(d["id"], d["group"], d["text"], d["label"]) for d in documents] == [
         (r["id"], r["group"], r["text"], r["label"]) for r in rows
     ]
