@@ -1,0 +1,41 @@
+# Everything here makes .venv by itself. `make` prints this help.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types clean
+
+help:  ## print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One marker for the whole environment: it is made again when what it is made from changes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnstore needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	# torch first and alone: with it there, nothing asks for the build with several GB of CUDA packages.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready  ## run the embedded model over the embedded reviews, ask, and show one
+	rm -rf demo.attn
+	$(BIN)/attnstore run
+	$(BIN)/attnstore query demo.attn top_words_by_class -p limit=10
+	$(BIN)/attnstore show demo.attn 0 --words sum
+
+test: $(VENV)/.ready  ## run the tests, the linter and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready  ## format and lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.ready  ## check the types
+	$(BIN)/mypy
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) demo.attn build *.egg-info
