@@ -1,0 +1,374 @@
+"""Fine-tuning on the smallest scale: a random two-layer BERT and data that a glance tells apart."""
+
+import csv
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+)
+
+from attnstore.config import SourceConfig
+from attnstore.errors import AttnstoreError
+from attnstore.finetune import (
+    CHECKPOINTS,
+    FinetuneConfig,
+    FinetuneInterrupted,
+    LengthGroupedBatches,
+    Progress,
+    finetune,
+    split_dev,
+)
+
+NOISE = ["the", "a", "film", "of", "was", "and", "seen", "in", "it", "we", "one", "two"]
+TELLING = {
+    "glad": ["good", "warm"],
+    "sad": ["bad", "grey"],
+    "angry": ["mad", "red"],
+    "calm": ["still", "soft"],
+    "Odd / strange": ["queer", "weird"],
+    "été": ["sun", "heat"],
+}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *NOISE,
+        *(word for words in TELLING.values() for word in words),
+    ]
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        initializer_range=0.1,
+    )
+    BertModel(config).save_pretrained(folder)
+    vocabulary = {word: number for number, word in enumerate(words)}
+    BertTokenizer(vocab=vocabulary, model_max_length=40).save_pretrained(folder)
+    return folder
+
+
+def write_rows(path: Path, labels: list[str], count: int, seed: int = 0) -> None:
+    rng = random.Random(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "group"])
+        for number in range(count):
+            label = labels[number % len(labels)] if number < len(labels) else rng.choice(labels)
+            length = rng.choice([2, 5, 10, 50])  # the longest are cut
+            words = rng.choices(NOISE, k=length) + rng.choices(TELLING[label], k=length)
+            rng.shuffle(words)
+            writer.writerow([" ".join(words), label, f"g{number // 4}"])
+
+
+def data_of(folder: Path, labels: list[str], train: int = 96, test: int = 24) -> Path:
+    folder.mkdir(parents=True)
+    write_rows(folder / "train.csv", labels, train)
+    write_rows(folder / "test.csv", labels, test, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_of(tmp_path_factory.mktemp("data") / "two", ["glad", "sad"])
+
+
+def config_of(encoder: Path, data: Path, out: Path, **changes: object) -> FinetuneConfig:
+    config = FinetuneConfig(
+        source=SourceConfig(str(data), group_column="group"),
+        out=out,
+        model=str(encoder),
+        device="cpu",
+        dtype="float32",
+        batch_size=8,
+        learning_rate=3e-3,
+        epochs=3,
+        dev_fraction=0.2,
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]  # the names are checked by replace
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "model"
+    seen: list[Progress] = []
+    result = finetune(config_of(encoder, two_classes, out), progress=seen.append)
+    assert result.test_accuracy == 1.0
+    assert result.dev_accuracy == max(result.dev_accuracies)
+    assert len(result.dev_accuracies) == 3
+    assert (result.train_documents, result.dev_documents, result.test_documents) == (80, 16, 24)
+    assert result.max_length == 40  # of the 512 asked for, the model has as many positions
+    trained = [p for p in seen if p.phase == "train"]
+    assert trained[-1].step == trained[-1].steps == result.steps == 30
+    assert trained[-1].loss is not None and trained[-1].accuracy is not None
+    assert seen[-1].phase == "test" and seen[-1].accuracy == 1.0
+    assert all(p.eta >= 0 for p in seen)
+    return out
+
+
+def test_result_is_a_plain_folder_with_the_labels(undisturbed: Path) -> None:
+    files = {file.name for file in undisturbed.iterdir()}
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files
+    assert CHECKPOINTS not in files and "training_args.bin" not in files
+    model = AutoModelForSequenceClassification.from_pretrained(undisturbed)
+    tokenizer = AutoTokenizer.from_pretrained(undisturbed)
+    assert model.config.id2label == {0: "glad", 1: "sad"}
+    assert model.config.label2id == {"glad": 0, "sad": 1}
+    assert model.dtype == torch.float32
+    stored = json.loads((undisturbed / "tokenizer.json").read_text())
+    assert stored["truncation"] is None and stored["padding"] is None
+    for text, label in (("good film", "glad"), ("it was bad", "sad")):
+        found = model(**tokenizer(text, return_tensors="pt")).logits.argmax().item()
+        assert model.config.id2label[found] == label
+
+
+def test_readme_tells_data_recipe_and_figures(undisturbed: Path) -> None:
+    card = (undisturbed / "README.md").read_text()
+    for part in ("glad, sad", "| epochs | 3 |", "| learning rate | 0.003", "1.0000", "torch", "24 documents"):
+        assert part in card
+
+
+def test_same_seed_same_weights_other_seed_others(
+    encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    finetune(config_of(encoder, two_classes, tmp_path / "again"))
+    assert same(tmp_path / "again", undisturbed)
+    finetune(config_of(encoder, two_classes, tmp_path / "other", seed=1))
+    assert not same(tmp_path / "other", undisturbed)
+
+
+def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Send SIGINT from inside the training, while that step is computed."""
+    from attnstore import finetune as module
+
+    plain = module._Watcher.loss
+    calls = 0
+
+    def loss(self: object, *args: object, **kwargs: object) -> object:
+        nonlocal calls
+        if torch.is_grad_enabled():
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module._Watcher, "loss", loss)
+
+
+@pytest.mark.parametrize("step", [4, 10, 23])  # in the first epoch, at its end, in the last
+def test_interrupted_and_resumed_is_undisturbed(
+    step: int,
+    encoder: Path,
+    two_classes: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = config_of(encoder, two_classes, tmp_path / "model")
+    with monkeypatch.context() as patched:
+        interrupter(patched, step)
+        with pytest.raises(FinetuneInterrupted, match=f"step {step} of 30.*--resume") as caught:
+            finetune(config)
+    assert caught.value.exit_code == 130
+    assert (config.out / CHECKPOINTS / f"checkpoint-{step}" / "model.safetensors").is_file()
+    with pytest.raises(AttnstoreError, match="not empty: --resume goes on"):
+        finetune(config)
+    with pytest.raises(AttnstoreError, match=r"begun with learning_rate 0\.003, not 0\.1"):
+        finetune(replace(config, learning_rate=0.1, resume=True))
+    result = finetune(replace(config, resume=True))
+    assert same(config.out, undisturbed)
+    assert len(result.dev_accuracies) == 3
+    assert (config.out / "README.md").read_text() == (undisturbed / "README.md").read_text()
+
+
+def test_interrupted_while_the_test_split_is_measured(
+    encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    def interrupt_after_the_last_step(now: Progress) -> None:
+        if now.phase == "train" and now.step == now.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = config_of(encoder, two_classes, tmp_path / "model")
+    with pytest.raises(FinetuneInterrupted, match="while the test split was being measured"):
+        finetune(config, progress=interrupt_after_the_last_step)
+    result = finetune(replace(config, resume=True))
+    assert same(config.out, undisturbed)
+    assert result.test_accuracy == 1.0 and len(result.dev_accuracies) == 3
+
+
+def test_torn_checkpoint_is_passed_over(
+    encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(encoder, two_classes, tmp_path / "model")
+    with monkeypatch.context() as patched:
+        interrupter(patched, 11)
+        with pytest.raises(FinetuneInterrupted):
+            finetune(config)
+    (config.out / CHECKPOINTS / "checkpoint-11" / "trainer_state.json").unlink()
+    finetune(replace(config, resume=True))
+    assert same(config.out, undisturbed)
+
+
+def test_six_classes_numbers_and_no_test_split(encoder: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "six.csv", list(TELLING), 120)
+    config = config_of(encoder, tmp_path / "six.csv", tmp_path / "model", epochs=8, dtype="bfloat16")
+    result = finetune(config)
+    assert result.labels == ("Odd / strange", "angry", "calm", "glad", "sad", "été")
+    assert result.test_accuracy is None and result.test_documents == 0
+    assert result.dev_accuracy is not None and result.dev_accuracy >= 0.9
+    assert tuple(AutoModelForSequenceClassification.from_pretrained(config.out).config.id2label.values()) == (
+        result.labels
+    )
+    assert "not known" in (config.out / "README.md").read_text()
+
+
+def test_stars_are_ordered_by_number_and_the_last_weights_taken(encoder: Path, tmp_path: Path) -> None:
+    rows = "\n".join(f"good film {'the ' * n},{n}" for n in (2, 10, 1, 10, 2, 1))
+    (tmp_path / "stars.csv").write_text(f"body,stars\n{rows}\n")
+    source = SourceConfig(str(tmp_path / "stars.csv"), text_column="body", label_column="stars")
+    config = config_of(encoder, tmp_path, tmp_path / "model", source=source, epochs=0.5, dev_fraction=0.0)
+    result = finetune(config)
+    assert result.labels == ("1", "2", "10")
+    assert result.dev_accuracy is None and result.steps == 1
+
+
+def test_head_is_kept_for_the_same_classes_and_new_for_others(
+    encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """A learning rate near 0 leaves what the training began with."""
+    config = config_of(undisturbed, two_classes, tmp_path / "same", learning_rate=1e-12, epochs=1)
+    assert finetune(config).test_accuracy == 1.0
+    write_rows(tmp_path / "other.csv", ["calm", "angry"], 40)
+    other = config_of(undisturbed, tmp_path / "other.csv", tmp_path / "new", learning_rate=1e-12, epochs=0.1)
+    assert finetune(other).labels == ("angry", "calm")
+    before, after = weights(undisturbed), weights(other.out)
+    assert not torch.allclose(before["classifier.weight"], after["classifier.weight"], atol=1e-3)
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.allclose(before[name], after[name], atol=1e-6)
+
+
+def test_limit_counts_for_each_split(encoder: Path, two_classes: Path, tmp_path: Path) -> None:
+    config = config_of(encoder, two_classes, tmp_path / "model", epochs=0.1)
+    result = finetune(replace(config, source=replace(config.source, limit=12)))
+    assert result.train_documents + result.dev_documents == 12
+    assert result.test_documents == 12
+
+
+def test_batches_are_random_grouped_by_length_and_of_their_epoch_alone() -> None:
+    lengths = [(i * 37) % 509 + 3 for i in range(1001)]
+    batches = LengthGroupedBatches(lengths, 8, seed=5)
+    first = list(batches)
+    assert len(first) == len(batches) == 126
+    assert sorted(row for rows in first for row in rows) == list(range(1001))
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in first)
+    assert padded < 1.05 * sum(lengths)
+    assert max(lengths) == max(lengths[row] for row in first[0])
+    assert list(batches) == first
+    batches.epoch = 1
+    assert list(batches) != first
+
+
+def test_dev_holds_whole_groups_and_leaves_every_class_in_train() -> None:
+    groups = [f"film {i // 3}" for i in range(300)]
+    labels = [i % 2 for i in range(300)]
+    train, dev = split_dev(groups, labels, 0.1, seed=0)
+    assert len(dev) == 30 and sorted(train + dev) == list(range(300))
+    assert not {groups[i] for i in train} & {groups[i] for i in dev}
+    assert split_dev(groups, labels, 0.1, seed=0) == (train, dev)
+    assert split_dev(groups, labels, 0.1, seed=1) != (train, dev)
+    assert split_dev(groups, labels, 0.0, seed=0) == (list(range(300)), [])
+    rare = [f"one {i}" for i in range(20)]
+    train, dev = split_dev(rare, [i if i < 5 else 5 for i in range(20)], 0.5, seed=0)
+    assert set(range(5)) <= set(train) and len(dev) == 10
+
+
+BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
+    ("no such data", lambda c, t: replace(c, source=SourceConfig(str(t / "none.csv"))), "no such file"),
+    ("no such model", lambda c, t: replace(c, model=str(t)), "can't fine-tune"),
+    ("epochs", lambda c, t: replace(c, epochs=0), "--epochs"),
+    ("not a number", lambda c, t: replace(c, epochs=float("nan")), "--epochs"),
+    ("batch size", lambda c, t: replace(c, batch_size=0), "--batch-size"),
+    ("learning rate", lambda c, t: replace(c, learning_rate=-1), "--learning-rate"),
+    ("max length", lambda c, t: replace(c, max_length=2), "--max-length"),
+    ("warmup", lambda c, t: replace(c, warmup=1), "--warmup"),
+    ("weight decay", lambda c, t: replace(c, weight_decay=-0.1), "--weight-decay"),
+    ("dev fraction", lambda c, t: replace(c, dev_fraction=0.9), "--dev-fraction"),
+    ("seed", lambda c, t: replace(c, seed=-1), "--seed"),
+    ("float16 on a CPU", lambda c, t: replace(c, dtype="float16"), "float16"),
+    ("nothing to resume", lambda c, t: replace(c, resume=True), "no interrupted run"),
+    ("out is a file", lambda c, t: replace(c, out=t / "rows.csv"), "is a file"),
+    ("out is not empty", lambda c, t: replace(c, out=t), "not empty"),
+    ("no labels", lambda c, t: replace(c, source=SourceConfig(str(t / "bare.csv"))), "--label-column"),
+    ("one class", lambda c, t: replace(c, source=SourceConfig(str(t / "one.csv"))), "one class"),
+    ("too many", lambda c, t: replace(c, source=SourceConfig(str(t / "many.csv"))), "no classes"),
+    ("label unknown", lambda c, t: replace(c, source=replace(c.source, labels=("x", "y"))), "x"),
+    ("no train split", lambda c, t: replace(c, source=SourceConfig(str(t / "splits"))), "none called train"),
+    (
+        "diverges",
+        lambda c, t: replace(c, learning_rate=0.99, epochs=0.5, dtype="float32", model=str(t / "nan")),
+        "loss",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_input_is_one_line(
+    change: Callable[[FinetuneConfig, Path], FinetuneConfig], says: str, encoder: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "rows.csv", ["glad", "sad"], 16)
+    write_rows(tmp_path / "one.csv", ["glad"], 8)
+    (tmp_path / "bare.csv").write_text("text\nthe film\nof it\n")
+    (tmp_path / "many.csv").write_text("text,label\n" + "".join(f"film {n},{n}\n" for n in range(1100)))
+    (tmp_path / "splits").mkdir()
+    write_rows(tmp_path / "splits" / "dev.csv", ["glad", "sad"], 4)
+    write_rows(tmp_path / "splits" / "test.csv", ["glad", "sad"], 4)
+    (tmp_path / "nan").mkdir()
+    for file in encoder.iterdir():
+        (tmp_path / "nan" / file.name).write_bytes(file.read_bytes())
+    broken = BertModel.from_pretrained(encoder)
+    broken.embeddings.word_embeddings.weight.data[:] = float("nan")
+    broken.save_pretrained(tmp_path / "nan")
+    config = config_of(encoder, tmp_path / "rows.csv", tmp_path / "out" / "model")
+    with pytest.raises(AttnstoreError, match=says) as caught:
+        finetune(change(config, tmp_path))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_nothing_is_printed(
+    encoder: Path, two_classes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finetune(config_of(encoder, two_classes, tmp_path / "model", epochs=0.2))
+    assert capfd.readouterr() == ("", "")
