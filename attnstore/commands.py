@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -29,39 +29,43 @@ F = TypeVar("F", bound=Callable[..., Any])
 INTERRUPTED = 130
 
 
-class _Commands(click.Group):
-    """The group that turns what can go wrong into one line on stderr and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
+    try:
+        sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
+    except AttnstoreError as error:
+        _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f" (see {error.ctx.command_path} --help)"
+        _fail(error.format_message() + hint, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _fail("out of memory: try a smaller --batch-tokens", 1)
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise  # not about a file the user named: a bug, and its traceback is wanted
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
 
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except AttnstoreError as error:
-            _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted", INTERRUPTED)
-        except BrokenPipeError:
-            # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            context.exit(0)
-        except MemoryError:
-            _fail("out of memory: try a smaller --batch-tokens", 1)
-        except OSError as error:
-            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise  # not about a file the user named: a bug, and its traceback is wanted
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
 
-
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"attnstore: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 
-@click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="attnstore")
-def main() -> None:
+def attnstore() -> None:
     """What a text classifier looks at, by class.
 
     Streams a whole dataset through a fine-tuned classifier, reduces attention to numbers per token while it
@@ -140,7 +144,7 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
 # ---------------------------------------------------------------- run
 
 
-@main.command()
+@attnstore.command()
 @click.argument("store", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--model", metavar="FOLDER|NAME", help="A model's folder, or its name on the hub. Default: embedded."
@@ -269,8 +273,7 @@ def _summarise(result: "RunResult") -> None:
         click.echo(f"{store.path} was finished before: {manifest.documents:,} documents")
     for reason, count in manifest.rejected.items():
         click.echo(f"{count:,} rows became no document: {reason}")
-    truncated = ask(store, get_question("predictions", known), {}).to_pylist()
-    whole = next(row for row in truncated if row["split"] is None and row["class"] is None)
+    whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]
     if whole["truncated"]:
         click.echo(f"{whole['truncated']:,} documents were cut at {manifest.max_length} tokens")
     if whole["accuracy"] is not None:
@@ -292,7 +295,7 @@ def _summarise(result: "RunResult") -> None:
 # ---------------------------------------------------------------- ask
 
 
-@main.command()
+@attnstore.command()
 @_store
 @click.argument("name")
 @click.option(
@@ -331,7 +334,7 @@ def query(
     _write(ask(opened, question, parameters, engine), form, output)
 
 
-@main.command()
+@attnstore.command()
 @click.argument("name", required=False)
 @click.option(
     "--queries",
@@ -355,7 +358,7 @@ def queries(name: str | None, folders: Sequence[Path]) -> None:
             click.echo(f"    {parameter.name}{default}: {parameter.meaning}")
 
 
-@main.command()
+@attnstore.command()
 @_store
 @click.argument("statement")
 @_output
@@ -367,7 +370,7 @@ def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
     _write(run_sql(open_store(store), statement), form, output)
 
 
-@main.command()
+@attnstore.command()
 @_store
 @click.argument("document")
 @click.option("--reduction", metavar="NAME", help="Default: the first one stored.")
@@ -399,7 +402,7 @@ def show(store: Path, document: str, page: Path | None, **options: Any) -> None:
 # ---------------------------------------------------------------- look at the store itself
 
 
-@main.command()
+@attnstore.command()
 @_store
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def info(store: Path, form: str) -> None:
@@ -449,7 +452,7 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
 
 
-@main.command()
+@attnstore.command()
 @_store
 @click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
 @click.option(

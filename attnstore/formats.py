@@ -37,7 +37,7 @@ def render(table: pa.Table, form: Format) -> bytes:
         tbl_formatting="MARKDOWN" if form == "markdown" else "UTF8_HORIZONTAL_ONLY",
         tbl_rows=-1,
         tbl_cols=-1,
-        tbl_width_chars=100_000,
+        tbl_width_chars=60_000,
         fmt_str_lengths=100_000,
         fmt_table_cell_list_len=-1,
         tbl_hide_dataframe_shape=True,

@@ -65,7 +65,8 @@ class Reader:
         chosen = reduction or self.manifest.reductions[0].name
         asked: Mapping[str, Any] = {"document": document, "reduction": chosen, "layer": layer}
         tokens = self.query("document_tokens", **asked)
-        row = questions.document(self.store, document)
+        number = questions.document_number(self.store, document)
+        row = self.documents().filter(pl.col("document") == number).collect().row(0, named=True)
         if words is not None:
             tokens = merge_words(tokens, words)
         if ignore or ignore_special:
