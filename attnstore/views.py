@@ -1,0 +1,374 @@
+"""A store's two tables as DuckDB views and as Polars lazy frames, to be read and nothing else.
+
+Both are made of the files of the finished parts alone, have the columns of the contract, then `split` and
+`label` as text, and may get columns on top that parameters of a question choose (`Added`).
+"""
+
+import json
+import re
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from attnstore.errors import AttnstoreError, StoreError, UsageError
+from attnstore.store import NULL_PARTITION, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Columns beside the stored ones. One that has a stored column's name hides it.
+
+    `means`: for each column that `tokens` gets, the stored columns whose mean it is, in double precision.
+    `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
+    `class_column`: the column that both tables have under the name `class`, None for no such column.
+    """
+
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: int | None = None
+    class_column: str | None = None
+
+
+_NOTHING = Added()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Polars
+# ---------------------------------------------------------------------------------------------------------
+
+
+def documents(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
+    """The documents of the finished parts, with `split` and `label` (String) after the contract's columns."""
+    frame = _frame(store, store.documents_files(), store.documents_schema)
+    return frame.with_columns(_class(added))
+
+
+def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
+    """The tokens of the finished parts, with `split` and `label` (String) after the contract's columns."""
+
+    def value(column: str) -> pl.Expr:
+        if added.heads is None:
+            return pl.col(column).cast(pl.Float64)
+        return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
+
+    means = [
+        (sum((value(column) for column in columns[1:]), value(columns[0])) / len(columns)).alias(name)
+        for name, columns in added.means.items()
+    ]
+    frame = _frame(store, store.tokens_files(), store.tokens_schema)
+    return frame.with_columns(*means, *_class(added))
+
+
+def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
+    """Run a query over these frames. Raises StoreError where a file of the store can't be read."""
+    try:
+        return answer.collect(engine="streaming")  # a store may be larger than the memory
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise _unreadable(store, one_line(error)) from error
+
+
+def _class(added: Added) -> list[pl.Expr]:
+    return [] if added.class_column is None else [pl.col(added.class_column).alias("class")]
+
+
+def _frame(store: Store, files: Iterable[Path], schema: pa.Schema) -> pl.LazyFrame:
+    names = _contract_columns(schema)
+    frames = []
+    for split, label, paths in partitions(store, files):
+        of_file = pl.col("label").cast(pl.String)
+        of_path = pl.lit(label, dtype=pl.String).alias("label")
+        frames.append(
+            pl.scan_parquet(paths, hive_partitioning=False, glob=False).select(
+                *names, pl.lit(split).alias("split"), of_file if "label" in schema.names else of_path
+            )
+        )
+    if frames:
+        return pl.concat(frames)
+    empty = pl.DataFrame(schema.empty_table())
+    text = pl.lit(None, dtype=pl.String)
+    return empty.lazy().select(*names, text.alias("split"), text.alias("label"))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# DuckDB
+# ---------------------------------------------------------------------------------------------------------
+
+
+def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB connection with the views `documents` and `tokens`, to be closed by the caller.
+
+    It reads the files of the store's finished parts and no other, loads no extension, and its configuration
+    is locked.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+
+    def value(column: str) -> str:
+        return (
+            f"list_avg({_identifier(column)}::DOUBLE[])" if added.heads else f"{_identifier(column)}::DOUBLE"
+        )
+
+    means = {
+        name: f"({' + '.join(value(column) for column in columns)}) / {len(columns)}"
+        for name, columns in added.means.items()
+    }
+    classes = {} if added.class_column is None else {"class": _identifier(added.class_column)}
+    connection = duckdb.connect()
+    try:
+        files = [path.absolute() for path in (*store.documents_files(), *store.tokens_files())]
+        connection.execute(f"SET allowed_paths = [{', '.join(map(_literal, files))}]")
+        spill = Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}")  # DuckDB makes and removes it
+        connection.execute(f"SET temp_directory = {_literal(spill)}")
+        for setting in (
+            "autoload_known_extensions",
+            "autoinstall_known_extensions",
+            "python_enable_replacements",
+            "enable_external_access",
+        ):
+            connection.execute(f"SET {setting} = false")
+        for view, of_files, schema, extra in (
+            ("documents", store.documents_files(), store.documents_schema, classes),
+            ("tokens", store.tokens_files(), store.tokens_schema, means | classes),
+        ):
+            if not of_files:
+                connection.register(f"no_{view}", _empty(schema))
+            connection.execute(_view(store, view, of_files, schema, extra))
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        raise _told(store, error) from error
+    return connection
+
+
+def run_sql(store: Store, sql: str) -> pa.Table:
+    """The result of one SELECT over the views `documents` and `tokens`.
+
+    The statement can read these two views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
+    FROM and EXPLAIN are welcome.
+
+    Raises:
+        UsageError: it is not one statement that only reads, or DuckDB refuses it.
+        StoreError: the store can't be read.
+    """
+    reading_statement(sql)
+    with connect(store) as connection:
+        return select(store, connection, sql)
+
+
+def select(
+    store: Store, connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any] | None = None
+) -> pa.Table:
+    """Run `reading_statement(sql)` with its `$names` bound to `values`, in plain Arrow types.
+
+    Dictionaries and large strings come as strings, sums of integers (128 bits in DuckDB) as int64 where they
+    fit.
+
+    Raises:
+        UsageError: DuckDB refuses it.
+        StoreError: the store can't be read.
+    """
+    try:
+        # Read only: even a SELECT may hold an INSERT in a WITH clause.
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        table = connection.sql(sql, params=dict(values or {})).to_arrow_table()
+        connection.execute("COMMIT")
+    except duckdb.Error as error:
+        raise _told(store, error) from error
+    return plain(table)
+
+
+_EXPLAIN = re.compile(r"\s*explain(\s+analyze)?(\s*\([^)]*\))?\s", re.IGNORECASE)
+_READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
+#: Others run SQL from a text, change settings, or take raw pointers.
+_TABLE_FUNCTIONS = frozenset(
+    {
+        "range",
+        "generate_series",
+        "repeat",
+        "unnest",
+        "histogram",
+        "histogram_values",
+        "json_each",
+        "json_tree",
+    }
+    | {
+        "duckdb_columns",
+        "duckdb_functions",
+        "duckdb_settings",
+        "duckdb_views",
+        "read_parquet",
+        "parquet_scan",
+    }
+    | {"parquet_metadata", "parquet_schema", "parquet_file_metadata", "parquet_kv_metadata"}
+)
+
+
+def reading_statement(sql: str) -> duckdb.Statement:
+    """The one statement that `sql` holds.
+
+    It is a SELECT (or an EXPLAIN of one) through and through: in DuckDB a WITH clause may hold a COPY, which
+    could write over the very files that the connection is allowed to read.
+
+    Raises:
+        UsageError: it holds none, several, no SQL, or something else than a statement that only reads.
+    """
+    with _parser().cursor() as connection:
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1:
+                raise UsageError(f"give one SELECT: here are {len(statements) or 'no'} statements")
+            statement = explained = statements[0]
+            if statement.type == duckdb.StatementType.EXPLAIN and (start := _EXPLAIN.match(statement.query)):
+                # EXPLAIN ANALYZE runs what it explains.
+                (explained,) = connection.extract_statements(statement.query[start.end() :])
+            if explained.type == duckdb.StatementType.MULTI:
+                raise UsageError("a PIVOT has to name its values here: PIVOT ... ON column IN (a, b) ...")
+            if explained.type != duckdb.StatementType.SELECT:
+                raise UsageError(f"a store is only read: give a SELECT, not {explained.type.name}")
+            ((tree,),) = connection.execute(
+                "SELECT json_serialize_sql($sql)", {"sql": explained.query}
+            ).fetchall()
+        except duckdb.Error as error:
+            raise UsageError(one_line(error)) from error
+    parsed = json.loads(tree)
+    if parsed["error"]:
+        raise UsageError(f"a store is only read: give a plain SELECT ({parsed['error_message']})")
+    for kind, function in _parts(parsed):
+        if kind.endswith("_NODE") and kind not in _READING_NODES:
+            raise UsageError(f"a store is only read: no {kind.removesuffix('_QUERY_NODE')} in a WITH clause")
+        if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS:
+            raise UsageError(
+                f"the table function {function} is not for a store: only the views documents and tokens can be read"
+            )
+    return statement
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """An empty database that parses; to make one takes longer than most statements."""
+    return duckdb.connect()
+
+
+def _parts(tree: Any) -> Iterator[tuple[str, str]]:
+    """(type, name of the table function or "") of every part of a serialised statement."""
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _parts(part)
+    elif isinstance(tree, dict):
+        if isinstance(tree.get("type"), str):
+            function = tree.get("function")
+            yield tree["type"], function.get("function_name", "") if isinstance(function, dict) else ""
+        for part in tree.values():
+            yield from _parts(part)
+
+
+def _view(store: Store, view: str, files: Iterable[Path], schema: pa.Schema, extra: Mapping[str, str]) -> str:
+    """The statement that makes a view. Names are quoted, and texts literals: nothing of a user's is pasted."""
+    names = [_identifier(name) for name in _contract_columns(schema)]
+    selects = []
+    for split, label, paths in partitions(store, files):
+        of_path = f"{'NULL' if label is None else _literal(label)}::VARCHAR AS label"
+        columns = [*names, f"{_literal(split)} AS split", "label" if "label" in schema.names else of_path]
+        source = f"read_parquet([{', '.join(map(_pattern, paths))}], hive_partitioning = false)"
+        selects.append(f"SELECT {', '.join(columns)} FROM {source}")  # noqa: S608 - see above
+    if not selects:
+        columns = [*names, "NULL::VARCHAR AS split", "NULL::VARCHAR AS label"]
+        selects.append(f"SELECT {', '.join(columns)} FROM no_{view}")  # noqa: S608
+    hidden = [_identifier(name) for name in extra]
+    kept = [name for name in [*names, "split", "label"] if name not in hidden]
+    added = [f"{expression} AS {_identifier(name)}" for name, expression in extra.items()]
+    rows = " UNION ALL ".join(selects)
+    return f"CREATE VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _pattern(path: Path) -> str:
+    """A path as `read_parquet` wants it: a pattern that this path alone matches."""
+    return _literal(re.sub(r"([*?\[])", r"[\1]", str(path)))
+
+
+def _empty(schema: pa.Schema) -> pa.Table:
+    """A table without rows, its dictionaries as plain strings."""
+    fields = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema
+    ]
+    return pa.schema(fields).empty_table()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Both
+# ---------------------------------------------------------------------------------------------------------
+
+
+def partitions(store: Store, files: Iterable[Path]) -> list[tuple[str, str | None, list[Path]]]:
+    """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
+
+    We read the path ourselves. DuckDB and Polars would take every `name=value` in it for a partition, also
+    those above the store (`runs/lr=3e-5/imdb.attn`).
+    """
+    directories: dict[Path, list[Path]] = {}
+    for file in files:
+        directories.setdefault(file.parent, []).append(file.absolute())
+    found = []
+    for directory, paths in directories.items():
+        pairs = (part.partition("=") for part in directory.relative_to(store.path).parts)
+        keys = {key: None if text == NULL_PARTITION else unquote(text) for key, sign, text in pairs if sign}
+        found.append((keys["split"] or "", keys.get("label"), paths))
+    return found
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table without metadata, in types that every reader knows; see `select`."""
+    for index, column in enumerate(table.schema):
+        kind = column.type
+        if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            wanted = pa.string()
+        elif pa.types.is_decimal(kind) and kind.scale == 0:
+            wanted = pa.int64()
+        else:
+            continue
+        try:
+            table = table.set_column(index, column.name, table.column(index).cast(wanted))
+        except pa.ArrowInvalid:  # does not fit into 64 bits: it stays as it is
+            continue
+    return table.replace_schema_metadata(None)
+
+
+def one_line(error: BaseException) -> str:
+    """An engine's message on one line, without the excerpt of the query that it may end with."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__
+
+
+def _contract_columns(schema: pa.Schema) -> list[str]:
+    """The columns of a table but for `label`, which stands at the end wherever it is stored."""
+    return [name for name in schema.names if name != "label"]
+
+
+def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
+    """DuckDB's error as the user's mistake, or as the store's damage."""
+    message = one_line(error)
+    if isinstance(error, duckdb.PermissionException):
+        return UsageError(f"{message}: only the views documents and tokens can be read")
+    if isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
+        return _unreadable(store, message)
+    return UsageError(message)
+
+
+def _unreadable(store: Store, message: str) -> StoreError:
+    return StoreError(f"can't read {store.path}: {message}: `attnstore verify` tells what is damaged")
