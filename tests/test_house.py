@@ -30,7 +30,8 @@ MAY_IMPORT = {
     },
     "verify": {"schema", "store", "durable", "errors"},
     "oracle": {"classifier", "config", "schema", "store", "verify"},
-    "questions": {"errors", "schema", "store"},
+    "views": {"errors", "store"},
+    "questions": {"errors", "schema", "store", "views"},
     "heatmap": {"errors"},
     "formats": {"errors"},
     "reader": {"heatmap", "questions", "schema", "store"},
@@ -48,7 +49,7 @@ ONLY_IN = {
     "click": {"commands"},
     "torch": {"batches", "classifier", "finetune", "kernel", "oracle", "reductions", "rows"},
     "transformers": {"classifier", "finetune"},
-    "duckdb": {"questions"},
+    "duckdb": {"views"},
 }
 
 
