@@ -1,0 +1,13 @@
+"""The Polars twin of document_tokens.sql, which says what is asked and how to read the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+
+def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+    """`tokens` has the column `attention`; `p` holds the parameters, `document` as a number."""
+    lift = (pl.col("attention") * pl.col("length")).alias("lift")
+    columns = ["position", "token", "word", "piece", "pieces", "start", "end", "special", "attention"]
+    return tokens.filter(pl.col("document") == p["document"]).sort("position").select(*columns, lift)

@@ -1,0 +1,16 @@
+-- What does the model attend to in one document? Its tokens, in order.
+--
+-- How to read the answer: one row a token. `attention` is the chosen reduction's value; `lift` is attention ×
+-- tokens of the document: 1.0 is what even attention would give. `word` is the whole word a token belongs to,
+-- `piece` its place in it (from 0) and `pieces` how many the word has; all three are null for special tokens.
+-- `start` and `end` (exclusive) are characters of the document's text. What stands beyond the last token of a
+-- truncated document is not here: the model did not see it.
+--
+-- @param document: document -- its id, or its number
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+SELECT
+    position, token, word, piece, pieces, start, "end", special, attention, attention * length AS lift
+FROM tokens
+WHERE document = $document
+ORDER BY position

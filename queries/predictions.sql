@@ -1,0 +1,75 @@
+-- How often is the model right, and where is it wrong?
+--
+-- How to read the answer: one row a split and class. Where `split` is null all splits are meant, where `class`
+-- is null all classes; the first row is the whole store. `predicted` counts the documents which the model gives
+-- the class, `labelled` those whose gold label it is, `correct` those with both; for all classes, `predicted`
+-- counts all documents. `accuracy` (correct / labelled) is told for all classes; the confusion counts
+-- `false_positives` (predicted so, labelled otherwise) and `false_negatives` (labelled so, predicted
+-- otherwise), `precision`, `recall` and `f1` for each. What can't be computed (0 / 0) is null. `truncated`
+-- counts the documents among the predicted whose end the model did not see. Every pair of label and
+-- prediction is in the question `confusion`.
+--
+-- Documents without a label count as predicted and nowhere else. Where the labels are not the model's classes,
+-- no document counts as labelled: there is nothing to be right about. An accuracy on data which the model was
+-- trained on says nothing about other data.
+--
+-- Source: the usual definitions; f1 = 2 correct / (2 correct + false positives + false negatives).
+WITH
+judged AS (
+    SELECT split, prediction, CASE WHEN $labels_are_models THEN label END AS gold, truncated
+    FROM documents
+),
+cells AS (
+    SELECT split, prediction, gold, count(*) AS documents, count_if(truncated) AS truncated
+    FROM judged
+    GROUP BY GROUPING SETS ((split, prediction, gold), (prediction, gold))
+),
+classes AS (
+    SELECT prediction AS class FROM cells
+    UNION
+    SELECT gold FROM cells WHERE gold IS NOT NULL
+),
+counted AS (
+    SELECT
+        split, class,
+        sum(documents) FILTER (prediction = class) AS predicted,
+        sum(documents) FILTER (gold = class) AS labelled,
+        sum(documents) FILTER (prediction = class AND gold = class) AS correct,
+        coalesce(sum(documents) FILTER (prediction = class AND gold <> class), 0) AS false_positives,
+        coalesce(sum(documents) FILTER (prediction <> class AND gold = class), 0) AS false_negatives,
+        sum(truncated) FILTER (prediction = class) AS truncated
+    FROM cells CROSS JOIN classes
+    GROUP BY split, class
+    UNION ALL
+    SELECT
+        split, NULL AS class,
+        sum(documents) AS predicted,
+        sum(documents) FILTER (gold IS NOT NULL) AS labelled,
+        sum(documents) FILTER (prediction = gold) AS correct,
+        NULL AS false_positives,
+        NULL AS false_negatives,
+        sum(truncated) AS truncated
+    FROM cells
+    GROUP BY split
+),
+whole AS (
+    SELECT
+        split, class,
+        coalesce(predicted, 0)::BIGINT AS predicted,
+        coalesce(labelled, 0)::BIGINT AS labelled,
+        coalesce(correct, 0)::BIGINT AS correct,
+        false_positives::BIGINT AS false_positives,
+        false_negatives::BIGINT AS false_negatives,
+        coalesce(truncated, 0)::BIGINT AS truncated
+    FROM counted
+)
+SELECT
+    split, class, predicted, labelled, correct,
+    CASE WHEN class IS NULL THEN correct::DOUBLE / nullif(labelled, 0) END AS accuracy,
+    false_positives, false_negatives,
+    correct::DOUBLE / nullif(correct + false_positives, 0) AS precision,
+    correct::DOUBLE / nullif(correct + false_negatives, 0) AS recall,
+    2.0::DOUBLE * correct / nullif(2 * correct + false_positives + false_negatives, 0) AS f1,
+    truncated
+FROM whole
+ORDER BY split NULLS FIRST, class NULLS FIRST

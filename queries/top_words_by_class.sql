@@ -1,0 +1,121 @@
+-- Which words does the model attend to most, in the documents of each class?
+--
+-- As top_tokens_by_class, with the pieces of a word put together again: "film", "##ing" is one occurrence of
+-- "filming".
+--
+-- How to read the answer: one row a class and word, the highest ranked first. A word's attention is the sum
+-- over its pieces, which keeps a document's total at 1 (Clark et al. 2019); pieces=mean takes the average
+-- piece, which under-counts long and rare words. `lift` is the attention of an occurrence over what it would
+-- get if its document's attention were spread evenly over the tokens (attention × tokens of the document /
+-- pieces of the word, for the sum), averaged over the occurrences: 1.0 is uniform, however many pieces a word
+-- has, and it is the same for sum and mean. `mean_attention` is the plain average, which favours words of short
+-- documents. `share` is the word's part of all the attention in the class's documents, that of special tokens
+-- and punctuation included, whatever is listed. `documents` counts the documents of the class with the word,
+-- `occurrences` its places in them. Rank by `lift` with too low a `min_documents` and rare words lead by chance.
+--
+-- How not to read it: as evidence for the class. These are words attended to in documents of the class; a
+-- word may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
+-- Wiegreffe and Pinter 2019).
+--
+-- Nothing is renormalised unless asked: what [CLS], [SEP] and punctuation take is gone from the others. With
+-- `renormalise` the words left out are as if they had never been in their document: the attention of the
+-- rest adds up to 1 in each, and uniform means even among the rest. Documents in which the reduction has
+-- nothing to say (null) are left out, and with by=label those that have no label. Equal ranks are ordered by
+-- documents, then by word.
+--
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param pieces: sum|mean = sum -- a word's attention is the sum, or the mean, over its pieces
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
+--     auto: one in 200 of the class's documents, and at least 5
+-- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
+-- @param rank_by: lift|share|mean_attention = lift -- the column to rank by
+-- @param limit: count = 20 -- rows a class
+--
+-- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 3 (the sum of the attention
+-- to a word's pieces); lift as the remedy against document length is ours.
+WITH
+considered AS (
+    SELECT
+        document, class, length,
+        -- A token of no word (a special one) stands for itself where it is listed, and nowhere else.
+        CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
+        CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
+        CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
+        attention,
+        coalesce(pieces, 1) AS pieces
+    FROM tokens
+    WHERE class IS NOT NULL AND attention IS NOT NULL
+),
+listed AS (  -- only looked at where the rest is renormalised
+    SELECT *
+    FROM considered
+    WHERE
+        $renormalise
+        AND term IS NOT NULL
+        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], term)
+),
+remaining AS (  -- of each document, what is left when the unlisted words are taken out of it
+    SELECT document, sum(attention) AS mass, count(*) AS tokens
+    FROM listed
+    GROUP BY document
+),
+weighed AS (
+    SELECT class, term, starts, new, pieces, attention, attention * length AS lift
+    FROM considered
+    WHERE NOT $renormalise
+    UNION ALL
+    SELECT class, term, starts, new, pieces, attention / mass, attention / mass * tokens
+    FROM listed JOIN remaining USING (document)
+    WHERE mass <> 0
+),
+counted AS (
+    SELECT
+        class,
+        term,
+        count_if(new)::BIGINT AS documents,
+        count_if(starts)::BIGINT AS occurrences,
+        sum(attention) AS total,
+        sum(CASE WHEN $pieces = 'sum' THEN attention ELSE attention / pieces END) AS mass,
+        sum(lift / pieces) AS lift
+    FROM weighed
+    GROUP BY class, term
+),
+measured AS (
+    SELECT
+        class,
+        term AS word,
+        documents,
+        occurrences,
+        mass / occurrences AS mean_attention,
+        lift / occurrences AS lift,
+        mass / sum(total) OVER (PARTITION BY class) AS share
+    FROM counted
+),
+support AS (
+    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    FROM documents
+    GROUP BY class
+),
+ranked AS (
+    SELECT
+        *,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        CASE $rank_by WHEN 'lift' THEN lift WHEN 'share' THEN share ELSE mean_attention END::FLOAT AS rank
+    FROM measured JOIN support USING (class)
+    WHERE
+        documents >= least
+        AND occurrences > 0
+        AND word IS NOT NULL
+        AND ($punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], word)
+)
+SELECT class, word, documents, occurrences, mean_attention, lift, share
+FROM ranked
+QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC, documents DESC, word) <= $limit
+ORDER BY class, rank DESC, documents DESC, word
