@@ -88,12 +88,13 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 _store = click.argument("store", type=click.Path(path_type=Path))
 
+_split = click.option(
+    "--split", default="all", show_default=True, help="The split to read; for data without, its name."
+)
+
 _source = _options(
     click.option(
         "--data", metavar="SOURCE", help="A folder, archive, file, glob, hf://datasets/… path, or imdb."
-    ),
-    click.option(
-        "--split", default="all", show_default=True, help="The split to read; for data without, its name."
     ),
     click.option(
         "--text-column", metavar="NAME", help="The column with the text. Default: guessed, and told."
@@ -110,6 +111,21 @@ _source = _options(
     ),
 )
 
+_device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto is CUDA where there is one.",
+)
+_dtype = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="auto is bfloat16 where the hardware is fast at it.",
+)
+
 _output = _options(
     click.option(
         "--format",
@@ -123,6 +139,8 @@ _output = _options(
 
 
 def _source_config(data: str, options: dict[str, Any]) -> SourceConfig:
+    """The fields of SourceConfig out of a command's options, which lose them."""
+    options = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
     labels = tuple(name.strip() for name in options.pop("labels").split(",")) if options["labels"] else ()
     options.pop("labels", None)
     return SourceConfig(data=data, labels=labels, **options)
@@ -151,6 +169,7 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
 )
 @click.option("--revision", metavar="REV", help="The revision of a model on the hub.")
 @_source
+@_split
 @click.option(
     "--reduce",
     "reductions",
@@ -159,14 +178,8 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
     show_default=True,
     help="What to reduce attention to: cls, received, rollout, cls_heads, from_<position>, package.module:function.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="auto is bfloat16 where the hardware is fast at it.",
-)
+@_device
+@_dtype
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
@@ -195,10 +208,10 @@ def run(store: Path | None, model: str | None, data: str | None, reductions: str
         store = Path("demo.attn")
     if model is None and not (MODEL / "config.json").is_file():
         raise UsageError("this attnstore has no embedded model: give --model FOLDER or a name on the hub")
-    source = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
-    source["labels"] = options.pop("labels", source.get("labels"))
+    if data is None:  # the embedded reviews' columns are no guess
+        options |= {f"{column}_column": column for column in ("text", "label", "id", "group")}
     config = RunConfig(
-        source=_source_config(data or str(REVIEWS), source),
+        source=_source_config(data or str(REVIEWS), options),
         model=model or str(MODEL),
         reductions=tuple(name.strip() for name in reductions.split(",")),
         **options,
@@ -245,15 +258,9 @@ def _progress() -> Iterator[tuple[Any, Any, Any]]:
         elapsed = bar.format_dict["elapsed"]
         bar.set_postfix_str(f"{progress.tokens / max(elapsed, 1e-9):,.0f} tokens/s", refresh=False)
 
-    def downloaded(done: int, total: int | None) -> None:
-        if "download" not in bars:
-            bars["download"] = tqdm(
-                total=total, unit="B", unit_scale=True, file=sys.stderr, desc="download", leave=False
-            )
-        bars["download"].update(done - bars["download"].n)
-
     try:
-        yield started, progressed, downloaded
+        with _downloading() as downloaded:
+            yield started, progressed, downloaded
     finally:
         for bar in bars.values():
             bar.close()
@@ -290,6 +297,113 @@ def _summarise(result: "RunResult") -> None:
         f"next: attnstore query {store.path} top_words_by_class | attnstore queries | "
         f"attnstore show {store.path} 0 | attnstore info {store.path}"
     )
+
+
+# ---------------------------------------------------------------- finetune
+
+
+@attnstore.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    metavar="FOLDER|NAME",
+    default="bert-base-uncased",
+    show_default=True,
+    help="The encoder to start from.",
+)
+@click.option("--revision", metavar="REV", help="The revision of a model on the hub.")
+@_source
+@click.option(
+    "--epochs", type=float, default=3.0, show_default=True, help="Passes over the data; may be a fraction."
+)
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Documents a step.")
+@click.option(
+    "--learning-rate", type=float, default=3e-5, show_default=True, help="At its height, after warming up."
+)
+@click.option("--max-length", type=int, default=512, show_default=True, help="Tokens a document.")
+@click.option(
+    "--warmup", type=float, default=0.06, show_default=True, help="Share of the steps to warm up in."
+)
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="AdamW's.")
+@click.option(
+    "--dev-fraction", type=float, default=0.05, show_default=True, help="Held out to choose the epoch by."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same weights.")
+@_device
+@_dtype
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in OUT.")
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def finetune(out: Path, data: str | None, **options: Any) -> None:
+    """Fine-tune an encoder on labelled documents into the folder OUT, which `run` then takes for --model.
+
+    Of a source with splits, `train` is trained on and `test` measured once, at the end.
+    """
+    if data is None:
+        raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")
+    with _training() as (progressed, downloaded):
+        from attnstore.finetune import FinetuneConfig
+        from attnstore.finetune import finetune as finetune_model
+
+        source = _source_config(data, options)
+        result = finetune_model(
+            FinetuneConfig(source=source, out=out, **options), progress=progressed, on_download=downloaded
+        )
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
+    classes = ", ".join(result.labels[:8]) + (", …" if len(result.labels) > 8 else "")
+    click.echo(
+        f"{result.out}: {len(result.labels)} classes ({classes}), {result.train_documents:,} documents, "
+        f"{result.steps:,} steps in {result.seconds:,.0f} s ({result.dtype} on {result.device})"
+    )
+    if result.dev_accuracy is not None:
+        click.echo(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
+    if result.test_accuracy is not None:
+        click.echo(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
+    click.echo(f"next: attnstore run STORE --model {result.out} --data {data}")
+
+
+@contextmanager
+def _training() -> Iterator[tuple[Any, Any]]:
+    """A progress bar on stderr for each phase of a training: step, loss, accuracy, time left."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def progressed(progress: Any) -> None:
+        phase = f"dev {progress.epoch:.2f}" if progress.phase == "dev" else progress.phase
+        if phase not in bars:
+            bars[phase] = tqdm(total=progress.steps, unit=" steps", desc=phase, file=sys.stderr, leave=False)
+        figures = {"loss": progress.loss, "accuracy": progress.accuracy, "dev": progress.dev_accuracy}
+        bars[phase].set_postfix({k: f"{v:.4f}" for k, v in figures.items() if v is not None}, refresh=False)
+        bars[phase].update(progress.step - bars[phase].n)
+
+    try:
+        with _downloading() as downloaded:
+            yield progressed, downloaded
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+@contextmanager
+def _downloading() -> Iterator[Any]:
+    """A progress bar on stderr for a download: bytes done, of how many."""
+    from tqdm import tqdm
+
+    bars: list[Any] = []
+
+    def downloaded(done: int, total: int | None) -> None:
+        if not bars:
+            bars.append(
+                tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr, desc="download", leave=False)
+            )
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield downloaded
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 # ---------------------------------------------------------------- ask

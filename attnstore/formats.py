@@ -34,7 +34,7 @@ def render(table: pa.Table, form: Format) -> bytes:
         return (frame.write_json() + "\n").encode()
     rounded = frame.with_columns(pl.selectors.float().round_sig_figs(4))
     with pl.Config(
-        tbl_formatting="MARKDOWN" if form == "markdown" else "UTF8_HORIZONTAL_ONLY",
+        tbl_formatting="MARKDOWN" if form == "markdown" else "UTF8_FULL_CONDENSED",
         tbl_rows=-1,
         tbl_cols=-1,
         tbl_width_chars=60_000,

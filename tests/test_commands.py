@@ -482,7 +482,7 @@ BAD = {
     "sql of an unknown column": (lambda c: ["sql", c.store, "select tken from tokens"], "tken"),
     "sql that writes": (lambda c: ["sql", c.store, "create table t as select 1"], "SELECT"),
     "sql that copies": (lambda c: ["sql", c.store, "copy documents to '/tmp/attnstore-leak.csv'"], "SELECT"),
-    "sql that reads elsewhere": (lambda c: ["sql", c.store, "select * from read_text('/etc/passwd')"], "/etc/passwd"),
+    "sql that reads elsewhere": (lambda c: ["sql", c.store, "select * from read_text('/etc/passwd')"], "read_text"),
     "sql that changes settings": (lambda c: ["sql", c.store, "set enable_external_access = true"], "SELECT"),
     # show
     "no such document": (lambda c: ["show", c.store, "r999x"], "r999x"),
