@@ -247,6 +247,7 @@ _UNREADABLE = (
     tarfile.TarError,
     lzma.LZMAError,
     zlib.error,
+    UnicodeError,  # names of columns or members
     NotImplementedError,  # a zip archive with a compression that zipfile does not have
     RuntimeError,  # an encrypted zip archive
 )

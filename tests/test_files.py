@@ -1,0 +1,172 @@
+"""Where data lie: folders with links, archives as streams, the hub."""
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from attnstore.config import SourceConfig
+from attnstore.documents import Document, open_source
+from attnstore.errors import AttnstoreError, DataError
+from attnstore.files import folder, one_line, tar_members
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+class TestFolder:
+    def test_links(self, tmp_path: Path) -> None:
+        """Links to files and folders are followed, one to a folder above is not walked for ever."""
+        write(tmp_path, "data/pos/a.txt", "elsewhere/b.txt")
+        (tmp_path / "data/neg").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "data/pos/again").symlink_to(tmp_path / "data")
+        (tmp_path / "data/pos/c.txt").symlink_to(tmp_path / "elsewhere/b.txt")
+        files = folder(tmp_path / "data")
+        assert files.names == ["neg/b.txt", "pos/a.txt", "pos/c.txt"]
+        assert files.contents("pos/c.txt") == b"elsewhere/b.txt"
+
+    def test_order_is_that_of_a_walk(self, tmp_path: Path) -> None:
+        """Names are sorted folder by folder, so that `a` comes before `a-b`, whatever follows."""
+        write(tmp_path, "a-b/1.txt", "a/2.txt", "a/10.txt", "B/1.txt")
+        assert folder(tmp_path).names == ["B/1.txt", "a/10.txt", "a/2.txt", "a-b/1.txt"]
+
+    def test_names_and_texts_that_are_not_utf8(self, tmp_path: Path) -> None:
+        """A file's name that is not UTF-8 rejects its document alone, on a printable line."""
+        write(tmp_path, "pos/good.txt")
+        (tmp_path / "pos" / b"bad\xff\n.txt".decode("utf-8", "surrogateescape")).write_text("text")
+        where = [
+            item.id if isinstance(item, Document) else item.where
+            for item in open_source(SourceConfig(str(tmp_path)))
+        ]
+        assert where == ["pos/bad\\udcff", "pos/good"]
+
+
+class TestTar:
+    def test_long_and_odd_names(self, tmp_path: Path) -> None:
+        """GNU's and POSIX's ways to write long names are both read, in the archive's own order."""
+        names = ["z/pos/" + "n" * 300 + ".txt", "a/ünïcode/1.txt", "./m/../m2.txt"[:4] + "1.txt"]
+        for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
+                for number, name in enumerate(names):
+                    member = tarfile.TarInfo(name)
+                    member.size = number * 1000
+                    tar.addfile(member, io.BytesIO(b"x" * member.size))
+            read = [(name, len(content())) for name, content in tar_members(tmp_path / "a.tar")]
+            assert read == [(name.removeprefix("./"), number * 1000) for number, name in enumerate(names)]
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda content: content[:1400],  # in a text
+            lambda content: content[:1800],  # in a header
+            lambda content: content[:1536] + b"\xaa" * 512 + content[2048:],  # a header is noise
+        ],
+    )
+    def test_an_archive_cut_off(self, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+        """An uncompressed archive that ends early, or has a damaged header, is an error, not fewer documents."""
+        sink = io.BytesIO()
+        with tarfile.open(fileobj=sink, mode="w") as tar:
+            for number in range(3):
+                member = tarfile.TarInfo(f"{number}.txt")
+                member.size = 1000
+                tar.addfile(member, io.BytesIO(b"x" * 1000))
+        (tmp_path / "a.tar").write_bytes(spoil(sink.getvalue()))
+        with pytest.raises(
+            DataError, match=r"a\.tar is (cut off in the middle of 0\.txt|damaged or cut off after)"
+        ):
+            for _, read in tar_members(tmp_path / "a.tar"):
+                read()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of the hub: the client's own file system, but for the network."""
+    monkeypatch.setattr(
+        huggingface_hub,
+        "HfFileSystem",
+        lambda: DirFileSystem(str(tmp_path), fs=LocalFileSystem(), skip_instance_cache=True),
+    )
+    root = tmp_path / "datasets/owner/name"
+    (root / "plain").mkdir(parents=True)
+    (root / "README.md").write_text("---\n---")
+    (root / ".gitattributes").write_text("* -text")
+    for split in ("train", "test"):
+        table = pa.table({"text": [f"{split} text"], "label": [1]})
+        pq.write_table(table, root / f"plain/{split}-00000-of-00001.parquet")
+    return root
+
+
+class TestHub:
+    @pytest.mark.parametrize(
+        ("address", "split", "splits", "texts"),
+        [
+            ("hf://datasets/owner/name", "test", ("test", "train"), ["test text"]),
+            ("hf://datasets/owner/name/", "all", ("test", "train"), ["test text", "train text"]),
+            ("hf://datasets/owner/name/plain", "train", ("test", "train"), ["train text"]),
+            ("hf://datasets/owner/name/**/te*.parquet", "all", ("test",), ["test text"]),
+            ("hf://datasets/owner/name/plain/test-00000-of-00001.parquet", "mine", (), ["test text"]),
+        ],
+    )
+    def test_datasets(
+        self, hub: Path, address: str, split: str, splits: tuple[str, ...], texts: list[str]
+    ) -> None:
+        """A dataset, a folder, a glob and a file of the hub are read; ids are relative to the dataset."""
+        source = open_source(SourceConfig(address, split=split))
+        assert (source.name, source.splits) == (address, splits)
+        read = list(source)
+        assert read == list(source)
+        assert read == [
+            Document(
+                text,
+                f"plain/{text.removesuffix(' text')}-00000-of-00001.parquet:1",
+                None,
+                split if split != "all" else text.removesuffix(" text"),
+                "1",
+            )
+            for text in texts
+        ]
+
+    @pytest.mark.parametrize("address", ["hf://datasets/owner/none", "hf://datasets/owner/name/*.csv"])
+    def test_nothing_there(self, hub: Path, address: str) -> None:
+        """A dataset or a file that is not on the hub is one line."""
+        with pytest.raises(AttnstoreError, match="no such dataset or file on the hub") as caught:
+            open_source(SourceConfig(address))
+        assert "\n" not in str(caught.value)
+
+    def test_the_network_fails(self, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever the hub's client raises, its HTTP library's own errors too, is one line."""
+
+        class Failing:
+            def find(self, path: str) -> Any:
+                raise type("ConnectError", (Exception,), {})("no route\nto host")
+
+        monkeypatch.setattr(huggingface_hub, "HfFileSystem", Failing)
+        with pytest.raises(DataError) as caught:
+            open_source(SourceConfig("hf://datasets/owner/name"))
+        assert str(caught.value) == "hf://datasets/owner/name can't be read: no route to host"
+
+    def test_the_real_client_offline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The hub's real client, which can't reach it, ends in one line as well."""
+        import huggingface_hub.constants
+
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(AttnstoreError) as caught:
+            open_source(SourceConfig("hf://datasets/owner/a-dataset-that-nobody-has"))
+        assert "\n" not in str(caught.value)
+
+
+def test_one_line() -> None:
+    """Anything becomes one printable line of bearable length."""
+    assert one_line("a\n\tb \udcff\x1b[31m") == "a b \\udcff\N{REPLACEMENT CHARACTER}[31m"
+    assert one_line("x" * 1000) == "x" * 299 + "…"
