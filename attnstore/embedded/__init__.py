@@ -4,5 +4,5 @@ from pathlib import Path
 
 #: A small BERT fine-tuned on the IMDb train split.
 MODEL = Path(__file__).parent / "model"
-#: 216 film reviews of our own writing, about films that don't exist.
+#: 220 film reviews of our own writing, about films that don't exist.
 REVIEWS = Path(__file__).parent / "reviews.jsonl"
