@@ -55,7 +55,7 @@ class TestFolder:
 class TestTar:
     def test_long_and_odd_names(self, tmp_path: Path) -> None:
         """GNU's and POSIX's ways to write long names are both read, in the archive's own order."""
-        names = ["z/pos/" + "n" * 300 + ".txt", "a/ünïcode/1.txt", "./m/../m2.txt"[:4] + "1.txt"]
+        names = ["z/pos/" + "n" * 300 + ".txt", "a/ünïcode/1.txt", "./m/1.txt"]
         for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
                 for number, name in enumerate(names):
