@@ -27,10 +27,19 @@ from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from attnstore import kernel
 from attnstore.batches import Batch, TokenisedDocument
 from attnstore.config import RunConfig
 from attnstore.errors import ModelError, UsageError
-from attnstore.reductions import Attended, LayerTrace, Reduction, attend, reduce_probabilities, rollout
+from attnstore.reductions import (
+    Attended,
+    ReducedLayer,
+    Reduction,
+    attend,
+    join,
+    reduce_probabilities,
+    sweep,
+)
 
 T = TypeVar("T")
 Way = Literal["packed", "padded", "hooked"]
@@ -74,20 +83,22 @@ class Reduced:
 class Tap:
     """Collects the reductions of one forward pass, layer by layer.
 
-    `lengths` are the documents' real lengths. `weights[i]` is (K, n_i): the row weightings of document i, one
-    row for each reduction that has them, in order.
+    `lengths` are the documents' real lengths, T in all. `weights` is (K, T): a row for each reduction that is a
+    row weighting, in order, the documents end to end. Where the CPU kernel can, it does a layer in one call;
+    elsewhere `reductions.attend` does one document after the other.
     """
 
     def __init__(
         self,
         lengths: Sequence[int],
-        weights: Sequence[Tensor],
+        weights: Tensor,
         reductions: Sequence[Reduction],
         *,
         packed: bool,
+        workspace: kernel.Workspace | None = None,
     ) -> None:
         self.lengths = list(lengths)
-        self.weights = list(weights)
+        self.weights = weights
         self.packed = packed
         self.calls = 0
         self.heads = 0
@@ -95,7 +106,9 @@ class Tap:
         self._custom = [r.of_probabilities for r in reductions if r.of_probabilities is not None]
         self._head_rows = any(r.head_rows for r in reductions)
         self._sweep = any(r.sweep for r in reductions)
-        self._layers: list[list[Attended]] = []
+        self._places = kernel.Places.of(lengths, packed=packed)
+        self._workspace = workspace or kernel.Workspace()
+        self._layers: list[ReducedLayer] = []
         self._unmasked: tuple[int, bool] = (0, True)  # id of the last mask looked at, and what was seen
 
     def attend(
@@ -104,53 +117,67 @@ class Tap:
         """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
         self.calls += 1
         self.heads = query.shape[1]
+        if mask is not None:
+            window = None  # a mask, where there is one, has the window in it
+            if self._only_padding(mask):
+                mask = None
+        if mask is None and not self._custom and kernel.serves(query, key, value, scale):
+            output, layer = kernel.attend(
+                query,
+                key,
+                value,
+                scale,
+                self._places,
+                self.weights,
+                window=window,
+                head_rows=self._head_rows,
+                keep=self._workspace if self._sweep else None,
+                layer=len(self._layers),
+            )
+            self._layers.append(layer)
+            return output
         if key.shape[1] != self.heads:  # grouped-query attention: several query heads share a key head
             key = key.repeat_interleave(self.heads // key.shape[1], dim=1)
             value = value.repeat_interleave(self.heads // value.shape[1], dim=1)
         output = value.new_zeros(query.shape[0], query.shape[2], self.heads, value.shape[-1])
-        masked = mask is not None and not self._only_padding(mask)
-        layer: list[Attended] = []
+        documents: list[Attended] = []
         start = 0
-        for i, n in enumerate(self.lengths):
+        for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True)):
             row, span = (0, slice(start, start + n)) if self.packed else (i, slice(0, n))
-            allowed = mask[min(row, mask.shape[0] - 1), :, :n, :n] if masked and mask is not None else None
             attended = attend(
                 query[row, :, span],
                 key[row, :, span],
                 value[row, :, span],
                 scale,
-                self.weights[i],
-                window=None
-                if mask is not None
-                else window,  # a mask, where there is one, has the window in it
-                allowed=allowed,
+                weights,
+                window=window,
+                allowed=None if mask is None else mask[min(row, mask.shape[0] - 1), :, :n, :n],
                 head_rows=self._head_rows,
                 custom=self._custom,
                 trace=self._sweep,
             )
             output[row, span] = attended.output.transpose(0, 1)
             attended.output = attended.output.new_empty(0)  # the layer's output is the model's now
-            layer.append(attended)
+            documents.append(attended)
             start += n
-        self._layers.append(layer)
+        self._layers.append(join(documents))
         return output
 
     def take(self, p: Tensor) -> None:
         """One layer of a hooked model: its own probabilities, (B, heads, S, S)."""
         self.calls += 1
         self.heads = p.shape[1]
-        self._layers.append(
-            [
-                reduce_probabilities(
-                    p[i, :, :n, :n],
-                    self.weights[i],
-                    head_rows=self._head_rows,
-                    custom=self._custom,
-                    trace=self._sweep,
-                )
-                for i, n in enumerate(self.lengths)
-            ]
-        )
+        documents = [
+            reduce_probabilities(
+                p[i, :, :n, :n], weights, head_rows=self._head_rows, custom=self._custom, trace=self._sweep
+            )
+            for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True))
+        ]
+        self._layers.append(join(documents))
+
+    def _split_weights(self) -> tuple[Tensor, ...]:
+        """Each document's row weightings, (K, n)."""
+        return torch.split(self.weights, self.lengths, dim=1)
 
     def _only_padding(self, mask: Tensor) -> bool:
         """Whether a (B, 1, S, S) bool mask hides nothing but padding. All layers share a mask: look once."""
@@ -168,28 +195,21 @@ class Tap:
         for reduction in self._reductions:
             stored = reduction.stored
             if reduction.sweep:
-                values = [torch.cat([rollout(self._traces(i)) for i in range(len(self.lengths))])]
+                values = [sweep(self._layers, self.lengths)]
             elif reduction.head_rows:
-                values = [torch.cat([_present(a.head_rows).T for a in layer]) for layer in self._layers]
+                values = [_present(layer.head_rows) for layer in self._layers]
             elif reduction.row_weights is not None:
-                values = [torch.cat([a.weighted[rows] for a in layer]) for layer in self._layers]
+                values = [layer.weighted[rows] for layer in self._layers]
                 rows += 1
             else:
-                values = [
-                    torch.cat(
-                        [
-                            _checked(a.custom[customs], n, reduction.name)
-                            for a, n in zip(layer, self.lengths, strict=True)
-                        ]
-                    )
-                    for layer in self._layers
-                ]
+                values = [self._custom_column(layer, customs, reduction.name) for layer in self._layers]
                 customs += 1
             found.update(zip(stored.columns(self.calls), values, strict=True))
         return found
 
-    def _traces(self, document: int) -> list[LayerTrace]:
-        return [_present(layer[document].trace) for layer in self._layers]
+    def _custom_column(self, layer: ReducedLayer, number: int, name: str) -> Tensor:
+        documents = zip(layer.custom, self.lengths, strict=True)
+        return torch.cat([_checked(values[number], n, name) for values, n in documents])
 
 
 def _present(value: T | None) -> T:
@@ -259,11 +279,23 @@ class Classifier:
     tokenizer_sha256: str
     notes: tuple[str, ...] = ()
     _gather: nn.Module | None = field(default=None, repr=False)
+    _workspace: kernel.Workspace = field(default_factory=kernel.Workspace, repr=False)
 
     @property
     def padded(self) -> bool:
         """Whether batches are padded, so that planning counts the padded size."""
         return self.way != "packed"
+
+    @property
+    def kernel(self) -> str:
+        """What computes attention, in words."""
+        if self.way == "hooked":
+            return "torch: the model computes attention itself"
+        if self.device.type != "cpu":
+            return f"torch: on {self.device.type}"
+        if any(r.of_probabilities is not None for r in self.reductions):
+            return "torch: a custom reduction wants whole probabilities"
+        return kernel.path(self.dtype)
 
     def __call__(self, batch: Batch) -> Reduced:
         """One forward pass. Raises ModelError if the model did not call the tap once a layer."""
@@ -282,19 +314,26 @@ class Classifier:
 
     def _tap(self, documents: Sequence[TokenisedDocument]) -> Tap:
         rows = [r for r in self.reductions if r.row_weights is not None]
-        weights = []
-        for document in documents:
-            stacked = np.empty((len(rows), document.length), dtype=np.float32)
-            for k, reduction in enumerate(rows):
+        lengths = [d.length for d in documents]
+        weights = np.empty((len(rows), sum(lengths)), dtype=np.float32)
+        for k, reduction in enumerate(rows):
+            start = 0
+            for document in documents:
                 given = np.asarray(_present(reduction.row_weights)(document), dtype=np.float32)
                 if given.shape != (document.length,):
                     raise UsageError(
                         f"the custom reduction {reduction.name} returned weights of shape {given.shape} "
                         f"for a document of {document.length} tokens"
                     )
-                stacked[k] = given
-            weights.append(torch.from_numpy(stacked).to(self.device))
-        return Tap([d.length for d in documents], weights, self.reductions, packed=self.way == "packed")
+                weights[k, start : start + document.length] = given
+                start += document.length
+        return Tap(
+            lengths,
+            torch.from_numpy(weights).to(self.device),
+            self.reductions,
+            packed=self.way == "packed",
+            workspace=self._workspace,
+        )
 
     def _forward(self, ids: Sequence[np.ndarray], tap: Tap) -> Tensor:
         """(documents, classes) logits, in the model's dtype; the tap has been called once a layer."""
@@ -690,5 +729,5 @@ def _probe(classifier: Classifier) -> list[np.ndarray]:
 
 
 def _probe_tap(classifier: Classifier, ids: Sequence[np.ndarray], *, packed: bool) -> Tap:
-    weights = [torch.zeros(0, len(i), device=classifier.device) for i in ids]
-    return Tap([len(i) for i in ids], weights, (), packed=packed)
+    lengths = [len(i) for i in ids]
+    return Tap(lengths, torch.zeros(0, sum(lengths), device=classifier.device), (), packed=packed)

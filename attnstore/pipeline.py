@@ -192,6 +192,7 @@ def _this_run(classifier: Classifier, parts: int, tokens: int, seconds: float) -
         "device": str(classifier.device),
         "dtype": str(classifier.dtype).removeprefix("torch."),
         "way": classifier.way,
+        "kernel": classifier.kernel,
         "batch_tokens": classifier.batch_tokens,
         "machine": f"{platform.machine()} {platform.system()}",
     }

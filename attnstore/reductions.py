@@ -238,6 +238,18 @@ class Attended:
     trace: LayerTrace | None = None
 
 
+@dataclass(slots=True)
+class ReducedLayer:
+    """One layer's attention over a batch, reduced, with the documents' tokens end to end: T of them."""
+
+    weighted: Tensor  # (K, T) float32, one row a row weighting
+    head_rows: Tensor | None = None  # (T, heads) float32: what the document's first token looks at
+    custom: list[list[Tensor]] = field(
+        default_factory=list
+    )  # of each document, of each custom reduction: (n,)
+    spread: Callable[[Tensor], Tensor] | None = None  # w (T,) -> P̄ᵀw of every document (T,), for the sweep
+
+
 def probabilities(
     query: Tensor,
     key: Tensor,
@@ -367,6 +379,36 @@ def rollout(traces: Sequence[LayerTrace], block: int = BLOCK) -> Tensor:
     w[0] = 1.0
     for trace in reversed(traces):
         w = 0.5 * w + 0.5 * _transposed_mean_times(trace, w, block)
+    return w
+
+
+def join(attended: Sequence[Attended]) -> ReducedLayer:
+    """One layer's documents, put end to end."""
+    rows = [a.head_rows.T for a in attended if a.head_rows is not None]
+    traces = [a.trace for a in attended if a.trace is not None]
+    lengths = [a.weighted.shape[1] for a in attended]
+
+    def spread(w: Tensor) -> Tensor:
+        pieces = zip(traces, torch.split(w, lengths), strict=True)
+        return torch.cat([_transposed_mean_times(trace, piece, BLOCK) for trace, piece in pieces])
+
+    return ReducedLayer(
+        weighted=torch.cat([a.weighted for a in attended], dim=1),
+        head_rows=torch.cat(rows) if rows else None,
+        custom=[a.custom for a in attended],
+        spread=spread if traces else None,
+    )
+
+
+def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
+    """Attention rollout of every document's first token, (T,) float32: equation (2), from the top layer down."""
+    like = layers[-1].weighted
+    w = torch.zeros(like.shape[1], dtype=torch.float32, device=like.device)
+    w[torch.tensor(lengths, device=like.device).cumsum(0) - torch.tensor(lengths, device=like.device)] = 1.0
+    for layer in reversed(layers):
+        if layer.spread is None:
+            raise ValueError("a layer was reduced without what the sweep needs")
+        w = 0.5 * w + 0.5 * layer.spread(w)
     return w
 
 

@@ -1,0 +1,327 @@
+"""The CPU kernel: one layer's attention over a whole batch, with its reductions, in one parallel region.
+
+`kernel.cpp` does the work (the method is on top of it) and is compiled when it is first needed, with the system's
+C++ compiler, into the user's cache. It knows nothing of torch but the OpenMP runtime that torch has loaded, so one
+compiled file serves every version. Where it can't be had (no compiler, no AVX-512, not Linux) everything goes
+through `reductions.attend` instead, which computes the same: `path()` says which. ATTNSTORE_KERNEL=off asks for
+the torch path.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnstore.reductions import ReducedLayer
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+_COMPILE = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-fopenmp", "-w", "-c")
+#: Without -fopenmp, so that no runtime is linked in: torch's own is there when the library is loaded.
+_LINK = ("-shared",)
+
+_FIELDS = "documents heads key_heads depth value_depth tokens weightings window bfloat16 amx keep threads"
+_POINTERS = "length batch row token query key value out weights weighted head_rows mean"
+
+
+class _Call(ctypes.Structure):
+    """`struct Call` of kernel.cpp, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _FIELDS.split()),
+        *((f"{name}_stride", ctypes.c_int64 * 3) for name in ("query", "key", "value", "out")),
+        ("scale", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in _POINTERS.split()),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the documents of a batch lie: each array is (documents,) int64.
+
+    `length` tokens, in rows `row`, … of entry `batch` of q, k and v; and in columns `token`, … of everything
+    that has the documents' tokens end to end.
+    """
+
+    length: np.ndarray
+    batch: np.ndarray
+    row: np.ndarray
+    token: np.ndarray
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], *, packed: bool) -> "Places":
+        """Documents end to end in one entry if packed, else one an entry, from its first row on."""
+        length = np.array(lengths, dtype=np.int64)
+        token = np.cumsum(length) - length
+        nothing = np.zeros_like(length)
+        if packed:
+            return cls(length, nothing, token, token)
+        return cls(length, np.arange(len(length), dtype=np.int64), nothing, token)
+
+    @property
+    def tokens(self) -> int:
+        return int(self.length.sum())
+
+
+@dataclass(slots=True)
+class Workspace:
+    """The head means that layers keep for the rollout, in memory that serves batch after batch.
+
+    A layer's head mean is gone when the batch is done; fresh pages for the next one cost more than filling them.
+    """
+
+    _buffers: list[Tensor] = field(default_factory=list)
+
+    def buffer(self, layer: int, size: int) -> Tensor:
+        """(at least `size`,) uint8 for the layer of that number; what it held is lost if it has to grow."""
+        while len(self._buffers) <= layer:
+            self._buffers.append(torch.empty(0, dtype=torch.uint8))
+        if self._buffers[layer].numel() < size:
+            self._buffers[layer] = torch.empty(size, dtype=torch.uint8)
+        return self._buffers[layer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    library: ctypes.CDLL | None
+    amx: bool
+    reason: str  # why there is none
+
+
+def path(dtype: torch.dtype = torch.bfloat16) -> str:
+    """What computes attention on this CPU for a dtype: "c++ kernel, …", or "torch: …" with the reason."""
+    loaded = _loaded()
+    if loaded.library is None:
+        return f"torch: {loaded.reason}"
+    if dtype == torch.bfloat16:
+        return "c++ kernel, AMX bfloat16" if loaded.amx else "c++ kernel, AVX-512 float32 on bfloat16"
+    if dtype == torch.float32:
+        return "c++ kernel, AVX-512 float32"
+    return f"torch: the kernel has no {str(dtype).removeprefix('torch.')}"
+
+
+def serves(query: Tensor, key: Tensor, value: Tensor, scale: float) -> bool:
+    """Whether `attend` can be called with these."""
+    return (
+        query.device.type == "cpu"
+        and query.dtype in (torch.bfloat16, torch.float32)
+        and query.dtype == key.dtype == value.dtype
+        and scale > 0
+        and _loaded().library is not None
+    )
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    places: Places,
+    weights: Tensor,
+    *,
+    window: int | None = None,
+    head_rows: bool = False,
+    keep: Workspace | None = None,
+    layer: int = 0,
+    amx: bool | None = None,
+) -> tuple[Tensor, ReducedLayer]:
+    """One layer's attention over a batch, and its reductions. Call it only if `serves`.
+
+    Args:
+        query: (B, heads, S, d), of any strides whose innermost is 1 (else it is copied).
+        key, value: (B, key heads, S, d) and (B, key heads, S, d_v); query heads share key heads evenly.
+        scale: of the scores, above 0.
+        places: which rows are which document's; all others are padding.
+        weights: (K, T) float32, the row weightings of all documents end to end; K may be 0.
+        window: a token attends to those at most `window` positions away, on both sides; None for all.
+        head_rows: also return the first token's row of every head.
+        keep: where what the rollout's sweep needs may be kept; None if there will be none.
+        layer: the layer's number in the workspace.
+        amx: for tests: False multiplies bfloat16 on AVX-512 in float32, even if there is AMX.
+
+    Returns:
+        The output, (B, S, heads, d_v), zero at padding, and the layer's reductions.
+
+    Raises:
+        MemoryError: memory ran out.
+    """
+    library = _loaded().library
+    if library is None:
+        raise RuntimeError("there is no kernel: ask `serves` first")
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    batch, heads, rows, depth = query.shape
+    tokens = places.tokens
+    shape = (batch, rows, heads, value.shape[-1])
+    out = value.new_empty(shape) if batch * rows == tokens else value.new_zeros(shape)
+    reduced = ReducedLayer(
+        weighted=torch.empty(weights.shape[0], tokens, dtype=torch.float32),
+        head_rows=torch.empty(tokens, heads, dtype=torch.float32) if head_rows else None,
+    )
+    weights = weights.contiguous()
+    call = _Call(
+        documents=len(places.length),
+        heads=heads,
+        key_heads=key.shape[1],
+        depth=depth,
+        value_depth=value.shape[-1],
+        tokens=tokens,
+        weightings=weights.shape[0],
+        window=-1 if window is None else window,
+        bfloat16=query.dtype == torch.bfloat16,
+        amx=_loaded().amx if amx is None else amx,
+        keep=0,
+        threads=torch.get_num_threads(),
+        query_stride=query.stride()[:3],
+        key_stride=key.stride()[:3],
+        value_stride=value.stride()[:3],
+        out_stride=out.stride()[:3],
+        scale=scale,
+        length=places.length.ctypes.data,
+        batch=places.batch.ctypes.data,
+        row=places.row.ctypes.data,
+        token=places.token.ctypes.data,
+        query=query.data_ptr(),
+        key=key.data_ptr(),
+        value=value.data_ptr(),
+        out=out.data_ptr(),
+        weights=weights.data_ptr(),
+        weighted=reduced.weighted.data_ptr(),
+        head_rows=None if reduced.head_rows is None else reduced.head_rows.data_ptr(),
+    )
+    if keep is not None:
+        everything = ctypes.c_int64()
+        size = library.attnstore_mean_bytes(ctypes.byref(call), ctypes.byref(everything))
+        mean = keep.buffer(layer, size)
+        call.keep, call.mean = 1, mean.data_ptr()
+        held = () if everything.value else (query, key)
+        reduced.spread = functools.partial(_spread, library, call, places, mean, held)
+    _run(library, call)
+    return out, reduced
+
+
+def _spread(
+    library: ctypes.CDLL, call: _Call, places: Places, mean: Tensor, held: tuple[Tensor, ...], w: Tensor
+) -> Tensor:
+    """P̄ᵀw of every document, (T,): from the head means that were kept, else from q and k again.
+
+    `places`, `mean` and `held` are what the call's pointers lead to.
+    """
+    w = w.contiguous()
+    out = torch.empty_like(w)
+    again = _Call.from_buffer_copy(call)
+    again.keep, again.weightings = 2, 1
+    again.weights, again.weighted = w.data_ptr(), out.data_ptr()
+    again.value = again.out = again.head_rows = None
+    _run(library, again)
+    return out
+
+
+def _run(library: ctypes.CDLL, call: _Call) -> None:
+    if library.attnstore_attend(ctypes.byref(call)):
+        raise MemoryError(f"no memory for the attention of {call.documents} documents, {call.tokens} tokens")
+
+
+# ---------------------------------------------------------------- building and loading
+
+
+def _loaded() -> _Loaded:
+    if os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off":
+        return _Loaded(None, False, "ATTNSTORE_KERNEL=off")
+    return _load()
+
+
+class _NoKernelError(Exception):
+    """The kernel can't be had; the message is the reason."""
+
+
+@functools.cache
+def _load() -> _Loaded:
+    """The library, built if it isn't in the cache; once a process."""
+    try:
+        library = ctypes.CDLL(str(_built()))
+        library.attnstore_mean_bytes.restype = ctypes.c_int64
+        library.attnstore_call_bytes.restype = ctypes.c_int64
+        if library.attnstore_call_bytes() != ctypes.sizeof(_Call):
+            raise _NoKernelError("the kernel was built for another attnstore")
+        amx = bool(library.attnstore_amx())
+    except _NoKernelError as error:
+        return _Loaded(None, False, str(error))
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        return _Loaded(None, False, f"the kernel can't be loaded: {_first_line(str(error))}")
+    return _Loaded(library, amx, "")
+
+
+def _built() -> Path:
+    """The compiled kernel for this source, processor and compiler, from the cache or built now."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise _NoKernelError("the kernel needs Linux on x86-64")
+    processor = _processor()
+    if "avx512bw" not in processor.split():
+        raise _NoKernelError("the processor has no AVX-512")
+    compiler = shlex.split(os.environ.get("CXX", "")) or [_found("g++", "c++")]
+    program = shutil.which(compiler[0])
+    if program is None:
+        raise _NoKernelError("no C++ compiler")
+    stat = Path(program).stat()
+    built_from = (
+        *(SOURCE.read_text(encoding="utf-8"), processor, *_COMPILE, *_LINK),
+        *(*compiler, str(Path(program).resolve()), str(stat.st_size), str(stat.st_mtime_ns)),
+    )
+    digest = hashlib.sha256("\0".join(built_from).encode()).hexdigest()[:20]
+    folder = Path(os.environ.get("ATTNSTORE_CACHE") or Path.home() / ".cache" / "attnstore").expanduser()
+    library = folder / f"kernel-{digest}.so"
+    if not library.exists():
+        _build(compiler, library)
+    # Code that someone else may write is not code to run.
+    stat = library.stat()
+    if stat.st_uid not in (os.getuid(), 0) or stat.st_mode & 0o022:
+        raise _NoKernelError(f"{library} can be written by others")
+    return library
+
+
+def _build(compiler: Sequence[str], library: Path) -> None:
+    """Compile under a name of its own, then rename: processes may do the same at the same time."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kernel-", dir=library.parent) as name:
+        target, built = Path(name) / "kernel.o", Path(name) / "kernel.so"
+        for command in (
+            [*compiler, *_COMPILE, "-o", str(target), str(SOURCE)],
+            [*compiler, *_LINK, "-o", str(built), str(target)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - the compiler the user has
+            if done.returncode != 0:
+                raise _NoKernelError(f"{compiler[0]} can't compile the kernel: {_first_error(done.stderr)}")
+        built.chmod(0o755)
+        built.replace(library)
+
+
+def _found(*names: str) -> str:
+    return next((name for name in names if shutil.which(name)), names[0])
+
+
+def _processor() -> str:
+    """The processor's instruction sets as the kernel of the system lists them, empty if it doesn't."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("flags")), "")
+
+
+def _first_error(output: str) -> str:
+    return next((line for line in output.splitlines() if "error" in line), _first_line(output))
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

@@ -1,0 +1,395 @@
+"""The CPU kernel, held against float64 from the same q, k and v, and the ways in which it steps aside."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attnstore import kernel
+from attnstore.batches import plan_batches, tokenise
+from attnstore.classifier import load_classifier
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.documents import Document
+from attnstore.kernel import Places, Workspace
+from attnstore.reductions import resolve_reductions
+
+ROOT = Path(__file__).parents[1]
+HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
+ENGINES = {
+    "AMX": (torch.bfloat16, True),
+    "bfloat16": (torch.bfloat16, False),
+    "float32": (torch.float32, False),
+}
+
+here = kernel.path(torch.float32)
+needs_kernel = pytest.mark.skipif(not here.startswith("c++"), reason=here)
+
+
+def engines():
+    """Those of this machine: AMX is not everywhere."""
+    return [name for name in ENGINES if name != "AMX" or "AMX" in kernel.path(torch.bfloat16)]
+
+
+class Case:
+    """A batch of random documents, as transformers lays q, k and v out, and what the kernel makes of it."""
+
+    def __init__(
+        self, engine, lengths, *, heads=2, key_heads=None, depth=16, value_depth=None, packed=True,
+        window=None, weightings=2, seed=0, spread=1.5,
+    ):  # fmt: skip
+        self.dtype, self.amx = ENGINES[engine]
+        self.lengths, self.window, self.heads, self.packed = lengths, window, heads, packed
+        self.scale = depth**-0.5
+        draw = torch.Generator().manual_seed(seed)
+        tokens = sum(lengths)
+        self.batch, self.rows = (1, tokens) if packed else (len(lengths), max(lengths) + 3)
+
+        def laid_out(count, size):
+            flat = torch.randn(self.batch, self.rows, count * size, generator=draw) * spread
+            return flat.to(self.dtype).view(self.batch, self.rows, count, size).transpose(1, 2)
+
+        key_heads = key_heads or heads
+        self.q, self.k = laid_out(heads, depth), laid_out(key_heads, depth)
+        self.v = laid_out(key_heads, value_depth or depth)
+        self.weights = torch.rand(weightings, tokens, generator=draw)
+        self.sweep = torch.rand(tokens, generator=draw)
+        self.places = Places.of(lengths, packed=packed)
+        self.workspace = Workspace()
+
+    def run(self, **changes):
+        """(output, weighted, head_rows, spread) from the kernel."""
+        arguments = {
+            "window": self.window,
+            "head_rows": True,
+            "keep": self.workspace,
+            "amx": self.amx,
+        } | changes
+        output, layer = kernel.attend(
+            self.q, self.k, self.v, self.scale, self.places, self.weights, **arguments
+        )
+        return output, layer.weighted, layer.head_rows, layer.spread(self.sweep)
+
+    def expected(self):
+        """The same four in float64, one document after the other, by definition."""
+        group = self.heads // self.k.shape[1]
+        output = torch.zeros(self.batch, self.rows, self.heads, self.v.shape[-1], dtype=torch.float64)
+        weighted, head_rows, spread = [], [], []
+        start = 0
+        for i, n in enumerate(self.lengths):
+            entry, span = (0, slice(start, start + n)) if self.packed else (i, slice(0, n))
+            own = slice(start, start + n)
+            q, k, v = (x[entry, :, span].double() for x in (self.q, self.k, self.v))
+            k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
+            scores = q @ k.transpose(1, 2) * self.scale
+            if self.window is not None:
+                at = torch.arange(n)
+                scores[:, (at[:, None] - at[None]).abs() > self.window] = -torch.inf
+            p = scores.softmax(-1)  # (heads, n, n)
+            output[entry, span] = (p @ v).transpose(0, 1)
+            weighted.append(self.weights[:, own].double() @ p.mean(0))
+            head_rows.append(p[:, 0].T)
+            spread.append(self.sweep[own].double() @ p.mean(0))
+            start += n
+        return output, torch.cat(weighted, 1), torch.cat(head_rows), torch.cat(spread)
+
+    def check(self):
+        """float32 to 1e-5; from bfloat16 q and k the reductions to 1e-3 relative, the output to its rounding."""
+        tolerance = 1e-5 if self.dtype == torch.float32 else 1e-3
+        output, *reductions = self.run()
+        true_output, *true_reductions = self.expected()
+        for name, got, true in zip(
+            ("weighted", "head_rows", "spread"), reductions, true_reductions, strict=True
+        ):
+            assert got.dtype == torch.float32
+            torch.testing.assert_close(
+                got.double(),
+                true,
+                rtol=tolerance,
+                atol=1e-8,
+                equal_nan=True,
+                msg=lambda m, n=name: f"{n}: {m}",
+            )
+        assert output.dtype == self.dtype
+        # bfloat16 rounds the result and, on AMX, the weights that make it: 2^-9 of the largest value each.
+        rounding = 1e-5 if self.dtype == torch.float32 else 2**-8
+        largest = self.v.abs().max().item()
+        torch.testing.assert_close(output.double(), true_output, rtol=rounding, atol=rounding * largest)
+
+
+@needs_kernel
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_random_batches_agree_with_float64(data):
+    """Any lengths, head sizes, window, layout, weightings and shared key heads: all four results are right."""
+    heads = data.draw(st.sampled_from([1, 2, 3, 4, 6]), "heads")
+    Case(
+        data.draw(st.sampled_from(engines()), "engine"),
+        data.draw(st.lists(st.integers(1, 90), min_size=1, max_size=5), "lengths"),
+        heads=heads,
+        key_heads=data.draw(st.sampled_from([k for k in (1, 2, 3, heads) if heads % k == 0]), "key heads"),
+        depth=data.draw(st.sampled_from([*HEAD_SIZES, 5, 24]), "head size"),
+        value_depth=data.draw(st.sampled_from([*HEAD_SIZES, 5, 24]), "value size"),
+        packed=data.draw(st.booleans(), "packed"),
+        window=data.draw(st.none() | st.integers(0, 70), "window"),
+        weightings=data.draw(st.integers(0, 3), "weightings"),
+        seed=data.draw(st.integers(0, 1000), "seed"),
+    ).check()
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("depth", HEAD_SIZES)
+def test_every_head_size_in_use(engine, depth):
+    """Head sizes of the encoders there are, on ragged documents that begin and end inside a block of rows."""
+    if engine not in engines():
+        pytest.skip("no AMX here")
+    Case(engine, [1, 31, 32, 33, 64, 65, 150], heads=3, depth=depth).check()
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("window", [None, 0, 37, 128])
+def test_a_long_document_is_split_among_threads(engine, window):
+    """Beside short ones, with and without a window, and with the sweep taken from q and k again."""
+    if engine not in engines():
+        pytest.skip("no AMX here")
+    Case(engine, [5, 1100, 64], heads=2, depth=16, window=window).check()
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("window", [None, 20])
+def test_the_same_bytes_whatever_the_threads(engine, window):
+    """Twice the same call, and the same with one thread, two and three: no bit depends on the schedule."""
+    if engine not in engines():
+        pytest.skip("no AMX here")
+    case = Case(engine, [700, 3, 130, 129, 1], heads=2, depth=16, window=window)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (2, 2, 1, 3):
+            torch.set_num_threads(threads)
+            results.append(case.run(keep=Workspace()))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for mine, its in zip(results[0], other, strict=True):
+            assert torch.equal(mine, its)
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_gives_what_its_documents_give_alone(engine):
+    """Batching, packing and padding change no bit."""
+    if engine not in engines():
+        pytest.skip("no AMX here")
+    lengths = [200, 33, 1, 90]
+    packed = Case(engine, lengths, heads=3, depth=32)
+    output, weighted, head_rows, spread = packed.run()
+    start = 0
+    for n in lengths:
+        own = slice(start, start + n)
+        alone = Case(engine, [n], heads=3, depth=32)
+        alone.q, alone.k, alone.v = (x[:, :, own] for x in (packed.q, packed.k, packed.v))
+        alone.weights, alone.sweep = packed.weights[:, own], packed.sweep[own]
+        for whole, part in zip(
+            (output[:, own], weighted[:, own], head_rows[own], spread[own]), alone.run(), strict=True
+        ):
+            assert torch.equal(whole, part)
+        start += n
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_weighting_of_nan_spoils_itself_alone(engine):
+    """`from_300` in a document of 40 tokens is NaN there, and nothing else is."""
+    if engine not in engines():
+        pytest.skip("no AMX here")
+    case = Case(engine, [40, 60], weightings=3)
+    case.weights[1, :40] = torch.nan
+    case.check()
+    _, weighted, _, _ = case.run()
+    assert weighted.isnan().tolist() == [[False] * 100, [True] * 40 + [False] * 60, [False] * 100]
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine", ENGINES)
+def test_large_scores_neither_overflow_nor_vanish(engine):
+    """Scores of several hundred, where exp overflows without the row's maximum taken off."""
+    if engine not in engines():
+        pytest.skip("no AMX here")
+    case = Case(engine, [50, 70], depth=64, spread=12.0)
+    output, weighted, head_rows, spread = case.run()
+    true_output, true_weighted, true_head_rows, true_spread = case.expected()
+    largest = case.v.abs().max().item()
+    torch.testing.assert_close(output.double(), true_output, rtol=2**-8, atol=2**-8 * largest)
+    # float32 scores of some hundreds are off by some 1e-5, and so, relatively, is their exponential.
+    for got, true in ((weighted, true_weighted), (head_rows, true_head_rows), (spread, true_spread)):
+        torch.testing.assert_close(got.double(), true, rtol=1e-3, atol=1e-6)
+
+
+@needs_kernel
+def test_what_is_kept_for_the_sweep_is_linear_in_the_length():
+    """A head mean while it is smaller than q and k, nothing beyond: never more than 2·n·heads·d values."""
+    for n, kept in ((40, 40 * 64 * 4), (64, 64 * 64 * 4), (65, 0), (1000, 0)):
+        case = Case("float32", [n], heads=2, depth=16)
+        case.run()
+        assert case.workspace.buffer(0, 0).numel() == kept
+        assert kept <= 2 * n * 2 * 16 * 4
+    # With a window a head mean is a band, and can be kept for any length.
+    case = Case("float32", [1000], heads=4, depth=64, window=8)
+    case.run()
+    assert 0 < case.workspace.buffer(0, 0).numel() <= 2 * 1000 * 4 * 64 * 4
+
+
+@needs_kernel
+def test_innermost_strides_other_than_one_are_copied():
+    """The layout does not matter to the result."""
+    case = Case("float32", [30, 20], heads=2, depth=16)
+    straight = case.run()
+    for name in "qkv":
+        turned = getattr(case, name).transpose(2, 3).contiguous().transpose(2, 3)
+        assert turned.stride(-1) != 1
+        setattr(case, name, turned)
+    for mine, its in zip(straight, case.run(), strict=True):
+        assert torch.equal(mine, its)
+
+
+@needs_kernel
+def test_no_second_openmp_runtime_and_no_change_of_threads():
+    """The kernel works in torch's own pool: one runtime is loaded, and torch's settings stay."""
+    code = """
+import torch
+torch.set_num_threads(2)
+from attnstore import kernel
+from attnstore.kernel import Places
+x = torch.randn(1, 2, 50, 16)
+kernel.attend(x, x, x, 0.25, Places.of([50], packed=True), torch.rand(1, 50))
+maps = open("/proc/self/maps").read().splitlines()
+print(torch.get_num_threads(), len({m.split()[-1] for m in maps if "libgomp" in m or "libiomp" in m or "libomp" in m}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["2", "1"]
+
+
+def test_what_the_kernel_does_not_serve(monkeypatch):
+    """Half precision, mixed dtypes, other devices and odd scales stay with torch; so does everything when off."""
+    x = torch.zeros(1, 1, 4, 8)
+    assert kernel.serves(x, x, x, 1.0) == here.startswith("c++")
+    assert not kernel.serves(x.half(), x.half(), x.half(), 1.0)
+    assert not kernel.serves(x, x, x.bfloat16(), 1.0)
+    assert not kernel.serves(x.to("meta"), x.to("meta"), x.to("meta"), 1.0)
+    assert not kernel.serves(x, x, x, -1.0)
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
+    assert not kernel.serves(x, x, x, 1.0)
+    assert kernel.path() == "torch: ATTNSTORE_KERNEL=off"
+
+
+@pytest.fixture
+def reload(monkeypatch, tmp_path):
+    """Load the kernel anew with an empty cache; what was loaded before comes back afterwards."""
+    monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path))
+    kernel._load.cache_clear()
+    yield kernel.path
+    monkeypatch.undo()
+    kernel._load.cache_clear()
+
+
+def test_without_a_compiler_torch_does_it(reload, monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    assert reload() == "torch: no C++ compiler"
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(reload, monkeypatch, tmp_path):
+    """The reason is the compiler's first error; the cache stays empty."""
+    broken = script(
+        tmp_path / "broken", 'echo "warning: dull" >&2; echo "kernel.cpp:1: error: no AVX-512" >&2; exit 1'
+    )
+    monkeypatch.setenv("CXX", str(broken))
+    assert reload() == f"torch: {broken} can't compile the kernel: kernel.cpp:1: error: no AVX-512"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]
+
+
+def test_a_library_that_can_not_be_loaded(reload, monkeypatch, tmp_path):
+    """A compiler that makes something else than a library."""
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path / "fake", "echo no library >")))
+    assert reload().startswith("torch: the kernel can't be loaded: ")
+
+
+def test_a_cache_that_can_not_be_written(reload, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path / "file"))
+    assert reload().startswith("torch: the kernel can't be loaded: ")
+
+
+def test_a_library_that_others_can_write_is_not_run(reload, monkeypatch, tmp_path):
+    """Code from a cache that anyone may write to is anyone's code."""
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path / "fake", "echo >")))
+    reload()
+    (library,) = tmp_path.glob("kernel-*.so")
+    library.chmod(0o666)
+    kernel._load.cache_clear()
+    assert reload() == f"torch: {library} can be written by others"
+
+
+def test_a_processor_without_avx512(reload, monkeypatch):
+    monkeypatch.setattr(kernel, "_processor", lambda: "fpu sse2 avx2")
+    assert reload() == "torch: the processor has no AVX-512"
+
+
+def test_another_system(reload, monkeypatch):
+    monkeypatch.setattr(kernel.platform, "system", lambda: "Darwin")
+    assert reload() == "torch: the kernel needs Linux on x86-64"
+
+
+def test_several_may_build_at_once(tmp_path):
+    """Whoever is last replaces a whole library by a whole library; no working folder is left."""
+    compiler = fake_compiler(tmp_path / "fake", 'head -c 1000000 /dev/zero > "$o"; sleep 0.1; echo whole >>')
+    cache = tmp_path / "cache"
+    library = cache / "kernel-x.so"
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(kernel._build, [str(compiler)], library) for _ in range(6)]:
+            done.result()
+    assert library.read_bytes() == bytes(1000000) + b"whole\n"
+    assert list(cache.iterdir()) == [library]
+
+
+def script(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def fake_compiler(path, write):
+    """A compiler that runs `write "$o"`, where $o is the argument after -o."""
+    return script(path, f'while [ $# -gt 0 ]; do [ "$1" = -o ] && o=$2; shift; done\n{write} "$o"')
+
+
+@needs_kernel
+@pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert"])
+def test_a_model_gives_the_same_with_and_without_the_kernel(family, tmp_path, monkeypatch):
+    """Packed, with a sliding window, padded, with shared key heads: every column and the logits agree."""
+    tiny.save(tmp_path, family)
+    texts = ["a", "", "the plot was never boring and the actor was great", "awful movie ! " * 9]
+    documents = [Document(t, str(i), None, "all", None) for i, t in enumerate(texts)]
+    config = RunConfig(SourceConfig(""), str(tmp_path), dtype="float32", device="cpu", max_length=32)
+    classifier = load_classifier(
+        config, resolve_reductions(["cls", "received", "rollout", "cls_heads", "from_3"])
+    )
+    tokenised = list(tokenise(enumerate(documents), classifier.tokenizer, classifier.max_length))
+    (batch,) = plan_batches(tokenised, 1000, padded=classifier.padded)
+    assert classifier.kernel.startswith("c++ kernel")
+    with_kernel = classifier(batch)
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
+    assert classifier.kernel == "torch: ATTNSTORE_KERNEL=off"
+    without = classifier(batch)
+    torch.testing.assert_close(with_kernel.logits, without.logits, rtol=1e-4, atol=1e-4)
+    assert with_kernel.columns.keys() == without.columns.keys()
+    for name, values in with_kernel.columns.items():
+        torch.testing.assert_close(values, without.columns[name], rtol=1e-3, atol=1e-5, equal_nan=True)
