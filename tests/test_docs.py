@@ -1,0 +1,140 @@
+"""What the README and the docs promise is run."""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+from test_commands import attnstore
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def value_of(block):
+    """The value of a block's last expression, run as a script would be."""
+    tree = ast.parse(block)
+    *statements, last = tree.body
+    names = {}
+    exec(compile(ast.Module(statements, []), "README", "exec"), names)  # noqa: S102 - our own README
+    assert isinstance(last, ast.Expr)
+    return eval(compile(ast.Expression(last.value), "README", "eval"), names)  # noqa: S307 - as above
+
+
+@pytest.fixture
+def beside_a_demo(small_store, tmp_path, monkeypatch):
+    """A folder with a store called demo.attn, as `attnstore run` leaves it."""
+    shutil.copytree(small_store, tmp_path / "demo.attn")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def snippets(beside_a_demo):
+    found = {re.search(r"import (\w+)", block)[1]: block for block in blocks(README)}
+    assert list(found) == ["duckdb", "polars", "pandas", "pyarrow", "attnstore"]
+    return found
+
+
+def test_duckdb_reads_a_store_by_path_alone(snippets):
+    """The README's SQL gives the same rows as the same question asked in pandas."""
+    found = value_of(snippets["duckdb"].replace(">= 50", ">= 5")).df()
+    tokens = pd.read_parquet("demo.attn/tokens").query("not special")
+    tokens = tokens.assign(lift=tokens.cls_03.astype(float) * tokens.length)
+    expected = tokens.groupby(["prediction", "token"], observed=True).agg(
+        occurrences=("lift", "size"), lift=("lift", "mean")
+    )
+    expected = expected[expected.occurrences >= 5].sort_values("lift", ascending=False).head(10).reset_index()
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_categorical=False)
+
+
+def test_polars_reads_a_store_by_path_alone(snippets):
+    """Tokens by label, as DuckDB counts them."""
+    expected = duckdb.sql("select label, count(*) from 'demo.attn/tokens/**/*.parquet' group by 1").fetchall()
+    assert sorted(value_of(snippets["polars"]).rows()) == sorted(expected)
+
+
+def test_pandas_reads_a_store_by_path_alone(snippets):
+    """The confusion counts, as DuckDB counts them."""
+    expected = duckdb.sql(
+        "select label, prediction, count(*) from 'demo.attn/documents/**/*.parquet' group by 1, 2"
+    ).fetchall()
+    assert sorted((*key, n) for key, n in value_of(snippets["pandas"]).items() if n) == sorted(expected)
+
+
+def test_pyarrow_reads_a_store_by_path_alone(snippets):
+    """Every token with its rollout and label, in the order that the files have."""
+    table = value_of(snippets["pyarrow"])
+    frame = pl.read_parquet("demo.attn/tokens", hive_partitioning=True)
+    assert table.num_rows == len(frame)
+    found = sorted(zip(*(table[n].to_pylist() for n in ("token", "rollout", "label")), strict=True))
+    assert found == sorted(frame.select("token", "rollout", "label").rows())
+
+
+def test_the_package_answers_from_python(snippets, monkeypatch):
+    """The block runs, line for line, and its last line draws itself in a notebook and in a terminal."""
+    drawn = value_of(snippets["attnstore"])
+    assert drawn.id == "r0"
+    assert drawn.text in str(drawn).replace("\n", " ") or drawn.text.split()[0] in str(drawn)
+    assert drawn._repr_html_().count("<") > 10
+
+
+def test_the_readmes_commands_are_commands(beside_a_demo):
+    """Every `attnstore` command of the README exists, with every option it is given."""
+    from attnstore.commands import attnstore as group
+
+    used = re.findall(r"^ {4}attnstore (\w+)(.*)$", README, re.MULTILINE)
+    assert {name for name, _ in used} >= {"run", "query", "sql", "show", "info", "verify"}
+    for name, rest in used:
+        options = {option for parameter in group.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= options
+
+
+def test_every_command_and_every_question_is_documented():
+    """A new command or question without a word in the README or the changelog fails here."""
+    from attnstore.commands import attnstore as group
+
+    for name in group.commands:
+        assert f"attnstore {name}" in README or f"`{name}`" in README, name
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    for question in (ROOT / "queries").glob("*.sql"):
+        assert f"`{question.stem}`" in changelog, question.stem
+
+
+def test_the_store_page_has_every_column(small_store):
+    """docs/store.md names each column that a store has, reductions by their pattern."""
+    page = (ROOT / "docs/store.md").read_text()
+    for table in ("documents", "tokens"):
+        for name in pl.scan_parquet(small_store / table, hive_partitioning=True).collect_schema():
+            assert f"`{re.sub(r'_0[23]$', '_01', name)}`" in page, name
+
+
+def test_the_reductions_of_the_docs_run(tiny_model, reviews, tmp_path, monkeypatch):
+    """The two functions of docs/reductions.md, by their names on the command line, are columns of the store."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text("\n".join(blocks((ROOT / "docs/reductions.md").read_text())))
+    code, _, err = attnstore(
+        *("run", tmp_path / "mine.attn", "--reduce", "cls,mine:verbs,mine:strongest", "--data", reviews),
+        *("--model", tiny_model, "--limit", "4", "--max-length", "40"),
+        cwd=tmp_path,
+    )
+    assert code == 0, err
+    columns = pl.scan_parquet(tmp_path / "mine.attn/tokens", hive_partitioning=True).collect_schema().names()
+    assert {"verbs_01", "verbs_03", "strongest_01", "strongest_03", "cls_03"} <= set(columns)
+    code, out, _ = attnstore("info", tmp_path / "mine.attn")
+    assert "verbs_01 … verbs_03: Where the verbs look." in out
+
+
+def test_links_between_the_pages_lead_somewhere():
+    """Every relative link of the README and the docs names a file that is there."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
