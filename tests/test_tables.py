@@ -262,6 +262,7 @@ class TestTsv:
             ("id\tlabel\ttext\n1\tpos\tgood\n", [("good", "pos")], False),
             ('sentence\tlabel\nan " odd quote\t1\n', [('an " odd quote', "1")], False),
             ('sentence\tlabel\n"quoted" and on\t1\n', [('"quoted" and on', "1")], False),
+            ('id\tlabel\ttext\n1\t0\t"open\n2"\t1\tx\n', [('"open', "0"), ("x", "1")], False),
             ("sentence\tlabel\r\na \r\n", [], False),
         ],
     )
