@@ -1,0 +1,116 @@
+"""The package from Python: `attnstore.run`, `attnstore.open`, and what they give."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import attnstore
+from attnstore.errors import StoreError, UsageError
+
+
+def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_path):
+    """The same options give the same tables as the store that the pipeline made; the store comes back open."""
+    store = attnstore.run(
+        tmp_path / "s.attn",
+        model=tiny_model,
+        data=reviews,
+        reductions=("cls", "received", "rollout", "cls_heads"),
+        device="cpu",
+        dtype="float32",
+        max_length=40,
+        part_size=25,
+        full_precision=True,
+    )
+    expected = attnstore.open(small_store)
+    assert store.documents().collect().equals(expected.documents().collect())
+    assert store.tokens().collect().equals(expected.tokens().collect())
+    assert store.manifest.sealed
+
+
+def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_path):
+    """A misspelt keyword is Python's own error, before anything is read or written."""
+    with pytest.raises(TypeError, match="max_lenght"):
+        attnstore.run(tmp_path / "s.attn", model=tiny_model, data=reviews, max_lenght=40)
+    assert not (tmp_path / "s.attn").exists()
+
+
+def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
+    """`split` and `label` are columns, nothing is read before it is asked for, and the two tables join."""
+    store = attnstore.open(small_store)
+    documents, tokens = store.documents(), store.tokens()
+    assert isinstance(documents, pl.LazyFrame)
+    counted = tokens.group_by("document", "label").len().collect().sort("document")
+    own = (
+        documents.select("document", "label", len=pl.col("length").cast(pl.UInt32)).collect().sort("document")
+    )
+    assert counted.cast({"label": pl.String}).equals(own.cast({"label": pl.String}))
+
+
+def test_sql_and_query_answer_with_arrow_tables(small_store):
+    """The same count by SQL, by a question in each engine, and by hand."""
+    store = attnstore.open(small_store)
+    correct = store.documents().filter(
+        pl.col("label").cast(pl.String) == pl.col("prediction").cast(pl.String)
+    )
+    expected = correct.select(pl.len()).collect().item()
+    assert store.sql("select count(*) as n from documents where label = prediction").to_pylist() == [
+        {"n": expected}
+    ]
+    for engine in ("duckdb", "polars"):
+        assert store.query("predictions", engine=engine).to_pylist()[0]["correct"] == expected
+    with pytest.raises(UsageError, match="top_words_by_class"):
+        store.query("top_wrds_by_class")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shown"),
+    [("last", "3 of 3"), ("first", "1 of 3"), (2, "2 of 3"), ("mean", "mean of the layers")],
+)
+def test_show_draws_the_layer_that_is_asked_for(layer, shown, small_store):
+    """The drawn attention is the stored column's, or the mean of the columns."""
+    store = attnstore.open(small_store)
+    drawn = store.show("r1", reduction="received", layer=layer)
+    rows = store.tokens().filter(document=1).sort("position").collect()
+    columns = ["received_01", "received_02", "received_03"]
+    chosen = {"last": columns[2:], "first": columns[:1], 2: columns[1:2], "mean": columns}[layer]
+    assert drawn.layer == shown
+    np.testing.assert_allclose(drawn.tokens["attention"], rows.select(chosen).to_numpy().mean(1), rtol=1e-6)
+
+
+def test_show_takes_the_parents_helpers(small_store):
+    """Wordpieces merged by sum or mean, tokens ignored with and without renormalising, a reduction without layers."""
+    store = attnstore.open(small_store)
+    pieces = store.show("r1", reduction="rollout")
+    merged = store.show("r1", reduction="rollout", words="sum")
+    assert pieces.layer == ""
+    assert sum(merged.tokens["attention"].to_pylist()) == pytest.approx(1, abs=1e-5)
+    assert all(row["special"] or row["piece"] == 0 for row in merged.tokens.to_pylist())
+    rest = store.show("r1", ignore_special=True, renormalise=True).tokens["attention"].to_pylist()
+    assert rest[0] is rest[-1] is None
+    assert sum(value for value in rest if value is not None) == pytest.approx(1)
+    word = merged.tokens["token"].to_pylist()[1]
+    ignored = store.show("r1", words="sum", ignore=(word,)).tokens.to_pylist()
+    assert [row["attention"] is None for row in ignored] == [row["token"] == word for row in ignored]
+
+
+def test_a_notebook_shows_the_drawing(small_store):
+    """`show` as the last line of a cell is a picture, without scripts."""
+    page = attnstore.open(small_store).show(7)._repr_html_()
+    assert "<script" not in page
+    assert "r7" in page
+
+
+def test_opening_what_is_no_store_is_told(tmp_path):
+    """The error is attnstore's own, one line, and can be caught by the package's name for it."""
+    with pytest.raises(StoreError, match="does not exist"):
+        attnstore.open(tmp_path / "nope")
+    assert issubclass(StoreError, attnstore.AttnstoreError)
+
+
+def test_the_package_offers_what_it_says():
+    """`__all__` resolves, and another name is an AttributeError as always."""
+    assert {name: callable(getattr(attnstore, name)) for name in attnstore.__all__} == {
+        "AttnstoreError": True, "open": True, "run": True,
+    }  # fmt: skip
+    with pytest.raises(AttributeError, match="has no attribute 'opne'"):
+        _ = attnstore.opne
