@@ -169,7 +169,7 @@ def describe(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rejected=rejected.counts,
         rejected_rows=rejected.rows,
-        notes=(*source.notes, *label_note, *classifier.notes),
+        notes=(*source.notes, *found.notes, *label_note, *classifier.notes),
     )
 
 
