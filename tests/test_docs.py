@@ -138,3 +138,13 @@ def test_links_between_the_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_house_page_names_every_room():
+    """docs/house.md has a line for each module, and for none that is gone."""
+    page = (ROOT / "docs/house.md").read_text()
+    modules = {p.stem for p in (ROOT / "attnstore").glob("*.py")} - {"__init__"}
+    table = "".join(line for line in page.splitlines(keepends=True) if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) & modules == modules
+    rooms = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert rooms <= modules | {"embedded"}, rooms - modules
