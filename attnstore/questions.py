@@ -201,7 +201,7 @@ def _as_text(value: object) -> str:
 def _suggestion(name: object, known: Iterable[str]) -> str:
     """`: did you mean ...?`, or what there is."""
     known = list(known)
-    if close := difflib.get_close_matches(str(name), known, n=3, cutoff=0.6):
+    if close := difflib.get_close_matches(str(name), known, n=3, cutoff=0.65):
         return f": did you mean {' or '.join(close)}?"
     return f": there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else ": there are none"
 

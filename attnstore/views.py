@@ -125,7 +125,9 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     try:
         files = [path.absolute() for path in (*store.documents_files(), *store.tokens_files())]
-        connection.execute(f"SET allowed_paths = [{', '.join(map(_literal, files))}]")
+        # DuckDB looks at what it is asked for, a pattern, and at what that matches.
+        allowed = dict.fromkeys([*map(_literal, files), *map(_pattern, files)])
+        connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
         spill = Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}")  # DuckDB makes and removes it
         connection.execute(f"SET temp_directory = {_literal(spill)}")
         for setting in (
@@ -145,7 +147,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         connection.close()
-        raise _told(store, error) from error
+        raise _unreadable(store, one_line(error)) from error
     return connection
 
 
@@ -320,10 +322,12 @@ def partitions(store: Store, files: Iterable[Path]) -> list[tuple[str, str | Non
     """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
 
     We read the path ourselves. DuckDB and Polars would take every `name=value` in it for a partition, also
-    those above the store (`runs/lr=3e-5/imdb.attn`).
+    those above the store (`runs/lr=3e-5/imdb.attn`). Raises StoreError if a file is gone.
     """
     directories: dict[Path, list[Path]] = {}
     for file in files:
+        if not file.is_file():
+            raise _unreadable(store, f"{file.relative_to(store.path)} is missing")
         directories.setdefault(file.parent, []).append(file.absolute())
     found = []
     for directory, paths in directories.items():
