@@ -1,0 +1,337 @@
+"""The shipped questions: DuckDB, Polars and brute force give the same whole tables."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from asked_store import (
+    REDUCTIONS,
+    confusion,
+    document_tokens,
+    made_up_documents,
+    predictions,
+    set_values,
+    top_terms,
+    words,
+    write_store,
+)
+
+from attnstore.errors import UsageError
+from attnstore.questions import ask, find_questions
+from attnstore.schema import StoredReduction
+from attnstore.store import open_store
+
+QUESTIONS = find_questions()
+ENGINES = ("duckdb", "polars")
+TYPES = {
+    "class": pa.string(), "token": pa.string(), "word": pa.string(), "split": pa.string(),
+    "label": pa.string(), "prediction": pa.string(), "special": pa.bool_(), "position": pa.int32(),
+    "piece": pa.int16(), "pieces": pa.int16(), "start": pa.int32(), "end": pa.int32(),
+    **dict.fromkeys(("documents", "occurrences", "predicted", "labelled", "correct"), pa.int64()),
+    **dict.fromkeys(("false_positives", "false_negatives", "truncated"), pa.int64()),
+    **dict.fromkeys(("mean_attention", "lift", "share", "accuracy", "precision", "recall"), pa.float64()),
+    **dict.fromkeys(("f1", "attention", "mean_probability"), pa.float64()),
+}  # fmt: skip
+
+
+def rows_of(store, name, engine, parameters):
+    """The answer as rows, once its columns have been held to their types."""
+    table = ask(store, QUESTIONS[name], parameters, engine)
+    assert {field.name: field.type for field in table.schema} == {n: TYPES[n] for n in table.column_names}
+    return table.to_pylist()
+
+
+def about(value):
+    return pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value
+
+
+def assert_answer(store, name, parameters, expected):
+    """Both engines give these rows, to 9 digits."""
+    for engine in ENGINES:
+        rows = rows_of(store, name, engine, parameters)
+        assert len(rows) == len(expected), engine
+        for row, wanted in zip(rows, expected, strict=True):
+            assert row == {name: about(value) for name, value in wanted.items()}, engine
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return made_up_documents(60, splits=("train", "test"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, documents):
+    return write_store(tmp_path_factory.mktemp("asked") / "store", documents)
+
+
+@pytest.fixture(scope="module")
+def one_review(tmp_path_factory):
+    """Two documents with values that sums in binary hold exactly, so that answers can be worked out by hand."""
+    first = {
+        "id": "a", "label": "pos", "prediction": "pos", "split": "test", "probability": 0.75,
+        "truncated": False, "text": "the filming, the", "tokens": words("the", "filming", ",", "the"),
+    }  # fmt: skip
+    second = {**first, "id": "b", "label": "neg", "text": "film", "tokens": words("film")}
+    set_values(first, "cls_01", [0.25, 0.125, 0.0625, 0.1875, 0.25, 0.0625, 0.0625])
+    set_values(second, "cls_01", [0.25, 0.5, 0.25])
+    path = tmp_path_factory.mktemp("by-hand") / "store"
+    return write_store(path, [first, second], reductions=REDUCTIONS[:1], layers=1)
+
+
+# -- by hand ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_tokens_of_two_documents_worked_out_by_hand(one_review, engine):
+    """`film` has 0.0625 of 7 tokens and 0.5 of 3: lift (0.4375 + 1.5) / 2; all of the class's mass is 2."""
+    names = ("class", "token", "documents", "occurrences", "mean_attention", "lift", "share")
+    expected = [
+        ("pos", "##ing", 1, 1, 0.1875, 1.3125, 0.09375),
+        ("pos", "film", 2, 2, 0.28125, 0.96875, 0.28125),
+        ("pos", "the", 1, 2, 0.09375, 0.65625, 0.09375),
+    ]
+    rows = rows_of(one_review, "top_tokens_by_class", engine, {"min_documents": 1})
+    assert rows == [dict(zip(names, row, strict=True)) for row in expected]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("pieces", "filming"),
+    [
+        # 0.0625 + 0.1875 = 0.25 over two pieces of 7 tokens: 0.25 * 7 / 2 = 0.875 of what is uniform.
+        ("sum", ("pos", "filming", 1, 1, 0.25, 0.875, 0.125)),
+        ("mean", ("pos", "filming", 1, 1, 0.125, 0.875, 0.0625)),
+    ],
+)
+def test_a_word_of_two_pieces_worked_out_by_hand(one_review, engine, pieces, filming):
+    """The sum keeps a word's mass, the mean halves it; uniform attention is lift 1.0 in either."""
+    names = ("class", "word", "documents", "occurrences", "mean_attention", "lift", "share")
+    expected = [
+        ("pos", "film", 1, 1, 0.5, 1.5, 0.25),
+        filming,
+        ("pos", "the", 1, 2, 0.09375, 0.65625, 0.09375),
+    ]
+    rows = rows_of(one_review, "top_words_by_class", engine, {"min_documents": 1, "pieces": pieces})
+    assert rows == [dict(zip(names, row, strict=True)) for row in expected]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_renormalised_words_worked_out_by_hand(one_review, engine):
+    """Without specials and the comma, four tokens with 0.4375 remain of the first document, one of the second."""
+    rows = rows_of(one_review, "top_words_by_class", engine, {"min_documents": 1, "renormalise": True})
+    expected = {
+        "film": (1.0, 1.0, 0.5),
+        "filming": (0.25 / 0.4375, 0.25 / 0.4375 * 4 / 2, 0.25 / 0.4375 / 2),
+        "the": (0.1875 / 0.4375 / 2, 0.1875 / 0.4375 / 2 * 4, 0.1875 / 0.4375 / 2),
+    }
+    found = {row["word"]: (row["mean_attention"], row["lift"], row["share"]) for row in rows}
+    assert found == {word: pytest.approx(values, rel=1e-12) for word, values in expected.items()}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_of_two_documents_worked_out_by_hand(one_review, engine):
+    """Both are predicted pos, one is: accuracy 1/2, and neg is never predicted, so has no precision."""
+    names = [
+        "split", "class", "predicted", "labelled", "correct", "accuracy", "false_positives",
+        "false_negatives", "precision", "recall", "f1", "truncated",
+    ]  # fmt: skip
+    of_classes = [
+        (None, 2, 2, 1, 0.5, None, None, None, None, None, 0),
+        ("neg", 0, 1, 0, None, 0, 1, None, 0.0, 0.0, 0),
+        ("pos", 2, 1, 1, None, 1, 0, 0.5, 1.0, 2 / 3, 0),
+    ]
+    expected = [(split, *row) for split in (None, "test") for row in of_classes]
+    rows = rows_of(one_review, "predictions", engine, {})
+    assert rows == [dict(zip(names, row, strict=True)) for row in expected]
+
+
+# -- against brute force ----------------------------------------------------------------------------------
+
+SETTINGS = [
+    {},
+    {"min_documents": 1, "limit": 1000},
+    {"min_documents": 0, "limit": 1000, "specials": "in", "punctuation": "in"},
+    {"min_documents": 1, "specials": "in", "layer": "first"},
+    {"min_documents": 1, "punctuation": "in", "layer": 2},
+    {"min_documents": 1, "by": "label", "layer": "mean"},
+    {"min_documents": 8, "rank_by": "share"},
+    {"min_documents": 1, "rank_by": "mean_attention", "limit": 3, "reduction": "rollout"},
+    {"min_documents": 1, "reduction": "odd"},
+    {"min_documents": 1, "reduction": "cls_heads", "layer": "mean"},
+    {"min_documents": 1, "ignore": ["film", "the", "##ing"]},
+    {"min_documents": 1, "renormalise": True},
+    {"min_documents": 1, "renormalise": True, "specials": "in", "ignore": ["film", "it"], "by": "label"},
+    {"min_documents": 1, "renormalise": True, "punctuation": "in", "reduction": "odd"},
+    {"limit": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", SETTINGS, ids=str)
+def test_top_tokens_are_those_of_brute_force(store, documents, parameters):
+    """Every parameter, in both engines: whole tables, in order."""
+    assert_answer(store, "top_tokens_by_class", parameters, top_terms(documents, "token", **parameters))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [*SETTINGS, {"min_documents": 1, "pieces": "mean"},
+     {"min_documents": 1, "pieces": "mean", "renormalise": True, "rank_by": "share"}],
+    ids=str,
+)  # fmt: skip
+def test_top_words_are_those_of_brute_force(store, documents, parameters):
+    """Every parameter, in both engines: whole tables, in order."""
+    assert_answer(store, "top_words_by_class", parameters, top_terms(documents, "word", **parameters))
+
+
+def test_every_setting_changes_the_answer(documents):
+    """The comparisons above would miss a parameter that does nothing; none does nothing."""
+    for unit in ("token", "word"):
+        plain = top_terms(documents, unit, min_documents=1)
+        for parameters in SETTINGS[2:]:
+            assert top_terms(documents, unit, **parameters) != plain, parameters
+
+
+def test_the_default_support_grows_with_the_class(tmp_path):
+    """One in 200 documents of the class, at least 5: a word in 5 of 1,001 documents is left out, in 6 kept."""
+    documents = made_up_documents(1001, labels=("pos",), predictions=("pos",), seed=3)
+    for number, document in enumerate(documents):
+        name = "film" if number < 5 else "bear" if number < 11 else "the"
+        document["tokens"] = words(name)
+        set_values(document, "cls_01", [0.25, 0.5, 0.25])
+    store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1, part_size=1001)
+    for engine in ENGINES:
+        rows = rows_of(store, "top_words_by_class", engine, {})
+        assert [(row["word"], row["documents"]) for row in rows] == [("the", 990), ("bear", 6)]
+
+
+def test_equal_ranks_are_ordered_by_documents_then_by_name(tmp_path):
+    """The order leaves nothing open, so that both engines agree."""
+    documents = made_up_documents(6, labels=("pos",), predictions=("pos",), seed=1)
+    for document, names in zip(documents, ["the", "10", "bear", "film", "10", "naïve"], strict=True):
+        document["tokens"] = words(names)
+        set_values(document, "cls_01", [0.25, 0.5, 0.25])
+    store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1)
+    for engine in ENGINES:
+        rows = rows_of(store, "top_words_by_class", engine, {"min_documents": 1})
+        assert [row["word"] for row in rows] == ["10", "bear", "film", "naïve", "the"]
+
+
+def test_predictions_are_those_of_brute_force(store, documents):
+    """By split and class, with documents that have no label among them."""
+    assert {document["label"] for document in documents} == {"neg", "pos", None}
+    assert_answer(store, "predictions", {}, predictions(documents))
+
+
+def test_confusion_is_that_of_brute_force(store, documents):
+    """Every pair of label and prediction, by split, the unlabelled last."""
+    assert_answer(store, "confusion", {}, confusion(documents))
+
+
+@pytest.mark.parametrize("number", [0, 33, 59])
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"layer": "mean"}, {"reduction": "odd"}, {"reduction": "cls_heads", "layer": 1}],
+    ids=str,
+)
+def test_document_tokens_are_the_rows_as_written(store, documents, number, parameters):
+    """In order, by id and by number; a reduction that has nothing to say is null."""
+    expected = document_tokens(documents[number], **parameters)
+    assert_answer(store, "document_tokens", {**parameters, "document": number}, expected)
+    assert_answer(store, "document_tokens", {**parameters, "document": documents[number]["id"]}, expected)
+
+
+# -- every kind of store ----------------------------------------------------------------------------------
+
+
+def assert_all_questions(store, documents, labels_are_models=True, by=("prediction", "label")):
+    for kind in by:
+        for unit in ("token", "word"):
+            parameters = {"by": kind, "min_documents": 1}
+            assert_answer(
+                store, f"top_{unit}s_by_class", parameters, top_terms(documents, unit, **parameters)
+            )
+    assert_answer(store, "predictions", {}, predictions(documents, labels_are_models))
+    assert_answer(store, "confusion", {}, confusion(documents))
+    assert_answer(store, "document_tokens", {"document": 3}, document_tokens(documents[3]))
+
+
+def test_labels_that_are_no_partition_change_nothing(tmp_path):
+    """Labels that look like numbers are an ordinary column; a question never notices."""
+    documents = made_up_documents(30, labels=("0", "1", "01"), predictions=("0", "1", "01"))
+    store = write_store(tmp_path / "s", documents, labels=("0", "1", "01"), label_in_path=False)
+    assert_all_questions(store, documents)
+
+
+def test_labels_and_splits_of_any_script_read_back_as_themselves(tmp_path):
+    """What is percent-encoded in the path is told as the data has it."""
+    labels = ("it's a/b", "50% – 映画", 'c"=d')
+    documents = made_up_documents(30, labels=labels, predictions=labels, splits=("a b", "2024"))
+    assert_all_questions(write_store(tmp_path / "s", documents, labels=labels), documents)
+
+
+def test_a_store_below_directories_that_look_like_partitions(tmp_path):
+    """`lr=3e-5`, `label=x`, quotes and pattern characters above the store are none of the store's business."""
+    documents = made_up_documents(20)
+    path = tmp_path / "lr=3e-5" / "label=x" / "it's [a] b*?" / "s.attn"
+    assert_all_questions(write_store(path, documents), documents)
+
+
+def test_a_relative_path_will_do(tmp_path, monkeypatch):
+    """A store is opened from where one stands."""
+    documents = made_up_documents(10)
+    write_store(tmp_path / "s", documents)
+    monkeypatch.chdir(tmp_path)
+    assert_all_questions(open_store(Path("s")), documents)
+
+
+def test_an_unlabelled_store_claims_no_accuracy(tmp_path):
+    """No document is labelled, accuracy is null, and asking by label is one clear line."""
+    documents = made_up_documents(20, labels=(None,))
+    store = write_store(tmp_path / "s", documents, label_in_path=False, labels_are_models=False)
+    assert_all_questions(store, documents, labels_are_models=False, by=("prediction",))
+    for engine in ENGINES:
+        assert {row["accuracy"] for row in rows_of(store, "predictions", engine, {})} == {None}
+        with pytest.raises(
+            UsageError, match=r"^no document of this store has a label: ask with by=prediction$"
+        ):
+            ask(store, QUESTIONS["top_words_by_class"], {"by": "label"}, engine)
+
+
+def test_labels_that_are_not_the_models_are_compared_with_nothing(tmp_path):
+    """They group documents, but there is nothing to be right about, even where a name is the same."""
+    documents = made_up_documents(20, labels=("pos", "sports"))
+    store = write_store(tmp_path / "s", documents, labels_are_models=False)
+    assert_all_questions(store, documents, labels_are_models=False)
+    first = rows_of(store, "predictions", "duckdb", {})[0]
+    assert (first["predicted"], first["labelled"], first["correct"], first["accuracy"]) == (20, 0, 0, None)
+
+
+def test_an_unfinished_store_answers_with_what_is_there(tmp_path):
+    """Two of its four parts are: the answers are those of these documents."""
+    documents = made_up_documents(28)
+    store = write_store(tmp_path / "s", documents, part_size=7, parts=[0, 2])
+    there = documents[0:7] + documents[14:21]
+    assert_all_questions(store, there)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("label_in_path", [True, False])
+def test_a_store_without_any_part_answers_with_no_rows(tmp_path, engine, label_in_path):
+    """The columns are there; no question fails, not even one by label."""
+    store = write_store(tmp_path / "s", made_up_documents(9), parts=[], label_in_path=label_in_path)
+    for name in ("top_tokens_by_class", "top_words_by_class"):
+        table = ask(store, QUESTIONS[name], {"by": "label"}, engine)
+        assert table.num_rows == 0
+        assert table.column_names[2:] == ["documents", "occurrences", "mean_attention", "lift", "share"]
+    assert rows_of(store, "confusion", engine, {}) == []
+
+
+def test_a_reduction_named_like_a_questions_column(tmp_path):
+    """Someone's own reduction may be called `attention` or `class`: the question's column comes first."""
+    mine = tuple(StoredReduction(n, False, False, "mine", None) for n in ("attention", "class"))
+    documents = made_up_documents(12)
+    for document in documents:
+        for row in document["tokens"]:
+            row["attention"], row["class"] = -1.0, -2.0
+    store = write_store(tmp_path / "s", documents, reductions=(*REDUCTIONS, *mine))
+    assert_all_questions(store, documents)
