@@ -207,33 +207,30 @@ struct Avx {
       }
   }
 
-  // Panels of 32 keys, each (depth, 32).
-  static void pack_keys(const Element *keys, int64_t stride, int64_t n, int64_t depth, void *packed) {
-    auto *out = static_cast<float *>(packed);
-    for (int64_t j = 0; j < round_up(n, kPanel); j += 16) {
-      float *panel = out + j / kPanel * kPanel * depth + j % kPanel;
+  // Panels of 32 keys, each (depth, 32); this packs the one that begins with key `j` of `n`.
+  static void pack_keys(const Element *keys, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
+    auto *panel = static_cast<float *>(packed) + j * depth;
+    for (int64_t half = 0; half < kPanel; half += 16)
       for (int64_t k = 0; k < depth; k += 16) {
         __m512i r[16];
         for (int64_t i = 0; i < 16; ++i)
-          r[i] = j + i < n ? _mm512_castps_si512(load16(keys + (j + i) * stride + k, first16(depth - k)))
-                           : _mm512_setzero_si512();
+          r[i] = j + half + i < n
+                     ? _mm512_castps_si512(load16(keys + (j + half + i) * stride + k, first16(depth - k)))
+                     : _mm512_setzero_si512();
         transpose16(r);
         for (int64_t i = 0; i < std::min<int64_t>(16, depth - k); ++i)
-          _mm512_storeu_si512(panel + (k + i) * kPanel, r[i]);
+          _mm512_storeu_si512(panel + (k + i) * kPanel + half, r[i]);
       }
-    }
   }
 
-  // Panels of 32 value columns, each (n up to a multiple of 32, 32), missing rows zero.
-  static void pack_values(const Element *v, int64_t stride, int64_t n, int64_t depth, void *packed) {
+  // Panels of 32 value columns, each (n up to a multiple of 32, 32), missing rows zero; rows `j` to `j` + 31.
+  static void pack_values(const Element *v, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
     auto *out = static_cast<float *>(packed);
     const int64_t padded = round_up(n, kPanel);
-    for (int64_t c = 0; c < output_width(depth); c += 16) {
-      float *panel = out + c / kPanel * kPanel * padded + c % kPanel;
-      const __mmask16 mask = first16(depth - c);
-      for (int64_t j = 0; j < padded; ++j)
-        _mm512_storeu_ps(panel + j * kPanel, j < n ? load16(v + j * stride + c, mask) : _mm512_setzero_ps());
-    }
+    for (int64_t i = j; i < j + kPanel; ++i)
+      for (int64_t c = 0; c < output_width(depth); c += 16)
+        _mm512_storeu_ps(out + c / kPanel * kPanel * padded + i * kPanel + c % kPanel,
+                         i < n ? load16(v + i * stride + c, first16(depth - c)) : _mm512_setzero_ps());
   }
 
   static void scores(const void *queries, const void *keys, int64_t depth, int64_t rows, Columns columns, float *s,
@@ -321,37 +318,36 @@ struct Amx {
       }
   }
 
-  // For each 16 keys, and each 32 of the depth, a tile.
-  static void pack_keys(const bf16 *keys, int64_t stride, int64_t n, int64_t depth, void *packed) {
-    auto *out = static_cast<char *>(packed);
-    for (int64_t j = 0; j < round_up(n, kPanel); j += 16)
+  // For each 16 keys, and each 32 of the depth, a tile; this packs 32 keys from key `j` of `n`.
+  static void pack_keys(const bf16 *keys, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
+    auto *out = static_cast<char *>(packed) + j / 16 * steps(depth) * kTile;
+    for (int64_t half = j; half < j + kPanel; half += 16)
       for (int64_t k = 0; k < steps(depth); ++k) {
         const __mmask32 mask = first32(depth - 32 * k);
         __m512i r[16];
         for (int64_t i = 0; i < 16; ++i)
-          r[i] = j + i < n ? _mm512_maskz_loadu_epi16(mask, keys + (j + i) * stride + 32 * k)
-                           : _mm512_setzero_si512();
+          r[i] = half + i < n ? _mm512_maskz_loadu_epi16(mask, keys + (half + i) * stride + 32 * k)
+                              : _mm512_setzero_si512();
         transpose16(r);
         for (int64_t i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * 64, r[i]);
         out += kTile;
       }
   }
 
-  // For each 32 tokens, and each 16 value columns, a tile.
-  static void pack_values(const bf16 *v, int64_t stride, int64_t n, int64_t depth, void *packed) {
-    auto *out = static_cast<char *>(packed);
-    for (int64_t j = 0; j < round_up(n, kPanel); j += 32)
-      for (int64_t c = 0; c < output_width(depth); c += 16) {
-        const __mmask16 mask = first16(depth - c);
-        for (int64_t i = 0; i < 32; i += 2) {
-          const __m256i even = _mm256_maskz_loadu_epi16(j + i < n ? mask : 0, v + (j + i) * stride + c);
-          const __m256i odd = _mm256_maskz_loadu_epi16(j + i + 1 < n ? mask : 0, v + (j + i + 1) * stride + c);
-          _mm512_storeu_si512(out + i / 2 * 64,
-                              _mm512_or_si512(_mm512_cvtepu16_epi32(even),
-                                              _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16)));
-        }
-        out += kTile;
+  // For each 32 tokens, and each 16 value columns, a tile; this packs 32 tokens from token `j` of `n`.
+  static void pack_values(const bf16 *v, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
+    auto *out = static_cast<char *>(packed) + j / 32 * (output_width(depth) / 16) * kTile;
+    for (int64_t c = 0; c < output_width(depth); c += 16) {
+      const __mmask16 mask = first16(depth - c);
+      for (int64_t i = 0; i < 32; i += 2) {
+        const __m256i even = _mm256_maskz_loadu_epi16(j + i < n ? mask : 0, v + (j + i) * stride + c);
+        const __m256i odd = _mm256_maskz_loadu_epi16(j + i + 1 < n ? mask : 0, v + (j + i + 1) * stride + c);
+        _mm512_storeu_si512(out + i / 2 * 64,
+                            _mm512_or_si512(_mm512_cvtepu16_epi32(even),
+                                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16)));
       }
+      out += kTile;
+    }
   }
 
   // Tiles 0 to 3 are the sums (2 x 2), 4 and 5 the left-hand rows, 6 and 7 the right-hand columns.
@@ -572,7 +568,7 @@ class Layer {
     partial = sums.data();
     std::atomic<bool> failed{false};
     const auto count = static_cast<int64_t>(tasks.size());
-    const auto packs = static_cast<int64_t>(shared_documents.size()) * c.key_heads;
+    const auto packs = static_cast<int64_t>(packings.size());
 #pragma omp parallel num_threads(static_cast<int>(c.threads))
     {
       const bool ready = scratch.reserve(scratch_bytes);
@@ -581,7 +577,8 @@ class Layer {
       if (packs > 0) {
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < packs; ++i)
-          pack(documents[shared_documents[i / c.key_heads]], shared_documents[i / c.key_heads], i % c.key_heads);
+          for (int64_t j = packings[i].from; j < packings[i].to; j += kPanel)
+            pack(documents[packings[i].document], packings[i].document, j);
       }
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < count; ++i) {
@@ -605,7 +602,7 @@ class Layer {
  private:
   const Call &c;
   std::vector<Document> documents;
-  std::vector<Task> tasks;
+  std::vector<Task> tasks, packings;
   std::vector<int64_t> shared_documents;
   int64_t partials = 0, shared_bytes = 0, scratch_bytes = 0;
   float *partial = nullptr;
@@ -651,6 +648,7 @@ class Layer {
       }
       if (pieces > 1) {
         shared_documents.push_back(i);
+        for (int64_t from = 0; from < d.n; from += 256) packings.push_back({i, from, std::min(d.n, from + 256), 0});
         shared_bytes += c.key_heads * (key_bytes(d.n) + value_bytes(d.n));
       } else {
         longest_own = std::max(longest_own, d.n);
@@ -676,12 +674,15 @@ class Layer {
            c.row[document] * stride[2];
   }
 
-  void pack(const Document &d, int64_t document, int64_t head) const {
-    Engine::pack_keys(place(c.key, c.key_stride, document, head), c.key_stride[2], d.n, c.depth,
-                      d.keys + head * key_bytes(d.n));
-    if (c.value != nullptr)
-      Engine::pack_values(place(c.value, c.value_stride, document, head), c.value_stride[2], d.n, c.value_depth,
-                          d.values + head * value_bytes(d.n));
+  // Keys and values of 32 tokens from token `j` on, all heads: heads lie side by side in a row.
+  void pack(const Document &d, int64_t document, int64_t j) const {
+    for (int64_t h = 0; h < c.key_heads; ++h)
+      Engine::pack_keys(place(c.key, c.key_stride, document, h), c.key_stride[2], j, d.n, c.depth,
+                        d.keys + h * key_bytes(d.n));
+    if (c.value == nullptr) return;
+    for (int64_t h = 0; h < c.key_heads; ++h)
+      Engine::pack_values(place(c.value, c.value_stride, document, h), c.value_stride[2], j, d.n, c.value_depth,
+                          d.values + h * value_bytes(d.n));
   }
 
   // Whether any weighting counts a row. NaN counts: it has to come out.
@@ -724,7 +725,7 @@ class Layer {
       const bool heads_wanted = c.head_rows != nullptr && first == 0;
       if (c.out == nullptr && !any && !heads_wanted) continue;
       if (!packed)
-        for (int64_t h = 0; h < c.key_heads; ++h) pack(d, task.document, h);
+        for (int64_t j = 0; j < d.n; j += kPanel) pack(d, task.document, j);
       packed = true;
 
       for (int64_t h = 0; h < c.heads; ++h)
@@ -747,8 +748,12 @@ class Layer {
     const int64_t key_head = h / (c.heads / c.key_heads);
     const float factor = static_cast<float>(c.scale * 1.4426950408889634);
     const float share = 1.0f / static_cast<float>(c.heads);
-    Engine::pack_queries(place(c.query, c.query_stride, document, h) + first * c.query_stride[2], c.query_stride[2],
-                         rows, c.depth, queries);
+    const Element *q = place(c.query, c.query_stride, document, h) + first * c.query_stride[2];
+    Engine::pack_queries(q, c.query_stride[2], rows, c.depth, queries);
+    if (h + 1 < c.heads)  // fetched while this head is worked on: tile loads can't overlap with their misses
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t k = 0; k < c.depth; k += kLine / static_cast<int64_t>(sizeof(Element)))
+          _mm_prefetch(reinterpret_cast<const char *>(q + c.query_stride[1] + r * c.query_stride[2] + k), _MM_HINT_T0);
     Engine::scores(queries, d.keys + key_head * key_bytes(d.n), c.depth, rows, columns, s, stride);
     float inverse[kRows];
     for (int64_t r = 0; r < rows; ++r) {
