@@ -1,5 +1,6 @@
 """The shipped questions: DuckDB, Polars and brute force give the same whole tables."""
 
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
@@ -192,28 +193,36 @@ def test_every_setting_changes_the_answer(documents):
 
 
 def test_the_default_support_grows_with_the_class(tmp_path):
-    """One in 200 documents of the class, at least 5: a word in 5 of 1,001 documents is left out, in 6 kept."""
-    documents = made_up_documents(1001, labels=("pos",), predictions=("pos",), seed=3)
-    for number, document in enumerate(documents):
-        name = "film" if number < 5 else "bear" if number < 11 else "the"
-        document["tokens"] = words(name)
-        set_values(document, "cls_01", [0.25, 0.5, 0.25])
-    store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1, part_size=1001)
-    for engine in ENGINES:
-        rows = rows_of(store, "top_words_by_class", engine, {})
-        assert [(row["word"], row["documents"]) for row in rows] == [("the", 990), ("bear", 6)]
+    """One in 200 documents of the class, at least 5: a word in 5 documents is kept among 1,000, not among 1,001."""
+    documents = []
+    for kind, count in (("neg", 1000), ("pos", 1001)):
+        for number in range(count):
+            name = "film" if number < 4 else "bear" if number < 9 else "the"
+            document = {
+                "id": f"{kind}{number}", "label": kind, "prediction": kind, "split": "test", "text": name,
+                "probability": 0.75, "truncated": False, "tokens": words(name),
+            }  # fmt: skip
+            set_values(document, "cls_01", [0.25, 0.5, 0.25])
+            documents.append(document)
+    store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1, part_size=2001)
+    for engine, unit in product(ENGINES, ("token", "word")):
+        rows = rows_of(store, f"top_{unit}s_by_class", engine, {})
+        found = [(row["class"], row[unit], row["documents"]) for row in rows]
+        assert found == [("neg", "the", 991), ("neg", "bear", 5), ("pos", "the", 992)]
 
 
 def test_equal_ranks_are_ordered_by_documents_then_by_name(tmp_path):
     """The order leaves nothing open, so that both engines agree."""
     documents = made_up_documents(6, labels=("pos",), predictions=("pos",), seed=1)
-    for document, names in zip(documents, ["the", "10", "bear", "film", "10", "naïve"], strict=True):
+    for document, names in zip(documents, ["the", "10", "bear", "film", "the", "naïve"], strict=True):
         document["tokens"] = words(names)
         set_values(document, "cls_01", [0.25, 0.5, 0.25])
     store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1)
     for engine in ENGINES:
-        rows = rows_of(store, "top_words_by_class", engine, {"min_documents": 1})
-        assert [row["word"] for row in rows] == ["10", "bear", "film", "naïve", "the"]
+        for unit, limit in product(("token", "word"), (1, 3, 9)):
+            parameters = {"min_documents": 1, "limit": limit}
+            rows = rows_of(store, f"top_{unit}s_by_class", engine, parameters)
+            assert [row[unit] for row in rows] == ["the", "10", "bear", "film", "naïve"][:limit]
 
 
 def test_predictions_are_those_of_brute_force(store, documents):
