@@ -64,6 +64,10 @@ _PACKED = {
 #: Families whose learned positions start behind the padding index, as fairseq counts them.
 _POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "camembert"}
 
+#: A packed batch is filled up to a multiple of this: batches of one size reuse each other's memory and products
+#: compiled for that size, where a size of its own for each would leave ever more of both behind.
+_FILL_TO = 128
+
 #: Tokens in a batch unless told otherwise: enough for full matrix products, small enough for the cache.
 _BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 
@@ -299,23 +303,30 @@ class Classifier:
 
     def __call__(self, batch: Batch) -> Reduced:
         """One forward pass. Raises ModelError if the model did not call the tap once a layer."""
-        lengths = batch.lengths
-        tap = self._tap(batch.documents)
+        ids = [d.ids for d in batch.documents]
+        filler = self._filler(batch.tokens)
+        tap = self._tap(batch.documents, filler)
         with torch.inference_mode():
-            logits = self._forward([d.ids for d in batch.documents], tap)
+            logits = self._forward([*ids, filler] if len(filler) else ids, tap)[: len(ids)]
             if tap.calls != self.layers:
                 raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
-            columns = {name: values.cpu() for name, values in tap.columns().items()}
-        if logits.shape != (len(lengths), len(self.labels)):
+            columns = {name: values[: batch.tokens].cpu() for name, values in tap.columns().items()}
+        if logits.shape != (len(ids), len(self.labels)):
             raise ModelError(
-                f"{self.name} gave logits of shape {tuple(logits.shape)} for {len(lengths)} documents"
+                f"{self.name} gave logits of shape {tuple(logits.shape)} for {len(ids)} documents"
             )
         return Reduced(logits.float().cpu(), columns)
 
-    def _tap(self, documents: Sequence[TokenisedDocument]) -> Tap:
+    def _filler(self, tokens: int) -> np.ndarray:
+        """Ids of one more document that fills a packed batch up, its results dropped; none for small batches."""
+        if self.way != "packed" or tokens <= 8 * _FILL_TO or any(r.of_probabilities for r in self.reductions):
+            return np.empty(0, dtype=np.int32)
+        return np.zeros(-tokens % _FILL_TO, dtype=np.int32)
+
+    def _tap(self, documents: Sequence[TokenisedDocument], filler: np.ndarray) -> Tap:
         rows = [r for r in self.reductions if r.row_weights is not None]
-        lengths = [d.length for d in documents]
-        weights = np.empty((len(rows), sum(lengths)), dtype=np.float32)
+        lengths = [*(d.length for d in documents), *([len(filler)] if len(filler) else [])]
+        weights = np.zeros((len(rows), sum(lengths)), dtype=np.float32)
         for k, reduction in enumerate(rows):
             start = 0
             for document in documents:

@@ -7,6 +7,7 @@ written behind it. Parts are whole: a run that ends early, however it ends, leav
 the same run started again goes on with the parts that are missing.
 """
 
+import ctypes
 import itertools
 import platform
 import queue
@@ -240,12 +241,24 @@ def _write_parts(
             results = []
             for batch in batches:
                 results.append((batch, classifier(batch)))
+                _return_memory()
                 yield results[-1]
             if written is not None:
                 written.result()  # at most one part waits to be written, and its error ends the run
             written = writer.submit(write, part, results)
         if written is not None:
             written.result()
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system: about 1 % of a batch's time.
+
+    glibc keeps it, in as many pieces as threads ever asked for, and a long run would grow by gigabytes that
+    nothing uses. Other C libraries have no such function, and no such habit.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager
