@@ -150,6 +150,11 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
     from attnstore.formats import render
 
     content = render(table, form)
+    if form in ("table", "markdown"):
+        from attnstore.questions import BASIS_KEY
+
+        if basis := (table.schema.metadata or {}).get(BASIS_KEY):
+            content += b"\nbased on " + basis + b"\n"
     if output is not None:
         output.write_bytes(content)
     elif form == "parquet" and sys.stdout.isatty():
@@ -558,7 +563,7 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
         yield "reduction", f"{span}: {reduction.meaning}"
     for past in manifest.runs:
         speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
-        yield "run", f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}"
+        yield "run", f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}, {past['kernel']}"
     for reason, count in manifest.rejected.items():
         yield "rejected", f"{count:,} rows: {reason}"
     for note in manifest.notes:
