@@ -563,7 +563,10 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
         yield "reduction", f"{span}: {reduction.meaning}"
     for past in manifest.runs:
         speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
-        yield "run", f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}, {past['kernel']}"
+        yield (
+            "run",
+            f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}, {past['kernel']}",
+        )
     for reason, count in manifest.rejected.items():
         yield "rejected", f"{count:,} rows: {reason}"
     for note in manifest.notes:

@@ -14,7 +14,6 @@ import os
 import platform
 import random
 import shutil
-import signal
 import threading
 import time
 import warnings
@@ -24,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +55,7 @@ from attnstore.documents import (
     survey,
 )
 from attnstore.errors import AttnstoreError, DataError, ModelError, UsageError
+from attnstore.interrupts import stop_on_interrupt
 
 #: Where a run keeps what it needs to go on; removed when the run has ended.
 CHECKPOINTS = "checkpoints"
@@ -194,7 +193,7 @@ def finetune(
     train, dev = splits["train"].part(train_rows), splits["train"].part(dev_rows).by_length()
     checkpoint = _begin(config, labels, splits)
 
-    with _quiet(), _repeatable(device), _interruptible() as stop:
+    with _quiet(), _repeatable(device), stop_on_interrupt() as stop:
         transformers.set_seed(config.seed)
         model = _load_model(config, labels)
         batches = LengthGroupedBatches([len(ids) for ids in train.ids], config.batch_size, config.seed)
@@ -780,26 +779,6 @@ def _interrupted(config: FinetuneConfig, when: str) -> FinetuneInterrupted:
         f"interrupted {when}; what was learnt is kept in {config.out / CHECKPOINTS}: "
         "the same command with --resume goes on"
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT sets, so that the step in hand is finished; a second SIGINT ends it at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

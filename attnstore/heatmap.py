@@ -13,8 +13,6 @@ The text shown is the document's own. The only characters replaced are those tha
 reorder a line; see `visible`.
 """
 
-# ruff: noqa: RUF001, RUF002 (the multiplication sign is meant, as in: three times an even share)
-
 import json
 import math
 import re

@@ -1,7 +1,6 @@
 """The Large Movie Review Dataset (Maas et al., ACL 2011): its download and the films behind its reviews."""
 
 import hashlib
-import os
 import re
 import urllib.error
 import urllib.request
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
+from attnstore.cache import cache_folder
 from attnstore.errors import DataError
 from attnstore.files import one_line
 
@@ -32,7 +32,7 @@ def fetch_imdb(progress: Progress | None = None) -> Path:
     resumed, by this call or the next. `progress(bytes done, bytes in all or None)` is called as it goes.
     Raises DataError if the archive can't be had, or is not the authors' (it is removed then).
     """
-    folder = Path(os.environ.get("ATTNSTORE_CACHE") or Path.home() / ".cache" / "attnstore").expanduser()
+    folder = cache_folder()
     archive = folder / IMDB_URL.rpartition("/")[2]
     if archive.exists():
         _check_imdb(archive)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnstore.cache import cache_folder
 from attnstore.reductions import ReducedLayer
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
@@ -279,7 +280,7 @@ def _built() -> Path:
         *(*compiler, str(Path(program).resolve()), str(stat.st_size), str(stat.st_mtime_ns)),
     )
     digest = hashlib.sha256("\0".join(built_from).encode()).hexdigest()[:20]
-    folder = Path(os.environ.get("ATTNSTORE_CACHE") or Path.home() / ".cache" / "attnstore").expanduser()
+    folder = cache_folder()
     library = folder / f"kernel-{digest}.so"
     if not library.exists():
         _build(compiler, library)

@@ -11,7 +11,6 @@ import ctypes
 import itertools
 import platform
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ from attnstore.documents import (
     survey,
 )
 from attnstore.errors import DataError, UsageError
+from attnstore.interrupts import stop_on_interrupt
 from attnstore.reductions import resolve_reductions
 from attnstore.rows import part_tables, word_normaliser
 from attnstore.schema import Manifest
@@ -92,7 +92,7 @@ def run(
         found = surveyed.result()
     labels = match_labels(found, classifier.labels, config.source.labels)
     manifest = describe(config, source, found, labels, classifier)
-    with create_or_resume(path, manifest) as store, _stop_on_interrupt() as stop:
+    with create_or_resume(path, manifest) as store, stop_on_interrupt() as stop:
         before = store.finished_parts()
         if on_start is not None:
             on_start(store.manifest)
@@ -302,23 +302,3 @@ def _ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
     finally:
         gone.set()
         thread.join()
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, the second one interrupts. Signals belong to the main thread."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_interrupt(_signal: int, _frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

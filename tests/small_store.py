@@ -42,7 +42,7 @@ def manifest(**changes: object) -> Manifest:
 
 def document_rows(number: int, labels: Sequence[str | None], split: str = "test") -> tuple[dict, list[dict]]:
     """One document's row and its tokens' rows."""
-    chance = random.Random(number)  # noqa: S311 - reproducible, not secret
+    chance = random.Random(number)
     words = chance.choices(list(WORDS), k=chance.randint(0, 9))
     text = " ".join(words)
     positive = chance.random() < 0.5

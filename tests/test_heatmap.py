@@ -1,7 +1,5 @@
 """What a drawn document promises: its own text, honest shades, and nothing that can do harm."""
 
-# ruff: noqa: RUF001 (the multiplication sign is what is printed)
-
 import re
 import subprocess
 import sys
