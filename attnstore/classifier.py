@@ -14,6 +14,7 @@ by running three tiny documents when the model is loaded:
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -441,6 +442,9 @@ def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Cla
     Raises ModelError or UsageError, one line each, for whatever is not a single-label text classifier with
     safetensors weights and a fast tokenizer.
     """
+    # oneDNN keeps a compiled product for each of the last 1,024 shapes, hundreds of megabytes in a long run; a
+    # batch needs a dozen. It reads this when it compiles the first one.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     device = choose_device(config.device)
     dtype, notes = choose_dtype(config.dtype, device)
     folder = model_folder(config)

@@ -499,8 +499,13 @@ def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
 @click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
 @click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
 @click.option("--renormalise", is_flag=True, help="Rescale what is not ignored to a sum of 1.")
+@click.option(
+    "--background",
+    type=click.Choice(["dark", "light"]),
+    help="The terminal's. Default: what COLORFGBG says, else dark.",
+)
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a self-contained page here.")
-def show(store: Path, document: str, page: Path | None, **options: Any) -> None:
+def show(store: Path, document: str, background: Any, page: Path | None, **options: Any) -> None:
     """Print a DOCUMENT (its id or number) of STORE with its tokens shaded by attention."""
     import shutil
 
@@ -515,7 +520,7 @@ def show(store: Path, document: str, page: Path | None, **options: Any) -> None:
     colour = colour_depth(os.environ, sys.stdout.isatty())
     width = shutil.get_terminal_size().columns
     # Not click.echo: it would strip the colours that FORCE_COLOR asks for.
-    sys.stdout.write(terminal(drawn, colour, width, terminal_background(os.environ)) + "\n")
+    sys.stdout.write(terminal(drawn, colour, width, background or terminal_background(os.environ)) + "\n")
 
 
 # ---------------------------------------------------------------- look at the store itself

@@ -180,6 +180,8 @@ def test_show_obeys_the_colour_conventions(small_store, monkeypatch):
     """FORCE_COLOR colours a pipe, NO_COLOR wins over it."""
     monkeypatch.setenv("FORCE_COLOR", "3")
     assert ";48;2;" in attnstore("show", small_store, "r1")[1]
+    dark, light = (attnstore("show", small_store, "r1", "--background", b)[1] for b in ("dark", "light"))
+    assert dark != light
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[" not in attnstore("show", small_store, "r1")[1]
 
