@@ -97,6 +97,20 @@ def test_the_readmes_commands_are_commands(beside_a_demo):
         assert set(re.findall(r"--[a-z-]+", rest)) <= options
 
 
+def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
+    """`attnstore run` without options prints the README's lines, but for the time it takes."""
+    from attnstore.classifier import choose_device, fast_bfloat16
+
+    if not fast_bfloat16(choose_device("auto")):
+        pytest.skip("the README's lines are of bfloat16, which is slow on this machine")
+    code, out, err = attnstore("run", cwd=tmp_path)
+    assert code == 0, err
+    shown = README[README.index("<!-- demo: begin -->") : README.index("<!-- demo: end -->")]
+    lines = [line[4:] for line in shown.splitlines() if line.startswith("    ")]
+    timeless = [re.sub(r" in .*?; ", " ", line) for line in lines]
+    assert [re.sub(r" in .*?; ", " ", line) for line in out.splitlines()[:-1]] == timeless
+
+
 def test_every_command_and_every_question_is_documented():
     """A new command or question without a word in the README or the changelog fails here."""
     from attnstore.commands import attnstore as group
