@@ -21,6 +21,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
+import torch
+import transformers
 from click.testing import CliRunner
 
 from attnstore import commands
@@ -265,6 +268,66 @@ def test_a_closed_pipe_ends_quietly(small_store):
     )
     assert done.stdout.startswith("position,token,")
     assert "Traceback" not in done.stderr
+
+
+def test_six_classes_go_through_finetune_run_and_query_without_a_special_case(tmp_path):
+    """Names with spaces, a slash and an accent: learnt, stored, and asked for, each word found in its own class."""
+    torch.manual_seed(0)
+    encoder = transformers.AutoModel.from_config(tiny.settings("bert", initializer_range=0.1))
+    encoder.save_pretrained(tmp_path / "encoder")
+    tiny.tokenizer().save_pretrained(tmp_path / "encoder")
+    telling = {
+        "glad": "great",
+        "sad": "awful",
+        "Odd / strange": "boring",
+        "calm": "good",
+        "angry": "bad",
+        "été": "fun",
+    }
+    rows = ["text,label"]
+    for number in range(240):
+        label, word = list(telling.items())[number % 6]
+        rows.append(f'the film {"was " * (number % 5)}{word} plot,"{label}"')
+    data = tmp_path / "six.csv"
+    data.write_text("\n".join(rows) + "\n")
+    code, out, err = attnstore(
+        *(
+            "finetune",
+            tmp_path / "model",
+            "--model",
+            tmp_path / "encoder",
+            "--data",
+            data,
+            "--epochs",
+            "8",
+            "--device",
+            "cpu",
+        ),
+        *("--learning-rate", "3e-3", "--max-length", "32", "--dtype", "float32"),
+    )
+    assert code == 0, err
+    assert "6 classes (Odd / strange, angry, calm, glad, sad, été)" in out
+    code, out, err = run(tmp_path / "six.attn", data, tmp_path / "model", "--max-length", "32")
+    assert code == 0, err
+    assert "accuracy 1.00000 (240 of 240)" in out
+    code, out, _ = attnstore(
+        *(
+            "query",
+            tmp_path / "six.attn",
+            "top_tokens_by_class",
+            "-p",
+            "by=label",
+            "-p",
+            "limit=50",
+            "--format",
+            "json",
+        ),
+    )
+    assert code == 0
+    found = {(row["class"], row["token"]): row["occurrences"] for row in json.loads(out)}
+    assert {key: n for key, n in found.items() if key[1] in telling.values()} == dict.fromkeys(
+        telling.items(), 40
+    )
 
 
 # ---------------------------------------------------------------- a hundred bad inputs
