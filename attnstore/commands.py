@@ -126,6 +126,14 @@ _dtype = click.option(
     help="auto is bfloat16 where the hardware is fast at it.",
 )
 
+_queries = click.option(
+    "--queries",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of your own questions.",
+)
+
 _output = _options(
     click.option(
         "--format",
@@ -225,9 +233,10 @@ def run(store: Path | None, model: str | None, data: str | None, reductions: str
 
 
 def _run(config: RunConfig, store: Path) -> None:
-    sys.path.insert(
-        0, str(Path.cwd())
-    )  # so that --reduce finds a module beside the user, as `python -m` does
+    if any(isinstance(name, str) and ":" in name for name in config.reductions):
+        sys.path.append(
+            str(Path.cwd())
+        )  # the user's own modules; last, so that they can't stand in for others
     with _progress() as (started, progressed, downloaded):
         from attnstore.pipeline import run as run_pipeline
 
@@ -421,13 +430,7 @@ def _downloading() -> Iterator[Any]:
     "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the question."
 )
 @click.option("--engine", type=click.Choice(["duckdb", "polars"]), default="duckdb", show_default=True)
-@click.option(
-    "--queries",
-    "folders",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A folder of your own questions.",
-)
+@_queries
 @_output
 def query(
     store: Path,
@@ -455,13 +458,7 @@ def query(
 
 @attnstore.command()
 @click.argument("name", required=False)
-@click.option(
-    "--queries",
-    "folders",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A folder of your own questions.",
-)
+@_queries
 def queries(name: str | None, folders: Sequence[Path]) -> None:
     """List the questions with their parameters, or document the question NAME."""
     from attnstore.questions import describe, find_questions, get_question
