@@ -1,6 +1,7 @@
 """How long each question takes over a store, in each engine, and whether the engines agree.
 
     python benchmarks/query_times.py imdb.attn
+    python benchmarks/query_times.py imdb.attn -p renormalise=true      # where a question has that parameter
 
 Times are of `ask`, the store being open: the query itself, with connecting and binding, without starting Python.
 """
@@ -29,12 +30,16 @@ def main() -> None:
     )
     parser.add_argument("store", type=Path)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
+    given = dict(item.split("=", 1) for item in options.parameter)
     store = open_store(options.store)
     first = run_sql(store, "select id from documents order by document limit 1").to_pylist()[0]["id"]
     print(f"{'question':<24} {'engine':<8} {'median s':>9} {'worst s':>9}  rows  engines agree")
     for question in find_questions().values():
-        parameters = {"document": first} if question.parameter("document") else {}
+        parameters = {name: value for name, value in given.items() if question.parameter(name)}
+        if question.parameter("document"):
+            parameters.setdefault("document", first)
         answers = {}
         lines = []
         for engine in ("duckdb", "polars"):
