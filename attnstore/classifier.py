@@ -15,8 +15,9 @@ by running three tiny documents when the model is loaded:
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,8 +29,8 @@ from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from attnstore import kernel
-from attnstore.batches import Batch, TokenisedDocument
+from attnstore import cuda, kernel
+from attnstore.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.config import RunConfig
 from attnstore.errors import ModelError, UsageError
 from attnstore.reductions import (
@@ -73,24 +74,40 @@ _FILL_TO = 128
 _BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 
 
+def _at_once() -> None:
+    """What there is to wait for on a CPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """What the forward pass leaves of a batch, on the CPU.
+    """What the forward pass leaves of a batch, on the CPU. From a GPU it may still be on its way: reading waits.
 
     `logits`: (documents, classes) float32. `columns`: by column name, (T,) or, per head, (T, heads) float32,
-    the documents' tokens end to end in the batch's order.
+    the documents' tokens end to end in the batch's order. `wait` returns when both have arrived.
     """
 
-    logits: Tensor
-    columns: dict[str, Tensor]
+    _logits: Tensor
+    _columns: dict[str, Tensor]
+    wait: Callable[[], None] = _at_once
+
+    @property
+    def logits(self) -> Tensor:
+        self.wait()
+        return self._logits
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        self.wait()
+        return self._columns
 
 
 class Tap:
     """Collects the reductions of one forward pass, layer by layer.
 
     `lengths` are the documents' real lengths, T in all. `weights` is (K, T): a row for each reduction that is a
-    row weighting, in order, the documents end to end. Where the CPU kernel can, it does a layer in one call;
-    elsewhere `reductions.attend` does one document after the other.
+    row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path can, they do a layer
+    in one call; elsewhere `reductions.attend` does one document after the other, and `obstacle` says why the
+    CUDA path could not.
     """
 
     def __init__(
@@ -107,12 +124,14 @@ class Tap:
         self.packed = packed
         self.calls = 0
         self.heads = 0
+        self.obstacle = ""
         self._reductions = reductions
         self._custom = [r.of_probabilities for r in reductions if r.of_probabilities is not None]
         self._head_rows = any(r.head_rows for r in reductions)
         self._sweep = any(r.sweep for r in reductions)
         self._places = kernel.Places.of(lengths, packed=packed)
         self._workspace = workspace or kernel.Workspace()
+        self._layout: cuda.Layout | None = None  # made in the first layer that wants it
         self._layers: list[ReducedLayer] = []
         self._unmasked: tuple[int, bool] = (0, True)  # id of the last mask looked at, and what was seen
 
@@ -141,6 +160,23 @@ class Tap:
             )
             self._layers.append(layer)
             return output
+        if _on_cuda(query):
+            self.obstacle = self._cuda_obstacle(query, key, value, mask, scale)
+            if not self.obstacle:
+                self._layout = self._layout or cuda.Layout.of(self.lengths, query.device, packed=self.packed)
+                output, layer = cuda.attend(
+                    query,
+                    key,
+                    value,
+                    scale,
+                    self._layout,
+                    self.weights,
+                    window=window,
+                    head_rows=self._head_rows,
+                    keep=self._sweep,
+                )
+                self._layers.append(layer)
+                return output
         if key.shape[1] != self.heads:  # grouped-query attention: several query heads share a key head
             key = key.repeat_interleave(self.heads // key.shape[1], dim=1)
             value = value.repeat_interleave(self.heads // value.shape[1], dim=1)
@@ -167,6 +203,15 @@ class Tap:
             start += n
         self._layers.append(join(documents))
         return output
+
+    def _cuda_obstacle(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+    ) -> str:
+        if mask is not None:
+            return "the model's mask hides more than padding"
+        if self._custom:
+            return "a custom reduction wants whole probabilities"
+        return cuda.obstacle(query, key, value, scale)
 
     def take(self, p: Tensor) -> None:
         """One layer of a hooked model: its own probabilities, (B, heads, S, S)."""
@@ -215,6 +260,10 @@ class Tap:
     def _custom_column(self, layer: ReducedLayer, number: int, name: str) -> Tensor:
         documents = zip(layer.custom, self.lengths, strict=True)
         return torch.cat([_checked(values[number], n, name) for values, n in documents])
+
+
+def _on_cuda(tensor: Tensor) -> bool:
+    return tensor.device.type == "cuda"
 
 
 def _present(value: T | None) -> T:
@@ -283,6 +332,8 @@ class Classifier:
     model_sha256: str
     tokenizer_sha256: str
     notes: tuple[str, ...] = ()
+    _obstacle: str = field(default="", repr=False)  # why the CUDA path is not taken
+    _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
     _workspace: kernel.Workspace = field(default_factory=kernel.Workspace, repr=False)
 
@@ -296,8 +347,10 @@ class Classifier:
         """What computes attention, in words."""
         if self.way == "hooked":
             return "torch: the model computes attention itself"
-        if self.device.type != "cpu":
-            return f"torch: on {self.device.type}"
+        if self.device.type == "cuda" and not self._obstacle:
+            return cuda.PATH
+        if self.device.type == "cuda":
+            return f"torch: {self._obstacle}"
         if any(r.of_probabilities is not None for r in self.reductions):
             return "torch: a custom reduction wants whole probabilities"
         return kernel.path(self.dtype)
@@ -311,12 +364,67 @@ class Classifier:
             logits = self._forward([*ids, filler] if len(filler) else ids, tap)[: len(ids)]
             if tap.calls != self.layers:
                 raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
-            columns = {name: values[: batch.tokens].cpu() for name, values in tap.columns().items()}
+            columns = {name: values[: batch.tokens] for name, values in tap.columns().items()}
+        self._obstacle = tap.obstacle
         if logits.shape != (len(ids), len(self.labels)):
             raise ModelError(
                 f"{self.name} gave logits of shape {tuple(logits.shape)} for {len(ids)} documents"
             )
-        return Reduced(logits.float().cpu(), columns)
+        if self.device.type != "cuda":
+            return Reduced(
+                logits.float().cpu(), {name: values.float().cpu() for name, values in columns.items()}
+            )
+        # A column may be of the CPU: a custom reduction makes what it likes.
+        there = {"": logits, **columns}
+        found, wait = cuda.fetch({name: values.to(self.device) for name, values in there.items()})
+        reduced = Reduced(found.pop(""), found, wait)
+        # The GPU has this batch to work on; more than one ahead would only hold memory and blur the progress.
+        before, self._before = self._before, reduced
+        if before is not None:
+            before.wait()
+        return reduced
+
+    def pieces(self, batch: Batch) -> Iterator[tuple[Batch, Reduced]]:
+        """The batch through the model, in as many pieces as the device's memory asks for.
+
+        Where it runs out, the piece in hand is halved by documents and tried again, and `batch_tokens` is lowered
+        to what the halves hold, for everything that follows: batches planned before are cut to it untried.
+        Raises UsageError if one document alone is too much.
+        """
+        waiting = deque([batch])
+        while waiting:
+            piece = waiting.popleft()
+            if len(piece.documents) > 1 and self._cost(piece) > self.batch_tokens:
+                smaller = plan_batches(piece.documents, self.batch_tokens, padded=self.padded)
+                waiting.extendleft(reversed(list(smaller)))
+                continue
+            reduced = None
+            with suppress(torch.OutOfMemoryError):  # what the pass held is freed only when the error is gone
+                reduced = self(piece)
+            if reduced is None:
+                self._make_room(piece)
+                middle = (len(piece.documents) + 1) // 2
+                waiting.extendleft([Batch(piece.documents[middle:]), Batch(piece.documents[:middle])])
+            else:
+                yield piece, reduced
+
+    def _cost(self, batch: Batch) -> int:
+        """What a batch takes of the token budget."""
+        return max(batch.lengths) * len(batch.documents) if self.padded else batch.tokens
+
+    def _make_room(self, batch: Batch) -> None:
+        """After running out of memory over `batch`: halve the budget, free what is held for nothing."""
+        if len(batch.documents) == 1:
+            document = batch.documents[0]
+            raise UsageError(
+                f"document {document.document.id} of {document.length:,} tokens alone is too much for the memory "
+                f"of {self.device}: cut documents with a smaller --max-length, or take --dtype bfloat16 or "
+                "--device cpu"
+            )
+        self.batch_tokens = max(1, self._cost(batch) // 2)
+        self._before = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _filler(self, tokens: int) -> np.ndarray:
         """Ids of one more document that fills a packed batch up, its results dropped; none for small batches."""
@@ -341,7 +449,7 @@ class Classifier:
                 start += document.length
         return Tap(
             lengths,
-            torch.from_numpy(weights).to(self.device),
+            cuda.upload(weights, self.device),
             self.reductions,
             packed=self.way == "packed",
             workspace=self._workspace,
@@ -359,8 +467,8 @@ class Classifier:
             input_ids[row, : len(document)] = document
             mask[row, : len(document)] = 1
         inputs = {
-            "input_ids": torch.from_numpy(input_ids).to(self.device),
-            "attention_mask": torch.from_numpy(mask).to(self.device),
+            "input_ids": cuda.upload(input_ids, self.device),
+            "attention_mask": cuda.upload(mask, self.device),
         }
         if self.way == "padded":
             logits: Tensor = self.model(**inputs, attention_tap=tap).logits
@@ -375,7 +483,7 @@ class Classifier:
         if self.model.config.model_type in _POSITIONS_BEHIND_PADDING:
             offset = int(self.model.config.pad_token_id) + 1
         positions = np.concatenate([np.arange(offset, offset + n) for n in lengths])
-        starts = torch.tensor(np.cumsum([0, *lengths[:-1]]), device=self.device)
+        starts = cuda.upload(np.cumsum([0, *lengths[:-1]]), self.device)
         mean_pooled = getattr(self.model.config, "classifier_pooling", "cls") == "mean"
 
         def gather(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -393,8 +501,8 @@ class Classifier:
         handle = _present(self._gather).register_forward_hook(gather)
         try:
             logits: Tensor = self.model(
-                input_ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None].to(self.device),
-                position_ids=torch.from_numpy(positions)[None].to(self.device),
+                input_ids=cuda.upload(np.concatenate(ids).astype(np.int64)[None], self.device),
+                position_ids=cuda.upload(positions[None], self.device),
                 attention_tap=tap,
             ).logits
         finally:
@@ -451,7 +559,8 @@ def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Cla
     settings = _read_config(folder, config)
     tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
     max_length = _max_length(config.max_length, settings, tokenizer)
-    model = _read_model(folder, config, settings, dtype, _PADDED).to(device)
+    with _fitting(config.model, device):
+        model = _read_model(folder, config, settings, dtype, _PADDED).to(device)
     classifier = Classifier(
         name=config.model,
         model=model,
@@ -469,8 +578,21 @@ def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Cla
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         notes=tuple(notes),
     )
-    _find_way(classifier, lambda: _read_model(folder, config, settings, dtype, "eager").to(device))
+    with _fitting(config.model, device):
+        _find_way(classifier, lambda: _read_model(folder, config, settings, dtype, "eager").to(device))
     return classifier
+
+
+@contextmanager
+def _fitting(model: str, device: torch.device) -> Iterator[None]:
+    """Running out of the device's memory in here is told in one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"the model {model} is too large for the free memory of {device}: free some, take --dtype bfloat16 "
+            "or --device cpu"
+        ) from error
 
 
 def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
@@ -720,6 +842,7 @@ def _find_way(classifier: Classifier, reload_eager: Any) -> None:
                 "function nor to eager attention's output: attnstore can't read it"
             )
     classifier.layers, classifier.heads = tap.calls, tap.heads
+    classifier._obstacle = tap.obstacle
     place = _PACKED.get(classifier.model.config.model_type)
     if classifier.way != "padded" or place is None:
         return

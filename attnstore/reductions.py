@@ -403,8 +403,9 @@ def join(attended: Sequence[Attended]) -> ReducedLayer:
 def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
     """Attention rollout of every document's first token, (T,) float32: equation (2), from the top layer down."""
     like = layers[-1].weighted
-    w = torch.zeros(like.shape[1], dtype=torch.float32, device=like.device)
-    w[torch.tensor(lengths, device=like.device).cumsum(0) - torch.tensor(lengths, device=like.device)] = 1.0
+    first = np.zeros(like.shape[1], dtype=np.float32)
+    first[np.cumsum(lengths) - np.array(lengths)] = 1.0
+    w = torch.from_numpy(first).to(like.device)
     for layer in reversed(layers):
         if layer.spread is None:
             raise ValueError("a layer was reduced without what the sweep needs")

@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "documents": {"config", "errors", "files", "imdb", "tables", "texts"},
     "batches": {"documents"},
     "reductions": {"errors", "schema"},
-    "classifier": {"batches", "config", "errors", "reductions", "kernel"},
+    "classifier": {"batches", "config", "errors", "reductions", "kernel", "cuda"},
+    "column_sums": set(),
+    "cuda": {"column_sums", "reductions", "__init__"},
     "kernel": {"cache", "errors", "reductions"},
     "durable": {"errors"},
     "store": {"durable", "errors", "schema"},
@@ -54,7 +56,18 @@ MAY_IMPORT = {
 #: Where a library may stand; the rest of the package may not know it.
 ONLY_IN = {
     "click": {"commands"},
-    "torch": {"batches", "classifier", "finetune", "kernel", "oracle", "reductions", "rows"},
+    "torch": {
+        "batches",
+        "classifier",
+        "column_sums",
+        "cuda",
+        "finetune",
+        "kernel",
+        "oracle",
+        "reductions",
+        "rows",
+    },
+    "triton": {"column_sums"},
     "transformers": {"classifier", "finetune"},
     "duckdb": {"views"},
 }

@@ -10,13 +10,14 @@ import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_batch import RandomBatch
 
 from attnstore import kernel
 from attnstore.batches import plan_batches, tokenise
 from attnstore.classifier import load_classifier
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.documents import Document
-from attnstore.kernel import Places, Workspace
+from attnstore.kernel import Workspace
 from attnstore.reductions import resolve_reductions
 
 ROOT = Path(__file__).parents[1]
@@ -36,30 +37,12 @@ def engines():
     return [name for name in ENGINES if name != "AMX" or "AMX" in kernel.path(torch.bfloat16)]
 
 
-class Case:
-    """A batch of random documents, as transformers lays q, k and v out, and what the kernel makes of it."""
+class Case(RandomBatch):
+    """A random batch, and what the kernel makes of it."""
 
-    def __init__(
-        self, engine, lengths, *, heads=2, key_heads=None, depth=16, value_depth=None, packed=True,
-        window=None, weightings=2, seed=0, spread=1.5,
-    ):  # fmt: skip
-        self.dtype, self.amx = ENGINES[engine]
-        self.lengths, self.window, self.heads, self.packed = lengths, window, heads, packed
-        self.scale = depth**-0.5
-        draw = torch.Generator().manual_seed(seed)
-        tokens = sum(lengths)
-        self.batch, self.rows = (1, tokens) if packed else (len(lengths), max(lengths) + 3)
-
-        def laid_out(count, size):
-            flat = torch.randn(self.batch, self.rows, count * size, generator=draw) * spread
-            return flat.to(self.dtype).view(self.batch, self.rows, count, size).transpose(1, 2)
-
-        key_heads = key_heads or heads
-        self.q, self.k = laid_out(heads, depth), laid_out(key_heads, depth)
-        self.v = laid_out(key_heads, value_depth or depth)
-        self.weights = torch.rand(weightings, tokens, generator=draw)
-        self.sweep = torch.rand(tokens, generator=draw)
-        self.places = Places.of(lengths, packed=packed)
+    def __init__(self, engine, lengths, **shape):
+        dtype, self.amx = ENGINES[engine]
+        super().__init__(dtype, lengths, **shape)
         self.workspace = Workspace()
 
     def run(self, **changes):
@@ -75,51 +58,8 @@ class Case:
         )
         return output, layer.weighted, layer.head_rows, layer.spread(self.sweep)
 
-    def expected(self):
-        """The same four in float64, one document after the other, by definition."""
-        group = self.heads // self.k.shape[1]
-        output = torch.zeros(self.batch, self.rows, self.heads, self.v.shape[-1], dtype=torch.float64)
-        weighted, head_rows, spread = [], [], []
-        start = 0
-        for i, n in enumerate(self.lengths):
-            entry, span = (0, slice(start, start + n)) if self.packed else (i, slice(0, n))
-            own = slice(start, start + n)
-            q, k, v = (x[entry, :, span].double() for x in (self.q, self.k, self.v))
-            k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
-            scores = q @ k.transpose(1, 2) * self.scale
-            if self.window is not None:
-                at = torch.arange(n)
-                scores[:, (at[:, None] - at[None]).abs() > self.window] = -torch.inf
-            p = scores.softmax(-1)  # (heads, n, n)
-            output[entry, span] = (p @ v).transpose(0, 1)
-            weighted.append(self.weights[:, own].double() @ p.mean(0))
-            head_rows.append(p[:, 0].T)
-            spread.append(self.sweep[own].double() @ p.mean(0))
-            start += n
-        return output, torch.cat(weighted, 1), torch.cat(head_rows), torch.cat(spread)
-
     def check(self):
-        """float32 to 1e-5; from bfloat16 q and k the reductions to 1e-3 relative, the output to its rounding."""
-        tolerance = 1e-5 if self.dtype == torch.float32 else 1e-3
-        output, *reductions = self.run()
-        true_output, *true_reductions = self.expected()
-        for name, got, true in zip(
-            ("weighted", "head_rows", "spread"), reductions, true_reductions, strict=True
-        ):
-            assert got.dtype == torch.float32
-            torch.testing.assert_close(
-                got.double(),
-                true,
-                rtol=tolerance,
-                atol=1e-8,
-                equal_nan=True,
-                msg=lambda m, n=name: f"{n}: {m}",
-            )
-        assert output.dtype == self.dtype
-        # bfloat16 rounds the result and, on AMX, the weights that make it: 2^-9 of the largest value each.
-        rounding = 1e-5 if self.dtype == torch.float32 else 2**-8
-        largest = self.v.abs().max().item()
-        torch.testing.assert_close(output.double(), true_output, rtol=rounding, atol=rounding * largest)
+        self.assert_as_expected(*self.run())
 
 
 @needs_kernel

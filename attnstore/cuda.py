@@ -1,0 +1,249 @@
+"""The CUDA path: flash attention over documents end to end, and a second kernel for what it does not give.
+
+Flash attention never holds P, but leaves each row's log-sum-exp behind, and P_ij = exp(q_i·k_j·scale − lse_i). So
+`column_sums` makes every reduction of a layer from q, k and that, in one pass. The rollout's sweep is the same
+kernel again with the weights that have come down to the layer: q, k and lse are kept until the batch is done,
+2·d·H + H numbers a token and layer. A kept P̄ would be n numbers a token, would have to be made even for layers of
+which only `cls` is asked, and is no longer linear in the document's length.
+
+The two are believed only after they have agreed with `reductions.attend` on this device, for this dtype and head
+size; else everything goes through that. float32 always does: flash attention has none. ATTNSTORE_KERNEL=off asks
+for it.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnstore import reductions
+from attnstore.reductions import ReducedLayer
+
+PATH = "flash attention with log-sum-exp, Triton column sums"
+
+#: Columns of a tile, the work of one program.
+_TILE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the documents of a batch lie, on the device: D documents of T tokens in all.
+
+    `bounds`: (D + 1,) int32, the first token of each and one beyond the last. `tiles`: (3, tiles) int32, as
+    `column_sums` wants them. `entry`, `row`: (T,) int64, where a token lies in padded (B, S, …); None if packed.
+    """
+
+    longest: int
+    bounds: Tensor
+    tiles: Tensor
+    entry: Tensor | None
+    row: Tensor | None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device, *, packed: bool) -> "Layout":
+        """Documents end to end in one entry if packed, else one an entry, from its first row on."""
+        length = np.array(lengths, dtype=np.int64)
+        bounds = np.concatenate([[0], np.cumsum(length)])
+        blocks = -(-length // _TILE)
+        document = np.repeat(np.arange(len(length)), blocks)
+        block = np.arange(blocks.sum()) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+        tiles = np.stack([bounds[document], bounds[document + 1], bounds[document] + _TILE * block])
+        owner = np.repeat(np.arange(len(length)), length)
+        return cls(
+            longest=int(length.max()),
+            bounds=upload(bounds.astype(np.int32), device),
+            tiles=upload(tiles.astype(np.int32), device),
+            entry=None if packed else upload(owner, device),
+            row=None if packed else upload(np.arange(bounds[-1]) - bounds[owner], device),
+        )
+
+    def end_to_end(self, x: Tensor) -> Tensor:
+        """(B, heads, S, d) as (T, heads, d), padding left out."""
+        x = x.transpose(1, 2)  # (B, S, heads, d)
+        x = x[0] if self.entry is None or self.row is None else x[self.entry, self.row]
+        return x if x.stride(-1) == 1 else x.contiguous()
+
+    def back(self, x: Tensor, batch: int, rows: int) -> Tensor:
+        """(T, heads, d) as (B, S, heads, d), zero at padding."""
+        if self.entry is None or self.row is None:
+            return x[None]
+        out = x.new_zeros(batch, rows, *x.shape[1:])
+        out[self.entry, self.row] = x
+        return out
+
+
+def obstacle(query: Tensor, key: Tensor, value: Tensor, scale: float) -> str:
+    """Why `attend` can't be called with these; empty if it can."""
+    depth = query.shape[-1]
+    if query.device.type != "cuda":
+        return f"no CUDA on {query.device.type}"
+    if os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off":
+        return "ATTNSTORE_KERNEL=off"
+    if query.dtype not in (torch.bfloat16, torch.float16) or not query.dtype == key.dtype == value.dtype:
+        return f"flash attention has no {str(query.dtype).removeprefix('torch.')}"
+    if depth % 8 or depth > 256 or value.shape[-1] != depth:
+        return f"flash attention has no heads of {depth} (values {value.shape[-1]})"
+    if scale <= 0:
+        return f"a scale of {scale}"
+    return _disproof(query.device, query.dtype, depth)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    layout: Layout,
+    weights: Tensor,
+    *,
+    window: int | None = None,
+    head_rows: bool = False,
+    keep: bool = False,
+) -> tuple[Tensor, ReducedLayer]:
+    """One layer's attention over a batch, and its reductions. Call it only if there is no `obstacle`.
+
+    Args:
+        query: (B, heads, S, d), bfloat16 or float16.
+        key, value: (B, key heads, S, d); query heads share key heads evenly.
+        scale: of the scores.
+        layout: which rows are which document's; all others are padding.
+        weights: (K, T) float32, the row weightings of all documents end to end; K may be 0.
+        window: a token attends to those at most `window` positions away, on both sides; None for all.
+        head_rows: also return the first token's row of every head.
+        keep: leave behind what the rollout's sweep needs.
+
+    Returns:
+        The output, (B, S, heads, d), zero at padding, and the layer's reductions.
+
+    Raises:
+        torch.OutOfMemoryError: the device's memory ran out.
+    """
+    from attnstore.column_sums import column_sums
+
+    q, k, v = (layout.end_to_end(x) for x in (query, key, value))  # (T, heads, d)
+    output, lse = _flash(q, k, v, scale, layout, window)
+    sums = functools.partial(column_sums, q, k, lse, scale, layout.tiles, block=_TILE, window=window)
+    weighted, rows = sums(weights, head_rows=head_rows)
+
+    def spread(w: Tensor) -> Tensor:
+        return sums(w[None])[0][0]
+
+    reduced = ReducedLayer(weighted=weighted, head_rows=rows, spread=spread if keep else None)
+    return layout.back(output, query.shape[0], query.shape[2]), reduced
+
+
+def _flash(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, layout: Layout, window: int | None
+) -> tuple[Tensor, Tensor]:
+    """(T, heads, d) output and (heads, T) float32 log-sum-exp."""
+    from torch.nn.attention.varlen import AuxRequest, varlen_attn
+
+    # Flash attention folds heads into rows, and lays the log-sum-exp out otherwise, where every row is alone.
+    longest = max(2, layout.longest)
+    output, lse = varlen_attn(
+        q,
+        k,
+        v,
+        layout.bounds,
+        layout.bounds,
+        longest,
+        longest,
+        return_aux=AuxRequest(lse=True),
+        scale=scale,
+        window_size=(-1, -1) if window is None else (window, window),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return output, lse
+
+
+@functools.cache
+def _disproof(device: torch.device, dtype: torch.dtype, depth: int) -> str:
+    """Why this device is not trusted with the path; empty if a small ragged batch agrees with the reference."""
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "flash attention needs compute capability 8.0"
+    try:
+        return (
+            ""
+            if all(_agrees(device, dtype, depth, window) for window in (None, 9))
+            else ("flash attention and the reference disagree on this device")
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # Triton's compiler, its missing C compiler, the driver: each has its own kinds
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _agrees(device: torch.device, dtype: torch.dtype, depth: int, window: int | None) -> bool:
+    """Whether output, sums and head rows are the reference's: lengths of 1, a tile and more, shared key heads."""
+    lengths, heads, scale = [1, 100, 64], 4, depth**-0.5
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(1, h, sum(lengths), depth, generator=draw).to(device, dtype) for h in (heads, 2, 2)
+    )
+    weights = torch.rand(2, sum(lengths), generator=draw).to(device)
+    layout = Layout.of(lengths, device, packed=True)
+    output, layer = attend(q, k, v, scale, layout, weights, window=window, head_rows=True, keep=True)
+    if layer.head_rows is None or layer.spread is None:
+        return False
+    k, v = k.repeat_interleave(2, dim=1), v.repeat_interleave(2, dim=1)
+    swept, good, start = layer.spread(weights[0]), True, 0
+    for n in lengths:
+        own = slice(start, start + n)
+        true = reductions.attend(
+            q[0, :, own], k[0, :, own], v[0, :, own], scale, weights[:, own], window=window, head_rows=True
+        )
+        if true.head_rows is None:
+            return False
+        for mine, its in (
+            (layer.weighted[:, own], true.weighted),
+            (layer.head_rows[own], true.head_rows.T),
+            (swept[own], true.weighted[0]),
+        ):
+            good = good and torch.allclose(mine, its, rtol=1e-3, atol=1e-6)
+        good = good and torch.allclose(
+            output[0, own].float(), true.output.transpose(0, 1).float(), rtol=2**-6, atol=2**-6
+        )
+        start += n
+    return good
+
+
+# ---------------------------------------------------------------- to the device and back
+
+
+def upload(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array on the device. A GPU takes it from pinned memory, in its own time."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch gives it no types
+
+
+def fetch(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
+    """Float32 tensors of one GPU on their way to pinned memory, in one copy beside the next batch's work.
+
+    Returns the tensors to come, and what to call before they are read.
+    """
+    flat = torch.cat([tensor.float().reshape(-1) for tensor in tensors.values()])
+    pinned = torch.empty(flat.shape, dtype=torch.float32, pin_memory=True)
+    side = _side_stream(flat.device)
+    side.wait_stream(torch.cuda.current_stream(flat.device))
+    with torch.cuda.stream(side):
+        pinned.copy_(flat, non_blocking=True)
+        flat.record_stream(side)
+        done = side.record_event()
+    pieces = torch.split(pinned, [tensor.numel() for tensor in tensors.values()])
+    found = {
+        name: piece.view(tensor.shape) for (name, tensor), piece in zip(tensors.items(), pieces, strict=True)
+    }
+    return found, done.synchronize

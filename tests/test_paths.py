@@ -1,0 +1,401 @@
+"""Every path of attention, held against float64 from the same q and k: one table of paths, one oracle.
+
+The C++ kernel's own ways (layouts, threads, stepping aside) are in `test_kernel`; here are the others, and what
+all of them promise together.
+"""
+
+import importlib
+import itertools
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_batch import RandomBatch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from attnstore import classifier as engine
+from attnstore import cuda, kernel, reductions
+from attnstore.batches import plan_batches, tokenise
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.documents import Document
+from attnstore.oracle import Oracle, reduced_by_definition
+from attnstore.reductions import attend, join, reduce_probabilities, resolve_reductions
+
+HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
+
+
+def interpreted():
+    """Import the Triton kernel for the interpreter; False where there is no Triton.
+
+    TRITON_INTERPRET=1 would do if Triton were not imported yet, but transformers does that. Functions are the
+    interpreter's or the compiler's from when they are defined, so Triton's own library is defined again, too.
+    """
+    try:
+        import triton
+        import triton.experimental.gluon  # the first launch would import it, half defined again
+        import triton.language
+    except ImportError:
+        return False
+    with triton.knobs.runtime.scope():
+        triton.knobs.runtime.interpret = True
+        importlib.reload(triton.language.standard)
+        importlib.reload(triton.language)
+        importlib.import_module("attnstore.column_sums")
+    return True
+
+
+INTERPRETED = interpreted()
+NO_TRITON = "Triton is not installed: there is a wheel for Linux"
+needs_triton = pytest.mark.skipif(not INTERPRETED, reason=NO_TRITON)
+
+
+def by_reference(batch, block):
+    """`reductions.attend`, document by document, and the sweep from what it leaves behind."""
+    output = batch.q.new_zeros(batch.batch, batch.rows, batch.heads, batch.v.shape[-1])
+    documents = []
+    for place, own, q, k, v in batch.documents():
+        found = attend(
+            q, k, v, batch.scale, batch.weights[:, own],
+            window=batch.window, head_rows=True, trace=True, block=block,
+        )  # fmt: skip
+        output[place] = found.output.transpose(0, 1)
+        documents.append(found)
+    layer = join(documents)
+    return output, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+
+
+def by_kernel(batch):
+    """The C++ kernel, with AMX where there is one."""
+    if not kernel.path(torch.float32).startswith("c++"):
+        pytest.skip(kernel.path(torch.float32))
+    output, layer = kernel.attend(
+        batch.q, batch.k, batch.v, batch.scale, batch.places, batch.weights,
+        window=batch.window, head_rows=True, keep=kernel.Workspace(),
+    )  # fmt: skip
+    return output, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+
+
+def flash(q, k, v, scale, layout, window):
+    """What flash attention gives, without a GPU: (T, heads, d) output, and (heads, T) float32 log-sum-exp."""
+    group = q.shape[1] // k.shape[1]
+    outputs, sums = [], []
+    bounds = layout.bounds.tolist()
+    for start, end in itertools.pairwise(bounds):
+        own = slice(start, end)
+        mine, its, values = (x[own].transpose(0, 1).double() for x in (q, k, v))
+        its, values = its.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
+        scores = mine @ its.transpose(1, 2) * scale
+        if window is not None:
+            at = torch.arange(end - start)
+            scores.masked_fill_((at[:, None] - at[None]).abs() > window, -torch.inf)
+        outputs.append((scores.softmax(-1) @ values).transpose(0, 1))
+        sums.append(scores.logsumexp(-1))
+    return torch.cat(outputs).to(q.dtype), torch.cat(sums, 1).float()
+
+
+def by_triton(batch):
+    """The CUDA path with its Triton kernel interpreted; only flash attention itself is another's."""
+    if not INTERPRETED:
+        pytest.skip(NO_TRITON)
+    layout = cuda.Layout.of(batch.lengths, torch.device("cpu"), packed=batch.packed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "_flash", flash)
+        output, layer = cuda.attend(
+            batch.q, batch.k, batch.v, batch.scale, layout, batch.weights,
+            window=batch.window, head_rows=True, keep=True,
+        )  # fmt: skip
+    return output, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+
+
+def by_hook(batch):
+    """Whole probabilities, as an eager model hands them over; the model has made its own output."""
+    documents = []
+    for _, own, q, k, _ in batch.documents():
+        scores = (q.float() @ k.float().transpose(1, 2)) * batch.scale
+        p = scores.masked_fill(batch.hidden(q.shape[1]), -torch.inf).softmax(-1)
+        documents.append(
+            reduce_probabilities(p, batch.weights[:, own], head_rows=True, custom=(), trace=True)
+        )
+    layer = join(documents)
+    return None, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+
+
+def by_identity(batch):
+    """Column sums are the log-sum-exp of torch's flash attention with q and k swapped and a bias on its keys.
+
+    out_j = exp(LSE'_j), where LSE' belongs to queries k_j, keys q_i, and the bias log w_i − lse_i. No code of
+    ours is in it.
+    """
+    flash_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    rows = torch.cat([batch.weights, batch.sweep[None]])
+    pieces = []
+    for _, own, *both, _ in batch.documents():
+        q, k = (x.float()[None].contiguous() for x in both)  # (1, heads, n, d)
+        beyond = batch.hidden(q.shape[2])
+        hidden = torch.zeros(beyond.shape).masked_fill(beyond, -torch.inf)
+        _, lse = flash_attention(q, k, k, attn_mask=hidden, scale=batch.scale)
+        lse = lse.contiguous()  # (1, heads, n)
+        sums = []
+        for w in rows[:, own]:
+            bias = (w.log() - lse)[..., None, :] + hidden
+            _, swapped = flash_attention(k, q, q, attn_mask=bias, scale=batch.scale)
+            sums.append(swapped.contiguous()[0].exp().mean(0))
+        pieces.append(torch.stack(sums))
+    weighted = torch.cat(pieces, 1)
+    return None, weighted[:-1], None, weighted[-1]
+
+
+PATHS = {
+    "reference": lambda batch: by_reference(batch, 1 << 22),
+    "blocked": lambda batch: by_reference(batch, 977),
+    "c++ kernel": by_kernel,
+    "triton": by_triton,
+    "hooked": by_hook,
+    "identity": by_identity,
+}
+#: The C++ kernel draws its own shapes in test_kernel.
+DRAWN = [name for name in PATHS if name != "c++ kernel"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("depth", HEAD_SIZES)
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_agrees_with_float64_for_every_head_size(path, depth, dtype):
+    """Ragged documents of 1 to 130 tokens: float32 to 1e-5, from bfloat16 q and k to 1e-3 relative."""
+    batch = RandomBatch(dtype, [1, 2, 63, 64, 65, 130], heads=2, depth=depth, seed=depth)
+    batch.assert_as_expected(*PATHS[path](batch))
+
+
+@pytest.mark.parametrize("path", DRAWN)
+@given(data=st.data())
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_path_agrees_with_float64_for_random_shapes(path, data):
+    """Lengths, windows, layouts, numbers of weightings and shared key heads as they fall."""
+    heads = data.draw(st.sampled_from([1, 2, 4, 6]), "heads")
+    batch = RandomBatch(
+        data.draw(st.sampled_from([torch.float32, torch.bfloat16]), "dtype"),
+        data.draw(st.lists(st.integers(1, 150), min_size=1, max_size=4), "lengths"),
+        heads=heads,
+        key_heads=data.draw(st.sampled_from([k for k in (1, 2, heads) if heads % k == 0]), "key heads"),
+        depth=data.draw(st.sampled_from([*HEAD_SIZES, 24]), "head size"),
+        packed=data.draw(st.booleans(), "packed"),
+        window=data.draw(st.none() | st.integers(0, 70), "window"),
+        weightings=data.draw(st.integers(0, 3), "weightings"),
+        seed=data.draw(st.integers(0, 1000), "seed"),
+    )
+    batch.assert_as_expected(*PATHS[path](batch))
+
+
+# ---------------------------------------------------------------- the CUDA path, as far as no GPU is needed
+
+
+@needs_triton
+def test_triton_gives_a_document_the_same_bits_alone_and_among_others():
+    """No sum of the kernel knows who else is in the batch, and twice the same call is the same."""
+    together = RandomBatch(torch.bfloat16, [130, 1, 70], heads=3, depth=32, window=50)
+    first, again = by_triton(together), by_triton(together)
+    assert all(torch.equal(mine, its) for mine, its in zip(first, again, strict=True))
+    for _, own, *_ in together.documents():
+        alone = RandomBatch(torch.bfloat16, [own.stop - own.start], heads=3, depth=32, window=50)
+        alone.q, alone.k, alone.v = (x[:, :, own] for x in (together.q, together.k, together.v))
+        alone.weights, alone.sweep = together.weights[:, own], together.sweep[own]
+        _, weighted, head_rows, spread = by_triton(alone)
+        assert torch.equal(weighted, first[1][:, own])
+        assert torch.equal(head_rows, first[2][own])
+        assert torch.equal(spread, first[3][own])
+
+
+@needs_triton
+def test_triton_passes_over_rows_that_nothing_counts_and_minds_those_that_are_nan():
+    """One-hot weights read one block in each document; `from_300` is NaN in a short one, and only there."""
+    batch = RandomBatch(torch.float32, [200, 40, 130], weightings=3, window=20)
+    batch.weights.zero_()
+    batch.weights[0, [0, 200, 240]] = 1
+    batch.weights[1, 150] = 1
+    batch.weights[2, 200:240] = torch.nan
+    _, weighted, _, _ = found = by_triton(batch)
+    batch.assert_as_expected(*found)
+    assert weighted[2].isnan().tolist() == [False] * 200 + [True] * 40 + [False] * 130
+
+
+@needs_triton
+@pytest.mark.parametrize("spread", [12.0, 40.0])
+def test_triton_survives_large_scores(spread):
+    """Scores of several thousand: nothing overflows, and every weighting's sum is kept."""
+    batch = RandomBatch(torch.float32, [90, 70], depth=64, spread=spread)
+    _, weighted, head_rows, _ = by_triton(batch)
+    _, true, _, _ = batch.expected()
+    # float32 scores of some thousands are off by some 1e-4, and so, relatively, is their exponential.
+    torch.testing.assert_close(weighted.double(), true, rtol=5e-3, atol=1e-5)
+    assert torch.isfinite(head_rows).all()
+
+
+def test_what_the_cuda_path_does_not_serve_it_says(monkeypatch):
+    """Each obstacle has a reason; none of them is looked for on a device that is not there."""
+
+    class Somewhere:
+        """What `obstacle` asks of a tensor."""
+
+        def __init__(self, dtype, depth, device="cuda"):
+            self.dtype, self.shape, self.device = dtype, (1, 2, 5, depth), torch.device(device)
+
+    def why(dtype=torch.bfloat16, depth=64, values=64, device="cuda", scale=0.1):
+        x = Somewhere(dtype, depth, device)
+        return cuda.obstacle(x, x, Somewhere(dtype, values, device), scale)
+
+    monkeypatch.setattr(cuda, "_disproof", lambda device, dtype, depth: "")
+    assert why() == ""
+    assert why(torch.float16, 128, 128) == ""
+    assert why(device="cpu") == "no CUDA on cpu"
+    assert why(torch.float32) == "flash attention has no float32"
+    assert why(depth=20, values=20) == "flash attention has no heads of 20 (values 20)"
+    assert why(depth=64, values=32) == "flash attention has no heads of 64 (values 32)"
+    assert why(scale=-1.0) == "a scale of -1.0"
+    monkeypatch.setattr(cuda, "_disproof", lambda device, dtype, depth: "RuntimeError: no kernel image")
+    assert why() == "RuntimeError: no kernel image"
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
+    assert why() == "ATTNSTORE_KERNEL=off"
+
+
+@needs_triton
+@pytest.mark.parametrize("depth", [16, 80])
+def test_the_cuda_path_is_believed_only_if_it_agrees_with_the_reference(depth, monkeypatch):
+    """The check that a GPU has to pass: right results do, a log-sum-exp that is off by 1 % does not."""
+    cpu = torch.device("cpu")
+
+    def off(*arguments):
+        output, lse = flash(*arguments)
+        return output, lse + 0.01
+
+    def blind(q, k, v, scale, layout, window):
+        return flash(q, k, v, scale, layout, None)
+
+    monkeypatch.setattr(cuda, "_flash", flash)
+    assert cuda._agrees(cpu, torch.bfloat16, depth, None)
+    assert cuda._agrees(cpu, torch.bfloat16, depth, 9)
+    monkeypatch.setattr(cuda, "_flash", off)
+    assert not cuda._agrees(cpu, torch.bfloat16, depth, None)
+    monkeypatch.setattr(cuda, "_flash", blind)
+    assert not cuda._agrees(cpu, torch.bfloat16, depth, 9)
+
+
+def test_a_gpu_that_fails_the_check_says_why(monkeypatch):
+    """Too old, in error, or wrong: each in a line; running out of memory is none of these, and goes on up."""
+
+    def disproof(capability=(9, 0), agrees=lambda *_: True):
+        cuda._disproof.cache_clear()
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(cuda, "_agrees", agrees)
+        return cuda._disproof(torch.device("cuda"), torch.bfloat16, 64)
+
+    def broken(*_):
+        raise RuntimeError("failed to find C compiler\nand more")
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    try:
+        assert disproof() == ""
+        assert disproof((7, 5)) == "flash attention needs compute capability 8.0"
+        assert (
+            disproof(agrees=lambda *_: False) == "flash attention and the reference disagree on this device"
+        )
+        assert disproof(agrees=broken) == "RuntimeError: failed to find C compiler"
+        with pytest.raises(torch.OutOfMemoryError):
+            disproof(agrees=full)
+    finally:
+        cuda._disproof.cache_clear()
+
+
+# ---------------------------------------------------------------- through models
+
+
+def load(folder, **changes):
+    config = RunConfig(
+        SourceConfig(""), str(folder), **({"dtype": "float32", "device": "cpu", "max_length": 32} | changes)
+    )
+    names = ["cls", "received", "rollout", "cls_heads", "from_3"]
+    return engine.load_classifier(config, resolve_reductions(names))
+
+
+def tokenised(classifier, texts):
+    documents = [Document(text, str(i), None, "all", None) for i, text in enumerate(texts)]
+    return list(tokenise(enumerate(documents), classifier.tokenizer, classifier.max_length))
+
+
+@needs_triton
+@pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert"])
+def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_path, monkeypatch):
+    """Packed, with a sliding window, padded, with shared key heads: every column, through the tap's own branch."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path)
+    (batch,) = plan_batches(
+        tokenised(classifier, ["a", "", "the plot was never boring", "awful movie ! " * 9]),
+        1000,
+        padded=classifier.padded,
+    )
+    monkeypatch.setattr(kernel, "serves", lambda *_: False)
+    monkeypatch.setattr(cuda, "obstacle", lambda *_: "")
+    monkeypatch.setattr(cuda, "_flash", flash)
+    monkeypatch.setattr(engine, "_on_cuda", lambda _: True)
+    calls = []
+    monkeypatch.setattr(cuda, "attend", lambda *a, real=cuda.attend, **k: (calls.append(1), real(*a, **k))[1])
+    reduced = classifier(batch)
+    assert len(calls) == classifier.layers
+    oracle, start = Oracle(str(tmp_path)), 0
+    for row, document in enumerate(batch.documents):
+        logits, attentions = oracle(document.ids)
+        np.testing.assert_allclose(reduced.logits[row], logits, atol=1e-4)
+        for reduction in classifier.reductions:
+            values = reduced_by_definition(attentions, reduction.name)
+            by_column = values if reduction.stored.per_layer else values[None]
+            for name, true in zip(reduction.stored.columns(classifier.layers), by_column, strict=True):
+                own = reduced.columns[name][start : start + document.length]
+                np.testing.assert_allclose(own, true, atol=1e-5, err_msg=name)
+        start += document.length
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest number of elements that any operation's result owned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                size = tensor.untyped_storage().nbytes() // tensor.element_size()
+                self.elements = max(self.elements, size)
+        return result
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_no_tensor_is_quadratic_in_a_long_document(compiled, tmp_path, monkeypatch):
+    """2,048 and 8,192 tokens through a ModernBERT: four times the length is four times the largest tensor.
+
+    Without the C++ kernel, blocks of probabilities have a fixed size on top; neither holds 2,048² values.
+    """
+    if compiled and not kernel.path(torch.float32).startswith("c++"):
+        pytest.skip(kernel.path(torch.float32))
+    if not compiled:
+        monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
+        monkeypatch.setitem(attend.__kwdefaults__, "block", 1 << 16)
+        monkeypatch.setattr(reductions, "BLOCK", 1 << 16)
+    tiny.save(tmp_path, "modernbert", max_position_embeddings=8192)
+    largest = {}
+    for length in (2048, 8192) if compiled else (2048,):
+        classifier = load(tmp_path, max_length=length)
+        (batch,) = plan_batches(
+            tokenised(classifier, ["good film ! " * length]), length, padded=classifier.padded
+        )
+        assert batch.lengths == [length]
+        with Largest() as seen:
+            reduced = classifier(batch)
+        assert float(reduced.columns["rollout"].sum()) == pytest.approx(1.0, abs=1e-4)
+        largest[length] = seen.elements
+    assert largest[2048] < 2048**2 // 4
+    if compiled:
+        assert largest[8192] <= 4 * largest[2048]
