@@ -41,6 +41,7 @@ from attnstore.reductions import (
     join,
     reduce_probabilities,
     sweep,
+    upload,
 )
 
 T = TypeVar("T")
@@ -449,7 +450,7 @@ class Classifier:
                 start += document.length
         return Tap(
             lengths,
-            cuda.upload(weights, self.device),
+            upload(weights, self.device),
             self.reductions,
             packed=self.way == "packed",
             workspace=self._workspace,
@@ -467,8 +468,8 @@ class Classifier:
             input_ids[row, : len(document)] = document
             mask[row, : len(document)] = 1
         inputs = {
-            "input_ids": cuda.upload(input_ids, self.device),
-            "attention_mask": cuda.upload(mask, self.device),
+            "input_ids": upload(input_ids, self.device),
+            "attention_mask": upload(mask, self.device),
         }
         if self.way == "padded":
             logits: Tensor = self.model(**inputs, attention_tap=tap).logits
@@ -483,7 +484,7 @@ class Classifier:
         if self.model.config.model_type in _POSITIONS_BEHIND_PADDING:
             offset = int(self.model.config.pad_token_id) + 1
         positions = np.concatenate([np.arange(offset, offset + n) for n in lengths])
-        starts = cuda.upload(np.cumsum([0, *lengths[:-1]]), self.device)
+        starts = upload(np.cumsum([0, *lengths[:-1]]), self.device)
         mean_pooled = getattr(self.model.config, "classifier_pooling", "cls") == "mean"
 
         def gather(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -501,8 +502,8 @@ class Classifier:
         handle = _present(self._gather).register_forward_hook(gather)
         try:
             logits: Tensor = self.model(
-                input_ids=cuda.upload(np.concatenate(ids).astype(np.int64)[None], self.device),
-                position_ids=cuda.upload(positions[None], self.device),
+                input_ids=upload(np.concatenate(ids).astype(np.int64)[None], self.device),
+                position_ids=upload(positions[None], self.device),
                 attention_tap=tap,
             ).logits
         finally:

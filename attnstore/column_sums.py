@@ -11,8 +11,6 @@ The module needs Triton, so `cuda` imports it when it is first used. Under Trito
 (TRITON_INTERPRET=1 before Triton is imported) it runs anywhere.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -23,24 +21,24 @@ QUERIES = 64
 
 
 @triton.jit  # type: ignore[untyped-decorator] # it has no types
-def _column_sums(
-    query: Any,
-    key: Any,
-    lse: Any,
-    weights: Any,
-    sums: Any,
-    first_rows: Any,
-    tiles: Any,
-    tile_count: Any,
-    tokens: Any,
-    heads: Any,
-    group: Any,
-    query_token: Any,
-    query_head: Any,
-    key_token: Any,
-    key_head: Any,
-    scale: Any,
-    window: Any,
+def _column_sums(  # type: ignore[no-untyped-def] # Triton takes no annotation but constexpr
+    query,
+    key,
+    lse,
+    weights,
+    sums,
+    first_rows,
+    tiles,
+    tile_count,
+    tokens,
+    heads,
+    group,
+    query_token,
+    query_head,
+    key_token,
+    key_head,
+    scale,
+    window,
     WEIGHTINGS: tl.constexpr,
     WEIGHT_BLOCK: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -50,7 +48,7 @@ def _column_sums(
     WIDEN: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
-) -> None:
+):
     tile = tl.program_id(0)
     begin = tl.load(tiles + tile)  # the document's first token, and one beyond its last
     end = tl.load(tiles + tile_count + tile)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from attnstore import reductions
-from attnstore.reductions import ReducedLayer
+from attnstore.reductions import ReducedLayer, upload
 
 PATH = "flash attention with log-sum-exp, Triton column sums"
 
@@ -213,15 +213,7 @@ def _agrees(device: torch.device, dtype: torch.dtype, depth: int, window: int | 
     return good
 
 
-# ---------------------------------------------------------------- to the device and back
-
-
-def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """The array on the device. A GPU takes it from pinned memory, in its own time."""
-    tensor = torch.from_numpy(array)
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+# ---------------------------------------------------------------- back to the CPU
 
 
 @functools.cache

@@ -405,12 +405,20 @@ def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
     like = layers[-1].weighted
     first = np.zeros(like.shape[1], dtype=np.float32)
     first[np.cumsum(lengths) - np.array(lengths)] = 1.0
-    w = torch.from_numpy(first).to(like.device)
+    w = upload(first, like.device)
     for layer in reversed(layers):
         if layer.spread is None:
             raise ValueError("a layer was reduced without what the sweep needs")
         w = 0.5 * w + 0.5 * layer.spread(w)
     return w
+
+
+def upload(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array on the device. A GPU takes it from pinned memory in its own time, and nobody waits."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _transposed_mean_times(trace: LayerTrace, w: Tensor, block: int) -> Tensor:

@@ -6,6 +6,10 @@ all of them promise together.
 
 import importlib
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,6 +314,48 @@ def test_a_gpu_that_fails_the_check_says_why(monkeypatch):
         cuda._disproof.cache_clear()
 
 
+COMPILE = """
+import sys, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from attnstore.column_sums import _column_sums
+
+pointers = {"query": "*bf16", "key": "*bf16", "tiles": "*i32", "scale": "fp32"}
+pointers |= dict.fromkeys(("lse", "weights", "sums", "first_rows"), "*fp32")
+for weightings, windowed, depth, head_rows in ((0, False, 64, True), (3, True, 80, False)):
+    constants = {
+        "WEIGHTINGS": weightings, "WEIGHT_BLOCK": max(1, triton.next_power_of_2(weightings)), "DEPTH": depth,
+        "DEPTH_BLOCK": triton.next_power_of_2(depth), "WINDOWED": windowed, "HEAD_ROWS": head_rows,
+        "WIDEN": False, "QUERY_BLOCK": 64, "KEY_BLOCK": 64,
+    }
+    names = _column_sums.arg_names
+    signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
+    source = ASTSource(_column_sums, signature, constexprs=constants)
+    for capability in (80, 90):
+        built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        print(capability, weightings > 0, "mma" in built.asm["ptx"], len(built.asm["cubin"]) > 0)
+"""
+
+
+@needs_triton
+def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
+    """What the interpreter lets pass, the compiler may not: machine code for Ampere and Hopper, on tensor cores."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
+    )
+    assert done.stdout.split("\n")[:-1] == [
+        "80 False False True",
+        "90 False False True",
+        "80 True True True",
+        "90 True True True",
+    ], done.stderr
+
+
 # ---------------------------------------------------------------- through models
 
 
@@ -356,6 +402,15 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
                 own = reduced.columns[name][start : start + document.length]
                 np.testing.assert_allclose(own, true, atol=1e-5, err_msg=name)
         start += document.length
+
+
+def test_a_run_on_a_gpu_says_which_path_it_took(tiny_model):
+    """What `info` shows of a run: the CUDA path, or torch and why."""
+    classifier = load(tiny_model)
+    classifier.device = torch.device("cuda")
+    assert classifier.kernel == "flash attention with log-sum-exp, Triton column sums"
+    classifier._obstacle = "flash attention has no float32"
+    assert classifier.kernel == "torch: flash attention has no float32"
 
 
 class Largest(TorchDispatchMode):
