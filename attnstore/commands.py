@@ -237,10 +237,17 @@ def _run(config: RunConfig, store: Path) -> None:
         sys.path.append(
             str(Path.cwd())
         )  # the user's own modules; last, so that they can't stand in for others
-    with _progress() as (started, progressed, downloaded):
+    with _progress() as (started, progressed, downloaded, noted):
         from attnstore.pipeline import run as run_pipeline
 
-        result = run_pipeline(config, store, on_start=started, on_progress=progressed, on_download=downloaded)
+        result = run_pipeline(
+            config,
+            store,
+            on_start=started,
+            on_progress=progressed,
+            on_download=downloaded,
+            on_note=noted,
+        )
     if result.interrupted:
         missing = len(result.store.missing_parts())
         _fail(
@@ -251,7 +258,7 @@ def _run(config: RunConfig, store: Path) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Any, Any, Any]]:
+def _progress() -> Iterator[tuple[Any, Any, Any, Any]]:
     """Progress bars on stderr: of a download, and of a run with documents, tokens per second and time left."""
     from tqdm import tqdm
 
@@ -272,9 +279,12 @@ def _progress() -> Iterator[tuple[Any, Any, Any]]:
         elapsed = bar.format_dict["elapsed"]
         bar.set_postfix_str(f"{progress.tokens / max(elapsed, 1e-9):,.0f} tokens/s", refresh=False)
 
+    def noted(note: str) -> None:
+        tqdm.write(f"note: {note}", file=sys.stderr)
+
     try:
         with _downloading() as downloaded:
-            yield started, progressed, downloaded
+            yield started, progressed, downloaded, noted
     finally:
         for bar in bars.values():
             bar.close()

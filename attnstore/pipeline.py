@@ -75,10 +75,12 @@ def run(
     on_start: Callable[[Manifest], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_download: Callable[[int, int | None], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Run a dataset through a classifier into the store at `path`, or go on with the run it holds.
 
-    Ctrl-C ends it after the part in hand, with `interrupted` set; a second one at once.
+    Ctrl-C ends it after the part in hand, with `interrupted` set; a second one at once. `on_note` is told, in a
+    line, what happens on the way that a user should know; what is known before is in the manifest's notes.
 
     Raises:
         AttnstoreError: of the kind that fits: the data, the model, the options or the store.
@@ -98,12 +100,19 @@ def run(
             on_start(store.manifest)
         began, documents, tokens = time.perf_counter(), sum(len(store.part_range(p)) for p in before), 0
         documents_before = documents
+        budget: int | None = classifier.batch_tokens  # None once its fall is told
         try:
             for batch, _ in _write_parts(
                 store, config, classifier, _batches(store, config, source, found, labels, classifier), stop
             ):
                 documents += len(batch.documents)
                 tokens += batch.tokens
+                if on_note is not None and budget is not None and classifier.batch_tokens < budget:
+                    on_note(
+                        f"{classifier.device} ran out of memory with batches of up to {budget:,} tokens: going on with "
+                        f"{classifier.batch_tokens:,} or fewer (--batch-tokens {classifier.batch_tokens} begins so)"
+                    )
+                    budget = None  # once
                 if on_progress is not None:
                     on_progress(Progress(documents, manifest.documents, tokens))
         finally:
@@ -240,9 +249,10 @@ def _write_parts(
                 break
             results = []
             for batch in batches:
-                results.append((batch, classifier(batch)))
-                _return_memory()
-                yield results[-1]
+                for result in classifier.pieces(batch):
+                    results.append(result)
+                    _return_memory()
+                    yield result
             if written is not None:
                 written.result()  # at most one part waits to be written, and its error ends the run
             written = writer.submit(write, part, results)
