@@ -74,6 +74,14 @@ def test_the_same_run_twice_writes_the_same_bytes(config, undisturbed, tmp_path)
     assert content(tmp_path / "again.attn") == undisturbed
 
 
+def test_the_same_run_in_half_precision_twice_writes_the_same_bytes(config, tmp_path):
+    """bfloat16 rounds more, but no otherwise the second time."""
+    half = replace(config, dtype="bfloat16", reductions=("cls", "received", "rollout", "cls_heads"))
+    for name in ("one", "other"):
+        run(half, tmp_path / f"{name}.attn")
+    assert content(tmp_path / "one.attn") == content(tmp_path / "other.attn")
+
+
 def test_the_token_budget_changes_no_row(config, undisturbed, tmp_path):
     """Batches of 50 tokens or of 8,192 give the same rows, and values within the stored precision."""
     run(replace(config, batch_tokens=50, full_precision=True), tmp_path / "small.attn")
