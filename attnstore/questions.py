@@ -16,13 +16,16 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     list                                texts: a list, JSON, or separated by commas
     a|b|c                               one of these words
     class                               `prediction` or `label`: both views get a column `class`
+    cluster                             `group` or `document`, what is independent: `documents` gets a number
+                                        `cluster`, one a group (a document without a group is its own)
     reduction, layer                    `tokens` gets a column `attention`, double precision: the layer's values
                                         (or their mean over layers; of a reduction with a value a head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
     document                            an id or a number, bound as the number
 
-and a question has at most one parameter of each of the last four. Beside its own parameters it may use what
-the store says of itself: `$labels_are_models`, `$layers`, `$heads`. The `.py` file defines
+and a question has at most one parameter of each of the last five. Beside its own parameters it may use what
+the store says of itself: `$labels_are_models`, `$layers`, `$heads`; and the functions `p_value`, `t_quantile` and
+`q_values` of `attnstore.statistics`. The `.py` file defines
 
     answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, parameters: Mapping[str, Any]) -> pl.LazyFrame
 
@@ -73,7 +76,7 @@ Twin = Callable[[pl.LazyFrame, pl.LazyFrame, Mapping[str, Any]], pl.LazyFrame]
 #: Beside an installed wheel's modules, or beside the package in a checkout and an editable install.
 _SHIPPED = (Path(__file__).parent / "queries", Path(__file__).parent.parent / "queries")
 
-_ONCE = ("class", "reduction", "layer", "document")
+_ONCE = ("class", "cluster", "reduction", "layer", "document")
 #: What every question may use beside its own parameters: facts of the store.
 _FACTS = ("labels_are_models", "layers", "heads")
 _LAYER_WORDS = ("first", "last", "mean")
@@ -263,6 +266,8 @@ def _declared(declaration: str, path: Path) -> Parameter:
         type_, choices = "text", tuple(type_.split("|"))
     elif type_ == "class":
         choices = ("prediction", "label")
+    elif type_ == "cluster":
+        choices = ("group", "document")
     elif type_ not in _CONVERSIONS:
         raise UsageError(
             f"{path}: {match['name']} has the unknown type {type_!r}{_suggestion(type_, _CONVERSIONS)}"
@@ -362,7 +367,8 @@ def _bound(store: Store, question: Question, given: Mapping[str, object]) -> tup
         else:
             means = {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
     facts = {name: getattr(store.manifest, name) for name in _FACTS}
-    return values | facts, Added(means, heads, class_column)
+    cluster = values[of_type["cluster"]] if "cluster" in of_type else None
+    return values | facts, Added(means, heads, class_column, cluster)
 
 
 def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction:
@@ -538,6 +544,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "boolean": (_truth, "true or false"),
     "list": (_texts, 'texts, separated by commas or as JSON: ["a", "b"]'),
     "class": (_text, ""),
+    "cluster": (_text, ""),
     "reduction": (_text, "the name of a reduction"),
     "layer": (_layer_value, "a number, first, last or mean"),
     "document": (_document_value, "an id or a number"),

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 
+from attnstore import statistics
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.store import NULL_PARTITION, Store
 
@@ -30,11 +31,15 @@ class Added:
     `means`: for each column that `tokens` gets, the stored columns whose mean it is, in double precision.
     `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
     `class_column`: the column that both tables have under the name `class`, None for no such column.
+    `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
+    `cluster`: the number of the group's first document, the document's own where it has no group. None: no
+    such column.
     """
 
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     heads: int | None = None
     class_column: str | None = None
+    cluster: Literal["group", "document"] | None = None
 
 
 _NOTHING = Added()
@@ -48,7 +53,7 @@ _NOTHING = Added()
 def documents(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
     """The documents of the finished parts, with `split` and `label` (String) after the contract's columns."""
     frame = _frame(store, store.documents_files(), store.documents_schema)
-    return frame.with_columns(_class(added))
+    return frame.with_columns(*_class(added), *_cluster(added))
 
 
 def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
@@ -77,6 +82,13 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
 
 def _class(added: Added) -> list[pl.Expr]:
     return [] if added.class_column is None else [pl.col(added.class_column).alias("class")]
+
+
+def _cluster(added: Added) -> list[pl.Expr]:
+    own = pl.col("document")
+    if added.cluster == "group":
+        own = pl.when(pl.col("group").is_null()).then(own).otherwise(own.min().over("group"))
+    return [] if added.cluster is None else [own.alias("cluster")]
 
 
 def _frame(store: Store, files: Iterable[Path], schema: pa.Schema) -> pl.LazyFrame:
@@ -122,8 +134,16 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
         for name, columns in added.means.items()
     }
     classes = {} if added.class_column is None else {"class": _identifier(added.class_column)}
+    clusters = {
+        None: {},
+        "document": {"cluster": "document"},
+        "group": {
+            "cluster": 'CASE WHEN "group" IS NULL THEN document ELSE min(document) OVER (PARTITION BY "group") END'
+        },
+    }[added.cluster]
     connection = duckdb.connect()
     try:
+        statistics.register(connection)
         files = [path.absolute() for path in (*store.documents_files(), *store.tokens_files())]
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
         allowed = dict.fromkeys([*map(_literal, files), *map(_pattern, files)])
@@ -138,7 +158,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
         ):
             connection.execute(f"SET {setting} = false")
         for view, of_files, schema, extra in (
-            ("documents", store.documents_files(), store.documents_schema, classes),
+            ("documents", store.documents_files(), store.documents_schema, classes | clusters),
             ("tokens", store.tokens_files(), store.tokens_schema, means | classes),
         ):
             if not of_files:

@@ -1,0 +1,139 @@
+"""What a question's statistics need beyond sums: p values, intervals, false discovery rates.
+
+The sums are the questions' own. What has a distribution in it is scipy's, and is here under one name for both
+engines: as a DuckDB function, which `register` adds to a connection, and as a function of Polars expressions.
+
+The estimator that they serve is the ratio of two sums over clusters (documents, or groups of them). A word's
+mean over its occurrences is r = Σ_g y_g / Σ_g n_g, with y_g the sum and n_g the occurrences in cluster g; with
+G clusters that have the word, its variance is
+
+    v = G / (G − 1) · Σ_g (y_g − r · n_g)² / (Σ_g n_g)²        (Cochran 1977, "Sampling Techniques", eq. 6.13)
+
+and (r − r₀) / √v is compared with Student's t of G − 1 degrees of freedom. What it rests on is that clusters are
+independent; occurrences of a word in one document, or in reviews of one film, are not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def _p_value(t: Array, df: Array) -> Array:
+    from scipy.special import stdtr
+
+    return np.asarray(2 * stdtr(df, -np.abs(t)), dtype=np.float64)
+
+
+def _t_quantile(p: Array, df: Array) -> Array:
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(df, p), dtype=np.float64)
+
+
+def _q_values(p: Array) -> Array:
+    """Benjamini and Hochberg's adjusted p values (1995) of one family of tests; NaN is no test."""
+    from scipy.stats import false_discovery_control
+
+    q = np.full(len(p), np.nan)
+    tested = ~np.isnan(p)
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested], method="bh")
+    return q
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Polars
+# ---------------------------------------------------------------------------------------------------------
+
+
+def p_value(t: pl.Expr, df: pl.Expr) -> pl.Expr:
+    """The two-sided p value of Student's t with `df` degrees of freedom (which may be infinite); null of nulls."""
+    return _rowwise(_p_value, t, df)
+
+
+def t_quantile(p: float, df: pl.Expr) -> pl.Expr:
+    """The t below which a part `p` of Student's distribution with `df` degrees of freedom lies; null of nulls."""
+    return _rowwise(_t_quantile, pl.lit(p, dtype=pl.Float64), df)
+
+
+def q_value(p: pl.Expr) -> pl.Expr:
+    """The q values (Benjamini and Hochberg 1995) of a column of p values; null where p is null.
+
+    The column is one family of tests: use `.over(...)` for a family a class.
+    """
+
+    def adjusted(column: pl.Series) -> pl.Series:
+        return pl.Series(column.name, _q_values(_numbers(column))).fill_nan(None)
+
+    return p.cast(pl.Float64).map_batches(adjusted, return_dtype=pl.Float64)
+
+
+def _rowwise(function: Callable[[Array, Array], Array], one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    def computed(columns: Any) -> pl.Series:
+        first, second = (_numbers(column) for column in columns)
+        return pl.Series(function(*np.broadcast_arrays(first, second)), dtype=pl.Float64).fill_nan(None)
+
+    return pl.map_batches(
+        [one.cast(pl.Float64), other.cast(pl.Float64)],
+        computed,
+        return_dtype=pl.Float64,
+        is_elementwise=False,
+    )
+
+
+def _numbers(column: pl.Series) -> Array:
+    """The column with NaN for null."""
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# DuckDB
+# ---------------------------------------------------------------------------------------------------------
+
+
+def register(connection: Any) -> None:
+    """Add to a DuckDB connection `p_value(t, df)`, `t_quantile(p, df)` and `q_values(list)`, which do what is said above.
+
+    `q_values` takes the p values of a family as a list and gives their q values in the same order; unnest both.
+    """
+    number, numbers = "DOUBLE", "DOUBLE[]"
+    functions: tuple[tuple[str, Callable[..., Any], list[str], str], ...] = (
+        ("p_value", _on_arrow(_p_value), [number, number], number),
+        ("t_quantile", _on_arrow(_t_quantile), [number, number], number),
+        ("q_values", _q_lists, [numbers], numbers),
+    )
+    for name, function, takes, gives in functions:
+        # "special": nulls reach the function, which may itself give null.
+        connection.create_function(name, function, takes, gives, type="arrow", null_handling="special")
+
+
+def _on_arrow(function: Callable[[Array, Array], Array]) -> Callable[[Any, Any], Any]:
+    def computed(one: Any, other: Any) -> Any:
+        values = function(_from_arrow(one), _from_arrow(other))
+        return pa.array(values, type=pa.float64(), mask=np.isnan(values))
+
+    return computed
+
+
+def _q_lists(lists: Any) -> Any:
+    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    answers: list[list[float | None] | None] = []
+    for family in lists:
+        if not family.is_valid:
+            answers.append(None)
+            continue
+        values = _q_values(_from_arrow(family.values))
+        answers.append([None if np.isnan(value) else float(value) for value in values])
+    return pa.array(answers, type=pa.list_(pa.float64()))
+
+
+def _from_arrow(column: Any) -> Array:
+    """The column with NaN for null."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False))
