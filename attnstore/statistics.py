@@ -98,7 +98,7 @@ def _numbers(column: pl.Series) -> Array:
 
 
 def register(connection: Any) -> None:
-    """Add to a DuckDB connection `p_value(t, df)`, `t_quantile(p, df)` and `q_values(list)`, which do what is said above.
+    """Add `p_value(t, df)`, `t_quantile(p, df)` and `q_values(list)`, as said above, to a DuckDB connection.
 
     `q_values` takes the p values of a family as a list and gives their q values in the same order; unnest both.
     """

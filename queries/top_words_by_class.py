@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.statistics import t_quantile
+
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `class`, `tokens` has `class` and `attention`; `p` holds the parameters."""
@@ -44,8 +46,21 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         if p["min_documents"] is None
         else pl.lit(p["min_documents"])
     )
+    clusters = documents.select(
+        "document", cluster=pl.col("cluster") if p["intervals"] else pl.lit(None, dtype=pl.Int32)
+    )
+    n, lift, shrinkage = pl.col("occurrences"), pl.col("lift"), p["shrinkage"]
+    mean = lift / n
+    # Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
+    spread = (pl.col("squares") - 2 * mean * pl.col("products") + mean**2 * pl.col("counts")).clip(
+        lower_bound=0
+    )
+    several = pl.when(pl.col("clusters") > 1)
+    margin = t_quantile(0.975, pl.col("clusters") - 1) * pl.col("error")
+    class_lift = (lift * n).sum().over("class") / n.sum().over("class")
     return (
-        rows.group_by("class", "word")
+        rows.join(clusters, on="document")
+        .group_by("class", "cluster", "word")
         .agg(
             documents=pl.col("new").sum().cast(pl.Int64),
             occurrences=pl.col("starts").sum().cast(pl.Int64),
@@ -53,17 +68,42 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             mass=merged.sum(),
             lift=pl.col("lift").sum(),
         )
+        .group_by("class", "word")
+        .agg(
+            pl.col("documents", "occurrences", "total", "mass", "lift").sum(),
+            clusters=pl.col("cluster").count().cast(pl.Int64),
+            squares=(lift * lift).sum(),
+            products=(lift * n).sum(),
+            counts=(n * n).sum(),
+        )
         .with_columns(
             pl.col("class").cast(pl.String),
             text,
-            mean_attention=pl.col("mass") / pl.col("occurrences"),
-            lift=pl.col("lift") / pl.col("occurrences"),
+            mean_attention=pl.col("mass") / n,
+            lift=mean,
+            error=several.then((spread * pl.col("clusters") / (pl.col("clusters") - 1)).sqrt() / n),
             share=pl.col("mass") / pl.col("total").sum().over("class"),
         )
         .join(support.with_columns(pl.col("class").cast(pl.String)), on="class")
         .filter(listed, pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0)
+        .with_columns(
+            low=lift - margin,
+            high=lift + margin,
+            shrunk=(lift * n + class_lift * shrinkage) / (n + shrinkage),
+        )
         .with_columns(rank=pl.col(p["rank_by"]).cast(pl.Float32))
-        .sort("class", "rank", "documents", "word", descending=[False, True, True, False])
+        .sort("class", "rank", "documents", "word", descending=[False, True, True, False], nulls_last=True)
         .filter(pl.int_range(pl.len()).over("class") < p["limit"])
-        .select("class", "word", "documents", "occurrences", "mean_attention", "lift", "share")
+        .select(
+            "class",
+            "word",
+            "documents",
+            "occurrences",
+            "mean_attention",
+            "lift",
+            "low",
+            "high",
+            "shrunk",
+            "share",
+        )
     )

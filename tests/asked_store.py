@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import scipy.stats
 
 from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store import create_or_resume
@@ -58,6 +59,7 @@ def made_up_documents(
             "truncated": chance.random() < 0.3,
             "text": " ".join(names),
             "tokens": words(*names),
+            "group": chance.choice([None, *(f"film {n}" for n in range(count // 4))]),
         }
         size = len(document["tokens"])
 
@@ -109,7 +111,7 @@ def write_store(
                 document = documents[number]
                 length = len(document["tokens"])
                 rows.append(
-                    {**document, "document": number, "group": None, "length": length,
+                    {**document, "document": number, "group": document.get("group"), "length": length,
                      "probabilities": [0.5, 0.5], "logits": [0.0, 0.0]}
                 )  # fmt: skip
                 seen_tokens, seen_words = set(), set()
@@ -175,9 +177,30 @@ def occurrences(document, unit):
     return found
 
 
+def cluster_of(documents, number, cluster="group"):
+    """What a document hangs together with: its film, or nothing but itself."""
+    film = documents[number].get("group") if cluster == "group" else None
+    return number if film is None else film
+
+
+def interval(values, owners):
+    """The 95 % interval of the mean of `values`, whose `owners` alone are independent: residuals, not sums."""
+    mean = sum(values) / len(values)
+    residual = defaultdict(float)
+    for value, owner in zip(values, owners, strict=True):
+        residual[owner] += value - mean
+    clusters = len(residual)
+    if clusters < 2:
+        return None, None
+    variance = clusters / (clusters - 1) * sum(r * r for r in residual.values()) / len(values) ** 2
+    margin = float(scipy.stats.t.ppf(0.975, clusters - 1)) * variance**0.5
+    return mean - margin, mean + margin
+
+
 def top_terms(
     documents, unit, *, reduction="cls", layer="last", by="prediction", pieces="sum", min_documents=None,
     specials="out", punctuation="out", ignore=(), renormalise=False, rank_by="lift", limit=20,
+    intervals=True, cluster="group", shrinkage=10,
 ):  # fmt: skip
     """The rows of top_tokens_by_class (`unit` token) or top_words_by_class (`unit` word)."""
 
@@ -229,11 +252,28 @@ def top_terms(
             "occurrences": len(places_of[kind, term]),
             "mean_attention": sum(values) / len(values),
             "lift": sum(lift[kind, term]) / len(values),
+            "low": None,
+            "high": None,
+            "shrunk": None,
             "share": sum(values) / total[kind],
         }
+        if intervals:
+            owners = [cluster_of(documents, number, cluster) for number in found_in[kind, term]]
+            row["low"], row["high"] = interval(lift[kind, term], owners)
         if listed(term, is_special[kind, term]) and row["documents"] >= least:
             rows.append(row)
-    rows.sort(key=lambda r: (r["class"], -np.float32(r[rank_by]), -r["documents"], r[unit]))
+    for row in rows:
+        of_class_rows = [other for other in rows if other["class"] == row["class"]]
+        everywhere = sum(other["lift"] * other["occurrences"] for other in of_class_rows)
+        usual = everywhere / sum(other["occurrences"] for other in of_class_rows)
+        size = row["occurrences"]
+        row["shrunk"] = (row["lift"] * size + usual * shrinkage) / (size + shrinkage)
+
+    def place(row):
+        value = row[rank_by]
+        return row["class"], value is None, -np.float32(value or 0), -row["documents"], row[unit]
+
+    rows.sort(key=place)
     places = defaultdict(int)
     best = []
     for row in rows:

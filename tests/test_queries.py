@@ -31,7 +31,7 @@ TYPES = {
     **dict.fromkeys(("documents", "occurrences", "predicted", "labelled", "correct"), pa.int64()),
     **dict.fromkeys(("false_positives", "false_negatives", "truncated"), pa.int64()),
     **dict.fromkeys(("mean_attention", "lift", "share", "accuracy", "precision", "recall"), pa.float64()),
-    **dict.fromkeys(("f1", "attention", "mean_probability"), pa.float64()),
+    **dict.fromkeys(("f1", "attention", "mean_probability", "low", "high", "shrunk"), pa.float64()),
 }  # fmt: skip
 
 
@@ -53,6 +53,14 @@ def assert_answer(store, name, parameters, expected):
         assert len(rows) == len(expected), engine
         for row, wanted in zip(rows, expected, strict=True):
             assert row == {name: about(value) for name, value in wanted.items()}, engine
+
+
+#: Without what the rows by hand leave out.
+BARE = {"min_documents": 1, "intervals": False, "shrinkage": 0}
+
+
+def bare(lift):
+    return {"low": None, "high": None, "shrunk": lift}
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +99,21 @@ def test_the_tokens_of_two_documents_worked_out_by_hand(one_review, engine):
         ("pos", "film", 2, 2, 0.28125, 0.96875, 0.28125),
         ("pos", "the", 1, 2, 0.09375, 0.65625, 0.09375),
     ]
-    rows = rows_of(one_review, "top_tokens_by_class", engine, {"min_documents": 1})
-    assert rows == [dict(zip(names, row, strict=True)) for row in expected]
+    rows = rows_of(one_review, "top_tokens_by_class", engine, BARE)
+    assert rows == [dict(zip(names, row, strict=True)) | bare(row[5]) for row in expected]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interval_and_a_shrunk_lift_worked_out_by_hand(one_review, engine):
+    """`film` in two documents: lifts 0.4375 and 1.5, mean 0.96875, residuals ∓0.53125, so a standard error of
+    0.53125, times Student's 12.7062 of one degree of freedom. The class's mean over all five: 4.5625 / 5; with
+    three occurrences of that, `film` has (2 · 0.96875 + 3 · 0.9125) / 5. A word in one document has no interval.
+    """
+    rows = rows_of(one_review, "top_tokens_by_class", engine, {"min_documents": 1, "shrinkage": 3})
+    found = {row["token"]: (row["low"], row["high"], row["shrunk"]) for row in rows}
+    margin = 0.53125 * 12.706205
+    assert found["film"] == pytest.approx((0.96875 - margin, 0.96875 + margin, 0.935), rel=1e-6)
+    assert [found[token][:2] for token in ("##ing", "the")] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -112,8 +133,8 @@ def test_a_word_of_two_pieces_worked_out_by_hand(one_review, engine, pieces, fil
         filming,
         ("pos", "the", 1, 2, 0.09375, 0.65625, 0.09375),
     ]
-    rows = rows_of(one_review, "top_words_by_class", engine, {"min_documents": 1, "pieces": pieces})
-    assert rows == [dict(zip(names, row, strict=True)) for row in expected]
+    rows = rows_of(one_review, "top_words_by_class", engine, BARE | {"pieces": pieces})
+    assert rows == [dict(zip(names, row, strict=True)) | bare(row[5]) for row in expected]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -163,6 +184,10 @@ SETTINGS = [
     {"min_documents": 1, "renormalise": True},
     {"min_documents": 1, "renormalise": True, "specials": "in", "ignore": ["film", "it"], "by": "label"},
     {"min_documents": 1, "renormalise": True, "punctuation": "in", "reduction": "odd"},
+    {"min_documents": 1, "cluster": "document"},
+    {"min_documents": 1, "intervals": False, "shrinkage": 0},
+    {"min_documents": 1, "rank_by": "low", "limit": 1000, "shrinkage": 2.5},
+    {"min_documents": 1, "rank_by": "shrunk", "shrinkage": 50, "by": "label", "punctuation": "in"},
     {"limit": 0},
 ]  # fmt: skip
 
@@ -331,7 +356,8 @@ def test_a_store_without_any_part_answers_with_no_rows(tmp_path, engine, label_i
     for name in ("top_tokens_by_class", "top_words_by_class"):
         table = ask(store, QUESTIONS[name], {"by": "label"}, engine)
         assert table.num_rows == 0
-        assert table.column_names[2:] == ["documents", "occurrences", "mean_attention", "lift", "share"]
+        of_numbers = ["documents", "occurrences", "mean_attention", "lift", "low", "high", "shrunk", "share"]
+        assert table.column_names[2:] == of_numbers
     assert rows_of(store, "confusion", engine, {}) == []
 
 

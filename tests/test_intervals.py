@@ -1,0 +1,83 @@
+"""The 95 % intervals of the questions hold what they promise, where documents hang together by film."""
+
+import numpy as np
+import pytest
+from asked_store import token, write_store
+
+from attnstore.questions import ask, find_questions
+from attnstore.schema import StoredReduction
+
+VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
+WORDS, FILMS, TRUTH = 500, 40, 1.0
+
+
+@pytest.fixture(scope="module")
+def simulations():
+    """Each of 500 words is a simulation of its own: a film's mood moves all occurrences of the word in its reviews.
+
+    (value, film) pairs of each word, whose lift has the mean 1.0. Films have one to six reviews, and a review
+    has the word up to three times.
+    """
+    chance = np.random.default_rng(11)
+    reviews = chance.integers(1, 7, FILMS)
+    moods = chance.gamma(4, TRUTH / 4, (WORDS, FILMS))
+    documents = []
+    for film, count in enumerate(reviews):
+        for _ in range(count):
+            times = chance.integers(0, 4, WORDS)
+            values = [moods[word, film] * chance.gamma(2, 0.5, times[word]) for word in range(WORDS)]
+            documents.append((film, values))
+    return documents
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, simulations):
+    rows = []
+    for number, (film, values) in enumerate(simulations):
+        size = sum(map(len, values))
+        tokens = [
+            {**token(f"w{word}", f"w{word}", 0, 1), "value": float(value) / size}
+            for word, of_word in enumerate(values)
+            for value in of_word
+        ]
+        rows.append(
+            {"id": str(number), "group": f"film {film}", "label": "pos", "prediction": "pos", "split": "test",
+             "probability": 0.75, "truncated": False, "text": "", "tokens": tokens}
+        )  # fmt: skip
+    return write_store(tmp_path_factory.mktemp("simulated") / "store", rows, reductions=VALUE, part_size=100)
+
+
+def intervals(store, cluster):
+    parameters = {"reduction": "value", "limit": WORDS, "cluster": cluster}
+    rows = ask(store, find_questions()["top_words_by_class"], parameters).to_pylist()
+    assert len(rows) == WORDS
+    return {row["word"]: (row["low"], row["high"]) for row in rows}
+
+
+def test_intervals_cover_the_truth_in_93_to_97_of_100_simulations(store):
+    """And intervals that take the reviews of a film for independent do not: they are too short."""
+    covered = np.mean([low <= TRUTH <= high for low, high in intervals(store, "group").values()])
+    assert 0.93 <= covered <= 0.97
+    naive = np.mean([low <= TRUTH <= high for low, high in intervals(store, "document").values()])
+    assert naive < 0.90
+
+
+def test_intervals_are_as_wide_as_a_bootstrap_of_films_has_them(store, simulations):
+    """2,000 resamples of whole films: the standard errors agree to 15 % for every word, to 3 % on average."""
+    chance = np.random.default_rng(5)
+    drawn = chance.multinomial(FILMS, np.full(FILMS, 1 / FILMS), 2000)  # (resamples, films): how often each
+    found = intervals(store, "group")
+    from scipy.stats import t
+
+    ratios = []
+    for word in range(0, WORDS, 10):
+        sums, counts = np.zeros(FILMS), np.zeros(FILMS)
+        for film, values in simulations:
+            sums[film] += values[word].sum()
+            counts[film] += len(values[word])
+        low, high = found[f"w{word}"]
+        clusters = np.count_nonzero(counts)
+        error = (high - low) / 2 / t.ppf(0.975, clusters - 1)
+        ratios.append(error / np.std((drawn @ sums) / (drawn @ counts)))
+    assert np.mean(ratios) == pytest.approx(1, abs=0.03)
+    assert max(abs(np.log(ratios))) < 0.15
