@@ -4,13 +4,15 @@ The sums are the questions' own. What has a distribution in it is scipy's, and i
 engines: as a DuckDB function, which `register` adds to a connection, and as a function of Polars expressions.
 
 The estimator that they serve is the ratio of two sums over clusters (documents, or groups of them). A word's
-mean over its occurrences is r = Σ_g y_g / Σ_g n_g, with y_g the sum and n_g the occurrences in cluster g; with
-G clusters that have the word, its variance is
+mean over its occurrences is r = Σ_g y_g / Σ_g n_g, with y_g the sum and n_g the occurrences in cluster g. Its
+variance is
 
-    v = G / (G − 1) · Σ_g (y_g − r · n_g)² / (Σ_g n_g)²        (Cochran 1977, "Sampling Techniques", eq. 6.13)
+    v = G / (G − 1) · Σ_g (y_g − r · n_g)² / (Σ_g n_g)²        (Cochran 1977, "Sampling Techniques", section 6.3)
 
-and (r − r₀) / √v is compared with Student's t of G − 1 degrees of freedom. What it rests on is that clusters are
-independent; occurrences of a word in one document, or in reviews of one film, are not.
+and (r − r₀) / √v is compared with Student's t of G − 1 degrees of freedom. G is the effective number of clusters,
+(Σ n_g)² / Σ n_g² (Kish 1965, "Survey Sampling"): with the plain number, a few large clusters among many small ones
+make intervals too short. What it rests on is that clusters are independent; occurrences of a word in one document,
+or in reviews of one film, are not.
 """
 
 from collections.abc import Callable

@@ -55,7 +55,8 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     spread = (pl.col("squares") - 2 * mean * pl.col("products") + mean**2 * pl.col("counts")).clip(
         lower_bound=0
     )
-    several = pl.when(pl.col("clusters") > 1)
+    # As many clusters of equal size as weigh as much (Kish).
+    several = pl.when(pl.col("cluster").count() > 1)
     margin = t_quantile(0.975, pl.col("clusters") - 1) * pl.col("error")
     class_lift = (lift * n).sum().over("class") / n.sum().over("class")
     return (
@@ -71,7 +72,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .group_by("class", "word")
         .agg(
             pl.col("documents", "occurrences", "total", "mass", "lift").sum(),
-            clusters=pl.col("cluster").count().cast(pl.Int64),
+            clusters=several.then(n.sum() ** 2 / (n * n).sum()),
             squares=(lift * lift).sum(),
             products=(lift * n).sum(),
             counts=(n * n).sum(),
@@ -81,7 +82,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             text,
             mean_attention=pl.col("mass") / n,
             lift=mean,
-            error=several.then((spread * pl.col("clusters") / (pl.col("clusters") - 1)).sqrt() / n),
+            error=(spread * pl.col("clusters") / (pl.col("clusters") - 1)).sqrt() / n,
             share=pl.col("mass") / pl.col("total").sum().over("class"),
         )
         .join(support.with_columns(pl.col("class").cast(pl.String)), on="class")

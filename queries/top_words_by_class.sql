@@ -47,7 +47,8 @@
 --
 -- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 3 (the sum of the attention
 -- to a word's pieces); lift as the remedy against document length is ours. The
--- interval: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t.
+-- interval: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t
+-- of the effective number of clusters, (Σn)² / Σn² (Kish 1965), less one.
 WITH
 considered AS (
     SELECT
@@ -110,7 +111,8 @@ counted AS (
         sum(total) AS total,
         sum(mass) AS mass,
         sum(lift) AS lift,
-        count(cluster) AS clusters,
+        -- As many clusters of equal size as weigh as much (Kish).
+        CASE WHEN count(cluster) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
@@ -127,12 +129,10 @@ measured AS (
         mass / occurrences AS mean_attention,
         lift / occurrences AS lift,
         -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
-        CASE WHEN clusters > 1 THEN
-            sqrt(
-                greatest(0, squares - 2 * lift / occurrences * products + (lift / occurrences) ** 2 * counts)
-                * clusters / (clusters - 1)
-            ) / occurrences
-        END AS error,
+        sqrt(
+            greatest(0, squares - 2 * lift / occurrences * products + (lift / occurrences) ** 2 * counts)
+            * clusters / (clusters - 1)
+        ) / occurrences AS error,
         mass / sum(total) OVER (PARTITION BY class) AS share
     FROM counted
 ),
@@ -165,7 +165,8 @@ ranked AS (
         *,
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
-            WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'low' THEN low WHEN 'share' THEN share ELSE mean_attention
+            WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'low' THEN low
+            WHEN 'share' THEN share ELSE mean_attention
         END::FLOAT AS rank
     FROM compared
 )

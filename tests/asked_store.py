@@ -186,12 +186,13 @@ def cluster_of(documents, number, cluster="group"):
 def interval(values, owners):
     """The 95 % interval of the mean of `values`, whose `owners` alone are independent: residuals, not sums."""
     mean = sum(values) / len(values)
-    residual = defaultdict(float)
+    residual, size = defaultdict(float), defaultdict(int)
     for value, owner in zip(values, owners, strict=True):
         residual[owner] += value - mean
-    clusters = len(residual)
-    if clusters < 2:
+        size[owner] += 1
+    if len(residual) < 2:
         return None, None
+    clusters = 1 / sum((n / len(values)) ** 2 for n in size.values())
     variance = clusters / (clusters - 1) * sum(r * r for r in residual.values()) / len(values) ** 2
     margin = float(scipy.stats.t.ppf(0.975, clusters - 1)) * variance**0.5
     return mean - margin, mean + margin
