@@ -583,9 +583,11 @@ def ask(
             table = views.select(store, connection, question.sql, {name: values[name] for name in named})
     else:
         table = _polars_answer(store, question, values, added)
-    basis = [f"{name}={_as_text(value)}" for name, value in values.items() if name not in _FACTS]
-    if (parts := len(store.finished_parts())) < store.manifest.parts:
-        basis.append(f"{parts} of {store.manifest.parts} parts")
+    finished = store.finished_parts()
+    there = f"{sum(len(store.part_range(part)) for part in finished):,} documents"
+    if len(finished) < store.manifest.parts:
+        there += f" ({len(finished)} of {store.manifest.parts} parts)"
+    basis = [there, *(f"{name}={_as_text(value)}" for name, value in values.items() if name not in _FACTS)]
     return table.replace_schema_metadata({BASIS_KEY: ", ".join(basis).encode()})
 
 

@@ -7,11 +7,12 @@
 -- class's documents, that of special tokens and punctuation included, whatever is listed: frequent tokens
 -- lead by it. `documents` counts the documents of the class with the token, `occurrences` its places in them.
 --
--- `low` and `high` hold the lift with 95 % confidence if other documents of the kind were drawn: clusters (films,
--- where documents have a group) count as independent, the occurrences in them do not. They need two clusters, and are
--- null without `intervals`, which takes half the time. `shrunk` is the lift drawn toward the class's mean over what
--- is listed, as if each token had `shrinkage` more occurrences of that lift: rank by it, or by `low`, and rare tokens
--- do not lead by chance as they do with `lift` and too low a `min_documents`.
+-- `low` and `high` hold the lift with 95 % confidence if other documents of the kind were drawn: clusters
+-- (films, where documents have a group) count as independent, the occurrences in them do not. They need two
+-- clusters, and are null without `intervals`, which takes half the time. `shrunk` is the lift drawn toward
+-- the class's mean over what is listed, as if each token had `shrinkage` more occurrences of that lift: rank
+-- by it, or by `low`, and rare tokens do not lead by chance as they do with `lift` and too low a
+-- `min_documents`.
 --
 -- How not to read it: as evidence for the class. These are tokens attended to in documents of the class; a
 -- token may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;

@@ -13,11 +13,12 @@
 -- and punctuation included, whatever is listed. `documents` counts the documents of the class with the word,
 -- `occurrences` its places in them.
 --
--- `low` and `high` hold the lift with 95 % confidence if other documents of the kind were drawn: clusters (films,
--- where documents have a group) count as independent, the occurrences in them do not. They need two clusters, and are
--- null without `intervals`, which takes half the time. `shrunk` is the lift drawn toward the class's mean over what
--- is listed, as if each word had `shrinkage` more occurrences of that lift: rank by it, or by `low`, and rare words
--- do not lead by chance as they do with `lift` and too low a `min_documents`.
+-- `low` and `high` hold the lift with 95 % confidence if other documents of the kind were drawn: clusters
+-- (films, where documents have a group) count as independent, the occurrences in them do not. They need two
+-- clusters, and are null without `intervals`, which takes half the time. `shrunk` is the lift drawn toward
+-- the class's mean over what is listed, as if each word had `shrinkage` more occurrences of that lift: rank
+-- by it, or by `low`, and rare words do not lead by chance as they do with `lift` and too low a
+-- `min_documents`.
 --
 -- How not to read it: as evidence for the class. These are words attended to in documents of the class; a
 -- word may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
@@ -45,10 +46,10 @@
 -- @param rank_by: lift|shrunk|low|share|mean_attention = lift -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 --
--- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 3 (the sum of the attention
--- to a word's pieces); lift as the remedy against document length is ours. The
--- interval: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t
--- of the effective number of clusters, (Σn)² / Σn² (Kish 1965), less one.
+-- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 3 (the sum of the
+-- attention to a word's pieces); lift as the remedy against document length is ours. The interval: the ratio
+-- of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t of the
+-- effective number of clusters, (Σn)² / Σn² (Kish 1965), less one.
 WITH
 considered AS (
     SELECT

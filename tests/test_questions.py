@@ -79,7 +79,7 @@ def test_the_parameters_of_a_question_come_from_its_comment():
     parameters = {p.name: p for p in QUESTIONS["top_words_by_class"].parameters}
     assert list(parameters) == [
         "reduction", "layer", "by", "pieces", "min_documents", "specials", "punctuation", "ignore",
-        "renormalise", "rank_by", "limit",
+        "renormalise", "intervals", "cluster", "shrinkage", "rank_by", "limit",
     ]  # fmt: skip
     assert parameters["pieces"] == Parameter(
         "pieces",
@@ -350,7 +350,7 @@ def test_an_engine_that_is_not_there_is_told(store):
 
 
 def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
-    """In its metadata: the parameters with their defaults, the layer as its number, and missing parts."""
+    """In its metadata: documents, missing parts, the parameters with their defaults, the layer as a number."""
 
     def basis(of, name, **given):
         return [
@@ -358,13 +358,13 @@ def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
         ]
 
     full = (
-        "reduction=cls, layer=3, by=prediction, min_documents=auto, specials=out, punctuation=out, "
-        "ignore=the,film, renormalise=false, rank_by=lift, limit=20"
+        "30 documents, reduction=cls, layer=3, by=prediction, min_documents=auto, specials=out, punctuation=out, "
+        "ignore=the,film, renormalise=false, intervals=true, cluster=group, shrinkage=10.0, rank_by=lift, limit=20"
     )
     assert basis(store, "top_tokens_by_class", ignore="the,film") == [full, full]
-    assert basis(store, "predictions") == ["", ""]
+    assert basis(store, "predictions") == ["30 documents"] * 2
     unfinished = write_store(tmp_path / "s", documents, part_size=10, parts=[1])
-    assert basis(unfinished, "predictions") == ["1 of 3 parts"] * 2
+    assert basis(unfinished, "predictions") == ["10 documents (1 of 3 parts)"] * 2
 
 
 # -- one document -----------------------------------------------------------------------------------------
