@@ -350,6 +350,11 @@ def _summarise(result: "RunResult") -> None:
 )
 @click.option("--weight-decay", type=float, default=0.01, show_default=True, help="AdamW's.")
 @click.option(
+    "--attention-dropout",
+    type=float,
+    help="Share of attention dropped in training; 0 is much faster on a CPU. Default: as the model has it.",
+)
+@click.option(
     "--dev-fraction", type=float, default=0.05, show_default=True, help="Held out to choose the epoch by."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same weights.")

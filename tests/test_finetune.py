@@ -279,6 +279,24 @@ def test_head_is_kept_for_the_same_classes_and_new_for_others(
     assert torch.allclose(before[name], after[name], atol=1e-6)
 
 
+def test_attention_dropout_is_the_models_or_what_was_asked_for(
+    encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """In the config that the model is saved with, for a new head and for one that is kept."""
+
+    def dropout(folder: Path) -> float:
+        return json.loads((folder / "config.json").read_text())["attention_probs_dropout_prob"]
+
+    out = tmp_path / "none"
+    finetune(config_of(encoder, two_classes, out, epochs=0.1, attention_dropout=0.0))
+    assert (dropout(encoder), dropout(undisturbed), dropout(out)) == (0.1, 0.1, 0.0)
+    assert "| attention dropout | 0 |" in (out / "README.md").read_text()
+    assert "| attention dropout | as in the base |" in (undisturbed / "README.md").read_text()
+    again = tmp_path / "again"
+    finetune(config_of(undisturbed, two_classes, again, epochs=0.1, attention_dropout=0.3))
+    assert dropout(again) == 0.3
+
+
 def test_limit_counts_for_each_split(encoder: Path, two_classes: Path, tmp_path: Path) -> None:
     config = config_of(encoder, two_classes, tmp_path / "model", epochs=0.1)
     result = finetune(replace(config, source=replace(config.source, limit=12)))
@@ -324,6 +342,7 @@ BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
     ("max length", lambda c, t: replace(c, max_length=2), "--max-length"),
     ("warmup", lambda c, t: replace(c, warmup=1), "--warmup"),
     ("weight decay", lambda c, t: replace(c, weight_decay=-0.1), "--weight-decay"),
+    ("attention dropout", lambda c, t: replace(c, attention_dropout=1.0), "--attention-dropout"),
     ("dev fraction", lambda c, t: replace(c, dev_fraction=0.9), "--dev-fraction"),
     ("seed", lambda c, t: replace(c, seed=-1), "--seed"),
     ("float16 on a CPU", lambda c, t: replace(c, dtype="float16"), "float16"),
