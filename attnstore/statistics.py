@@ -27,12 +27,16 @@ Array = NDArray[np.float64]
 
 
 def _p_value(t: Array, df: Array) -> Array:
+    if (np.isnan(t) | np.isnan(df)).all():
+        return np.full(t.shape, np.nan)  # before scipy, which takes half a second to import
     from scipy.special import stdtr
 
     return np.asarray(2 * stdtr(df, -np.abs(t)), dtype=np.float64)
 
 
 def _t_quantile(p: Array, df: Array) -> Array:
+    if np.isnan(df).all():
+        return np.full(df.shape, np.nan)
     from scipy.special import stdtrit
 
     return np.asarray(stdtrit(df, p), dtype=np.float64)

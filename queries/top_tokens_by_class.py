@@ -31,9 +31,10 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         if p["min_documents"] is None
         else pl.lit(p["min_documents"])
     )
-    clusters = documents.select(
-        "document", cluster=pl.col("cluster") if p["intervals"] else pl.lit(None, dtype=pl.Int32)
-    )
+    if p["intervals"]:
+        rows = rows.join(documents.select("document", "cluster"), on="document")
+    else:
+        rows = rows.with_columns(cluster=pl.lit(None, dtype=pl.Int32))
     n, lift, shrinkage = pl.col("occurrences"), pl.col("lift"), p["shrinkage"]
     mean = lift / n
     # Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
@@ -45,8 +46,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     margin = t_quantile(0.975, pl.col("clusters") - 1) * pl.col("error")
     class_lift = (lift * n).sum().over("class") / n.sum().over("class")
     return (
-        rows.join(clusters, on="document")
-        .group_by("class", "cluster", "token")
+        rows.group_by("class", "cluster", "token")
         .agg(
             special=pl.col("special").any(),
             documents=pl.col("new_token").sum().cast(pl.Int64),

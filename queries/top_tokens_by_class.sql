@@ -68,9 +68,10 @@ weighed AS (
     FROM considered JOIN remaining USING (document)
     WHERE $renormalise AND listed AND mass <> 0
 ),
-clusters AS (  -- all in one where nobody asks for intervals
-    SELECT document, CASE WHEN $intervals THEN cluster END AS cluster
+clusters AS (  -- none, and so no join, where nobody asks for intervals
+    SELECT document, cluster
     FROM documents
+    WHERE $intervals
 ),
 gathered AS (
     SELECT
@@ -83,7 +84,7 @@ gathered AS (
         sum(attention) AS total,
         sum(attention) AS mass,
         sum(lift) AS lift
-    FROM weighed JOIN clusters USING (document)
+    FROM weighed LEFT JOIN clusters USING (document)
     GROUP BY class, cluster, token
 ),
 counted AS (

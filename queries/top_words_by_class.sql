@@ -86,9 +86,10 @@ weighed AS (
     FROM listed JOIN remaining USING (document)
     WHERE mass <> 0
 ),
-clusters AS (  -- all in one where nobody asks for intervals
-    SELECT document, CASE WHEN $intervals THEN cluster END AS cluster
+clusters AS (  -- none, and so no join, where nobody asks for intervals
+    SELECT document, cluster
     FROM documents
+    WHERE $intervals
 ),
 gathered AS (
     SELECT
@@ -100,7 +101,7 @@ gathered AS (
         sum(attention) AS total,
         sum(CASE WHEN $pieces = 'sum' THEN attention ELSE attention / pieces END) AS mass,
         sum(lift / pieces) AS lift
-    FROM weighed JOIN clusters USING (document)
+    FROM weighed LEFT JOIN clusters USING (document)
     GROUP BY class, cluster, term
 ),
 counted AS (
