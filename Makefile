@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types clean
+.PHONY: help demo test bench lint types clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test: $(VENV)/.ready  ## run the tests, the linter and the type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.ready  ## time attention against plain inference, on an idle machine: about 25 minutes
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/length.py
 
 lint: $(VENV)/.ready  ## format and lint
 	$(BIN)/ruff format .

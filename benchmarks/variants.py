@@ -1,0 +1,249 @@
+"""The ways to get a dataset's predictions, with attention or without, that the benchmarks hold side by side.
+
+Each takes tokenised documents and returns nothing that is kept but, where asked, the values. All make their inputs
+from token ids in the timed call; none tokenises in it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from attnstore.batches import TokenisedDocument, plan_batches
+from attnstore.classifier import Classifier, load_classifier
+from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.reductions import resolve_reductions
+
+Documents = Sequence[TokenisedDocument]
+#: What a document's attention was reduced to: (layers, n) for `cls` and `received`, (n,) for `rollout`.
+Values = dict[str, np.ndarray]
+Forward = Callable[[Documents], None]
+
+#: Tokens in a batch of (a) and (b): attnstore's default on a CPU.
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the ways. `reductions` are attnstore's, () for the others; `slow` ones get few documents and rounds."""
+
+    key: str
+    title: str
+    reductions: tuple[str, ...] = ()
+    portable: bool = False
+    slow: bool = False
+
+
+PLAIN = Variant("plain", "(a) plain inference, no attention")
+THREE = Variant("three", "(b) attnstore: cls, received, rollout", DEFAULT_REDUCTIONS)
+BY_HAND = Variant("by-hand", "(c) by hand: output_attentions, padded to the longest of 32", slow=True)
+PARENT = Variant("parent", "(d) float32, padded to 512, batches of 8", slow=True)
+VARIANTS = (
+    PLAIN,
+    Variant("cls", "(b) attnstore: cls", ("cls",)),
+    THREE,
+    Variant("heads", "(b) attnstore: cls_heads", ("cls_heads",)),
+    Variant("portable", "(b) the same three, without the C++ kernel", DEFAULT_REDUCTIONS, portable=True),
+    BY_HAND,
+    PARENT,
+)
+
+
+class Loader:
+    """Loads what variants need of one model, each model once for all that share it."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype, max_length: int | None = None) -> None:
+        self.folder, self.dtype, self.max_length = folder, dtype, max_length
+        self._classifier: Classifier | None = None
+
+    def classifier(self, reductions: Sequence[str]) -> Classifier:
+        """The classifier of a run with these reductions; all share one model."""
+        resolved = resolve_reductions(reductions)
+        if self._classifier is None:
+            name: Any = str(self.dtype).removeprefix("torch.")
+            config = RunConfig(
+                SourceConfig(""),
+                str(self.folder),
+                device="cpu",
+                dtype=name,
+                max_length=self.max_length,
+                batch_tokens=BATCH_TOKENS,
+            )
+            self._classifier = load_classifier(config, resolved)
+        return replace(self._classifier, reductions=resolved)
+
+    def forward(self, variant: Variant) -> Forward:
+        """The variant as a function of documents."""
+        if variant.reductions:
+            return Attnstore(self.classifier(variant.reductions), portable=variant.portable)
+        if variant.key == PLAIN.key:
+            return Plain(self.folder, self.dtype)
+        if variant.key == BY_HAND.key:
+            return ByHand(self.folder, self.dtype)
+        return Parent(self.folder)
+
+
+def load_plain(folder: Path, dtype: torch.dtype, attention: str) -> Any:
+    """The model as transformers' documentation has it loaded."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention
+    )
+    return model.eval()
+
+
+def padded(documents: Documents, length: int, padding: int) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask`, (documents, length) int64."""
+    ids = np.full((len(documents), length), padding, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, document in enumerate(documents):
+        ids[row, : document.length] = document.ids
+        mask[row, : document.length] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+class Plain:
+    """(a) Predictions alone: stock sdpa, batches sorted by length, padded, under the same token budget."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        self.model = load_plain(folder, dtype, "sdpa")
+        self.padding = self.model.config.pad_token_id or 0
+
+    def __call__(self, documents: Documents) -> None:
+        for batch in plan_batches(documents, BATCH_TOKENS, padded=True):
+            inputs = padded(batch.documents, max(batch.lengths), self.padding)
+            with torch.inference_mode():
+                self.model(**inputs).logits.float().numpy()
+
+
+class Attnstore:
+    """(b) attnstore's forward pass with its reductions; `portable` as on a CPU without the kernel."""
+
+    def __init__(self, classifier: Classifier, *, portable: bool = False) -> None:
+        self.classifier, self.portable = classifier, portable
+
+    def __call__(self, documents: Documents) -> None:
+        with without_kernel() if self.portable else nullcontext():
+            for batch in plan_batches(documents, BATCH_TOKENS, padded=self.classifier.padded):
+                self.classifier(batch).wait()
+
+    def values(self, documents: Documents) -> dict[int, Values]:
+        """By document number, of the three default reductions."""
+        found: dict[int, Values] = {}
+        for batch in plan_batches(documents, BATCH_TOKENS, padded=self.classifier.padded):
+            columns = self.classifier(batch).columns
+            arrays = {
+                reduction.name: np.stack(
+                    [columns[name].numpy() for name in reduction.stored.columns(self.classifier.layers)]
+                )
+                for reduction in self.classifier.reductions
+            }
+            start = 0
+            for document in batch.documents:
+                span = slice(start, start + document.length)
+                found[document.number] = {
+                    name: array[:, span] if array.shape[0] > 1 else array[0, span]
+                    for name, array in arrays.items()
+                }
+                start += document.length
+        return found
+
+
+@contextmanager
+def without_kernel() -> Iterator[None]:
+    """While it lasts, attention goes through torch, as where there is no compiler."""
+    before = os.environ.get("ATTNSTORE_KERNEL")
+    os.environ["ATTNSTORE_KERNEL"] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ATTNSTORE_KERNEL"]
+        else:
+            os.environ["ATTNSTORE_KERNEL"] = before
+
+
+class ByHand:
+    """(c) What a careful user writes: eager attention with `output_attentions=True`, in the dataset's order.
+
+    32 documents at a time, padded to the longest, reduced to the same values. The rollout is taken as rows times
+    matrices, not as a product of matrices: kinder to this loop than most that one finds.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype, batch: int = 32) -> None:
+        self.model = load_plain(folder, dtype, "eager")
+        self.padding = self.model.config.pad_token_id or 0
+        self.batch = batch
+
+    def __call__(self, documents: Documents) -> None:
+        for start in range(0, len(documents), self.batch):
+            self._reduce(documents[start : start + self.batch])
+
+    def values(self, documents: Documents) -> dict[int, Values]:
+        """By document number."""
+        found: dict[int, Values] = {}
+        for start in range(0, len(documents), self.batch):
+            group = documents[start : start + self.batch]
+            arrays = {name: values.numpy() for name, values in self._reduce(group).items()}
+            for row, document in enumerate(group):
+                found[document.number] = {
+                    name: array[row, ..., : document.length] for name, array in arrays.items()
+                }
+        return found
+
+    def _reduce(self, documents: Documents) -> dict[str, Tensor]:
+        """(B, layers, S) `cls` and `received`, (B, S) `rollout`, float32."""
+        inputs = padded(documents, max(d.length for d in documents), self.padding)
+        with torch.inference_mode():
+            output = self.model(**inputs, output_attentions=True)
+            output.logits.float().numpy()
+            means = [p.mean(dim=1).float() for p in output.attentions]  # (B, S, S) each, heads averaged
+            real = inputs["attention_mask"].float()
+            weights = real / real.sum(dim=1, keepdim=True)
+            row = torch.zeros_like(real)
+            row[:, 0] = 1
+            for mean in reversed(means):
+                row = 0.5 * row + 0.5 * torch.einsum("bi,bij->bj", row, mean)
+            return {
+                "cls": torch.stack([mean[:, 0] for mean in means], dim=1),
+                "received": torch.stack([torch.einsum("bi,bij->bj", weights, mean) for mean in means], dim=1),
+                "rollout": row,
+            }
+
+
+class Parent:
+    """(d) The setting attnstore's parent had: float32, all padded to 512, batches of 8, the last layer's [CLS] row."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = load_plain(folder, torch.float32, "eager")
+        self.padding = self.model.config.pad_token_id or 0
+
+    def __call__(self, documents: Documents) -> None:
+        for start in range(0, len(documents), 8):
+            inputs = padded(documents[start : start + 8], 512, self.padding)
+            with torch.inference_mode():
+                output = self.model(**inputs, output_attentions=True)
+                output.logits.numpy()
+                output.attentions[-1][:, :, 0].mean(dim=1).numpy()  # (B, S)
+
+
+def encoder_operations(model: Any, lengths: Sequence[int]) -> float:
+    """Floating-point operations of the encoder's matrix products over documents of these lengths, no padding.
+
+    Each linear layer 2·in·out a token, each attention layer 4·n·hidden a token (QKᵀ and PV); the rest is nothing
+    beside them.
+    """
+    settings = model.config
+    linear = sum(
+        2 * module.in_features * module.out_features
+        for name, module in model.base_model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "pooler" not in name
+    )
+    attention = 4 * settings.num_hidden_layers * settings.hidden_size
+    return float(sum(linear * n + attention * n * n for n in lengths))

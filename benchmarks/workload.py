@@ -1,0 +1,132 @@
+"""What the benchmarks run over: real reviews, and models of known sizes."""
+
+import functools
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from attnstore.batches import TokenisedDocument, tokenise
+from attnstore.config import SourceConfig
+from attnstore.documents import Document, Rejected, open_source
+from attnstore.embedded import MODEL, REVIEWS
+
+SHARED = Path(__file__).parents[2] / "shared"
+IMDB = SHARED / "data/imdb/aclImdb_v1.tar.gz"
+MINILM = SHARED / "models/minilm-imdb"
+SEED = 20
+
+
+@functools.cache
+def reviews(data: Path | None = None) -> tuple[str, tuple[Document, ...]]:
+    """The IMDb test set in an order of its own that is always the same, or the embedded reviews; and their name.
+
+    So the first n are a fixed random sample of n. `data` is another dataset to take.
+    """
+    source, name, split = IMDB, "IMDb test reviews", "test"
+    if data is not None:
+        source, name, split = data, f"documents of {data.name}", "all"
+    elif not IMDB.exists():
+        source, name, split = REVIEWS, "embedded reviews (the IMDb archive is not there)", "all"
+    found = [
+        item for item in open_source(SourceConfig(str(source), split=split)) if not isinstance(item, Rejected)
+    ]
+    random.Random(SEED).shuffle(found)
+    return name, tuple(found)
+
+
+def as_tokens(
+    documents: Sequence[Document], tokenizer: Any, max_length: int = 512
+) -> list[TokenisedDocument]:
+    return list(tokenise(enumerate(documents), tokenizer, max_length))
+
+
+def of_length(
+    length: int, count: int, documents: Sequence[Document], tokenizer: Any
+) -> list[TokenisedDocument]:
+    """`count` documents of exactly `length` tokens, made by joining the texts of documents, each used once a turn."""
+    found: list[TokenisedDocument] = []
+    pieces = _endlessly(documents)
+    while len(found) < count:
+        first = next(pieces)
+        text = first.text
+        while True:
+            (made,) = tokenise([(len(found), replace(first, text=text))], tokenizer, length)
+            if made.length == length:
+                break
+            text = f"{text} {next(pieces).text}"
+        found.append(made)
+    return found
+
+
+def _endlessly(documents: Sequence[Document]) -> Iterator[Document]:
+    while True:
+        yield from documents
+
+
+def write_jsonl(documents: Sequence[Document], path: Path) -> None:
+    """Texts with labels and ids, as `attnstore run` reads them."""
+    with path.open("w", encoding="utf-8") as file:
+        for document in documents:
+            file.write(json.dumps({"id": document.id, "text": document.text, "label": document.label}) + "\n")
+
+
+def model_folder(name: str, scratch: Path) -> Path:
+    """The folder of `embedded`, `minilm`, `bert-base` (random weights, made in `scratch`), or of a path.
+
+    Raises FileNotFoundError if it is not there.
+    """
+    if name == "bert-base":
+        folder = scratch / name
+        if not folder.exists():
+            _save_bert_base(folder)
+        return folder
+    folder = {"embedded": MODEL, "minilm": MINILM}.get(name, Path(name))
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"there is no model {name} ({folder})")
+    return folder
+
+
+def _save_bert_base(folder: Path) -> None:
+    """A classifier of BERT-base's size with random weights: its speed is that of a trained one.
+
+    The tokenizer is MiniLM's, which is BERT's, or the embedded model's where that is not there.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM if MINILM.exists() else MODEL)
+    torch.manual_seed(SEED)
+    classes = ("neg", "pos")
+    settings = transformers.BertConfig(
+        id2label=dict(enumerate(classes)), label2id={name: i for i, name in enumerate(classes)}
+    )
+    transformers.BertForSequenceClassification(settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_modernbert(folder: Path, longest: int) -> Path:
+    """A small ModernBERT with random weights for documents of up to `longest` tokens, two layers in three local."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.model_max_length = longest
+    torch.manual_seed(SEED)
+    settings = transformers.ModernBertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=384,
+        intermediate_size=576,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        max_position_embeddings=longest,
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        id2label={0: "neg", 1: "pos"},
+        label2id={"neg": 0, "pos": 1},
+    )
+    transformers.ModernBertForSequenceClassification(settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
