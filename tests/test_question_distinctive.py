@@ -327,3 +327,230 @@ def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path, engine):
     store = write_store(tmp_path / "no label", unlabelled, label_in_path=False)
     with pytest.raises(UsageError, match="ask with by=prediction"):
         ask(store, QUESTIONS["distinctive_words"], {"by": "label"}, engine)
+
+
+# -- errors -----------------------------------------------------------------------------------------------
+
+
+def errors(
+    documents, *, reduction="cls", layer="last", min_documents=None, specials="out", punctuation="out",
+    ignore=(), renormalise=False, cluster="group", prior=500, rank_by="t", limit=20,
+):  # fmt: skip
+    answer = []
+    for kind in sorted({d["prediction"] for d in documents}):
+
+        def side_of(document, kind=kind):
+            here = document["prediction"] == kind and document["label"] is not None
+            return document["label"] != kind if here else None
+
+        def keep(word):
+            return is_listed(word, False, specials, punctuation, ignore)
+
+        found = lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, renormalise)
+        rows = compared(
+            found, {side: sum(side_of(d) is side for d in documents) for side in (True, False)}, documents,
+            columns("wrong_", "right_"), cluster=cluster, least=min_documents, keep=keep, prior=prior,
+        )  # fmt: skip
+        answer += [{"class": kind, **r} for r in ordered(rows, rank_by, limit, "wrong_documents")]
+    return answer
+
+
+@pytest.fixture(scope="module")
+def more_documents():
+    return made_up_documents(120, seed=1)
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory, more_documents):
+    return write_store(tmp_path_factory.mktemp("errors") / "store", more_documents)
+
+
+ERROR_SETTINGS = [
+    {},
+    {"min_documents": 1, "limit": 1000},
+    {"min_documents": 0, "specials": "in", "punctuation": "in", "limit": 1000, "prior": 0},
+    {"min_documents": 1, "layer": "mean", "rank_by": "difference", "cluster": "document"},
+    {"min_documents": 1, "reduction": "odd", "rank_by": "log_odds", "limit": 2},
+    {"min_documents": 2, "reduction": "cls_heads", "renormalise": True, "rank_by": "z", "ignore": ["the"]},
+]
+
+
+@pytest.mark.parametrize("parameters", ERROR_SETTINGS, ids=str)
+def test_words_of_errors_are_those_of_brute_force(more, more_documents, parameters):
+    """Every parameter, in both engines, with documents that have no label among them."""
+    expected = errors(more_documents, **parameters)
+    assert {row["class"] for row in expected} == {"neg", "pos"}
+    assert_answer(more, "errors", parameters, expected)
+
+
+def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
+    """Wrong is any other label."""
+    kinds = ("bad", "good", "mixed")
+    documents = made_up_documents(60, labels=kinds, predictions=kinds, seed=5)
+    store = write_store(tmp_path / "s", documents, labels=kinds)
+    assert_answer(store, "errors", {"min_documents": 1}, errors(documents, min_documents=1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_error_worked_out_by_hand(tmp_path, engine):
+    """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones."""
+    reviews = [review | {"prediction": "pos"} for review in four_reviews()]
+    store = write_store(tmp_path / "s", reviews, reductions=REDUCTIONS[:1], layers=1)
+    rows = rows_of(store, "errors", engine, {"min_documents": 1})
+    assert {row["class"] for row in rows} == {"pos"}
+    film = next(row for row in rows if row["word"] == "film")
+    names = ("wrong_documents", "right_occurrences", "wrong_lift", "right_lift", "difference", "log_odds")
+    assert [film[name] for name in names] == [2, 2, 1.5, 2.0, -0.5, 0.0]
+    assert (film["error"], film["t"]) == (pytest.approx(0.5, rel=1e-12), pytest.approx(-1, rel=1e-12))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path, engine):
+    """No label; labels that are not the model's classes, even where the names agree; no wrong one; no part."""
+    documents = made_up_documents(20, labels=(None,))
+    stores = [
+        write_store(tmp_path / "unlabelled", documents, label_in_path=False),
+        write_store(tmp_path / "others", made_up_documents(20), labels_are_models=False),
+        write_store(tmp_path / "right", made_up_documents(20, labels=("pos",), predictions=("pos",))),
+        write_store(tmp_path / "empty", documents, parts=[], label_in_path=False),
+    ]
+    for store in stores:
+        assert rows_of(store, "errors", engine, {"min_documents": 0}) == []
+
+
+# -- flips ------------------------------------------------------------------------------------------------
+
+
+def flips(
+    documents, *, reduction="cls", layer="last", min_documents=None, specials="out", punctuation="out",
+    ignore=(), renormalise=False, cluster="group", rank_by="p", limit=20,
+):  # fmt: skip
+    def side_of(document):
+        return None if document["label"] is None else (document["label"], document["prediction"])
+
+    found = lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, renormalise)
+    cells = defaultdict(dict)
+    for side in {side for side, *_ in found}:
+        size = sum(side_of(d) == side for d in documents)
+        least = max(5, -(-size // 200)) if min_documents is None else min_documents
+        for word in {word for of, word, *_ in found if of == side}:
+            those = [(number, lift) for of, w, number, lift in found if (of, w) == (side, word)]
+            if len({n for n, _ in those}) >= least and is_listed(word, False, specials, punctuation, ignore):
+                cells[side][word] = those
+    measured = {}
+    for side, its_words in cells.items():
+        everything = [lift for those in its_words.values() for _, lift in those]
+        usual = sum(everything) / len(everything)
+        for word, those in its_words.items():
+            mean, residual, g = ratio([(cluster_of(documents, n, cluster), lift) for n, lift in those])
+            error = p = None
+            if g is not None:
+                error = math.sqrt(g / (g - 1) * sum(r * r for r in residual.values()))
+                error = error if error > 1e-7 * mean else None
+            if error is not None:
+                p = float(scipy.stats.t.sf(abs(mean - usual) / error, g - 1))
+            measured[(*side, word)] = (len({n for n, _ in those}), len(those), mean, mean - usual, error, p)
+    rows = []
+    for (label, a, word), of_a in measured.items():
+        for (other_label, b, other_word), of_b in measured.items():
+            if (label, word) != (other_label, other_word) or a >= b:
+                continue
+            above, below, up, down = (a, b, of_a, of_b) if of_a[3] >= of_b[3] else (b, a, of_b, of_a)
+            sign = up[3] > 0 > down[3]
+            p = None if None in (up[5], down[5]) else max(up[5], down[5]) if sign else 1.0
+            rows.append(
+                {"label": label, "word": word, "above": above, "below": below, "above_documents": up[0],
+                 "below_documents": down[0], "above_occurrences": up[1], "below_occurrences": down[1],
+                 "above_lift": up[2], "below_lift": down[2], "above_excess": up[3], "below_excess": down[3],
+                 "above_error": up[4], "below_error": down[4], "swing": up[3] - down[3], "p": p, "q": None,
+                 "sign": sign}
+            )  # fmt: skip
+    answer = []
+    for label in sorted({row["label"] for row in rows}):
+        tested = [row for row in rows if row["label"] == label and row["p"] is not None]
+        if tested:
+            family = scipy.stats.false_discovery_control([row["p"] for row in tested])
+            for row, q in zip(tested, family, strict=True):
+                row["q"] = float(q)
+
+        def place(row):
+            value = row["p"] if rank_by == "p" else -row["swing"]
+            both = row["above_documents"] + row["below_documents"]
+            return value is None, np.float32(value or 0), -both, row["word"], row["above"], row["below"]
+
+        answer += sorted((r for r in rows if r["label"] == label and r["sign"]), key=place)[:limit]
+    return [{name: value for name, value in row.items() if name != "sign"} for row in answer]
+
+
+FLIP_SETTINGS = [
+    {"min_documents": 1, "limit": 1000},
+    {"min_documents": 0, "specials": "in", "punctuation": "in", "rank_by": "swing", "limit": 1000},
+    {"layer": "mean", "cluster": "document"},
+    {"min_documents": 1, "reduction": "odd", "rank_by": "swing", "limit": 2},
+    {"min_documents": 2, "reduction": "cls_heads", "renormalise": True, "ignore": ["the"]},
+]
+
+
+@pytest.mark.parametrize("parameters", FLIP_SETTINGS, ids=str)
+def test_flips_are_those_of_brute_force(more, more_documents, parameters):
+    """Every parameter, in both engines, with documents that have no label among them."""
+    expected = flips(more_documents, **parameters)
+    assert {row["label"] for row in expected} == {"neg", "pos"}
+    assert_answer(more, "flips", parameters, expected)
+
+
+def test_flips_among_three_predictions_take_every_pair(tmp_path):
+    """Labels that are not the model's classes will do."""
+    kinds = ("bad", "good", "mixed")
+    documents = made_up_documents(90, labels=("sports", "news"), predictions=kinds, seed=5)
+    store = write_store(tmp_path / "s", documents, labels=kinds, labels_are_models=False)
+    expected = flips(documents, min_documents=1, limit=1000)
+    assert len({(row["above"], row["below"]) for row in expected}) == 6
+    assert_answer(store, "flips", {"min_documents": 1, "limit": 1000}, expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_flip_worked_out_by_hand(tmp_path, engine):
+    """Of the label pos, predicted pos: `film` has the lifts 1 and 3, `bear` 1 and 0.25, their mean is 1.3125;
+    predicted neg: 1 and 2, 1 and 1, mean 1.25. `film` is above both times; with lifts of 0.5 and 0 in neg it is
+    0.25, `bear` 1, their mean 0.625: both words flip. The first excess, 2 - 1.3125, has the error 1: t 0.6875.
+    """
+    reviews = [review | {"label": "pos"} for review in four_reviews()]
+    store = write_store(tmp_path / "none", reviews, reductions=REDUCTIONS[:1], layers=1)
+    assert [r["word"] for r in rows_of(store, "flips", engine, {"min_documents": 1})] == []
+    set_values(reviews[2], "cls_01", [0.5, 0.125, 0.25, 0.125])
+    set_values(reviews[3], "cls_01", [0.5, 0.0, 0.25, 0.25])
+    store = write_store(tmp_path / "both", reviews, reductions=REDUCTIONS[:1], layers=1)
+    rows = rows_of(store, "flips", engine, {"min_documents": 1})
+    found = {
+        r["word"]: (
+            r["above"],
+            r["below"],
+            r["above_lift"],
+            r["below_lift"],
+            r["above_excess"],
+            r["below_excess"],
+        )
+        for r in rows
+    }
+    assert found == {
+        "film": ("pos", "neg", 2.0, 0.25, 0.6875, -0.375),
+        "bear": ("neg", "pos", 1.0, 0.625, 0.375, -0.6875),
+    }
+    film = next(r for r in rows if r["word"] == "film")
+    assert (film["above_error"], film["below_error"]) == (1.0, 0.25)
+    one_sided = float(scipy.stats.t.sf(0.6875, 1))  # the weaker: the other is 0.375 / 0.25
+    assert (film["p"], film["swing"]) == (pytest.approx(one_sided, rel=1e-9), 1.0625)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_two_predictions_at_a_label_nothing_flips(tmp_path, engine):
+    """No label; one prediction; no part."""
+    documents = made_up_documents(20, labels=(None,))
+    stores = [
+        write_store(tmp_path / "unlabelled", documents, label_in_path=False),
+        write_store(tmp_path / "one", made_up_documents(20, predictions=("pos",))),
+        write_store(tmp_path / "empty", documents, parts=[], label_in_path=False),
+    ]
+    for store in stores:
+        assert rows_of(store, "flips", engine, {"min_documents": 0}) == []

@@ -1,0 +1,205 @@
+-- Which words are attended more in the documents that the model gets wrong than in those it gets right?
+--
+-- How to read the answer: one row a predicted class and word, the highest ranked first. Among the documents
+-- predicted to be of the class, those with another label (false positives of the class: `wrong_...`) are held
+-- against those with this label (true positives: `right_...`). With two classes, the rows of either class are
+-- the false against the true negatives of the other. `wrong_lift` is the attention of an occurrence over what
+-- it would get if its document's attention were spread evenly over the tokens, averaged over the word's
+-- occurrences in the wrong documents; 1.0 is uniform. `difference` is that less `right_lift`, `error` its
+-- standard error if other documents of the kind were drawn: clusters (films, where documents have a group)
+-- count as independent, the occurrences in them do not, and a film with documents on both sides counts on
+-- both. `t` is the difference over its error, `p` two-sided, and `q` the false discovery rate (Benjamini and
+-- Hochberg) among all the words of the class that have `min_documents` on either side, listed or cut by
+-- `limit`. They need two clusters on each side, and attention that differs among them.
+--
+-- `log_odds` compares the counts alone: how much more frequent the word is in the wrong documents, as the
+-- difference of its log-odds among all words (punctuation included), with an informative Dirichlet prior that
+-- draws rare words toward 0; `z` is that over its standard error, as if words were drawn one by one.
+--
+-- How not to read it: as what misled the model. Wrong documents are the doubtful ones, mixed in what they say,
+-- and attention in them differs for that. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and
+-- Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the documents.
+--
+-- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
+-- Where the labels are not the model's classes there is nothing to be wrong about: the answer is empty.
+-- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Equal ranks are
+-- ordered by wrong documents, then by word.
+--
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param min_documents: count = auto -- leave out words found in fewer wrong documents, or right ones;
+--     auto: one in 200 of the documents of either side, and at least 5
+-- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param prior: count = 500 -- the prior of `log_odds`: so many words, as frequent as in wrong and right
+--     documents together, are added to the counts of either side
+-- @param rank_by: t|difference|log_odds|z = t -- the column to rank by
+-- @param limit: count = 20 -- rows a class
+--
+-- Source: the method is that of distinctive_words, the wrong documents in the place of the class and the
+-- right ones in that of the others: Monroe, Colaresi and Quinn 2008, equations 16 to 22; Cochran 1977,
+-- sections 6.3 and 6.9; Kish 1965; Welch's degrees of freedom.
+WITH
+judged AS (
+    SELECT document, cluster, prediction AS class, prediction <> label AS wrong
+    FROM documents
+    WHERE $labels_are_models AND prediction IS NOT NULL AND label IS NOT NULL
+),
+considered AS (
+    SELECT
+        document, length,
+        -- A token of no word (a special one) stands for itself where it is listed, and nowhere else.
+        CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
+        CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
+        CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
+        attention,
+        coalesce(pieces, 1) AS pieces
+    FROM tokens
+    WHERE $labels_are_models AND attention IS NOT NULL
+),
+listed AS (  -- only looked at where the rest is renormalised
+    SELECT *
+    FROM considered
+    WHERE
+        $renormalise
+        AND term IS NOT NULL
+        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], term)
+),
+remaining AS (  -- of each document, what is left when the unlisted words are taken out of it
+    SELECT document, sum(attention) AS mass, count(*) AS tokens
+    FROM listed
+    GROUP BY document
+),
+weighed AS (
+    SELECT document, term, starts, new, attention * length / pieces AS lift
+    FROM considered
+    WHERE NOT $renormalise AND term IS NOT NULL
+    UNION ALL
+    SELECT document, term, starts, new, attention / mass * tokens / pieces
+    FROM listed JOIN remaining USING (document)
+    WHERE mass <> 0
+),
+gathered AS (
+    SELECT
+        class, cluster, wrong, term,
+        count_if(new) AS documents,
+        count_if(starts) AS n,
+        sum(lift) AS y
+    FROM weighed JOIN judged USING (document)
+    GROUP BY class, cluster, wrong, term
+),
+sides AS (  -- each cluster's wrong documents beside its right ones (o)
+    SELECT
+        class, cluster, term,
+        coalesce(sum(documents) FILTER (wrong), 0) AS documents,
+        coalesce(sum(n) FILTER (wrong), 0) AS n,
+        coalesce(sum(y) FILTER (wrong), 0) AS y,
+        coalesce(sum(documents) FILTER (NOT wrong), 0) AS o_documents,
+        coalesce(sum(n) FILTER (NOT wrong), 0) AS o_n,
+        coalesce(sum(y) FILTER (NOT wrong), 0) AS o_y
+    FROM gathered
+    GROUP BY class, cluster, term
+),
+counted AS (
+    SELECT
+        class, term,
+        sum(documents) AS documents, sum(o_documents) AS o_documents,
+        sum(n) AS n, sum(y) AS y, sum(o_n) AS o_n, sum(o_y) AS o_y,
+        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
+        sum(o_y * o_y) AS o_yy, sum(o_y * o_n) AS o_yn, sum(o_n * o_n) AS o_nn,
+        sum(y * o_y) AS y_o_y, sum(y * o_n) AS y_o_n, sum(n * o_y) AS n_o_y, sum(n * o_n) AS n_o_n
+    FROM sides
+    GROUP BY class, term
+),
+opposed AS (
+    SELECT
+        *,
+        sum(n) OVER of_class AS words,
+        sum(o_n) OVER of_class AS o_words,
+        $prior::DOUBLE * (n + o_n) / nullif(sum(n + o_n) OVER of_class, 0) AS alpha
+    FROM counted
+    WINDOW of_class AS (PARTITION BY class)
+),
+sizes AS (
+    SELECT class, count_if(wrong) AS size, count_if(NOT wrong) AS o_size
+    FROM judged
+    GROUP BY class
+),
+kept AS (
+    SELECT
+        *,
+        y / n AS r, o_y / o_n AS o_r,
+        -- As many clusters of equal size as weigh as much (Kish).
+        CASE WHEN n * n > nn THEN n ** 2 / nn END AS g,
+        CASE WHEN o_n * o_n > o_nn THEN o_n ** 2 / o_nn END AS o_g
+    FROM opposed JOIN sizes USING (class)
+    WHERE
+        documents >= coalesce($min_documents, greatest(5, (size + 199) // 200))
+        AND o_documents >= coalesce($min_documents, greatest(5, (o_size + 199) // 200))
+        AND n > 0
+        AND o_n > 0
+        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], term)
+),
+varying AS (
+    SELECT
+        *,
+        -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
+        greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1) AS v,
+        greatest(0, o_yy - 2 * o_r * o_yn + o_r ** 2 * o_nn) / o_n ** 2 * o_g / (o_g - 1) AS o_v,
+        (y_o_y - o_r * y_o_n - r * n_o_y + r * o_r * n_o_n) / (n * o_n)
+            * sqrt(g / (g - 1) * o_g / (o_g - 1)) AS covariance,
+        -- nullif: the logarithm of a word that is the only one
+        ln((n + alpha) / nullif(words - n + ($prior - alpha), 0))
+            - ln((o_n + alpha) / nullif(o_words - o_n + ($prior - alpha), 0)) AS log_odds
+    FROM kept
+),
+compared AS (
+    SELECT
+        *,
+        r - o_r AS difference,
+        -- What is left by rounding alone is no error.
+        CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN sqrt(v + o_v - 2 * covariance) END
+            AS error,
+        (v + o_v) ** 2 / nullif(v ** 2 / (g - 1) + o_v ** 2 / (o_g - 1), 0) AS df,
+        log_odds / sqrt(1 / (n + alpha) + 1 / (o_n + alpha)) AS z
+    FROM varying
+),
+tested AS (
+    SELECT *, difference / error AS t, p_value(difference / error, df) AS p
+    FROM compared
+),
+adjusted AS (
+    SELECT
+        class,
+        unnest(list(term ORDER BY term)) AS term,
+        unnest(q_values(list(p ORDER BY term))) AS q
+    FROM tested
+    GROUP BY class
+),
+ranked AS (
+    SELECT
+        *,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        CASE $rank_by
+            WHEN 't' THEN t WHEN 'difference' THEN difference WHEN 'log_odds' THEN log_odds ELSE z
+        END::FLOAT AS rank
+    FROM tested JOIN adjusted USING (class, term)
+)
+SELECT
+    class,
+    term AS word,
+    documents::BIGINT AS wrong_documents,
+    o_documents::BIGINT AS right_documents,
+    n::BIGINT AS wrong_occurrences,
+    o_n::BIGINT AS right_occurrences,
+    r AS wrong_lift,
+    o_r AS right_lift,
+    difference, error, t, p, q, log_odds, z
+FROM ranked
+QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) <= $limit
+ORDER BY class, rank DESC NULLS LAST, documents DESC, word

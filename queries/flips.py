@@ -1,0 +1,125 @@
+"""The Polars twin of flips.sql, which says what is asked and how to read the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from attnstore.statistics import p_value, q_value
+
+
+def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+    """`documents` has the column `cluster`, `tokens` has `attention`; `p` holds the parameters."""
+    of_cell = ["label", "prediction"]
+    cells = documents.select("document", "cluster", "label", pl.col("prediction").cast(pl.String)).filter(
+        pl.col("label").is_not_null(), pl.col("prediction").is_not_null()
+    )
+    word, piece, new = pl.col("word"), pl.col("piece"), pl.col("new_word")
+    if p["specials"] == "in":
+        # A token of no word (a special one) stands for itself.
+        new = new | (word.is_null() & pl.col("new_token"))
+        word, piece = pl.coalesce(word, "token"), piece.fill_null(0)
+    text = pl.col("word").cast(pl.String)
+    listed = (pl.lit(p["punctuation"] == "in") | text.str.contains(r"[\p{L}\p{N}]")) & ~text.is_in(
+        p["ignore"]
+    )
+    pieces = pl.col("pieces").fill_null(1)
+    rows = (
+        tokens.filter(pl.col("attention").is_not_null())
+        .select(
+            "document",
+            "attention",
+            word=word,
+            starts=piece == 0,
+            new=new,
+            pieces=pieces,
+            y=pl.col("attention") * pl.col("length") / pieces,
+        )
+        .filter(pl.col("word").is_not_null())
+    )
+    if p["renormalise"]:
+        # As if the unlisted words had never been in their document.
+        rows = rows.filter(listed)
+        remaining = rows.group_by("document").agg(mass=pl.col("attention").sum(), kept=pl.len())
+        scaled = pl.col("attention") / pl.col("mass") * pl.col("kept") / pl.col("pieces")
+        rows = rows.join(remaining.filter(pl.col("mass") != 0), on="document").with_columns(y=scaled)
+    sizes = cells.group_by(of_cell).agg(
+        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
+        if p["min_documents"] is None
+        else pl.lit(p["min_documents"])
+    )
+    n, y, lift, g, v = pl.col("n"), pl.col("y"), pl.col("lift"), pl.col("g"), pl.col("v")
+    # Σ (y − r · n)² over the clusters, multiplied out.
+    square = pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")
+    tested = (
+        rows.join(cells, on="document")
+        .group_by("label", "prediction", "cluster", "word")
+        .agg(
+            documents=pl.col("new").sum().cast(pl.Int64),
+            n=pl.col("starts").sum().cast(pl.Int64),
+            y=pl.col("y").sum(),
+        )
+        .group_by("label", "prediction", "word")
+        .agg(pl.col("documents", "n", "y").sum(), yy=(y * y).sum(), yn=(y * n).sum(), nn=(n * n).sum())
+        .with_columns(text)
+        .join(sizes, on=of_cell)
+        .filter(pl.col("documents") >= pl.col("least"), n > 0, listed)
+        .with_columns(
+            lift=y / n,
+            excess=y / n - y.sum().over(of_cell) / n.sum().over(of_cell),
+            # As many clusters of equal size as weigh as much (Kish).
+            g=pl.when(n * n > pl.col("nn")).then(n**2 / pl.col("nn")),
+        )
+        .with_columns(v=square / n**2 * g / (g - 1))
+        .with_columns(error=pl.when(v > 1e-14 * lift**2).then(v.sqrt()))  # what rounding leaves is no error
+        .with_columns(p=p_value(pl.col("excess") / pl.col("error"), g - 1) / 2)
+        .select("label", "prediction", "word", "documents", "n", "lift", "excess", "error", "p")
+    )
+    excess, b_excess, documents_of_both = pl.col("excess"), pl.col("excess_b"), pl.col("both")
+    # Each pair of predictions once; the second is the one with the smaller excess.
+    ordered = (excess > b_excess) | ((excess == b_excess) & (pl.col("prediction") < pl.col("prediction_b")))
+    flips = (excess > 0) & (b_excess < 0)
+    tie = ["word", "above", "below"]
+    by_p = p["rank_by"] == "p"
+    return (
+        tested.join(tested, on=["label", "word"], suffix="_b")
+        .filter(ordered)
+        .with_columns(
+            above="prediction",
+            below="prediction_b",
+            flips=flips,
+            swing=excess - b_excess,
+            both=pl.col("documents") + pl.col("documents_b"),
+            p=pl.when(pl.col("p").is_not_null(), pl.col("p_b").is_not_null()).then(
+                pl.when(flips).then(pl.max_horizontal("p", "p_b")).otherwise(1.0)
+            ),
+        )
+        # A family in one order in both engines, as adjusting takes minima from the end.
+        .sort("label", *tie)
+        .with_columns(q=q_value(pl.col("p")).over("label"))
+        .filter(pl.col("flips"))
+        .with_columns(
+            rank=(pl.col("p").clip(lower_bound=1e-300).log() if by_p else -pl.col("swing")).cast(pl.Float32)
+        )
+        .sort("label", "rank", -documents_of_both, *tie, nulls_last=True)
+        .filter(pl.int_range(pl.len()).over("label") < p["limit"])
+        .select(
+            "label",
+            "word",
+            "above",
+            "below",
+            above_documents="documents",
+            below_documents="documents_b",
+            above_occurrences="n",
+            below_occurrences="n_b",
+            above_lift="lift",
+            below_lift="lift_b",
+            above_excess="excess",
+            below_excess="excess_b",
+            above_error="error",
+            below_error="error_b",
+            swing="swing",
+            p="p",
+            q="q",
+        )
+    )

@@ -1,0 +1,194 @@
+-- Which words are attended above average where the model predicts one class, and below it where another?
+--
+-- At equal label: the documents are of one kind by their label, and the model takes them for different ones.
+--
+-- How to read the answer: one row a label, word and pair of predictions between which the word's attention
+-- changes sides, the surest first. `lift` is the attention of an occurrence over what it would get if its
+-- document's attention were spread evenly over the tokens, averaged over the word's occurrences; 1.0 is uniform.
+-- Among the documents with the label `label` that are predicted `above`, the word has `above_lift`, which is
+-- `above_excess` more than all the words there have that are found in enough of them (an average over
+-- occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a number below 0). `swing`
+-- is the one excess less the other. `above_error` and `below_error` are the standard errors of the two if other
+-- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, the
+-- occurrences in them do not. The averages, which rest on many more words, are taken as known. `p` is small
+-- only where both excesses are sure: it is the larger of their two one-sided values. `q` is the false
+-- discovery rate (Benjamini and Hochberg) among all words and pairs of the label, those that do not flip
+-- included, with a p of 1. Both need two clusters on either side, and attention that differs among them.
+--
+-- How not to read it: as words that turned the decision. Of one label, the documents predicted otherwise are
+-- others, with other words around this one. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and
+-- Pinter 2019). A word that is merely attended less in one of the two does not flip; ask `errors` for those.
+--
+-- The labels need not be the model's classes. Documents without one are left out, and so are those in which
+-- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those of
+-- top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
+--
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param min_documents: count = auto -- leave out words found in fewer documents of a label and prediction;
+--     auto: one in 200 of these documents, and at least 5
+-- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param rank_by: p|swing = p -- by the smallest p, or by the largest swing
+-- @param limit: count = 20 -- rows a label
+--
+-- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for Qualitative
+-- Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker one-sided test). The
+-- errors: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's
+-- t of the effective number of clusters (Kish 1965) less one. Asking it of attention is ours.
+WITH
+sorted AS (
+    SELECT document, cluster, label, prediction
+    FROM documents
+    WHERE label IS NOT NULL AND prediction IS NOT NULL
+),
+considered AS (
+    SELECT
+        document, length,
+        -- A token of no word (a special one) stands for itself where it is listed, and nowhere else.
+        CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
+        CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
+        CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
+        attention,
+        coalesce(pieces, 1) AS pieces
+    FROM tokens
+    WHERE attention IS NOT NULL
+),
+listed AS (  -- only looked at where the rest is renormalised
+    SELECT *
+    FROM considered
+    WHERE
+        $renormalise
+        AND term IS NOT NULL
+        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], term)
+),
+remaining AS (  -- of each document, what is left when the unlisted words are taken out of it
+    SELECT document, sum(attention) AS mass, count(*) AS tokens
+    FROM listed
+    GROUP BY document
+),
+weighed AS (
+    SELECT document, term, starts, new, attention * length / pieces AS lift
+    FROM considered
+    WHERE NOT $renormalise AND term IS NOT NULL
+    UNION ALL
+    SELECT document, term, starts, new, attention / mass * tokens / pieces
+    FROM listed JOIN remaining USING (document)
+    WHERE mass <> 0
+),
+gathered AS (
+    SELECT
+        label, prediction, cluster, term,
+        count_if(new) AS documents,
+        count_if(starts) AS n,
+        sum(lift) AS y
+    FROM weighed JOIN sorted USING (document)
+    GROUP BY label, prediction, cluster, term
+),
+counted AS (
+    SELECT
+        label, prediction, term,
+        sum(documents) AS documents,
+        sum(n) AS n, sum(y) AS y,
+        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
+    FROM gathered
+    GROUP BY label, prediction, term
+),
+sizes AS (
+    SELECT label, prediction, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    FROM sorted
+    GROUP BY label, prediction
+),
+kept AS (
+    SELECT
+        *,
+        y / n AS lift,
+        y / n - sum(y) OVER of_cell / sum(n) OVER of_cell AS excess,
+        -- As many clusters of equal size as weigh as much (Kish).
+        CASE WHEN n * n > nn THEN n ** 2 / nn END AS g
+    FROM counted JOIN sizes USING (label, prediction)
+    WHERE
+        documents >= least
+        AND n > 0
+        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], term)
+    WINDOW of_cell AS (PARTITION BY label, prediction)
+),
+varying AS (
+    SELECT
+        *,
+        -- Σ (y − r · n)² over the clusters, multiplied out.
+        (yy - 2 * lift * yn + lift ** 2 * nn) / n ** 2 * g / (g - 1) AS v
+    FROM kept
+),
+measured AS (
+    SELECT *, sqrt(CASE WHEN v > 1e-14 * lift ** 2 THEN v END) AS error  -- what rounding leaves is no error
+    FROM varying
+),
+tested AS (
+    SELECT label, prediction, term, documents, n, lift, excess, error, p_value(excess / error, g - 1) / 2 AS p
+    FROM measured
+),
+paired AS (  -- each pair of predictions once; a is the one with the larger excess
+    SELECT
+        label, a.term,
+        a.prediction AS above, b.prediction AS below,
+        a.documents AS a_documents, b.documents AS b_documents,
+        a.n AS a_n, b.n AS b_n,
+        a.lift AS a_lift, b.lift AS b_lift,
+        a.excess AS a_excess, b.excess AS b_excess,
+        a.error AS a_error, b.error AS b_error,
+        a.excess > 0 AND b.excess < 0 AS flips,
+        CASE
+            WHEN a.p IS NULL OR b.p IS NULL THEN NULL
+            WHEN a.excess > 0 AND b.excess < 0 THEN greatest(a.p, b.p)
+            ELSE 1
+        END::DOUBLE AS p,
+        a.excess - b.excess AS swing
+    FROM tested AS a JOIN tested AS b USING (label, term)
+    WHERE a.excess > b.excess OR (a.excess = b.excess AND a.prediction < b.prediction)
+),
+adjusted AS (
+    SELECT
+        label,
+        unnest(list(term ORDER BY term, above, below)) AS term,
+        unnest(list(above ORDER BY term, above, below)) AS above,
+        unnest(list(below ORDER BY term, above, below)) AS below,
+        unnest(q_values(list(p ORDER BY term, above, below))) AS q
+    FROM paired
+    GROUP BY label
+),
+ranked AS (
+    SELECT
+        *,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- And logarithms, as the smallest p are too small for it.
+        CASE WHEN $rank_by = 'swing' THEN -swing WHEN p IS NOT NULL THEN ln(greatest(p, 1e-300)) END::FLOAT AS rank
+    FROM paired JOIN adjusted USING (label, term, above, below)
+    WHERE flips
+)
+SELECT
+    label,
+    term AS word,
+    above,
+    below,
+    a_documents::BIGINT AS above_documents,
+    b_documents::BIGINT AS below_documents,
+    a_n::BIGINT AS above_occurrences,
+    b_n::BIGINT AS below_occurrences,
+    a_lift AS above_lift,
+    b_lift AS below_lift,
+    a_excess AS above_excess,
+    b_excess AS below_excess,
+    a_error AS above_error,
+    b_error AS below_error,
+    swing, p, q
+FROM ranked
+QUALIFY row_number() OVER (
+    PARTITION BY label ORDER BY rank NULLS LAST, a_documents + b_documents DESC, term, above, below
+) <= $limit
+ORDER BY label, rank NULLS LAST, a_documents + b_documents DESC, word, above, below
