@@ -1,0 +1,104 @@
+"""The Polars twin of attention_vs_frequency.sql, which says what is asked and how to read the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from attnstore.statistics import t_quantile
+
+
+def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+    """`documents` has `class` and `cluster`, `tokens` has `class` and `attention`; `p` holds the parameters."""
+    n, a = pl.col("tokens"), pl.col("attention")
+    gathered = (
+        tokens.filter(pl.col("class").is_not_null(), a.is_not_null())
+        .join(documents.select("document", "cluster"), on="document")
+        .group_by("class", "cluster", "word")
+        .agg(
+            documents=pl.col("new_word").sum().cast(pl.Int64),
+            occurrences=(pl.col("piece") == 0).sum().cast(pl.Int64),
+            tokens=pl.len().cast(pl.Int64),
+            attention=a.sum(),
+        )
+        .with_columns(pl.col("class", "word").cast(pl.String))
+    )
+    all_tokens, all_attention = n.sum().over("class"), a.sum().over("class")
+    # What each cluster adds to the logarithm of the ratio, on the side of the whole.
+    whole = n / all_tokens - pl.when(all_attention != 0).then(a / all_attention)
+    drawn = (
+        gathered.group_by("class", "cluster")
+        .agg(n.sum(), a.sum())
+        .select("class", "cluster", all_tokens=all_tokens, all_attention=all_attention, whole=whole)
+    )
+    of_class = drawn.group_by("class").agg(
+        pl.col("all_tokens", "all_attention").first(), squares=(pl.col("whole") ** 2).sum()
+    )
+    support = documents.group_by(pl.col("class").cast(pl.String)).agg(
+        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
+        if p["min_documents"] is None
+        else pl.lit(p["min_documents"])
+    )
+    listed = (pl.lit(p["punctuation"] == "in") | pl.col("word").str.contains(r"[\p{L}\p{N}]")) & ~pl.col(
+        "word"
+    ).is_in(p["ignore"])
+    # Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
+    spread = (
+        pl.col("aa") / a**2
+        - 2 * pl.col("an") / a / n
+        + pl.col("nn") / n**2
+        + 2 * (pl.col("aw") / a - pl.col("nw") / n)
+        + pl.col("squares")
+    ).clip(lower_bound=0)
+    clusters, ratio = pl.col("clusters"), pl.col("ratio")
+    error = pl.when((a > 0) & (pl.col("all_attention") > 0)).then((spread * clusters / (clusters - 1)).sqrt())
+    margin = t_quantile(0.975, clusters - 1) * pl.col("error")
+    share = pl.when(pl.col("all_attention") != 0).then(a / pl.col("all_attention"))
+
+    def rank(column: str) -> pl.Expr:
+        # Null, which is not ranked, comes last.
+        ranked = pl.col(column).cast(pl.Float32).rank("min", descending=True)
+        return ranked.fill_null(pl.col(column).count() + 1).over("class").cast(pl.Int64)
+
+    return (
+        gathered.filter(pl.col("word").is_not_null())
+        .join(drawn.select("class", "cluster", "whole"), on=["class", "cluster"])
+        .group_by("class", "word")
+        .agg(
+            pl.col("documents", "occurrences", "tokens", "attention").sum(),
+            # As many clusters of equal size as weigh as much (Kish).
+            clusters=pl.when(pl.len() > 1).then(n.sum() ** 2 / (n * n).sum()),
+            aa=(a * a).sum(),
+            an=(a * n).sum(),
+            nn=(n * n).sum(),
+            aw=(a * pl.col("whole")).sum(),
+            nw=(n * pl.col("whole")).sum(),
+        )
+        .join(of_class, on="class")
+        .join(support, on="class")
+        .filter(listed, pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0)
+        .with_columns(share_of_attention=share, share_of_tokens=n / pl.col("all_tokens"), error=error)
+        .with_columns(ratio=pl.col("share_of_attention") / pl.col("share_of_tokens"))
+        .with_columns(
+            low=ratio * (-margin).exp(),
+            high=ratio * margin.exp(),
+            frequency_rank=rank("share_of_tokens"),
+            attention_rank=rank("share_of_attention"),
+            rank=(ratio if p["order"] == "most" else -ratio).cast(pl.Float32),
+        )
+        .sort("class", "rank", "documents", "word", descending=[False, True, True, False], nulls_last=True)
+        .filter(pl.int_range(pl.len()).over("class") < p["limit"])
+        .select(
+            "class",
+            "word",
+            "documents",
+            "occurrences",
+            "share_of_attention",
+            "share_of_tokens",
+            "ratio",
+            "low",
+            "high",
+            "frequency_rank",
+            "attention_rank",
+        )
+    )

@@ -1,0 +1,131 @@
+-- Which words get more, or less, attention than their number explains?
+--
+-- How to read the answer: one row a class and word, the highest ranked first. `share_of_attention` is the word's
+-- part of all the attention in the class's documents, `share_of_tokens` its part of all their tokens, special
+-- ones included in both; a word of three pieces counts three tokens. `ratio` is the one over the other: 1.0 is
+-- what frequency alone explains, 4.0 four times as much. `low` and `high` hold it with 95 % confidence if other
+-- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, the
+-- tokens in them do not; they need two clusters with the word and attention above 0. `frequency_rank` and
+-- `attention_rank` are the word's places among those listed by either share, equals sharing the first place.
+-- Drawn on two logarithmic axes, words that are attended to as others are lie on a line; see what lies off it.
+--
+-- How not to read it: as evidence for the class; a word may stand out as much in the other one, and a ratio
+-- below 1 is the usual case where [CLS] takes much. Attention is not explanation (Jain and Wallace 2019).
+-- Unlike `lift` in top_words_by_class, which averages over occurrences whatever their document's length, a
+-- share is of all tokens together: words that prefer short documents have a higher ratio.
+--
+-- Documents in which the reduction has nothing to say (null) are left out, and with by=label those that have
+-- no label. Equal ranks are ordered by documents, then by word.
+--
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
+--     auto: one in 200 of the class's documents, and at least 5
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param order: most|least = most -- most attention for their number first, or least
+-- @param limit: count = 20 -- rows a class
+--
+-- Source: the interval is of the logarithm of a ratio of four sums over clusters, linearised (Cochran 1977,
+-- "Sampling Techniques", sections 6.3 and 6.5), with Student's t of the effective number of clusters, (Σn)² / Σn²
+-- (Kish 1965), less one. To set attention against frequency is ours.
+WITH
+counted AS (
+    SELECT document, class, word, piece, new_word, attention
+    FROM tokens
+    WHERE class IS NOT NULL AND attention IS NOT NULL
+),
+clusters AS (
+    SELECT document, cluster
+    FROM documents
+),
+gathered AS (
+    SELECT
+        class, cluster, word,
+        count_if(new_word) AS documents,
+        count_if(piece = 0) AS occurrences,
+        count(*) AS tokens,
+        sum(attention) AS attention
+    FROM counted JOIN clusters USING (document)
+    GROUP BY class, cluster, word
+),
+whole AS (  -- of each cluster, everything
+    SELECT
+        class, cluster, sum(tokens) AS tokens, sum(attention) AS attention,
+        sum(sum(tokens)) OVER (PARTITION BY class) AS all_tokens,
+        sum(sum(attention)) OVER (PARTITION BY class) AS all_attention
+    FROM gathered
+    GROUP BY class, cluster
+),
+drawn AS (  -- what each cluster adds to the logarithm of the ratio, on the side of the whole
+    SELECT class, cluster, tokens / all_tokens - attention / nullif(all_attention, 0) AS whole
+    FROM whole
+),
+of_class AS (
+    SELECT
+        class, any_value(all_tokens) AS all_tokens, any_value(all_attention) AS all_attention,
+        sum(whole * whole) AS squares
+    FROM whole JOIN drawn USING (class, cluster)
+    GROUP BY class
+),
+summed AS (
+    SELECT
+        class,
+        word,
+        sum(documents)::BIGINT AS documents,
+        sum(occurrences)::BIGINT AS occurrences,
+        sum(tokens)::BIGINT AS tokens,
+        sum(attention) AS attention,
+        CASE WHEN count(*) > 1 THEN sum(tokens) ** 2 / sum(tokens * tokens) END AS clusters,
+        sum(attention * attention) AS aa, sum(attention * tokens) AS an, sum(tokens * tokens) AS nn,
+        sum(attention * whole) AS aw, sum(tokens * whole) AS nw
+    FROM gathered JOIN drawn USING (class, cluster)
+    WHERE word IS NOT NULL
+    GROUP BY class, word
+),
+support AS (
+    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    FROM documents
+    GROUP BY class
+),
+measured AS (
+    SELECT
+        class, word, documents, occurrences, clusters,
+        attention / nullif(all_attention, 0) AS share_of_attention,
+        tokens / all_tokens AS share_of_tokens,
+        -- Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
+        CASE WHEN attention > 0 AND all_attention > 0 THEN sqrt(
+            greatest(
+                0,
+                aa / attention ** 2 - 2 * an / attention / tokens + nn / tokens ** 2
+                + 2 * (aw / attention - nw / tokens) + squares
+            )
+            * clusters / (clusters - 1)
+        ) END AS error
+    FROM summed JOIN of_class USING (class) JOIN support USING (class)
+    WHERE
+        documents >= least
+        AND occurrences > 0
+        AND ($punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]'))
+        AND NOT list_contains($ignore::VARCHAR[], word)
+),
+ranked AS (
+    SELECT
+        *,
+        share_of_attention / share_of_tokens AS ratio,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        CASE WHEN $order = 'most' THEN share_of_attention / share_of_tokens
+        ELSE -share_of_attention / share_of_tokens END::FLOAT AS rank
+    FROM measured
+)
+SELECT
+    class, word, documents, occurrences, share_of_attention, share_of_tokens, ratio,
+    ratio * exp(-t_quantile(0.975, clusters - 1) * error) AS low,
+    ratio * exp(t_quantile(0.975, clusters - 1) * error) AS high,
+    rank() OVER (PARTITION BY class ORDER BY share_of_tokens::FLOAT DESC) AS frequency_rank,
+    rank() OVER (PARTITION BY class ORDER BY share_of_attention::FLOAT DESC NULLS LAST) AS attention_rank
+FROM ranked
+QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, word) <= $limit
+ORDER BY class, rank DESC NULLS LAST, documents DESC, word

@@ -1,0 +1,76 @@
+-- How concentrated is the attention of a document, layer by layer?
+--
+-- How to read the answer: one row a class and layer. Each document's attention is made to add up to 1; its
+-- `entropy` (nats) is 0 where one token has all, and ln(tokens) where all have the same. exp(entropy) is the
+-- number of tokens that, with equal attention, would have that entropy: the document's effective number of
+-- attended tokens. `evenness` is entropy / ln(tokens), 1.0 for even attention: it takes the document's length out.
+-- `entropy`, `effective_tokens` and `evenness` are means over the class's documents, `deviation` the standard
+-- deviation of the entropy, and `effective_05` ... `effective_95` the 5th, 25th, 50th, 75th and 95th percentile of
+-- the effective number of tokens.
+--
+-- How not to read it: attention concentrated on [CLS] itself, or on [SEP], is concentrated too: leave special
+-- tokens out with specials=out, and compare. Long documents have more entropy; classes differ in length.
+--
+-- Documents are left out in which the reduction has nothing to say (null), is negative, or gives all tokens
+-- together nothing; and with by=label those that have no label. `evenness` is over those of two tokens or more.
+-- `layer` is null for a reduction that has one value for all layers.
+--
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP], or only the others
+--
+-- Source: entropy of attention, Clark et al. 2019, "What Does BERT Look At?", section 3.4; the effective number,
+-- Hill 1973, "Diversity and Evenness", order 1.
+WITH
+gathered AS (
+    SELECT
+        document,
+        any_value(class) AS class,
+        count(COLUMNS('^attention_[0-9]+$')) AS 'tokens_\0',
+        min(COLUMNS('^attention_[0-9]+$')) AS 'least_\0',
+        sum(COLUMNS('^attention_[0-9]+$')) AS 'mass_\0',
+        sum(CASE
+            WHEN COLUMNS('^attention_[0-9]+$') > 0
+            THEN COLUMNS('^attention_[0-9]+$') * ln(COLUMNS('^attention_[0-9]+$'))
+        END) AS 'sum_\0'
+    FROM tokens
+    WHERE class IS NOT NULL AND ($specials = 'in' OR NOT special)
+    GROUP BY document
+),
+layered AS (  -- a list element a layer
+    SELECT
+        class,
+        unnest([*COLUMNS('^tokens_')]) AS tokens,
+        unnest([*COLUMNS('^least_')]) AS least,
+        unnest([*COLUMNS('^mass_')]) AS mass,
+        unnest([*COLUMNS('^sum_')]) AS total,
+        unnest(range(1, len([*COLUMNS('^mass_')]) + 1)) AS layer,
+        len([*COLUMNS('^mass_')]) AS layers
+    FROM gathered
+),
+measured AS (
+    SELECT
+        class,
+        CASE WHEN layers = $layers THEN layer END::INTEGER AS layer,
+        tokens,
+        -- −Σ (a/M) ln(a/M); of one token it is 0, whatever rounding makes of it.
+        greatest(0, ln(mass) - total / mass) AS entropy
+    FROM layered
+    WHERE least >= 0 AND mass > 0
+)
+SELECT
+    class,
+    layer,
+    count(*) AS documents,
+    avg(entropy) AS entropy,
+    stddev_samp(entropy) AS deviation,
+    avg(exp(entropy)) AS effective_tokens,
+    avg(CASE WHEN tokens > 1 THEN entropy / ln(tokens) END) AS evenness,
+    quantile_cont(exp(entropy), 0.05) AS effective_05,
+    quantile_cont(exp(entropy), 0.25) AS effective_25,
+    quantile_cont(exp(entropy), 0.5) AS effective_50,
+    quantile_cont(exp(entropy), 0.75) AS effective_75,
+    quantile_cont(exp(entropy), 0.95) AS effective_95
+FROM measured
+GROUP BY class, layer
+ORDER BY class, layer

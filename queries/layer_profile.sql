@@ -1,0 +1,131 @@
+-- In which layers are words attended to?
+--
+-- How to read the answer: one row a class, word and layer; the word that leads in its class comes first, its
+-- layers in order. `lift` is the attention of an occurrence over what it would get if its document's attention
+-- were spread evenly over the tokens, averaged over the occurrences: 1.0 is uniform. `low` and `high` hold it
+-- with 95 % confidence if other documents of the kind were drawn: clusters (films, where documents have a group)
+-- count as independent, the occurrences in them do not; they need two clusters. Give `words` to follow words of
+-- your own; otherwise the words of each class are listed that lead by `rank_by`: `lift`, the mean over the layers,
+-- or `spread`, the largest layer's lift less the smallest's.
+--
+-- How not to read it: layers are not steps of one computation on one word. After the first layer a position holds
+-- what it gathered from others, so attention to a word's place is not attention to the word alone (Brunner et
+-- al. 2020). Lifts of layers in which [CLS] takes nearly all are the rest of a rest: ask `sinks` first.
+--
+-- Documents in which the reduction has nothing to say (null) are left out, and with by=label those that have no
+-- label. `layer` is null for a reduction that has one value for all layers. Equal ranks are ordered by
+-- documents, then by word.
+--
+-- @param words: list = -- these words, as the store spells them, whatever their support; none: the leading ones
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
+--     200 of the class's documents, and at least 5
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param rank_by: lift|spread = lift -- what the leading words lead by
+-- @param limit: count = 5 -- words a class
+--
+-- Source: attention layer by layer, Clark et al. 2019, "What Does BERT Look At?"; the interval is that of
+-- top_words_by_class.
+WITH
+summed AS (
+    SELECT
+        class, word,
+        count_if(new_word) AS documents,
+        count_if(piece = 0) AS occurrences,
+        sum(COLUMNS('^attention_[0-9]+$') * length / pieces) AS 'lift_\0'
+    FROM tokens
+    WHERE
+        class IS NOT NULL AND word IS NOT NULL AND COLUMNS('^attention_[0-9]+$') IS NOT NULL
+        AND (len($words::VARCHAR[]) = 0 OR list_contains($words::VARCHAR[], word))
+    GROUP BY class, word
+),
+support AS (
+    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    FROM documents
+    GROUP BY class
+),
+profiles AS (
+    SELECT class, word, documents, occurrences, [*COLUMNS('^lift_')] AS lifts
+    FROM summed
+),
+listed AS (
+    SELECT
+        class, word, documents,
+        list_avg(lifts) / occurrences AS lift,
+        (list_max(lifts) - list_min(lifts)) / occurrences AS spread
+    FROM profiles JOIN support USING (class)
+    WHERE
+        occurrences > 0
+        AND (
+            len($words::VARCHAR[]) > 0
+            OR (
+                documents >= least
+                AND ($punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]'))
+                AND NOT list_contains($ignore::VARCHAR[], word)
+            )
+        )
+),
+chosen AS (
+    SELECT
+        class, word,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        row_number() OVER (
+            PARTITION BY class
+            ORDER BY (CASE $rank_by WHEN 'lift' THEN lift ELSE spread END)::FLOAT DESC NULLS LAST, documents DESC, word
+        ) AS place
+    FROM listed
+    QUALIFY place <= $limit OR len($words::VARCHAR[]) > 0
+),
+gathered AS (
+    SELECT
+        class, cluster, word,
+        any_value(place) AS place,
+        count_if(new_word) AS documents,
+        count_if(piece = 0) AS occurrences,
+        sum(COLUMNS('^attention_[0-9]+$') * length / pieces) AS 'lift_\0'
+    FROM tokens JOIN chosen USING (class, word) JOIN (SELECT document, cluster FROM documents) USING (document)
+    WHERE COLUMNS('^attention_[0-9]+$') IS NOT NULL
+    GROUP BY class, cluster, word
+),
+layered AS (  -- a list element a layer
+    SELECT
+        class, cluster, word, place, documents, occurrences,
+        unnest([*COLUMNS('^lift_')]) AS lift,
+        unnest(range(1, len([*COLUMNS('^lift_')]) + 1)) AS layer,
+        len([*COLUMNS('^lift_')]) AS layers
+    FROM gathered
+),
+counted AS (
+    SELECT
+        class,
+        word,
+        CASE WHEN layers = $layers THEN layer END::INTEGER AS layer,
+        any_value(place) AS place,
+        sum(documents)::BIGINT AS documents,
+        sum(occurrences)::BIGINT AS occurrences,
+        sum(lift) / sum(occurrences) AS lift,
+        CASE WHEN count(*) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
+        sum(lift * lift) AS squares,
+        sum(lift * occurrences) AS products,
+        sum(occurrences * occurrences) AS counts
+    FROM layered
+    GROUP BY ALL
+),
+measured AS (
+    SELECT
+        *,
+        -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
+        sqrt(
+            greatest(0, squares - 2 * lift * products + lift ** 2 * counts) * clusters / (clusters - 1)
+        ) / occurrences AS error
+    FROM counted
+)
+SELECT
+    class, word, layer, documents, occurrences, lift,
+    lift - t_quantile(0.975, clusters - 1) * error AS low,
+    lift + t_quantile(0.975, clusters - 1) * error AS high
+FROM measured
+ORDER BY class, place, layer

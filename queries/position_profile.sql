@@ -1,0 +1,58 @@
+-- Where in a document does the attention go: its beginning, its end, which tenth?
+--
+-- How to read the answer: one row a class and place. With `part` = `tenth`, `place` 1 to 10 are the tenths of
+-- each document, by its own length; with `start`, place 1 is the first token ([CLS], where the model has one), 2
+-- the next; with `end`, place 1 is the last token ([SEP]). `share` is the place's part of all the attention in
+-- the class's documents, and `lift` what a token there gets over what even attention would give it: 1.0 is
+-- uniform. `tokens` counts the tokens in that place, `documents` the class's documents that have one there.
+--
+-- How not to read it: the model saw no more than `max_length` tokens; what stood beyond has no place here (ask
+-- `truncation`), and the last tenth of a truncated document is not its end. The first and last place are mostly
+-- special tokens; specials=out measures lift and share among the others, their places unchanged. Attention by
+-- position is partly the model's habit, whatever the words: compare classes, layers, and documents of one length.
+--
+-- Documents in which the reduction has nothing to say (null) are left out, and with by=label those that have no
+-- label. `share` is null where the attention of all adds up to 0.
+--
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP]
+-- @param places: count = 5 -- how many first and last tokens get a row each
+--
+-- Source: attention by relative position, Clark et al. 2019, "What Does BERT Look At?", section 3.1, taken from
+-- pairs of tokens to documents; the lift is ours.
+WITH
+counted AS (
+    SELECT document, class, position, length, attention
+    FROM tokens
+    WHERE class IS NOT NULL AND attention IS NOT NULL AND ($specials = 'in' OR NOT special)
+),
+placed AS (
+    SELECT
+        class, 'tenth' AS part, (position * 10) // length + 1 AS place,
+        count(DISTINCT document) AS documents, count(*) AS tokens,
+        sum(attention) AS mass, sum(attention * length) AS lift
+    FROM counted
+    GROUP BY class, place
+    UNION ALL
+    SELECT
+        class, 'start', position + 1,
+        count(*), count(*), sum(attention), sum(attention * length)
+    FROM counted
+    WHERE position < $places
+    GROUP BY class, position
+    UNION ALL
+    SELECT
+        class, 'end', length - position,
+        count(*), count(*), sum(attention), sum(attention * length)
+    FROM counted
+    WHERE length - position <= $places
+    GROUP BY class, length - position
+)
+SELECT
+    class, part, place::INTEGER AS place, documents, tokens,
+    mass / nullif(sum(CASE WHEN part = 'tenth' THEN mass END) OVER (PARTITION BY class), 0) AS share,
+    lift / tokens AS lift
+FROM placed
+ORDER BY class, CASE part WHEN 'tenth' THEN 1 WHEN 'start' THEN 2 ELSE 3 END, place

@@ -1,0 +1,65 @@
+"""The Polars twin of truncation.sql, which says what is asked and how to read the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+
+def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+    """`documents` has the column `class`; `p` holds the store's facts."""
+    text = pl.col("text").str.len_chars().cast(pl.Int64)
+    gold = pl.col("label") if p["labels_are_models"] else pl.lit(None, dtype=pl.String)
+    # What is left after the last token of a document seen whole is white space.
+    hidden = pl.when("truncated").then((text - pl.col("seen").fill_null(0)).clip(lower_bound=0)).otherwise(0)
+    measured = documents.join(
+        tokens.group_by("document").agg(seen=pl.col("end").max()), on="document", how="left"
+    ).select(
+        pl.col("class").cast(pl.String),
+        "truncated",
+        "length",
+        characters=text,
+        hidden=hidden,
+        labelled=gold.is_not_null(),
+        correct=(gold == pl.col("prediction")).fill_null(False),
+    )
+
+    def counted(every: bool, whole: bool) -> pl.LazyFrame:
+        no_class, no_cut = pl.lit(None, dtype=pl.String), pl.lit(None, dtype=pl.Boolean)
+        return (
+            measured.filter(pl.lit(every) | pl.col("class").is_not_null())
+            .with_columns(
+                **({"class": no_class} if every else {}), **({"truncated": no_cut} if whole else {})
+            )
+            .group_by("class", "truncated")
+            .agg(
+                every=pl.lit(every),
+                whole=pl.lit(whole),
+                documents=pl.len().cast(pl.Int64),
+                tokens=pl.col("length").sum().cast(pl.Int64),
+                characters=pl.col("characters").sum(),
+                hidden=pl.col("hidden").sum(),
+                labelled=pl.col("labelled").sum().cast(pl.Int64),
+                correct=pl.col("correct").sum().cast(pl.Int64),
+            )
+        )
+
+    def part(of: str, all_: str) -> pl.Expr:
+        return pl.when(pl.col(all_) > 0).then(pl.col(of) / pl.col(all_))
+
+    return (
+        pl.concat(counted(every, whole) for every in (False, True) for whole in (False, True))
+        .sort("every", "class", "whole", "truncated", descending=[False, False, False, True], nulls_last=True)
+        .select(
+            "class",
+            "truncated",
+            "documents",
+            "tokens",
+            "characters",
+            "hidden",
+            part("hidden", "characters").alias("hidden_share"),
+            "labelled",
+            "correct",
+            part("correct", "labelled").alias("accuracy"),
+        )
+    )

@@ -1,0 +1,55 @@
+-- How much of the documents did the model not see, and does that cost it accuracy?
+--
+-- How to read the answer: one row a class, and one for all (class null), first those cut (`truncated` true), then
+-- those seen whole, then both (null). `tokens` is what was seen, special tokens included; `characters` is the
+-- length of the texts, `hidden` how many of them stand beyond the last token seen, and `hidden_share` their part.
+-- `accuracy` is the share of the labelled documents that are predicted right. If it is no lower where documents
+-- were cut, what was hidden mattered little; if it is, a longer `max_length` or a model for long documents may help.
+--
+-- How not to read it: documents that are cut are long ones, and long ones may be harder, or easier, for other
+-- reasons. No attention went to what was hidden; no other question says anything about it.
+--
+-- With by=label documents that have no label are in the rows for all alone. Where the store's labels are not
+-- the model's classes, `accuracy` is null.
+--
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+--
+-- Source: counts.
+WITH
+seen AS (
+    SELECT document, max("end") AS seen
+    FROM tokens
+    GROUP BY document
+),
+measured AS (
+    SELECT
+        class, truncated, length, prediction, CASE WHEN $labels_are_models THEN label END AS gold,
+        length(text) AS characters,
+        -- What is left after the last token of a document seen whole is white space.
+        CASE WHEN truncated THEN greatest(0, length(text) - coalesce(seen, 0)) ELSE 0 END AS hidden
+    FROM documents LEFT JOIN seen USING (document)
+),
+counted AS (
+    SELECT
+        class,
+        truncated,
+        grouping(class) AS every,
+        grouping(truncated) AS whole,
+        count(*) AS documents,
+        sum(length)::BIGINT AS tokens,
+        sum(characters)::BIGINT AS characters,
+        sum(hidden)::BIGINT AS hidden,
+        count(gold) AS labelled,
+        count(CASE WHEN gold = prediction THEN 1 END) AS correct
+    FROM measured
+    GROUP BY CUBE (class, truncated)
+    HAVING class IS NOT NULL OR grouping(class) = 1
+)
+SELECT
+    class, truncated, documents, tokens, characters, hidden,
+    hidden / nullif(characters, 0) AS hidden_share,
+    labelled, correct,
+    correct / nullif(labelled, 0) AS accuracy
+FROM counted
+WHERE documents > 0
+ORDER BY every, class, whole, truncated DESC
