@@ -1,0 +1,190 @@
+"""What is planted in made-up stores is found by distinctive_words, and what is not there is not."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.stats
+from asked_store import token, write_store
+
+from attnstore.questions import ask, find_questions
+from attnstore.schema import StoredReduction
+
+QUESTION = find_questions()["distinctive_words"]
+VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
+ENGINES = ("duckdb", "polars")
+CLASSES = ("neg", "pos")
+
+
+def made_up_store(path, reviews):
+    """A store of (class, film, [(word, lift), ...]): every review's attention is its lifts over its length."""
+    rows = []
+    for number, (kind, film, places) in enumerate(reviews):
+        tokens = [{**token(word, word, 0, 1), "value": float(lift) / len(places)} for word, lift in places]
+        rows.append(
+            {"id": str(number), "group": f"film {film}", "label": kind, "prediction": kind, "split": "test",
+             "probability": 0.75, "truncated": False, "text": "", "tokens": tokens}
+        )  # fmt: skip
+    return write_store(path, rows, reductions=VALUE, part_size=200)
+
+
+# -- what is planted --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """400 reviews of 80 films, 40 words drawn with equal chances, a mood a review and one a film, but for two:
+
+    `stared` has three times the lift in pos, and is as frequent there; `often` is drawn four times as often in
+    pos, and has the same lift.
+    """
+    chance = np.random.default_rng(7)
+    film_mood = chance.gamma(20, 1 / 20, 80)
+    names = np.array(["stared", "often", *(f"w{n:02d}" for n in range(38))])
+    reviews = []
+    for number in range(400):
+        kind, film = CLASSES[number % 2], int(chance.integers(80))
+        weight = np.where((names == "often") & (kind == "pos"), 4.0, 1.0)
+        drawn = chance.choice(names, 60, p=weight / weight.sum())
+        lifts = film_mood[film] * chance.gamma(10, 1 / 10) * chance.gamma(2, 1 / 2, 60)
+        lifts = np.where((drawn == "stared") & (kind == "pos"), 3 * lifts, lifts)
+        reviews.append((kind, film, list(zip(drawn, lifts, strict=True))))
+    return made_up_store(tmp_path_factory.mktemp("planted") / "store", reviews)
+
+
+def of_pos(store, engine):
+    rows = ask(store, QUESTION, {"reduction": "value", "limit": 100}, engine).to_pylist()
+    found = {row["word"]: row for row in rows if row["class"] == "pos"}
+    assert len(found) == 40
+    return found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_word_attended_three_times_as_much_is_found(planted, engine):
+    """At equal frequency, q < 0.01; it leads, it is what attention adds, and the log-odds say nothing of it."""
+    found = of_pos(planted, engine)
+    word = found["stared"]
+    assert word["q"] < 0.01
+    assert word["difference"] == pytest.approx(2, abs=0.3)
+    assert max(found, key=lambda name: found[name]["residual"]) == "stared"
+    assert max(found, key=lambda name: found[name]["t"]) == "stared"
+    assert abs(word["z"]) < abs(found["often"]["z"]) / 5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_word_that_is_only_more_frequent_is_not_called_more_attended(planted, engine):
+    """Its log-odds lead by far; its difference of lift is within the error, and nor is any other word's q small."""
+    found = of_pos(planted, engine)
+    word = found["often"]
+    assert word["log_odds"] > 1 and word["z"] > 20
+    assert max(found, key=lambda name: found[name]["z"]) == "often"
+    assert word["p"] > 0.05 and word["q"] > 0.2
+    assert min(row["q"] for name, row in found.items() if name != "stared") > 0.05
+
+
+# -- what is not there ------------------------------------------------------------------------------------
+
+WORDS, REVIEWS, LENGTH, RELABELINGS = 120, 160, 100, 200
+
+
+@pytest.fixture(scope="module")
+def unrelated():
+    """Reviews whose words follow a mood: each review gives each of its words a level of its own, for all the
+    times that it is used there, and one of all words. Nothing depends on a class.
+
+    `review` and `word` are numbers, `lift` is the value: an array each, one entry a token.
+    """
+    chance = np.random.default_rng(3)
+    level = chance.gamma(4, 1 / 4, (REVIEWS, WORDS)) * chance.gamma(6, 1 / 6, (REVIEWS, 1))
+    # A review uses few of the words, and these again and again.
+    words = [chance.choice(chance.permutation(WORDS)[:32], LENGTH) for _ in range(REVIEWS)]
+    word = np.concatenate(words)
+    review = np.repeat(np.arange(REVIEWS), LENGTH)
+    lift = level[review, word] * chance.gamma(3, 1 / 3, len(word))
+    return SimpleNamespace(review=review, word=word, lift=lift)
+
+
+def relabelings():
+    """200 times half of the reviews, drawn at random."""
+    chance = np.random.default_rng(5)
+    for _ in range(RELABELINGS):
+        yield chance.permutation(np.arange(REVIEWS) % 2)
+
+
+def asked(unrelated, of_review):
+    """The p values of all words of one relabeling, as the question has them of frames with these columns."""
+    names = pl.Series([f"w{n:03d}" for n in range(WORDS)])
+    numbers = np.arange(REVIEWS, dtype=np.int32)
+    classes = pl.Series(CLASSES)
+    documents = pl.DataFrame(
+        {"document": numbers, "cluster": numbers, "class": classes.gather(of_review)}
+    ).lazy()
+    key = pl.Series(unrelated.review * WORDS + unrelated.word)
+    tokens = pl.DataFrame(
+        {
+            "document": unrelated.review.astype(np.int32),
+            "class": classes.gather(of_review[unrelated.review]),
+            "word": names.gather(unrelated.word),
+            "piece": np.zeros(len(key), np.int16),
+            "pieces": np.ones(len(key), np.int16),
+            "length": np.full(len(key), LENGTH, np.int32),
+            "new_word": key.is_first_distinct(),
+            "attention": unrelated.lift / LENGTH,
+        }
+    ).lazy()
+    parameters = {p.name: p.default for p in QUESTION.parameters} | {"limit": WORDS}
+    rows = QUESTION.polars(documents, tokens, parameters).filter(pl.col("class") == "pos").collect()
+    return rows.sort("word")["p"].to_numpy()
+
+
+def naive(unrelated, of_review):
+    """The p values of Welch's test that takes every token for independent."""
+    kind = of_review[unrelated.review]
+    means, variances, counts = [], [], []
+    for side in (1, 0):
+        chosen = kind == side
+        count = np.bincount(unrelated.word[chosen], minlength=WORDS)
+        mean = np.bincount(unrelated.word[chosen], unrelated.lift[chosen], WORDS) / count
+        square = np.bincount(unrelated.word[chosen], unrelated.lift[chosen] ** 2, WORDS) / count
+        counts.append(count)
+        means.append(mean)
+        variances.append((square - mean**2) * count / (count - 1))
+    deviations = np.sqrt(variances)
+    return scipy.stats.ttest_ind_from_stats(
+        means[0], deviations[0], counts[0], means[1], deviations[1], counts[1], equal_var=False
+    ).pvalue
+
+
+def test_of_200_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelated):
+    """0.05 ± 0.01 of all words and relabelings; the test that counts tokens finds far too many."""
+    ours, tokenwise = [], []
+    for of_review in relabelings():
+        ours.append(asked(unrelated, of_review))
+        tokenwise.append(naive(unrelated, of_review))
+    assert np.shape(ours) == (RELABELINGS, WORDS)
+    assert np.mean(np.array(ours) < 0.05) == pytest.approx(0.05, abs=0.01)
+    assert np.mean(np.array(tokenwise) < 0.05) > 0.2
+
+
+def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
+    """The frames above stand for a store: both engines give the same p values for the first relabeling."""
+    of_review = next(relabelings())
+    reviews = [
+        (
+            CLASSES[of_review[number]],
+            number,
+            [
+                (f"w{unrelated.word[place]:03d}", unrelated.lift[place])
+                for place in range(number * LENGTH, (number + 1) * LENGTH)
+            ],
+        )
+        for number in range(REVIEWS)
+    ]
+    store = made_up_store(tmp_path / "s", reviews)
+    expected = asked(unrelated, of_review)
+    for engine in ENGINES:
+        rows = ask(store, QUESTION, {"reduction": "value", "limit": WORDS}, engine).to_pylist()
+        found = {row["word"]: row["p"] for row in rows if row["class"] == "pos"}
+        # Stored values are single precision.
+        assert [found[word] for word in sorted(found)] == pytest.approx(list(expected), rel=1e-3, abs=1e-6)
