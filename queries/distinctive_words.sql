@@ -23,8 +23,8 @@
 -- a model attends to a word because of its neighbours and its place, too, which differ between classes.
 -- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). Where a model looks at a
 -- few strong words of one class, less is left for all its other words, and function words lead by t in the
--- other class, being many: that is a fact about the class, not about these words. Words that stand on one side
--- only can't be compared and are not listed, however frequent they are.
+-- other class, being many: that is a fact about the class, not about these words. Words that stand on one
+-- side only can't be compared and are not listed, however frequent they are.
 --
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents in which
 -- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal
@@ -110,7 +110,8 @@ counted AS (
         sum(documents) AS documents,
         sum(n) AS n, sum(y) AS y,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
-        sum(y * all_y) AS y_all_y, sum(y * all_n) AS y_all_n, sum(n * all_y) AS n_all_y, sum(n * all_n) AS n_all_n
+        sum(y * all_y) AS y_all_y, sum(y * all_n) AS y_all_n,
+        sum(n * all_y) AS n_all_y, sum(n * all_n) AS n_all_n
     FROM gathered JOIN everywhere USING (cluster, term)
     GROUP BY class, term
 ),
@@ -170,8 +171,9 @@ compared AS (
         *,
         r - o_r AS difference,
         -- What is left by rounding alone is no error.
-        CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN sqrt(v + o_v - 2 * covariance) END
-            AS error,
+        sqrt(
+            CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN v + o_v - 2 * covariance END
+        ) AS error,
         (v + o_v) ** 2 / nullif(v ** 2 / (g - 1) + o_v ** 2 / (o_g - 1), 0) AS df,
         log_odds / sqrt(1 / (n + alpha) + 1 / (o_n + alpha)) AS z
     FROM varying

@@ -16,9 +16,9 @@
 -- difference of its log-odds among all words (punctuation included), with an informative Dirichlet prior that
 -- draws rare words toward 0; `z` is that over its standard error, as if words were drawn one by one.
 --
--- How not to read it: as what misled the model. Wrong documents are the doubtful ones, mixed in what they say,
--- and attention in them differs for that. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and
--- Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the documents.
+-- How not to read it: as what misled the model. Wrong documents are the doubtful ones, mixed in what they
+-- say, and attention in them differs for that. Attention is not explanation (Jain and Wallace 2019; Wiegreffe
+-- and Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the documents.
 --
 -- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
 -- Where the labels are not the model's classes there is nothing to be wrong about: the answer is empty.
@@ -163,8 +163,9 @@ compared AS (
         *,
         r - o_r AS difference,
         -- What is left by rounding alone is no error.
-        CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN sqrt(v + o_v - 2 * covariance) END
-            AS error,
+        sqrt(
+            CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN v + o_v - 2 * covariance END
+        ) AS error,
         (v + o_v) ** 2 / nullif(v ** 2 / (g - 1) + o_v ** 2 / (o_g - 1), 0) AS df,
         log_odds / sqrt(1 / (n + alpha) + 1 / (o_n + alpha)) AS z
     FROM varying

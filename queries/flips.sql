@@ -1,27 +1,30 @@
 -- Which words are attended above average where the model predicts one class, and below it where another?
 --
--- At equal label: the documents are of one kind by their label, and the model takes them for different ones.
+-- At equal label: the documents are of one kind by their label, and the model takes them for different
+-- ones.
 --
 -- How to read the answer: one row a label, word and pair of predictions between which the word's attention
 -- changes sides, the surest first. `lift` is the attention of an occurrence over what it would get if its
--- document's attention were spread evenly over the tokens, averaged over the word's occurrences; 1.0 is uniform.
--- Among the documents with the label `label` that are predicted `above`, the word has `above_lift`, which is
--- `above_excess` more than all the words there have that are found in enough of them (an average over
--- occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a number below 0). `swing`
--- is the one excess less the other. `above_error` and `below_error` are the standard errors of the two if other
--- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, the
--- occurrences in them do not. The averages, which rest on many more words, are taken as known. `p` is small
--- only where both excesses are sure: it is the larger of their two one-sided values. `q` is the false
--- discovery rate (Benjamini and Hochberg) among all words and pairs of the label, those that do not flip
--- included, with a p of 1. Both need two clusters on either side, and attention that differs among them.
+-- document's attention were spread evenly over the tokens, averaged over the word's occurrences; 1.0 is
+-- uniform. Among the documents with the label `label` that are predicted `above`, the word has
+-- `above_lift`, which is `above_excess` more than all the words there have that are found in enough of them
+-- (an average over occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a
+-- number below 0). `swing` is the one excess less the other. `above_error` and `below_error` are the
+-- standard errors of the two if other documents of the kind were drawn: clusters (films, where documents
+-- have a group) count as independent, the occurrences in them do not. The averages, which rest on many more
+-- words, are taken as known. `p` is small only where both excesses are sure: it is the larger of their two
+-- one-sided values. `q` is the false discovery rate (Benjamini and Hochberg) among all words and pairs of
+-- the label, those that do not flip included, with a p of 1. Both need two clusters on either side, and
+-- attention that differs among them.
 --
--- How not to read it: as words that turned the decision. Of one label, the documents predicted otherwise are
--- others, with other words around this one. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and
--- Pinter 2019). A word that is merely attended less in one of the two does not flip; ask `errors` for those.
+-- How not to read it: as words that turned the decision. Of one label, the documents predicted otherwise
+-- are others, with other words around this one. Attention is not explanation (Jain and Wallace 2019;
+-- Wiegreffe and Pinter 2019). A word that is merely attended less in one of the two does not flip; ask
+-- `errors` for those.
 --
 -- The labels need not be the model's classes. Documents without one are left out, and so are those in which
--- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those of
--- top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
+-- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those
+-- of top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
@@ -35,10 +38,11 @@
 -- @param rank_by: p|swing = p -- by the smallest p, or by the largest swing
 -- @param limit: count = 20 -- rows a label
 --
--- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for Qualitative
--- Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker one-sided test). The
--- errors: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's
--- t of the effective number of clusters (Kish 1965) less one. Asking it of attention is ours.
+-- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for
+-- Qualitative Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker
+-- one-sided test). The errors: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques",
+-- section 6.3, with Student's t of the effective number of clusters (Kish 1965) less one. Asking it of
+-- attention is ours.
 WITH
 sorted AS (
     SELECT document, cluster, label, prediction
@@ -167,7 +171,10 @@ ranked AS (
         *,
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         -- And logarithms, as the smallest p are too small for it.
-        CASE WHEN $rank_by = 'swing' THEN -swing WHEN p IS NOT NULL THEN ln(greatest(p, 1e-300)) END::FLOAT AS rank
+        CASE
+            WHEN $rank_by = 'swing' THEN -swing
+            WHEN p IS NOT NULL THEN ln(greatest(p, 1e-300))
+        END::FLOAT AS rank
     FROM paired JOIN adjusted USING (label, term, above, below)
     WHERE flips
 )
