@@ -21,9 +21,13 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     reduction, layer                    `tokens` gets a column `attention`, double precision: the layer's values
                                         (or their mean over layers; of a reduction with a value a head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
+    heads                               a reduction that has a value a head: `tokens` gets `attention_01_01`,
+                                        `attention_01_02`, ...: layer, then head
+    reductions                          a list of reductions; `auto` is all those of one value a token. `tokens`
+                                        gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
     document                            an id or a number, bound as the number
 
-and a question has at most one parameter of each of the last five. Beside its own parameters it may use what
+and a question has at most one parameter of each of the last seven. Beside its own parameters it may use what
 the store says of itself: `$labels_are_models`, `$layers`, `$heads`; and the functions `p_value`, `t_quantile` and
 `q_values` of `attnstore.statistics`. The `.py` file defines
 
@@ -41,7 +45,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +80,7 @@ Twin = Callable[[pl.LazyFrame, pl.LazyFrame, Mapping[str, Any]], pl.LazyFrame]
 #: Beside an installed wheel's modules, or beside the package in a checkout and an editable install.
 _SHIPPED = (Path(__file__).parent / "queries", Path(__file__).parent.parent / "queries")
 
-_ONCE = ("class", "cluster", "reduction", "layer", "document")
+_ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
 #: What every question may use beside its own parameters: facts of the store.
 _FACTS = ("labels_are_models", "layers", "heads")
 _LAYER_WORDS = ("first", "last", "mean")
@@ -293,6 +297,10 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
     types = Counter(p.type for p in parameters)
     if twice := [type_ for type_ in _ONCE if types[type_] > 1]:
         raise UsageError(f"{path}: a question has at most one parameter of type {twice[0]}")
+    if types["reduction"] and types["reductions"]:
+        raise UsageError(
+            f"{path}: a question has a parameter of type reduction, or of type reductions, not both"
+        )
     if types["layer"] and not types["reduction"]:
         raise UsageError(f"{path}: a layer parameter needs a reduction parameter")
 
@@ -352,23 +360,34 @@ def _bound(store: Store, question: Question, given: Mapping[str, object]) -> tup
     class_column = values[of_type["class"]] if "class" in of_type else None
     if class_column == "label" and not _has_labels(store):
         raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
-    means: Mapping[str, tuple[str, ...]] = {}
-    heads = None
-    if "reduction" in of_type:
-        reduction = _reduction(store.manifest, of_type["reduction"], values[of_type["reduction"]])
-        heads = store.manifest.heads if reduction.per_head else None
-        columns = reduction.columns(store.manifest.layers)
-        if "layer" in of_type:
-            name = of_type["layer"]
-            values[name] = _layer(store.manifest, reduction, name, values[name])
-            means = {
-                "attention": (columns[int(values[name]) - 1],) if _is_number(values[name]) else tuple(columns)
-            }
-        else:
-            means = {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
+    columns = _attention(store.manifest, of_type, values)
     facts = {name: getattr(store.manifest, name) for name in _FACTS}
     cluster = values[of_type["cluster"]] if "cluster" in of_type else None
-    return values | facts, Added(means, heads, class_column, cluster)
+    return values | facts, replace(columns, class_column=class_column, cluster=cluster)
+
+
+def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str, Any]) -> Added:
+    """The columns with attention that a question's parameters ask for. Their `values` become plain ones."""
+    means: dict[str, tuple[str, ...]] = {}
+    elements: Mapping[str, tuple[str, int]] = {}
+    heads = None
+    if "reduction" in of_type:
+        reduction = _reduction(manifest, of_type["reduction"], values[of_type["reduction"]])
+        heads = manifest.heads if reduction.per_head else None
+        columns = reduction.columns(manifest.layers)
+        if "layer" in of_type:
+            name = of_type["layer"]
+            layer = values[name] = _layer(manifest, reduction, name, values[name])
+            means["attention"] = (columns[int(str(layer)) - 1],) if _is_number(layer) else tuple(columns)
+        else:
+            means |= {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
+    if "heads" in of_type:
+        elements = _by_head(manifest, values[of_type["heads"]])
+    if "reductions" in of_type:
+        name = of_type["reductions"]
+        values[name], several = _of_several(manifest, name, values[name])
+        means |= {f"attention:{column}": (column,) for column in several}
+    return Added(means, heads, elements)
 
 
 def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction:
@@ -377,6 +396,33 @@ def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction
         held = ", ".join(r.name for r in manifest.reductions) or "none"
         raise UsageError(f"the store has no reduction {name!r}: {parameter} is one of those it holds: {held}")
     return reduction
+
+
+def _by_head(manifest: Manifest, name: str) -> dict[str, tuple[str, int]]:
+    """The column for each layer and head of a reduction, and where its value stands."""
+    reduction = manifest.reduction(name)
+    if reduction is None or not reduction.per_head:
+        raise UsageError(
+            f"the store has no values a head of {name!r}: run again with --reduce cls_heads beside what else you want"
+        )
+    return {
+        f"attention_{layer:02d}_{head:02d}": (column, head - 1)
+        for layer, column in enumerate(reduction.columns(manifest.layers), start=1)
+        for head in range(1, manifest.heads + 1)
+    }
+
+
+def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> tuple[list[str], list[str]]:
+    """The reductions' names, and the columns of all their layers; None is all that have one value a token."""
+    if names is None:
+        names = [reduction.name for reduction in manifest.reductions if not reduction.per_head]
+    columns: list[str] = []
+    for name in names:
+        reduction = _reduction(manifest, parameter, name)
+        if reduction.per_head:
+            raise UsageError(f"{name} has a value a head: {parameter} takes reductions of one value a token")
+        columns += reduction.columns(manifest.layers)
+    return names, list(dict.fromkeys(columns))
 
 
 def _layer(manifest: Manifest, reduction: StoredReduction, parameter: str, layer: str) -> str | None:
@@ -546,6 +592,8 @@ _CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "class": (_text, ""),
     "cluster": (_text, ""),
     "reduction": (_text, "the name of a reduction"),
+    "heads": (_text, "the name of a reduction"),
+    "reductions": (_texts, "the names of reductions, separated by commas"),
     "layer": (_layer_value, "a number, first, last or mean"),
     "document": (_document_value, "an id or a number"),
 }

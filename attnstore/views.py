@@ -30,6 +30,8 @@ class Added:
 
     `means`: for each column that `tokens` gets, the stored columns whose mean it is, in double precision.
     `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
+    `elements`: for each column that `tokens` gets, a stored column of several values a token and the place (from
+    0) of the one that it is, in double precision.
     `class_column`: the column that both tables have under the name `class`, None for no such column.
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
     `cluster`: the number of the group's first document, the document's own where it has no group. None: no
@@ -38,6 +40,7 @@ class Added:
 
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     heads: int | None = None
+    elements: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     class_column: str | None = None
     cluster: Literal["group", "document"] | None = None
 
@@ -68,8 +71,12 @@ def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
         (sum((value(column) for column in columns[1:]), value(columns[0])) / len(columns)).alias(name)
         for name, columns in added.means.items()
     ]
+    elements = [
+        pl.col(column).cast(pl.List(pl.Float64)).list.get(place).alias(name)
+        for name, (column, place) in added.elements.items()
+    ]
     frame = _frame(store, store.tokens_files(), store.tokens_schema)
-    return frame.with_columns(*means, *_class(added))
+    return frame.with_columns(*means, *elements, *_class(added))
 
 
 def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
@@ -133,6 +140,10 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
         name: f"({' + '.join(value(column) for column in columns)}) / {len(columns)}"
         for name, columns in added.means.items()
     }
+    elements = {
+        name: f"{_identifier(column)}[{place + 1}]::DOUBLE"
+        for name, (column, place) in added.elements.items()
+    }
     classes = {} if added.class_column is None else {"class": _identifier(added.class_column)}
     clusters = {
         None: {},
@@ -159,7 +170,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             connection.execute(f"SET {setting} = false")
         for view, of_files, schema, extra in (
             ("documents", store.documents_files(), store.documents_schema, classes | clusters),
-            ("tokens", store.tokens_files(), store.tokens_schema, means | classes),
+            ("tokens", store.tokens_files(), store.tokens_schema, means | elements | classes),
         ):
             if not of_files:
                 connection.register(f"no_{view}", _empty(schema))

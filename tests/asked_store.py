@@ -112,14 +112,15 @@ def write_store(
                 length = len(document["tokens"])
                 rows.append(
                     {**document, "document": number, "group": document.get("group"), "length": length,
-                     "probabilities": [0.5, 0.5], "logits": [0.0, 0.0]}
+                     "probabilities": document.get("probabilities", [0.5, 0.5]), "logits": [0.0, 0.0]}
                 )  # fmt: skip
                 seen_tokens, seen_words = set(), set()
                 for position, row in enumerate(document["tokens"]):
                     starts = row["piece"] == 0
                     token_rows.append(
                         {**row, "document": number, "position": position, "length": length,
-                         "token_id": vocabulary.index(row["token"]), "start": position, "end": position + 1,
+                         "token_id": vocabulary.index(row["token"]), "start": row.get("start", position),
+                         "end": row.get("end", position + 1),
                          "new_token": row["token"] not in seen_tokens,
                          "new_word": starts and row["word"] not in seen_words,
                          "prediction": document["prediction"], "label": document["label"],

@@ -66,7 +66,10 @@ def one_line(caught):
 def test_the_shipped_questions_are_all_there_in_both_engines():
     """Each has its twin, a question for its first line, and something on how to read the answer."""
     assert sorted(QUESTIONS) == [
-        "confusion", "document_tokens", "predictions", "top_tokens_by_class", "top_words_by_class",
+        "attention_vs_frequency", "concentration", "confusion", "contexts", "distinctive_words",
+        "document_tokens", "errors", "find_documents", "flips", "heads", "layer_agreement", "layer_profile",
+        "position_profile", "predictions", "similar_documents", "sinks", "top_tokens_by_class",
+        "top_words_by_class", "truncation",
     ]  # fmt: skip
     for question in QUESTIONS.values():
         assert question.polars is not None
@@ -208,6 +211,7 @@ def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents)
         ("-- Q?\n-- @param layers: text -- n\nSELECT 1", "$layers is what the store says of itself"),
         ("-- Q?\n-- @param a: class -- n\n-- @param b: class -- n\nSELECT 1", "at most one parameter of type class"),
         ("-- Q?\n-- @param a: layer = last -- n\nSELECT 1", "a layer parameter needs a reduction parameter"),
+        ("-- Q?\n-- @param a: reduction -- n\n-- @param b: reductions -- n\nSELECT 1", "or of type reductions, not both"),
         ("-- Q?\n-- @param limit: count -- n\nSELECT $limti", "$limti is not declared: did you mean limit?"),
         ("-- Q?\nSELECT 1; SELECT 2", "give one SELECT: here are 2 statements"),
         ("-- Q?\nCREATE TABLE t AS SELECT 1", "a store is only read"),

@@ -1,0 +1,74 @@
+-- Where does a word get its attention? Its occurrences with the most, or the least, in context.
+--
+-- How to read the answer: one row an occurrence, `limit` rows a class. `attention` is the sum over the word's
+-- pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly over its
+-- tokens. `left` and `right` are the text around `keyword`, as it stands in the document but for white space,
+-- `width` words on each side, a punctuation mark being a word, too.
+--
+-- How not to read it: as a sample. These are the extremes; how far they are from the usual is in
+-- top_words_by_class. Not found is a word that the store spells otherwise: in lower case for uncased models.
+--
+-- Occurrences in documents in which the reduction has nothing to say (null) are left out, and with by=label those
+-- in documents that have no label. Equal lifts are in the order of the dataset.
+--
+-- @param word: text -- the word, as the store spells it
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param order: most|least = most -- the most attended occurrences, or the least
+-- @param width: count = 8 -- words on each side
+-- @param limit: count = 10 -- rows a class
+--
+-- Source: keyword in context, Luhn 1960.
+WITH
+occurrences AS (
+    SELECT
+        class, document,
+        position - piece AS place,
+        min(start) AS start, max("end") AS finish,
+        sum(attention) AS attention,
+        sum(attention * length / pieces) AS lift
+    FROM tokens
+    WHERE word = $word AND class IS NOT NULL AND attention IS NOT NULL
+    GROUP BY class, document, place
+),
+best AS (
+    SELECT *, (CASE WHEN $order = 'most' THEN lift ELSE -lift END)::FLOAT AS rank
+    FROM occurrences
+    QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC, document, place) <= $limit
+),
+numbered AS (  -- the words of these documents, in order
+    SELECT document, position, start, row_number() OVER (PARTITION BY document ORDER BY position) AS number
+    FROM tokens
+    WHERE piece = 0 AND document IN (SELECT document FROM best)
+),
+seen AS (
+    SELECT document, max("end") AS seen
+    FROM tokens
+    WHERE document IN (SELECT document FROM best)
+    GROUP BY document
+),
+placed AS (  -- a word that begins before the document's first whole word has no number
+    SELECT best.*, coalesce(number, 0) AS number
+    FROM best LEFT JOIN numbered ON numbered.document = best.document AND numbered.position = best.place
+),
+bounded AS (
+    SELECT
+        placed.*,
+        coalesce(before.start, 0) AS begins,
+        coalesce(after.start, seen) AS ends
+    FROM placed
+    JOIN seen USING (document)
+    LEFT JOIN numbered AS before
+        ON before.document = placed.document AND before.number = placed.number - $width
+    LEFT JOIN numbered AS after
+        ON after.document = placed.document AND after.number = placed.number + $width + 1
+)
+SELECT
+    bounded.class, document, id, label, prediction,
+    trim(regexp_replace(substring(text, begins + 1, start - begins), '[ \t\r\n]+', ' ', 'g')) AS "left",
+    substring(text, start + 1, finish - start) AS keyword,
+    trim(regexp_replace(substring(text, finish + 1, ends - finish), '[ \t\r\n]+', ' ', 'g')) AS "right",
+    attention, lift
+FROM bounded JOIN documents USING (document)
+ORDER BY bounded.class, rank DESC, document, place

@@ -1,0 +1,75 @@
+-- Which documents is the model surest of, which least; and whose attention is most concentrated?
+--
+-- How to read the answer: one row a document. `probability` is the prediction's, `margin` that less the next
+-- class's. `entropy` (nats) is that of the document's attention made to add up to 1, `effective_tokens` its
+-- exponential: so many tokens with equal attention would have that entropy. `sort` says which come first:
+-- `certain` or `uncertain` by the margin, `concentrated` or `spread` by the entropy, `longest` or `shortest` by
+-- the tokens seen. outcome=wrong with sort=certain are the errors the model is surest of, where a wrong label or a
+-- misleading text is often found; take a document's `id` on to document_tokens, or to `attnstore show`.
+--
+-- How not to read it: probabilities are the softmax of logits, and those of a fine-tuned model are often too near
+-- 1; that they order documents does not make them frequencies. Short documents have little entropy: use
+-- min_length.
+--
+-- `entropy` is null where the reduction has nothing to say (null), is negative, or gives all tokens together
+-- nothing; such documents come last when sorted by it. Without labels that are the model's classes no document is
+-- right or wrong. Equals are in the order of the dataset.
+--
+-- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which come first
+-- @param outcome: any|right|wrong = any -- those predicted as labelled, or otherwise, or all
+-- @param prediction: text = auto -- only documents with this prediction; auto: any
+-- @param label: text = auto -- only documents with this gold label; auto: any, and those without
+-- @param min_length: count = 0 -- only documents of so many tokens or more, special ones included
+-- @param max_length: count = auto -- only documents of so many tokens or fewer; auto: any
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param specials: in|out = in -- count the attention of special tokens, or of the others alone
+-- @param limit: count = 20 -- rows
+--
+-- Source: margins as certainty, Scheffer et al. 2001; entropy and effective numbers as in `concentration`.
+WITH
+measured AS (
+    SELECT
+        document,
+        CASE
+            WHEN count(attention) > 0 AND min(attention) >= 0 AND sum(attention) > 0
+            -- Of one token it is 0, whatever rounding makes of it.
+            THEN greatest(0, ln(sum(attention)) - sum(
+                CASE WHEN attention > 0 THEN attention * ln(attention) ELSE 0 END
+            ) / sum(attention))
+        END AS entropy
+    FROM tokens
+    WHERE $specials = 'in' OR NOT special
+    GROUP BY document
+),
+found AS (
+    SELECT
+        document, id, split, label, prediction, probability,
+        list_sort(probabilities, 'DESC') AS sorted,
+        length, truncated, entropy,
+        left(trim(regexp_replace(left(text, 300), '[ \t\r\n]+', ' ', 'g')), 80) AS beginning
+    FROM documents LEFT JOIN measured USING (document)
+    WHERE
+        ($outcome = 'any' OR ($labels_are_models AND (label = prediction) = ($outcome = 'right')))
+        AND ($prediction IS NULL OR prediction = $prediction)
+        AND ($label IS NULL OR label = $label)
+        AND length >= $min_length
+        AND ($max_length IS NULL OR length <= $max_length)
+),
+ranked AS (
+    SELECT
+        *,
+        sorted[1]::DOUBLE - coalesce(sorted[2], 0)::DOUBLE AS margin,
+        CASE $sort
+            WHEN 'certain' THEN margin WHEN 'uncertain' THEN -margin
+            WHEN 'concentrated' THEN -entropy WHEN 'spread' THEN entropy
+            WHEN 'longest' THEN length ELSE -length
+        END::FLOAT AS rank
+    FROM found
+)
+SELECT
+    document, id, split, label, prediction, probability, margin, length, truncated,
+    entropy, exp(entropy) AS effective_tokens, beginning
+FROM ranked
+ORDER BY rank DESC NULLS LAST, document
+LIMIT $limit

@@ -1,0 +1,115 @@
+-- What does each head look at: is it spread or sharp, does it rest on sinks, which words does it favour?
+--
+-- How to read the answer: one row a class, layer and head. `entropy` (nats) is the mean, over the class's
+-- documents, of the entropy of the head's attention in the document, and `effective_tokens` the mean of its
+-- exponential: so many tokens with equal attention would have that entropy. `specials` and `punctuation` are the
+-- parts of all the head's attention in the class that special tokens ([CLS], [SEP]) and words without any letter
+-- or digit get. `words` are those with the highest lift (attention of an occurrence over what even attention
+-- would give it, averaged over the occurrences), highest first. A specialist has few effective tokens, gives sinks
+-- little, and its words have something in common; compare its rows for the classes.
+--
+-- How not to read it: a head's words are those it turns to in this layer, where a token's place already holds
+-- what earlier layers gathered; and many heads can be removed without loss (Michel et al. 2019), so that what a
+-- head looks at need not matter to the prediction. Among hundreds of heads some will look like specialists.
+--
+-- It needs a reduction with a value a head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Documents in
+-- which it has nothing to say (null) are left out, and with by=label those that have no label. Words of equal lift
+-- are ordered by documents, then by word.
+--
+-- @param reduction: heads = cls_heads -- a reduction that has a value a head
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
+--     200 of the class's documents, and at least 5
+-- @param limit: count = 8 -- words a head
+--
+-- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 to 3.4;
+-- effective numbers as in `concentration`.
+WITH
+gathered AS (  -- of each document
+    SELECT
+        document,
+        any_value(class) AS class,
+        sum(COLUMNS('^attention_[0-9]+_[0-9]+$')) AS 'mass_\0',
+        sum(CASE
+            WHEN COLUMNS('^attention_[0-9]+_[0-9]+$') > 0
+            THEN COLUMNS('^attention_[0-9]+_[0-9]+$') * ln(COLUMNS('^attention_[0-9]+_[0-9]+$'))
+        END) AS 'sum_\0'
+    FROM tokens
+    WHERE class IS NOT NULL AND COLUMNS('^attention_[0-9]+_[0-9]+$') IS NOT NULL
+    GROUP BY document
+),
+spread AS (  -- a list element a head, the layers' one after the other
+    SELECT
+        class,
+        unnest([*COLUMNS('^mass_')]) AS mass,
+        unnest([*COLUMNS('^sum_')]) AS total,
+        unnest(range(0, len([*COLUMNS('^mass_')]))) AS place
+    FROM gathered
+),
+entropies AS (
+    SELECT
+        class, place,
+        count(*) AS documents,
+        avg(greatest(0, ln(mass) - coalesce(total, 0) / mass)) AS entropy,
+        avg(exp(greatest(0, ln(mass) - coalesce(total, 0) / mass))) AS effective_tokens
+    FROM spread
+    WHERE mass > 0
+    GROUP BY class, place
+),
+summed AS (  -- of each word, and of each special token
+    SELECT
+        class, special, word,
+        count_if(new_word) AS documents,
+        count_if(piece = 0) AS occurrences,
+        sum(COLUMNS('^attention_[0-9]+_[0-9]+$')) AS 'mass_\0',
+        sum(COLUMNS('^attention_[0-9]+_[0-9]+$') * length / pieces) AS 'lift_\0'
+    FROM tokens
+    WHERE class IS NOT NULL AND COLUMNS('^attention_[0-9]+_[0-9]+$') IS NOT NULL
+    GROUP BY class, special, word
+),
+by_word AS (
+    SELECT
+        class, special, word, documents, occurrences,
+        word IS NOT NULL AND NOT regexp_matches(word, '[\p{L}\p{N}]') AS punctuation,
+        unnest([*COLUMNS('^mass_')]) AS mass,
+        unnest([*COLUMNS('^lift_')]) AS lift,
+        unnest(range(0, len([*COLUMNS('^mass_')]))) AS place
+    FROM summed
+),
+shares AS (
+    SELECT
+        class, place,
+        sum(CASE WHEN special THEN mass ELSE 0 END) / nullif(sum(mass), 0) AS specials,
+        sum(CASE WHEN punctuation THEN mass ELSE 0 END) / nullif(sum(mass), 0) AS punctuation
+    FROM by_word
+    GROUP BY class, place
+),
+support AS (
+    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    FROM documents
+    GROUP BY class
+),
+favoured AS (
+    SELECT
+        class, place, word,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        row_number() OVER (
+            PARTITION BY class, place ORDER BY (lift / occurrences)::FLOAT DESC, documents DESC, word
+        ) AS number
+    FROM by_word JOIN support USING (class)
+    WHERE word IS NOT NULL AND NOT punctuation AND occurrences > 0 AND documents >= least
+    QUALIFY number <= $limit
+),
+listed AS (
+    SELECT class, place, string_agg(word, ', ' ORDER BY number) AS words
+    FROM favoured
+    GROUP BY class, place
+)
+SELECT
+    class,
+    (place // $heads + 1)::INTEGER AS layer,
+    (place % $heads + 1)::INTEGER AS head,
+    documents, entropy, effective_tokens, specials, punctuation,
+    coalesce(words, '') AS words
+FROM entropies JOIN shares USING (class, place) LEFT JOIN listed USING (class, place)
+ORDER BY class, place

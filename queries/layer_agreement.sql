@@ -1,0 +1,102 @@
+-- Do layers, and reductions, agree on which words are attended to?
+--
+-- How to read the answer: one row a class, length of documents, and pair of columns: `one` and `other` are
+-- columns of the tokens table, such as cls_05 and cls_06, or cls_06 and rollout. `correlation` is Spearman's
+-- rank correlation between the lifts that the words of the class have in the one and in the other (equal
+-- lifts share their mean rank): 1 where both order the words alike, 0 where they have nothing to do with each
+-- other, below 0 where one attends most to what the other attends to least. It is taken over the `words`
+-- found in `min_documents` documents of the class and length. `length` is `all`, or with `lengths` also
+-- `short`, `middle` and `long`: thirds of the class's documents by their tokens.
+--
+-- How not to read it: as which of the two is right. High agreement between neighbouring layers is usual; low
+-- agreement means that an answer with one layer is an answer about that layer. Words in many documents have
+-- steadier lifts and agree more: compare equal `min_documents` only. The shorter documents are, the fewer words
+-- are left.
+--
+-- Documents in which one of the reductions has nothing to say (null) are left out, and with by=label those that
+-- have no label. Null is a correlation where a column gives all words the same.
+--
+-- @param reductions: reductions = auto -- these reductions' layers; auto: all of one value a token
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class and length; auto:
+--     one in 200 of them, and at least 5
+-- @param lengths: boolean = false -- also for each third of the class's documents by length
+-- @param punctuation: in|out = out -- count words without any letter or digit, in any script
+--
+-- Source: Spearman 1904; attention measures held against each other by rank, Jain and Wallace 2019, "Attention is
+-- not Explanation", section 4.1, there with Kendall's τ in each document, here over a class's words.
+WITH
+thirds AS (
+    SELECT
+        document, class,
+        -- Equal lengths are in the same third: that of the middle of them.
+        floor(
+            3 * (rank() OVER of_class + (count(*) OVER same - 1) / 2 - 1) / count(*) OVER (PARTITION BY class)
+        )::INTEGER AS third
+    FROM documents
+    WHERE class IS NOT NULL
+    WINDOW of_class AS (PARTITION BY class ORDER BY length), same AS (PARTITION BY class, length)
+),
+summed AS (
+    SELECT
+        tokens.class, third, word,
+        count_if(new_word) AS documents,
+        count_if(piece = 0) AS occurrences,
+        sum(COLUMNS('^attention:(.*)$') * length / pieces) AS 'lift:\1'
+    FROM tokens JOIN thirds USING (document)
+    WHERE word IS NOT NULL AND COLUMNS('^attention:.*$') IS NOT NULL
+    GROUP BY tokens.class, third, word
+),
+every AS (
+    SELECT class, third + 1 AS bucket, word, documents, occurrences, COLUMNS('^lift:.*$') AS '\0'
+    FROM summed
+    WHERE $lengths
+    UNION ALL
+    SELECT
+        class, 0, word, sum(documents), sum(occurrences), sum(COLUMNS('^lift:.*$'))
+    FROM summed
+    GROUP BY class, word
+),
+support AS (
+    SELECT class, bucket, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    FROM (
+        SELECT class, third + 1 AS bucket FROM thirds
+        UNION ALL
+        SELECT class, 0 FROM thirds
+    )
+    GROUP BY class, bucket
+),
+kept AS (
+    SELECT
+        class, bucket, word, occurrences, COLUMNS('^lift:.*$') AS '\0'
+    FROM every JOIN support USING (class, bucket)
+    WHERE
+        documents >= least
+        AND occurrences > 0
+        AND ($punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]'))
+),
+lifts AS (
+    UNPIVOT kept ON COLUMNS('^lift:.*$') INTO NAME name VALUE lift
+),
+ranked AS (
+    SELECT
+        class, bucket, word, name,
+        rank() OVER by_lift + (count(*) OVER same - 1) / 2 AS place
+    FROM (SELECT * REPLACE ((lift / occurrences)::FLOAT AS lift) FROM lifts)
+    WINDOW
+        by_lift AS (PARTITION BY class, bucket, name ORDER BY lift),
+        same AS (PARTITION BY class, bucket, name, lift)
+)
+SELECT
+    one.class,
+    CASE bucket WHEN 0 THEN 'all' WHEN 1 THEN 'short' WHEN 2 THEN 'middle' ELSE 'long' END AS length,
+    one.name[6:] AS one,
+    other.name[6:] AS other,
+    count(*) AS words,
+    -- A standard deviation of 0 is not always exactly that in floating point.
+    CASE WHEN min(one.place) < max(one.place) AND min(other.place) < max(other.place)
+    THEN corr(one.place, other.place) END AS correlation
+FROM ranked AS one JOIN ranked AS other USING (class, bucket, word)
+WHERE one.name < other.name
+GROUP BY one.class, bucket, one.name, other.name
+ORDER BY one.class, bucket, one.name, other.name

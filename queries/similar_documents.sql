@@ -1,0 +1,79 @@
+-- In which other documents does the model look at the same words?
+--
+-- How to read the answer: one row a document, the most similar first. Each document's attention is gathered by
+-- word and made to add up to 1 over its words, special tokens and punctuation out. `similarity` is the
+-- Bhattacharyya coefficient of the two distributions, Σ √(p q): 1 where the same words get the same shares, 0
+-- where no word is attended to in both. `words` are the five that add most to it. Documents that look alike here
+-- may be copies, reviews of one film, or argue with the same words; where their predictions differ, read both.
+--
+-- How not to read it: as likeness of meaning or of style. Frequent words are in every document and add to every
+-- similarity, so that its height means little; its order does. Short documents have few words to share.
+--
+-- Documents whose words get no attention, or in which the reduction has nothing to say (null) or is negative, are
+-- left out. Equals are in the order of the dataset.
+--
+-- @param document: document -- its id, or its number
+-- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param limit: count = 10 -- rows
+--
+-- Source: Bhattacharyya 1943. To compare documents by what is attended to in them is ours: it finds the near
+-- copies and the twins across classes that a list of errors hides.
+WITH
+vocabulary AS (
+    SELECT word
+    FROM (SELECT DISTINCT word FROM tokens WHERE word IS NOT NULL)
+    WHERE regexp_matches(word, '[\p{L}\p{N}]') AND NOT list_contains($ignore::VARCHAR[], word)
+),
+totals AS (
+    SELECT document, sum(attention) AS total, min(attention) AS least
+    FROM tokens SEMI JOIN vocabulary USING (word)
+    WHERE attention IS NOT NULL
+    GROUP BY document
+),
+usable AS (
+    SELECT document, total
+    FROM totals
+    WHERE total > 0 AND least >= 0
+),
+own AS (
+    SELECT word, sum(attention) / any_value(total) AS share
+    FROM tokens JOIN usable USING (document) SEMI JOIN vocabulary USING (word)
+    WHERE document = $document
+    GROUP BY word
+),
+theirs AS (
+    SELECT tokens.document, word, sum(attention) AS mass, any_value(own.share) AS share
+    FROM tokens JOIN own USING (word)
+    WHERE tokens.document <> $document AND attention > 0
+    GROUP BY tokens.document, word
+),
+products AS (
+    SELECT document, word, sqrt(mass / total * share) AS product
+    FROM theirs JOIN usable USING (document)
+),
+best AS (
+    SELECT document, sum(product) AS similarity
+    FROM products
+    GROUP BY document
+    ORDER BY similarity::FLOAT DESC, document
+    LIMIT $limit
+),
+shared AS (
+    SELECT
+        document, word,
+        row_number() OVER (PARTITION BY document ORDER BY product::FLOAT DESC, word) AS number
+    FROM products SEMI JOIN best USING (document)
+    QUALIFY number <= 5
+),
+listed AS (
+    SELECT document, string_agg(word, ', ' ORDER BY number) AS words
+    FROM shared
+    GROUP BY document
+)
+SELECT
+    document, id, split, label, prediction, probability, similarity, words,
+    left(trim(regexp_replace(left(text, 300), '[ \t\r\n]+', ' ', 'g')), 80) AS beginning
+FROM best JOIN documents USING (document) JOIN listed USING (document)
+ORDER BY similarity::FLOAT DESC, document
