@@ -1,4 +1,4 @@
--- Where does a word get its attention? Its occurrences with the most, or the least, in context.
+-- Where does a word get its attention: in which of its occurrences, in what context?
 --
 -- How to read the answer: one row an occurrence, `limit` rows a class. `attention` is the sum over the word's
 -- pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly over its
