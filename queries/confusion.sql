@@ -5,6 +5,10 @@
 -- its prediction on average, `truncated` the documents among them whose end the model did not see. Documents
 -- without a label stand under a null label. Labels are told as the data has them, also where they are not the
 -- model's classes: then the table says which of its own classes the model gives to which of the data's.
+--
+-- Example: attnstore query imdb.attn confusion, over the 25,000 IMDb test reviews, first row:
+--     split=test, label=neg, prediction=neg, documents=11479, share=0.9183, mean_probability=0.9735,
+--     truncated=1541
 WITH counted AS (
     SELECT
         split, label, prediction,

@@ -11,6 +11,11 @@
 -- Occurrences in documents in which the reduction has nothing to say (null) are left out, and with by=label those
 -- in documents that have no label. Equal lifts are in the order of the dataset.
 --
+-- Example: attnstore query imdb.attn contexts -p word=awful -p limit=3,
+-- over the 25,000 IMDb test reviews, first row:
+--     class=neg, document=7169, id=test/neg/5202_1, label=neg, prediction=neg, left=This is an,
+--     keyword=awful, right=movie from just about every point of view, attention=0.208, lift=106.5
+--
 -- @param word: text -- the word, as the store spells it
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

@@ -30,6 +30,12 @@
 -- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal
 -- ranks are ordered by documents, then by word.
 --
+-- Example: attnstore query imdb.attn distinctive_words -p limit=4,
+-- over the 25,000 IMDb test reviews, first row:
+--     class=neg, word=disappointing, documents=291, other_documents=65, occurrences=304,
+--     other_occurrences=68, lift=30.34, other_lift=8.598, difference=21.75, error=1.582, t=13.75,
+--     p=6.054e-29, q=5.234e-28, log_odds=1.509, z=11.25, residual=16.7
+--
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label

@@ -6,6 +6,11 @@
 -- `start` and `end` (exclusive) are characters of the document's text. What stands beyond the last token of a
 -- truncated document is not here: the model did not see it.
 --
+-- Example: attnstore query imdb.attn document_tokens -p document=test/neg/5202_1,
+-- over the 25,000 IMDb test reviews, first row:
+--     position=0, token=[CLS], word=null, piece=null, pieces=null, start=0, end=0, special=true,
+--     attention=0.03345, lift=17.12
+--
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

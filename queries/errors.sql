@@ -25,6 +25,11 @@
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Equal ranks are
 -- ordered by wrong documents, then by word.
 --
+-- Example: attnstore query imdb.attn errors -p limit=4, over the 25,000 IMDb test reviews, first row:
+--     class=neg, word=the, wrong_documents=786, right_documents=11387, wrong_occurrences=10166,
+--     right_occurrences=132394, wrong_lift=0.5652, right_lift=0.4655, difference=0.09976, error=0.004533,
+--     t=22.01, p=2.013e-67, q=4.784e-64, log_odds=0.02935, z=2.855
+--
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
 -- @param min_documents: count = auto -- leave out words found in fewer wrong documents, or right ones;

@@ -15,6 +15,12 @@
 -- nothing; such documents come last when sorted by it. Without labels that are the model's classes no document is
 -- right or wrong. Equals are in the order of the dataset.
 --
+-- Example: attnstore query imdb.attn find_documents -p outcome=wrong -p limit=5,
+-- over the 25,000 IMDb test reviews, first row:
+--     document=9666, id=test/neg/7450_4, split=test, label=neg, prediction=pos, probability=0.9958,
+--     margin=0.9916, length=185, truncated=false, entropy=5.019, effective_tokens=151.3, beginning='Ernest
+--     Saves Christmas' is comedian Ernest's Christmas special film. In this fi
+--
 -- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which come first
 -- @param outcome: any|right|wrong = any -- those predicted as labelled, or otherwise, or all
 -- @param prediction: text = auto -- only documents with this prediction; auto: any

@@ -26,6 +26,12 @@
 -- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those
 -- of top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
 --
+-- Example: attnstore query imdb.attn flips -p limit=4, over the 25,000 IMDb test reviews, first row:
+--     label=neg, word=characters, above=neg, below=pos, above_documents=2321, below_documents=162,
+--     above_occurrences=3153, below_occurrences=230, above_lift=1.152, below_lift=0.6715,
+--     above_excess=0.2247, below_excess=-0.1844, above_error=0.01945, below_error=0.02688, swing=0.4091,
+--     p=1.998e-10, q=4.783e-07
+--
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
 -- @param min_documents: count = auto -- leave out words found in fewer documents of a label and prediction;

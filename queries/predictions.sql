@@ -13,6 +13,10 @@
 -- no document counts as labelled: there is nothing to be right about. An accuracy on data which the model was
 -- trained on says nothing about other data.
 --
+-- Example: attnstore query imdb.attn predictions, over the 25,000 IMDb test reviews, first row:
+--     split=null, class=null, predicted=25000, labelled=25000, correct=23185, accuracy=0.9274,
+--     false_positives=null, false_negatives=null, precision=null, recall=null, f1=null, truncated=3513
+--
 -- Source: the usual definitions; f1 = 2 correct / (2 correct + false positives + false negatives).
 WITH
 judged AS (

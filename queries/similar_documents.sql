@@ -12,6 +12,12 @@
 -- Documents whose words get no attention, or in which the reduction has nothing to say (null) or is negative, are
 -- left out. Equals are in the order of the dataset.
 --
+-- Example: attnstore query imdb.attn similar_documents -p document=test/neg/5202_1 -p limit=4,
+-- over the 25,000 IMDb test reviews, first row:
+--     document=651, id=test/neg/10587_1, split=test, label=neg, prediction=neg, probability=0.9949,
+--     similarity=0.4685, words=awful, movie, buy, the, and, beginning=i expected this movie to be
+--     absolutely god awful. Like "What Dreams May Come" or
+--
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

@@ -12,6 +12,10 @@
 -- With by=label documents that have no label are in the rows for all alone. Where the store's labels are not
 -- the model's classes, `accuracy` is null.
 --
+-- Example: attnstore query imdb.attn truncation, over the 25,000 IMDb test reviews, first row:
+--     class=neg, truncated=true, documents=1713, tokens=877056, characters=5440266, hidden=1748255,
+--     hidden_share=0.3214, labelled=1713, correct=1541, accuracy=0.8996
+--
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 --
 -- Source: counts.

@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from test_commands import attnstore
 
+import attnstore as attnstore_package
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -109,6 +111,35 @@ def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
     lines = [line[4:] for line in shown.splitlines() if line.startswith("    ")]
     timeless = [re.sub(r" in .*?; ", " ", line) for line in lines]
     assert [re.sub(r" in .*?; ", " ", line) for line in out.splitlines()[:-1]] == timeless
+
+
+def test_scattertext_is_fed_in_three_lines(beside_a_demo):
+    """Those of docs/questions.md: the counts are the attention's shares, and scattertext, if there, takes them."""
+    (block,) = blocks((ROOT / "docs/questions.md").read_text())
+    shares, counts, corpus = block.replace("imdb.attn", "demo.attn").strip().split("\n")
+    names = {"attnstore": attnstore_package}
+    exec(f"{shares}\n{counts}", names)  # noqa: S102 - our own docs
+    rows = attnstore_package.open("demo.attn").query(
+        "top_words_by_class", limit=100_000, intervals=False, engine="polars"
+    )
+    assert rows.num_rows > 20
+    expected = {(row["word"], row["class"]): round(row["share"] * 1e6) for row in rows.to_pylist()}
+    found = {(word, name): n for name, column in names["counts"].items() for word, n in column.items() if n}
+    assert found == {key: n for key, n in expected.items() if n}
+    scattertext = pytest.importorskip("scattertext", reason="scattertext is not installed")
+    exec(corpus, names | {"scattertext": scattertext})  # noqa: S102
+
+
+def test_every_question_has_an_answer_in_the_docs():
+    """A heading, the command that was run, and its columns as the question gives them, in docs/questions.md."""
+    page = (ROOT / "docs/questions.md").read_text()
+    for question in (ROOT / "queries").glob("*.sql"):
+        (section,) = re.findall(rf"^## {question.stem}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+        assert re.search(rf"^`attnstore query \w+\.attn {question.stem}\b", section, re.MULTILINE)
+        assert "**Not so:**" in section
+        (header,) = re.findall(r"^\| (.*) \|\n\|---", section, re.MULTILINE)
+        selected = question.read_text().rsplit("\nSELECT", 1)[1]
+        assert all(re.search(rf'\b"?{name}"?\b', selected) for name in header.split(" | ")), question.stem
 
 
 def test_every_command_and_every_question_is_documented():

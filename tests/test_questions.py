@@ -77,6 +77,23 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
         assert "How to read the answer" in question.documentation
 
 
+@pytest.mark.parametrize("name", sorted(QUESTIONS))
+def test_a_description_shows_a_row_of_a_real_answer(store, name):
+    """With the command that gave it, and the columns that the question has."""
+    question = QUESTIONS[name]
+    example = re.search(
+        r"\nExample: attnstore query \w+\.attn (\w+).*?first row:\n((?:    .+\n)+)",
+        describe(question),
+        re.DOTALL,
+    )
+    assert example and example[1] == name
+    given = (
+        {"document": 0} if question.parameter("document") else {"word": "film"} if name == "contexts" else {}
+    )
+    columns = ask(store, question, given).column_names
+    assert re.match(", ".join(rf"{column}=.*?" for column in columns), " ".join(example[2].split()))
+
+
 def test_the_parameters_of_a_question_come_from_its_comment():
     """Name, type, default, meaning and choices, in the comment's order; a meaning may run over lines."""
     parameters = {p.name: p for p in QUESTIONS["top_words_by_class"].parameters}
@@ -211,7 +228,7 @@ def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents)
         ("-- Q?\n-- @param layers: text -- n\nSELECT 1", "$layers is what the store says of itself"),
         ("-- Q?\n-- @param a: class -- n\n-- @param b: class -- n\nSELECT 1", "at most one parameter of type class"),
         ("-- Q?\n-- @param a: layer = last -- n\nSELECT 1", "a layer parameter needs a reduction parameter"),
-        ("-- Q?\n-- @param a: reduction -- n\n-- @param b: reductions -- n\nSELECT 1", "or of type reductions, not both"),
+        ("-- Q?\n-- @param a: reduction -- n\n-- @param b: reductions -- n\nSELECT 1", "reductions, not both"),
         ("-- Q?\n-- @param limit: count -- n\nSELECT $limti", "$limti is not declared: did you mean limit?"),
         ("-- Q?\nSELECT 1; SELECT 2", "give one SELECT: here are 2 statements"),
         ("-- Q?\nCREATE TABLE t AS SELECT 1", "a store is only read"),
