@@ -71,9 +71,9 @@ bounded AS (
 )
 SELECT
     bounded.class, document, id, label, prediction,
-    trim(regexp_replace(substring(text, begins + 1, start - begins), '[ \t\r\n]+', ' ', 'g')) AS "left",
+    trim(regexp_replace(substring(text, begins + 1, start - begins), '[ \t\r\n]+', ' ', 'g'), ' ') AS "left",
     substring(text, start + 1, finish - start) AS keyword,
-    trim(regexp_replace(substring(text, finish + 1, ends - finish), '[ \t\r\n]+', ' ', 'g')) AS "right",
+    trim(regexp_replace(substring(text, finish + 1, ends - finish), '[ \t\r\n]+', ' ', 'g'), ' ') AS "right",
     attention, lift
 FROM bounded JOIN documents USING (document)
 ORDER BY bounded.class, rank DESC, document, place

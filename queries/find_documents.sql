@@ -53,7 +53,7 @@ found AS (
         document, id, split, label, prediction, probability,
         list_sort(probabilities, 'DESC') AS sorted,
         length, truncated, entropy,
-        left(trim(regexp_replace(left(text, 300), '[ \t\r\n]+', ' ', 'g')), 80) AS beginning
+        left(trim(regexp_replace(left(text, 300), '[ \t\r\n]+', ' ', 'g'), ' '), 80) AS beginning
     FROM documents LEFT JOIN measured USING (document)
     WHERE
         ($outcome = 'any' OR ($labels_are_models AND (label = prediction) = ($outcome = 'right')))

@@ -80,6 +80,6 @@ listed AS (
 )
 SELECT
     document, id, split, label, prediction, probability, similarity, words,
-    left(trim(regexp_replace(left(text, 300), '[ \t\r\n]+', ' ', 'g')), 80) AS beginning
+    left(trim(regexp_replace(left(text, 300), '[ \t\r\n]+', ' ', 'g'), ' '), 80) AS beginning
 FROM best JOIN documents USING (document) JOIN listed USING (document)
 ORDER BY similarity::FLOAT DESC, document

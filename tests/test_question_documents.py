@@ -28,7 +28,7 @@ QUESTIONS = find_questions()
 def texts_that_match(documents):
     """Give each document a text of which its tokens are characters: words with two blanks, or a line, between."""
     for number, document in enumerate(documents):
-        text = "" if number % 2 else "  "
+        text = "" if number % 2 else "\u00a0 "  # no-break spaces are the text's own, and stay
         for row in document["tokens"]:
             row["start"] = row["end"] = len(text)
             if row["piece"] is not None:
