@@ -215,7 +215,7 @@ def _suggestion(name: object, known: Iterable[str]) -> str:
 
 def _read(path: Path) -> Question:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {path}: {error}") from error
     comment: list[str] = []

@@ -246,6 +246,16 @@ def test_a_malformed_question_is_one_line_that_names_its_file(folder, sql, wrong
     assert wrong in text
 
 
+def test_a_question_saved_by_any_editor_is_read(folder):
+    """With a byte order mark, and lines that end as Windows has them."""
+    folder.mkdir()
+    text = "-- How many?\r\n--\r\n-- @param least: count = 3 -- tokens\r\nSELECT $least AS n\r\n"
+    (folder / "mine.sql").write_bytes(text.encode("utf-8-sig"))
+    question = find_questions(folder)["mine"]
+    assert question.summary == "How many?"
+    assert question.parameters == (Parameter("least", "count", 3, "tokens"),)
+
+
 def test_folders_that_can_not_be_used_are_told(tmp_path, folder):
     """Missing, a file, empty, not UTF-8, or with a question that is there already."""
     for path, wrong in ((tmp_path / "no", "is not a folder"), (tmp_path, "has no .sql file")):
