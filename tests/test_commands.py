@@ -163,6 +163,27 @@ def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path
     )
     assert (code, out) == (0, "id,length\nr7,40\n")
     assert "longest: Which documents are longest?" in attnstore("queries", "--queries", tmp_path)[1]
+    code, out, _ = attnstore("queries", "--queries", tmp_path, "longest")
+    assert (code, out) == (
+        0,
+        "longest\n\nWhich documents are longest?\n\nParameters:\n  limit: count, default 2\n      how many\n\n"
+        "Engines: duckdb\n",
+    )
+
+
+def test_your_own_question_may_not_take_the_name_of_ours_nor_lack_its_comment(small_store, tmp_path):
+    """One line that names the file, whether it is asked or listed, and whichever question is asked."""
+    for name, text, wrong in (
+        ("heads", "-- Mine?\nSELECT 1\n", r"there is a question heads already, .*heads\.sql: rename one"),
+        ("mine", "SELECT 1\n", "has to begin with a comment, its first line the question"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.sql").write_text(text)
+        for command in (("queries",), ("queries", "predictions"), ("query", small_store, "predictions")):
+            code, out, err = attnstore(*command, "--queries", folder)
+            assert (code, out) == (2, "")
+            assert re.fullmatch(rf"attnstore: {re.escape(str(folder / name))}\.sql:? {wrong}\n", err)
 
 
 def test_show_prints_a_document_by_id_or_number_and_writes_a_page(small_store, tmp_path):
