@@ -6,7 +6,8 @@
 -- `width` words on each side, a punctuation mark being a word, too.
 --
 -- How not to read it: as a sample. These are the extremes; how far they are from the usual is in
--- top_words_by_class. Not found is a word that the store spells otherwise: in lower case for uncased models.
+-- top_words_by_class. Not found is a word that the store spells otherwise: in lower case for uncased models; and
+-- a phrase, which is no word: ask for its rarest one, and read on from there.
 --
 -- Occurrences in documents in which the reduction has nothing to say (null) are left out, and with by=label those
 -- in documents that have no label. Equal lifts are in the order of the dataset.
