@@ -114,18 +114,18 @@ def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
 
 
 def test_scattertext_is_fed_in_three_lines(beside_a_demo):
-    """Those of docs/questions.md: the counts are the attention's shares, and scattertext, if there, takes them."""
+    """Those of docs/questions.md: the table has the attention's shares, and scattertext, if there, takes it."""
     (block,) = blocks((ROOT / "docs/questions.md").read_text())
-    shares, counts, corpus = block.replace("imdb.attn", "demo.attn").strip().split("\n")
+    shares, table, corpus = block.replace("imdb.attn", "demo.attn").strip().split("\n")
     names = {"attnstore": attnstore_package}
-    exec(f"{shares}\n{counts}", names)  # noqa: S102 - our own docs
+    exec(f"{shares}\n{table}", names)  # noqa: S102 - our own docs
     rows = attnstore_package.open("demo.attn").query(
         "top_words_by_class", limit=100_000, intervals=False, engine="polars"
     )
     assert rows.num_rows > 20
-    expected = {(row["word"], row["class"]): round(row["share"] * 1e6) for row in rows.to_pylist()}
-    found = {(word, name): n for name, column in names["counts"].items() for word, n in column.items() if n}
-    assert found == {key: n for key, n in expected.items() if n}
+    expected = {(row["word"], row["class"]): pytest.approx(row["share"]) for row in rows.to_pylist()}
+    found = {(word, name): n for name, column in names["table"].items() for word, n in column.items() if n}
+    assert found == expected
     scattertext = pytest.importorskip("scattertext", reason="scattertext is not installed")
     exec(corpus, names | {"scattertext": scattertext})  # noqa: S102
 
