@@ -80,6 +80,32 @@ def q_value(p: pl.Expr) -> pl.Expr:
     return p.cast(pl.Float64).map_batches(adjusted, return_dtype=pl.Float64)
 
 
+def cluster_sums(y: pl.Expr, n: pl.Expr) -> dict[str, pl.Expr]:
+    """What `ratio_error` needs, to aggregate rows of clusters by: `clusters`, `squares`, `products`, `counts`.
+
+    The rows have a column `cluster`; `clusters` is their effective number, null where there are fewer than two.
+    """
+    return {
+        "clusters": pl.when(pl.col("cluster").count() > 1).then(n.sum() ** 2 / (n * n).sum()),
+        "squares": (y * y).sum(),
+        "products": (y * n).sum(),
+        "counts": (n * n).sum(),
+    }
+
+
+def ratio_error(ratio: pl.Expr, n: pl.Expr) -> pl.Expr:
+    """√v of the module's formula beside `cluster_sums`: `ratio` is Σy / Σn, and `n` Σn."""
+    # Σ (y − r · n)², multiplied out; rounding must not push it below 0.
+    spread = pl.col("squares") - 2 * ratio * pl.col("products") + ratio**2 * pl.col("counts")
+    clusters = pl.col("clusters")
+    return (spread.clip(lower_bound=0) * clusters / (clusters - 1)).sqrt() / n
+
+
+def margin(error: pl.Expr) -> pl.Expr:
+    """Half the width of a 95 % interval with that error, by Student's t of the column `clusters` less one."""
+    return t_quantile(0.975, pl.col("clusters") - 1) * error
+
+
 def _rowwise(function: Callable[[Array, Array], Array], one: pl.Expr, other: pl.Expr) -> pl.Expr:
     def computed(columns: Any) -> pl.Series:
         first, second = (_numbers(column) for column in columns)

@@ -5,7 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import t_quantile
+from attnstore.statistics import margin
+from attnstore.terms import is_listed, leading, support
 
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
@@ -34,14 +35,6 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     of_class = drawn.group_by("class").agg(
         pl.col("all_tokens", "all_attention").first(), squares=(pl.col("whole") ** 2).sum()
     )
-    support = documents.group_by(pl.col("class").cast(pl.String)).agg(
-        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
-        if p["min_documents"] is None
-        else pl.lit(p["min_documents"])
-    )
-    listed = (pl.lit(p["punctuation"] == "in") | pl.col("word").str.contains(r"[\p{L}\p{N}]")) & ~pl.col(
-        "word"
-    ).is_in(p["ignore"])
     # Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
     spread = (
         pl.col("aa") / a**2
@@ -52,7 +45,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     ).clip(lower_bound=0)
     clusters, ratio = pl.col("clusters"), pl.col("ratio")
     error = pl.when((a > 0) & (pl.col("all_attention") > 0)).then((spread * clusters / (clusters - 1)).sqrt())
-    margin = t_quantile(0.975, clusters - 1) * pl.col("error")
+    half = margin(pl.col("error"))
     share = pl.when(pl.col("all_attention") != 0).then(a / pl.col("all_attention"))
 
     def rank(column: str) -> pl.Expr:
@@ -75,19 +68,20 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             nw=(n * pl.col("whole")).sum(),
         )
         .join(of_class, on="class")
-        .join(support, on="class")
-        .filter(listed, pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0)
+        .join(support(documents, p), on="class")
+        .filter(
+            is_listed(pl.col("word"), p), pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0
+        )
         .with_columns(share_of_attention=share, share_of_tokens=n / pl.col("all_tokens"), error=error)
         .with_columns(ratio=pl.col("share_of_attention") / pl.col("share_of_tokens"))
         .with_columns(
-            low=ratio * (-margin).exp(),
-            high=ratio * margin.exp(),
+            low=ratio * (-half).exp(),
+            high=ratio * half.exp(),
             frequency_rank=rank("share_of_tokens"),
             attention_rank=rank("share_of_attention"),
-            rank=(ratio if p["order"] == "most" else -ratio).cast(pl.Float32),
+            rank=ratio if p["order"] == "most" else -ratio,
         )
-        .sort("class", "rank", "documents", "word", descending=[False, True, True, False], nulls_last=True)
-        .filter(pl.int_range(pl.len()).over("class") < p["limit"])
+        .pipe(leading, p["limit"], "word")
         .select(
             "class",
             "word",

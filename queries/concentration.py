@@ -5,11 +5,12 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.terms import layer_columns
+
 
 def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01` ...; `p` holds the parameters."""
-    columns = [name for name in tokens.collect_schema().names() if name.startswith("attention_")]
-    columns = [name for name in columns if name.removeprefix("attention_").isdigit()]
+    columns = layer_columns(tokens)
     counted = pl.lit(p["specials"] == "in") | pl.col("special").not_()
 
     def total(name: str) -> pl.Expr:

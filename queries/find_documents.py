@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.terms import beginning
+
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters."""
@@ -28,7 +30,6 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         conditions.append(pl.col("label") == p["label"])
     if p["max_length"] is not None:
         conditions.append(pl.col("length") <= p["max_length"])
-    beginning = pl.col("text").str.slice(0, 300).str.replace_all(r"[ \t\r\n]+", " ").str.strip_chars(" ")
     probabilities = pl.col("probabilities").list.eval(pl.element().sort(descending=True))
     next_one = probabilities.list.get(1, null_on_oob=True).cast(pl.Float64).fill_null(0)
     rank = {
@@ -54,7 +55,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             "truncated",
             "entropy",
             pl.col("entropy").exp().alias("effective_tokens"),
-            beginning.str.slice(0, 80).alias("beginning"),
+            beginning(),
         )
         .with_columns(rank=rank.cast(pl.Float32))
         .sort("rank", "document", descending=[True, False], nulls_last=True)

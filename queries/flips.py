@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.statistics import p_value, q_value
+from attnstore.terms import is_listed, least_documents, occurrences
 
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
@@ -14,40 +15,11 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     cells = documents.select("document", "cluster", "label", pl.col("prediction").cast(pl.String)).filter(
         pl.col("label").is_not_null(), pl.col("prediction").is_not_null()
     )
-    word, piece, new = pl.col("word"), pl.col("piece"), pl.col("new_word")
-    if p["specials"] == "in":
-        # A token of no word (a special one) stands for itself.
-        new = new | (word.is_null() & pl.col("new_token"))
-        word, piece = pl.coalesce(word, "token"), piece.fill_null(0)
     text = pl.col("word").cast(pl.String)
-    listed = (pl.lit(p["punctuation"] == "in") | text.str.contains(r"[\p{L}\p{N}]")) & ~text.is_in(
-        p["ignore"]
+    rows = occurrences(tokens.filter(pl.col("attention").is_not_null()), p).filter(
+        pl.col("word").is_not_null()
     )
-    pieces = pl.col("pieces").fill_null(1)
-    rows = (
-        tokens.filter(pl.col("attention").is_not_null())
-        .select(
-            "document",
-            "attention",
-            word=word,
-            starts=piece == 0,
-            new=new,
-            pieces=pieces,
-            y=pl.col("attention") * pl.col("length") / pieces,
-        )
-        .filter(pl.col("word").is_not_null())
-    )
-    if p["renormalise"]:
-        # As if the unlisted words had never been in their document.
-        rows = rows.filter(listed)
-        remaining = rows.group_by("document").agg(mass=pl.col("attention").sum(), kept=pl.len())
-        scaled = pl.col("attention") / pl.col("mass") * pl.col("kept") / pl.col("pieces")
-        rows = rows.join(remaining.filter(pl.col("mass") != 0), on="document").with_columns(y=scaled)
-    sizes = cells.group_by(of_cell).agg(
-        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
-        if p["min_documents"] is None
-        else pl.lit(p["min_documents"])
-    )
+    sizes = cells.group_by(of_cell).agg(least=least_documents(pl.len(), p))
     n, y, lift, g, v = pl.col("n"), pl.col("y"), pl.col("lift"), pl.col("g"), pl.col("v")
     # Σ (y − r · n)² over the clusters, multiplied out.
     square = pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")
@@ -57,13 +29,13 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .agg(
             documents=pl.col("new").sum().cast(pl.Int64),
             n=pl.col("starts").sum().cast(pl.Int64),
-            y=pl.col("y").sum(),
+            y=pl.col("lift").sum(),
         )
         .group_by("label", "prediction", "word")
         .agg(pl.col("documents", "n", "y").sum(), yy=(y * y).sum(), yn=(y * n).sum(), nn=(n * n).sum())
         .with_columns(text)
         .join(sizes, on=of_cell)
-        .filter(pl.col("documents") >= pl.col("least"), n > 0, listed)
+        .filter(pl.col("documents") >= pl.col("least"), n > 0, is_listed(pl.col("word"), p))
         .with_columns(
             lift=y / n,
             excess=y / n - y.sum().over(of_cell) / n.sum().over(of_cell),

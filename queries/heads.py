@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.terms import has_letter_or_digit, support
+
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01_01` ...; `p` holds the parameters."""
@@ -64,7 +66,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         "occurrences",
         mass="mass",
         lift="lift",
-    ).with_columns(punctuation=pl.col("word").str.contains(r"[\p{L}\p{N}]").not_().fill_null(False))
+    ).with_columns(punctuation=has_letter_or_digit(pl.col("word")).not_().fill_null(False))
 
     def share(of: str) -> pl.Expr:
         return pl.when(mass.sum() != 0).then(mass.filter(pl.col(of)).sum() / mass.sum())
@@ -72,13 +74,8 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     shares = by_word.group_by("class", "place").agg(
         specials=share("special"), punctuation=share("punctuation")
     )
-    support = documents.group_by(pl.col("class").cast(pl.String)).agg(
-        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
-        if p["min_documents"] is None
-        else pl.lit(p["min_documents"])
-    )
     listed = (
-        by_word.join(support, on="class")
+        by_word.join(support(documents, p), on="class")
         .filter(
             pl.col("word").is_not_null(),
             pl.col("punctuation").not_(),

@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.terms import has_letter_or_digit, least_documents
+
 LENGTHS = ("all", "short", "middle", "long")
 
 
@@ -42,12 +44,8 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     if p["lengths"]:
         everything = pl.concat([everything, summed], how="diagonal")
         all_of_them = pl.concat([all_of_them, thirds])
-    support = all_of_them.group_by("class", "bucket").agg(
-        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
-        if p["min_documents"] is None
-        else pl.lit(p["min_documents"])
-    )
-    listed = pl.lit(p["punctuation"] == "in") | pl.col("word").str.contains(r"[\p{L}\p{N}]")
+    support = all_of_them.group_by("class", "bucket").agg(least=least_documents(pl.len(), p))
+    listed = pl.lit(p["punctuation"] == "in") | has_letter_or_digit(pl.col("word"))
     places = (
         everything.join(support, on=["class", "bucket"])
         .filter(pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0, listed)

@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.terms import beginning, has_letter_or_digit
+
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters, `document` as a number."""
@@ -14,7 +16,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .group_by("document", "word")
         .agg(mass.sum(), least=mass.min(), positive=mass.filter(mass > 0).sum())
         .with_columns(word.cast(pl.String))
-        .filter(word.str.contains(r"[\p{L}\p{N}]"), word.is_in(p["ignore"]).not_())
+        .filter(has_letter_or_digit(word), word.is_in(p["ignore"]).not_())
     )
     usable = (
         by_word.group_by("document")
@@ -45,7 +47,6 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .group_by("document", maintain_order=True)
         .agg(words=word.head(5).str.join(", "))
     )
-    beginning = pl.col("text").str.slice(0, 300).str.replace_all(r"[ \t\r\n]+", " ").str.strip_chars(" ")
     return (
         best.join(documents, on="document")
         .join(listed, on="document")
@@ -59,6 +60,6 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             "probability",
             "similarity",
             "words",
-            beginning.str.slice(0, 80).alias("beginning"),
+            beginning(),
         )
     )

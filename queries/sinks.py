@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.terms import has_letter_or_digit, layer_columns
+
 STOP_WORDS = (  # noqa: SIM905 - a list of words reads better as words
     "a about above after again all also although am an and another any are as at be because been before "
     "being below between both but by can could did do does doing down during each either else few for "
@@ -19,8 +21,7 @@ MARKUP = ["<", "br", "/", ">"]
 
 def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01` ...; `p` holds the parameters."""
-    columns = [name for name in tokens.collect_schema().names() if name.startswith("attention_")]
-    columns = [name for name in columns if name.removeprefix("attention_").isdigit()]
+    columns = layer_columns(tokens)
     word, place = pl.col("word").cast(pl.String), pl.col("position")
     tokens = tokens.filter(pl.col("class").is_not_null()).with_columns(word=word)
     of_markup = pl.col("word").is_in(MARKUP)
@@ -54,7 +55,7 @@ def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any])
         .then(pl.col("name"))
         .when("markup")
         .then(pl.lit("<br />"))
-        .when(pl.col("word").str.contains(r"[\p{L}\p{N}]").not_())
+        .when(has_letter_or_digit(pl.col("word")).not_())
         .then(pl.lit("punctuation"))
         .when(pl.col("word").is_in(stop_words))
         .then(pl.lit("stop words"))

@@ -5,7 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import t_quantile
+from attnstore.statistics import cluster_sums, margin, ratio_error
+from attnstore.terms import leading, support
 
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
@@ -26,24 +27,13 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             .join(remaining.filter(pl.col("mass") != 0), on="document")
             .with_columns(attention=pl.col("attention") / pl.col("mass"))
         )
-    support = documents.group_by("class").agg(
-        least=pl.max_horizontal(5, (pl.len().cast(pl.Int64) + 199) // 200)
-        if p["min_documents"] is None
-        else pl.lit(p["min_documents"])
-    )
     if p["intervals"]:
         rows = rows.join(documents.select("document", "cluster"), on="document")
     else:
         rows = rows.with_columns(cluster=pl.lit(None, dtype=pl.Int32))
     n, lift, shrinkage = pl.col("occurrences"), pl.col("lift"), p["shrinkage"]
     mean = lift / n
-    # Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
-    spread = (pl.col("squares") - 2 * mean * pl.col("products") + mean**2 * pl.col("counts")).clip(
-        lower_bound=0
-    )
-    # As many clusters of equal size as weigh as much (Kish).
-    several = pl.when(pl.col("cluster").count() > 1)
-    margin = t_quantile(0.975, pl.col("clusters") - 1) * pl.col("error")
+    half = margin(pl.col("error"))
     class_lift = (lift * n).sum().over("class") / n.sum().over("class")
     return (
         rows.group_by("class", "cluster", "token")
@@ -59,29 +49,25 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .agg(
             pl.col("documents", "occurrences", "total", "mass", "lift").sum(),
             special=pl.col("special").any(),
-            clusters=several.then(n.sum() ** 2 / (n * n).sum()),
-            squares=(lift * lift).sum(),
-            products=(lift * n).sum(),
-            counts=(n * n).sum(),
+            **cluster_sums(lift, n),
         )
         .with_columns(
             pl.col("class").cast(pl.String),
             text,
             mean_attention=pl.col("mass") / n,
             lift=mean,
-            error=(spread * pl.col("clusters") / (pl.col("clusters") - 1)).sqrt() / n,
+            error=ratio_error(mean, n),
             share=pl.col("mass") / pl.col("total").sum().over("class"),
         )
-        .join(support.with_columns(pl.col("class").cast(pl.String)), on="class")
+        .join(support(documents, p), on="class")
         .filter(listed, pl.col("documents") >= pl.col("least"))
         .with_columns(
-            low=lift - margin,
-            high=lift + margin,
+            low=lift - half,
+            high=lift + half,
             shrunk=(lift * n + class_lift * shrinkage) / (n + shrinkage),
         )
-        .with_columns(rank=pl.col(p["rank_by"]).cast(pl.Float32))
-        .sort("class", "rank", "documents", "token", descending=[False, True, True, False], nulls_last=True)
-        .filter(pl.int_range(pl.len()).over("class") < p["limit"])
+        .with_columns(rank=pl.col(p["rank_by"]))
+        .pipe(leading, p["limit"], "token")
         .select(
             "class",
             "token",

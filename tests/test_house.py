@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "verify": {"schema", "store", "durable", "errors"},
     "oracle": {"classifier", "config", "schema", "store", "verify"},
     "statistics": set(),
+    "terms": {"statistics"},
     "views": {"errors", "statistics", "store"},
     "questions": {"errors", "schema", "store", "views"},
     "heatmap": {"errors"},

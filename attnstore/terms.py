@@ -1,0 +1,139 @@
+"""What the Polars twins of the questions have in common: which words, found how often, attended to how much.
+
+A `.sql` file says all of its question by itself, so that it can be copied and run anywhere; its twin takes from here
+what others take, too. `p` are a question's parameters, under the names and with the meanings of
+`top_words_by_class.sql`. Expressions are over columns of the contract, or of the frames that come from here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from attnstore.statistics import p_value
+
+
+def layer_columns(tokens: pl.LazyFrame) -> list[str]:
+    """`attention_01`, `attention_02`, ...: what a question gets that has a reduction and no layer."""
+    names = [name for name in tokens.collect_schema().names() if name.startswith("attention_")]
+    return [name for name in names if name.removeprefix("attention_").isdigit()]
+
+
+def has_letter_or_digit(text: pl.Expr) -> pl.Expr:
+    """Whether a word is more than punctuation, in any script; null of null."""
+    return text.str.contains(r"[\p{L}\p{N}]")
+
+
+def is_listed(text: pl.Expr, p: Mapping[str, Any]) -> pl.Expr:
+    """Whether a word is among those that `punctuation` and `ignore` leave. What is no word is not."""
+    return (
+        text.is_not_null()
+        & (pl.lit(p["punctuation"] == "in") | has_letter_or_digit(text))
+        & ~text.is_in(p["ignore"])
+    )
+
+
+def least_documents(size: pl.Expr, p: Mapping[str, Any]) -> pl.Expr:
+    """`min_documents`; where it is left to us, one in 200 of `size` documents and at least 5."""
+    if p["min_documents"] is not None:
+        return pl.lit(p["min_documents"])
+    return pl.max_horizontal(5, (size.cast(pl.Int64) + 199) // 200)
+
+
+def support(documents: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+    """`class` (String) and `least`, the documents that a word has to be found in there."""
+    return documents.group_by(pl.col("class").cast(pl.String)).agg(least=least_documents(pl.len(), p))
+
+
+def occurrences(tokens: pl.LazyFrame, p: Mapping[str, Any], *keep: str) -> pl.LazyFrame:
+    """A row a token: `document`, the columns to `keep`, and what the token adds to its word.
+
+    `word` (null for a special token, unless `specials` are in), `starts` (the word's first piece), `new` (its first
+    occurrence in the document), `pieces`, `attention`, and `lift`: attention × length / pieces, the sum of which over
+    an occurrence is its lift. With `renormalise` the words that are not listed are as if they had never been there.
+    """
+    word, piece, new = pl.col("word"), pl.col("piece"), pl.col("new_word")
+    if p["specials"] == "in":
+        # A token of no word (a special one) stands for itself.
+        new = new | (word.is_null() & pl.col("new_token"))
+        word, piece = pl.coalesce(word, "token"), piece.fill_null(0)
+    pieces = pl.col("pieces").fill_null(1)
+    rows = tokens.select(
+        "document",
+        *keep,
+        "attention",
+        word=word,
+        starts=piece == 0,
+        new=new,
+        pieces=pieces,
+        lift=pl.col("attention") * pl.col("length") / pieces,
+    )
+    if p["renormalise"]:
+        rows = rows.filter(is_listed(pl.col("word").cast(pl.String), p))
+        remaining = rows.group_by("document").agg(mass=pl.col("attention").sum(), kept=pl.len())
+        scaled = pl.col("attention") / pl.col("mass")
+        rows = rows.join(remaining.filter(pl.col("mass") != 0), on="document").with_columns(
+            attention=scaled, lift=scaled * pl.col("kept") / pl.col("pieces")
+        )
+    return rows
+
+
+def compared(words: pl.LazyFrame, prior: float) -> pl.LazyFrame:
+    """Two sides' words with the difference of their lifts, its error, t and p, and the log-odds of their counts.
+
+    `words` has for one side, and under `o_` for the other, `n` and `y` (occurrences and their summed lifts), `nn`,
+    `yn` and `yy` (sums over clusters of products), `words` (of all words' occurrences); `y_o_y`, `y_o_n`, `n_o_y` and
+    `n_o_n` (of products across the sides); and `alpha`, its part of the prior. Added are `r`, `o_r`, `difference`,
+    `error`, `t`, `p`, `log_odds`, `z`. The sources stand in distinctive_words.sql.
+    """
+    n, o_n, r, o_r, alpha = (pl.col(name) for name in ("n", "o_n", "r", "o_r", "alpha"))
+    g, o_g, v, o_v = (pl.col(name) for name in ("g", "o_g", "v", "o_v"))
+    # Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
+    square = (pl.col("yy") - 2 * r * pl.col("yn") + r**2 * pl.col("nn")).clip(lower_bound=0)
+    o_square = (pl.col("o_yy") - 2 * o_r * pl.col("o_yn") + o_r**2 * pl.col("o_nn")).clip(lower_bound=0)
+    product = pl.col("y_o_y") - o_r * pl.col("y_o_n") - r * pl.col("n_o_y") + r * o_r * pl.col("n_o_n")
+    left, o_left = pl.col("words") - n + (prior - alpha), pl.col("o_words") - o_n + (prior - alpha)
+    log_odds = ((n + alpha) / left).log() - ((o_n + alpha) / o_left).log()
+    variance = v + o_v - 2 * pl.col("covariance")
+    return (
+        words.with_columns(
+            r=pl.col("y") / n,
+            o_r=pl.col("o_y") / o_n,
+            # As many clusters of equal size as weigh as much (Kish).
+            g=pl.when(n * n > pl.col("nn")).then(n**2 / pl.col("nn")),
+            o_g=pl.when(o_n * o_n > pl.col("o_nn")).then(o_n**2 / pl.col("o_nn")),
+        )
+        .with_columns(
+            v=square / n**2 * g / (g - 1),
+            o_v=o_square / o_n**2 * o_g / (o_g - 1),
+            covariance=product / (n * o_n) * (g / (g - 1) * o_g / (o_g - 1)).sqrt(),
+            log_odds=pl.when(left != 0, o_left != 0).then(log_odds),
+        )
+        .with_columns(
+            difference=r - o_r,
+            # What is left by rounding alone is no error.
+            error=pl.when(variance > 1e-14 * (r**2 + o_r**2)).then(variance.sqrt()),
+            df=(v + o_v) ** 2 / (v**2 / (g - 1) + o_v**2 / (o_g - 1)),
+            z=pl.col("log_odds") / (1 / (n + alpha) + 1 / (o_n + alpha)).sqrt(),
+        )
+        .with_columns(t=pl.col("difference") / pl.col("error"))
+        .with_columns(p=p_value(pl.col("t"), pl.col("df")))
+    )
+
+
+def leading(words: pl.LazyFrame, limit: int | None, name: str) -> pl.LazyFrame:
+    """The first `limit` rows of each class (None: all) by `rank`, equal ones by documents, then by `name`.
+
+    Null ranks come last.
+    """
+    # Single precision: the order in which floats are added must not decide the order of equal ranks.
+    ranked = words.with_columns(pl.col("rank").cast(pl.Float32)).sort(
+        "class", "rank", "documents", name, descending=[False, True, True, False], nulls_last=True
+    )
+    return ranked if limit is None else ranked.filter(pl.int_range(pl.len()).over("class") < limit)
+
+
+def beginning() -> pl.Expr:
+    """The first 80 characters of a document's text, on one line."""
+    line = pl.col("text").str.slice(0, 300).str.replace_all(r"[ \t\r\n]+", " ").str.strip_chars(" ")
+    return line.str.slice(0, 80).alias("beginning")
