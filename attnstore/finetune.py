@@ -79,8 +79,9 @@ class FinetuneConfig:
     steps in which the learning rate rises to its full height; it falls to zero in the rest, linearly.
     `attention_dropout`: the share of attention weights that training drops; None: as the model's config says.
     Without any, torch takes its fused attention, and on a CPU a step about two thirds of the time.
-    `dev_fraction`: the part of the train split that is held out, by whole groups, to choose the best epoch
-    by; 0 trains on everything and takes the last. `dtype` is what the products are computed in: the
+    `dev_fraction`: the part of the train split that is held out, by whole groups, to choose the epoch by: the
+    last one, unless an earlier one is better by more than chance (`Choice`). 0 trains on everything and takes
+    the last. `dtype` is what the products are computed in: the
     weights are float32 throughout.
     """
 
@@ -202,6 +203,7 @@ def finetune(
         model = _load_model(config, labels)
         batches = LengthGroupedBatches([len(ids) for ids in train.ids], config.batch_size, config.seed)
         watcher = _Watcher(progress, stop, batches, choosing=bool(dev.ids))
+        choice = Choice(config.out / CHECKPOINTS)
         trainer = _Trainer(
             model=model,
             args=_arguments(
@@ -211,7 +213,9 @@ def finetune(
             eval_dataset=_Examples(dev) if dev.ids else None,
             data_collator=_collator(tokenizer.pad_token_id, tokenizer.padding_side),
             compute_loss_func=watcher.loss,
-            compute_metrics=_accuracy,
+            compute_metrics=lambda found: choice.metrics(
+                batches.epoch, found.predictions == found.label_ids, choosing=watcher.phase == "dev"
+            ),
             preprocess_logits_for_metrics=_classes,
             callbacks=[watcher],
         )
@@ -236,6 +240,9 @@ def finetune(
                 f"{max_length} tokens: lower --batch-size or --max-length"
             ) from error
 
+        measured = {
+            entry["step"]: entry["eval_accuracy"] for entry in state.log_history if "eval_accuracy" in entry
+        }
         chosen = state.best_global_step or state.global_step
         result = FinetuneResult(
             out=config.out,
@@ -243,10 +250,10 @@ def finetune(
             train_documents=len(train.ids),
             dev_documents=len(dev.ids),
             test_documents=len(splits["test"].ids) if "test" in splits else 0,
-            dev_accuracies=tuple(e["eval_accuracy"] for e in state.log_history if "eval_accuracy" in e),
+            dev_accuracies=tuple(measured.values()),
             chosen_step=chosen,
             steps=state.global_step,
-            dev_accuracy=state.best_metric if dev.ids else None,
+            dev_accuracy=measured.get(chosen),
             test_accuracy=tested,
             seconds=time.monotonic() - began,
             max_length=max_length,
@@ -288,6 +295,45 @@ def split_dev(
             dev.update(members[group])
             left -= taken
     return [row for row in range(len(groups)) if row not in dev], sorted(dev)
+
+
+class Choice:
+    """Which epoch's weights are taken: the latest that no earlier epoch beats by more than chance.
+
+    The highest accuracy is the wrong rule where few documents are held out: of epochs equally good it takes one
+    at random, and an early one was left in the middle of its schedule, at a high learning rate. Two epochs judge the
+    same documents, so they are compared by those on which they differ: with w that only the earlier has right and l
+    that only the later has, w of w + l is tested against one half, one-sided (the exact form of McNemar's test,
+    Psychometrika 12, 1947). `folder` keeps each epoch's hits, so that a resumed run chooses as if never interrupted.
+    """
+
+    #: The earlier epoch wins if chance would favour it as much less often than this.
+    LEVEL = 0.05
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def metrics(self, epoch: int, hits: NDArray[np.bool_], *, choosing: bool) -> dict[str, float]:
+        """What Trainer is told of a measurement: `accuracy`, and `rank`, by which it takes the highest.
+
+        `epoch` counts from 0; `hits` [documents] says which held-out documents it has right, in the order of
+        the earlier epochs. A measurement that chooses nothing (of the test split) has no rank.
+        """
+        accuracy = float(hits.mean())
+        if not choosing:
+            return {"accuracy": accuracy}
+        np.save(self._file(epoch), hits)
+        beaten = any(self._beats(np.load(self._file(earlier)), hits) for earlier in range(epoch))
+        return {"accuracy": accuracy, "rank": float(-1 if beaten else epoch)}
+
+    def _file(self, epoch: int) -> Path:
+        return self.folder / f"hits-{epoch}.npy"
+
+    def _beats(self, earlier: NDArray[np.bool_], later: NDArray[np.bool_]) -> bool:
+        from scipy.stats import binomtest
+
+        won, lost = int((earlier & ~later).sum()), int((later & ~earlier).sum())
+        return won > lost and binomtest(won, won + lost, alternative="greater").pvalue < self.LEVEL
 
 
 class LengthGroupedBatches(Sampler[list[int]]):
@@ -669,7 +715,7 @@ def _arguments(
         save_steps=never,
         save_total_limit=2,
         load_best_model_at_end=choosing,
-        metric_for_best_model="accuracy" if choosing else None,
+        metric_for_best_model="rank" if choosing else None,
         greater_is_better=True,
         disable_tqdm=True,
         report_to="none",
@@ -680,10 +726,6 @@ def _classes(logits: Any, _: Any) -> torch.Tensor:
     """Class numbers [batch] of logits [batch, classes], so that no more than that is kept of a dataset."""
     first = logits[0] if isinstance(logits, tuple) else logits
     return torch.as_tensor(first).argmax(dim=-1)
-
-
-def _accuracy(found: Any) -> dict[str, float]:
-    return {"accuracy": float((found.predictions == found.label_ids).mean())}
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: the way out of a measurement that the user stops
@@ -880,8 +922,8 @@ def _card(config: FinetuneConfig, result: FinetuneResult) -> str:
         each = ", ".join(f"{accuracy:.4f}" for accuracy in result.dev_accuracies)
         figures.append(
             f"- accuracy on {result.dev_documents:,} held-out documents of the train split after each epoch: {each}. "
-            f"The weights are those of step {result.chosen_step:,}, the best of these ({result.dev_accuracy:.4f}); "
-            "a figure that was chosen by is a little too high"
+            f"The weights are those of step {result.chosen_step:,} of {result.steps:,} ({result.dev_accuracy:.4f}): "
+            "the latest epoch that no earlier one beats by more than chance (exact McNemar test, 5 %)"
         )
     else:
         figures.append("- nothing was held out: the weights are those of the last step")

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
@@ -24,6 +26,7 @@ from attnstore.config import SourceConfig
 from attnstore.errors import AttnstoreError
 from attnstore.finetune import (
     CHECKPOINTS,
+    Choice,
     FinetuneConfig,
     FinetuneInterrupted,
     LengthGroupedBatches,
@@ -126,7 +129,7 @@ def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempP
     seen: list[Progress] = []
     result = finetune(config_of(encoder, two_classes, out), progress=seen.append)
     assert result.test_accuracy == 1.0
-    assert result.dev_accuracy == max(result.dev_accuracies)
+    assert (result.chosen_step, result.dev_accuracy) == (30, result.dev_accuracies[-1])
     assert len(result.dev_accuracies) == 3
     assert (result.train_documents, result.dev_documents, result.test_documents) == (80, 16, 24)
     assert result.max_length == 40  # of the 512 asked for, the model has as many positions
@@ -330,6 +333,43 @@ def test_dev_holds_whole_groups_and_leaves_every_class_in_train() -> None:
     rare = [f"one {i}" for i in range(20)]
     train, dev = split_dev(rare, [i if i < 5 else 5 for i in range(20)], 0.5, seed=0)
     assert set(range(5)) <= set(train) and len(dev) == 10
+
+
+def hits(right: str) -> NDArray[np.bool_]:
+    """`1` for a held-out document that an epoch has right."""
+    return np.array([letter == "1" for letter in right])
+
+
+def test_the_last_epoch_is_taken_unless_an_earlier_one_beats_it_by_more_than_chance(tmp_path: Path) -> None:
+    choice = Choice(tmp_path)
+    first = choice.metrics(0, hits("111111110000"), choosing=True)
+    assert first == {"accuracy": 8 / 12, "rank": 0.0}
+    # Four that only the first has right: one chance in 16, as often as not; it is less accurate and taken.
+    assert choice.metrics(1, hits("000011110000"), choosing=True) == {"accuracy": 4 / 12, "rank": 1.0}
+    # Six to one: 8 chances in 128. Six to none: one in 64, which is less than one in 20.
+    assert choice.metrics(2, hits("000000110001"), choosing=True)["rank"] == 2.0
+    assert choice.metrics(3, hits("000000110000"), choosing=True)["rank"] == -1.0
+    # What counts is the best of all earlier epochs, not the one taken so far.
+    assert choice.metrics(4, hits("000000010000"), choosing=True)["rank"] == -1.0
+    assert choice.metrics(5, hits("000111111111"), choosing=True)["rank"] == 5.0
+    assert choice.metrics(0, hits("1100"), choosing=False) == {"accuracy": 0.5}
+
+
+def test_a_resumed_choice_knows_the_earlier_epochs(tmp_path: Path) -> None:
+    Choice(tmp_path).metrics(0, hits("111111"), choosing=True)
+    assert Choice(tmp_path).metrics(1, hits("000000"), choosing=True)["rank"] == -1.0
+
+
+def test_an_epoch_that_none_equals_later_is_what_is_written(
+    encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Choice, "_beats", lambda *_: True)
+    config = config_of(encoder, two_classes, tmp_path / "model")
+    result = finetune(config)
+    assert (result.chosen_step, result.steps) == (10, 30)
+    assert result.dev_accuracy == result.dev_accuracies[0]
+    assert not same(config.out, undisturbed)
+    assert "step 10 of 30" in (config.out / "README.md").read_text()
 
 
 BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
