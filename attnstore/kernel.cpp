@@ -2,10 +2,10 @@
 //
 // The mathematics is in reductions.py. For a block of 32 rows of one document, and head by head:
 //
-//   scores   S = QK'              AMX on bfloat16 with float32 sums, or AVX-512 on float32
+//   scores   S = QK'              bfloat16 with float32 sums on AMX or AVX512-BF16, or float32 on AVX-512
 //   softmax  E = exp(S*scale - max), s = row sums, so P = E/s; E stays in float32 for the reductions
 //   mean     M += E/(s*H)         the head mean of P, 32 rows of it, in the second-level cache
-//   output   O = (E V)/s          E in bfloat16 on AMX, as flash attention has it
+//   output   O = (E V)/s          E in bfloat16 where the products are, as flash attention has it
 //
 // and, when all heads have passed, w'M is added to each row weighting's sum and M is kept for the rollout where
 // that takes no more room than q and k. Nothing of size n*n exists besides what is kept.
@@ -36,7 +36,10 @@
 #if !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__)
 #error "no AVX-512 BW, DQ and VL"
 #endif
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#ifdef __AVX512BF16__
+#define WITH_DOT 1
+#endif
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(WITH_DOT) && defined(__linux__)
 #define WITH_AMX 1
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -49,7 +52,7 @@ extern "C" struct Call {
   int64_t weightings;  // rows of `weights`
   int64_t window;      // how far attention reaches on both sides; negative: everywhere
   int64_t bfloat16;    // what q, k, v and out hold: 1 bfloat16, 0 float32
-  int64_t amx;         // multiply on AMX
+  int64_t products;    // how bfloat16 is multiplied: a `Products`
   int64_t keep;        // `mean`: 0 nothing, 1 write head means to it, 2 read them from it
   int64_t threads;
   int64_t query_stride[3], key_stride[3], value_stride[3];  // batch, head, row
@@ -68,6 +71,9 @@ extern "C" struct Call {
 };
 
 namespace {
+
+// Slow to fast; kernel.py has their names. AMX machines have all three.
+enum Products : int64_t { kFloat32 = 0, kDot = 1, kAmx = 2 };
 
 constexpr int64_t kRows = 32;   // rows in a block: two AMX tiles
 constexpr int64_t kPanel = 32;  // columns are handled in panels of 32: two AMX tiles
@@ -121,7 +127,7 @@ inline __m512 load16(const bf16 *p, __mmask16 mask) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 inline __m256i to_bf16(__m512 x) {
-#ifdef __AVX512BF16__
+#ifdef WITH_DOT
   return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
 #else
   const __m512i bits = _mm512_castps_si512(x);
@@ -271,10 +277,11 @@ struct Avx {
   }
 };
 
-#ifdef WITH_AMX
-// On AMX, bfloat16 with float32 sums. A tile is 16 rows of 64 bytes. The right-hand one holds 32 rows of the matrix
-// in pairs: element (2k, j) beside element (2k + 1, j).
-struct Amx {
+#ifdef WITH_DOT
+// How bfloat16 matrices are laid out for products with float32 sums. A tile is 16 rows of 64 bytes. The right-hand one
+// holds 32 rows of the matrix in pairs: element (2k, j) beside element (2k + 1, j), so that its row is a register for
+// the dot products of pairs, and the whole a tile of AMX.
+struct Tiles {
   using Element = bf16;
   using Weight = bf16;
   using Mean = Half;
@@ -290,22 +297,6 @@ struct Amx {
   static int64_t output_width(int64_t depth) { return round_up(depth, 16); }
   // An odd number of cache lines, so that the rows of a tile fall into different sets of the cache.
   static int64_t weight_stride(int64_t width) { return (width / 32 | 1) * 32; }
-
-  // GCC's tile intrinsics don't tell the compiler which memory they touch: no load or store may pass this.
-  static void fence() { asm volatile("" ::: "memory"); }
-
-  static void begin() {
-    struct Config {
-      uint8_t palette, start, reserved[14];
-      uint16_t row_bytes[16];
-      uint8_t rows[16];
-    };
-    alignas(64) static const Config config = {
-        1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-    fence();
-    _tile_loadconfig(&config);
-  }
-  static void end() { _tile_release(); }
 
   // For each 32 of the depth two tiles of 16 rows.
   static void pack_queries(const bf16 *q, int64_t stride, int64_t rows, int64_t depth, void *packed) {
@@ -349,6 +340,84 @@ struct Amx {
       out += kTile;
     }
   }
+};
+
+// On AVX512-BF16: sixteen sums of products of pairs an instruction.
+struct Dot : Tiles {
+  static void begin() {}
+  static void end() {}
+
+  static void scores(const void *queries, const void *keys, int64_t depth, int64_t rows, Columns columns, float *s,
+                     int64_t stride) {
+    const int64_t count = steps(depth);
+    const auto *k = static_cast<const char *>(keys) + columns.from / 16 * count * kTile;
+    for (int64_t j = 0; j < columns.width; j += kPanel, k += 2 * count * kTile)
+      for (int64_t r = 0; r < rows; r += kGroup)
+        product<2>(static_cast<const char *>(queries) + r * 64, 64, 2 * kTile, k, kTile, count * kTile, count,
+                   s + r * stride + j, stride);
+  }
+
+  static void outputs(const bf16 *weights, int64_t stride, const void *values, int64_t, int64_t depth,
+                      int64_t rows, Columns columns, float *o) {
+    const int64_t width = output_width(depth), count = width / 16;
+    const auto *v = static_cast<const char *>(values) + columns.from / 32 * count * kTile;
+    for (int64_t r = 0; r < rows; r += kGroup) {
+      const auto *w = reinterpret_cast<const char *>(weights + r * stride);
+      float *to = o + r * width;
+      int64_t c = 0;
+      for (; c + 1 < count; c += 2)
+        product<2>(w, stride * 2, 64, v + c * kTile, count * kTile, kTile, columns.width / 32, to + c * 16, width);
+      if (c < count)
+        product<1>(w, stride * 2, 64, v + c * kTile, count * kTile, kTile, columns.width / 32, to + c * 16, width);
+    }
+  }
+
+  static constexpr int64_t kGroup = 8;  // rows whose sums stay in registers
+
+  // C (8, 16 * Tiles) = the sum over `steps` of A (8, 32) times as many right-hand tiles side by side. Row by row, and
+  // step by step, A lies `a_row` and `a_step` bytes apart, the tiles `b_step`, and beside each other `b_tile`.
+  template <int Beside>
+  static void product(const char *a, int64_t a_row, int64_t a_step, const char *b, int64_t b_step, int64_t b_tile,
+                      int64_t steps, float *c, int64_t c_stride) {
+    __m512 sums[kGroup][Beside];
+    for (auto &row : sums)
+      for (auto &sum : row) sum = _mm512_setzero_ps();
+    for (int64_t i = 0; i < steps; ++i, a += a_step, b += b_step)
+      for (int64_t pair = 0; pair < 16; ++pair) {
+        __m512bh right[Beside];
+        for (int t = 0; t < Beside; ++t)
+          right[t] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + t * b_tile + pair * 64));
+        for (int64_t r = 0; r < kGroup; ++r) {
+          int32_t two;
+          std::memcpy(&two, a + r * a_row + pair * 4, sizeof two);
+          const auto left = reinterpret_cast<__m512bh>(_mm512_set1_epi32(two));
+          for (int t = 0; t < Beside; ++t) sums[r][t] = _mm512_dpbf16_ps(sums[r][t], left, right[t]);
+        }
+      }
+    for (int64_t r = 0; r < kGroup; ++r)
+      for (int t = 0; t < Beside; ++t) _mm512_storeu_ps(c + r * c_stride + t * 16, sums[r][t]);
+  }
+};
+#endif
+
+#ifdef WITH_AMX
+// On AMX: 16 x 16 sums an instruction.
+struct Amx : Tiles {
+  // GCC's tile intrinsics don't tell the compiler which memory they touch: no load or store may pass this.
+  static void fence() { asm volatile("" ::: "memory"); }
+
+  static void begin() {
+    struct Config {
+      uint8_t palette, start, reserved[14];
+      uint16_t row_bytes[16];
+      uint8_t rows[16];
+    };
+    alignas(64) static const Config config = {
+        1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    fence();
+    _tile_loadconfig(&config);
+  }
+  static void end() { _tile_release(); }
 
   // Tiles 0 to 3 are the sums (2 x 2), 4 and 5 the left-hand rows, 6 and 7 the right-hand columns.
   static void scores(const void *queries, const void *keys, int64_t depth, int64_t rows, Columns columns, float *s,
@@ -862,12 +931,15 @@ class Layer {
 
 extern "C" {
 
-// Whether this process may multiply bfloat16 on AMX. Linux wants to be asked before the tiles are first used.
-int attnstore_amx() {
+// The fastest `Products` of this process. Linux wants to be asked before the tiles of AMX are first used.
+int64_t attnstore_products() {
 #ifdef WITH_AMX
-  return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+  if (syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0) return kAmx;
+#endif
+#ifdef WITH_DOT
+  return kDot;
 #else
-  return 0;
+  return kFloat32;
 #endif
 }
 
@@ -890,7 +962,10 @@ int64_t attnstore_mean_bytes(const Call *call, int64_t *all) {
 // Returns 0, or 1 if memory ran out.
 int attnstore_attend(const Call *call) try {
 #ifdef WITH_AMX
-  if (call->bfloat16 && call->amx) return Layer<Amx>(*call).run() ? 0 : 1;
+  if (call->bfloat16 && call->products == kAmx) return Layer<Amx>(*call).run() ? 0 : 1;
+#endif
+#ifdef WITH_DOT
+  if (call->bfloat16 && call->products == kDot) return Layer<Dot>(*call).run() ? 0 : 1;
 #endif
   if (call->bfloat16) return Layer<Avx<bf16>>(*call).run() ? 0 : 1;
   return Layer<Avx<float>>(*call).run() ? 0 : 1;

@@ -32,7 +32,12 @@ _COMPILE = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-
 #: Without -fopenmp, so that no runtime is linked in: torch's own is there when the library is loaded.
 _LINK = ("-shared",)
 
-_FIELDS = "documents heads key_heads depth value_depth tokens weightings window bfloat16 amx keep threads"
+#: How it multiplies bfloat16, from slow to fast, as kernel.cpp numbers its `Products`.
+PRODUCTS = ("AVX-512 float32 on bfloat16", "AVX-512 bfloat16", "AMX bfloat16")
+
+_FIELDS = (
+    "documents heads key_heads depth value_depth tokens weightings window bfloat16 products keep threads"
+)
 _POINTERS = "length batch row token query key value out weights weighted head_rows mean"
 
 
@@ -96,7 +101,7 @@ class Workspace:
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     library: ctypes.CDLL | None
-    amx: bool
+    products: int  # the fastest of PRODUCTS here
     reason: str  # why there is none
 
 
@@ -106,7 +111,7 @@ def path(dtype: torch.dtype = torch.bfloat16) -> str:
     if loaded.library is None:
         return f"torch: {loaded.reason}"
     if dtype == torch.bfloat16:
-        return "c++ kernel, AMX bfloat16" if loaded.amx else "c++ kernel, AVX-512 float32 on bfloat16"
+        return f"c++ kernel, {PRODUCTS[loaded.products]}"
     if dtype == torch.float32:
         return "c++ kernel, AVX-512 float32"
     return f"torch: the kernel has no {str(dtype).removeprefix('torch.')}"
@@ -135,7 +140,7 @@ def attend(
     head_rows: bool = False,
     keep: Workspace | None = None,
     layer: int = 0,
-    amx: bool | None = None,
+    products: int | None = None,
 ) -> tuple[Tensor, ReducedLayer]:
     """One layer's attention over a batch, and its reductions. Call it only if `serves`.
 
@@ -149,7 +154,7 @@ def attend(
         head_rows: also return the first token's row of every head.
         keep: where what the rollout's sweep needs may be kept; None if there will be none.
         layer: the layer's number in the workspace.
-        amx: for tests: False multiplies bfloat16 on AVX-512 in float32, even if there is AMX.
+        products: for tests: which of PRODUCTS, of those that the processor has; None for the fastest.
 
     Returns:
         The output, (B, S, heads, d_v), zero at padding, and the layer's reductions.
@@ -180,7 +185,7 @@ def attend(
         weightings=weights.shape[0],
         window=-1 if window is None else window,
         bfloat16=query.dtype == torch.bfloat16,
-        amx=_loaded().amx if amx is None else amx,
+        products=_loaded().products if products is None else products,
         keep=0,
         threads=torch.get_num_threads(),
         query_stride=query.stride()[:3],
@@ -238,7 +243,7 @@ def _run(library: ctypes.CDLL, call: _Call) -> None:
 
 def _loaded() -> _Loaded:
     if os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off":
-        return _Loaded(None, False, "ATTNSTORE_KERNEL=off")
+        return _Loaded(None, 0, "ATTNSTORE_KERNEL=off")
     return _load()
 
 
@@ -255,12 +260,13 @@ def _load() -> _Loaded:
         library.attnstore_call_bytes.restype = ctypes.c_int64
         if library.attnstore_call_bytes() != ctypes.sizeof(_Call):
             raise _NoKernelError("the kernel was built for another attnstore")
-        amx = bool(library.attnstore_amx())
+        library.attnstore_products.restype = ctypes.c_int64
+        products = int(library.attnstore_products())
     except _NoKernelError as error:
-        return _Loaded(None, False, str(error))
+        return _Loaded(None, 0, str(error))
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        return _Loaded(None, False, f"the kernel can't be loaded: {_first_line(str(error))}")
-    return _Loaded(library, amx, "")
+        return _Loaded(None, 0, f"the kernel can't be loaded: {_first_line(str(error))}")
+    return _Loaded(library, products, "")
 
 
 def _built() -> Path:

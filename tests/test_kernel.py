@@ -23,9 +23,8 @@ from attnstore.reductions import resolve_reductions
 ROOT = Path(__file__).parents[1]
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
 ENGINES = {
-    "AMX": (torch.bfloat16, True),
-    "bfloat16": (torch.bfloat16, False),
-    "float32": (torch.float32, False),
+    **{products: (torch.bfloat16, number) for number, products in enumerate(kernel.PRODUCTS)},
+    "float32": (torch.float32, 0),
 }
 
 here = kernel.path(torch.float32)
@@ -33,15 +32,16 @@ needs_kernel = pytest.mark.skipif(not here.startswith("c++"), reason=here)
 
 
 def engines():
-    """Those of this machine: AMX is not everywhere."""
-    return [name for name in ENGINES if name != "AMX" or "AMX" in kernel.path(torch.bfloat16)]
+    """Those of this machine: not every processor has AMX, or multiplies bfloat16 at all."""
+    fastest = kernel._loaded().products
+    return [name for name, (_, products) in ENGINES.items() if products <= fastest]
 
 
 class Case(RandomBatch):
     """A random batch, and what the kernel makes of it."""
 
     def __init__(self, engine, lengths, **shape):
-        dtype, self.amx = ENGINES[engine]
+        dtype, self.products = ENGINES[engine]
         super().__init__(dtype, lengths, **shape)
         self.workspace = Workspace()
 
@@ -51,7 +51,7 @@ class Case(RandomBatch):
             "window": self.window,
             "head_rows": True,
             "keep": self.workspace,
-            "amx": self.amx,
+            "products": self.products,
         } | changes
         output, layer = kernel.attend(
             self.q, self.k, self.v, self.scale, self.places, self.weights, **arguments
@@ -88,7 +88,7 @@ def test_random_batches_agree_with_float64(data):
 def test_every_head_size_in_use(engine, depth):
     """Head sizes of the encoders there are, on ragged documents that begin and end inside a block of rows."""
     if engine not in engines():
-        pytest.skip("no AMX here")
+        pytest.skip(f"no {engine} here")
     Case(engine, [1, 31, 32, 33, 64, 65, 150], heads=3, depth=depth).check()
 
 
@@ -98,7 +98,7 @@ def test_every_head_size_in_use(engine, depth):
 def test_a_long_document_is_split_among_threads(engine, window):
     """Beside short ones, with and without a window, and with the sweep taken from q and k again."""
     if engine not in engines():
-        pytest.skip("no AMX here")
+        pytest.skip(f"no {engine} here")
     Case(engine, [5, 1100, 64], heads=2, depth=16, window=window).check()
 
 
@@ -108,7 +108,7 @@ def test_a_long_document_is_split_among_threads(engine, window):
 def test_the_same_bytes_whatever_the_threads(engine, window):
     """Twice the same call, and the same with one thread, two and three: no bit depends on the schedule."""
     if engine not in engines():
-        pytest.skip("no AMX here")
+        pytest.skip(f"no {engine} here")
     case = Case(engine, [700, 3, 130, 129, 1], heads=2, depth=16, window=window)
     before = torch.get_num_threads()
     results = []
@@ -128,7 +128,7 @@ def test_the_same_bytes_whatever_the_threads(engine, window):
 def test_a_batch_gives_what_its_documents_give_alone(engine):
     """Batching, packing and padding change no bit."""
     if engine not in engines():
-        pytest.skip("no AMX here")
+        pytest.skip(f"no {engine} here")
     lengths = [200, 33, 1, 90]
     packed = Case(engine, lengths, heads=3, depth=32)
     output, weighted, head_rows, spread = packed.run()
@@ -150,7 +150,7 @@ def test_a_batch_gives_what_its_documents_give_alone(engine):
 def test_a_weighting_of_nan_spoils_itself_alone(engine):
     """`from_300` in a document of 40 tokens is NaN there, and nothing else is."""
     if engine not in engines():
-        pytest.skip("no AMX here")
+        pytest.skip(f"no {engine} here")
     case = Case(engine, [40, 60], weightings=3)
     case.weights[1, :40] = torch.nan
     case.check()
@@ -163,7 +163,7 @@ def test_a_weighting_of_nan_spoils_itself_alone(engine):
 def test_large_scores_neither_overflow_nor_vanish(engine):
     """Scores of several hundred, where exp overflows without the row's maximum taken off."""
     if engine not in engines():
-        pytest.skip("no AMX here")
+        pytest.skip(f"no {engine} here")
     case = Case(engine, [50, 70], depth=64, spread=12.0)
     output, weighted, head_rows, spread = case.run()
     true_output, true_weighted, true_head_rows, true_spread = case.expected()
