@@ -545,20 +545,42 @@ def _probabilities_to(tap: Tap, model: nn.Module) -> Iterator[None]:
 # ---------------------------------------------------------------- loading
 
 
-def load_classifier(config: RunConfig, reductions: tuple[Reduction, ...]) -> Classifier:
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a model says of itself before its weights are read: its folder, its config and its tokenizer."""
+
+    folder: Path
+    settings: Any
+    tokenizer: Any
+
+
+def read_model_files(config: RunConfig) -> ModelFiles:
+    """Find the model, and see that it is what attnstore can read, in a fraction of the time that loading takes.
+
+    Raises ModelError, one line, for whatever is not a single-label text classifier with a fast tokenizer.
+    """
+    folder = model_folder(config)
+    settings = _read_config(folder, config)
+    return ModelFiles(folder, settings, _read_tokenizer(folder, config, settings.vocab_size))
+
+
+def load_classifier(
+    config: RunConfig, reductions: tuple[Reduction, ...], files: ModelFiles | None = None
+) -> Classifier:
     """Load model and tokenizer, choose device and dtype, and find the way through the model.
+
+    `files` is what `read_model_files` has found, where it was asked before.
 
     Raises ModelError or UsageError, one line each, for whatever is not a single-label text classifier with
     safetensors weights and a fast tokenizer.
     """
+    files = files or read_model_files(config)
+    folder, settings, tokenizer = files.folder, files.settings, files.tokenizer
     # oneDNN keeps a compiled product for each of the last 1,024 shapes, hundreds of megabytes in a long run; a
     # batch needs a dozen. It reads this when it compiles the first one.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     device = choose_device(config.device)
     dtype, notes = choose_dtype(config.dtype, device)
-    folder = model_folder(config)
-    settings = _read_config(folder, config)
-    tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
     max_length = _max_length(config.max_length, settings, tokenizer)
     with _fitting(config.model, device):
         model = _read_model(folder, config, settings, dtype, _PADDED).to(device)
@@ -601,14 +623,9 @@ def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
 
     What the oracle compares against: transformers as it is, without the tap.
     """
-    folder = model_folder(config)
-    settings = _read_config(folder, config)
-    model = _read_model(folder, config, settings, torch.float32, "eager")
-    return (
-        model,
-        _read_tokenizer(folder, config, settings.vocab_size),
-        _hash_files(sorted(folder.glob("*.safetensors"))),
-    )
+    files = read_model_files(config)
+    model = _read_model(files.folder, config, files.settings, torch.float32, "eager")
+    return model, files.tokenizer, _hash_files(sorted(files.folder.glob("*.safetensors")))
 
 
 def choose_device(asked: str) -> torch.device:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import attnstore
 from attnstore.batches import Batch, plan_batches, tokenise
-from attnstore.classifier import Classifier, Reduced, load_classifier
+from attnstore.classifier import Classifier, Reduced, load_classifier, read_model_files
 from attnstore.config import RunConfig
 from attnstore.documents import (
     LabelMap,
@@ -88,9 +88,10 @@ def run(
     reductions = resolve_reductions(config.reductions)
     _check(config)
     source = open_source(config.source, progress=on_download)
+    files = read_model_files(config)  # a wrong model is told before the data is read, which may take long
     with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
         surveyed = aside.submit(survey, source)
-        classifier = load_classifier(config, reductions)
+        classifier = load_classifier(config, reductions, files)
         found = surveyed.result()
     labels = match_labels(found, classifier.labels, config.source.labels)
     manifest = describe(config, source, found, labels, classifier)

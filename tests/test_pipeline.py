@@ -300,6 +300,21 @@ def test_what_can_not_run_leaves_no_store_behind(change, message, config, tmp_pa
     assert not (tmp_path / "store.attn").exists()
 
 
+def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkeypatch):
+    """Reading a large dataset through takes minutes, which a mistyped model must not cost."""
+    monkeypatch.setattr("attnstore.pipeline.survey", lambda source: pytest.fail("the data were read"))
+    (tmp_path / "headless").mkdir()
+    (tmp_path / "headless" / "config.json").write_text(
+        '{"model_type": "bert", "architectures": ["BertModel"]}'
+    )
+    for model, message in (
+        ("no/such/folder", "no model folder"),
+        (tmp_path / "headless", "no classification head"),
+    ):
+        with pytest.raises(AttnstoreError, match=message):
+            run(replace(config, model=str(model)), tmp_path / "store.attn")
+
+
 def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
     """While a part is in the making, at most three parts of documents are alive: read ahead, in hand, behind."""
     from attnstore import batches
