@@ -187,9 +187,11 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
     "--reduce",
     "reductions",
     metavar="A,B,…",
-    default=",".join(DEFAULT_REDUCTIONS),
+    multiple=True,
+    default=[",".join(DEFAULT_REDUCTIONS)],
     show_default=True,
-    help="What to reduce attention to: cls, received, rollout, cls_heads, from_<position>, package.module:function.",
+    help="What to reduce attention to: cls, received, rollout, cls_heads, from_<position>, package.module:function. "
+    "May be repeated.",
 )
 @_device
 @_dtype
@@ -208,7 +210,9 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
 )
 @click.option("--full-precision", is_flag=True, help="Store all bits of the values, in twice the space.")
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def run(store: Path | None, model: str | None, data: str | None, reductions: str, **options: Any) -> None:
+def run(
+    store: Path | None, model: str | None, data: str | None, reductions: Sequence[str], **options: Any
+) -> None:
     """Run a dataset through a classifier into STORE, or go on with the run it holds.
 
     Without options, the embedded model reads the embedded reviews into ./demo.attn.
@@ -226,7 +230,7 @@ def run(store: Path | None, model: str | None, data: str | None, reductions: str
     config = RunConfig(
         source=_source_config(data or str(REVIEWS), options),
         model=model or str(MODEL),
-        reductions=tuple(name.strip() for name in reductions.split(",")),
+        reductions=tuple(name.strip() for given in reductions for name in given.split(",")),
         **options,
     )
     _run(config, store)

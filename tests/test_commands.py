@@ -80,6 +80,25 @@ def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
     assert (code, out.splitlines()[0]) == (0, f"{store} was finished before: 60 documents")
 
 
+def test_reductions_add_up_whether_listed_or_repeated(tiny_model, reviews, tmp_path):
+    """`--reduce a,b --reduce c` stores all three; none is dropped in silence."""
+    code, _, _ = run(
+        tmp_path / "s.attn",
+        reviews,
+        tiny_model,
+        "--limit",
+        "4",
+        "--reduce",
+        "rollout,from_2",
+        "--reduce",
+        "cls",
+    )
+    assert code == 0
+    columns = pl.scan_parquet(tmp_path / "s.attn" / "tokens").collect_schema().names()
+    stored = [name for name in columns if re.match("rollout|from_|cls|received", name)]
+    assert stored == ["rollout", *(f"from_2_0{i}" for i in (1, 2, 3)), *(f"cls_0{i}" for i in (1, 2, 3))]
+
+
 def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_path):
     """SIGINT in a real process: the part in hand is finished, stderr says what is missing, and 130."""
     import signal
