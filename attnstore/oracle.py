@@ -28,13 +28,15 @@ class Deviation:
     """How far stored values are from the oracle's, over all documents and columns of one reduction.
 
     `absolute` is the worst absolute error; `worst` and `median` are relative errors; `distance` is the worst
-    total variation distance of a document's column, ½ Σ |stored - oracle|, between 0 and 1.
+    total variation distance of a document's column, ½ Σ |stored - oracle|, between 0 and 1, and `typical` the
+    median over documents of that distance, in the column where it is largest.
     """
 
     absolute: float
     worst: float
     median: float
     distance: float
+    typical: float
 
 
 def reduced_by_definition(attentions: Sequence[np.ndarray], name: str) -> np.ndarray:
@@ -86,7 +88,7 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
     manifest = store.manifest
     absolute: dict[str, list[float]] = {}
     relative: dict[str, list[np.ndarray]] = {}
-    distance: dict[str, list[float]] = {}
+    distance: dict[str, dict[str, list[float]]] = {}
     for table, logits in _stored(store, documents):
         own_logits, attentions = oracle(table["token_id"].to_numpy())
         absolute.setdefault("logits", []).append(float(np.abs(own_logits - logits).max()))
@@ -104,16 +106,18 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
                 absolute.setdefault(name, []).append(float(error.max()))
                 relative.setdefault(name, []).append((error / np.maximum(np.abs(own), 1e-30)).ravel())
                 heads = own.shape[1] if own.ndim == 2 else 1
-                distance.setdefault(name, []).append(float(error.sum() / 2 / heads))
+                distance.setdefault(name, {}).setdefault(column, []).append(float(error.sum() / 2 / heads))
     found = {}
     for name, errors in absolute.items():
         parts = relative.get(name)
         all_relative = np.concatenate(parts) if parts else np.array([np.nan])
+        columns = list(distance.get(name, {"": [np.nan]}).values())
         found[name] = Deviation(
             max(errors),
             float(all_relative.max()),
             float(np.median(all_relative)),
-            max(distance.get(name, [np.nan])),
+            max(max(distances) for distances in columns),
+            max(float(np.median(distances)) for distances in columns),
         )
     return found
 
@@ -129,9 +133,9 @@ def verify_sample(
     """Recompute a random sample of a store's documents and say how near the stored values are.
 
     `model` is where the model lies now, if not where the run found it. What is held to be equal depends on the
-    run: to the stored precision for float32, and for half-precision runs to a total variation distance of 0.1
-    between stored and recomputed attention of a document, far above bfloat16's drift and far below the
-    distance of any two tokens', layers' or documents' columns from each other.
+    run: to the stored precision for float32. For half-precision runs it is the total variation distance of stored
+    from recomputed attention: 0.1 in any document, and 0.03 in the median document of each column. bfloat16 drifts
+    by 0.002 in the median of IMDb reviews through MiniLM, two neighbouring layers are 0.07 apart.
     """
     manifest = store.manifest
     name, _, revision = (model or manifest.model).partition("@")
@@ -148,9 +152,10 @@ def verify_sample(
             good = deviation.absolute <= (1e-3 if exact else 0.5)
             detail = f"worst difference {deviation.absolute:.1e} over {len(chosen)} documents recomputed"
         else:
-            # Rounding to an 8-bit significand is off by at most 2⁻⁹ of the value; twice that is no longer rounding.
+            # Rounding to an 8-bit significand is off by at most 2⁻⁹ below 1; twice that is no longer rounding.
             limit = 1e-5 if stored_exactly else 1e-5 + 2**-8
-            good = deviation.absolute <= limit if exact else deviation.distance <= 0.1
+            near = deviation.distance <= 0.1 and deviation.typical <= 0.03
+            good = deviation.absolute <= limit if exact else near
             detail = (
                 f"worst difference {deviation.absolute:.1e}, relative error {deviation.worst:.1e} at worst and "
                 f"{deviation.median:.1e} in the median, over {len(chosen)} documents recomputed in eager float32"

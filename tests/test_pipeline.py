@@ -17,9 +17,10 @@ import pytest
 import tiny
 from conftest import write_reviews
 
+from attnstore.classifier import choose_device, fast_bfloat16
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
-from attnstore.oracle import Oracle, compare, reduced_by_definition
+from attnstore.oracle import Oracle, compare, reduced_by_definition, verify_sample
 from attnstore.pipeline import run
 from attnstore.store import open_store
 from attnstore.verify import verify_files
@@ -356,3 +357,31 @@ def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive,
     documents = pq.read_table(tmp_path / "imdb.attn/documents").sort_by("document").to_pylist()
     assert documents[0]["id"] == "test/neg/0_2"
     assert [d["label"] for d in documents] == ["neg"] * 3 + ["pos"] * 3
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_neighbouring_layers_that_have_changed_places_are_found_in_half_precision(
+    swapped, imdb_archive, real_model, tmp_path
+):
+    """bfloat16 drifts, and yet `verify` tells the layers that are most alike from each other, in four reviews."""
+    if not fast_bfloat16(choose_device("cpu")):
+        pytest.skip("bfloat16 is emulated here")
+    config = RunConfig(
+        SourceConfig(str(imdb_archive), split="test", limit=4),
+        str(real_model),
+        device="cpu",
+        dtype="bfloat16",
+    )
+    run(config, tmp_path / "imdb.attn")
+    if swapped:
+        for path in (tmp_path / "imdb.attn/tokens").rglob("*.parquet"):
+            table = pq.read_table(path, partitioning=None)
+            names = [{"cls_02": "cls_03", "cls_03": "cls_02"}.get(n, n) for n in table.column_names]
+            pq.write_table(table.rename_columns(names), path)
+    found = {f.subject: f.ok for f in verify_sample(open_store(tmp_path / "imdb.attn"), sample=4)}
+    assert found == {
+        "logits recomputed": True,
+        "cls recomputed": not swapped,
+        "received recomputed": True,
+        "rollout recomputed": True,
+    }
