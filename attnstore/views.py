@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -67,10 +67,11 @@ def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
             return pl.col(column).cast(pl.Float64)
         return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
 
-    means = [
-        (sum((value(column) for column in columns[1:]), value(columns[0])) / len(columns)).alias(name)
-        for name, columns in added.means.items()
-    ]
+    def mean(columns: tuple[str, ...]) -> pl.Expr:
+        total = sum((value(column) for column in columns[1:]), value(columns[0]))
+        return total / len(columns) if len(columns) > 1 else total
+
+    means = [mean(columns).alias(name) for name, columns in added.means.items()]
     elements = [
         pl.col(column).cast(pl.List(pl.Float64)).list.get(place).alias(name)
         for name, (column, place) in added.elements.items()
@@ -245,6 +246,7 @@ _TABLE_FUNCTIONS = frozenset(
 )
 
 
+@lru_cache(maxsize=64)  # a question is checked when it is found, and asked later
 def reading_statement(sql: str) -> duckdb.Statement:
     """The one statement that `sql` holds.
 
