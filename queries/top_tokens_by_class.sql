@@ -73,12 +73,7 @@ weighed AS (
     FROM considered JOIN remaining USING (document)
     WHERE $renormalise AND listed AND mass <> 0
 ),
-clusters AS (  -- none, and so no join, where nobody asks for intervals
-    SELECT document, cluster
-    FROM documents
-    WHERE $intervals
-),
-gathered AS (
+gathered AS (  -- by cluster, for the intervals
     SELECT
         class,
         cluster,
@@ -86,10 +81,10 @@ gathered AS (
         bool_or(special) AS special,
         count_if(new_token) AS documents,
         count(*) AS occurrences,
-        sum(attention) AS total,
         sum(attention) AS mass,
         sum(lift) AS lift
-    FROM weighed LEFT JOIN clusters USING (document)
+    FROM weighed JOIN (SELECT document, cluster FROM documents) USING (document)
+    WHERE $intervals
     GROUP BY class, cluster, token
 ),
 counted AS (
@@ -99,15 +94,27 @@ counted AS (
         bool_or(special) AS special,
         sum(documents)::BIGINT AS documents,
         sum(occurrences)::BIGINT AS occurrences,
-        sum(total) AS total,
         sum(mass) AS mass,
         sum(lift) AS lift,
         -- As many clusters of equal size as weigh as much (Kish).
-        CASE WHEN count(cluster) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
+        CASE WHEN count(*) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
     FROM gathered
+    GROUP BY class, token
+    UNION ALL
+    SELECT  -- without intervals: at once, and no join
+        class,
+        token,
+        bool_or(special) AS special,
+        count_if(new_token)::BIGINT AS documents,
+        count(*) AS occurrences,
+        sum(attention) AS mass,
+        sum(lift) AS lift,
+        NULL, NULL, NULL, NULL
+    FROM weighed
+    WHERE NOT $intervals
     GROUP BY class, token
 ),
 measured AS (
@@ -125,7 +132,7 @@ measured AS (
             greatest(0, squares - 2 * lift / occurrences * products + (lift / occurrences) ** 2 * counts)
             * clusters / (clusters - 1)
         ) / occurrences AS error,
-        mass / sum(total) OVER (PARTITION BY class) AS share
+        mass / sum(mass) OVER (PARTITION BY class) AS share
     FROM counted
 ),
 support AS (

@@ -91,12 +91,7 @@ weighed AS (
     FROM listed JOIN remaining USING (document)
     WHERE mass <> 0
 ),
-clusters AS (  -- none, and so no join, where nobody asks for intervals
-    SELECT document, cluster
-    FROM documents
-    WHERE $intervals
-),
-gathered AS (
+gathered AS (  -- by cluster, for the intervals
     SELECT
         class,
         cluster,
@@ -106,7 +101,8 @@ gathered AS (
         sum(attention) AS total,
         sum(CASE WHEN $pieces = 'sum' THEN attention ELSE attention / pieces END) AS mass,
         sum(lift / pieces) AS lift
-    FROM weighed LEFT JOIN clusters USING (document)
+    FROM weighed JOIN (SELECT document, cluster FROM documents) USING (document)
+    WHERE $intervals
     GROUP BY class, cluster, term
 ),
 counted AS (
@@ -119,11 +115,24 @@ counted AS (
         sum(mass) AS mass,
         sum(lift) AS lift,
         -- As many clusters of equal size as weigh as much (Kish).
-        CASE WHEN count(cluster) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
+        CASE WHEN count(*) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
     FROM gathered
+    GROUP BY class, term
+    UNION ALL
+    SELECT  -- without intervals: at once, and no join
+        class,
+        term,
+        count_if(new)::BIGINT AS documents,
+        count_if(starts)::BIGINT AS occurrences,
+        sum(attention) AS total,
+        sum(CASE WHEN $pieces = 'sum' THEN attention ELSE attention / pieces END) AS mass,
+        sum(lift / pieces) AS lift,
+        NULL, NULL, NULL, NULL
+    FROM weighed
+    WHERE NOT $intervals
     GROUP BY class, term
 ),
 measured AS (
