@@ -22,33 +22,21 @@ MARKUP = ["<", "br", "/", ">"]
 def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01` ...; `p` holds the parameters."""
     columns = layer_columns(tokens)
-    word, place = pl.col("word").cast(pl.String), pl.col("position")
-    tokens = tokens.filter(pl.col("class").is_not_null()).with_columns(word=word)
-    of_markup = pl.col("word").is_in(MARKUP)
+    text, place = pl.col("word").cast(pl.String), pl.col("position")
+    counted = tokens.filter(pl.col("class").is_not_null()).select(
+        "class", "document", "position", "word", "length", *columns, name=pl.when("special").then("token")
+    )
+    of_markup = pl.col("word").is_in(MARKUP).fill_null(False)
     # What markup is made of: each run of it numbered, one beginning at `<` and ending at `>`.
     begins = (
-        (pl.col("word") == "<")
-        | (pl.col("word").shift() == ">").fill_null(True)
+        (text == "<")
+        | (text.shift() == ">").fill_null(True)
         | (place.shift() != place - 1)
+        | (pl.col("document").shift() != pl.col("document"))
     )
-    candidates = (
-        tokens.filter(of_markup)
-        .sort("document", "position")
-        .with_columns(run=begins.cum_sum().over("document", order_by="position"))
-        .with_columns(
-            markup=pl.col("word")
-            .str.join("")
-            .over("document", "run", order_by="position")
-            .is_in(["<br/>", "<br>"])
-        )
-    )
-    rows = pl.concat(
-        [
-            tokens.filter(of_markup.fill_null(False).not_()).with_columns(markup=pl.lit(False)),
-            candidates.drop("run"),
-        ],
-        how="vertical_relaxed",
-    )
+    candidates = counted.filter(of_markup).sort("document", "position").with_columns(run=begins.cum_sum())
+    markup = text.str.join("").is_in(["<br/>", "<br>"])
+    runs = candidates.group_by("run", maintain_order=True).agg(markup=markup)
     stop_words = STOP_WORDS if p["stop_words"] is None else p["stop_words"]
     kind = (
         pl.when(pl.col("name").is_not_null())
@@ -61,13 +49,18 @@ def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any])
         .then(pl.lit("stop words"))
         .otherwise(pl.lit("words"))
     )
-    gathered = rows.group_by(
-        "class", "word", "markup", name=pl.when("special").then(pl.col("token").cast(pl.String))
-    ).agg(
+    sums = [
         *(pl.col(name).count().cast(pl.Int64).alias(f"tokens_{name}") for name in columns),
         *(pl.col(name).sum().alias(f"mass_{name}") for name in columns),
         *((pl.col(name) * pl.col("length")).sum().alias(f"lift_{name}") for name in columns),
-    )
+    ]
+    gathered = pl.concat(
+        [
+            counted.filter(of_markup.not_()).group_by("class", "word", "name").agg(sums),
+            candidates.join(runs, on="run").group_by("class", "word", "name", "markup").agg(sums),
+        ],
+        how="diagonal",
+    ).with_columns(pl.col("class", "word", "name").cast(pl.String))
     per_layer = len(columns) == p["layers"]
     layers = pl.concat(
         gathered.select(
