@@ -22,7 +22,6 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             tokens=pl.len().cast(pl.Int64),
             attention=a.sum(),
         )
-        .with_columns(pl.col("class", "word").cast(pl.String))
     )
     all_tokens, all_attention = n.sum().over("class"), a.sum().over("class")
     # What each cluster adds to the logarithm of the ratio, on the side of the whole.
@@ -68,6 +67,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             nw=(n * pl.col("whole")).sum(),
         )
         .join(of_class, on="class")
+        .with_columns(pl.col("class", "word").cast(pl.String))
         .join(support(documents, p), on="class")
         .filter(
             is_listed(pl.col("word"), p), pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0

@@ -16,7 +16,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     given = pl.lit(bool(p["words"]))
     rows = tokens.filter(
         pl.col("class").is_not_null(), word.is_not_null(), *(pl.col(c).is_not_null() for c in columns)
-    ).with_columns(pl.col("class", "word").cast(pl.String))
+    )
     if p["words"]:
         rows = rows.filter(word.is_in(p["words"]))
     sums = [
@@ -30,17 +30,19 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     chosen = (
         rows.group_by("class", "word")
         .agg(sums)
+        .with_columns(pl.col("class", "word").cast(pl.String), of="class", term="word")
         .join(support(documents, p), on="class")
         .filter(n > 0, given | listed)
         .with_columns(rank=lift if p["rank_by"] == "lift" else spread)
         .pipe(leading, None if p["words"] else p["limit"], "word")
-        .select("class", "word", place=pl.int_range(pl.len()).over("class"))
+        .select("of", "term", place=pl.int_range(pl.len()).over("class"))
     )
     gathered = (
-        rows.join(chosen, on=["class", "word"])
+        rows.join(chosen, left_on=["class", "word"], right_on=["of", "term"])
         .join(documents.select("document", "cluster"), on="document")
         .group_by("class", "cluster", "word", "place")
         .agg(sums)
+        .with_columns(pl.col("class", "word").cast(pl.String))
     )
     per_layer = len(columns) == p["layers"]
     layered = pl.concat(
