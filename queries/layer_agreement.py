@@ -22,11 +22,17 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .select("document", "class", bucket=third.cast(pl.Int32) + 1)
     )
     names = {name: name.removeprefix("attention:") for name in columns}
+    rows = tokens.filter(
+        pl.col("class").is_not_null(),
+        pl.col("word").is_not_null(),
+        *(pl.col(name).is_not_null() for name in columns),
+    )
+    of_bucket = ["class", "word"]
+    if p["lengths"]:
+        rows = rows.join(thirds.select("document", "bucket"), on="document")
+        of_bucket.append("bucket")
     summed = (
-        tokens.filter(pl.col("word").is_not_null(), *(pl.col(name).is_not_null() for name in columns))
-        .drop("class")
-        .join(thirds, on="document")
-        .group_by("class", "bucket", "word")
+        rows.group_by(of_bucket)
         .agg(
             documents=pl.col("new_word").sum().cast(pl.Int64),
             occurrences=(pl.col("piece") == 0).sum().cast(pl.Int64),
@@ -35,7 +41,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
                 for name, short in names.items()
             },
         )
-        .with_columns(pl.col("word").cast(pl.String))
+        .with_columns(pl.col("class", "word").cast(pl.String))
     )
     sums = ["documents", "occurrences", *names.values()]
     everything = summed.group_by("class", "word").agg(pl.col(sums).sum())

@@ -41,15 +41,24 @@ thirds AS (
     WHERE class IS NOT NULL
     WINDOW of_class AS (PARTITION BY class ORDER BY length), same AS (PARTITION BY class, length)
 ),
+placed AS (  -- which third a document is in matters with `lengths` only
+    SELECT class, 0 AS third, word, new_word, piece, pieces, length, COLUMNS('^attention:.*$') AS '\0'
+    FROM tokens
+    WHERE NOT $lengths AND class IS NOT NULL
+    UNION ALL
+    SELECT tokens.class, third, word, new_word, piece, pieces, length, COLUMNS('^attention:.*$') AS '\0'
+    FROM tokens JOIN thirds USING (document)
+    WHERE $lengths
+),
 summed AS (
     SELECT
-        tokens.class, third, word,
+        class, third, word,
         count_if(new_word) AS documents,
         count_if(piece = 0) AS occurrences,
         sum(COLUMNS('^attention:(.*)$') * length / pieces) AS 'lift:\1'
-    FROM tokens JOIN thirds USING (document)
+    FROM placed
     WHERE word IS NOT NULL AND COLUMNS('^attention:.*$') IS NOT NULL
-    GROUP BY tokens.class, third, word
+    GROUP BY class, third, word
 ),
 every AS (
     SELECT class, third + 1 AS bucket, word, documents, occurrences, COLUMNS('^lift:.*$') AS '\0'
