@@ -13,6 +13,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
 
     text, integer, number, boolean      a value
     count                               a whole number, 0 or more
+    amount                              a number, 0 or more
     list                                texts: a list, JSON, or separated by commas
     a|b|c                               one of these words
     class                               `prediction` or `label`: both views get a column `class`
@@ -554,6 +555,13 @@ def _number(value: object) -> float:
     return number
 
 
+def _amount(value: object) -> float:
+    number = _number(value)
+    if number < 0:
+        raise ValueError
+    return number
+
+
 def _truth(value: object) -> bool:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     word = str(value).lower()
@@ -587,6 +595,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "integer": (_whole, "a whole number"),
     "count": (_count, "a whole number, 0 or more"),
     "number": (_number, "a number"),
+    "amount": (_amount, "a number, 0 or more"),
     "boolean": (_truth, "true or false"),
     "list": (_texts, 'texts, separated by commas or as JSON: ["a", "b"]'),
     "class": (_text, ""),
