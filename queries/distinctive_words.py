@@ -12,9 +12,8 @@ from attnstore.terms import compared, is_listed, leading, least_documents, occur
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class` and `cluster`, `tokens` has `class` and `attention`; `p` holds the parameters."""
     text = pl.col("word").cast(pl.String)
-    rows = occurrences(
-        tokens.filter(pl.col("class").is_not_null(), pl.col("attention").is_not_null()), p, "class"
-    ).filter(pl.col("word").is_not_null())
+    considered = tokens.filter(pl.col("class").is_not_null(), pl.col("attention").is_not_null())
+    rows = occurrences(considered, p, "class").filter(pl.col("word").is_not_null())
     gathered = (
         rows.join(documents.select("document", "cluster"), on="document")
         .group_by("class", "cluster", "word")
@@ -33,17 +32,34 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .agg(size=pl.len().cast(pl.Int64))
         .with_columns(o_size=pl.col("size").sum() - pl.col("size"))
     )
+    counted = gathered
+    if p["renormalise"]:  # which leaves words out that count; but no document where nothing is left
+        counted = occurrences(considered, {**p, "renormalise": False}, "class").join(
+            rows, on="document", how="semi"
+        )
+        counted = counted.filter(pl.col("word").is_not_null()).select(
+            "class", n=pl.col("starts").cast(pl.Int64)
+        )
+    counts = (
+        counted.group_by(pl.col("class").cast(pl.String))
+        .agg(words=n.sum())
+        .with_columns(o_words=pl.col("words").sum() - pl.col("words"))
+    )
 
     def others(column: str) -> pl.Expr:
         return pl.col(column).sum().over("word") - pl.col(column)
 
-    t, z = pl.col("t"), pl.col("z")
-    # The line of t on z through the words that have both.
-    paired = pl.when(t.is_not_null() & z.is_not_null())
-    t_off = t - paired.then(t).mean().over("class")
-    z_off = z - paired.then(z).mean().over("class")
-    spread = paired.then(z_off**2).sum().over("class")
-    slope = pl.when(spread > 1e-12).then(paired.then(z_off * t_off).sum().over("class") / spread).otherwise(0)
+    # A weighted line through the words that have an error, from its centre.
+    log_ratio, log_odds, log_v, weight = (pl.col(x) for x in ("log_ratio", "log_odds", "log_v", "weight"))
+    on_line = pl.col("error").is_not_null() & log_odds.is_not_null() & (log_v > 1e-14)
+    along, up = pl.col("along"), pl.col("up")
+
+    def summed(term: pl.Expr) -> pl.Expr:
+        return (weight * term).sum().over("class")
+
+    all_weight, spread = weight.sum().over("class"), summed(along**2)
+    slope = pl.when(spread > 1e-12 * all_weight).then(summed(along * up) / spread).otherwise(0)
+    residual = pl.when(weight.count().over("class") >= 3).then(up - slope * along)
     return (
         gathered.join(everywhere, on=["cluster", "word"])
         .group_by("class", "word")
@@ -71,11 +87,9 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             y_o_n=pl.col("y_all_n") - pl.col("yn"),
             n_o_y=pl.col("n_all_y") - pl.col("yn"),
             n_o_n=pl.col("n_all_n") - pl.col("nn"),
-            words=n.sum().over("class"),
-            o_words=n.sum() - n.sum().over("class"),
-            alpha=p["prior"] * n.sum().over("word") / n.sum(),
         )
         .join(sizes, on="class")
+        .join(counts, on="class")
         .filter(
             pl.col("documents") >= least_documents(pl.col("size"), p),
             pl.col("o_documents") >= least_documents(pl.col("o_size"), p),
@@ -86,7 +100,11 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .pipe(compared, p["prior"])
         # A family in one order in both engines, as adjusting takes minima from the end.
         .sort("class", "word")
-        .with_columns(q=q_value(pl.col("p")).over("class"), residual=t_off - slope * z_off)
+        .with_columns(q=q_value(pl.col("p")).over("class"), weight=pl.when(on_line).then(1 / log_v))
+        .with_columns(
+            along=log_odds - summed(log_odds) / all_weight, up=log_ratio - summed(log_ratio) / all_weight
+        )
+        .with_columns(residual=residual)
         .with_columns(rank=pl.col(p["rank_by"]))
         .pipe(leading, p["limit"], "word")
         .select(
@@ -98,11 +116,13 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             other_occurrences="o_n",
             lift="r",
             other_lift="o_r",
+            factor="factor",
             difference="difference",
             error="error",
             t="t",
             p="p",
             q="q",
+            log_ratio="log_ratio",
             log_odds="log_odds",
             z="z",
             residual="residual",

@@ -3,28 +3,40 @@
 -- How to read the answer: one row a class and word, the highest ranked first. `lift` is the attention of an
 -- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
 -- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other classes
--- pooled, `difference` the one less the other. `error` is the standard error of the difference if other
--- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, the
--- occurrences in them do not, and a film with documents on both sides counts on both. `t` is the difference
--- over its error, `p` two-sided, and `q` the false discovery rate (Benjamini and Hochberg) among all the
--- words that have `min_documents` in the class and in the others, listed or cut by `limit`. They need two
--- clusters on each side, and attention that differs among them. With two classes, the rows of the one are
--- those of the other with the sign turned.
+-- pooled. A document's attention is one whole that its words share: where a strong word is frequent, all
+-- others have less, though the model may look at them as ever. So lifts are held against the class's ordinary
+-- word. `factor` is the median of lift / other_lift over the words listed of the class (cut by `limit` or not;
+-- where both are above 0; of two in the middle, their geometric mean), and `difference` is lift less factor
+-- times other_lift: what the word has more than it would have if it had changed as the ordinary word has.
+-- `log_ratio` says it as a ratio, the natural logarithm of lift / (factor * other_lift): 0.69 is twice as
+-- much, null where a lift is not above 0.
+--
+-- `error` is the standard error of the difference if other documents of the kind were drawn: clusters (films,
+-- where documents have a group) count as independent, the occurrences in them do not, and a film with
+-- documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q` the
+-- false discovery rate (Benjamini and Hochberg) among all the words that have `min_documents` in the class and
+-- in the others, listed or cut by `limit`. They need two clusters on each side (that many of equal size, or
+-- more uneven ones), and attention that differs among them. The factor's own error is left out of it: it is a
+-- median over all the words; with a dozen of them it is not small. With two classes, t, log_ratio, log_odds,
+-- z and residual of the one are those of the other with the sign turned, p and q are the same, and factor is
+-- one over the other's.
 --
 -- `documents` and `occurrences` count the word in the class, `other_documents` and `other_occurrences` in the
 -- others. `log_odds` compares these counts alone: how much more frequent the word is in the class, as the
--- difference of its log-odds among all words (punctuation included), with an informative Dirichlet prior that
--- draws rare words toward 0; `z` is that over its standard error, as if words were drawn one by one, which
--- makes it too large where they come in clusters. `residual` is what attention adds to frequency: t less the
--- t that a word of this z would have by a straight line (least squares, of t on z, over all the words that
--- have a t in the class). Far above 0: attended more in the class than words are that are as typical of it.
+-- difference of its log-odds among all words (listed or not, punctuation included), with an informative
+-- Dirichlet prior that draws it toward 0; `z` is that over its standard error, as if words were drawn one by
+-- one, which makes it too large where they come in clusters. `residual` is what attention adds to frequency, in nats:
+-- log_ratio less what a word of this log_odds would have by a straight line through all the words of the class
+-- that have an error (least squares, each weighted by 1 over the squared error of its log_ratio, and so
+-- mostly through the frequent ones). Where frequency tells nothing of attention, it is about log_ratio. It
+-- is null where either is, and where fewer than three words make the line.
 --
 -- How not to read it: as evidence for the class, or as what made the model decide. Attention knows no class;
 -- a model attends to a word because of its neighbours and its place, too, which differ between classes.
--- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). Where a model looks at a
--- few strong words of one class, less is left for all its other words, and function words lead by t in the
--- other class, being many: that is a fact about the class, not about these words. Words that stand on one
--- side only can't be compared and are not listed, however frequent they are.
+-- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" is more than the
+-- class's ordinary word, and that half of the words are ordinary is assumed, not found: if a model really
+-- looked more at most words of a class, the factor would hide it. Words that stand on one side only can't be
+-- compared and are not listed, however frequent they are.
 --
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents in which
 -- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal
@@ -46,16 +58,24 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param prior: count = 500 -- the prior of `log_odds`: so many words, as frequent as in all classes
---     together, are added to the counts of either side
--- @param rank_by: difference|t|residual|log_odds|z = difference -- the column to rank by
+-- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in all classes
+--     together, are added to the counts of either side; auto: 1 in 100 of the words of both sides
+-- @param rank_by: difference|t|log_ratio|residual|log_odds|z = difference -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 --
--- Source: the log-odds, Monroe, Colaresi and Quinn 2008, "Fightin' Words", equations 16 to 22. The error:
--- ratios of two sums over clusters, linearised (Cochran 1977, "Sampling Techniques", sections 6.3 and 6.9),
--- with the effective number of clusters (Kish 1965) of each side and Welch's degrees of freedom. In symbols:
--- with a_g = (y_g - r n_g) / N in the class and b_g in the others, and G their numbers of clusters,
--- error² = Σ (√(G / (G - 1)) a_g - √(G' / (G' - 1)) b_g)². Comparing lifts, and the residual, are ours.
+-- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
+-- sequence count data", Genome Biology 11:R106, equation 5, of two samples. The error: two ratios of sums over
+-- clusters and their difference, linearised (Cochran 1977, "Sampling Techniques", sections 6.3 and 6.18), with
+-- the effective number of clusters (Kish 1965) of each side. In symbols: a cluster g of the class has n_g
+-- occurrences of the word and their lifts sum to y_g, n and r are the word's occurrences and lift, G the
+-- effective clusters; a_g = √(G / (G - 1)) (y_g - r n_g) / n, and b_g is the same in the others (n', r', G').
+-- Then error² = Σ (a_g - f b_g)² with f the factor. Student's t has Welch's degrees of freedom, but for
+-- clusters on both sides: (V + V')² / (V² / (G - 1) + V'² / (G' - 1) + 2 V V' Σ n_g n'_g / (n n')) with
+-- V = Σ a_g², V' = f² Σ b_g²; G - 1 where all are on both. The log-odds: Monroe, Colaresi and Quinn 2008,
+-- "Fightin' Words", Political Analysis 16, page 388. With N words in the class, N' in the others, and a prior of
+-- A words, α = A (n + n') / (N + N') of them this one, it is ln((n + α) / (N + A - n - α)) less the same of the
+-- others, and its variance, by their approximation of two terms, 1 / (n + α) + 1 / (n' + α). Comparing lifts,
+-- and the residual, are ours.
 WITH
 considered AS (
     SELECT
@@ -69,18 +89,14 @@ considered AS (
     FROM tokens
     WHERE class IS NOT NULL AND attention IS NOT NULL
 ),
-listed AS (  -- only looked at where the rest is renormalised
-    SELECT *
+remaining AS (  -- of each document, where the rest is renormalised: what is left without the unlisted words
+    SELECT document, sum(attention) AS mass, count(*) AS tokens
     FROM considered
     WHERE
         $renormalise
         AND term IS NOT NULL
         AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
         AND NOT list_contains($ignore::VARCHAR[], term)
-),
-remaining AS (  -- of each document, what is left when the unlisted words are taken out of it
-    SELECT document, sum(attention) AS mass, count(*) AS tokens
-    FROM listed
     GROUP BY document
 ),
 weighed AS (
@@ -88,9 +104,10 @@ weighed AS (
     FROM considered
     WHERE NOT $renormalise AND term IS NOT NULL
     UNION ALL
+    -- The unlisted words, too: they are counted, and left out below.
     SELECT document, class, term, starts, new, attention / mass * tokens / pieces
-    FROM listed JOIN remaining USING (document)
-    WHERE mass <> 0
+    FROM considered JOIN remaining USING (document)
+    WHERE $renormalise AND term IS NOT NULL AND mass <> 0
 ),
 clusters AS (
     SELECT document, cluster
@@ -132,8 +149,7 @@ opposed AS (  -- what the class has, and what the others have (o): all less the 
         sum(n_all_n) OVER of_term - 2 * n_all_n + nn AS o_nn,
         y_all_y - yy AS y_o_y, y_all_n - yn AS y_o_n, n_all_y - yn AS n_o_y, n_all_n - nn AS n_o_n,
         sum(n) OVER of_class AS words,
-        sum(n) OVER () - sum(n) OVER of_class AS o_words,
-        $prior::DOUBLE * sum(n) OVER of_term / sum(n) OVER () AS alpha
+        sum(n) OVER () - sum(n) OVER of_class AS o_words
     FROM counted
     WINDOW of_term AS (PARTITION BY term), of_class AS (PARTITION BY class)
 ),
@@ -147,9 +163,10 @@ kept AS (
     SELECT
         *,
         y / n AS r, o_y / o_n AS o_r,
-        -- As many clusters of equal size as weigh as much (Kish).
-        CASE WHEN n * n > nn THEN n ** 2 / nn END AS g,
-        CASE WHEN o_n * o_n > o_nn THEN o_n ** 2 / o_nn END AS o_g
+        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+        CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END AS g,
+        CASE WHEN o_n * o_n >= 2 * o_nn THEN o_n ** 2 / o_nn END AS o_g,
+        coalesce($prior::DOUBLE / (words + o_words), 0.01) AS part
     FROM opposed JOIN sizes USING (class)
     WHERE
         documents >= coalesce($min_documents, greatest(5, (size + 199) // 200))
@@ -159,28 +176,39 @@ kept AS (
         AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
         AND NOT list_contains($ignore::VARCHAR[], term)
 ),
-varying AS (
+levelled AS (
     SELECT
         *,
+        exp(coalesce(median(CASE WHEN r > 0 AND o_r > 0 THEN ln(r / o_r) END) OVER of_class, 0)) AS factor
+    FROM kept
+    WINDOW of_class AS (PARTITION BY class)
+),
+varying AS (  -- what is expected (e) of the one side: what the other has, times the factor
+    SELECT
+        *,
+        factor * o_r AS e,
+        part * (n + o_n) AS alpha,
         -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
         greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1) AS v,
-        greatest(0, o_yy - 2 * o_r * o_yn + o_r ** 2 * o_nn) / o_n ** 2 * o_g / (o_g - 1) AS o_v,
+        greatest(0, o_yy - 2 * o_r * o_yn + o_r ** 2 * o_nn) / o_n ** 2 * o_g / (o_g - 1) * factor ** 2 AS e_v,
         (y_o_y - o_r * y_o_n - r * n_o_y + r * o_r * n_o_n) / (n * o_n)
-            * sqrt(g / (g - 1) * o_g / (o_g - 1)) AS covariance,
+            * sqrt(g / (g - 1) * o_g / (o_g - 1)) * factor AS covariance,
         -- nullif: the logarithm of a word that is the only one
-        ln((n + alpha) / nullif(words - n + ($prior - alpha), 0))
-            - ln((o_n + alpha) / nullif(o_words - o_n + ($prior - alpha), 0)) AS log_odds
-    FROM kept
+        ln((n + part * (n + o_n)) / nullif(words - n + part * (words - n + o_words - o_n), 0))
+            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0)) AS log_odds
+    FROM levelled
 ),
 compared AS (
     SELECT
         *,
-        r - o_r AS difference,
+        r - e AS difference,
         -- What is left by rounding alone is no error.
-        sqrt(
-            CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN v + o_v - 2 * covariance END
-        ) AS error,
-        (v + o_v) ** 2 / nullif(v ** 2 / (g - 1) + o_v ** 2 / (o_g - 1), 0) AS df,
+        sqrt(CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END) AS error,
+        (v + e_v) ** 2
+            / nullif(v ** 2 / (g - 1) + e_v ** 2 / (o_g - 1) + 2 * v * e_v * n_o_n / (n * o_n), 0) AS df,
+        CASE WHEN r > 0 AND e > 0 THEN ln(r / e) END AS log_ratio,
+        -- Of log_ratio, linearised; the factor moves all words alike.
+        CASE WHEN r > 0 AND e > 0 THEN v / r ** 2 + e_v / e ** 2 - 2 * covariance / (r * e) END AS log_v,
         log_odds / sqrt(1 / (n + alpha) + 1 / (o_n + alpha)) AS z
     FROM varying
 ),
@@ -196,26 +224,41 @@ adjusted AS (
     FROM tested
     GROUP BY class
 ),
-line AS (
-    SELECT
-        class,
-        regr_avgx(t, z) AS mean_z,
-        regr_avgy(t, z) AS mean_t,
-        CASE WHEN regr_sxx(t, z) > 1e-12 THEN regr_sxy(t, z) / regr_sxx(t, z) ELSE 0 END AS slope
+weighted AS (  -- null where a word is not among those that the line is laid through
+    SELECT *, CASE WHEN error IS NOT NULL AND log_odds IS NOT NULL AND log_v > 1e-14 THEN 1 / log_v END AS weight
     FROM tested
-    GROUP BY class
+),
+centred AS (
+    SELECT
+        *,
+        log_odds - sum(weight * log_odds) OVER of_class / sum(weight) OVER of_class AS along,
+        log_ratio - sum(weight * log_ratio) OVER of_class / sum(weight) OVER of_class AS up
+    FROM weighted
+    WINDOW of_class AS (PARTITION BY class)
+),
+sloped AS (
+    SELECT
+        *,
+        count(weight) OVER of_class AS on_line,
+        CASE
+            WHEN sum(weight * along ** 2) OVER of_class > 1e-12 * sum(weight) OVER of_class
+            THEN sum(weight * along * up) OVER of_class / sum(weight * along ** 2) OVER of_class
+            ELSE 0
+        END AS slope
+    FROM centred
+    WINDOW of_class AS (PARTITION BY class)
 ),
 explained AS (
-    SELECT *, t - mean_t - slope * (z - mean_z) AS residual
-    FROM tested JOIN adjusted USING (class, term) JOIN line USING (class)
+    SELECT *, CASE WHEN on_line >= 3 THEN up - slope * along END AS residual
+    FROM sloped JOIN adjusted USING (class, term)
 ),
 ranked AS (
     SELECT
         *,
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
-            WHEN 'difference' THEN difference WHEN 't' THEN t WHEN 'residual' THEN residual
-            WHEN 'log_odds' THEN log_odds ELSE z
+            WHEN 'difference' THEN difference WHEN 't' THEN t WHEN 'log_ratio' THEN log_ratio
+            WHEN 'residual' THEN residual WHEN 'log_odds' THEN log_odds ELSE z
         END::FLOAT AS rank
     FROM explained
 )
@@ -228,7 +271,7 @@ SELECT
     o_n::BIGINT AS other_occurrences,
     r AS lift,
     o_r AS other_lift,
-    difference, error, t, p, q, log_odds, z, residual
+    factor, difference, error, t, p, q, log_ratio, log_odds, z, residual
 FROM ranked
 QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) <= $limit
 ORDER BY class, rank DESC NULLS LAST, documents DESC, word

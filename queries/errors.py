@@ -16,9 +16,8 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         pl.lit(p["labels_are_models"]), prediction.is_not_null(), label.is_not_null()
     ).select("document", "cluster", wrong=prediction != label, **{"class": prediction})
     text = pl.col("word").cast(pl.String)
-    rows = occurrences(
-        tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null()), p
-    ).filter(pl.col("word").is_not_null())
+    considered = tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null())
+    rows = occurrences(considered, p).filter(pl.col("word").is_not_null())
     n, y, o_n, o_y = pl.col("n"), pl.col("y"), pl.col("o_n"), pl.col("o_y")
     wrong = pl.col("wrong")
     sides = {name: pl.col(name).filter(wrong).sum() for name in ("documents", "n", "y")} | {
@@ -27,8 +26,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     sizes = judged.group_by("class").agg(
         size=wrong.sum().cast(pl.Int64), o_size=(~wrong).sum().cast(pl.Int64)
     )
-
-    return (
+    gathered = (
         rows.join(judged, on="document")
         .group_by("class", "cluster", "wrong", "word")
         .agg(
@@ -36,6 +34,15 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             n=pl.col("starts").sum().cast(pl.Int64),
             y=pl.col("lift").sum(),
         )
+    )
+    counted = gathered
+    if p["renormalise"]:  # which leaves words out that count; but no document where nothing is left
+        counted = occurrences(considered, {**p, "renormalise": False}).join(rows, on="document", how="semi")
+        counted = counted.filter(pl.col("word").is_not_null()).join(judged, on="document")
+        counted = counted.select("class", "wrong", n=pl.col("starts").cast(pl.Int64))
+    counts = counted.group_by("class").agg(words=n.filter(wrong).sum(), o_words=n.filter(~wrong).sum())
+    return (
+        gathered
         # Each cluster's wrong documents beside its right ones (o).
         .group_by("class", "cluster", "word")
         .agg(**sides)
@@ -53,13 +60,9 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             n_o_y=(n * o_y).sum(),
             n_o_n=(n * o_n).sum(),
         )
-        .with_columns(
-            text,
-            words=n.sum().over("class"),
-            o_words=o_n.sum().over("class"),
-            alpha=p["prior"] * (n + o_n) / (n + o_n).sum().over("class"),
-        )
+        .with_columns(text)
         .join(sizes, on="class")
+        .join(counts, on="class")
         .filter(
             pl.col("documents") >= least_documents(pl.col("size"), p),
             pl.col("o_documents") >= least_documents(pl.col("o_size"), p),
@@ -82,11 +85,13 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             right_occurrences="o_n",
             wrong_lift="r",
             right_lift="o_r",
+            factor="factor",
             difference="difference",
             error="error",
             t="t",
             p="p",
             q="q",
+            log_ratio="log_ratio",
             log_odds="log_odds",
             z="z",
         )

@@ -5,19 +5,28 @@
 -- against those with this label (true positives: `right_...`). With two classes, the rows of either class are
 -- the false against the true negatives of the other. `wrong_lift` is the attention of an occurrence over what
 -- it would get if its document's attention were spread evenly over the tokens, averaged over the word's
--- occurrences in the wrong documents; 1.0 is uniform. `difference` is that less `right_lift`, `error` its
--- standard error if other documents of the kind were drawn: clusters (films, where documents have a group)
--- count as independent, the occurrences in them do not, and a film with documents on both sides counts on
--- both. `t` is the difference over its error, `p` two-sided, and `q` the false discovery rate (Benjamini and
--- Hochberg) among all the words of the class that have `min_documents` on either side, listed or cut by
--- `limit`. They need two clusters on each side, and attention that differs among them.
+-- occurrences in the wrong documents; 1.0 is uniform. `right_lift` is the same in the right ones. A document's
+-- attention is one whole that its words share: where a strong word is less frequent, as in wrong documents, all
+-- others have more. So lifts are held against the ordinary word. `factor` is the median of wrong_lift /
+-- right_lift over the words listed of the class (cut by `limit` or not; where both are above 0; of two in the
+-- middle, their geometric mean), `difference` is wrong_lift less factor times right_lift, and `log_ratio` the
+-- natural logarithm of the one over the other: 0.69 is twice as much, null where a lift is not above 0.
+--
+-- `error` is the standard error of the difference if other documents of the kind were drawn: clusters (films,
+-- where documents have a group) count as independent, the occurrences in them do not, and a film with
+-- documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q` the
+-- false discovery rate (Benjamini and Hochberg) among all the words of the class that have `min_documents` on
+-- either side, listed or cut by `limit`. They need two clusters on each side (that many of equal size, or more
+-- uneven ones), and attention that differs among them. The factor's own error is left out of it: it is a
+-- median over all the words; with a dozen of them it is not small.
 --
 -- `log_odds` compares the counts alone: how much more frequent the word is in the wrong documents, as the
--- difference of its log-odds among all words (punctuation included), with an informative Dirichlet prior that
--- draws rare words toward 0; `z` is that over its standard error, as if words were drawn one by one.
+-- difference of its log-odds among all words (listed or not, punctuation included), with an informative
+-- Dirichlet prior that draws it toward 0; `z` is that over its standard error (the usual approximation by two
+-- terms), as if words were drawn one by one.
 --
 -- How not to read it: as what misled the model. Wrong documents are the doubtful ones, mixed in what they
--- say, and attention in them differs for that. Attention is not explanation (Jain and Wallace 2019; Wiegreffe
+-- say, and attention in them differs for that; what differs for all words alike, the factor takes out. Attention is not explanation (Jain and Wallace 2019; Wiegreffe
 -- and Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the documents.
 --
 -- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
@@ -39,14 +48,15 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param prior: count = 500 -- the prior of `log_odds`: so many words, as frequent as in wrong and right
---     documents together, are added to the counts of either side
--- @param rank_by: t|difference|log_odds|z = t -- the column to rank by
+-- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in wrong and right
+--     documents together, are added to the counts of either side; auto: 1 in 100 of the words of both
+-- @param rank_by: t|difference|log_ratio|log_odds|z = t -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 --
 -- Source: the method is that of distinctive_words, the wrong documents in the place of the class and the
--- right ones in that of the others: Monroe, Colaresi and Quinn 2008, equations 16 to 22; Cochran 1977,
--- sections 6.3 and 6.9; Kish 1965; Welch's degrees of freedom.
+-- right ones in that of the others, and is written out there: Anders and Huber 2010, equation 5; Cochran 1977,
+-- sections 6.3 and 6.18; Kish 1965; Welch's degrees of freedom, but for clusters on both sides; Monroe,
+-- Colaresi and Quinn 2008, page 388.
 WITH
 judged AS (
     SELECT document, cluster, prediction AS class, prediction <> label AS wrong
@@ -65,18 +75,14 @@ considered AS (
     FROM tokens
     WHERE $labels_are_models AND attention IS NOT NULL
 ),
-listed AS (  -- only looked at where the rest is renormalised
-    SELECT *
+remaining AS (  -- of each document, where the rest is renormalised: what is left without the unlisted words
+    SELECT document, sum(attention) AS mass, count(*) AS tokens
     FROM considered
     WHERE
         $renormalise
         AND term IS NOT NULL
         AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
         AND NOT list_contains($ignore::VARCHAR[], term)
-),
-remaining AS (  -- of each document, what is left when the unlisted words are taken out of it
-    SELECT document, sum(attention) AS mass, count(*) AS tokens
-    FROM listed
     GROUP BY document
 ),
 weighed AS (
@@ -84,9 +90,10 @@ weighed AS (
     FROM considered
     WHERE NOT $renormalise AND term IS NOT NULL
     UNION ALL
+    -- The unlisted words, too: they are counted, and left out below.
     SELECT document, term, starts, new, attention / mass * tokens / pieces
-    FROM listed JOIN remaining USING (document)
-    WHERE mass <> 0
+    FROM considered JOIN remaining USING (document)
+    WHERE $renormalise AND term IS NOT NULL AND mass <> 0
 ),
 gathered AS (
     SELECT
@@ -124,8 +131,7 @@ opposed AS (
     SELECT
         *,
         sum(n) OVER of_class AS words,
-        sum(o_n) OVER of_class AS o_words,
-        $prior::DOUBLE * (n + o_n) / nullif(sum(n + o_n) OVER of_class, 0) AS alpha
+        sum(o_n) OVER of_class AS o_words
     FROM counted
     WINDOW of_class AS (PARTITION BY class)
 ),
@@ -138,9 +144,10 @@ kept AS (
     SELECT
         *,
         y / n AS r, o_y / o_n AS o_r,
-        -- As many clusters of equal size as weigh as much (Kish).
-        CASE WHEN n * n > nn THEN n ** 2 / nn END AS g,
-        CASE WHEN o_n * o_n > o_nn THEN o_n ** 2 / o_nn END AS o_g
+        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+        CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END AS g,
+        CASE WHEN o_n * o_n >= 2 * o_nn THEN o_n ** 2 / o_nn END AS o_g,
+        coalesce($prior::DOUBLE / (words + o_words), 0.01) AS part
     FROM opposed JOIN sizes USING (class)
     WHERE
         documents >= coalesce($min_documents, greatest(5, (size + 199) // 200))
@@ -150,28 +157,37 @@ kept AS (
         AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
         AND NOT list_contains($ignore::VARCHAR[], term)
 ),
-varying AS (
+levelled AS (
     SELECT
         *,
+        exp(coalesce(median(CASE WHEN r > 0 AND o_r > 0 THEN ln(r / o_r) END) OVER of_class, 0)) AS factor
+    FROM kept
+    WINDOW of_class AS (PARTITION BY class)
+),
+varying AS (  -- what is expected (e) of the one side: what the other has, times the factor
+    SELECT
+        *,
+        factor * o_r AS e,
+        part * (n + o_n) AS alpha,
         -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
         greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1) AS v,
-        greatest(0, o_yy - 2 * o_r * o_yn + o_r ** 2 * o_nn) / o_n ** 2 * o_g / (o_g - 1) AS o_v,
+        greatest(0, o_yy - 2 * o_r * o_yn + o_r ** 2 * o_nn) / o_n ** 2 * o_g / (o_g - 1) * factor ** 2 AS e_v,
         (y_o_y - o_r * y_o_n - r * n_o_y + r * o_r * n_o_n) / (n * o_n)
-            * sqrt(g / (g - 1) * o_g / (o_g - 1)) AS covariance,
+            * sqrt(g / (g - 1) * o_g / (o_g - 1)) * factor AS covariance,
         -- nullif: the logarithm of a word that is the only one
-        ln((n + alpha) / nullif(words - n + ($prior - alpha), 0))
-            - ln((o_n + alpha) / nullif(o_words - o_n + ($prior - alpha), 0)) AS log_odds
-    FROM kept
+        ln((n + part * (n + o_n)) / nullif(words - n + part * (words - n + o_words - o_n), 0))
+            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0)) AS log_odds
+    FROM levelled
 ),
 compared AS (
     SELECT
         *,
-        r - o_r AS difference,
+        r - e AS difference,
         -- What is left by rounding alone is no error.
-        sqrt(
-            CASE WHEN v + o_v - 2 * covariance > 1e-14 * (r ** 2 + o_r ** 2) THEN v + o_v - 2 * covariance END
-        ) AS error,
-        (v + o_v) ** 2 / nullif(v ** 2 / (g - 1) + o_v ** 2 / (o_g - 1), 0) AS df,
+        sqrt(CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END) AS error,
+        (v + e_v) ** 2
+            / nullif(v ** 2 / (g - 1) + e_v ** 2 / (o_g - 1) + 2 * v * e_v * n_o_n / (n * o_n), 0) AS df,
+        CASE WHEN r > 0 AND e > 0 THEN ln(r / e) END AS log_ratio,
         log_odds / sqrt(1 / (n + alpha) + 1 / (o_n + alpha)) AS z
     FROM varying
 ),
@@ -192,7 +208,8 @@ ranked AS (
         *,
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
-            WHEN 't' THEN t WHEN 'difference' THEN difference WHEN 'log_odds' THEN log_odds ELSE z
+            WHEN 't' THEN t WHEN 'difference' THEN difference WHEN 'log_ratio' THEN log_ratio
+            WHEN 'log_odds' THEN log_odds ELSE z
         END::FLOAT AS rank
     FROM tested JOIN adjusted USING (class, term)
 )
@@ -205,7 +222,7 @@ SELECT
     o_n::BIGINT AS right_occurrences,
     r AS wrong_lift,
     o_r AS right_lift,
-    difference, error, t, p, q, log_odds, z
+    factor, difference, error, t, p, q, log_ratio, log_odds, z
 FROM ranked
 QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) <= $limit
 ORDER BY class, rank DESC NULLS LAST, documents DESC, word

@@ -1,6 +1,7 @@
 """Words attended more here than there: DuckDB, Polars and brute force give the same whole tables."""
 
 import math
+import statistics
 from collections import defaultdict
 
 import numpy as np
@@ -62,7 +63,7 @@ def is_listed(word, special, specials, punctuation, ignore):
 
 
 def lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, renormalise):
-    """(side, word, number of the document, lift) of every occurrence that counts."""
+    """(side, word, number of the document, lift) of every occurrence that is counted, listed or not."""
     found = []
     for number, document in enumerate(documents):
         side = side_of(document)
@@ -72,8 +73,8 @@ def lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, r
         units = [u for u in occurrences(document, "word") if specials == "in" or not u[1]]
         size = len(values)
         if renormalise:
-            units = [u for u in units if is_listed(u[0], u[1], specials, punctuation, ignore)]
-            places = [place for *_, some in units for place in some]
+            listed = [u for u in units if is_listed(u[0], u[1], specials, punctuation, ignore)]
+            places = [place for *_, some in listed for place in some]
             mass, size = sum(values[place] for place in places), len(places)
             if not mass:
                 continue
@@ -84,34 +85,56 @@ def lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, r
 
 
 def ratio(pairs):
-    """Mean lift, residual of each cluster over the occurrences, effective clusters of [(cluster, lift)]."""
+    """Mean lift, residual and occurrences of each cluster over all, effective clusters of [(cluster, lift)]."""
     mean = sum(lift for _, lift in pairs) / len(pairs)
     residual, size = defaultdict(float), defaultdict(int)
     for cluster, lift in pairs:
         residual[cluster] += (lift - mean) / len(pairs)
         size[cluster] += 1
-    effective = 1 / sum((n / len(pairs)) ** 2 for n in size.values()) if len(size) > 1 else None
-    return mean, residual, effective
+    enough = len(pairs) ** 2 >= 2 * sum(n * n for n in size.values())
+    part = {cluster: n / len(pairs) for cluster, n in size.items()}
+    return mean, residual, part, 1 / sum(n * n for n in part.values()) if enough else None
 
 
-def difference_of(one, other):
-    """(lift, other lift, error, p) of two lists of (cluster, lift)."""
-    (mean, residual, g), (o_mean, o_residual, o_g) = ratio(one), ratio(other)
+def mean_of(pairs):
+    return ratio(pairs)[0]
+
+
+def factor_of(words):
+    """The median over words of the lift here over the lift there, `words` being pairs of [(cluster, lift)]."""
+    logs = [
+        math.log(mean_of(one) / mean_of(other))
+        for one, other in words
+        if mean_of(one) > 0 and mean_of(other) > 0
+    ]
+    return math.exp(statistics.median(logs)) if logs else 1.0
+
+
+def difference_of(one, other, factor):
+    """(error, p, error of the logarithm) of the lift of `one` less `factor` times that of `other`."""
+    (mean, residual, part, g), (o_mean, o_residual, o_part, o_g) = ratio(one), ratio(other)
+    expected = factor * o_mean
     if g is None or o_g is None:
-        return mean, o_mean, None, None
+        return None, None, None
     own = {c: math.sqrt(g / (g - 1)) * r for c, r in residual.items()}
-    others = {c: math.sqrt(o_g / (o_g - 1)) * r for c, r in o_residual.items()}
+    others = {c: factor * math.sqrt(o_g / (o_g - 1)) * r for c, r in o_residual.items()}
     error = math.sqrt(sum((own.get(c, 0) - others.get(c, 0)) ** 2 for c in own | others))
-    v, o_v = (sum(r * r for r in side.values()) for side in (own, others))
-    if error < 1e-7 * math.hypot(mean, o_mean):
-        return mean, o_mean, None, None
-    df = (v + o_v) ** 2 / (v**2 / (g - 1) + o_v**2 / (o_g - 1))
-    p = 2 * float(scipy.stats.t.sf(abs(mean - o_mean) / error, df))
-    return mean, o_mean, error, p
+    if error < 1e-7 * math.hypot(mean, expected):
+        return None, None, None
+    v, e_v = (sum(r * r for r in side.values()) for side in (own, others))
+    shared = sum(part[c] * o_part[c] for c in part.keys() & o_part.keys())
+    df = (v + e_v) ** 2 / (v**2 / (g - 1) + e_v**2 / (o_g - 1) + 2 * v * e_v * shared)
+    p = 2 * float(scipy.stats.t.sf(abs(mean - expected) / error, df))
+    log_error = None
+    if mean > 0 and expected > 0:
+        parts = [own.get(c, 0) / mean - others.get(c, 0) / expected for c in own | others]
+        log_error = math.sqrt(sum(r * r for r in parts))
+    return error, p, log_error
 
 
 def log_odds_of(count, size, o_count, o_size, prior):
-    """Monroe, Colaresi and Quinn's equations 16 to 22: the log-odds ratio and its z."""
+    """Monroe, Colaresi and Quinn's log-odds ratio and its z, counts of `size` and `o_size` words."""
+    prior = (size + o_size) / 100 if prior is None else prior
     alpha = prior * (count + o_count) / (size + o_size)
     if count == size or o_count == o_size:
         return None, None
@@ -124,8 +147,11 @@ def log_odds_of(count, size, o_count, o_size, prior):
 
 
 def compared(found, sizes, documents, names, *, cluster, least, keep, prior):
-    """The rows of one class: `found` and `sizes` by side, True for the class's own; `names` of the columns."""
-    rows = []
+    """The rows of one class: `found` and `sizes` by side, True for the class's own; `names` of the columns.
+
+    Each has one more, `log_error`: the standard error of `log_ratio`.
+    """
+    listed = []
     for word in sorted({word for _, word, *_ in found}):
         pairs, numbers = {True: [], False: []}, {True: set(), False: set()}
         for side, of_word, number, lift in found:
@@ -136,14 +162,21 @@ def compared(found, sizes, documents, names, *, cluster, least, keep, prior):
             continue
         if any(len(numbers[s]) < (max(5, -(-sizes[s] // 200)) if least is None else least) for s in numbers):
             continue
-        lift, other, error, p = difference_of(pairs[True], pairs[False])
-        totals = {side: sum(1 for s, *_ in found if s is side) for side in (True, False)}
+        listed.append((word, pairs, numbers))
+    factor = factor_of([(pairs[True], pairs[False]) for _, pairs, _ in listed])
+    totals = {side: sum(1 for s, *_ in found if s is side) for side in (True, False)}
+    rows = []
+    for word, pairs, numbers in listed:
+        lift, other = mean_of(pairs[True]), mean_of(pairs[False])
+        error, p, log_error = difference_of(pairs[True], pairs[False], factor)
+        difference = lift - factor * other
         log_odds, z = log_odds_of(len(pairs[True]), totals[True], len(pairs[False]), totals[False], prior)
         values = (
             word, len(numbers[True]), len(numbers[False]), len(pairs[True]), len(pairs[False]), lift, other,
-            lift - other, error, None if error is None else (lift - other) / error, p, None, log_odds, z,
+            factor, difference, error, None if error is None else difference / error, p, None,
+            math.log(lift / (factor * other)) if lift > 0 and other > 0 else None, log_odds, z, log_error,
         )  # fmt: skip
-        rows.append(dict(zip(names, values, strict=True)))
+        rows.append(dict(zip((*names, "log_error"), values, strict=True)))
     tested = [row for row in rows if row["p"] is not None]
     if tested:
         family = scipy.stats.false_discovery_control([row["p"] for row in tested])
@@ -163,13 +196,14 @@ def ordered(rows, rank_by, limit, count="documents"):
 def columns(own, other):
     return (
         "word", f"{own}documents", f"{other}documents", f"{own}occurrences", f"{other}occurrences",
-        f"{own}lift", f"{other}lift", "difference", "error", "t", "p", "q", "log_odds", "z",
+        f"{own}lift", f"{other}lift", "factor", "difference", "error", "t", "p", "q", "log_ratio", "log_odds",
+        "z",
     )  # fmt: skip
 
 
 def distinctive_words(
     documents, *, reduction="cls", layer="last", by="prediction", min_documents=None, specials="out",
-    punctuation="out", ignore=(), renormalise=False, cluster="group", prior=500, rank_by="difference",
+    punctuation="out", ignore=(), renormalise=False, cluster="group", prior=None, rank_by="difference",
     limit=20,
 ):  # fmt: skip
     answer = []
@@ -188,15 +222,20 @@ def distinctive_words(
             found, sizes, documents, columns("", "other_"), cluster=cluster, least=min_documents,
             keep=keep, prior=prior,
         )  # fmt: skip
-        both = [row for row in rows if row["t"] is not None and row["z"] is not None]
-        z, t = (np.array([row[name] for row in both]) for name in ("z", "t"))
-        line = (0, 0)
-        if both:
-            varied = np.ptp(z) > 1e-6
-            line = np.polyfit(z, t, 1) if varied else (0, t.mean())
+        known = [row for row in rows if row["log_ratio"] is not None and row["log_odds"] is not None]
+        on_line = [row for row in known if (row["log_error"] or 0) > 1e-7]
+        enough = len(on_line) >= 3
+        if enough:
+            x, y, se = (
+                np.array([row[name] for row in on_line]) for name in ("log_odds", "log_ratio", "log_error")
+            )
+            varied = np.ptp(x) > 1e-5
+            line = np.polyfit(x, y, 1, w=1 / se) if varied else (0, np.average(y, weights=1 / se**2))
         for row in rows:
-            known = row["t"] is not None and row["z"] is not None
-            row["residual"] = float(row["t"] - np.polyval(line, row["z"])) if known else None
+            del row["log_error"]
+            row["residual"] = None
+            if enough and row in known:
+                row["residual"] = float(row["log_ratio"] - np.polyval(line, row["log_odds"]))
         answer += [{"class": kind, **row} for row in ordered(rows, rank_by, limit)]
     return answer
 
@@ -220,6 +259,8 @@ SETTINGS = [
     {"min_documents": 0, "specials": "in", "punctuation": "in", "limit": 1000, "prior": 0},
     {"min_documents": 1, "by": "label", "layer": "mean", "rank_by": "t"},
     {"min_documents": 1, "reduction": "odd", "rank_by": "residual", "cluster": "document"},
+    {"min_documents": 1, "reduction": "rollout", "rank_by": "residual", "prior": 2.5},
+    {"min_documents": 1, "rank_by": "log_ratio", "punctuation": "in", "cluster": "document", "prior": 500},
     {"min_documents": 1, "reduction": "cls_heads", "layer": 1, "rank_by": "z", "prior": 20},
     {"min_documents": 1, "renormalise": True, "rank_by": "log_odds", "ignore": ["film", "the"]},
     {"min_documents": 8, "reduction": "rollout", "renormalise": True, "specials": "in", "punctuation": "in"},
@@ -252,10 +293,12 @@ def test_two_classes_mirror_each_other(store):
     neg, pos = ({r["word"]: r for r in rows if r["class"] == kind} for kind in ("neg", "pos"))
     assert neg.keys() == pos.keys() and len(neg) > 5
     for word, row in neg.items():
-        for name in ("difference", "t", "log_odds", "z", "residual"):
-            assert row[name] == pytest.approx(-pos[word][name], rel=1e-9), (word, name)
-        for name in ("error", "p", "q"):
+        for name in ("t", "log_ratio", "log_odds", "z", "residual"):
+            assert row[name] == pytest.approx(-pos[word][name], rel=1e-9, abs=1e-12), (word, name)
+        for name in ("p", "q"):
             assert row[name] == pytest.approx(pos[word][name], rel=1e-9), (word, name)
+        assert row["factor"] == pytest.approx(1 / pos[word]["factor"], rel=1e-12)
+        assert row["error"] == pytest.approx(row["factor"] * pos[word]["error"], rel=1e-9)
 
 
 def four_reviews():
@@ -281,23 +324,72 @@ def four_reviews():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_difference_worked_out_by_hand(tmp_path, engine):
-    """Lift (1 + 3) / 2 less (1 + 2) / 2 is 0.5. The residuals over n are ∓0.5 and ∓0.25; G / (G - 1) is 2. By
-    review, error² is 2 · 2 · (0.5² + 0.25²) = 1.25; a film is on both sides, where they partly cancel: by film
-    it is 2 · 2 · (0.5 - 0.25)² = 0.25. The word is as frequent here as there: log-odds 0.
+    """`film` has lift (1 + 3) / 2 here and (1 + 2) / 2 there, `bear` (1 + 1/4) / 2 and (1 + 1) / 2: ratios of 4/3
+    and 5/8, whose middle f is √(5/6). The difference is 2 - 1.5 f. The residuals over n are ∓0.5 and ∓0.25 f;
+    G / (G - 1) is 2. By review, error² is 2 · 2 · (0.5² + (0.25 f)²) = 1 + f²/4; a film is on both sides, where
+    they partly cancel: by film it is 2 · 2 · (0.5 - 0.25 f)², and the degrees of freedom have the product of the
+    variances, 1 and f²/4, times 2 · (1 + 1) / (2 · 2). The word is as frequent here as there: log-odds 0.
     """
     store = write_store(tmp_path / "s", four_reviews(), reductions=REDUCTIONS[:1], layers=1)
-    of_class = {}
-    for cluster, error in (("group", 0.5), ("document", math.sqrt(1.25))):
+    f = math.sqrt(5 / 6)
+    w = f * f / 4
+    for cluster, error, df in (
+        ("group", 1 - f / 2, (1 + w) ** 2 / (1 + w * w + w)),
+        ("document", math.sqrt(1 + w), (1 + w) ** 2 / (1 + w * w)),
+    ):
         rows = rows_of(store, "distinctive_words", engine, {"min_documents": 1, "cluster": cluster})
-        of_class[cluster] = next(r for r in rows if (r["class"], r["word"]) == ("pos", "film"))
-        found = of_class[cluster]
-        assert (found["lift"], found["other_lift"], found["difference"]) == (2.0, 1.5, 0.5)
-        assert found["error"] == pytest.approx(error, rel=1e-12)
-        assert found["t"] == pytest.approx(0.5 / error, rel=1e-12)
-        assert (found["log_odds"], found["z"]) == (0.0, 0.0)
+        found = next(r for r in rows if (r["class"], r["word"]) == ("pos", "film"))
+        assert (found["lift"], found["other_lift"]) == (2.0, 1.5)
+        t = (2 - 1.5 * f) / error
+        expected = {
+            "factor": f,
+            "difference": 2 - 1.5 * f,
+            "error": error,
+            "t": t,
+            "p": 2 * float(scipy.stats.t.sf(t, df)),
+            "log_ratio": math.log(4 / 3 / f),
+        }
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+        assert (found["log_odds"], found["z"], found["residual"]) == (0.0, 0.0, None)  # two words are no line
         assert [found[n] for n in ("documents", "other_documents", "occurrences", "other_occurrences")] == [
             2
         ] * 4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path, engine):
+    """Four occurrences in one film and one in another weigh as 25 / 17 films do; two and two as two films."""
+    reviews = four_reviews()
+    reviews[0]["tokens"] = words("film", "film", "film", "film", "bear")
+    set_values(reviews[0], "cls_01", [0.1, 0.1, 0.2, 0.1, 0.3, 0.1, 0.1])
+    store = write_store(tmp_path / "s", reviews, reductions=REDUCTIONS[:1], layers=1)
+    rows = rows_of(store, "distinctive_words", engine, {"min_documents": 1})
+    for row in rows:
+        known = row["word"] == "bear"
+        assert [(row[name] is not None) for name in ("error", "t", "p", "q")] == [known] * 4
+        assert row["difference"] and row["log_ratio"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_left_out_is_counted(tmp_path, engine):
+    """The log-odds are among all words, where the rest is renormalised, too: `film` is 1 of 2 words in neg and 1 of
+    3 in pos, of which one or two are left out. Without a prior: ln((1/1) / (1/2)).
+    """
+    reviews = four_reviews()
+    for review in reviews[:2]:
+        review["tokens"] = words("film", "!", "bear")
+        set_values(review, "cls_01", [0.2, 0.4, 0.1, 0.1, 0.2])
+    store = write_store(tmp_path / "s", reviews, reductions=REDUCTIONS[:1], layers=1)
+    for name, kind, expected in (("distinctive_words", "neg", math.log(2)), ("errors", "pos", math.log(2))):
+        for renormalise in (True, False):
+            asked = store
+            if name == "errors":  # neg are the wrong ones
+                predicted = [review | {"prediction": "pos"} for review in reviews]
+                path = tmp_path / f"errors {renormalise}"
+                asked = write_store(path, predicted, reductions=REDUCTIONS[:1], layers=1)
+            parameters = {"min_documents": 1, "ignore": ["bear"], "prior": 0, "renormalise": renormalise}
+            (found,) = (r for r in rows_of(asked, name, engine, parameters) if r["class"] == kind)
+            assert found["log_odds"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -334,7 +426,7 @@ def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path, engine):
 
 def errors(
     documents, *, reduction="cls", layer="last", min_documents=None, specials="out", punctuation="out",
-    ignore=(), renormalise=False, cluster="group", prior=500, rank_by="t", limit=20,
+    ignore=(), renormalise=False, cluster="group", prior=None, rank_by="t", limit=20,
 ):  # fmt: skip
     answer = []
     for kind in sorted({d["prediction"] for d in documents}):
@@ -351,6 +443,8 @@ def errors(
             found, {side: sum(side_of(d) is side for d in documents) for side in (True, False)}, documents,
             columns("wrong_", "right_"), cluster=cluster, least=min_documents, keep=keep, prior=prior,
         )  # fmt: skip
+        for row in rows:
+            del row["log_error"]
         answer += [{"class": kind, **r} for r in ordered(rows, rank_by, limit, "wrong_documents")]
     return answer
 
@@ -393,15 +487,21 @@ def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_error_worked_out_by_hand(tmp_path, engine):
-    """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones."""
+    """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones. The factor
+    is √(6/5), the difference 1.5 - 2 f, and by film the error 2 · (0.25 - 0.5 f).
+    """
     reviews = [review | {"prediction": "pos"} for review in four_reviews()]
     store = write_store(tmp_path / "s", reviews, reductions=REDUCTIONS[:1], layers=1)
     rows = rows_of(store, "errors", engine, {"min_documents": 1})
     assert {row["class"] for row in rows} == {"pos"}
     film = next(row for row in rows if row["word"] == "film")
-    names = ("wrong_documents", "right_occurrences", "wrong_lift", "right_lift", "difference", "log_odds")
-    assert [film[name] for name in names] == [2, 2, 1.5, 2.0, -0.5, 0.0]
-    assert (film["error"], film["t"]) == (pytest.approx(0.5, rel=1e-12), pytest.approx(-1, rel=1e-12))
+    names = ("wrong_documents", "right_occurrences", "wrong_lift", "right_lift", "log_odds")
+    assert [film[name] for name in names] == [2, 2, 1.5, 2.0, 0.0]
+    f = math.sqrt(6 / 5)
+    expected = [f, 1.5 - 2 * f, f - 0.5, (1.5 - 2 * f) / (f - 0.5)]
+    assert [film[name] for name in ("factor", "difference", "error", "t")] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -442,7 +542,7 @@ def flips(
         everything = [lift for those in its_words.values() for _, lift in those]
         usual = sum(everything) / len(everything)
         for word, those in its_words.items():
-            mean, residual, g = ratio([(cluster_of(documents, n, cluster), lift) for n, lift in those])
+            mean, residual, _, g = ratio([(cluster_of(documents, n, cluster), lift) for n, lift in those])
             error = p = None
             if g is not None:
                 error = math.sqrt(g / (g - 1) * sum(r * r for r in residual.values()))

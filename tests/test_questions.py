@@ -299,6 +299,7 @@ def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, 
     [
         ("top_words_by_class", {"layr": 1}, "top_words_by_class has no parameter 'layr': did you mean layer?"),
         ("predictions", {"layer": 1}, "predictions has no parameter 'layer': there are none"),
+        ("distinctive_words", {"prior": "-1"}, "prior=-1 does not fit: it is a number, 0 or more"),
         ("document_tokens", {}, "document_tokens needs the parameter document: its id, or its number"),
         ("top_words_by_class", {"limit": "ten"}, "limit=ten does not fit: it is a whole number, 0 or more"),
         ("top_words_by_class", {"limit": -1}, "limit=-1 does not fit: it is a whole number, 0 or more"),
