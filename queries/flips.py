@@ -11,7 +11,7 @@ from attnstore.terms import is_listed, least_documents, occurrences
 
 def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `cluster`, `tokens` has `attention`; `p` holds the parameters."""
-    of_cell = ["label", "prediction"]
+    of_cell, of_word = ["label", "prediction"], ["label", "prediction", "word"]
     cells = documents.select("document", "cluster", "label", pl.col("prediction").cast(pl.String)).filter(
         pl.col("label").is_not_null(), pl.col("prediction").is_not_null()
     )
@@ -20,10 +20,8 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         pl.col("word").is_not_null()
     )
     sizes = cells.group_by(of_cell).agg(least=least_documents(pl.len(), p))
-    n, y, lift, g, v = pl.col("n"), pl.col("y"), pl.col("lift"), pl.col("g"), pl.col("v")
-    # Σ (y − r · n)² over the clusters, multiplied out.
-    square = pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")
-    tested = (
+    n, y, lift, g, v, whole = (pl.col(name) for name in ("n", "y", "lift", "g", "v", "whole"))
+    gathered = (
         rows.join(cells, on="document")
         .group_by("label", "prediction", "cluster", "word")
         .agg(
@@ -31,18 +29,40 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             n=pl.col("starts").sum().cast(pl.Int64),
             y=pl.col("lift").sum(),
         )
-        .group_by("label", "prediction", "word")
+    )
+    kept = (
+        gathered.group_by("label", "prediction", "word")
         .agg(pl.col("documents", "n", "y").sum(), yy=(y * y).sum(), yn=(y * n).sum(), nn=(n * n).sum())
-        .with_columns(text)
         .join(sizes, on=of_cell)
-        .filter(pl.col("documents") >= pl.col("least"), n > 0, is_listed(pl.col("word"), p))
+        .filter(pl.col("documents") >= pl.col("least"), n > 0, is_listed(text, p))
         .with_columns(
             lift=y / n,
-            excess=y / n - y.sum().over(of_cell) / n.sum().over(of_cell),
-            # As many clusters of equal size as weigh as much (Kish).
-            g=pl.when(n * n > pl.col("nn")).then(n**2 / pl.col("nn")),
+            cell_n=n.sum().over(of_cell),
+            usual=y.sum().over(of_cell) / n.sum().over(of_cell),
+            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+            g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
         )
-        .with_columns(v=square / n**2 * g / (g - 1))
+    )
+    # The listed words over the clusters, and what each cluster adds to the average.
+    spread = gathered.join(kept.select(*of_word, "usual", "cell_n"), on=of_word)
+    drawn = spread.group_by(*of_cell, "cluster").agg(
+        whole=(y - pl.col("usual") * n).sum() / pl.col("cell_n").first()
+    )
+    of_words = (
+        spread.join(drawn, on=[*of_cell, "cluster"])
+        .group_by(of_word)
+        .agg(yw=(y * whole).sum(), nw=(n * whole).sum())
+    )
+    # Σ ((y − r · n) / n − whole)² over the clusters, multiplied out; rounding must not push it below 0.
+    square = (
+        (pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")) / n**2
+        - 2 * (pl.col("yw") - lift * pl.col("nw")) / n
+        + pl.col("squares")
+    ).clip(lower_bound=0)
+    tested = (
+        kept.join(of_words, on=of_word)
+        .join(drawn.group_by(of_cell).agg(squares=(whole**2).sum()), on=of_cell)
+        .with_columns(text, excess=lift - pl.col("usual"), v=square * g / (g - 1))
         .with_columns(error=pl.when(v > 1e-14 * lift**2).then(v.sqrt()))  # what rounding leaves is no error
         .with_columns(p=p_value(pl.col("excess") / pl.col("error"), g - 1) / 2)
         .select("label", "prediction", "word", "documents", "n", "lift", "excess", "error", "p")

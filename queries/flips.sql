@@ -10,12 +10,12 @@
 -- `above_lift`, which is `above_excess` more than all the words there have that are found in enough of them
 -- (an average over occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a
 -- number below 0). `swing` is the one excess less the other. `above_error` and `below_error` are the
--- standard errors of the two if other documents of the kind were drawn: clusters (films, where documents
--- have a group) count as independent, the occurrences in them do not. The averages, which rest on many more
--- words, are taken as known. `p` is small only where both excesses are sure: it is the larger of their two
+-- standard errors of the two if other documents of the kind were drawn, in which the average varies, too:
+-- clusters (films, where documents have a group) count as independent, the occurrences in them do not. `p` is
+-- small only where both excesses are sure: it is the larger of their two
 -- one-sided values. `q` is the false discovery rate (Benjamini and Hochberg) among all words and pairs of
--- the label, those that do not flip included, with a p of 1. Both need two clusters on either side, and
--- attention that differs among them.
+-- the label, those that do not flip included, with a p of 1. Both need two clusters on either side (that many
+-- of equal size, or more uneven ones), and attention that differs among them.
 --
 -- How not to read it: as words that turned the decision. Of one label, the documents predicted otherwise
 -- are others, with other words around this one. Attention is not explanation (Jain and Wallace 2019;
@@ -46,9 +46,12 @@
 --
 -- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for
 -- Qualitative Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker
--- one-sided test). The errors: the ratio of two sums over clusters, Cochran 1977, "Sampling Techniques",
--- section 6.3, with Student's t of the effective number of clusters (Kish 1965) less one. Asking it of
--- attention is ours.
+-- one-sided test). The errors: two ratios of sums over clusters and their difference, linearised (Cochran
+-- 1977, "Sampling Techniques", sections 6.3 and 6.18), with Student's t of the effective number of clusters
+-- (Kish 1965) of the word less one. In symbols: a cluster g has n_g occurrences of the word, their lifts sum to
+-- y_g, and N_g and Y_g are those of all the words listed; n, N are the sums, r and R the ratios, G the effective
+-- clusters; error² = G / (G - 1) Σ ((y_g - r n_g) / n - (Y_g - R N_g) / N)², over all clusters of the label and
+-- prediction. Asking it of attention is ours.
 WITH
 sorted AS (
     SELECT document, cluster, label, prediction
@@ -117,9 +120,10 @@ kept AS (
     SELECT
         *,
         y / n AS lift,
-        y / n - sum(y) OVER of_cell / sum(n) OVER of_cell AS excess,
-        -- As many clusters of equal size as weigh as much (Kish).
-        CASE WHEN n * n > nn THEN n ** 2 / nn END AS g
+        sum(n) OVER of_cell AS cell_n,
+        sum(y) OVER of_cell / sum(n) OVER of_cell AS usual,
+        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+        CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END AS g
     FROM counted JOIN sizes USING (label, prediction)
     WHERE
         documents >= least
@@ -128,12 +132,34 @@ kept AS (
         AND NOT list_contains($ignore::VARCHAR[], term)
     WINDOW of_cell AS (PARTITION BY label, prediction)
 ),
+spread AS (  -- the listed words over the clusters
+    SELECT label, prediction, cluster, term, gathered.n, gathered.y, usual, cell_n
+    FROM gathered JOIN kept USING (label, prediction, term)
+),
+drawn AS (  -- what each cluster adds to the average
+    SELECT label, prediction, cluster, sum(y - usual * n) / any_value(cell_n) AS whole
+    FROM spread
+    GROUP BY label, prediction, cluster
+),
+of_cells AS (
+    SELECT label, prediction, sum(whole * whole) AS squares
+    FROM drawn
+    GROUP BY label, prediction
+),
+of_words AS (
+    SELECT label, prediction, term, sum(y * whole) AS yw, sum(n * whole) AS nw
+    FROM spread JOIN drawn USING (label, prediction, cluster)
+    GROUP BY label, prediction, term
+),
 varying AS (
     SELECT
         *,
-        -- Σ (y − r · n)² over the clusters, multiplied out.
-        (yy - 2 * lift * yn + lift ** 2 * nn) / n ** 2 * g / (g - 1) AS v
-    FROM kept
+        lift - usual AS excess,
+        -- Σ ((y − r · n) / n − whole)² over the clusters, multiplied out; rounding must not push it below 0.
+        greatest(
+            0, (yy - 2 * lift * yn + lift ** 2 * nn) / n ** 2 - 2 * (yw - lift * nw) / n + squares
+        ) * g / (g - 1) AS v
+    FROM kept JOIN of_words USING (label, prediction, term) JOIN of_cells USING (label, prediction)
 ),
 measured AS (
     SELECT *, sqrt(CASE WHEN v > 1e-14 * lift ** 2 THEN v END) AS error  -- what rounding leaves is no error

@@ -539,14 +539,17 @@ def flips(
                 cells[side][word] = those
     measured = {}
     for side, its_words in cells.items():
-        everything = [lift for those in its_words.values() for _, lift in those]
-        usual = sum(everything) / len(everything)
+        everything = [
+            (cluster_of(documents, n, cluster), lift) for those in its_words.values() for n, lift in those
+        ]
+        usual, whole, *_ = ratio(everything)
         for word, those in its_words.items():
             mean, residual, _, g = ratio([(cluster_of(documents, n, cluster), lift) for n, lift in those])
             error = p = None
             if g is not None:
-                error = math.sqrt(g / (g - 1) * sum(r * r for r in residual.values()))
-                error = error if error > 1e-7 * mean else None
+                parts = [residual.get(c, 0) - whole[c] for c in whole]
+                error = math.sqrt(g / (g - 1) * sum(part * part for part in parts))
+                error = error if error > 1e-7 * abs(mean) else None
             if error is not None:
                 p = float(scipy.stats.t.sf(abs(mean - usual) / error, g - 1))
             measured[(*side, word)] = (len({n for n, _ in those}), len(those), mean, mean - usual, error, p)
@@ -613,7 +616,9 @@ def test_flips_among_three_predictions_take_every_pair(tmp_path):
 def test_a_flip_worked_out_by_hand(tmp_path, engine):
     """Of the label pos, predicted pos: `film` has the lifts 1 and 3, `bear` 1 and 0.25, their mean is 1.3125;
     predicted neg: 1 and 2, 1 and 1, mean 1.25. `film` is above both times; with lifts of 0.5 and 0 in neg it is
-    0.25, `bear` 1, their mean 0.625: both words flip. The first excess, 2 - 1.3125, has the error 1: t 0.6875.
+    0.25, `bear` 1, their mean 0.625: both words flip. The residuals over n of `film` in pos are ∓0.5, those of all
+    words ∓(2.625 - 2) / 4: the excess of 0.6875 has the error 2 · (0.5 - 0.15625) = 0.6875, t is 1. In neg it is
+    2 · (0.125 - 0.0625), and t -3.
     """
     reviews = [review | {"label": "pos"} for review in four_reviews()]
     store = write_store(tmp_path / "none", reviews, reductions=REDUCTIONS[:1], layers=1)
@@ -638,9 +643,8 @@ def test_a_flip_worked_out_by_hand(tmp_path, engine):
         "bear": ("neg", "pos", 1.0, 0.625, 0.375, -0.6875),
     }
     film = next(r for r in rows if r["word"] == "film")
-    assert (film["above_error"], film["below_error"]) == (1.0, 0.25)
-    one_sided = float(scipy.stats.t.sf(0.6875, 1))  # the weaker: the other is 0.375 / 0.25
-    assert (film["p"], film["swing"]) == (pytest.approx(one_sided, rel=1e-9), 1.0625)
+    assert (film["above_error"], film["below_error"]) == (0.6875, 0.125)
+    assert (film["p"], film["swing"]) == (pytest.approx(0.25, rel=1e-9), 1.0625)  # of t = 1, the weaker
 
 
 @pytest.mark.parametrize("engine", ENGINES)
