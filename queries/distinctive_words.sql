@@ -2,51 +2,54 @@
 --
 -- How to read the answer: one row a class and word, the highest ranked first. `lift` is the attention of an
 -- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
--- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other classes
--- pooled. A document's attention is one whole that its words share: where a strong word is frequent, all
--- others have less, though the model may look at them as ever. So lifts are held against the class's ordinary
--- word. `factor` is the median of lift / other_lift over the words listed of the class (cut by `limit` or not;
--- where both are above 0; of two in the middle, their geometric mean), and `difference` is lift less factor
--- times other_lift: what the word has more than it would have if it had changed as the ordinary word has.
--- `log_ratio` says it as a ratio, the natural logarithm of lift / (factor * other_lift): 0.69 is twice as
--- much, null where a lift is not above 0.
+-- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other
+-- classes pooled. A document's attention is one whole that its words share: where a strong word is frequent,
+-- all others have less, though the model may look at them as ever. So lifts are held against the class's
+-- ordinary word. `factor` is the median of lift / other_lift over the words listed of the class (cut by
+-- `limit` or not; where both are above 0; of two in the middle, their geometric mean), and `difference` is
+-- lift less factor times other_lift: what the word has more than it would have if it had changed as the
+-- ordinary word has. `log_ratio` says it as a ratio, the natural logarithm of lift / (factor * other_lift):
+-- 0.69 is twice as much, null where a lift is not above 0.
 --
--- `error` is the standard error of the difference if other documents of the kind were drawn: clusters (films,
--- where documents have a group) count as independent, the occurrences in them do not, and a film with
--- documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q` the
--- false discovery rate (Benjamini and Hochberg) among all the words that have `min_documents` in the class and
--- in the others, listed or cut by `limit`. They need two clusters on each side (that many of equal size, or
--- more uneven ones), and attention that differs among them. The factor's own error is left out of it: it is a
--- median over all the words; with a dozen of them it is not small. With two classes, t, log_ratio, log_odds,
--- z and residual of the one are those of the other with the sign turned, p and q are the same, and factor is
--- one over the other's.
+-- `error` is the standard error of the difference if other documents of the kind were drawn: clusters
+-- (films, where documents have a group) count as independent, the occurrences in them do not, and a film
+-- with documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q`
+-- the false discovery rate (Benjamini and Hochberg) among all the words that have `min_documents` in the
+-- class and in the others, listed or cut by `limit`. They need two clusters on each side (that many of equal
+-- size, or more uneven ones), and attention that differs among them. The factor's own error is left out: it
+-- is a median over all the words listed; with a dozen of them it is not small, and where all words of a
+-- document go up and down together, the errors are a little too large. With two classes, t, log_ratio,
+-- log_odds, z and residual of the one are those of the other with the sign turned, p and q are the same, and
+-- factor is one over the other's.
 --
--- `documents` and `occurrences` count the word in the class, `other_documents` and `other_occurrences` in the
--- others. `log_odds` compares these counts alone: how much more frequent the word is in the class, as the
--- difference of its log-odds among all words (listed or not, punctuation included), with an informative
+-- `documents` and `occurrences` count the word in the class, `other_documents` and `other_occurrences` in
+-- the others. `log_odds` compares these counts alone: how much more frequent the word is in the class, as
+-- the difference of its log-odds among all words (listed or not, punctuation included), with an informative
 -- Dirichlet prior that draws it toward 0; `z` is that over its standard error, as if words were drawn one by
--- one, which makes it too large where they come in clusters. `residual` is what attention adds to frequency, in nats:
--- log_ratio less what a word of this log_odds would have by a straight line through all the words of the class
--- that have an error (least squares, each weighted by 1 over the squared error of its log_ratio, and so
--- mostly through the frequent ones). Where frequency tells nothing of attention, it is about log_ratio. It
--- is null where either is, and where fewer than three words make the line.
+-- one, which makes it too large where they come in clusters. `residual` is what attention adds to frequency,
+-- in nats: log_ratio less what a word of this log_odds would have by a straight line through all the words
+-- of the class that have an error (least squares, each weighted by 1 over the squared error of its
+-- log_ratio, and so mostly through the frequent ones). Where frequency tells nothing of attention, it is
+-- about log_ratio. It is null where either is, and where fewer than three words make the line.
 --
 -- How not to read it: as evidence for the class, or as what made the model decide. Attention knows no class;
 -- a model attends to a word because of its neighbours and its place, too, which differ between classes.
 -- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" is more than the
--- class's ordinary word, and that half of the words are ordinary is assumed, not found: if a model really
--- looked more at most words of a class, the factor would hide it. Words that stand on one side only can't be
--- compared and are not listed, however frequent they are.
+-- class's ordinary word. That most words are ordinary is assumed, not found: if a model really looked more
+-- at most words of a class, the factor would hide it; and a kind of words that does not change as the
+-- ordinary word does, as function words often don't, stands out as a kind. Being frequent, they lead by t:
+-- look at log_ratio. Words that stand on one side only can't be compared and are not listed, however
+-- frequent they are.
 --
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents in which
 -- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal
 -- ranks are ordered by documents, then by word.
 --
 -- Example: attnstore query imdb.attn distinctive_words -p limit=4,
--- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=disappointing, documents=291, other_documents=65, occurrences=304,
---     other_occurrences=68, lift=30.34, other_lift=8.598, difference=21.75, error=1.582, t=13.75,
---     p=6.054e-29, q=5.234e-28, log_odds=1.509, z=11.25, residual=16.7
+-- over the first 7,000 IMDb test reviews (all of them labelled neg), first row:
+--     class=neg, word=disappointed, documents=256, other_documents=23, occurrences=274,
+--     other_occurrences=25, lift=21.38, other_lift=7.783, factor=0.8367, difference=14.87, error=1.793,
+--     t=8.294, p=1.471e-10, q=4.543e-09, log_ratio=1.189, log_odds=-0.02077, z=-0.1047, residual=1.291
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
@@ -64,18 +67,20 @@
 -- @param limit: count = 20 -- rows a class
 --
 -- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
--- sequence count data", Genome Biology 11:R106, equation 5, of two samples. The error: two ratios of sums over
--- clusters and their difference, linearised (Cochran 1977, "Sampling Techniques", sections 6.3 and 6.18), with
--- the effective number of clusters (Kish 1965) of each side. In symbols: a cluster g of the class has n_g
--- occurrences of the word and their lifts sum to y_g, n and r are the word's occurrences and lift, G the
--- effective clusters; a_g = √(G / (G - 1)) (y_g - r n_g) / n, and b_g is the same in the others (n', r', G').
--- Then error² = Σ (a_g - f b_g)² with f the factor. Student's t has Welch's degrees of freedom, but for
--- clusters on both sides: (V + V')² / (V² / (G - 1) + V'² / (G' - 1) + 2 V V' Σ n_g n'_g / (n n')) with
--- V = Σ a_g², V' = f² Σ b_g²; G - 1 where all are on both. The log-odds: Monroe, Colaresi and Quinn 2008,
--- "Fightin' Words", Political Analysis 16, page 388. With N words in the class, N' in the others, and a prior of
--- A words, α = A (n + n') / (N + N') of them this one, it is ln((n + α) / (N + A - n - α)) less the same of the
--- others, and its variance, by their approximation of two terms, 1 / (n + α) + 1 / (n' + α). Comparing lifts,
--- and the residual, are ours.
+-- sequence count data", Genome Biology 11:R106, equation 5, of two samples. The error: two ratios of sums
+-- over clusters and their difference, linearised (Cochran 1977, "Sampling Techniques", sections 6.3 and
+-- 6.18), with the effective number of clusters (Kish 1965) of each side. In symbols: a cluster g of the
+-- class has n_g occurrences of the word and their lifts sum to y_g; n and r are the word's occurrences and
+-- lift, G the effective clusters; the others have n'_g, y'_g, n', r', G'; f is the factor.
+--     a_g = √(G / (G - 1)) (y_g - r n_g) / n,    b_g = f √(G' / (G' - 1)) (y'_g - r' n'_g) / n',
+--     error² = Σ (a_g - b_g)²
+-- Student's t has Welch's degrees of freedom where no cluster is on both sides, and G - 1 where all are:
+--     (A + B)² / (A² / (G - 1) + B² / (G' - 1) + 2 A B Σ n_g n'_g / (n n')) with A = Σ a_g², B = Σ b_g²
+-- The log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388. With N
+-- words in the class, N' in the others, and P of the prior, α = P (n + n') / (N + N') of which are this one:
+--     log_odds = ln((n + α) / (N + P - n - α)) - ln((n' + α) / (N' + P - n' - α))
+--     z = log_odds / √(1 / (n + α) + 1 / (n' + α)), their approximation of the variance by two terms
+-- Comparing lifts, and the residual, are ours.
 WITH
 considered AS (
     SELECT
@@ -195,7 +200,8 @@ varying AS (  -- what is expected (e) of the one side: what the other has, times
             * sqrt(g / (g - 1) * o_g / (o_g - 1)) * factor AS covariance,
         -- nullif: the logarithm of a word that is the only one
         ln((n + part * (n + o_n)) / nullif(words - n + part * (words - n + o_words - o_n), 0))
-            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0)) AS log_odds
+            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0))
+            AS log_odds
     FROM levelled
 ),
 compared AS (
@@ -203,7 +209,9 @@ compared AS (
         *,
         r - e AS difference,
         -- What is left by rounding alone is no error.
-        sqrt(CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END) AS error,
+        sqrt(
+            CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END
+        ) AS error,
         (v + e_v) ** 2
             / nullif(v ** 2 / (g - 1) + e_v ** 2 / (o_g - 1) + 2 * v * e_v * n_o_n / (n * o_n), 0) AS df,
         CASE WHEN r > 0 AND e > 0 THEN ln(r / e) END AS log_ratio,
@@ -225,7 +233,9 @@ adjusted AS (
     GROUP BY class
 ),
 weighted AS (  -- null where a word is not among those that the line is laid through
-    SELECT *, CASE WHEN error IS NOT NULL AND log_odds IS NOT NULL AND log_v > 1e-14 THEN 1 / log_v END AS weight
+    SELECT
+        *,
+        CASE WHEN error IS NOT NULL AND log_odds IS NOT NULL AND log_v > 1e-14 THEN 1 / log_v END AS weight
     FROM tested
 ),
 centred AS (

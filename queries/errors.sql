@@ -1,24 +1,24 @@
 -- Which words are attended more in the documents that the model gets wrong than in those it gets right?
 --
 -- How to read the answer: one row a predicted class and word, the highest ranked first. Among the documents
--- predicted to be of the class, those with another label (false positives of the class: `wrong_...`) are held
--- against those with this label (true positives: `right_...`). With two classes, the rows of either class are
--- the false against the true negatives of the other. `wrong_lift` is the attention of an occurrence over what
--- it would get if its document's attention were spread evenly over the tokens, averaged over the word's
--- occurrences in the wrong documents; 1.0 is uniform. `right_lift` is the same in the right ones. A document's
--- attention is one whole that its words share: where a strong word is less frequent, as in wrong documents, all
+-- predicted to be of the class, those with another label (false positives of the class: `wrong_...`) are
+-- held against those with this label (true positives: `right_...`). With two classes, the rows of either
+-- class are the false against the true negatives of the other. `wrong_lift` is the attention of an
+-- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
+-- over the word's occurrences in the wrong documents; 1.0 is uniform. `right_lift` is the same in the right
+-- ones. A document's attention is one whole that its words share: where a strong word is less frequent, all
 -- others have more. So lifts are held against the ordinary word. `factor` is the median of wrong_lift /
 -- right_lift over the words listed of the class (cut by `limit` or not; where both are above 0; of two in the
 -- middle, their geometric mean), `difference` is wrong_lift less factor times right_lift, and `log_ratio` the
 -- natural logarithm of the one over the other: 0.69 is twice as much, null where a lift is not above 0.
 --
--- `error` is the standard error of the difference if other documents of the kind were drawn: clusters (films,
--- where documents have a group) count as independent, the occurrences in them do not, and a film with
--- documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q` the
--- false discovery rate (Benjamini and Hochberg) among all the words of the class that have `min_documents` on
--- either side, listed or cut by `limit`. They need two clusters on each side (that many of equal size, or more
--- uneven ones), and attention that differs among them. The factor's own error is left out of it: it is a
--- median over all the words; with a dozen of them it is not small.
+-- `error` is the standard error of the difference if other documents of the kind were drawn: clusters
+-- (films, where documents have a group) count as independent, the occurrences in them do not, and a film
+-- with documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q`
+-- the false discovery rate (Benjamini and Hochberg) among all the words of the class that have
+-- `min_documents` on either side, listed or cut by `limit`. They need two clusters on each side (that many
+-- of equal size, or more uneven ones), and attention that differs among them. The factor's own error is left
+-- out of it: it is a median over all the words; with a dozen of them it is not small.
 --
 -- `log_odds` compares the counts alone: how much more frequent the word is in the wrong documents, as the
 -- difference of its log-odds among all words (listed or not, punctuation included), with an informative
@@ -26,18 +26,20 @@
 -- terms), as if words were drawn one by one.
 --
 -- How not to read it: as what misled the model. Wrong documents are the doubtful ones, mixed in what they
--- say, and attention in them differs for that; what differs for all words alike, the factor takes out. Attention is not explanation (Jain and Wallace 2019; Wiegreffe
--- and Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the documents.
+-- say, and attention in them differs for that; what differs for all words alike, the factor takes out.
+-- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). Errors are few: look at
+-- q, not at the rank alone, and read some of the documents.
 --
 -- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
 -- Where the labels are not the model's classes there is nothing to be wrong about: the answer is empty.
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Equal ranks are
 -- ordered by wrong documents, then by word.
 --
--- Example: attnstore query imdb.attn errors -p limit=4, over the 25,000 IMDb test reviews, first row:
---     class=neg, word=the, wrong_documents=786, right_documents=11387, wrong_occurrences=10166,
---     right_occurrences=132394, wrong_lift=0.5652, right_lift=0.4655, difference=0.09976, error=0.004533,
---     t=22.01, p=2.013e-67, q=4.784e-64, log_odds=0.02935, z=2.855
+-- Example: attnstore query demo.attn errors -p limit=4,
+-- over the embedded model and its 220 reviews (too few errors for any small q), first row:
+--     class=neg, word=in, wrong_documents=12, right_documents=69, wrong_occurrences=41,
+--     right_occurrences=193, wrong_lift=0.2395, right_lift=0.157, factor=1.211, difference=0.04941,
+--     error=0.02856, t=1.73, p=0.1133, q=0.5681, log_ratio=0.231, log_odds=0.06219, z=0.3704
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
@@ -54,9 +56,9 @@
 -- @param limit: count = 20 -- rows a class
 --
 -- Source: the method is that of distinctive_words, the wrong documents in the place of the class and the
--- right ones in that of the others, and is written out there: Anders and Huber 2010, equation 5; Cochran 1977,
--- sections 6.3 and 6.18; Kish 1965; Welch's degrees of freedom, but for clusters on both sides; Monroe,
--- Colaresi and Quinn 2008, page 388.
+-- right ones in that of the others, and is written out there: Anders and Huber 2010, equation 5; Cochran
+-- 1977, sections 6.3 and 6.18; Kish 1965; Welch's degrees of freedom, but for clusters on both sides;
+-- Monroe, Colaresi and Quinn 2008, page 388.
 WITH
 judged AS (
     SELECT document, cluster, prediction AS class, prediction <> label AS wrong
@@ -176,7 +178,8 @@ varying AS (  -- what is expected (e) of the one side: what the other has, times
             * sqrt(g / (g - 1) * o_g / (o_g - 1)) * factor AS covariance,
         -- nullif: the logarithm of a word that is the only one
         ln((n + part * (n + o_n)) / nullif(words - n + part * (words - n + o_words - o_n), 0))
-            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0)) AS log_odds
+            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0))
+            AS log_odds
     FROM levelled
 ),
 compared AS (
@@ -184,7 +187,9 @@ compared AS (
         *,
         r - e AS difference,
         -- What is left by rounding alone is no error.
-        sqrt(CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END) AS error,
+        sqrt(
+            CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END
+        ) AS error,
         (v + e_v) ** 2
             / nullif(v ** 2 / (g - 1) + e_v ** 2 / (o_g - 1) + 2 * v * e_v * n_o_n / (n * o_n), 0) AS df,
         CASE WHEN r > 0 AND e > 0 THEN ln(r / e) END AS log_ratio,

@@ -26,11 +26,12 @@
 -- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those
 -- of top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
 --
--- Example: attnstore query imdb.attn flips -p limit=4, over the 25,000 IMDb test reviews, first row:
---     label=neg, word=characters, above=neg, below=pos, above_documents=2321, below_documents=162,
---     above_occurrences=3153, below_occurrences=230, above_lift=1.152, below_lift=0.6715,
---     above_excess=0.2247, below_excess=-0.1844, above_error=0.01945, below_error=0.02688, swing=0.4091,
---     p=1.998e-10, q=4.783e-07
+-- Example: attnstore query imdb.attn flips -p limit=4,
+-- over the first 7,000 IMDb test reviews (all of them labelled neg), first row:
+--     label=neg, word=characters, above=neg, below=pos, above_documents=1333, below_documents=84,
+--     above_occurrences=1816, below_occurrences=121, above_lift=1.13, below_lift=0.6512,
+--     above_excess=0.198, below_excess=-0.1741, above_error=0.02465, below_error=0.03435, swing=0.3721,
+--     p=1.99e-06, q=0.003873
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
@@ -48,10 +49,11 @@
 -- Qualitative Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker
 -- one-sided test). The errors: two ratios of sums over clusters and their difference, linearised (Cochran
 -- 1977, "Sampling Techniques", sections 6.3 and 6.18), with Student's t of the effective number of clusters
--- (Kish 1965) of the word less one. In symbols: a cluster g has n_g occurrences of the word, their lifts sum to
--- y_g, and N_g and Y_g are those of all the words listed; n, N are the sums, r and R the ratios, G the effective
--- clusters; error² = G / (G - 1) Σ ((y_g - r n_g) / n - (Y_g - R N_g) / N)², over all clusters of the label and
--- prediction. Asking it of attention is ours.
+-- (Kish 1965) of the word less one. In symbols: a cluster g of the label and prediction has n_g occurrences
+-- of the word, the lifts of which sum to y_g, and N_g and Y_g of all the words there; n, N are the sums, r, R
+-- the ratios, and G the word's effective clusters:
+--     error² = G / (G - 1) Σ ((y_g - r n_g) / n - (Y_g - R N_g) / N)²
+-- Asking it of attention is ours.
 WITH
 sorted AS (
     SELECT document, cluster, label, prediction
