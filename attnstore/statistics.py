@@ -10,9 +10,9 @@ variance is
     v = G / (G − 1) · Σ_g (y_g − r · n_g)² / (Σ_g n_g)²        (Cochran 1977, "Sampling Techniques", section 6.3)
 
 and (r − r₀) / √v is compared with Student's t of G − 1 degrees of freedom. G is the effective number of clusters,
-(Σ n_g)² / Σ n_g² (Kish 1965, "Survey Sampling"): with the plain number, a few large clusters among many small ones
-make intervals too short. What it rests on is that clusters are independent; occurrences of a word in one document,
-or in reviews of one film, are not.
+(Σ n_g)² / Σ n_g² (Kish 1965, "Survey Sampling", has it for weights): with the plain number, a few large clusters
+among many small ones make intervals too short. What it rests on is that clusters are independent; occurrences of a
+word in one document, or in reviews of one film, are not.
 """
 
 from collections.abc import Callable
@@ -83,10 +83,11 @@ def q_value(p: pl.Expr) -> pl.Expr:
 def cluster_sums(y: pl.Expr, n: pl.Expr) -> dict[str, pl.Expr]:
     """What `ratio_error` needs, to aggregate rows of clusters by: `clusters`, `squares`, `products`, `counts`.
 
-    The rows have a column `cluster`; `clusters` is their effective number, null where there are fewer than two.
+    Each row is a cluster's; `clusters` is their effective number, null where it is below two.
     """
+    size, squares = n.sum(), (n * n).sum()
     return {
-        "clusters": pl.when(pl.col("cluster").count() > 1).then(n.sum() ** 2 / (n * n).sum()),
+        "clusters": pl.when(size**2 >= 2 * squares).then(size**2 / squares),
         "squares": (y * y).sum(),
         "products": (y * n).sum(),
         "counts": (n * n).sum(),
@@ -104,6 +105,18 @@ def ratio_error(ratio: pl.Expr, n: pl.Expr) -> pl.Expr:
 def margin(error: pl.Expr) -> pl.Expr:
     """Half the width of a 95 % interval with that error, by Student's t of the column `clusters` less one."""
     return t_quantile(0.975, pl.col("clusters") - 1) * error
+
+
+def interval(mean: pl.Expr, error: pl.Expr) -> dict[str, pl.Expr]:
+    """`low` and `high`, the 95 % interval of a mean: of its logarithm where it is above 0, which attention is.
+
+    Attention is skewed to the right, and an interval of as much on both sides leaves out more of what is above it.
+    """
+    half = margin(error)
+    return {
+        "low": pl.when(mean > 0).then(mean / (half / mean).exp()).otherwise(mean - half),
+        "high": pl.when(mean > 0).then(mean * (half / mean).exp()).otherwise(mean + half),
+    }
 
 
 def _rowwise(function: Callable[[Array, Array], Array], one: pl.Expr, other: pl.Expr) -> pl.Expr:

@@ -34,7 +34,7 @@
 -- @param limit: count = 20 -- rows a class
 --
 -- Source: the interval is of the logarithm of a ratio of four sums over clusters, linearised (Cochran 1977,
--- "Sampling Techniques", sections 6.3 and 6.5), with Student's t of the effective number of clusters, (Σn)² / Σn²
+-- "Sampling Techniques", sections 6.3 and 6.19), with Student's t of the effective number of clusters, (Σn)² / Σn²
 -- (Kish 1965), less one. To set attention against frequency is ours.
 WITH
 counted AS (
@@ -83,7 +83,7 @@ summed AS (
         sum(occurrences)::BIGINT AS occurrences,
         sum(tokens)::BIGINT AS tokens,
         sum(attention) AS attention,
-        CASE WHEN count(*) > 1 THEN sum(tokens) ** 2 / sum(tokens * tokens) END AS clusters,
+        CASE WHEN sum(tokens) ** 2 >= 2 * sum(tokens * tokens) THEN sum(tokens) ** 2 / sum(tokens * tokens) END AS clusters,
         sum(attention * attention) AS aa, sum(attention * tokens) AS an, sum(tokens * tokens) AS nn,
         sum(attention * whole) AS aw, sum(tokens * whole) AS nw
     FROM gathered JOIN drawn USING (class, cluster)

@@ -24,7 +24,7 @@
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP], or only the others
 --
--- Source: entropy of attention, Clark et al. 2019, "What Does BERT Look At?", section 3.4; the effective number,
+-- Source: entropy of attention, Clark et al. 2019, "What Does BERT Look At?", section 3.3; the effective number,
 -- Hill 1973, "Diversity and Evenness", order 1.
 WITH
 gathered AS (

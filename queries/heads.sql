@@ -26,7 +26,7 @@
 --     200 of the class's documents, and at least 5
 -- @param limit: count = 8 -- words a head
 --
--- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 to 3.4;
+-- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 and 3.3;
 -- effective numbers as in `concentration`.
 WITH
 gathered AS (  -- of each document

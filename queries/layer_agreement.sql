@@ -27,8 +27,8 @@
 -- @param lengths: boolean = false -- also for each third of the class's documents by length
 -- @param punctuation: in|out = out -- count words without any letter or digit, in any script
 --
--- Source: Spearman 1904; attention measures held against each other by rank, Jain and Wallace 2019, "Attention is
--- not Explanation", section 4.1, there with Kendall's τ in each document, here over a class's words.
+-- Source: Spearman 1904. Jain and Wallace 2019, "Attention is not Explanation", section 4.1, hold attention against
+-- gradients by rank, with Kendall's τ in each document; here it is one attention against another, over a class's words.
 WITH
 thirds AS (
     SELECT

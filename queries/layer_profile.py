@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import cluster_sums, margin, ratio_error
+from attnstore.statistics import cluster_sums, interval, ratio_error
 from attnstore.terms import is_listed, layer_columns, leading, support
 
 
@@ -58,7 +58,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         )
         for number, name in enumerate(columns, start=1)
     )
-    mean, half = pl.col("lift"), margin(pl.col("error"))
+    mean = pl.col("lift")
     return (
         layered.group_by("class", "word", "place", "layer")
         .agg(
@@ -67,7 +67,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             **cluster_sums(mean, n),
         )
         .with_columns(error=ratio_error(mean, n))
-        .with_columns(low=mean - half, high=mean + half)
+        .with_columns(**interval(mean, pl.col("error")))
         .sort("class", "place", "layer")
         .select("class", "word", "layer", "documents", "occurrences", "lift", "low", "high")
     )

@@ -112,7 +112,11 @@ counted AS (
         sum(documents)::BIGINT AS documents,
         sum(occurrences)::BIGINT AS occurrences,
         sum(lift) / sum(occurrences) AS lift,
-        CASE WHEN count(*) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
+        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+        CASE
+            WHEN sum(occurrences) ** 2 >= 2 * sum(occurrences * occurrences)
+            THEN sum(occurrences) ** 2 / sum(occurrences * occurrences)
+        END AS clusters,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
@@ -127,10 +131,15 @@ measured AS (
             greatest(0, squares - 2 * lift * products + lift ** 2 * counts) * clusters / (clusters - 1)
         ) / occurrences AS error
     FROM counted
+),
+bounded AS (
+    SELECT *, t_quantile(0.975, clusters - 1) * error AS half
+    FROM measured
 )
 SELECT
     class, word, layer, documents, occurrences, lift,
-    lift - t_quantile(0.975, clusters - 1) * error AS low,
-    lift + t_quantile(0.975, clusters - 1) * error AS high
-FROM measured
+    -- Of the logarithm, where there is one: lifts are skewed, and none is below 0.
+    CASE WHEN lift > 0 THEN lift / exp(half / lift) ELSE lift - half END AS low,
+    CASE WHEN lift > 0 THEN lift * exp(half / lift) ELSE lift + half END AS high
+FROM bounded
 ORDER BY class, place, layer

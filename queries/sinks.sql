@@ -25,7 +25,7 @@
 --     function words, negations not among them
 --
 -- Source: the shares of special tokens and punctuation, Clark et al. 2019, "What Does BERT Look At?",
--- section 3.2; that attention to [SEP] may be a no-op, the same, section 3.3.
+-- section 3.2, and that attention to [SEP] may be a no-op.
 WITH
 stop_words AS (
     SELECT unnest(coalesce($stop_words::VARCHAR[], [

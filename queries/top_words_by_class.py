@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import cluster_sums, margin, ratio_error
+from attnstore.statistics import cluster_sums, interval, ratio_error
 from attnstore.terms import is_listed, leading, occurrences, support
 
 
@@ -22,7 +22,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         rows = rows.with_columns(cluster=pl.lit(None, dtype=pl.Int32))
     n, lift, shrinkage = pl.col("occurrences"), pl.col("lift"), p["shrinkage"]
     mean = lift / n
-    half = margin(pl.col("error"))
+    whole = pl.col("total").sum().over("class")
     class_lift = (lift * n).sum().over("class") / n.sum().over("class")
     return (
         rows.group_by("class", "cluster", "word")
@@ -44,16 +44,14 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             mean_attention=pl.col("mass") / n,
             lift=mean,
             error=ratio_error(mean, n),
-            share=pl.col("mass") / pl.col("total").sum().over("class"),
+            share=pl.when(whole != 0).then(pl.col("mass") / whole),
         )
         .join(support(documents, p), on="class")
         .filter(
             is_listed(pl.col("word"), p), pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0
         )
         .with_columns(
-            low=lift - half,
-            high=lift + half,
-            shrunk=(lift * n + class_lift * shrinkage) / (n + shrinkage),
+            **interval(lift, pl.col("error")), shrunk=(lift * n + class_lift * shrinkage) / (n + shrinkage)
         )
         .with_columns(rank=pl.col(p["rank_by"]))
         .pipe(leading, p["limit"], "word")

@@ -14,11 +14,12 @@
 -- `occurrences` its places in them.
 --
 -- `low` and `high` hold the lift with 95 % confidence if other documents of the kind were drawn: clusters
--- (films, where documents have a group) count as independent, the occurrences in them do not. They need two
--- clusters, and are null without `intervals`, which takes half the time. `shrunk` is the lift drawn toward
--- the class's mean over what is listed, as if each word had `shrinkage` more occurrences of that lift: rank
--- by it, or by `low`, and rare words do not lead by chance as they do with `lift` and too low a
--- `min_documents`.
+-- (films, where documents have a group) count as independent, the occurrences in them do not. The interval is of
+-- the lift's logarithm, since lifts are skewed; with few clusters it is still a little short. It needs two
+-- clusters of one size, or more uneven ones, and is null without `intervals`, which takes half the time.
+-- `shrunk` is the lift drawn toward the class's mean over what is listed, as if each word had `shrinkage` more
+-- occurrences of that lift: rank by it, or by `low`, and rare words do not lead by chance as they do with `lift`
+-- and too low a `min_documents`.
 --
 -- How not to read it: as evidence for the class. These are words attended to in documents of the class; a
 -- word may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
@@ -47,11 +48,11 @@
 -- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
 -- @param intervals: boolean = true -- compute `low` and `high`
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param shrinkage: number = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
+-- @param shrinkage: amount = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
 -- @param rank_by: lift|shrunk|low|share|mean_attention = lift -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 --
--- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 3 (the sum of the
+-- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 4.1 (the sum of the
 -- attention to a word's pieces); lift as the remedy against document length is ours. The interval: the ratio
 -- of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t of the
 -- effective number of clusters, (Σn)² / Σn² (Kish 1965), less one.
@@ -114,8 +115,11 @@ counted AS (
         sum(total) AS total,
         sum(mass) AS mass,
         sum(lift) AS lift,
-        -- As many clusters of equal size as weigh as much (Kish).
-        CASE WHEN count(*) > 1 THEN sum(occurrences) ** 2 / sum(occurrences * occurrences) END AS clusters,
+        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+        CASE
+            WHEN sum(occurrences) ** 2 >= 2 * sum(occurrences * occurrences)
+            THEN sum(occurrences) ** 2 / sum(occurrences * occurrences)
+        END AS clusters,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
@@ -149,7 +153,7 @@ measured AS (
             greatest(0, squares - 2 * lift / occurrences * products + (lift / occurrences) ** 2 * counts)
             * clusters / (clusters - 1)
         ) / occurrences AS error,
-        mass / sum(total) OVER (PARTITION BY class) AS share
+        mass / nullif(sum(total) OVER (PARTITION BY class), 0) AS share
     FROM counted
 ),
 support AS (
@@ -171,8 +175,10 @@ kept AS (
 compared AS (
     SELECT
         *,
-        lift - t_quantile(0.975, clusters - 1) * error AS low,
-        lift + t_quantile(0.975, clusters - 1) * error AS high,
+        t_quantile(0.975, clusters - 1) * error AS half,
+        -- Of the logarithm, where there is one: lifts are skewed, and none is below 0.
+        CASE WHEN lift > 0 THEN lift / exp(half / lift) ELSE lift - half END AS low,
+        CASE WHEN lift > 0 THEN lift * exp(half / lift) ELSE lift + half END AS high,
         (lift * occurrences + class_lift * $shrinkage) / (occurrences + $shrinkage) AS shrunk
     FROM kept
 ),

@@ -4,6 +4,7 @@ Nothing here knows the package's SQL, its Polars twins, or how they sum. A docum
 tokens are dictionaries in a list, and each reduction's value stands under its column's name.
 """
 
+import math
 import random
 import unicodedata
 from collections import defaultdict
@@ -185,17 +186,22 @@ def cluster_of(documents, number, cluster="group"):
 
 
 def interval(values, owners):
-    """The 95 % interval of the mean of `values`, whose `owners` alone are independent: residuals, not sums."""
+    """The 95 % interval of the mean of `values`, whose `owners` alone are independent: residuals, not sums.
+
+    Of the mean's logarithm, where it has one.
+    """
     mean = sum(values) / len(values)
     residual, size = defaultdict(float), defaultdict(int)
     for value, owner in zip(values, owners, strict=True):
         residual[owner] += value - mean
         size[owner] += 1
-    if len(residual) < 2:
-        return None, None
     clusters = 1 / sum((n / len(values)) ** 2 for n in size.values())
+    if clusters < 2 - 1e-9:
+        return None, None
     variance = clusters / (clusters - 1) * sum(r * r for r in residual.values()) / len(values) ** 2
     margin = float(scipy.stats.t.ppf(0.975, clusters - 1)) * variance**0.5
+    if mean > 0:
+        return mean * math.exp(-margin / mean), mean * math.exp(margin / mean)
     return mean - margin, mean + margin
 
 

@@ -8,7 +8,7 @@ from attnstore.questions import ask, find_questions
 from attnstore.schema import StoredReduction
 
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
-WORDS, FILMS, TRUTH = 500, 40, 1.0
+WORDS, FILMS, OF_A_WORD, TRUTH = 500, 70, 40, 1.0
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +16,16 @@ def simulations():
     """Each of 500 words is a simulation of its own: a film's mood moves all occurrences of the word in its reviews.
 
     (value, film) pairs of each word, whose lift has the mean 1.0. Films have one to six reviews, and a review
-    has the word up to three times.
+    has the word up to three times; each word is found in 40 of the 70 films, drawn for it alone.
     """
     chance = np.random.default_rng(11)
     reviews = chance.integers(1, 7, FILMS)
     moods = chance.gamma(4, TRUTH / 4, (WORDS, FILMS))
+    has = chance.permuted(np.tile(np.arange(FILMS) < OF_A_WORD, (WORDS, 1)), axis=1)  # (words, films)
     documents = []
     for film, count in enumerate(reviews):
         for _ in range(count):
-            times = chance.integers(0, 4, WORDS)
+            times = chance.integers(0, 4, WORDS) * has[:, film]
             values = [moods[word, film] * chance.gamma(2, 0.5, times[word]) for word in range(WORDS)]
             documents.append((film, values))
     return documents
@@ -51,14 +52,14 @@ def intervals(store, cluster):
     parameters = {"reduction": "value", "limit": WORDS, "cluster": cluster}
     rows = ask(store, find_questions()["top_words_by_class"], parameters).to_pylist()
     assert len(rows) == WORDS
-    return {row["word"]: (row["low"], row["high"]) for row in rows}
+    return {row["word"]: (row["low"], row["lift"], row["high"]) for row in rows}
 
 
-def test_intervals_cover_the_truth_in_93_to_97_of_100_simulations(store):
+def test_intervals_cover_the_truth_in_93_to_97_percent_of_500_simulations(store):
     """And intervals that take the reviews of a film for independent do not: they are too short."""
-    covered = np.mean([low <= TRUTH <= high for low, high in intervals(store, "group").values()])
+    covered = np.mean([low <= TRUTH <= high for low, _, high in intervals(store, "group").values()])
     assert 0.93 <= covered <= 0.97
-    naive = np.mean([low <= TRUTH <= high for low, high in intervals(store, "document").values()])
+    naive = np.mean([low <= TRUTH <= high for low, _, high in intervals(store, "document").values()])
     assert naive < 0.90
 
 
@@ -75,9 +76,10 @@ def test_intervals_are_as_wide_as_a_bootstrap_of_films_has_them(store, simulatio
         for film, values in simulations:
             sums[film] += values[word].sum()
             counts[film] += len(values[word])
-        low, high = found[f"w{word}"]
-        clusters = np.count_nonzero(counts)
-        error = (high - low) / 2 / t.ppf(0.975, clusters - 1)
+        low, lift, high = found[f"w{word}"]
+        clusters = counts.sum() ** 2 / (counts**2).sum()  # as many of one size
+        # The interval is of the logarithm, in which an error of the lift is its share.
+        error = lift * np.log(high / low) / 2 / t.ppf(0.975, clusters - 1)
         ratios.append(error / np.std((drawn @ sums) / (drawn @ counts)))
     assert np.mean(ratios) == pytest.approx(1, abs=0.03)
     assert max(abs(np.log(ratios))) < 0.15

@@ -1,5 +1,6 @@
 """The shipped questions: DuckDB, Polars and brute force give the same whole tables."""
 
+import math
 from itertools import product
 from pathlib import Path
 
@@ -106,13 +107,14 @@ def test_the_tokens_of_two_documents_worked_out_by_hand(one_review, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_interval_and_a_shrunk_lift_worked_out_by_hand(one_review, engine):
     """`film` in two documents: lifts 0.4375 and 1.5, mean 0.96875, residuals ∓0.53125, so a standard error of
-    0.53125, times Student's 12.7062 of one degree of freedom. The class's mean over all five: 4.5625 / 5; with
-    three occurrences of that, `film` has (2 · 0.96875 + 3 · 0.9125) / 5. A word in one document has no interval.
+    0.53125, times Student's 12.7062 of one degree of freedom, of the logarithm. The class's mean over all five:
+    4.5625 / 5; with three occurrences of that, `film` has (2 · 0.96875 + 3 · 0.9125) / 5. A word in one document
+    has no interval.
     """
     rows = rows_of(one_review, "top_tokens_by_class", engine, {"min_documents": 1, "shrinkage": 3})
     found = {row["token"]: (row["low"], row["high"], row["shrunk"]) for row in rows}
-    margin = 0.53125 * 12.706205
-    assert found["film"] == pytest.approx((0.96875 - margin, 0.96875 + margin, 0.935), rel=1e-6)
+    factor = math.exp(0.53125 * 12.706205 / 0.96875)
+    assert found["film"] == pytest.approx((0.96875 / factor, 0.96875 * factor, 0.935), rel=1e-5)
     assert [found[token][:2] for token in ("##ing", "the")] == [(None, None)] * 2
 
 

@@ -364,13 +364,13 @@ def log_ratio_interval(documents, entries, everything, cluster):
     (a, n), (big_a, big_n) = (
         [sum(column) for column in zip(*those.values(), strict=True)] for those in (mine, all_)
     )
-    if len(mine) < 2 or a <= 0:
+    clusters = n**2 / sum(size**2 for _, size in mine.values())
+    if clusters < 2 - 1e-9 or a <= 0:
         return None, None
     influence = [
         (mine[g][0] / a - mine[g][1] / n if g in mine else 0) - all_[g][0] / big_a + all_[g][1] / big_n
         for g in all_
     ]
-    clusters = n**2 / sum(size**2 for _, size in mine.values())
     error = math.sqrt(clusters / (clusters - 1) * sum(u * u for u in influence))
     margin = float(scipy.stats.t.ppf(0.975, clusters - 1)) * error
     ratio = a / n / (big_a / big_n)
