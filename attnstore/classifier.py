@@ -668,6 +668,8 @@ def model_folder(config: RunConfig) -> Path:
     Only safetensors weights, JSON and vocabulary files are fetched: never a pickle, and never code unless
     `trust_remote_code` is set.
     """
+    if not config.model.strip():
+        raise UsageError("--model is empty: name a model's folder, or a model on the hub")
     local = Path(config.model).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file():

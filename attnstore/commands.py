@@ -228,8 +228,8 @@ def run(
     if data is None:  # the embedded reviews' columns are no guess
         options |= {f"{column}_column": column for column in ("text", "label", "id", "group")}
     config = RunConfig(
-        source=_source_config(data or str(REVIEWS), options),
-        model=model or str(MODEL),
+        source=_source_config(str(REVIEWS) if data is None else data, options),
+        model=str(MODEL) if model is None else model,
         reductions=tuple(name.strip() for given in reductions for name in given.split(",")),
         **options,
     )

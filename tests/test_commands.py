@@ -539,6 +539,8 @@ BAD = {
     "custom function missing": (lambda c: c.run(c.reviews, "--reduce", "json:nope"), "has no function 'nope'"),
     "custom function unfit": (lambda c: c.run(c.reviews, "--reduce", "json:dumps"), "must be called `document`"),
     "store left out": (lambda c: ["run", "--data", c.reviews], "say where the store goes"),
+    "model of no name": (lambda c: c.run(c.reviews, "--model", ""), "--model is empty"),
+    "data of no name": (lambda c: c.run(""), "--data is empty"),
     "labels of another number": (lambda c: c.run(c.reviews, "--labels", "a,b,c"), "labels"),
     # places for a store
     "store is a file": (lambda c: c.run(c.reviews, store=c.file("s.attn", "x")), "s.attn"),
