@@ -469,6 +469,8 @@ def query(
         key, equals, value = item.partition("=")
         if not equals:
             raise UsageError(f"-p {item}: write it as name=value")
+        if key in parameters:
+            raise UsageError(f"-p {item}: {key} is given twice")
         parameters[key] = value
     opened = open_store(store)
     question = get_question(name, find_questions(*folders))

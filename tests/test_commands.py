@@ -568,6 +568,9 @@ BAD = {
     "unknown question": (lambda c: ["query", c.store, "top_token_by_class"], "top_tokens_by_class"),
     "unknown parameter": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "layr=2"], "layer"),
     "parameter without a value": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "layer"], "name=value"),
+    "parameter twice": (
+        lambda c: ["query", c.store, "top_tokens_by_class", "-p", "limit=1", "-p", "limit=2"], "limit is given twice",
+    ),
     "parameter of another kind": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "limit=many"], "limit"),
     "parameter left out": (lambda c: ["query", c.store, "document_tokens"], "document"),
     "layer there is not": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "layer=9"], "layer"),
