@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -32,7 +33,7 @@ from transformers.modeling_utils import AttentionInterface
 from attnstore import cuda, kernel
 from attnstore.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.config import RunConfig
-from attnstore.errors import ModelError, UsageError
+from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.reductions import (
     Attended,
     ReducedLayer,
@@ -105,8 +106,8 @@ class Reduced:
 class Tap:
     """Collects the reductions of one forward pass, layer by layer.
 
-    `lengths` are the documents' real lengths, T in all. `weights` is (K, T): a row for each reduction that is a
-    row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path can, they do a layer
+    `lengths` are the documents' real lengths, T in all, and `ids` their ids. `weights` is (K, T): a row for each
+    reduction that is a row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path can, they do a layer
     in one call; elsewhere `reductions.attend` does one document after the other, and `obstacle` says why the
     CUDA path could not.
     """
@@ -118,6 +119,7 @@ class Tap:
         reductions: Sequence[Reduction],
         *,
         packed: bool,
+        ids: Sequence[str] = (),
         workspace: kernel.Workspace | None = None,
     ) -> None:
         self.lengths = list(lengths)
@@ -127,7 +129,10 @@ class Tap:
         self.heads = 0
         self.obstacle = ""
         self._reductions = reductions
-        self._custom = [r.of_probabilities for r in reductions if r.of_probabilities is not None]
+        self._custom = [
+            [partial(_called, r.name, r.of_probabilities, id_) for r in reductions if r.of_probabilities]
+            for id_ in (ids if any(r.of_probabilities for r in reductions) else ())
+        ]
         self._head_rows = any(r.head_rows for r in reductions)
         self._sweep = any(r.sweep for r in reductions)
         self._places = kernel.Places.of(lengths, packed=packed)
@@ -195,7 +200,7 @@ class Tap:
                 window=window,
                 allowed=None if mask is None else mask[min(row, mask.shape[0] - 1), :, :n, :n],
                 head_rows=self._head_rows,
-                custom=self._custom,
+                custom=self._custom[i] if self._custom else (),
                 trace=self._sweep,
             )
             output[row, span] = attended.output.transpose(0, 1)
@@ -220,7 +225,11 @@ class Tap:
         self.heads = p.shape[1]
         documents = [
             reduce_probabilities(
-                p[i, :, :n, :n], weights, head_rows=self._head_rows, custom=self._custom, trace=self._sweep
+                p[i, :, :n, :n],
+                weights,
+                head_rows=self._head_rows,
+                custom=self._custom[i] if self._custom else (),
+                trace=self._sweep,
             )
             for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True))
         ]
@@ -253,14 +262,10 @@ class Tap:
                 values = [layer.weighted[rows] for layer in self._layers]
                 rows += 1
             else:
-                values = [self._custom_column(layer, customs, reduction.name) for layer in self._layers]
+                values = [torch.cat([each[customs] for each in layer.custom]) for layer in self._layers]
                 customs += 1
             found.update(zip(stored.columns(self.calls), values, strict=True))
         return found
-
-    def _custom_column(self, layer: ReducedLayer, number: int, name: str) -> Tensor:
-        documents = zip(layer.custom, self.lengths, strict=True)
-        return torch.cat([_checked(values[number], n, name) for values, n in documents])
 
 
 def _on_cuda(tensor: Tensor) -> bool:
@@ -273,13 +278,31 @@ def _present(value: T | None) -> T:
     return value
 
 
-def _checked(values: Any, n: int, name: str) -> Tensor:
-    tensor = torch.as_tensor(values, dtype=torch.float32)
-    if tensor.shape != (n,):
+def _called(name: str, function: Callable[[Any], object], document: str, given: Any) -> Tensor:
+    """What a user's function says of one document, (n,) float32. Raises UsageError if that is something else."""
+    n = given.shape[-1] if isinstance(given, Tensor) else given.length
+    try:
+        returned: Any = function(given)
+    except (AttnstoreError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever it is, the user wrote it
         raise UsageError(
-            f"the custom reduction {name} returned shape {tuple(tensor.shape)} for a document of {n} tokens"
+            f"the custom reduction {name} failed on document {document}: {type(error).__name__}: {_line(error)}"
+        ) from error
+    values: Tensor | None = None
+    try:
+        if isinstance(returned, np.ndarray):  # which may be read-only, or run backwards: torch wants neither
+            returned = np.array(returned, dtype=np.float32, order="C")
+        values = torch.as_tensor(returned, dtype=torch.float32)
+        found = f"shape {tuple(values.shape)}"
+    except (TypeError, ValueError, RuntimeError):
+        found = f"no numbers but {type(returned).__name__}"
+    if values is None or values.shape != (n,):
+        raise UsageError(
+            f"the custom reduction {name} returned {found} for document {document} of {n} tokens: "
+            "it has to return a number for each"
         )
-    return tensor
+    return values
 
 
 def _tapped_attention(
@@ -440,19 +463,17 @@ class Classifier:
         for k, reduction in enumerate(rows):
             start = 0
             for document in documents:
-                given = np.asarray(_present(reduction.row_weights)(document), dtype=np.float32)
-                if given.shape != (document.length,):
-                    raise UsageError(
-                        f"the custom reduction {reduction.name} returned weights of shape {given.shape} "
-                        f"for a document of {document.length} tokens"
-                    )
-                weights[k, start : start + document.length] = given
+                own = _present(reduction.row_weights)
+                weights[k, start : start + document.length] = _called(
+                    reduction.name, own, document.document.id, document
+                ).cpu()
                 start += document.length
         return Tap(
             lengths,
             upload(weights, self.device),
             self.reductions,
             packed=self.way == "packed",
+            ids=[d.document.id for d in documents],
             workspace=self._workspace,
         )
 

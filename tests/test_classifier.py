@@ -171,14 +171,41 @@ def too_many(probabilities):
     return torch.ones(1 + probabilities.shape[-1])
 
 
+def words(document):
+    return document.tokens
+
+
+def nothing(probabilities):
+    """Forgets to return what it computed."""
+
+
+def divides(document):
+    return np.ones(document.length) * (1 // 0)
+
+
+def indexes(probabilities):
+    return probabilities[99]
+
+
 @pytest.mark.parametrize(
-    ("function", "message"), [(too_few, "weights of shape (2,)"), (too_many, "returned shape (33,)")]
-)
-def test_a_custom_reduction_of_the_wrong_shape_is_told(function, message, tiny_model):
-    """The line names the function, what it returned, and the document's length."""
-    with pytest.raises(UsageError, match="for a document of 32 tokens") as raised:
-        forward(load(tiny_model, names=(function,)))
-    assert message in str(raised.value)
+    ("function", "message"),
+    [
+        (too_few, "too_few returned shape (2,) for document {} of 32 tokens: it has to return a number for each"),
+        (too_many, "too_many returned shape (33,) for document {} of 32 tokens: it has to return a number for each"),
+        (words, "words returned no numbers but list for document {} of 32 tokens"),
+        (nothing, "nothing returned no numbers but NoneType for document {} of 32 tokens"),
+        (divides, "divides failed on document {}: ZeroDivisionError: integer division or modulo by zero"),
+        (indexes, "indexes failed on document {}: IndexError: index 99 is out of bounds"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_a_custom_reduction_that_fails_or_returns_something_else_is_told(function, message, family, tmp_path):
+    """The line names the function, the document, and what it returned or raised; packed and hooked."""
+    tiny.save(tmp_path, family)
+    long = [Document(texts()[2], "train/7", None, "all", None)]
+    with pytest.raises(UsageError) as raised:
+        forward(load(tmp_path, names=(function,)), documents=long)
+    assert str(raised.value).startswith("the custom reduction " + message.format("train/7"))
 
 
 def test_grouped_query_attention_repeats_the_key_heads(tmp_path):
