@@ -284,7 +284,8 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
     """The store at `path`, ready to be written: a new one, or the unfinished one of an equal run.
 
     A sealed store of an equal run comes back with nothing missing. Equal are runs with the same fingerprint;
-    the size of the parts is the store's: it was fixed when the store was made.
+    the size of the parts is the store's: it was fixed when the store was made. One in which no part is finished
+    yet, and which nobody is writing, is begun again by whatever run comes.
 
     Raises:
         StoreError: the store is of another run (each difference is named, with both values), is being
@@ -301,6 +302,7 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
     try:
         existing = _existing(store, manifest)  # again: another run may have just made or sealed it
         if existing is None:
+            _clear_begun(store)
             created = Store(store, replace(manifest, sealed=None, files=()), lock)
             created._write_manifest(created.manifest)
             return created
@@ -368,6 +370,8 @@ def _existing(store: Path, manifest: Manifest) -> Manifest | None:
             )
         return None
     if differences := _differences(existing, manifest):
+        if existing.sealed is None and not any((store / RECEIPTS).glob("part-*.json")):
+            return None  # it ended before its first part was finished: there is nothing to go on with
         raise StoreError(
             f"{store} holds another run: {'; '.join(differences)}: run with the store's settings to go on "
             "with it, or give a new directory"
@@ -400,6 +404,14 @@ def _clear_up(store: Path) -> None:
     if (store / RECEIPTS).exists() or (store / LOCK).exists():
         with suppress(StoreError), write_lock(store):  # if it can't be had, nothing is lost: it is not read
             shutil.rmtree(store / RECEIPTS, ignore_errors=True)
+
+
+def _clear_begun(store: Path) -> None:
+    """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
+    for path in [*store.glob("*/split=*/**/part-*.parquet"), *(store / RECEIPTS).glob("*.tmp")]:
+        if path.suffix == ".tmp" or PART_FILE.fullmatch(path.relative_to(store).as_posix()):
+            with writing(path):
+                path.unlink()
 
 
 def _part_name(part: int) -> str:

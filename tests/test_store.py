@@ -538,6 +538,21 @@ def test_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == before
 
 
+def test_store_without_a_finished_part_is_begun_again_by_any_run(tmp_path: Path) -> None:
+    """What a run leaves that failed before its first receipt is no obstacle, and none of it stays."""
+    with create_or_resume(tmp_path / "store", manifest(fingerprint={"model": "big"})) as store:
+        with pytest.raises(StoreError, match="is being written by"):
+            create_or_resume(tmp_path / "store", manifest())
+        store.write_part(0, *tables(store.manifest, store.part_range(0)))
+    (receipt,) = (tmp_path / "store/_parts").glob("*.json")
+    with pytest.raises(StoreError, match="holds another run"):
+        create_or_resume(tmp_path / "store", manifest())
+    receipt.unlink()
+    run(tmp_path / "store", manifest())
+    run(tmp_path / "undisturbed", manifest())
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
 def test_part_size_is_the_stores(tmp_path: Path) -> None:
     """The size of the parts was fixed when the store was made; another one is no other run."""
     run(tmp_path / "store", manifest(part_size=4), seal=False)
