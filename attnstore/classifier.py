@@ -356,6 +356,7 @@ class Classifier:
     model_sha256: str
     tokenizer_sha256: str
     notes: tuple[str, ...] = ()
+    silent: set[str] = field(default_factory=set)  # the reductions that have given no token a value so far
     _obstacle: str = field(default="", repr=False)  # why the CUDA path is not taken
     _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
@@ -389,6 +390,9 @@ class Classifier:
             if tap.calls != self.layers:
                 raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
             columns = {name: values[: batch.tokens] for name, values in tap.columns().items()}
+            for reduction in [r for r in self.reductions if r.name in self.silent]:
+                if not all(columns[c].isnan().all() for c in reduction.stored.columns(self.layers)):
+                    self.silent.remove(reduction.name)
         self._obstacle = tap.obstacle
         if logits.shape != (len(ids), len(self.labels)):
             raise ModelError(
@@ -603,6 +607,10 @@ def load_classifier(
     device = choose_device(config.device)
     dtype, notes = choose_dtype(config.dtype, device)
     max_length = _max_length(config.max_length, settings, tokenizer)
+    if beyond := [r.name for r in reductions if r.shortest > max_length]:
+        raise UsageError(
+            f"{beyond[0]}: documents are cut at {max_length} tokens here, the last at position {max_length - 1}"
+        )
     with _fitting(config.model, device):
         model = _read_model(folder, config, settings, dtype, _PADDED).to(device)
     classifier = Classifier(
@@ -621,6 +629,7 @@ def load_classifier(
         model_sha256=_hash_files(sorted(folder.glob("*.safetensors"))),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         notes=tuple(notes),
+        silent={r.name for r in reductions},
     )
     with _fitting(config.model, device):
         _find_way(classifier, lambda: _read_model(folder, config, settings, dtype, "eager").to(device))

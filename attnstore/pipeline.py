@@ -116,6 +116,9 @@ def run(
                     budget = None  # once
                 if on_progress is not None:
                     on_progress(Progress(documents, manifest.documents, tokens))
+            if on_note is not None and tokens:
+                for name in sorted(classifier.silent):
+                    on_note(f"{name} has no value for any token (NaN): its columns are null throughout")
         finally:
             seconds = time.perf_counter() - began
             if tokens:

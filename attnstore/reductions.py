@@ -66,7 +66,8 @@ class Reduction:
     `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
     `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
     `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2).
-    `identity` is what makes two custom reductions of one name the same, for the store's fingerprint.
+    `shortest`: documents of fewer tokens have no value. `identity` is what makes two custom reductions of one name
+    the same, for the store's fingerprint.
     """
 
     stored: StoredReduction
@@ -74,6 +75,7 @@ class Reduction:
     of_probabilities: Callable[[Tensor], Tensor] | None = None
     head_rows: bool = False
     sweep: bool = False
+    shortest: int = 1
     identity: str = ""
 
     @property
@@ -129,6 +131,7 @@ def _from_token(position: int) -> Reduction:
             f"attention from the token at position {position}, mean over heads",
         ),
         row_weights=lambda document: one_hot(position, document.length),
+        shortest=position + 1,
     )
 
 

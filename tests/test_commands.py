@@ -535,6 +535,9 @@ BAD = {
     "unknown reduction": (lambda c: c.run(c.reviews, "--reduce", "clss"), "no reduction 'clss'"),
     "no reduction": (lambda c: c.run(c.reviews, "--reduce", ""), "no reduction ''"),
     "reduction twice": (lambda c: c.run(c.reviews, "--reduce", "cls,cls"), "asked for twice"),
+    "reduction beyond the last token": (
+        lambda c: c.run(c.reviews, "--reduce", "from_40", "--max-length", "40"), "from_40: documents are cut at 40 tokens",
+    ),
     "custom module missing": (lambda c: c.run(c.reviews, "--reduce", "no.such:thing"), "can't import no.such"),
     "custom function missing": (lambda c: c.run(c.reviews, "--reduce", "json:nope"), "has no function 'nope'"),
     "custom function unfit": (lambda c: c.run(c.reviews, "--reduce", "json:dumps"), "must be called `document`"),

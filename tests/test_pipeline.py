@@ -171,6 +171,26 @@ def wait_until(condition, seconds=60):
         time.sleep(0.005)
 
 
+def nowhere(document):
+    """A weighting that weighs nothing."""
+    return np.full(document.length, np.nan)
+
+
+def test_a_reduction_without_any_value_is_told(config, tmp_path):
+    """Custom or not, its columns are null from end to end, and a note says so; one value is enough for none."""
+    few = replace(config.source, limit=5)
+    notes = []
+    run(
+        replace(config, source=few, reductions=("cls", nowhere, "from_1", "from_39")),
+        tmp_path / "s.attn",
+        on_note=notes.append,
+    )
+    assert notes == [
+        f"{name} has no value for any token (NaN): its columns are null throughout"
+        for name in ("from_39", "nowhere")
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
