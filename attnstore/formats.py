@@ -1,6 +1,8 @@
 """A table of answers as text or bytes, in the formats that the commands share."""
 
 import io
+from collections import Counter
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import polars as pl
@@ -17,8 +19,9 @@ def render(table: pa.Table, form: Format) -> bytes:
     """The table in that format, text in UTF-8 with a newline at the end.
 
     `json` is one list of rows. `table` and `markdown` round numbers to four significant digits; the others
-    keep every digit. Raises UsageError where CSV can't hold a nested column.
+    keep every digit. Raises UsageError for columns that the format can't hold, or that have the same name.
     """
+    _refuse(table, form)
     if form == "parquet":
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -27,8 +30,6 @@ def render(table: pa.Table, form: Format) -> bytes:
     if not isinstance(frame, pl.DataFrame):  # from_arrow gives a Series for what is no table
         raise TypeError(f"expected a table, not {type(table).__name__}")
     if form == "csv":
-        if nested := [name for name, kind in frame.schema.items() if kind.is_nested()]:
-            raise UsageError(f"CSV can't hold the nested column {nested[0]}: choose json or parquet")
         return frame.write_csv().encode()
     if form == "json":
         return (frame.write_json() + "\n").encode()
@@ -46,3 +47,38 @@ def render(table: pa.Table, form: Format) -> bytes:
         float_precision=None,
     ):
         return (str(rounded) + "\n").encode()
+
+
+def _refuse(table: pa.Table, form: Format) -> None:
+    """Raise UsageError for the first column that `form` can't hold, with what to do about it."""
+    if twice := [name for name, n in Counter(table.column_names).items() if n > 1]:
+        raise UsageError(f"two columns are called {twice[0]}: give one another name, as in `... AS other`")
+    for column in table.schema:
+        kinds = list(_kinds(column.type))
+        if form == "csv" and pa.types.is_nested(column.type) and not any(map(_is_foreign, kinds)):
+            raise UsageError(f"CSV can't hold the nested column {column.name}: choose json or parquet")
+        if any(map(_is_foreign, kinds)) or (form in ("csv", "json") and any(map(_is_textless, kinds))):
+            raise UsageError(
+                f"{form} can't hold the column {column.name} ({column.type}): cast it, as in {column.name}::VARCHAR"
+            )
+
+
+def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """A type and all those inside it."""
+    yield kind
+    for number in range(kind.num_fields):
+        yield from _kinds(kind.field(number).type)
+
+
+def _is_foreign(kind: pa.DataType) -> bool:
+    """Whether neither Polars nor Parquet knows it: INTERVAL and UNION."""
+    return bool(pa.types.is_interval(kind) or pa.types.is_union(kind))
+
+
+def _is_textless(kind: pa.DataType) -> bool:
+    """Whether it is bytes (BLOB, BIT, BIGNUM), or maps from something else than texts."""
+    if pa.types.is_map(kind):
+        return not pa.types.is_string(kind.key_type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or isinstance(
+        kind, pa.BaseExtensionType
+    )

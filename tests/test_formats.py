@@ -3,13 +3,14 @@
 import io
 import json
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from attnstore.errors import UsageError
-from attnstore.formats import render
+from attnstore.formats import FORMATS, render
 
 TABLE = pa.table(
     {
@@ -53,6 +54,47 @@ def test_a_table_shows_every_row_and_the_whole_of_long_texts():
 def test_csv_refuses_nested_columns_by_name():
     with pytest.raises(UsageError, match="CSV can't hold the nested column logits: choose json or parquet"):
         render(pa.table({"logits": [[0.1, 0.2]]}), "csv")
+
+
+@pytest.mark.parametrize(
+    ("sql", "forms"),
+    [
+        ("interval 3 day", "table csv json markdown parquet"),
+        ("[interval 3 day]", "table csv json markdown parquet"),
+        ("union_value(number := 2)", "table csv json markdown parquet"),
+        ("'ab'::blob", "csv json"),
+        ("{'b': ['ab'::blob]}", "json"),
+        ("'101'::bit", "csv json"),
+        ("1::bignum", "csv json"),
+        ("map {1: 2}", "json"),
+    ],
+)
+def test_a_column_that_the_format_cannot_hold_is_told_and_a_cast_helps(sql, forms):
+    """One line names the column, its type and the cast; with the cast every format has it, the others without."""
+    answer = duckdb.sql(f"select 1 as n, {sql} as odd").to_arrow_table()
+    cast = duckdb.sql(f"select ({sql})::VARCHAR as odd").to_arrow_table()
+    for form in FORMATS:
+        assert render(cast, form)
+        if form in forms.split():
+            with pytest.raises(UsageError, match=f"{form} can't hold the column odd .*: cast it, as in odd::VARCHAR"):
+                render(answer, form)
+        elif form != "csv":
+            assert render(answer, form)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_columns_of_one_name_are_refused(form):
+    """No format tells them apart."""
+    twice = duckdb.sql("select 1 as a, 2 as a").to_arrow_table()
+    assert twice.column_names == ["a", "a"]
+    with pytest.raises(UsageError, match="two columns are called a: give one another name"):
+        render(twice, form)
+
+
+def test_nested_columns_are_json():
+    """Lists, structs and maps from texts are what JSON has for them."""
+    table = duckdb.sql("select [1, 2] as l, {'a': [0.5]} as s, map {'k': 1} as m").to_arrow_table()
+    assert json.loads(render(table, "json")) == [{"l": [1, 2], "s": {"a": ["0.5"]}, "m": {"k": 1}}]
 
 
 def test_an_empty_answer_is_a_header_alone():
