@@ -402,7 +402,9 @@ def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
     message = one_line(error)
     if isinstance(error, duckdb.PermissionException):
         return UsageError(f"{message}: only the views documents and tokens can be read")
-    if isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
+    # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
+    damage = type(error) is duckdb.Error or "Invalid unicode" in message
+    if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
         return _unreadable(store, message)
     return UsageError(message)
 
