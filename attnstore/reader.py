@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore import questions
+from attnstore.errors import StoreError
 from attnstore.heatmap import Heatmap, ignore_tokens, merge_words
 from attnstore.schema import Manifest
 from attnstore.store import Store, open_store
@@ -62,6 +63,8 @@ class Reader:
         `document` is its id or its number. `words` merges wordpieces by their sum or mean; `ignore` blanks
         tokens or words, `ignore_special` the special ones, and `renormalise` rescales what remains to 1.
         """
+        if not self.manifest.reductions:
+            raise StoreError(f"{self.store.path} holds no reduction: there is nothing to shade by")
         chosen = reduction or self.manifest.reductions[0].name
         asked: Mapping[str, Any] = {"document": document, "reduction": chosen, "layer": layer}
         tokens = self.query("document_tokens", **asked)

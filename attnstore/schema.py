@@ -5,8 +5,9 @@ attnstore's but its errors. The layout of the directory, and the reasons for eac
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field, is_dataclass
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -114,19 +115,37 @@ class Manifest:
                 f"the store has schema version {version}, this attnstore reads version {SCHEMA_VERSION}: "
                 "install the attnstore that wrote it, or run again into a new store"
             )
+        kinds = get_type_hints(cls)
         try:
-            manifest = cls(**raw)
-            return replace(
-                manifest,
-                labels=tuple(manifest.labels),
-                reductions=tuple(StoredReduction(**r) for r in raw["reductions"]),
-                rejected_rows=tuple(manifest.rejected_rows),
-                notes=tuple(manifest.notes),
-                runs=tuple(manifest.runs),
-                files=tuple(StoredFile(**f) for f in raw["files"]),
-            )
+            manifest = cls(**{name: _value(name, value, kinds[name]) for name, value in raw.items()})
         except (TypeError, KeyError) as error:
             raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
+        for name in ("documents", "part_size", "layers", "heads"):
+            if raw[name] < 1:
+                raise StoreError(f"manifest.json is damaged: {name} can't be {raw[name]}")
+        return manifest
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    """A value out of JSON as its field has it, tuples and records included. Raises StoreError if it doesn't fit."""
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(name, item, inner[0]) for item in value)
+    if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict):
+        hints = get_type_hints(origin)
+        if value.keys() == hints.keys():
+            return origin(**{key: _value(f"{name}.{key}", value[key], hints[key]) for key in hints})
+    elif origin is dict and isinstance(value, dict):
+        return {key: _value(f"{name}.{key}", item, inner[1]) for key, item in value.items()}
+    elif kind is Any or (origin is UnionType and value is None):
+        return value
+    else:
+        of = inner[0] if origin is UnionType else origin
+        if isinstance(value, (int, float) if of is float else of) and isinstance(value, bool) == (of is bool):
+            return value
+    raise StoreError(
+        f"manifest.json is damaged: {name} can't be {json.dumps(value, ensure_ascii=False)[:80]}"
+    )
 
 
 def _field(name: str, type_: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:

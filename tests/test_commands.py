@@ -256,6 +256,25 @@ def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_pa
     assert err == f"attnstore: {damaged} has 1 fault\n"
 
 
+def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_path):
+    """A byte flipped anywhere: the answer is the same as before, or exit 1, the store's name and `verify`."""
+    ask = ("query", small_store, "top_tokens_by_class", "-p", "min_documents=2", "--format", "csv")
+    _, sound, _ = attnstore(*ask)
+    refused = 0
+    for place in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        damaged = copied(small_store, tmp_path / str(place))
+        for file in (damaged / "tokens").rglob("*.parquet"):
+            flipped(file, place)
+        code, out, err = attnstore(ask[0], damaged, *ask[2:])
+        if code:
+            assert code == 1, err
+            assert err.startswith(f"attnstore: can't read {damaged}: ")
+            assert err.endswith("`attnstore verify` tells what is damaged\n")
+        refused += bool(code)
+        assert code or out.count(",") == sound.count(",")
+    assert refused
+
+
 def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path):
     """Values changed together with their hashes pass the files' checks, and fail against the oracle."""
     from attnstore.schema import Manifest
@@ -446,6 +465,13 @@ def cut(path, share=0.5):
     return path
 
 
+def flipped(path, place=0.5):
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0xFF
+    path.write_bytes(content)
+    return path
+
+
 def gone(path):
     path.unlink()
     return path
@@ -560,6 +586,14 @@ BAD = {
     "binary manifest": (lambda c: ["info", c.file("s/manifest.json", b"\xff\xfe\x00").parent], "damaged or foreign"),
     "manifest of the future": (lambda c: ["info", c.manifest(schema_version=99)], "schema version 99"),
     "manifest with a field too many": (lambda c: ["info", c.manifest(surprise=1)], "damaged"),
+    "manifest with a field too few": (lambda c: ["info", c.manifest(documents=None)], "documents can't be null"),
+    "manifest of a word for a number": (lambda c: ["info", c.manifest(layers="three")], 'layers can\'t be "three"'),
+    "manifest of a list of words": (lambda c: ["verify", c.manifest(reductions=["cls"])], "reductions can't be"),
+    "manifest of half a reduction": (lambda c: ["show", c.manifest(reductions=[{"name": "cls"}]), "r1"], "reductions can't be"),
+    "manifest without reductions": (lambda c: ["show", c.manifest(reductions=[]), "r1"], "holds no reduction"),
+    "manifest without labels": (lambda c: ["query", c.manifest(labels=None), "predictions"], "labels can't be null"),
+    "manifest of parts of nothing": (lambda c: ["info", c.manifest(part_size=0)], "part_size can't be 0"),
+    "manifest of another kind of file": (lambda c: ["info", c.manifest(files=[{"path": 3}])], "files can't be"),
     "truncated part": (lambda c: ["query", cut(c.tokens_file(c.copy())).parents[3], "top_tokens_by_class"], "parquet"),
     "missing part": (lambda c: ["query", gone(c.tokens_file(c.copy())).parents[3], "top_tokens_by_class"], "parquet"),
     "binary part": (
@@ -589,6 +623,8 @@ BAD = {
     "answer into a folder": (lambda c: ["query", c.store, "predictions", "-o", c.tmp], "directory"),
     "nested rows into csv": (lambda c: ["sql", c.store, "select logits from documents", "--format", "csv"], "logits"),
     # sql
+    "sql of two columns of one name": (lambda c: ["sql", c.store, "select 1 as a, 2 as a"], "two columns are called a"),
+    "sql of an interval": (lambda c: ["sql", c.store, "select interval 1 day as i"], "i::VARCHAR"),
     "sql with an error": (lambda c: ["sql", c.store, "selec 1"], "selec"),
     "sql without a statement": (lambda c: ["sql", c.store, ""], "statement"),
     "sql of two statements": (lambda c: ["sql", c.store, "select 1; select 2"], "one"),
