@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnstore.errors import UsageError
+from attnstore.heatmap import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -34,6 +35,11 @@ def render(table: pa.Table, form: Format) -> bytes:
     if form == "json":
         return (frame.write_json() + "\n").encode()
     rounded = frame.with_columns(pl.selectors.float().round_sig_figs(4))
+    if form == "markdown":
+        cell = pl.col(pl.String).str.replace_all("|", r"\|", literal=True)
+        rounded = rounded.rename(lambda name: name.replace("|", r"\|")).with_columns(
+            cell.str.replace_all(r"\r\n?|\n", "<br>")
+        )
     with pl.Config(
         tbl_formatting="MARKDOWN" if form == "markdown" else "UTF8_FULL_CONDENSED",
         tbl_rows=-1,
@@ -46,7 +52,7 @@ def render(table: pa.Table, form: Format) -> bytes:
         tbl_cell_numeric_alignment="RIGHT",
         float_precision=None,
     ):
-        return (str(rounded) + "\n").encode()
+        return (visible(str(rounded)) + "\n").encode()  # a text's control characters would reach a terminal
 
 
 def _refuse(table: pa.Table, form: Format) -> None:

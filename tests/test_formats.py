@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import duckdb
 import polars as pl
@@ -43,6 +44,24 @@ def test_markdown_is_a_table_with_rounded_numbers():
     assert [cell.strip() for cell in lines[3].strip("|").split("|")] == ['x,"y"', "1234567", "0.0001235"]
 
 
+def test_markdown_keeps_a_cell_in_its_cell():
+    """Bars are escaped, in names, too, and line breaks are HTML's."""
+    table = pa.table({"a|b": ["x|y\nz\r\n|"], "n": [1]})
+    lines = render(table, "markdown").decode().splitlines()
+    assert len(lines) == 3
+    assert [cell.strip() for cell in re.split(r"(?<!\\)\|", lines[0])] == ["", r"a\|b", "n", ""]
+    assert [cell.strip() for cell in re.split(r"(?<!\\)\|", lines[2])] == ["", r"x\|y<br>z<br>\|", "1", ""]
+
+
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_control_characters_of_a_text_do_not_reach_the_terminal(form):
+    """An escape sequence is seen, not obeyed, in a value, a list and a column's name."""
+    bad = "\x1b[2J\x9b\x07\u202e"
+    shown = render(pa.table({bad: [bad], "l": [[bad]]}), form).decode()
+    assert not set(bad) & set(shown) - set("[2J")
+    assert shown.count("␛[2J⟨U+009B⟩␇⟨U+202E⟩") == 3
+
+
 def test_a_table_shows_every_row_and_the_whole_of_long_texts():
     """Nothing is abbreviated: 300 rows are 300 lines, a text of 500 characters is all there."""
     long = pa.table({"text": ["x" * 500] * 300, "n": list(range(300))})
@@ -76,7 +95,9 @@ def test_a_column_that_the_format_cannot_hold_is_told_and_a_cast_helps(sql, form
     for form in FORMATS:
         assert render(cast, form)
         if form in forms.split():
-            with pytest.raises(UsageError, match=f"{form} can't hold the column odd .*: cast it, as in odd::VARCHAR"):
+            with pytest.raises(
+                UsageError, match=f"{form} can't hold the column odd .*: cast it, as in odd::VARCHAR"
+            ):
                 render(answer, form)
         elif form != "csv":
             assert render(answer, form)
