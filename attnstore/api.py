@@ -6,6 +6,7 @@ from typing import Any
 
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.embedded import MODEL, REVIEWS
+from attnstore.errors import UsageError
 from attnstore.reader import Reader
 
 _SOURCE_OPTIONS = frozenset(SourceConfig.__dataclass_fields__) - {"data"}
@@ -36,6 +37,9 @@ def run(
     """
     from attnstore.pipeline import run as run_pipeline
 
+    for name, value in (("reductions", reductions), ("labels", options.get("labels"))):
+        if isinstance(value, str):
+            raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
     chosen = {name: options.pop(name) for name in tuple(options) if name in _SOURCE_OPTIONS}
     source = SourceConfig(data=str(data if data is not None else REVIEWS), **chosen)
     config = RunConfig(

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from attnstore import cuda, kernel
 from attnstore.batches import Batch, TokenisedDocument, plan_batches
-from attnstore.config import RunConfig
+from attnstore.config import Device, Dtype, RunConfig
 from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.reductions import (
     Attended,
@@ -659,7 +659,9 @@ def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
 
 
 def choose_device(asked: str) -> torch.device:
-    """The device for `auto`, `cpu` or `cuda`. Raises UsageError if CUDA is asked for and not there."""
+    """The device for `auto`, `cpu` or `cuda`. Raises UsageError for others, and for CUDA where there is none."""
+    if asked not in get_args(Device):
+        raise UsageError(f"--device {asked}: it is one of {', '.join(get_args(Device))}")
     if asked == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda: torch sees no CUDA device here; leave the option out, or say --device cpu"
@@ -681,6 +683,8 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[str]]:
     """The dtype for `auto`, `float32`, `bfloat16` or `float16`, and what the user should know about it."""
+    if asked not in get_args(Dtype):
+        raise UsageError(f"--dtype {asked}: it is one of {', '.join(get_args(Dtype))}")
     fast = fast_bfloat16(device)
     if asked == "auto":
         if device.type == "cuda" and not fast:

@@ -137,9 +137,10 @@ def _check(config: RunConfig) -> None:
         ("--part-size", config.part_size),
         ("--batch-tokens", config.batch_tokens),
         ("--limit", config.source.limit),
+        ("--max-length", config.max_length),
     ):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} {value}: it must be at least 1")
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} {value}: it must be a whole number, at least 1")
 
 
 def describe(

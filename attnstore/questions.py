@@ -48,7 +48,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import polars as pl
 import pyarrow as pa
@@ -456,14 +456,14 @@ def _has_labels(store: Store) -> bool:
     return bool(some or rows == 0)
 
 
-def document(store: Store, wanted: str | int) -> dict[str, Any]:
+def document(store: Store, wanted: str | SupportsIndex) -> dict[str, Any]:
     """The row of the document that `document_number` finds, by column. Raises what that raises."""
     number = document_number(store, wanted)
     frame = views.collect(store, documents(store).filter(pl.col("document") == number))
     return frame.row(0, named=True)
 
 
-def document_number(store: Store, wanted: str | int) -> int:
+def document_number(store: Store, wanted: str | SupportsIndex) -> int:
     """The number of the document with that id or, if no document has it for its id, with that number.
 
     Raises:
@@ -484,7 +484,7 @@ def document_number(store: Store, wanted: str | int) -> int:
                 )
             if found:
                 return int(found[0])
-        number = _whole(wanted) if isinstance(wanted, int) or _NUMBER.fullmatch(wanted) else None
+        number = _whole(wanted) if not isinstance(wanted, str) or _NUMBER.fullmatch(wanted) else None
         if number is not None and column("SELECT 1 FROM documents WHERE document = $number", number=number):
             return number
         (there,) = column("SELECT count(*) FROM documents")
@@ -530,7 +530,7 @@ _NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not (
-        isinstance(value, int) or (isinstance(value, str) and _NUMBER.fullmatch(value))
+        isinstance(value, SupportsIndex) or (isinstance(value, str) and _NUMBER.fullmatch(value))
     ):
         raise ValueError
     number = int(value)

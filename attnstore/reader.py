@@ -1,8 +1,8 @@
 """A store opened from Python: its two tables, its questions, its documents drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import polars as pl
 import pyarrow as pa
@@ -48,13 +48,13 @@ class Reader:
 
     def show(
         self,
-        document: str | int,
+        document: str | SupportsIndex,
         *,
         reduction: str | None = None,
         layer: int | str = "last",
         relative: bool = False,
         words: Literal["sum", "mean"] | None = None,
-        ignore: tuple[str, ...] = (),
+        ignore: str | Sequence[str] = (),
         ignore_special: bool = False,
         renormalise: bool = False,
     ) -> Heatmap:
@@ -73,7 +73,7 @@ class Reader:
         if words is not None:
             tokens = merge_words(tokens, words)
         if ignore or ignore_special:
-            tokens = ignore_tokens(tokens, ignore, renormalise, ignore_special)
+            tokens = ignore_tokens(tokens, [ignore] if isinstance(ignore, str) else ignore, renormalise, ignore_special)
         stored = self.manifest.reduction(chosen)
         return Heatmap(
             id=row["id"],

@@ -34,6 +34,39 @@ def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_pa
     assert not (tmp_path / "s.attn").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"reductions": "cls,rollout"}, "reductions is a list of names: write reductions=['cls', 'rollout']"),
+        ({"labels": "neg,pos"}, "labels is a list of names: write labels=['neg', 'pos']"),
+        ({"device": "tpu"}, "--device tpu: it is one of auto, cpu, cuda"),
+        ({"dtype": "int8"}, "--dtype int8: it is one of auto, float32, bfloat16, float16"),
+        ({"limit": "x"}, "--limit x: it must be a whole number, at least 1"),
+        ({"max_length": 12.5}, "--max-length 12.5: it must be a whole number, at least 1"),
+        ({"model": ""}, "--model is empty"),
+        ({"data": ""}, "--data is empty"),
+    ],
+)
+def test_an_option_of_another_kind_is_told(option, message, tiny_model, reviews, tmp_path):
+    """What the command line would refuse, the function refuses, in the same words where it can."""
+    with pytest.raises(UsageError) as raised:
+        attnstore.run(
+            tmp_path / "s.attn", **({"model": tiny_model, "data": reviews, "device": "cpu"} | option)
+        )
+    assert str(raised.value).startswith(message)
+    assert not (tmp_path / "s.attn").exists()
+
+
+def test_numbers_of_numpy_are_numbers_and_a_text_is_one_word(small_store):
+    """`show(np.int64(3))` is `show(3)`, and `ignore="bad"` ignores that word, not its letters."""
+    store = attnstore.open(small_store)
+    assert store.show(np.int64(3), layer=np.int64(1)).id == store.show(3, layer=1).id == "r3"
+    word = next(t for t in store.show(1).tokens.to_pylist() if not t["special"])["token"]
+    assert store.show(1, ignore=word).tokens == store.show(1, ignore=[word]).tokens
+    with pytest.raises(UsageError, match=r"document=3\.5 does not fit"):
+        store.show(3.5)
+
+
 def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
     """`split` and `label` are columns, nothing is read before it is asked for, and the two tables join."""
     store = attnstore.open(small_store)
