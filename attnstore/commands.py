@@ -516,7 +516,7 @@ def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
 @click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces to words.")
 @click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
 @click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
-@click.option("--renormalise", is_flag=True, help="Rescale what is not ignored to a sum of 1.")
+@click.option("--renormalise", is_flag=True, help="Rescale what is not ignored, be it all, to a sum of 1.")
 @click.option(
     "--background",
     type=click.Choice(["dark", "light"]),

@@ -133,9 +133,9 @@ def ignore_tokens(
     """Blank the tokens named in `ignored`, and with `special` all special ones: their values become null.
 
     A name is a token as the tokenizer prints it (`##ing`) or a whole word, all of whose pieces then go.
-    With `renormalise` the remaining attention is divided by its sum, and the lift is over an even share of
-    the tokens that remain; without it, values stay as the model gave them. The table's metadata says what
-    was done, and the picture's caption repeats it.
+    With `renormalise` the remaining attention (all of it, if nothing is ignored) is divided by its sum, and the
+    lift is over an even share of the tokens that remain; without it, values stay as the model gave them. The
+    table's metadata says what was done, and which names there are not; the picture's caption repeats it.
     """
     names = list(dict.fromkeys(ignored))
     chosen = set(names)
@@ -149,11 +149,13 @@ def ignore_tokens(
         for row in rest if total else []:
             row["attention"] /= total
             row["lift"] = row["attention"] * len(rest)
-    what = [*(f"“{name}”" for name in names), *(["special tokens"] if special else [])]
-    if not what:
-        return tokens
+    there = {row["token"] for row in rows} | {row["word"] for row in rows}
+    what = [f"“{name}”" + ("" if name in there else " (not in this document)") for name in names]
+    what += ["special tokens"] if special else []
     done = "renormalised to a sum of 1" if renormalise else "not renormalised"
-    sentence = f"ignored: {', '.join(what)}; the rest is {done}"
+    if not what and not renormalise:
+        return tokens
+    sentence = f"ignored: {', '.join(what)}; the rest is {done}" if what else f"attention is {done}"
     return _note(pa.Table.from_pylist(rows, schema=tokens.schema), sentence, {})
 
 

@@ -187,14 +187,33 @@ def test_renormalising_makes_the_rest_a_whole():
     assert none["attention"].to_pylist() == [None] * 6
 
 
+def test_renormalising_alone_rescales_everything(film):
+    """Nothing ignored: all values sum to 1, as those of a custom reduction need not, and the caption says so."""
+    double = pa.Table.from_pylist(
+        [row | {"attention": row["attention"] and row["attention"] * 2} for row in table(FILM).to_pylist()],
+        schema=table(FILM).schema,
+    )
+    whole = ignore_tokens(double, [], renormalise=True)
+    assert sum(value or 0 for value in whole["attention"].to_pylist()) == pytest.approx(1)
+    assert "attention is renormalised to a sum of 1" in terminal(replace(film, tokens=whole))
+
+
+def test_an_ignored_word_that_is_not_there_is_told(film):
+    """A misspelt --ignore does nothing, and the caption says that."""
+    tokens = ignore_tokens(table(FILM), ["an", "nosuchword"])
+    assert "ignored: “an”, “nosuchword” (not in this document); the rest" in terminal(
+        replace(film, tokens=tokens), width=200
+    )
+
+
 def test_the_picture_says_what_was_merged_and_ignored(film):
     """Captions travel with the table, into the terminal and onto the page."""
     tokens = ignore_tokens(merge_words(film.tokens), ["an", "."], renormalise=True, special=True)
     tokens = ignore_tokens(tokens, ["film"])
     captions = [
         "wordpieces merged to words: attention summed, lift over an even share of the words",
-        "ignored: “an”, “.”, special tokens; the rest is renormalised to a sum of 1",
-        "ignored: “film”; the rest is not renormalised",
+        "ignored: “an”, “.” (not in this document), special tokens; the rest is renormalised to a sum of 1",
+        "ignored: “film” (not in this document); the rest is not renormalised",
     ]
     drawn = replace(film, tokens=tokens)
     lines = terminal(drawn, "none", 200).splitlines()

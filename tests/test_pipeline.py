@@ -309,8 +309,8 @@ def test_an_error_in_the_middle_ends_the_run_and_keeps_what_was_written(config, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"part_size": 0}, "--part-size 0: it must be at least 1"),
-        ({"batch_tokens": 0}, "--batch-tokens 0: it must be at least 1"),
+        ({"part_size": 0}, "--part-size 0: it must be a whole number, at least 1"),
+        ({"batch_tokens": 0}, "--batch-tokens 0: it must be a whole number, at least 1"),
         ({"model": "no/such/folder"}, "there is no model folder no/such/folder"),
     ],
 )
