@@ -524,7 +524,10 @@ def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
 )
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a self-contained page here.")
 def show(store: Path, document: str, background: Any, page: Path | None, **options: Any) -> None:
-    """Print a DOCUMENT (its id or number) of STORE with its tokens shaded by attention."""
+    """Print a DOCUMENT of STORE with its tokens shaded by attention.
+
+    DOCUMENT is its id, or its number, from 0. Where ids are numbers, or repeat, @3 is the number 3.
+    """
     import shutil
 
     from attnstore.heatmap import colour_depth, html, terminal, terminal_background

@@ -26,7 +26,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
                                         `attention_01_02`, ...: layer, then head
     reductions                          a list of reductions; `auto` is all those of one value a token. `tokens`
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
-    document                            an id or a number, bound as the number
+    document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
 and a question has at most one parameter of each of the last seven. Beside its own parameters it may use what
 the store says of itself: `$labels_are_models`, `$layers`, `$heads`; and the functions `p_value`, `t_quantile` and
@@ -466,6 +466,8 @@ def document(store: Store, wanted: str | SupportsIndex) -> dict[str, Any]:
 def document_number(store: Store, wanted: str | SupportsIndex) -> int:
     """The number of the document with that id or, if no document has it for its id, with that number.
 
+    A number that is no text, or written `@3`, is never taken for an id.
+
     Raises:
         UsageError: there is no such document, or the id belongs to several.
         StoreError: the store can't be read.
@@ -475,12 +477,14 @@ def document_number(store: Store, wanted: str | SupportsIndex) -> int:
         def column(sql: str, **values: object) -> list[Any]:
             return list(views.select(store, connection, sql, values).column(0).to_pylist())
 
+        if isinstance(wanted, str) and (written := _BY_NUMBER.fullmatch(wanted)):
+            wanted = int(written[1])
         if isinstance(wanted, str):
             found = column("SELECT document FROM documents WHERE id = $id ORDER BY document", id=wanted)
             if len(found) > 1:
-                numbers = ", ".join(map(str, found[:3]))
+                numbers = ", ".join(f"@{number}" for number in found[:3]) + (" ..." if found[3:] else "")
                 raise UsageError(
-                    f"{len(found)} documents have the id {wanted!r}: give the number of one ({numbers} ...)"
+                    f"{len(found)} documents have the id {wanted!r}: give the number of one ({numbers})"
                 )
             if found:
                 return int(found[0])
@@ -525,6 +529,8 @@ def _text(value: object) -> str:
     return value
 
 
+#: A document's number, where a text would be its id. Not `#3`: shells take that for a comment.
+_BY_NUMBER = re.compile(r"@([0-9]{1,18})")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
@@ -604,7 +610,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "heads": (_text, "the name of a reduction"),
     "reductions": (_texts, "the names of reductions, separated by commas"),
     "layer": (_layer_value, "a number, first, last or mean"),
-    "document": (_document_value, "an id or a number"),
+    "document": (_document_value, "an id, or a number, such as @3"),
 }
 
 

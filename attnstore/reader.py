@@ -60,8 +60,9 @@ class Reader:
     ) -> Heatmap:
         """A document with its tokens shaded by attention: text in a terminal, a picture in a notebook.
 
-        `document` is its id or its number. `words` merges wordpieces by their sum or mean; `ignore` blanks
-        tokens or words, `ignore_special` the special ones, and `renormalise` rescales what remains, be it all, to 1.
+        `document` is its id or its number (`3`, or `"@3"` in text, where an id would come first). `words` merges
+        wordpieces by their sum or mean; `ignore` blanks tokens or words, `ignore_special` the special ones, and
+        `renormalise` rescales what remains, be it all, to 1.
         """
         if not self.manifest.reductions:
             raise StoreError(f"{self.store.path} holds no reduction: there is nothing to shade by")
@@ -73,7 +74,9 @@ class Reader:
         if words is not None:
             tokens = merge_words(tokens, words)
         if ignore or ignore_special or renormalise:
-            tokens = ignore_tokens(tokens, [ignore] if isinstance(ignore, str) else ignore, renormalise, ignore_special)
+            tokens = ignore_tokens(
+                tokens, [ignore] if isinstance(ignore, str) else ignore, renormalise, ignore_special
+            )
         stored = self.manifest.reduction(chosen)
         return Heatmap(
             id=row["id"],

@@ -403,13 +403,14 @@ def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
 
 
 def test_a_document_is_found_by_id_then_by_number(tmp_path):
-    """Where ids are numbers themselves, a text means the id first; a number always means the number."""
+    """Where ids are numbers themselves, a text means the id first; a number, or `@2`, always means the number."""
     made_up = made_up_documents(6)
     for document_, id_ in zip(made_up, ["2", "1", "0", "film/7", "twice", "twice"], strict=True):
         document_["id"] = id_
     store = write_store(tmp_path / "s", made_up)
-    assert [document_number(store, wanted) for wanted in ("2", 2, "1", "film/7", "5", 5)] == [
+    assert [document_number(store, wanted) for wanted in ("2", 2, "@2", "1", "film/7", "5", 5)] == [
         0,
+        2,
         2,
         1,
         3,
@@ -422,7 +423,8 @@ def test_a_document_is_found_by_id_then_by_number(tmp_path):
         ("film/8", "there is no document 'film/8' in this store of 6 documents: did you mean film/7, "),
         (6, "there is no document 6 in this store of 6 documents: they count from 0"),
         ("-1", "there is no document '-1' in this store of 6 documents: they count from 0"),
-        ("twice", "2 documents have the id 'twice': give the number of one (4, 5 ...)"),
+        ("twice", "2 documents have the id 'twice': give the number of one (@4, @5)"),
+        ("@6", "there is no document 6 in this store of 6 documents: they count from 0"),
     ):
         with pytest.raises(UsageError) as caught:
             document_number(store, wanted)
