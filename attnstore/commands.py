@@ -461,10 +461,10 @@ def query(
     output: Path | None,
 ) -> None:
     """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
-    from attnstore.questions import ask, find_questions, get_question
+    from attnstore.questions import ask, find_questions, get_question, unknown_word
     from attnstore.store import open_store
 
-    parameters = {}
+    parameters: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals:
@@ -474,7 +474,10 @@ def query(
         parameters[key] = value
     opened = open_store(store)
     question = get_question(name, find_questions(*folders))
-    _write(ask(opened, question, parameters, engine), form, output)
+    answer = ask(opened, question, parameters, engine)
+    _write(answer, form, output)
+    if not answer.num_rows and "word" in parameters and (note := unknown_word(opened, parameters["word"])):
+        click.echo(f"note: {note}", err=True)
 
 
 @attnstore.command()

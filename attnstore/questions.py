@@ -16,6 +16,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     amount                              a number, 0 or more
     list                                texts: a list, JSON, or separated by commas
     a|b|c                               one of these words
+    model_class                         one of the model's classes
     class                               `prediction` or `label`: both views get a column `class`
     cluster                             `group` or `document`, what is independent: `documents` gets a number
                                         `cluster`, one a group (a document without a group is its own)
@@ -73,6 +74,7 @@ __all__ = [
     "get_question",
     "run_sql",
     "tokens",
+    "unknown_word",
 ]
 
 Engine = Literal["duckdb", "polars"]
@@ -354,6 +356,11 @@ def _bound(store: Store, question: Question, given: Mapping[str, object]) -> tup
             raise UsageError(f"{question.name} needs the parameter {parameter.name}: {parameter.meaning}")
         else:
             values[parameter.name] = parameter.default
+        if parameter.type == "model_class" and values[parameter.name] not in (None, *store.manifest.labels):
+            raise UsageError(
+                f"{parameter.name}={values[parameter.name]} does not fit: the model's classes are "
+                f"{', '.join(store.manifest.labels)}"
+            )
 
     of_type = {parameter.type: parameter.name for parameter in question.parameters if parameter.type in _ONCE}
     if "document" in of_type:
@@ -454,6 +461,16 @@ def _has_labels(store: Store) -> bool:
     frame = documents(store).select(some=pl.col("label").is_not_null().any(), rows=pl.len())
     some, rows = views.collect(store, frame).row(0)
     return bool(some or rows == 0)
+
+
+def unknown_word(store: Store, word: str) -> str:
+    """What to say of a word that no document of the store has; nothing if one has it."""
+    sql = "SELECT DISTINCT word FROM tokens WHERE word IN ($word, $lower)"
+    with connect(store) as connection:
+        found = views.select(store, connection, sql, {"word": word, "lower": word.lower()}).column(0).to_pylist()
+    if word in found:
+        return ""
+    return f"no document has the word {word!r}" + (f": {word.lower()!r} is there" if found else "")
 
 
 def document(store: Store, wanted: str | SupportsIndex) -> dict[str, Any]:
@@ -604,6 +621,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "amount": (_amount, "a number, 0 or more"),
     "boolean": (_truth, "true or false"),
     "list": (_texts, 'texts, separated by commas or as JSON: ["a", "b"]'),
+    "model_class": (_text, "a class of the model"),
     "class": (_text, ""),
     "cluster": (_text, ""),
     "reduction": (_text, "the name of a reduction"),

@@ -23,7 +23,7 @@
 --
 -- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which come first
 -- @param outcome: any|right|wrong = any -- those predicted as labelled, or otherwise, or all
--- @param prediction: text = auto -- only documents with this prediction; auto: any
+-- @param prediction: model_class = auto -- only documents with this prediction; auto: any
 -- @param label: text = auto -- only documents with this gold label; auto: any, and those without
 -- @param min_length: count = 0 -- only documents of so many tokens or more, special ones included
 -- @param max_length: count = auto -- only documents of so many tokens or fewer; auto: any

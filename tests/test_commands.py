@@ -149,6 +149,18 @@ def test_both_engines_print_the_same_answer(small_store):
     assert attnstore(*ask, "--engine", "duckdb")[1] == attnstore(*ask, "--engine", "polars")[1] != ""
 
 
+def test_a_word_that_no_document_has_is_noted(small_store):
+    """The answer is empty as asked; stderr says why, and which spelling there is."""
+    for word, note in (
+        ("GREAT", "note: no document has the word 'GREAT': 'great' is there\n"),
+        ("nosuchword", "note: no document has the word 'nosuchword'\n"),
+        ("great", ""),
+    ):
+        code, out, err = attnstore("query", small_store, "contexts", "-p", f"word={word}", "--format", "csv")
+        assert (code, err) == (0, note)
+        assert (out.count("\n") == 1) == bool(note)
+
+
 def test_sql_reads_the_views(small_store):
     """`documents` and `tokens`, joined, with partition keys as columns."""
     code, out, _ = attnstore(
@@ -605,6 +617,9 @@ BAD = {
     "unknown question": (lambda c: ["query", c.store, "top_token_by_class"], "top_tokens_by_class"),
     "unknown parameter": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "layr=2"], "layer"),
     "parameter without a value": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "layer"], "name=value"),
+    "class there is not": (
+        lambda c: ["query", c.store, "find_documents", "-p", "prediction=positive"], "the model's classes are neg, pos",
+    ),
     "parameter twice": (
         lambda c: ["query", c.store, "top_tokens_by_class", "-p", "limit=1", "-p", "limit=2"], "limit is given twice",
     ),
