@@ -372,9 +372,9 @@ def _existing(store: Path, manifest: Manifest) -> Manifest | None:
     if differences := _differences(existing, manifest):
         if existing.sealed is None and not any((store / RECEIPTS).glob("part-*.json")):
             return None  # it ended before its first part was finished: there is nothing to go on with
+        way = "" if existing.sealed else "run with the store's settings to go on with it, "
         raise StoreError(
-            f"{store} holds another run: {'; '.join(differences)}: run with the store's settings to go on "
-            "with it, or give a new directory"
+            f"{store} holds another run: {'; '.join(differences)}: {way}give another name, or delete it first"
         )
     return existing
 
@@ -390,10 +390,20 @@ def _differences(stored: Manifest, ours: Manifest) -> list[str]:
     theirs, mine = sides
 
     def shown(side: dict[str, Any], name: str) -> str:
-        return json.dumps(side[name], ensure_ascii=False) if name in side else "not set"
+        if name not in side:
+            return "not set"
+        return "none" if side[name] is None else json.dumps(side[name], ensure_ascii=False)
+
+    def told(name: str) -> str:
+        what, hashed, _ = name.partition("_sha256")
+        if hashed:  # nobody knows a hash by heart
+            of = "data" if what == "data" else "model"
+            values = f"{getattr(stored, of)} in the store, {getattr(ours, of)} in this run"
+            return f"the {what} differs by its SHA-256: {values}"
+        return f"{name} is {shown(theirs, name)} in the store, {shown(mine, name)} in this run"
 
     return [
-        f"{name} is {shown(theirs, name)} in the store, {shown(mine, name)} in this run"
+        told(name)
         for name in dict.fromkeys([*ours.fingerprint, *stored.fingerprint, *theirs])
         if name not in theirs or name not in mine or theirs[name] != mine[name]
     ]

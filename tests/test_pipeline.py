@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -197,6 +198,7 @@ def test_a_reduction_without_any_value_is_told(config, tmp_path):
         ({"max_length": 30}, "max_length is 40 in the store, 30 in this run"),
         ({"reductions": ("cls",)}, "reductions is "),
         ({"full_precision": True}, 'values is "bfloat16" in the store, "float32" in this run'),
+        ({"source": SourceConfig("", limit=7)}, "limit is none in the store, 7 in this run"),
         ({"dtype": "bfloat16"}, 'dtype is "float32" in the store, "bfloat16" in this run'),
     ],
 )
@@ -204,20 +206,29 @@ def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, m
     """The line names what differs; the store stays as it was."""
     run(config, tmp_path / "store.attn")
     before = content(tmp_path / "store.attn")
+    if "source" in change:
+        change = {"source": replace(change["source"], data=config.source.data)}
     with pytest.raises(StoreError) as raised:
         run(replace(config, **change), tmp_path / "store.attn")
     assert message in str(raised.value)
+    assert str(raised.value).endswith(": give another name, or delete it first")
     assert content(tmp_path / "store.attn") == before
 
 
 def test_another_model_or_other_data_is_another_run(config, tmp_path):
-    """Weights and texts are compared by hash: names and places do not count."""
+    """Weights and texts are compared by hash: names and places do not count, but they are what is told."""
     run(config, tmp_path / "store.attn")
     other = tiny.save(tmp_path / "other-model", seed=1)
-    with pytest.raises(StoreError, match="model_sha256"):
+    was = re.escape(
+        f"the model differs by its SHA-256: {config.model} in the store, {other} in this run: give an"
+    )
+    with pytest.raises(StoreError, match=was):
         run(replace(config, model=str(other)), tmp_path / "store.attn")
     changed = write_reviews(tmp_path / "changed.csv", 60, seed=2)
-    with pytest.raises(StoreError, match="data_sha256"):
+    was = re.escape(
+        f"the data differs by its SHA-256: {config.source.data} in the store, {changed} in this run"
+    )
+    with pytest.raises(StoreError, match=was):
         run(replace(config, source=SourceConfig(str(changed))), tmp_path / "store.attn")
     moved = tmp_path / "moved.csv"
     moved.write_bytes(Path(config.source.data).read_bytes())

@@ -533,7 +533,7 @@ def test_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
         'dtype is not set in the store, "float32" in this run; '
         'reductions is ["cls", "cls_heads", "odd"] in the store, ["cls"] in this run; '
         "documents is 10 in the store, 20 in this run: "
-        "run with the store's settings to go on with it, or give a new directory"
+        "run with the store's settings to go on with it, give another name, or delete it first"
     )
     assert contents(tmp_path / "store") == before
 
