@@ -627,14 +627,17 @@ def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool)
 def _findings(
     files: Iterator[Any], opened: Any, model: str | None, sample: int, trust: bool
 ) -> Iterator[Any]:
+    recomputed: Iterator[Any] = iter(())
+    if sample:  # a wrong model is told before the store is read
+        from attnstore.oracle import verify_sample
+
+        recomputed = verify_sample(opened, model, sample=sample, trust_remote_code=trust)
     sound = True
     for finding in files:
         sound = sound and finding.ok
         yield finding
-    if sound and sample:  # values of a damaged store say nothing about the engine
-        from attnstore.oracle import verify_sample
-
-        yield from verify_sample(opened, model, sample=sample, trust_remote_code=trust)
+    if sound:  # values of a damaged store say nothing about the engine
+        yield from recomputed
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 
 from attnstore.classifier import load_eager
 from attnstore.config import RunConfig, SourceConfig
+from attnstore.errors import ModelError
 from attnstore.schema import Manifest
 from attnstore.store import Store
 from attnstore.verify import Finding
@@ -136,13 +137,26 @@ def verify_sample(
     run: to the stored precision for float32. For half-precision runs it is the total variation distance of stored
     from recomputed attention: 0.1 in any document, and 0.03 in the median document of each column. bfloat16 drifts
     by 0.002 in the median of IMDb reviews through MiniLM, two neighbouring layers are 0.07 apart.
+
+    Raises ModelError at once, not when iterated, if the model is not there or not the run's.
     """
+    name, _, revision = (model or store.manifest.model).partition("@")
+    without = (
+        "--sample 0 checks the files alone"
+        if model
+        else "--model says where it is now, --sample 0 does without"
+    )
+    try:
+        oracle = Oracle(name, revision or None, trust_remote_code=trust_remote_code)
+    except ModelError as error:
+        raise ModelError(f"{error}: {without}") from error
+    if oracle.sha256 != store.manifest.fingerprint["model_sha256"]:
+        raise ModelError(f"{name} is not the run's model, its weights are others: {without}")
+    return _recomputed(store, oracle, sample, seed)
+
+
+def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int) -> Iterator[Finding]:
     manifest = store.manifest
-    name, _, revision = (model or manifest.model).partition("@")
-    oracle = Oracle(name, revision or None, trust_remote_code=trust_remote_code)
-    if oracle.sha256 != manifest.fingerprint["model_sha256"]:
-        yield Finding("the model", False, f"the weights in {name} are not those of the run: give --model")
-        return
     present = [n for part in store.finished_parts() for n in store.part_range(part)]
     chosen = sorted(random.Random(seed).sample(present, min(sample, len(present))))  # noqa: S311 - not a secret
     exact = manifest.fingerprint["dtype"] == "float32"
@@ -163,7 +177,7 @@ def verify_sample(
         yield Finding(f"{subject} recomputed", good, detail)
     for reduction in manifest.reductions:
         if reduction.total is None:
-            yield Finding(f"{reduction.name} recomputed", True, "not recomputed: it is a custom reduction")
+            yield Finding(reduction.name, True, "a custom reduction, its values are not recomputed")
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

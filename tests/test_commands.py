@@ -287,6 +287,15 @@ def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_
     assert refused
 
 
+def test_verify_reads_the_files_alone_where_the_model_is_gone(small_store, tmp_path):
+    """Without a sample no model is wanted; with one, a missing model is told before anything is read."""
+    case = Case(tmp_path, small_store, None, None)
+    store = case.manifest(model=str(tmp_path / "nope"))
+    assert attnstore("verify", store, "--sample", "0")[0] == 0
+    code, out, _ = attnstore("verify", store)
+    assert (code, out) == (1, "")
+
+
 def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path):
     """Values changed together with their hashes pass the files' checks, and fail against the oracle."""
     from attnstore.schema import Manifest
@@ -612,7 +621,13 @@ BAD = {
         lambda c: ["sql", c.file("copy.attn/x", "") and c.store, "select * from read_parquet('/etc/passwd')"], "/etc/passwd",
     ),
     "verify a truncated part": (lambda c: ["verify", cut(c.tokens_file(c.copy())).parents[3]], "1 fault"),
-    "verify with another model": (lambda c: ["verify", c.store, "--model", c.tmp / "nope"], "no model folder"),
+    "verify with a model that is not there": (
+        lambda c: ["verify", c.store, "--model", c.tmp / "nope"], "nope: --sample 0 checks the files alone",
+    ),
+    "verify with the model gone": (lambda c: ["verify", c.manifest(model=str(c.tmp / "nope"))], "nope: --model says where"),
+    "verify with another model": (
+        lambda c: ["verify", c.store, "--model", tiny.save(c.tmp / "other", seed=1)], "other is not the run's model",
+    ),
     # questions
     "unknown question": (lambda c: ["query", c.store, "top_token_by_class"], "top_tokens_by_class"),
     "unknown parameter": (lambda c: ["query", c.store, "top_tokens_by_class", "-p", "layr=2"], "layer"),
