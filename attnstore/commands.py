@@ -89,7 +89,7 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 _store = click.argument("store", type=click.Path(path_type=Path))
 
 _split = click.option(
-    "--split", default="all", show_default=True, help="The split to read; for data without, its name."
+    "--split", default="all", show_default=True, help="The split to read; of data without splits, its name."
 )
 
 _source = _options(

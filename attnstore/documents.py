@@ -7,7 +7,8 @@ folder's or a zip archive's files, and for IMDb the films' ids. In order of what
 * gzip, zstd, bzip2, xz, tar, zip and Parquet by their first bytes, the kinds of text by their names:
   `.csv`, `.tsv` or `.tab`, `.jsonl`, `.ndjson` or `.json` (an object a line), `.parquet`;
 * splits: folders above the class folders; else files whose names hold a split's name as a word (`train.csv`,
-  `imdb-test-00000-of-00001.parquet`) or stand in a folder of that name, or Hive's `split=test`.
+  `imdb-test-00000-of-00001.parquet`) or stand in a folder of that name, or Hive's `split=test`; else what stands
+  in a table's column `split`.
 
 Rows of tables are counted from 1, the header not included; a line of JSON is a row. In tables without
 ids, a document's id is `<file>:<row>`. Ids of the source's own are kept as they are, repeated or not: to find
@@ -20,6 +21,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -44,11 +46,12 @@ from attnstore.files import (
     zip_members,
 )
 from attnstore.imdb import Progress, fetch_imdb
-from attnstore.tables import Table, choose_columns, class_names, kind_of, rows, table_at
+from attnstore.tables import Columns, Table, choose_columns, class_names, kind_of, rows, table_at
 from attnstore.texts import URLS, TextTree, lay_out
 
 MAX_LISTED = 1000  # rejected rows told one by one
 MAX_LABELS = 10_000  # with more distinct values a column holds no classes
+MAX_SPLITS = 50  # with more distinct values a column holds no splits
 MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
 
 _KINDS_READ = (
@@ -507,7 +510,7 @@ def _open_texts(
             )
     splits = tuple(tree.splits)
     wanted = _wanted_splits(splits, config)
-    notes = []
+    notes = _only_a_name(splits, config)
     if not tree.labels:
         notes.append("there are no class folders: the documents have no labels")
     if tree.elsewhere:
@@ -538,17 +541,20 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
     first = tables[0]
     notes: list[str] = []
     columns = choose_columns(first, config, notes)
+    if columns.split is not None:
+        splits = _splits_inside(tables, columns, config)
+        wanted = _wanted_splits(splits, config)
+    notes += _only_a_name(splits, config)
     label_names = class_names(first, columns.label) if first.kind == "parquet" else ()
 
     def read() -> Iterator[Document | Rejected]:
         for table in tables:
-            split = table.split or config.split
             for row, values in rows(table, columns, config):
                 where = f"{table.name} row {row}"
                 if isinstance(values, str):
                     yield Rejected(one_line(where), values)
                     continue
-                text, label, id_, group = (
+                text, label, id_, group, own = (
                     table.partition[name] if name is not None and name in table.partition else value
                     for name, value in zip(columns, values, strict=True)
                 )
@@ -556,10 +562,12 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
                     label = None  # the hub's way to say that a label is kept secret
                 try:
                     label, id_, group = _scalar(label), _scalar(id_), _scalar(group)
+                    split = table.split or (config.split if columns.split is None else _split(own))
                 except TypeError:
                     yield Rejected(one_line(where), "malformed row")
                     continue
-                yield _document(where, split, text, id_ or f"{table.name}:{row}", label, group)
+                if columns.split is None or split in wanted:
+                    yield _document(where, split, text, id_ or f"{table.name}:{row}", label, group)
 
     return Source(config.data, splits, tuple(notes), label_names, read)
 
@@ -612,6 +620,33 @@ def _scalar(value: object) -> str | bytes | None:
     if isinstance(value, dict | list):
         raise TypeError
     return str(value)
+
+
+def _split(value: object) -> str:
+    """A row's own split; `all` where it has none. Raises TypeError for a list or an object."""
+    split = _scalar(value) or "all"
+    return split.decode(errors="replace") if isinstance(split, bytes) else split
+
+
+def _splits_inside(tables: Sequence[Table], columns: Columns, config: SourceConfig) -> tuple[str, ...]:
+    """The splits in the tables' column of that name, which is read through for them."""
+    found: dict[str, None] = {}
+    for table in tables:
+        for _, values in rows(table, columns, config):
+            with suppress(TypeError):
+                found |= {} if isinstance(values, str) else {_split(values[-1]): None}
+            if len(found) > MAX_SPLITS:
+                raise DataError(
+                    f"{one_line(config.data)} has more than {MAX_SPLITS} splits in its column {quoted(str(columns.split))}:"
+                    " give the column another name if it holds something else"
+                )
+    return tuple(found)
+
+
+def _only_a_name(splits: Sequence[str], config: SourceConfig) -> list[str]:
+    if splits or config.split == "all":
+        return []
+    return [f"the data has no splits: {quoted(config.split)} is only the name that its documents get"]
 
 
 def _wanted_splits(splits: Sequence[str], config: SourceConfig) -> frozenset[str]:

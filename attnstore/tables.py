@@ -74,12 +74,13 @@ class Columns:
     label: str | None
     id: str | None
     group: str | None
+    split: str | None
 
     def __iter__(self) -> Iterator[str | None]:
-        return iter((self.text, self.label, self.id, self.group))
+        return iter((self.text, self.label, self.id, self.group, self.split))
 
 
-Values = tuple[object, object, object, object]  # text, label, id, group
+Values = tuple[object, ...]  # in the order of `Columns`
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +169,17 @@ def choose_columns(table: Table, config: SourceConfig, notes: list[str]) -> Colu
         raise UsageError(
             f"{one_line(table.name)} has no column that looks like text (it has {listed(found)}): use --text-column"
         )
-    label = choose("label", config.label_column, LABEL_COLUMNS)
+    label = choose("label", config.label_column, [name for name in LABEL_COLUMNS if not _same([text], name)])
+    if label == text:
+        raise UsageError(f"the column {quoted(text)} can't be both the text and the label (--label-column)")
     if label is None:
         guesses.append(f"no column looks like the label (there are {listed(found)}): the documents have none")
-    columns = Columns(
-        text,
-        label,
-        choose("id", config.id_column, ID_COLUMNS),
-        choose("group", config.group_column, GROUP_COLUMNS),
+    id_ = choose("id", config.id_column, ID_COLUMNS)
+    group = choose("group", config.group_column, GROUP_COLUMNS)
+    taken = table.split is not None or any(
+        _same([name], "split") for name in (text, label, id_, group) if name
     )
+    columns = Columns(text, label, id_, group, choose("split", None, () if taken else ("split",)))
     if table.kind == "parquet":
         _check_text(table, columns, _parquet_schema(table))
     notes += [] if guesses[:1] == ["told already"] else guesses
@@ -241,8 +244,7 @@ def _delimited_rows(
                 if len(fields) != len(layout.columns):
                     yield number, "malformed row"
                 else:
-                    text, label, id_, group = (None if place is None else fields[place] for place in places)
-                    yield number, (text, label, id_, group)
+                    yield number, tuple(None if place is None else fields[place] for place in places)
             number += 1
 
 
@@ -367,8 +369,7 @@ def _json_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | s
             if isinstance(value, str):
                 yield number, value
             else:
-                text, label, id_, group = (None if name is None else value.get(name) for name in columns)
-                yield number, (text, label, id_, group)
+                yield number, tuple(None if name is None else value.get(name) for name in columns)
 
 
 def _parquet_file(file: IO[bytes]) -> Any:
@@ -412,9 +413,9 @@ def _parquet_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values 
             lists = {name: _values(batch.column(name)) for name in inside}
             nothing: list[object] = [None] * batch.num_rows
             each = [nothing if name is None else lists.get(name, nothing) for name in columns]
-            for text, label, id_, group in zip(*each, strict=True):
+            for values in zip(*each, strict=True):
                 number += 1
-                yield number, (text, label, id_, group)
+                yield number, values
 
 
 def _check_text(table: Table, columns: Columns, schema: pa.Schema) -> None:

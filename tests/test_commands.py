@@ -548,6 +548,12 @@ BAD = {
     "unknown label column": (lambda c: c.run(c.file("a.csv", GOOD), "--label-column", "lable"), "label"),
     "unknown id column": (lambda c: c.run(c.file("a.csv", GOOD), "--id-column", "key"), "key"),
     "unknown group column": (lambda c: c.run(c.file("a.csv", GOOD), "--group-column", "film"), "film"),
+    "one column for text and label": (
+        lambda c: c.run(c.file("a.csv", GOOD), "--label-column", "text"), "can't be both the text and the label",
+    ),
+    "a split that the column has not": (
+        lambda c: c.run(c.file("a.csv", "text,label,split\na,pos,train\n"), "--split", "tset"), "it has train",
+    ),
     "columns of a folder": (lambda c: c.run(c.tar(), "--text-column", "text"), "text"),
     "numbers for texts": (lambda c: c.run(c.parquet(text=[[1], [2]])), "text"),
     "unknown split": (lambda c: c.run(c.tar(), "--split", "tset"), "tset"),

@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -464,6 +465,38 @@ class TestManyFiles:
             Document("a", "x", "g", "test", "a/b"),
             Rejected("split=test/label=a%2Fb/part-0.parquet row 2", "text missing"),
         ]
+
+    def test_a_column_of_splits_is_the_splits(self, tmp_path: Path) -> None:
+        """Each row is of its own split; of a split that is asked for, no other row is read; one there is not is told."""
+        data = tmp_path / "data.csv"
+        data.write_text("text,split,label\na,train,x\nb,test,y\nc,,x\nd,test,x\n")
+        pl.read_csv(data).write_parquet(tmp_path / "data.parquet")
+        pl.read_csv(data).write_ndjson(tmp_path / "data.jsonl")
+        for name in ("data.csv", "data.parquet", "data.jsonl"):
+            source = open_(tmp_path / name)
+            assert source.splits == ("train", "test", "all")
+            assert "split column guessed: 'split'" in source.notes
+            found = [(item.text, item.split) for item in source if isinstance(item, Document)]
+            assert found == [("a", "train"), ("b", "test"), ("c", "all"), ("d", "test")]
+            part = [(item.text, item.split) for item in open_(tmp_path / name, split="test") if isinstance(item, Document)]
+            assert part == [("b", "test"), ("d", "test")]
+            with pytest.raises(UsageError, match="has no split 'tset', it has train, test, all"):
+                open_(tmp_path / name, split="tset")
+
+    def test_a_column_called_split_may_be_something_else(self, tmp_path: Path) -> None:
+        """Named as the label it is the label; with a value a row it is refused."""
+        data = tmp_path / "data.csv"
+        data.write_text("text,split\n" + "".join(f"a,{n}\n" for n in range(51)))
+        assert open_(data, label_column="split").splits == ()
+        with pytest.raises(DataError, match="more than 50 splits in its column 'split'"):
+            open_(data)
+
+    def test_a_split_of_data_without_splits_is_only_a_name(self, tmp_path: Path) -> None:
+        """A note says so: `--split test` has chosen nothing."""
+        (tmp_path / "a.csv").write_text("text,label\na,x\n")
+        note = "the data has no splits: 'test' is only the name that its documents get"
+        assert note in open_(tmp_path / "a.csv", split="test").notes
+        assert not [note for note in open_(tmp_path / "a.csv").notes if "only the name" in note]
 
     def test_a_single_file_has_no_splits(self, tmp_path: Path) -> None:
         """A file that the user names is one split, whatever it is called."""
