@@ -168,7 +168,7 @@ def survey(source: Source) -> Survey:
     rejected: Counter[str] = Counter()
     rows: list[str] = []
     ids_by_label: dict[str, list[str]] = {}
-    remembered = unlabelled = documents = 0
+    remembered = unlabelled = documents = empty = 0
     seen: set[str] = set()
     repeated: str | None = None
     digest = hashlib.sha256()
@@ -179,6 +179,7 @@ def survey(source: Source) -> Survey:
                 rows.append(f"{item.where}: {item.reason}")
             continue
         documents += 1
+        empty += not item.text.strip()
         digest.update(_digestible(item))
         if repeated is None and documents <= MAX_REMEMBERED:
             repeated = item.id if item.id in seen else None
@@ -202,9 +203,11 @@ def survey(source: Source) -> Survey:
             f"{one_line(source.name)} holds no document"
             + (f": all rows rejected ({reasons})" if reasons else "")
         )
-    notes = (
-        () if repeated is None else (f"ids repeat: {quoted(repeated)} is the id of more than one document",)
-    )
+    notes = []
+    if repeated is not None:
+        notes.append(f"ids repeat: {quoted(repeated)} is the id of more than one document")
+    if empty:
+        notes.append(f"{empty:,} of {documents:,} texts are empty: they are documents without a word")
     return Survey(
         documents=documents,
         labels=dict(labels),
@@ -212,7 +215,7 @@ def survey(source: Source) -> Survey:
         rejected=dict(rejected),
         rejected_rows=tuple(rows),
         sha256=digest.hexdigest(),
-        notes=notes,
+        notes=tuple(notes),
         label_names=source.label_names,
         ids_by_label={label: tuple(ids) for label, ids in ids_by_label.items()},
     )
@@ -637,8 +640,8 @@ def _splits_inside(tables: Sequence[Table], columns: Columns, config: SourceConf
                 found |= {} if isinstance(values, str) else {_split(values[-1]): None}
             if len(found) > MAX_SPLITS:
                 raise DataError(
-                    f"{one_line(config.data)} has more than {MAX_SPLITS} splits in its column {quoted(str(columns.split))}:"
-                    " give the column another name if it holds something else"
+                    f"{one_line(config.data)} has more than {MAX_SPLITS} splits in its column"
+                    f" {quoted(str(columns.split))}: give it another name if it holds something else"
                 )
     return tuple(found)
 

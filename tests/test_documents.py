@@ -467,7 +467,7 @@ class TestManyFiles:
         ]
 
     def test_a_column_of_splits_is_the_splits(self, tmp_path: Path) -> None:
-        """Each row is of its own split; of a split that is asked for, no other row is read; one there is not is told."""
+        """Each row is of its own split; of a split that is asked for, no other row is read; others are told."""
         data = tmp_path / "data.csv"
         data.write_text("text,split,label\na,train,x\nb,test,y\nc,,x\nd,test,x\n")
         pl.read_csv(data).write_parquet(tmp_path / "data.parquet")
@@ -478,7 +478,11 @@ class TestManyFiles:
             assert "split column guessed: 'split'" in source.notes
             found = [(item.text, item.split) for item in source if isinstance(item, Document)]
             assert found == [("a", "train"), ("b", "test"), ("c", "all"), ("d", "test")]
-            part = [(item.text, item.split) for item in open_(tmp_path / name, split="test") if isinstance(item, Document)]
+            part = [
+                (item.text, item.split)
+                for item in open_(tmp_path / name, split="test")
+                if isinstance(item, Document)
+            ]
             assert part == [("b", "test"), ("d", "test")]
             with pytest.raises(UsageError, match="has no split 'tset', it has train, test, all"):
                 open_(tmp_path / name, split="tset")
@@ -497,6 +501,15 @@ class TestManyFiles:
         note = "the data has no splits: 'test' is only the name that its documents get"
         assert note in open_(tmp_path / "a.csv", split="test").notes
         assert not [note for note in open_(tmp_path / "a.csv").notes if "only the name" in note]
+
+    def test_empty_texts_are_documents_and_are_counted(self, tmp_path: Path) -> None:
+        """A cell without a text is a document without a word; the notes say how many there are."""
+        (tmp_path / "a.csv").write_text('text,label\n,x\n" ",y\ngood,x\n')
+        found = survey(open_(tmp_path / "a.csv"))
+        assert (found.documents, found.notes) == (
+            3,
+            ("2 of 3 texts are empty: they are documents without a word",),
+        )
 
     def test_a_single_file_has_no_splits(self, tmp_path: Path) -> None:
         """A file that the user names is one split, whatever it is called."""
