@@ -107,9 +107,9 @@ class Tap:
     """Collects the reductions of one forward pass, layer by layer.
 
     `lengths` are the documents' real lengths, T in all, and `ids` their ids. `weights` is (K, T): a row for each
-    reduction that is a row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path can, they do a layer
-    in one call; elsewhere `reductions.attend` does one document after the other, and `obstacle` says why the
-    CUDA path could not.
+    reduction that is a row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path
+    can, they do a layer in one call; elsewhere `reductions.attend` does one document after the other, and
+    `obstacle` says why the CUDA path could not.
     """
 
     def __init__(
@@ -696,23 +696,28 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[st
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[asked], notes
 
 
+def local_model(model: str) -> Path | None:
+    """The folder of a model that is one; None for what can only be a name on the hub. Raises ModelError for others."""
+    if not model.strip():
+        raise UsageError("--model is empty: name a model's folder, or a model on the hub")
+    local = Path(model).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise ModelError(f"{model} is a folder without config.json: give the folder of a saved model")
+        return local
+    if local.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ModelError(f"there is no model folder {model}")
+    return None
+
+
 def model_folder(config: RunConfig) -> Path:
     """The local folder of a model: itself, or the snapshot of a hub repository, downloaded if need be.
 
     Only safetensors weights, JSON and vocabulary files are fetched: never a pickle, and never code unless
     `trust_remote_code` is set.
     """
-    if not config.model.strip():
-        raise UsageError("--model is empty: name a model's folder, or a model on the hub")
-    local = Path(config.model).expanduser()
-    if local.is_dir():
-        if not (local / "config.json").is_file():
-            raise ModelError(
-                f"{config.model} is a folder without config.json: give the folder of a saved model"
-            )
+    if (local := local_model(config.model)) is not None:
         return local
-    if local.exists() or config.model.startswith((".", "/", "~")) or config.model.count("/") > 1:
-        raise ModelError(f"there is no model folder {config.model}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

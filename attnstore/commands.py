@@ -348,7 +348,7 @@ def _summarise(result: "RunResult") -> None:
 @click.option(
     "--learning-rate", type=float, default=3e-5, show_default=True, help="At its height, after warming up."
 )
-@click.option("--max-length", type=int, default=512, show_default=True, help="Tokens a document.")
+@click.option("--max-length", type=int, help="Tokens a document. Default: 512, or the model's own limit.")
 @click.option(
     "--warmup", type=float, default=0.06, show_default=True, help="Share of the steps to warm up in."
 )

@@ -43,7 +43,7 @@ from transformers import (
 )
 
 import attnstore
-from attnstore.classifier import choose_device, fast_bfloat16
+from attnstore.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.config import Device, Dtype, SourceConfig
 from attnstore.documents import (
     Document,
@@ -92,7 +92,7 @@ class FinetuneConfig:
     trust_remote_code: bool = False
     device: Device = "auto"
     dtype: Dtype = "auto"
-    max_length: int = 512
+    max_length: int | None = None  # 512, or the model's own limit
     batch_size: int = 8
     learning_rate: float = 3e-5
     epochs: float = 3.0
@@ -191,6 +191,7 @@ def finetune(
     device, dtype = _compute(config)
     tokenizer = _load_tokenizer(config)
     max_length = _max_length(config, tokenizer)
+    config = replace(config, max_length=max_length)  # a run that is resumed has to have the same
     splits, labels, notes = _read(config, tokenizer, max_length, on_download)
     train_rows, dev_rows = split_dev(
         splits["train"].groups, splits["train"].labels, config.dev_fraction, config.seed
@@ -377,7 +378,12 @@ def _check(config: FinetuneConfig) -> None:
         ("--epochs", config.epochs, 0 < config.epochs < math.inf, "more than 0"),
         ("--batch-size", config.batch_size, config.batch_size >= 1, "at least 1"),
         ("--learning-rate", config.learning_rate, 0 < config.learning_rate < 1, "between 0 and 1"),
-        ("--max-length", config.max_length, config.max_length >= 3, "at least 3"),
+        (
+            "--max-length",
+            config.max_length,
+            config.max_length is None or config.max_length >= 3,
+            "at least 3",
+        ),
         ("--warmup", config.warmup, 0 <= config.warmup < 1, "at least 0 and less than 1"),
         ("--weight-decay", config.weight_decay, 0 <= config.weight_decay < 1, "at least 0 and less than 1"),
         (
@@ -392,6 +398,7 @@ def _check(config: FinetuneConfig) -> None:
     for option, value, good, wanted in bounds:
         if not good:
             raise UsageError(f"{option} is {value}: it has to be {wanted}")
+    local_model(config.model)
     out = config.out
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: name a folder for the model")
@@ -433,10 +440,10 @@ def _load_config(config: FinetuneConfig, **changes: Any) -> Any:
 
 
 def _max_length(config: FinetuneConfig, tokenizer: Any) -> int:
-    """The most tokens a document keeps: what was asked for, or less if the model has fewer positions."""
+    """The most tokens a document keeps: what was asked for if the model can take it, else 512 or its own limit."""
     with _quiet(), _one_line(config.model):
         settings = _load_config(config)
-    positions = getattr(settings, "max_position_embeddings", None) or config.max_length
+    positions = getattr(settings, "max_position_embeddings", None) or math.inf
     if settings.model_type in (
         "roberta",
         "xlm-roberta",
@@ -446,7 +453,11 @@ def _max_length(config: FinetuneConfig, tokenizer: Any) -> int:
         "mpnet",
     ):
         positions -= settings.pad_token_id + 1  # their positions are counted from there
-    return int(min(config.max_length, positions, tokenizer.model_max_length))
+    if config.max_length is None:
+        return int(min(512, positions, tokenizer.model_max_length))
+    if config.max_length > positions:
+        raise UsageError(f"--max-length {config.max_length} is more than the model's {positions} positions")
+    return config.max_length
 
 
 def _read(

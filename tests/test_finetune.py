@@ -132,7 +132,7 @@ def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempP
     assert (result.chosen_step, result.dev_accuracy) == (30, result.dev_accuracies[-1])
     assert len(result.dev_accuracies) == 3
     assert (result.train_documents, result.dev_documents, result.test_documents) == (80, 16, 24)
-    assert result.max_length == 40  # of the 512 asked for, the model has as many positions
+    assert result.max_length == 40  # not 512: the model has as many positions
     trained = [p for p in seen if p.phase == "train"]
     assert trained[-1].step == trained[-1].steps == result.steps == 30
     assert trained[-1].loss is not None and trained[-1].accuracy is not None
@@ -374,12 +374,23 @@ def test_an_epoch_that_none_equals_later_is_what_is_written(
 
 BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
     ("no such data", lambda c, t: replace(c, source=SourceConfig(str(t / "none.csv"))), "no such file"),
-    ("no such model", lambda c, t: replace(c, model=str(t)), "can't fine-tune"),
+    ("no such model", lambda c, t: replace(c, model=str(t / "none")), "there is no model folder"),
+    (
+        "empty folder",
+        lambda c, t: replace(c, model=str(t)),
+        "is a folder without config.json: give the folder of a",
+    ),
     ("epochs", lambda c, t: replace(c, epochs=0), "--epochs"),
     ("not a number", lambda c, t: replace(c, epochs=float("nan")), "--epochs"),
     ("batch size", lambda c, t: replace(c, batch_size=0), "--batch-size"),
     ("learning rate", lambda c, t: replace(c, learning_rate=-1), "--learning-rate"),
     ("max length", lambda c, t: replace(c, max_length=2), "--max-length"),
+    (
+        "beyond the model",
+        lambda c, t: replace(c, max_length=41),
+        "--max-length 41 is more than the model's 40 positions",
+    ),
+    ("no model", lambda c, t: replace(c, model=""), "--model is empty"),
     ("warmup", lambda c, t: replace(c, warmup=1), "--warmup"),
     ("weight decay", lambda c, t: replace(c, weight_decay=-0.1), "--weight-decay"),
     ("attention dropout", lambda c, t: replace(c, attention_dropout=1.0), "--attention-dropout"),
