@@ -6,6 +6,7 @@ Whatever is heavy (torch, transformers, polars, duckdb) is imported inside the c
 
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -301,16 +302,17 @@ def _summarise(result: "RunResult") -> None:
     if result.documents:
         rate = result.tokens / result.seconds
         click.echo(
-            f"{result.documents:,} documents, {result.tokens:,} tokens in {result.seconds:.1f} s "
-            f"({rate:,.0f} tokens/s); {store.path} is sealed with {manifest.documents:,} documents"
+            f"{_many(result.documents, 'document')}, {_many(result.tokens, 'token')} in {result.seconds:.1f} s "
+            f"({rate:,.0f} tokens/s); {store.path} is sealed with {_many(manifest.documents, 'document')}"
         )
     else:
-        click.echo(f"{store.path} was finished before: {manifest.documents:,} documents")
+        click.echo(f"{store.path} was finished before: {_many(manifest.documents, 'document')}")
     for reason, count in manifest.rejected.items():
-        click.echo(f"{count:,} rows became no document: {reason}")
+        click.echo(f"{_many(count, 'row')} became no document: {reason}")
     whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]
     if whole["truncated"]:
-        click.echo(f"{whole['truncated']:,} documents were cut at {manifest.max_length} tokens")
+        were = "was" if whole["truncated"] == 1 else "were"
+        click.echo(f"{_many(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
     if whole["accuracy"] is not None:
         click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     reduction = manifest.reductions[0].name
@@ -321,10 +323,14 @@ def _summarise(result: "RunResult") -> None:
         click.echo(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
     for name in dict.fromkeys(row["class"] for row in words):
         click.echo(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
-    click.echo(
-        f"next: attnstore query {store.path} top_words_by_class | attnstore queries | "
-        f"attnstore show {store.path} 0 | attnstore info {store.path}"
-    )
+    path = shlex.quote(str(store.path))
+    click.echo("next:")
+    for command in (f"query {path} top_words_by_class", f"show {path} 0", f"info {path}", "queries"):
+        click.echo(f"  attnstore {command}")
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 # ---------------------------------------------------------------- finetune
@@ -392,7 +398,7 @@ def finetune(out: Path, data: str | None, **options: Any) -> None:
         click.echo(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
     if result.test_accuracy is not None:
         click.echo(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
-    click.echo(f"next: attnstore run STORE --model {result.out} --data {data}")
+    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {shlex.quote(data)}")
 
 
 @contextmanager
@@ -485,7 +491,7 @@ def query(
 @_queries
 def queries(name: str | None, folders: Sequence[Path]) -> None:
     """List the questions with their parameters, or document the question NAME."""
-    from attnstore.questions import describe, find_questions, get_question
+    from attnstore.questions import describe, find_questions, get_question, signature
 
     known = find_questions(*folders)
     if name is not None:
@@ -494,8 +500,7 @@ def queries(name: str | None, folders: Sequence[Path]) -> None:
     for question in known.values():
         click.echo(f"{click.style(question.name, bold=True)}: {question.summary}")
         for parameter in question.parameters:
-            default = "" if parameter.default is None else f" = {parameter.default}"
-            click.echo(f"    {parameter.name}{default}: {parameter.meaning}")
+            click.echo(f"    {signature(parameter)}: {parameter.meaning}")
 
 
 @attnstore.command()
@@ -621,7 +626,7 @@ def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool)
         faults += not finding.ok
         click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}")
     if faults:
-        _fail(f"{store} has {faults} {'fault' if faults == 1 else 'faults'}", 1)
+        _fail(f"{store} has {_many(faults, 'fault')}", 1)
 
 
 def _findings(

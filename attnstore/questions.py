@@ -73,6 +73,7 @@ __all__ = [
     "find_questions",
     "get_question",
     "run_sql",
+    "signature",
     "tokens",
     "unknown_word",
 ]
@@ -185,16 +186,16 @@ def describe(question: Question) -> str:
     else:
         lines += ["Parameters:"]
         for p in question.parameters:
-            lines += [f"  {p.name}: {'|'.join(p.choices) or p.type}, {_shown_default(p)}"]
+            lines += [f"  {signature(p)}"]
             lines += textwrap.wrap(p.meaning, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += ["", f"Engines: {'duckdb, polars' if question.polars else 'duckdb'}"]
     return "\n".join(lines)
 
 
-def _shown_default(p: Parameter) -> str:
-    if p.required:
-        return "required"
-    return f"default {_as_text(p.default) or 'none'}"
+def signature(p: Parameter) -> str:
+    """A parameter's name, what it takes, and its default as a user would type it."""
+    default = "required" if p.required else f"default {_as_text(p.default) or 'none'}"
+    return f"{p.name}: {'|'.join(p.choices) or p.type}, {default}"
 
 
 def _as_text(value: object) -> str:
@@ -467,7 +468,9 @@ def unknown_word(store: Store, word: str) -> str:
     """What to say of a word that no document of the store has; nothing if one has it."""
     sql = "SELECT DISTINCT word FROM tokens WHERE word IN ($word, $lower)"
     with connect(store) as connection:
-        found = views.select(store, connection, sql, {"word": word, "lower": word.lower()}).column(0).to_pylist()
+        found = (
+            views.select(store, connection, sql, {"word": word, "lower": word.lower()}).column(0).to_pylist()
+        )
     if word in found:
         return ""
     return f"no document has the word {word!r}" + (f": {word.lower()!r} is there" if found else "")

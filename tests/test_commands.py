@@ -67,9 +67,27 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
     )
     assert lines[1] == f"{documents['truncated'].sum()} documents were cut at 40 tokens"
     assert lines[2] == f"accuracy {correct / 60:.5f} ({correct} of 60)"
-    assert lines[-1].startswith(f"next: attnstore query {store} top_words_by_class")
+    assert lines[-5:] == [
+        "next:",
+        f"  attnstore query {store} top_words_by_class",
+        f"  attnstore show {store} 0",
+        f"  attnstore info {store}",
+        "  attnstore queries",
+    ]
     assert "note: the text column is" not in out  # notes go to stderr
     assert "documents" in err  # the progress bar
+
+
+def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):
+    """A store with a blank in its name is quoted; one document, cut, is not `1 documents`."""
+    data = tmp_path / "one.csv"
+    data.write_text(f"text,label\n{'good ' * 50},pos\n")
+    code, out, _ = run(tmp_path / "my store", data, tiny_model, "--max-length", "40")
+    assert code == 0
+    assert f"  attnstore show '{tmp_path / 'my store'}' 0\n" in out
+    assert out.startswith("1 document, 40 tokens in ")
+    assert out.splitlines()[0].endswith("is sealed with 1 document")
+    assert out.splitlines()[1] == "1 document was cut at 40 tokens"
 
 
 def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
@@ -176,6 +194,8 @@ def test_queries_lists_and_documents_every_question():
     code, out, _ = attnstore("queries")
     stems = sorted(p.stem for p in (ROOT / "queries").glob("*.sql"))
     assert code == 0
+    assert "\n    by: prediction|label, default prediction: " in out
+    assert "\n    renormalise: boolean, default false: " in out
     for stem in stems:
         assert re.search(rf"^{stem}: ", out, re.MULTILINE)
         code, documented, _ = attnstore("queries", stem)
