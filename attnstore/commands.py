@@ -209,7 +209,7 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
 @click.option(
     "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents a part."
 )
-@click.option("--full-precision", is_flag=True, help="Store all bits of the values, in twice the space.")
+@click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def run(
     store: Path | None, model: str | None, data: str | None, reductions: Sequence[str], **options: Any
