@@ -21,38 +21,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     )
     sizes = cells.group_by(of_cell).agg(least=least_documents(pl.len(), p))
     n, y, lift, g, v, whole = (pl.col(name) for name in ("n", "y", "lift", "g", "v", "whole"))
-    gathered = (
-        rows.join(cells, on="document")
-        .group_by("label", "prediction", "cluster", "word")
-        .agg(
-            documents=pl.col("new").sum().cast(pl.Int64),
-            n=pl.col("starts").sum().cast(pl.Int64),
-            y=pl.col("lift").sum(),
-        )
-    )
-    kept = (
-        gathered.group_by("label", "prediction", "word")
-        .agg(pl.col("documents", "n", "y").sum(), yy=(y * y).sum(), yn=(y * n).sum(), nn=(n * n).sum())
-        .join(sizes, on=of_cell)
-        .filter(pl.col("documents") >= pl.col("least"), n > 0, is_listed(text, p))
-        .with_columns(
-            lift=y / n,
-            cell_n=n.sum().over(of_cell),
-            usual=y.sum().over(of_cell) / n.sum().over(of_cell),
-            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
-            g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
-        )
-    )
-    # The listed words over the clusters, and what each cluster adds to the average.
-    spread = gathered.join(kept.select(*of_word, "usual", "cell_n"), on=of_word)
-    drawn = spread.group_by(*of_cell, "cluster").agg(
-        whole=(y - pl.col("usual") * n).sum() / pl.col("cell_n").first()
-    )
-    of_words = (
-        spread.join(drawn, on=[*of_cell, "cluster"])
-        .group_by(of_word)
-        .agg(yw=(y * whole).sum(), nw=(n * whole).sum())
-    )
+    usual, of_cluster = pl.col("usual"), [*of_cell, "cluster"]
     # Σ ((y − r · n) / n − whole)² over the clusters, multiplied out; rounding must not push it below 0.
     square = (
         (pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")) / n**2
@@ -60,9 +29,40 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         + pl.col("squares")
     ).clip(lower_bound=0)
     tested = (
-        kept.join(of_words, on=of_word)
-        .join(drawn.group_by(of_cell).agg(squares=(whole**2).sum()), on=of_cell)
-        .with_columns(text, excess=lift - pl.col("usual"), v=square * g / (g - 1))
+        rows.join(cells, on="document")
+        .group_by("label", "prediction", "cluster", "word")
+        .agg(
+            documents=pl.col("new").sum().cast(pl.Int64),
+            n=pl.col("starts").sum().cast(pl.Int64),
+            y=pl.col("lift").sum(),
+        )
+        # The listed words over the clusters, and what each cluster adds to the average of the cell.
+        .join(sizes, on=of_cell)
+        .filter(
+            pl.col("documents").sum().over(of_word) >= pl.col("least"),
+            n.sum().over(of_word) > 0,
+            is_listed(text, p),
+        )
+        .with_columns(usual=y.sum().over(of_cell) / n.sum().over(of_cell))
+        .with_columns(whole=(y - usual * n).sum().over(of_cluster) / n.sum().over(of_cell))
+        .with_columns(squares=(whole**2 / pl.len().over(of_cluster)).sum().over(of_cell))
+        .group_by("label", "prediction", "word")
+        .agg(
+            pl.col("documents", "n", "y").sum(),
+            pl.col("usual", "squares").first(),
+            yy=(y * y).sum(),
+            yn=(y * n).sum(),
+            nn=(n * n).sum(),
+            yw=(y * whole).sum(),
+            nw=(n * whole).sum(),
+        )
+        .with_columns(
+            text,
+            lift=y / n,
+            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+            g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
+        )
+        .with_columns(excess=lift - usual, v=square * g / (g - 1))
         .with_columns(error=pl.when(v > 1e-14 * lift**2).then(v.sqrt()))  # what rounding leaves is no error
         .with_columns(p=p_value(pl.col("excess") / pl.col("error"), g - 1) / 2)
         .select("label", "prediction", "word", "documents", "n", "lift", "excess", "error", "p")
