@@ -1,4 +1,4 @@
-"""Ask again what docs/questions.md shows, and put the answers in their places.
+"""Ask again what docs/questions.md and the examples in queries/ show, and put the answers in their places.
 
     python docs/answers.py imdb.attn=/somewhere/imdb.attn heads.attn=/somewhere/heads.attn
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import attnstore
 
 PAGE = Path(__file__).with_name("questions.md")
+QUERIES = Path(__file__).parents[1] / "queries"
 
 #: Questions whose answer is shown in part, and the columns that say which rows.
 CHOSEN = {"sinks": ("class", "layer", "kind"), "layer_agreement": ("class", "length", "one", "other")}
@@ -28,6 +29,11 @@ WIDTH = 58
 
 _COMMAND = re.compile(r"^`attnstore query (\S+) (\w+)(.*?)`.*\n\n((?:\|.*\n)+)", re.MULTILINE)
 _SETTING = re.compile(r"^\*\*(?:nothing else.*?|`(.+?)`)\*\*\n\n((?:.+\n)+)\n((?:.+\n)+)", re.MULTILINE)
+
+
+_EXAMPLE = re.compile(
+    r"^(-- Example: attnstore query (\S+) (\w+)(.*?),\s(?:-- )?over .*\n)((?:--     .*\n)+)", re.MULTILINE
+)
 
 
 def parameters(options: str) -> dict[str, str]:
@@ -63,6 +69,14 @@ def markdown(answer: pa.Table, name: str, before: str) -> str:
     return head + "".join(f"| {' | '.join(map(shown, row.values()))} |\n" for row in rows)
 
 
+def example(answer: pa.Table) -> str:
+    """The first row as lines of a comment."""
+    (row,) = answer.slice(0, 1).to_pylist()
+    cells = [f"{name}={'null' if value is None else shown(value)}" for name, value in row.items()]
+    lines = textwrap.wrap(", ".join(cells), 100, break_on_hyphens=False)
+    return "".join(f"--     {line}\n" for line in lines)
+
+
 def main() -> None:
     stores = {name: attnstore.open(path) for name, path in (item.split("=", 1) for item in sys.argv[1:])}
     page = PAGE.read_text(encoding="utf-8")
@@ -92,6 +106,15 @@ def main() -> None:
     if "imdb.attn" in stores:
         page = _SETTING.sub(listed, page)
     PAGE.write_text(page, encoding="utf-8")
+
+    def exemplified(found: re.Match[str]) -> str:
+        head, store, name, options, _ = found.groups()
+        if store not in stores:
+            return found[0]
+        return head + example(stores[store].query(name, **parameters(options)))
+
+    for path in sorted(QUERIES.glob("*.sql")):
+        path.write_text(_EXAMPLE.sub(exemplified, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@
 -- ranks are ordered by documents, then by word.
 --
 -- Example: attnstore query imdb.attn distinctive_words -p limit=4,
--- over the first 7,000 IMDb test reviews (all of them labelled neg), first row:
+-- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=disappointed, documents=256, other_documents=23, occurrences=274,
 --     other_occurrences=25, lift=21.38, other_lift=7.783, factor=0.8367, difference=14.87, error=1.793,
 --     t=8.294, p=1.471e-10, q=4.543e-09, log_ratio=1.189, log_odds=-0.02077, z=-0.1047, residual=1.291

@@ -35,8 +35,8 @@
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Equal ranks are
 -- ordered by wrong documents, then by word.
 --
--- Example: attnstore query demo.attn errors -p limit=4,
--- over the embedded model and its 220 reviews (too few errors for any small q), first row:
+-- Example: attnstore query imdb.attn errors -p limit=4,
+-- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=in, wrong_documents=12, right_documents=69, wrong_occurrences=41,
 --     right_occurrences=193, wrong_lift=0.2395, right_lift=0.157, factor=1.211, difference=0.04941,
 --     error=0.02856, t=1.73, p=0.1133, q=0.5681, log_ratio=0.231, log_odds=0.06219, z=0.3704

@@ -27,7 +27,7 @@
 -- of top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
 --
 -- Example: attnstore query imdb.attn flips -p limit=4,
--- over the first 7,000 IMDb test reviews (all of them labelled neg), first row:
+-- over the 25,000 IMDb test reviews, first row:
 --     label=neg, word=characters, above=neg, below=pos, above_documents=1333, below_documents=84,
 --     above_occurrences=1816, below_occurrences=121, above_lift=1.13, below_lift=0.6512,
 --     above_excess=0.198, below_excess=-0.1741, above_error=0.02465, below_error=0.03435, swing=0.3721,
