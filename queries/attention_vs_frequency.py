@@ -58,8 +58,8 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .group_by("class", "word")
         .agg(
             pl.col("documents", "occurrences", "tokens", "attention").sum(),
-            # As many clusters of equal size as weigh as much (Kish).
-            clusters=pl.when(pl.len() > 1).then(n.sum() ** 2 / (n * n).sum()),
+            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+            clusters=pl.when(n.sum() ** 2 >= 2 * (n * n).sum()).then(n.sum() ** 2 / (n * n).sum()),
             aa=(a * a).sum(),
             an=(a * n).sum(),
             nn=(n * n).sum(),

@@ -83,6 +83,7 @@ summed AS (
         sum(occurrences)::BIGINT AS occurrences,
         sum(tokens)::BIGINT AS tokens,
         sum(attention) AS attention,
+        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
         CASE WHEN sum(tokens) ** 2 >= 2 * sum(tokens * tokens) THEN sum(tokens) ** 2 / sum(tokens * tokens) END AS clusters,
         sum(attention * attention) AS aa, sum(attention * tokens) AS an, sum(tokens * tokens) AS nn,
         sum(attention * whole) AS aw, sum(tokens * whole) AS nw
