@@ -120,8 +120,8 @@ class Manifest:
             manifest = cls(**{name: _value(name, value, kinds[name]) for name, value in raw.items()})
         except (TypeError, KeyError) as error:
             raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
-        for name in ("documents", "part_size", "layers", "heads"):
-            if raw[name] < 1:
+        for name, least in (("documents", 0), ("part_size", 1), ("layers", 1), ("heads", 1)):
+            if raw[name] < least:
                 raise StoreError(f"manifest.json is damaged: {name} can't be {raw[name]}")
         return manifest
 

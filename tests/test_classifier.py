@@ -111,14 +111,17 @@ def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
 
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_the_token_budget_changes_no_value_beyond_rounding(family, tmp_path):
-    """One document a batch, all in one, or in between: the same values, to 1e-6."""
+    """One document a batch, all in one, or in between: the same values, to 1e-6 and 2e-5 of the value.
+
+    The worst met is 7.4e-6 of a value (gte, padded, on a Zen 4): products of other shapes add otherwise.
+    """
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
     alone, together = forward(classifier, 1), forward(classifier, 10_000)
     for (_, logits, columns), (_, other_logits, other_columns) in zip(alone, together, strict=True):
         np.testing.assert_allclose(logits, other_logits, atol=1e-5)
         for name, values in columns.items():
-            np.testing.assert_allclose(values, other_columns[name], atol=1e-6)
+            np.testing.assert_allclose(values, other_columns[name], atol=1e-6, rtol=2e-5)
 
 
 def test_the_same_batch_twice_gives_the_same_bits(tiny_model):
