@@ -114,15 +114,19 @@ def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
 
 
 def test_scattertext_is_fed_in_three_lines(beside_a_demo):
-    """Those of docs/questions.md: the table has the attention's shares, and scattertext, if there, takes it."""
+    """Those of docs/questions.md: the table has every word's share, and 0 is a word that the class does not have."""
     (block,) = blocks((ROOT / "docs/questions.md").read_text())
     shares, table, corpus = block.replace("imdb.attn", "demo.attn").strip().split("\n")
     names = {"attnstore": attnstore_package}
     exec(f"{shares}\n{table}", names)  # noqa: S102 - our own docs
     rows = attnstore_package.open("demo.attn").query(
-        "top_words_by_class", limit=100_000, intervals=False, engine="polars"
+        "top_words_by_class", limit=10**6, min_documents=1, engine="polars"
     )
-    assert rows.num_rows > 20
+    words = pl.scan_parquet("demo.attn/tokens").filter(
+        pl.col("word").cast(pl.String).str.contains(r"[\p{L}\p{N}]")
+    )
+    words = words.select(pl.col("prediction", "word").cast(pl.String)).unique().collect()
+    assert {(row["class"], row["word"]) for row in rows.to_pylist()} == set(words.rows())
     expected = {(row["word"], row["class"]): pytest.approx(row["share"]) for row in rows.to_pylist()}
     found = {(word, name): n for name, column in names["table"].items() for word, n in column.items() if n}
     assert found == expected
