@@ -19,8 +19,8 @@
 --
 -- Example: attnstore query imdb.attn attention_vs_frequency -p limit=3,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=disappointing, documents=291, occurrences=304, share_of_attention=0.002975,
---     share_of_tokens=9.022e-05, ratio=32.98, low=30.71, high=35.4, frequency_rank=880, attention_rank=28
+--     class=neg, word=disappointing, documents=291, occurrences=304, share_of_attention=0.002972,
+--     share_of_tokens=9.019e-05, ratio=32.95, low=30.69, high=35.37, frequency_rank=880, attention_rank=28
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

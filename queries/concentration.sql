@@ -16,8 +16,8 @@
 -- `layer` is null for a reduction that has one value for all layers.
 --
 -- Example: attnstore query imdb.attn concentration, over the 25,000 IMDb test reviews, first row:
---     class=neg, layer=1, documents=12273, entropy=4.332, deviation=0.5849, effective_tokens=88.61,
---     evenness=0.7874, effective_05=24.74, effective_25=53, effective_50=76.4, effective_75=121.3,
+--     class=neg, layer=1, documents=12277, entropy=4.332, deviation=0.5849, effective_tokens=88.61,
+--     evenness=0.7874, effective_05=24.75, effective_25=52.99, effective_50=76.4, effective_75=121.3,
 --     effective_95=170.4
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds

@@ -7,7 +7,7 @@
 -- model's classes: then the table says which of its own classes the model gives to which of the data's.
 --
 -- Example: attnstore query imdb.attn confusion, over the 25,000 IMDb test reviews, first row:
---     split=test, label=neg, prediction=neg, documents=11479, share=0.9183, mean_probability=0.9735,
+--     split=test, label=neg, prediction=neg, documents=11481, share=0.9185, mean_probability=0.9734,
 --     truncated=1541
 WITH counted AS (
     SELECT

@@ -47,9 +47,9 @@
 --
 -- Example: attnstore query imdb.attn distinctive_words -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=disappointed, documents=256, other_documents=23, occurrences=274,
---     other_occurrences=25, lift=21.38, other_lift=7.783, factor=0.8367, difference=14.87, error=1.793,
---     t=8.294, p=1.471e-10, q=4.543e-09, log_ratio=1.189, log_odds=-0.02077, z=-0.1047, residual=1.291
+--     class=neg, word=disappointing, documents=291, other_documents=65, occurrences=304,
+--     other_occurrences=68, lift=30.32, other_lift=8.602, factor=0.8446, difference=23.05, error=1.455,
+--     t=15.84, p=9.317e-37, q=1.175e-35, log_ratio=1.429, log_odds=1.468, z=11.19, residual=1.57
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

@@ -37,9 +37,9 @@
 --
 -- Example: attnstore query imdb.attn errors -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=in, wrong_documents=12, right_documents=69, wrong_occurrences=41,
---     right_occurrences=193, wrong_lift=0.2395, right_lift=0.157, factor=1.211, difference=0.04941,
---     error=0.02856, t=1.73, p=0.1133, q=0.5681, log_ratio=0.231, log_odds=0.06219, z=0.3704
+--     class=neg, word=the, wrong_documents=788, right_documents=11389, wrong_occurrences=10185,
+--     right_occurrences=132433, wrong_lift=0.5656, right_lift=0.4655, factor=1.113, difference=0.04739,
+--     error=0.004561, t=10.39, p=3.245e-22, q=2.571e-19, log_ratio=0.08752, log_odds=0.02546, z=2.632
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

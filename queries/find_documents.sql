@@ -19,7 +19,7 @@
 -- over the 25,000 IMDb test reviews, first row:
 --     document=9666, id=test/neg/7450_4, split=test, label=neg, prediction=pos, probability=0.9958,
 --     margin=0.9916, length=185, truncated=false, entropy=5.019, effective_tokens=151.3, beginning='Ernest
---     Saves Christmas' is comedian Ernest's Christmas special film. In this fi
+--     Saves Christmas' is comedian Ernest's Christmas s…
 --
 -- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which come first
 -- @param outcome: any|right|wrong = any -- those predicted as labelled, or otherwise, or all

@@ -28,10 +28,10 @@
 --
 -- Example: attnstore query imdb.attn flips -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
---     label=neg, word=characters, above=neg, below=pos, above_documents=1333, below_documents=84,
---     above_occurrences=1816, below_occurrences=121, above_lift=1.13, below_lift=0.6512,
---     above_excess=0.198, below_excess=-0.1741, above_error=0.02465, below_error=0.03435, swing=0.3721,
---     p=1.99e-06, q=0.003873
+--     label=neg, word=characters, above=neg, below=pos, above_documents=2322, below_documents=161,
+--     above_occurrences=3154, below_occurrences=229, above_lift=1.151, below_lift=0.6732,
+--     above_excess=0.2243, below_excess=-0.1829, above_error=0.01945, below_error=0.02697, swing=0.4072,
+--     p=2.99e-10, q=7.151e-07
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

@@ -18,7 +18,7 @@
 --
 -- Example: attnstore query imdb.attn layer_agreement -p reductions=cls,rollout,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, length=all, one=cls_01, other=cls_02, words=2852, correlation=0.117
+--     class=neg, length=all, one=cls_01, other=cls_02, words=2853, correlation=0.1177
 --
 -- @param reductions: reductions = auto -- these reductions' layers; auto: all of one value a token
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label

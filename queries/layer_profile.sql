@@ -18,8 +18,8 @@
 --
 -- Example: attnstore query imdb.attn layer_profile -p words=awful,great,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=awful, layer=1, documents=1258, occurrences=1497, lift=0.3991, low=0.3902,
---     high=0.408
+--     class=neg, word=awful, layer=1, documents=1258, occurrences=1497, lift=0.3991, low=0.3903,
+--     high=0.4081
 --
 -- @param words: list = -- these words, as the store spells them, whatever their support; none: the leading ones
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds

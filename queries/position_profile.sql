@@ -16,7 +16,7 @@
 --
 -- Example: attnstore query imdb.attn position_profile -p places=2,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, part=tenth, place=1, documents=12273, tokens=343016, share=0.1793, lift=1.702
+--     class=neg, part=tenth, place=1, documents=12277, tokens=343130, share=0.1793, lift=1.701
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

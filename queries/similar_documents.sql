@@ -14,9 +14,9 @@
 --
 -- Example: attnstore query imdb.attn similar_documents -p document=test/neg/5202_1 -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
---     document=651, id=test/neg/10587_1, split=test, label=neg, prediction=neg, probability=0.9949,
+--     document=651, id=test/neg/10587_1, split=test, label=neg, prediction=neg, probability=0.995,
 --     similarity=0.4685, words=awful, movie, buy, the, and, beginning=i expected this movie to be
---     absolutely god awful. Like "What Dreams May Come" or
+--     absolutely god awful. Like "W…
 --
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds

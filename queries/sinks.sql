@@ -17,7 +17,7 @@
 -- does not add up to 1 in a document, `share` is null where the attention of all adds up to 0.
 --
 -- Example: attnstore query imdb.attn sinks, over the 25,000 IMDb test reviews, first row:
---     class=neg, layer=1, kind=[CLS], tokens=12273, share_of_tokens=0.003643, share=0.2764, lift=70.3
+--     class=neg, layer=1, kind=[CLS], tokens=12277, share_of_tokens=0.003642, share=0.2764, lift=70.3
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label

@@ -33,8 +33,8 @@
 --
 -- Example: attnstore query imdb.attn top_words_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=disappointing, documents=291, occurrences=304, mean_attention=0.1201, lift=30.34,
---     low=28.21, high=32.47, shrunk=29.41, share=0.002975
+--     class=neg, word=disappointing, documents=291, occurrences=304, mean_attention=0.12, lift=30.32,
+--     low=28.26, high=32.52, shrunk=29.38, share=0.002972
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
