@@ -628,7 +628,7 @@ def _wrap(cells: Iterable[_Cell], width: int) -> Iterator[list[_Cell]]:
             line, used, breakable = [], 0, 0
             continue
         space = cell.glyphs == " "
-        if line and cell.columns and not space and used + cell.columns > width:
+        while line and cell.columns and not space and used + cell.columns > width:
             at = breakable or len(line)
             yield _trimmed(line[:at])
             line, breakable = line[at:], 0
