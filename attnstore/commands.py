@@ -508,7 +508,7 @@ def queries(name: str | None, folders: Sequence[Path]) -> None:
 @click.argument("statement")
 @_output
 def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
-    """Run one read-only SQL STATEMENT over the views `documents` and `tokens` of STORE."""
+    """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
     from attnstore.questions import run_sql
     from attnstore.store import open_store
 

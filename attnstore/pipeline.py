@@ -43,6 +43,7 @@ from attnstore.reductions import resolve_reductions
 from attnstore.rows import part_tables, word_normaliser
 from attnstore.schema import Manifest
 from attnstore.store import Store, create_or_resume, label_fits_in_path
+from attnstore.views import added_up
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ def run(
                     _this_run(classifier, len(store.finished_parts()) - len(before), tokens, seconds)
                 )
         if not store.missing_parts() and not store.sealed:
-            store.seal()
+            store.seal(added_up(store))
         return RunResult(
             store, documents - documents_before, tokens, seconds, len(before), bool(store.missing_parts())
         )

@@ -2,8 +2,8 @@
 
 A question is a file `<name>.sql`, and beside it, for those who work in Polars, `<name>.py` with the same
 answer. The shipped ones are in `queries/`; a folder of a user's own is read the same way and may leave the
-`.py` out. A `.sql` file is one SELECT over the views `documents` and `tokens`. It begins with a comment: the
-question in one line, then how to read the answer, and its parameters,
+`.py` out. A `.sql` file is one SELECT over the views `documents`, `tokens` and `totals`. It begins with a comment:
+the question in one line, then how to read the answer, and its parameters,
 
     -- @param NAME: TYPE -- what it means                 required
     -- @param NAME: TYPE = DEFAULT -- what it means       `= auto` binds NULL: the text says what that does
@@ -17,12 +17,13 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     list                                texts: a list, JSON, or separated by commas
     a|b|c                               one of these words
     model_class                         one of the model's classes
-    class                               `prediction` or `label`: both views get a column `class`
+    class                               `prediction` or `label`: all views get a column `class`
     cluster                             `group` or `document`, what is independent: `documents` gets a number
                                         `cluster`, one a group (a document without a group is its own)
     reduction, layer                    `tokens` gets a column `attention`, double precision: the layer's values
                                         (or their mean over layers; of a reduction with a value a head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
+                                        `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
     heads                               a reduction that has a value a head: `tokens` gets `attention_01_01`,
                                         `attention_01_02`, ...: layer, then head
     reductions                          a list of reductions; `auto` is all those of one value a token. `tokens`
@@ -33,9 +34,9 @@ and a question has at most one parameter of each of the last seven. Beside its o
 the store says of itself: `$labels_are_models`, `$layers`, `$heads`; and the functions `p_value`, `t_quantile` and
 `q_values` of `attnstore.statistics`. The `.py` file defines
 
-    answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, parameters: Mapping[str, Any]) -> pl.LazyFrame
+    answer(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame
 
-and gets frames with the same columns, and all of these values in `parameters`. Both engines must give the
+and gets lazy frames with the same columns, and all of these values in `parameters`. Both engines must give the
 same table: the same columns and types, the rows in an order that leaves nothing open.
 """
 
@@ -58,12 +59,13 @@ from attnstore import views
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.schema import Manifest, StoredReduction
 from attnstore.store import Store
-from attnstore.views import Added, connect, documents, run_sql, tokens
+from attnstore.views import Added, Tables, connect, documents, run_sql, tokens, totals
 
 __all__ = [
     "BASIS_KEY",
     "Parameter",
     "Question",
+    "Tables",
     "ask",
     "connect",
     "describe",
@@ -75,11 +77,12 @@ __all__ = [
     "run_sql",
     "signature",
     "tokens",
+    "totals",
     "unknown_word",
 ]
 
 Engine = Literal["duckdb", "polars"]
-Twin = Callable[[pl.LazyFrame, pl.LazyFrame, Mapping[str, Any]], pl.LazyFrame]
+Twin = Callable[[Tables, Mapping[str, Any]], pl.LazyFrame]
 
 #: Beside an installed wheel's modules, or beside the package in a checkout and an editable install.
 _SHIPPED = (Path(__file__).parent / "queries", Path(__file__).parent.parent / "queries")
@@ -323,7 +326,7 @@ def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
 def _twin(path: Path) -> Twin:
     """The function `answer` of a file, which is loaded at the first call."""
 
-    def twin(documents: pl.LazyFrame, tokens: pl.LazyFrame, parameters: Mapping[str, Any]) -> pl.LazyFrame:
+    def twin(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame:
         spec = importlib.util.spec_from_file_location(f"attnstore.queries.{path.stem}", path)
         if spec is None or spec.loader is None:
             raise UsageError(f"{path} can't be loaded as a Python file")
@@ -333,7 +336,7 @@ def _twin(path: Path) -> Twin:
             answer: Twin = module.answer
         except Exception as error:  # whatever a user's own file may raise
             raise UsageError(f"{path} can't be loaded: {views.one_line(error)}") from error
-        return answer(documents, tokens, parameters)
+        return answer(tables, parameters)
 
     return twin
 
@@ -457,7 +460,7 @@ def _is_number(layer: str | None) -> bool:
 def _has_labels(store: Store) -> bool:
     """Whether some document has a gold label. While there is no document yet, nothing speaks against it."""
     if store.manifest.label_in_path:
-        found = [label for _, label, _ in views.partitions(store, store.documents_files())]
+        found = [label for _, label, _ in store.partitions(store.documents_files())]
         return not found or any(label is not None for label in found)
     frame = documents(store).select(some=pl.col("label").is_not_null().any(), rows=pl.len())
     some, rows = views.collect(store, frame).row(0)
@@ -678,7 +681,7 @@ def ask(
 def _polars_answer(store: Store, question: Question, values: Mapping[str, Any], added: Added) -> pa.Table:
     assert question.polars is not None  # noqa: S101 - `ask` has looked
     try:
-        answer = question.polars(documents(store, added), tokens(store, added), values)
+        answer = question.polars(Tables(store, added), values)
         frame = views.collect(store, answer)
     except AttnstoreError:
         raise

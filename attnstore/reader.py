@@ -1,4 +1,4 @@
-"""A store opened from Python: its two tables, its questions, its documents drawn."""
+"""A store opened from Python: its tables, its questions, its documents drawn."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,8 +35,12 @@ class Reader:
         """One row a token; see `schema.tokens_schema`."""
         return questions.tokens(self.store)
 
+    def totals(self) -> pl.LazyFrame:
+        """The tokens added up, one row a term; see `schema.totals_schema`."""
+        return questions.totals(self.store)
+
     def sql(self, sql: str) -> pa.Table:
-        """The answer of one read-only SQL statement over the views `documents` and `tokens`."""
+        """The answer of one read-only SQL statement over the views `documents`, `tokens` and `totals`."""
         return questions.run_sql(self.store, sql)
 
     def query(

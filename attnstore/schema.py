@@ -215,3 +215,34 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
             # Nullable: a custom reduction may have nothing to say about a document too short for it.
             fields.append(_field(column, value, reduction.meaning + of_layer, nullable=True))
     return pa.schema(fields)
+
+
+def totals_schema(manifest: Manifest) -> pa.Schema:
+    """One row a term: the tokens added up over the documents of one split, label and prediction.
+
+    For each column of a reduction there are two: the sum of its values (a mean over heads where it has one a head),
+    and as `<column>_lift` the sum of value × length of the document.
+    """
+    fields = [
+        _field("split", DICTIONARY, "the split of the documents added up"),
+        _LABEL,
+        _field("prediction", DICTIONARY, "their predicted class"),
+        _field("token", DICTIONARY, "the token as the tokenizer prints it"),
+        _field("word", DICTIONARY, "the whole word it belongs to, normalised as the tokenizer does", True),
+        _field("piece", pa.int16(), "the token's place in its word, from 0", True),
+        _field("pieces", pa.int16(), "how many tokens its word has", True),
+        _field("special", pa.bool_(), "[CLS], [SEP] and the like, added by the tokenizer"),
+        _field("occurrences", pa.int64(), "how many tokens there are of it"),
+        _field("new_token", pa.int64(), "how many of them are the first of this token in their document"),
+        _field("new_word", pa.int64(), "how many of them begin the first of this word in their document"),
+    ]
+    for reduction in manifest.reductions:
+        for number, column in enumerate(reduction.columns(manifest.layers), start=1):
+            of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
+            over_heads = ", mean over heads" if reduction.per_head else ""
+            meaning = reduction.meaning + over_heads + of_layer
+            fields += [
+                _field(column, pa.float32(), f"summed: {meaning}", nullable=True),
+                _field(f"{column}_lift", pa.float32(), f"times the length, summed: {meaning}", nullable=True),
+            ]
+    return pa.schema(fields)

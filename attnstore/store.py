@@ -4,6 +4,7 @@
       manifest.json                                             what was run, and the plan of the parts
       documents/split=test/label=pos/part-00012.parquet
       tokens/split=test/label=pos/part-00012.parquet
+      totals.parquet                                            the tokens added up, once sealed
       _parts/part-00012.json                                    the receipt of a finished part, until sealed
       writer.lock                                               who is writing, while someone is
 
@@ -43,7 +44,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -58,9 +59,11 @@ from attnstore.schema import (
     StoredFile,
     documents_schema,
     tokens_schema,
+    totals_schema,
 )
 
 MANIFEST = "manifest.json"
+TOTALS = "totals.parquet"
 RECEIPTS = "_parts"
 FINGERPRINT_KEY = b"attnstore.fingerprint"
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -70,7 +73,7 @@ MAX_NAME_BYTES = 255  # of one path component, on every file system in common us
 PART_FILE = re.compile(r"(documents|tokens)/split=[^/]+/(?:label=[^/]*/)?part-(\d{5,})\.parquet")
 _DELTA = frozenset({"document", "position", "start", "end"})
 _REPEATING = frozenset(
-    {"token_id", "token", "word", "piece", "pieces", "length", "prediction", "label", "group"}
+    {"token_id", "token", "word", "piece", "pieces", "length", "prediction", "split", "label", "group"}
 )
 
 # ---------------------------------------------------------------------------------------------------------
@@ -131,6 +134,7 @@ class Store:
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
         self.documents_schema = file_schema(documents_schema(manifest.label_in_path), manifest)
         self.tokens_schema = file_schema(tokens_schema(manifest), manifest)
+        self.totals_schema = file_schema(totals_schema(manifest), manifest)
 
     def __repr__(self) -> str:
         state = "sealed" if self.sealed else f"{len(self.finished_parts())} of {self.manifest.parts} parts"
@@ -182,6 +186,47 @@ class Store:
     def tokens_files(self) -> list[Path]:
         """The tokens' Parquet files of the finished parts, sorted by path."""
         return [self.path / file.path for file in self.files() if file.path.startswith("tokens/")]
+
+    def totals_file(self) -> Path | None:
+        """The file of the tokens added up; None while the store is not sealed."""
+        return self.path / TOTALS if self.sealed else None
+
+    def partitions(self, files: Iterable[Path]) -> list[tuple[str, str | None, list[Path]]]:
+        """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
+
+        We read the path ourselves. DuckDB and Polars would take every `name=value` in it for a partition, also
+        those above the store (`runs/lr=3e-5/imdb.attn`). Raises StoreError if a file is gone.
+        """
+        directories: dict[Path, list[Path]] = {}
+        for file in files:
+            if not file.is_file():
+                raise StoreError(
+                    f"can't read {self.path}: {file.relative_to(self.path)} is missing: "
+                    "`attnstore verify` tells what is damaged"
+                )
+            directories.setdefault(file.parent, []).append(file.absolute())
+        found = []
+        for directory, paths in directories.items():
+            pairs = (part.partition("=") for part in directory.relative_to(self.path).parts)
+            keys = {
+                key: None if text == NULL_PARTITION else unquote(text) for key, sign, text in pairs if sign
+            }
+            found.append((keys["split"] or "", keys.get("label"), paths))
+        return found
+
+    def columns_with_nulls(self) -> list[str]:
+        """The reductions' columns that have no value for some of the tokens of the finished parts."""
+        columns = {c for r in self.manifest.reductions for c in r.columns(self.manifest.layers)}
+        found: set[str] = set()
+        for path in self.tokens_files():
+            footer = pq.read_metadata(path)
+            for group in map(footer.row_group, range(footer.num_row_groups)):
+                for chunk in map(group.column, range(group.num_columns)):
+                    name = chunk.path_in_schema.partition(".")[0]
+                    counted = chunk.statistics is not None and chunk.statistics.has_null_count
+                    if name in columns and (not counted or chunk.statistics.null_count):
+                        found.add(name)
+        return [name for name in self.tokens_schema.names if name in found]
 
     def _receipts(self) -> dict[int, tuple[StoredFile, ...]]:
         """The files of each finished part. A receipt whose files are gone or cut short is no receipt."""
@@ -248,20 +293,31 @@ class Store:
         self._must_be_writable()
         self._write_manifest(replace(self.manifest, runs=(*self.manifest.runs, dict(run))))
 
-    def seal(self, **manifest_changes: Any) -> None:
-        """Complete the manifest with every file's rows, size and hash; from then on nothing is written.
+    def seal(self, totals: pa.Table, **manifest_changes: Any) -> None:
+        """Write the totals, and complete the manifest with every file's rows, size and hash. It is the last word.
 
-        `manifest_changes`: fields of the manifest that are known only now (`rejected`, `notes`, `runs`).
+        `totals`: `totals_schema`, the tokens of all parts added up. `manifest_changes`: fields of the manifest
+        that are known only now (`rejected`, `notes`, `runs`).
 
         Raises:
-            StoreError: parts are missing, the store is sealed already, or it can't be written.
+            StoreError: parts are missing, the totals are not of that form or not of as many tokens, the store is
+                sealed already, or it can't be written.
         """
         self._must_be_writable()
         if missing := self.missing_parts():
             raise StoreError(
                 f"{self.path} can't be sealed: {_some(missing, 'part')} missing: run again to go on"
             )
-        changes = {"sealed": _now(), **manifest_changes, "files": tuple(self.files())}
+        parts = self.files()
+        tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
+        totals = _checked(totals, self.totals_schema, "totals")
+        if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
+            raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
+        content = _parquet(totals, self.totals_schema)
+        write_file(self.path / TOTALS, memoryview(content), self.path / RECEIPTS / f"{TOTALS}.tmp")
+        digest = hashlib.sha256(content).hexdigest()
+        files = (*parts, StoredFile(TOTALS, totals.num_rows, content.size, digest))
+        changes = {"sealed": _now(), **manifest_changes, "files": files}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
         shutil.rmtree(self.path / RECEIPTS, ignore_errors=True)

@@ -78,6 +78,29 @@ def occurrences(tokens: pl.LazyFrame, p: Mapping[str, Any], *keep: str) -> pl.La
     return rows
 
 
+def summed_occurrences(totals: pl.LazyFrame, p: Mapping[str, Any], *keep: str) -> pl.LazyFrame:
+    """As `occurrences`, of the totals: a row a term, without `document` and with numbers for `starts` and `new`."""
+    word, start, new = pl.col("word"), pl.col("piece") == 0, pl.col("new_word")
+    if p["specials"] == "in":
+        new = pl.when(word.is_null()).then(pl.col("new_token")).otherwise(new)
+        word, start = pl.coalesce(word, "token"), start.fill_null(True)
+    pieces = pl.col("pieces").fill_null(1)
+    return totals.select(
+        *keep,
+        "attention",
+        word=word,
+        starts=pl.when(start).then(pl.col("occurrences")).otherwise(0),
+        new=new,
+        pieces=pieces,
+        lift=pl.col("attention_lift") / pieces,
+    )
+
+
+def percentile() -> pl.Expr:
+    """The part of its document's tokens that has less attention than a token, and half of those that have as much."""
+    return (pl.col("attention").rank("average").over("document") - 0.5) / pl.len().over("document")
+
+
 def compared(words: pl.LazyFrame, prior: float | None) -> pl.LazyFrame:
     """Two sides' words with the difference of their lifts, its error, t and p, and the log-odds of their counts.
 

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attnstore.schema import Manifest, StoredFile, StoredReduction
-from attnstore.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, Store
+from attnstore.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
+from attnstore.totals import KEYS
+from attnstore.views import added_up
 
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.
 TOTAL_TOLERANCE = 0.01
@@ -36,7 +38,8 @@ def verify_files(store: Store) -> Iterator[Finding]:
     the plan once and in order; its tokens at positions 0 to length - 1; what the tokens repeat of their
     document; probabilities that sum to 1 and follow from the logits; the prediction as their maximum; spans
     inside the text; pieces inside their words; first occurrences; reductions finite, and summing to their
-    `total` within `TOTAL_TOLERANCE`. Beside them: files that are none of the store's.
+    `total` within `TOTAL_TOLERANCE`. Of a sealed store whose parts are sound: totals that are the tokens added up.
+    Beside them: files that are none of the store's.
 
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
     Damage is a finding, not an exception. One part is in memory at a time, of its reductions one column.
@@ -44,20 +47,29 @@ def verify_files(store: Store) -> Iterator[Finding]:
     files = store.files()
     yield _state(store, files)
     parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
+    totals = [file for file in files if file.path == TOTALS]
     for file in files:
+        if file in totals:
+            continue
         name = PART_FILE.fullmatch(file.path)
         if name is None or int(name[2]) not in parts:
             yield Finding(file.path, False, "the manifest lists it, but it is no file of the plan's parts")
         else:
             parts[int(name[2])].append(file)
+    all_sound = True
     for part, its_files in parts.items():
         sound = True
         for subject, fault in _part_faults(store, part, its_files):
-            sound = False
+            sound = all_sound = False
             yield Finding(subject, False, fault)
         if sound:
             documents, tokens = (_rows(its_files, kind) for kind in ("documents", "tokens"))
             yield Finding(f"part {part}", True, f"{documents:,} documents, {tokens:,} tokens")
+    if store.sealed:
+        fault = _totals_fault(store, totals, all_sound)
+        said = f"{totals[0].rows:,} terms" if totals else ""
+        unsure = "" if all_sound else ", not compared with the tokens, which are not sound"
+        yield Finding(TOTALS, fault is None, fault or said + unsure)
     yield from _foreign_files(store, {file.path for file in files})
 
 
@@ -139,7 +151,10 @@ def _file_fault(store: Store, file: StoredFile) -> str | None:
 
 def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str | None:
     """Where a file departs from the schema, the fingerprint or the number of rows it should have."""
-    expected = store.documents_schema if file.path.startswith("documents/") else store.tokens_schema
+    kind = file.path.partition("/")[0]
+    expected = {"documents": store.documents_schema, TOTALS: store.totals_schema}.get(
+        kind, store.tokens_schema
+    )
     schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     if schema.names != expected.names:
         return f"has the columns {', '.join(schema.names)}, not {', '.join(expected.names)}"
@@ -212,6 +227,33 @@ def _pair_faults(
         values = _read(path, [column])[column].combine_chunks()
         if (wrong_values := _reduction_fault(values, reduction, rows, numbers)) is not None:
             yield tokens_path, f"{column}: {wrong_values}"
+
+
+def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) -> str | None:
+    """What is wrong with the totals of a sealed store; None if nothing is."""
+    if not files:
+        return "the manifest does not list it"
+    if fault := _file_fault(store, files[0]):
+        return fault
+    if not parts_are_sound:
+        return None  # there is nothing sound to add up
+    found = _read(store.path / TOTALS)
+    expected = added_up(store)
+    for name in found.column_names:
+        ours, theirs = expected[name], found[name]
+        if name in KEYS or pa.types.is_integer(theirs.type):
+            same = len(ours) == len(theirs) and ours.cast(_plain(ours.type)).equals(
+                theirs.cast(_plain(theirs.type))
+            )
+        else:  # another version of Polars may add in another order
+            same = np.allclose(ours.to_numpy(), theirs.to_numpy(), rtol=1e-5, atol=1e-12, equal_nan=True)
+        if not same:
+            return f"{name} is not what the tokens add up to"
+    return None
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
 def _class_numbers(column: pa.ChunkedArray, manifest: Manifest) -> npt.NDArray[np.int64]:

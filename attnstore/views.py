@@ -1,19 +1,19 @@
-"""A store's two tables as DuckDB views and as Polars lazy frames, to be read and nothing else.
+"""A store's tables as DuckDB views and as Polars lazy frames, to be read and nothing else.
 
-Both are made of the files of the finished parts alone, have the columns of the contract, then `split` and
-`label` as text, and may get columns on top that parameters of a question choose (`Added`).
+They are made of the files of the finished parts alone, have the columns of the contract, `split` and `label` as
+text (in `documents` and `tokens` the last), and may get columns on top that parameters of a question choose
+(`Added`). While the store is not sealed its `totals` are added up when they are asked for.
 """
 
 import json
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import duckdb
 import polars as pl
@@ -21,18 +21,20 @@ import pyarrow as pa
 
 from attnstore import statistics
 from attnstore.errors import AttnstoreError, StoreError, UsageError
-from attnstore.store import NULL_PARTITION, Store
+from attnstore.store import PART_FILE, Store
+from attnstore.totals import COUNTS, KEYS, add_up, lift, of_tokens, value_columns
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
     """Columns beside the stored ones. One that has a stored column's name hides it.
 
-    `means`: for each column that `tokens` gets, the stored columns whose mean it is, in double precision.
+    `means`: for each column that `tokens` and `totals` get, the stored columns whose mean it is, in double
+    precision; `totals` gets their lifts beside them, named the same way.
     `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
     `elements`: for each column that `tokens` gets, a stored column of several values a token and the place (from
     0) of the one that it is, in double precision.
-    `class_column`: the column that both tables have under the name `class`, None for no such column.
+    `class_column`: the column that all tables have under the name `class`, None for no such column.
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
     `cluster`: the number of the group's first document, the document's own where it has no group. None: no
     such column.
@@ -46,6 +48,26 @@ class Added:
 
 
 _NOTHING = Added()
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given."""
+
+    store: Store
+    added: Added
+
+    @property
+    def documents(self) -> pl.LazyFrame:
+        return documents(self.store, self.added)
+
+    @property
+    def tokens(self) -> pl.LazyFrame:
+        return tokens(self.store, self.added)
+
+    @property
+    def totals(self) -> pl.LazyFrame:
+        return totals(self.store, self.added)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -67,11 +89,9 @@ def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
             return pl.col(column).cast(pl.Float64)
         return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
 
-    def mean(columns: tuple[str, ...]) -> pl.Expr:
-        total = sum((value(column) for column in columns[1:]), value(columns[0]))
-        return total / len(columns) if len(columns) > 1 else total
-
-    means = [mean(columns).alias(name) for name, columns in added.means.items()]
+    means = [
+        _mean([value(column) for column in columns]).alias(name) for name, columns in added.means.items()
+    ]
     elements = [
         pl.col(column).cast(pl.List(pl.Float64)).list.get(place).alias(name)
         for name, (column, place) in added.elements.items()
@@ -80,12 +100,61 @@ def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
     return frame.with_columns(*means, *elements, *_class(added))
 
 
+def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
+    """The tokens of the finished parts added up: `schema.totals_schema`, dictionaries as in `tokens`."""
+    path = store.totals_file()
+    if path is None:
+        frame = of_tokens(tokens(store), store.tokens_schema, store.columns_with_nulls())
+        frame = frame.with_columns(pl.col(name).cast(pl.Float32) for name in _sums(store))
+    elif path.is_file():
+        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    else:
+        raise _unreadable(store, f"{path.name} is missing")
+    frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
+    means = [
+        _mean([pl.col(column).cast(pl.Float64) for column in columns]).alias(name)
+        for name, columns in _summed_means(added).items()
+    ]
+    return frame.with_columns(*means, *_class(added))
+
+
+def added_up(store: Store) -> pa.Table:
+    """The totals of the finished parts as `Store.seal` takes them, made of the tokens."""
+    return add_up(_tokens_by_part(store), store.tokens_schema, store.totals_schema)
+
+
+def _tokens_by_part(store: Store) -> Iterator[pl.LazyFrame]:
+    """The tokens of each finished part, in the order of the plan; see `tokens`."""
+    files: dict[int, list[Path]] = {part: [] for part in store.finished_parts()}
+    for path in store.tokens_files():
+        if name := PART_FILE.fullmatch(path.relative_to(store.path).as_posix()):
+            files[int(name[2])].append(path)
+    for paths in files.values():
+        yield _frame(store, paths, store.tokens_schema)
+
+
 def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
     """Run a query over these frames. Raises StoreError where a file of the store can't be read."""
     try:
         return answer.collect(engine="streaming")  # a store may be larger than the memory
     except (OSError, pl.exceptions.ComputeError) as error:
         raise _unreadable(store, one_line(error)) from error
+
+
+def _sums(store: Store) -> list[str]:
+    """The columns of the totals that are sums of values."""
+    return [name for name in store.totals_schema.names if name not in (*KEYS, *COUNTS)]
+
+
+def _mean(values: Sequence[pl.Expr]) -> pl.Expr:
+    total = sum(values[1:], values[0])
+    return total / len(values) if len(values) > 1 else total
+
+
+def _summed_means(added: Added) -> dict[str, tuple[str, ...]]:
+    """`means` as `totals` gets them: each with its lift."""
+    lifts = {lift(name): tuple(map(lift, columns)) for name, columns in added.means.items()}
+    return {**added.means, **lifts}
 
 
 def _class(added: Added) -> list[pl.Expr]:
@@ -102,7 +171,7 @@ def _cluster(added: Added) -> list[pl.Expr]:
 def _frame(store: Store, files: Iterable[Path], schema: pa.Schema) -> pl.LazyFrame:
     names = _contract_columns(schema)
     frames = []
-    for split, label, paths in partitions(store, files):
+    for split, label, paths in store.partitions(files):
         of_file = pl.col("label").cast(pl.String)
         of_path = pl.lit(label, dtype=pl.String).alias("label")
         frames.append(
@@ -123,7 +192,7 @@ def _frame(store: Store, files: Iterable[Path], schema: pa.Schema) -> pl.LazyFra
 
 
 def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB connection with the views `documents` and `tokens`, to be closed by the caller.
+    """An in-memory DuckDB connection with the views `documents`, `tokens` and `totals`, to be closed by the caller.
 
     It reads the files of the store's finished parts and no other, loads no extension, and its configuration
     is locked.
@@ -137,9 +206,13 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             f"list_avg({_identifier(column)}::DOUBLE[])" if added.heads else f"{_identifier(column)}::DOUBLE"
         )
 
-    means = {
-        name: f"({' + '.join(value(column) for column in columns)}) / {len(columns)}"
-        for name, columns in added.means.items()
+    def mean(values: Sequence[str]) -> str:
+        return f"({' + '.join(values)}) / {len(values)}"
+
+    means = {name: mean([value(column) for column in columns]) for name, columns in added.means.items()}
+    summed = {
+        name: mean([f"{_identifier(column)}::DOUBLE" for column in columns])
+        for name, columns in _summed_means(added).items()
     }
     elements = {
         name: f"{_identifier(column)}[{place + 1}]::DOUBLE"
@@ -156,7 +229,8 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     try:
         statistics.register(connection)
-        files = [path.absolute() for path in (*store.documents_files(), *store.tokens_files())]
+        paths = [*store.documents_files(), *store.tokens_files(), *filter(None, [store.totals_file()])]
+        files = [path.absolute() for path in paths]
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
         allowed = dict.fromkeys([*map(_literal, files), *map(_pattern, files)])
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
@@ -169,13 +243,20 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             "enable_external_access",
         ):
             connection.execute(f"SET {setting} = false")
-        for view, of_files, schema, extra in (
-            ("documents", store.documents_files(), store.documents_schema, classes | clusters),
-            ("tokens", store.tokens_files(), store.tokens_schema, means | elements | classes),
+        rows = {}
+        for view, of_files, schema in (
+            ("documents", store.documents_files(), store.documents_schema),
+            ("tokens", store.tokens_files(), store.tokens_schema),
         ):
             if not of_files:
                 connection.register(f"no_{view}", _empty(schema))
-            connection.execute(_view(store, view, of_files, schema, extra))
+            rows[view] = _rows(store, view, of_files, schema)
+        for view, source, schema, extra in (
+            ("documents", rows["documents"], store.documents_schema, classes | clusters),
+            ("tokens", rows["tokens"], store.tokens_schema, means | elements | classes),
+            ("totals", _totals(store, rows["tokens"]), store.totals_schema, summed | classes),
+        ):
+            connection.execute(_view(view, source, schema, extra))
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         connection.close()
@@ -184,9 +265,9 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
 
 
 def run_sql(store: Store, sql: str) -> pa.Table:
-    """The result of one SELECT over the views `documents` and `tokens`.
+    """The result of one SELECT over the views `documents`, `tokens` and `totals`.
 
-    The statement can read these two views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
+    The statement can read these views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
     FROM and EXPLAIN are welcome.
 
     Raises:
@@ -282,7 +363,7 @@ def reading_statement(sql: str) -> duckdb.Statement:
             raise UsageError(f"a store is only read: no {kind.removesuffix('_QUERY_NODE')} in a WITH clause")
         if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS:
             raise UsageError(
-                f"the table function {function} is not for a store: only the views documents and tokens can be read"
+                f"the table function {function} is not for a store: the views documents, tokens and totals are"
             )
     return statement
 
@@ -306,11 +387,22 @@ def _parts(tree: Any) -> Iterator[tuple[str, str]]:
             yield from _parts(part)
 
 
-def _view(store: Store, view: str, files: Iterable[Path], schema: pa.Schema, extra: Mapping[str, str]) -> str:
-    """The statement that makes a view. Names are quoted, and texts literals: nothing of a user's is pasted."""
+def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> str:
+    """The statement that makes a view of the rows. Names are quoted: nothing of a user's is pasted."""
+    hidden = [_identifier(name) for name in extra]
+    names = dict.fromkeys([*schema.names, "split", "label"])
+    if view != "totals":  # `label` stands at the end wherever it is stored
+        names = dict.fromkeys([*_contract_columns(schema), "split", "label"])
+    kept = [name for name in map(_identifier, names) if name not in hidden]
+    added = [f"{expression} AS {_identifier(name)}" for name, expression in extra.items()]
+    return f"CREATE VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
+
+
+def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> str:
+    """The SELECT of a table's stored columns, `split` and `label`. Names are quoted, and texts literals."""
     names = [_identifier(name) for name in _contract_columns(schema)]
     selects = []
-    for split, label, paths in partitions(store, files):
+    for split, label, paths in store.partitions(files):
         of_path = f"{'NULL' if label is None else _literal(label)}::VARCHAR AS label"
         columns = [*names, f"{_literal(split)} AS split", "label" if "label" in schema.names else of_path]
         source = f"read_parquet([{', '.join(map(_pattern, paths))}], hive_partitioning = false)"
@@ -318,11 +410,28 @@ def _view(store: Store, view: str, files: Iterable[Path], schema: pa.Schema, ext
     if not selects:
         columns = [*names, "NULL::VARCHAR AS split", "NULL::VARCHAR AS label"]
         selects.append(f"SELECT {', '.join(columns)} FROM no_{view}")  # noqa: S608
-    hidden = [_identifier(name) for name in extra]
-    kept = [name for name in [*names, "split", "label"] if name not in hidden]
-    added = [f"{expression} AS {_identifier(name)}" for name, expression in extra.items()]
-    rows = " UNION ALL ".join(selects)
-    return f"CREATE VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
+    return " UNION ALL ".join(selects)
+
+
+def _totals(store: Store, tokens: str) -> str:
+    """The SELECT of the totals: of their file or, while the store is not sealed, of the rows of its `tokens`."""
+    path = store.totals_file()
+    if path is not None:
+        if not path.is_file():
+            raise _unreadable(store, f"{path.name} is missing")
+        names = ", ".join(map(_identifier, store.totals_schema.names))
+        return f"SELECT {names} FROM read_parquet({_pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
+    sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]
+    for column in value_columns(store.tokens_schema):
+        several = pa.types.is_fixed_size_list(store.tokens_schema.field(column).type)
+        name = _identifier(column)
+        value = f"list_avg({name}::DOUBLE[])" if several else f"{name}::DOUBLE"
+        sums += [
+            f"sum({value})::FLOAT AS {name}",
+            f"sum({value} * length)::FLOAT AS {_identifier(lift(column))}",
+        ]
+    absent = [f"({_identifier(column)} IS NULL)" for column in store.columns_with_nulls()]
+    return f"SELECT {', '.join([*KEYS, *sums])} FROM ({tokens}) GROUP BY {', '.join([*KEYS, *absent])}"  # noqa: S608
 
 
 def _identifier(name: str) -> str:
@@ -349,25 +458,6 @@ def _empty(schema: pa.Schema) -> pa.Table:
 # ---------------------------------------------------------------------------------------------------------
 # Both
 # ---------------------------------------------------------------------------------------------------------
-
-
-def partitions(store: Store, files: Iterable[Path]) -> list[tuple[str, str | None, list[Path]]]:
-    """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
-
-    We read the path ourselves. DuckDB and Polars would take every `name=value` in it for a partition, also
-    those above the store (`runs/lr=3e-5/imdb.attn`). Raises StoreError if a file is gone.
-    """
-    directories: dict[Path, list[Path]] = {}
-    for file in files:
-        if not file.is_file():
-            raise _unreadable(store, f"{file.relative_to(store.path)} is missing")
-        directories.setdefault(file.parent, []).append(file.absolute())
-    found = []
-    for directory, paths in directories.items():
-        pairs = (part.partition("=") for part in directory.relative_to(store.path).parts)
-        keys = {key: None if text == NULL_PARTITION else unquote(text) for key, sign, text in pairs if sign}
-        found.append((keys["split"] or "", keys.get("label"), paths))
-    return found
 
 
 def plain(table: pa.Table) -> pa.Table:
@@ -401,7 +491,7 @@ def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
     """DuckDB's error as the user's mistake, or as the store's damage."""
     message = one_line(error)
     if isinstance(error, duckdb.PermissionException):
-        return UsageError(f"{message}: only the views documents and tokens can be read")
+        return UsageError(f"{message}: only the views documents, tokens and totals can be read")
     # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
     damage = type(error) is duckdb.Error or "Invalid unicode" in message
     if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:

@@ -7,14 +7,15 @@ import polars as pl
 
 from attnstore.statistics import margin
 from attnstore.terms import is_listed, leading, support
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class` and `cluster`, `tokens` has `class` and `attention`; `p` holds the parameters."""
     n, a = pl.col("tokens"), pl.col("attention")
     gathered = (
-        tokens.filter(pl.col("class").is_not_null(), a.is_not_null())
-        .join(documents.select("document", "cluster"), on="document")
+        tables.tokens.filter(pl.col("class").is_not_null(), a.is_not_null())
+        .join(tables.documents.select("document", "cluster"), on="document")
         .group_by("class", "cluster", "word")
         .agg(
             documents=pl.col("new_word").sum().cast(pl.Int64),
@@ -68,7 +69,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         )
         .join(of_class, on="class")
         .with_columns(pl.col("class", "word").cast(pl.String))
-        .join(support(documents, p), on="class")
+        .join(support(tables.documents, p), on="class")
         .filter(
             is_listed(pl.col("word"), p), pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0
         )

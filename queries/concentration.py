@@ -6,11 +6,12 @@ from typing import Any
 import polars as pl
 
 from attnstore.terms import layer_columns
+from attnstore.views import Tables
 
 
-def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01` ...; `p` holds the parameters."""
-    columns = layer_columns(tokens)
+    columns = layer_columns(tables.tokens)
     counted = pl.lit(p["specials"] == "in") | pl.col("special").not_()
 
     def total(name: str) -> pl.Expr:
@@ -18,7 +19,7 @@ def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any])
         return pl.when(positive).then(pl.col(name) * pl.when(positive).then(pl.col(name)).log()).sum()
 
     gathered = (
-        tokens.filter(pl.col("class").is_not_null(), counted)
+        tables.tokens.filter(pl.col("class").is_not_null(), counted)
         .group_by("document")
         .agg(
             pl.col("class").first(),

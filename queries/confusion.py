@@ -5,12 +5,14 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.views import Tables
 
-def answer(documents: pl.LazyFrame, _tokens: pl.LazyFrame, _p: Mapping[str, Any]) -> pl.LazyFrame:
+
+def answer(tables: Tables, _p: Mapping[str, Any]) -> pl.LazyFrame:
     """The question has no parameters."""
     keys = ["split", "label", "prediction"]
     return (
-        documents.with_columns(pl.col("label", "prediction").cast(pl.String))
+        tables.documents.with_columns(pl.col("label", "prediction").cast(pl.String))
         .group_by(keys)
         .agg(
             documents=pl.len().cast(pl.Int64),

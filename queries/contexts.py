@@ -5,12 +5,14 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.views import Tables
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention`; `p` holds the parameters."""
     lift, start = pl.col("lift"), pl.col("start")
     best = (
-        tokens.filter(
+        tables.tokens.filter(
             pl.col("word") == p["word"], pl.col("class").is_not_null(), pl.col("attention").is_not_null()
         )
         .group_by("class", "document", place=pl.col("position") - pl.col("piece"))
@@ -27,7 +29,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .sort("class", "rank", "document", "place", descending=[False, True, False, False])
         .filter(pl.int_range(pl.len()).over("class") < p["limit"])
     )
-    theirs = tokens.join(best.select("document").unique(), on="document")
+    theirs = tables.tokens.join(best.select("document").unique(), on="document")
     numbered = (
         theirs.filter(pl.col("piece") == 0)
         .sort("document", "position")
@@ -62,7 +64,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         placed.join(seen, on="document")
         .join(bound("before"), on=["document", "before"], how="left")
         .join(bound("after"), on=["document", "after"], how="left")
-        .join(documents.drop("class"), on="document")
+        .join(tables.documents.drop("class"), on="document")
         .sort("class", "rank", "document", "place", descending=[False, True, False, False])
         .select(
             "class",

@@ -7,15 +7,16 @@ import polars as pl
 
 from attnstore.statistics import q_value
 from attnstore.terms import compared, is_listed, leading, least_documents, occurrences
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class` and `cluster`, `tokens` has `class` and `attention`; `p` holds the parameters."""
     text = pl.col("word").cast(pl.String)
-    considered = tokens.filter(pl.col("class").is_not_null(), pl.col("attention").is_not_null())
+    considered = tables.tokens.filter(pl.col("class").is_not_null(), pl.col("attention").is_not_null())
     rows = occurrences(considered, p, "class").filter(pl.col("word").is_not_null())
     gathered = (
-        rows.join(documents.select("document", "cluster"), on="document")
+        rows.join(tables.documents.select("document", "cluster"), on="document")
         .group_by("class", "cluster", "word")
         .agg(
             documents=pl.col("new").sum().cast(pl.Int64),
@@ -27,7 +28,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     n, y, o_n = pl.col("n"), pl.col("y"), pl.col("o_n")
     all_n, all_y = pl.col("all_n"), pl.col("all_y")
     sizes = (
-        documents.filter(pl.col("class").is_not_null())
+        tables.documents.filter(pl.col("class").is_not_null())
         .group_by(pl.col("class").cast(pl.String))
         .agg(size=pl.len().cast(pl.Int64))
         .with_columns(o_size=pl.col("size").sum() - pl.col("size"))

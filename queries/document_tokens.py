@@ -5,9 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.views import Tables
 
-def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters, `document` as a number."""
     lift = (pl.col("attention") * pl.col("length")).alias("lift")
     columns = ["position", "token", "word", "piece", "pieces", "start", "end", "special", "attention"]
-    return tokens.filter(pl.col("document") == p["document"]).sort("position").select(*columns, lift)
+    return tables.tokens.filter(pl.col("document") == p["document"]).sort("position").select(*columns, lift)

@@ -7,16 +7,17 @@ import polars as pl
 
 from attnstore.statistics import q_value
 from attnstore.terms import compared, is_listed, leading, least_documents, occurrences
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `cluster`, `tokens` has `attention`; `p` holds the parameters."""
     prediction, label = pl.col("prediction").cast(pl.String), pl.col("label")
-    judged = documents.filter(
+    judged = tables.documents.filter(
         pl.lit(p["labels_are_models"]), prediction.is_not_null(), label.is_not_null()
     ).select("document", "cluster", wrong=prediction != label, **{"class": prediction})
     text = pl.col("word").cast(pl.String)
-    considered = tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null())
+    considered = tables.tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null())
     rows = occurrences(considered, p).filter(pl.col("word").is_not_null())
     n, y, o_n, o_y = pl.col("n"), pl.col("y"), pl.col("o_n"), pl.col("o_y")
     wrong = pl.col("wrong")

@@ -6,15 +6,16 @@ from typing import Any
 import polars as pl
 
 from attnstore.terms import beginning
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters."""
     a = pl.col("attention")
     terms = pl.when(a > 0).then(a * pl.when(a > 0).then(a).log()).otherwise(0)
     known = (a.count() > 0) & (a.min() >= 0) & (a.sum() > 0)
     measured = (
-        tokens.filter(pl.lit(p["specials"] == "in") | pl.col("special").not_())
+        tables.tokens.filter(pl.lit(p["specials"] == "in") | pl.col("special").not_())
         .group_by("document")
         # Of one token it is 0, whatever rounding makes of it.
         .agg(entropy=pl.when(known).then((a.sum().log() - terms.sum() / a.sum()).clip(lower_bound=0)))
@@ -41,7 +42,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         "shortest": -pl.col("length"),
     }[p["sort"]]
     return (
-        documents.filter(*conditions)
+        tables.documents.filter(*conditions)
         .join(measured, on="document", how="left")
         .select(
             "document",

@@ -7,16 +7,17 @@ import polars as pl
 
 from attnstore.statistics import p_value, q_value
 from attnstore.terms import is_listed, least_documents, occurrences
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `cluster`, `tokens` has `attention`; `p` holds the parameters."""
     of_cell, of_word = ["label", "prediction"], ["label", "prediction", "word"]
-    cells = documents.select("document", "cluster", "label", pl.col("prediction").cast(pl.String)).filter(
-        pl.col("label").is_not_null(), pl.col("prediction").is_not_null()
-    )
+    cells = tables.documents.select(
+        "document", "cluster", "label", pl.col("prediction").cast(pl.String)
+    ).filter(pl.col("label").is_not_null(), pl.col("prediction").is_not_null())
     text = pl.col("word").cast(pl.String)
-    rows = occurrences(tokens.filter(pl.col("attention").is_not_null()), p).filter(
+    rows = occurrences(tables.tokens.filter(pl.col("attention").is_not_null()), p).filter(
         pl.col("word").is_not_null()
     )
     sizes = cells.group_by(of_cell).agg(least=least_documents(pl.len(), p))

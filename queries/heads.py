@@ -7,14 +7,17 @@ from typing import Any
 import polars as pl
 
 from attnstore.terms import has_letter_or_digit, support
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01_01` ...; `p` holds the parameters."""
     columns = [
-        name for name in tokens.collect_schema().names() if re.fullmatch(r"attention_[0-9]+_[0-9]+", name)
+        name
+        for name in tables.tokens.collect_schema().names()
+        if re.fullmatch(r"attention_[0-9]+_[0-9]+", name)
     ]
-    rows = tokens.filter(
+    rows = tables.tokens.filter(
         pl.col("class").is_not_null(), *(pl.col(name).is_not_null() for name in columns)
     ).with_columns(pl.col("class", "word").cast(pl.String))
 
@@ -75,7 +78,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         specials=share("special"), punctuation=share("punctuation")
     )
     listed = (
-        by_word.join(support(documents, p), on="class")
+        by_word.join(support(tables.documents, p), on="class")
         .filter(
             pl.col("word").is_not_null(),
             pl.col("punctuation").not_(),

@@ -6,23 +6,24 @@ from typing import Any
 import polars as pl
 
 from attnstore.terms import has_letter_or_digit, least_documents
+from attnstore.views import Tables
 
 LENGTHS = ("all", "short", "middle", "long")
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class`, `tokens` has `class` and `attention:cls_01` ...; `p` holds the parameters."""
-    columns = [name for name in tokens.collect_schema().names() if name.startswith("attention:")]
+    columns = [name for name in tables.tokens.collect_schema().names() if name.startswith("attention:")]
     length = pl.col("length")
     # Equal lengths are in the same third: that of the middle of them.
     third = (3 * (length.rank("average").over("class") - 1) / pl.len().over("class")).floor()
     thirds = (
-        documents.filter(pl.col("class").is_not_null())
+        tables.documents.filter(pl.col("class").is_not_null())
         .with_columns(pl.col("class").cast(pl.String))
         .select("document", "class", bucket=third.cast(pl.Int32) + 1)
     )
     names = {name: name.removeprefix("attention:") for name in columns}
-    rows = tokens.filter(
+    rows = tables.tokens.filter(
         pl.col("class").is_not_null(),
         pl.col("word").is_not_null(),
         *(pl.col(name).is_not_null() for name in columns),

@@ -7,14 +7,15 @@ import polars as pl
 
 from attnstore.statistics import cluster_sums, interval, ratio_error
 from attnstore.terms import is_listed, layer_columns, leading, support
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class` and `cluster`, `tokens` `class` and `attention_01` ...; `p` holds the parameters."""
-    columns = layer_columns(tokens)
+    columns = layer_columns(tables.tokens)
     n, word = pl.col("occurrences"), pl.col("word")
     given = pl.lit(bool(p["words"]))
-    rows = tokens.filter(
+    rows = tables.tokens.filter(
         pl.col("class").is_not_null(), word.is_not_null(), *(pl.col(c).is_not_null() for c in columns)
     )
     if p["words"]:
@@ -31,7 +32,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         rows.group_by("class", "word")
         .agg(sums)
         .with_columns(pl.col("class", "word").cast(pl.String), of="class", term="word")
-        .join(support(documents, p), on="class")
+        .join(support(tables.documents, p), on="class")
         .filter(n > 0, given | listed)
         .with_columns(rank=lift if p["rank_by"] == "lift" else spread)
         .pipe(leading, None if p["words"] else p["limit"], "word")
@@ -39,7 +40,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
     )
     gathered = (
         rows.join(chosen, left_on=["class", "word"], right_on=["of", "term"])
-        .join(documents.select("document", "cluster"), on="document")
+        .join(tables.documents.select("document", "cluster"), on="document")
         .group_by("class", "cluster", "word", "place")
         .agg(sums)
         .with_columns(pl.col("class", "word").cast(pl.String))

@@ -5,11 +5,13 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.views import Tables
 
-def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention`; `p` holds the parameters."""
     position, length = pl.col("position").cast(pl.Int64), pl.col("length").cast(pl.Int64)
-    counted = tokens.filter(
+    counted = tables.tokens.filter(
         pl.col("class").is_not_null(),
         pl.col("attention").is_not_null(),
         pl.lit(p["specials"] == "in") | pl.col("special").not_(),

@@ -5,12 +5,14 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.views import Tables
 
-def answer(documents: pl.LazyFrame, _tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """The question has no parameters; `p` has the store's own facts."""
     gold = pl.col("label") if p["labels_are_models"] else pl.lit(None, dtype=pl.String)
     of_splits = (
-        documents.select("split", pl.col("prediction").cast(pl.String), "truncated", gold=gold)
+        tables.documents.select("split", pl.col("prediction").cast(pl.String), "truncated", gold=gold)
         .group_by("split", "prediction", "gold")
         .agg(documents=pl.len().cast(pl.Int64), truncated=pl.col("truncated").sum().cast(pl.Int64))
     )

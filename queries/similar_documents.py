@@ -6,12 +6,13 @@ from typing import Any
 import polars as pl
 
 from attnstore.terms import beginning, has_letter_or_digit
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters, `document` as a number."""
     word, mass, text = pl.col("word"), pl.col("attention"), pl.col("word").cast(pl.String)
-    found = tokens.filter(
+    found = tables.tokens.filter(
         mass.is_not_null(), has_letter_or_digit(text), text.is_in(p["ignore"]).not_()
     ).select("document", "word", "attention")
     usable = (
@@ -53,7 +54,7 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
         .sort("document", pl.col("product").cast(pl.Float32), "word", descending=[False, True, False])
         .group_by("document", maintain_order=True)
         .agg(similarity=similarity, words=word.head(5).str.join(", "))
-        .join(documents, on="document")
+        .join(tables.documents, on="document")
         .sort(pl.col("similarity").cast(pl.Float32), "document", descending=[True, False])
         .select(
             "document",

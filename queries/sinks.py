@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.terms import has_letter_or_digit, layer_columns
+from attnstore.views import Tables
 
 STOP_WORDS = (  # noqa: SIM905 - a list of words reads better as words
     "a about above after again all also although am an and another any are as at be because been before "
@@ -19,11 +20,11 @@ STOP_WORDS = (  # noqa: SIM905 - a list of words reads better as words
 MARKUP = ["<", "br", "/", ">"]
 
 
-def answer(_documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01` ...; `p` holds the parameters."""
-    columns = layer_columns(tokens)
+    columns = layer_columns(tables.tokens)
     text, place = pl.col("word").cast(pl.String), pl.col("position")
-    counted = tokens.filter(pl.col("class").is_not_null()).select(
+    counted = tables.tokens.filter(pl.col("class").is_not_null()).select(
         "class", "document", "position", "word", "length", *columns, name=pl.when("special").then("token")
     )
     of_markup = pl.col("word").is_in(MARKUP).fill_null(False)

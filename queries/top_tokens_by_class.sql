@@ -15,6 +15,11 @@
 -- occurrences of that lift: rank by it, or by `low`, and rare tokens do not lead by chance as they do with `lift`
 -- and too low a `min_documents`.
 --
+-- `percentile` is the rank of its attention among the tokens of its document, from 0 (the least) to 1 (ties
+-- share theirs), averaged over the
+-- occurrences: 0.5 would be chance. Lengths and outliers do not matter to
+-- it, nor how much more the first gets than the second. It takes longer: null unless `rank_by` asks for it.
+--
 -- How not to read it: as evidence for the class. These are tokens attended to in documents of the class; a
 -- token may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
 -- Wiegreffe and Pinter 2019).
@@ -24,6 +29,9 @@
 -- rest adds up to 1 in each, and uniform means even among the rest. Documents in which the reduction has
 -- nothing to say (null) are left out, and with by=label those that have no label. Equal ranks are ordered by
 -- documents, then by token.
+--
+-- Where single documents do not matter (no `intervals`, `renormalise` or `percentile`) the answer is read off
+-- the view `totals`, in which the store has added its tokens up, not off the tokens.
 --
 -- Example: attnstore query imdb.attn top_tokens_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
@@ -43,7 +51,7 @@
 -- @param intervals: boolean = true -- compute `low` and `high`
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param shrinkage: amount = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
--- @param rank_by: lift|shrunk|low|share|mean_attention = lift -- the column to rank by
+-- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 --
 -- Source: attention from [CLS] over a corpus, Clark et al. 2019, "What Does BERT Look At?"; lift as the
@@ -57,7 +65,10 @@ considered AS (
         AND ($punctuation = 'in' OR regexp_matches(token, '[^\P{L}ĠĊ]|\p{N}'))
         AND NOT list_contains($ignore::VARCHAR[], token) AS listed
     FROM tokens
-    WHERE class IS NOT NULL AND attention IS NOT NULL
+    WHERE
+        ($intervals OR $renormalise OR $rank_by = 'percentile')
+        AND class IS NOT NULL
+        AND attention IS NOT NULL
 ),
 remaining AS (  -- of each document, what is left when the unlisted tokens are taken out of it
     SELECT document, sum(attention) AS mass, count(*) AS tokens
@@ -66,13 +77,31 @@ remaining AS (  -- of each document, what is left when the unlisted tokens are t
     GROUP BY document
 ),
 weighed AS (
-    SELECT document, class, token, special, new_token, attention, attention * length AS lift
+    SELECT document, class, token, special, new_token::INTEGER AS new, 1 AS occurrences, attention, attention * length AS lift
     FROM considered
     WHERE NOT $renormalise
     UNION ALL
-    SELECT document, class, token, special, new_token, attention / mass, attention / mass * tokens
+    SELECT document, class, token, special, new_token::INTEGER, 1, attention / mass, attention / mass * tokens
     FROM considered JOIN remaining USING (document)
     WHERE $renormalise AND listed AND mass <> 0
+),
+placed AS (
+    SELECT *, NULL::DOUBLE AS percentile
+    FROM weighed
+    WHERE $rank_by <> 'percentile'
+    UNION ALL
+    -- Halfway between the part that has less attention and the part that has no more.
+    SELECT *, (cume_dist() OVER by_attention + (rank() OVER by_attention - 1) / count(*) OVER (PARTITION BY document)) / 2
+    FROM weighed
+    WHERE $rank_by = 'percentile'
+    WINDOW by_attention AS (PARTITION BY document ORDER BY attention)
+    UNION ALL
+    SELECT NULL, class, token, special, new_token, occurrences, attention, attention_lift, NULL
+    FROM totals
+    WHERE
+        NOT ($intervals OR $renormalise OR $rank_by = 'percentile')
+        AND class IS NOT NULL
+        AND attention IS NOT NULL
 ),
 gathered AS (  -- by cluster, for the intervals
     SELECT
@@ -80,11 +109,12 @@ gathered AS (  -- by cluster, for the intervals
         cluster,
         token,
         bool_or(special) AS special,
-        count_if(new_token) AS documents,
-        count(*) AS occurrences,
+        sum(new) AS documents,
+        sum(occurrences) AS occurrences,
         sum(attention) AS mass,
-        sum(lift) AS lift
-    FROM weighed JOIN (SELECT document, cluster FROM documents) USING (document)
+        sum(lift) AS lift,
+        sum(percentile) AS percentile
+    FROM placed JOIN (SELECT document, cluster FROM documents) USING (document)
     WHERE $intervals
     GROUP BY class, cluster, token
 ),
@@ -97,6 +127,7 @@ counted AS (
         sum(occurrences)::BIGINT AS occurrences,
         sum(mass) AS mass,
         sum(lift) AS lift,
+        sum(percentile) AS percentile,
         -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
         CASE
             WHEN sum(occurrences) ** 2 >= 2 * sum(occurrences * occurrences)
@@ -112,14 +143,20 @@ counted AS (
         class,
         token,
         bool_or(special) AS special,
-        count_if(new_token)::BIGINT AS documents,
-        count(*) AS occurrences,
+        sum(new)::BIGINT AS documents,
+        sum(occurrences)::BIGINT AS occurrences,
         sum(attention) AS mass,
         sum(lift) AS lift,
+        sum(percentile) AS percentile,
         NULL, NULL, NULL, NULL
-    FROM weighed
+    FROM placed
     WHERE NOT $intervals
     GROUP BY class, token
+),
+whole AS (
+    SELECT class, sum(mass) AS whole
+    FROM counted
+    GROUP BY class
 ),
 measured AS (
     SELECT
@@ -131,13 +168,14 @@ measured AS (
         clusters,
         mass / occurrences AS mean_attention,
         lift / occurrences AS lift,
+        percentile / occurrences AS percentile,
         -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
         sqrt(
             greatest(0, squares - 2 * lift / occurrences * products + (lift / occurrences) ** 2 * counts)
             * clusters / (clusters - 1)
         ) / occurrences AS error,
-        mass / nullif(sum(mass) OVER (PARTITION BY class), 0) AS share
-    FROM counted
+        mass / nullif(whole, 0) AS share
+    FROM counted JOIN whole USING (class)
 ),
 support AS (
     SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
@@ -170,11 +208,11 @@ ranked AS (
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
             WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'low' THEN low
-            WHEN 'share' THEN share ELSE mean_attention
+            WHEN 'share' THEN share WHEN 'percentile' THEN percentile ELSE mean_attention
         END::FLOAT AS rank
     FROM compared
 )
-SELECT class, token, documents, occurrences, mean_attention, lift, low, high, shrunk, share
+SELECT class, token, documents, occurrences, mean_attention, lift, low, high, shrunk, share, percentile
 FROM ranked
 QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, token) <= $limit
 ORDER BY class, rank DESC NULLS LAST, documents DESC, token

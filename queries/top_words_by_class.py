@@ -6,18 +6,23 @@ from typing import Any
 import polars as pl
 
 from attnstore.statistics import cluster_sums, interval, ratio_error
-from attnstore.terms import is_listed, leading, occurrences, support
+from attnstore.terms import is_listed, leading, occurrences, percentile, summed_occurrences, support
+from attnstore.views import Tables
 
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `class`, `tokens` has `class` and `attention`; `p` holds the parameters."""
     text = pl.col("word").cast(pl.String)
-    rows = occurrences(
-        tokens.filter(pl.col("class").is_not_null(), pl.col("attention").is_not_null()), p, "class"
-    )
+    considered = (pl.col("class").is_not_null(), pl.col("attention").is_not_null())
+    ranks = p["rank_by"] == "percentile"
+    if p["intervals"] or p["renormalise"] or ranks:
+        rows = occurrences(tables.tokens.filter(*considered), p, "class")
+    else:
+        rows = summed_occurrences(tables.totals.filter(*considered), p, "class")
+    rows = rows.with_columns(percentile=percentile() if ranks else pl.lit(None, dtype=pl.Float64))
     merged = pl.col("attention") if p["pieces"] == "sum" else pl.col("attention") / pl.col("pieces")
     if p["intervals"]:
-        rows = rows.join(documents.select("document", "cluster"), on="document")
+        rows = rows.join(tables.documents.select("document", "cluster"), on="document")
     else:
         rows = rows.with_columns(cluster=pl.lit(None, dtype=pl.Int32))
     n, lift, shrinkage = pl.col("occurrences"), pl.col("lift"), p["shrinkage"]
@@ -32,10 +37,11 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             total=pl.col("attention").sum(),
             mass=merged.sum(),
             lift=pl.col("lift").sum(),
+            percentile=(pl.col("percentile") / pl.col("pieces")).sum(),
         )
         .group_by("class", "word")
         .agg(
-            pl.col("documents", "occurrences", "total", "mass", "lift").sum(),
+            pl.col("documents", "occurrences", "total", "mass", "lift", "percentile").sum(),
             **cluster_sums(lift, n),
         )
         .with_columns(
@@ -43,10 +49,11 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             text,
             mean_attention=pl.col("mass") / n,
             lift=mean,
+            percentile=pl.when(ranks).then(pl.col("percentile") / n),
             error=ratio_error(mean, n),
             share=pl.when(whole != 0).then(pl.col("mass") / whole),
         )
-        .join(support(documents, p), on="class")
+        .join(support(tables.documents, p), on="class")
         .filter(
             is_listed(pl.col("word"), p), pl.col("documents") >= pl.col("least"), pl.col("occurrences") > 0
         )
@@ -66,5 +73,6 @@ def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) 
             "high",
             "shrunk",
             "share",
+            "percentile",
         )
     )

@@ -21,6 +21,11 @@
 -- occurrences of that lift: rank by it, or by `low`, and rare words do not lead by chance as they do with `lift`
 -- and too low a `min_documents`.
 --
+-- `percentile` is the rank of its attention among the tokens of its document, from 0 (the least) to 1 (ties
+-- share theirs), averaged over the pieces
+-- and the occurrences: 0.5 would be chance. Lengths and outliers do not matter to
+-- it, nor how much more the first gets than the second. It takes longer: null unless `rank_by` asks for it.
+--
 -- How not to read it: as evidence for the class. These are words attended to in documents of the class; a
 -- word may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
 -- Wiegreffe and Pinter 2019).
@@ -30,6 +35,9 @@
 -- rest adds up to 1 in each, and uniform means even among the rest. Documents in which the reduction has
 -- nothing to say (null) are left out, and with by=label those that have no label. Equal ranks are ordered by
 -- documents, then by word.
+--
+-- Where single documents do not matter (no `intervals`, `renormalise` or `percentile`) the answer is read off
+-- the view `totals`, in which the store has added its tokens up, not off the tokens.
 --
 -- Example: attnstore query imdb.attn top_words_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
@@ -49,7 +57,7 @@
 -- @param intervals: boolean = true -- compute `low` and `high`
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param shrinkage: amount = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
--- @param rank_by: lift|shrunk|low|share|mean_attention = lift -- the column to rank by
+-- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 --
 -- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 4.1 (the sum of the
@@ -62,12 +70,15 @@ considered AS (
         document, class, length,
         -- A token of no word (a special one) stands for itself where it is listed, and nowhere else.
         CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
-        CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
-        CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
+        (CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0)::INTEGER AS starts,
+        (CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END)::INTEGER AS new,
         attention,
         coalesce(pieces, 1) AS pieces
     FROM tokens
-    WHERE class IS NOT NULL AND attention IS NOT NULL
+    WHERE
+        ($intervals OR $renormalise OR $rank_by = 'percentile')
+        AND class IS NOT NULL
+        AND attention IS NOT NULL
 ),
 listed AS (  -- only looked at where the rest is renormalised
     SELECT *
@@ -92,17 +103,41 @@ weighed AS (
     FROM listed JOIN remaining USING (document)
     WHERE mass <> 0
 ),
+placed AS (
+    SELECT *, NULL::DOUBLE AS percentile
+    FROM weighed
+    WHERE $rank_by <> 'percentile'
+    UNION ALL
+    -- Halfway between the part that has less attention and the part that has no more.
+    SELECT *, (cume_dist() OVER by_attention + (rank() OVER by_attention - 1) / count(*) OVER (PARTITION BY document)) / 2
+    FROM weighed
+    WHERE $rank_by = 'percentile'
+    WINDOW by_attention AS (PARTITION BY document ORDER BY attention)
+    UNION ALL
+    SELECT
+        NULL, class,
+        CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END,
+        CASE WHEN piece = 0 OR (piece IS NULL AND $specials = 'in') THEN occurrences ELSE 0 END,
+        CASE WHEN word IS NULL AND $specials = 'in' THEN new_token ELSE new_word END,
+        coalesce(pieces, 1), attention, attention_lift, NULL
+    FROM totals
+    WHERE
+        NOT ($intervals OR $renormalise OR $rank_by = 'percentile')
+        AND class IS NOT NULL
+        AND attention IS NOT NULL
+),
 gathered AS (  -- by cluster, for the intervals
     SELECT
         class,
         cluster,
         term,
-        count_if(new) AS documents,
-        count_if(starts) AS occurrences,
+        sum(new) AS documents,
+        sum(starts) AS occurrences,
         sum(attention) AS total,
         sum(CASE WHEN $pieces = 'sum' THEN attention ELSE attention / pieces END) AS mass,
-        sum(lift / pieces) AS lift
-    FROM weighed JOIN (SELECT document, cluster FROM documents) USING (document)
+        sum(lift / pieces) AS lift,
+        sum(percentile / pieces) AS percentile
+    FROM placed JOIN (SELECT document, cluster FROM documents) USING (document)
     WHERE $intervals
     GROUP BY class, cluster, term
 ),
@@ -115,6 +150,7 @@ counted AS (
         sum(total) AS total,
         sum(mass) AS mass,
         sum(lift) AS lift,
+        sum(percentile) AS percentile,
         -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
         CASE
             WHEN sum(occurrences) ** 2 >= 2 * sum(occurrences * occurrences)
@@ -129,15 +165,21 @@ counted AS (
     SELECT  -- without intervals: at once, and no join
         class,
         term,
-        count_if(new)::BIGINT AS documents,
-        count_if(starts)::BIGINT AS occurrences,
+        sum(new)::BIGINT AS documents,
+        sum(starts)::BIGINT AS occurrences,
         sum(attention) AS total,
         sum(CASE WHEN $pieces = 'sum' THEN attention ELSE attention / pieces END) AS mass,
         sum(lift / pieces) AS lift,
+        sum(percentile / pieces) AS percentile,
         NULL, NULL, NULL, NULL
-    FROM weighed
+    FROM placed
     WHERE NOT $intervals
     GROUP BY class, term
+),
+whole AS (
+    SELECT class, sum(total) AS whole
+    FROM counted
+    GROUP BY class
 ),
 measured AS (
     SELECT
@@ -148,13 +190,14 @@ measured AS (
         clusters,
         mass / occurrences AS mean_attention,
         lift / occurrences AS lift,
+        percentile / occurrences AS percentile,
         -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
         sqrt(
             greatest(0, squares - 2 * lift / occurrences * products + (lift / occurrences) ** 2 * counts)
             * clusters / (clusters - 1)
         ) / occurrences AS error,
-        mass / nullif(sum(total) OVER (PARTITION BY class), 0) AS share
-    FROM counted
+        mass / nullif(whole, 0) AS share
+    FROM counted JOIN whole USING (class)
 ),
 support AS (
     SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
@@ -188,11 +231,11 @@ ranked AS (
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
             WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'low' THEN low
-            WHEN 'share' THEN share ELSE mean_attention
+            WHEN 'share' THEN share WHEN 'percentile' THEN percentile ELSE mean_attention
         END::FLOAT AS rank
     FROM compared
 )
-SELECT class, word, documents, occurrences, mean_attention, lift, low, high, shrunk, share
+SELECT class, word, documents, occurrences, mean_attention, lift, low, high, shrunk, share, percentile
 FROM ranked
 QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, word) <= $limit
 ORDER BY class, rank DESC NULLS LAST, documents DESC, word

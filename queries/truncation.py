@@ -5,15 +5,17 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.views import Tables
 
-def answer(documents: pl.LazyFrame, tokens: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
+
+def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `class`; `p` holds the store's facts."""
     text = pl.col("text").str.len_chars().cast(pl.Int64)
     gold = pl.col("label") if p["labels_are_models"] else pl.lit(None, dtype=pl.String)
     # What is left after the last token of a document seen whole is white space.
     hidden = pl.when("truncated").then((text - pl.col("seen").fill_null(0)).clip(lower_bound=0)).otherwise(0)
-    measured = documents.join(
-        tokens.group_by("document").agg(seen=pl.col("end").max()), on="document", how="left"
+    measured = tables.documents.join(
+        tables.tokens.group_by("document").agg(seen=pl.col("end").max()), on="document", how="left"
     ).select(
         pl.col("class").cast(pl.String),
         "truncated",

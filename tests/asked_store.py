@@ -16,6 +16,7 @@ import scipy.stats
 
 from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store import create_or_resume
+from attnstore.views import added_up
 
 LAYERS, HEADS = 3, 2
 REDUCTIONS = (
@@ -136,7 +137,7 @@ def write_store(
                 _table(token_rows, tokens_schema(manifest)),
             )
         if parts is None:
-            store.seal()
+            store.seal(added_up(store))
     return store
 
 
@@ -205,6 +206,11 @@ def interval(values, owners):
     return mean - margin, mean + margin
 
 
+def mid_rank(value, values):
+    """The part of `values` below `value`, and half of those equal to it."""
+    return (sum(v < value for v in values) + sum(v == value for v in values) / 2) / len(values)
+
+
 def top_terms(
     documents, unit, *, reduction="cls", layer="last", by="prediction", pieces="sum", min_documents=None,
     specials="out", punctuation="out", ignore=(), renormalise=False, rank_by="lift", limit=20,
@@ -222,7 +228,7 @@ def top_terms(
         )
 
     total, of_class = defaultdict(float), defaultdict(int)
-    attention, lift, places_of, found_in = (defaultdict(list) for _ in range(4))
+    attention, lift, ranks, places_of, found_in = (defaultdict(list) for _ in range(5))
     is_special = {}
     for number, document in enumerate(documents):
         kind = document[by]
@@ -241,6 +247,7 @@ def top_terms(
             if not mass:
                 continue
             values = [value / mass for value in values]
+        looked_at = [values[place] for *_, places in units for place in places]
         for term, special, places in units:
             mine = [values[place] for place in places]
             key = kind, term
@@ -248,6 +255,7 @@ def top_terms(
             total[kind] += sum(mine)
             attention[key].append(sum(mine) if pieces == "sum" else sum(mine) / len(mine))
             lift[key].append(sum(mine) * size / len(mine))
+            ranks[key].append(float(np.mean([mid_rank(value, looked_at) for value in mine])))
             places_of[key].append((number, places[0]))
             found_in[key].append(number)
     rows = []
@@ -264,6 +272,7 @@ def top_terms(
             "high": None,
             "shrunk": None,
             "share": sum(values) / total[kind],
+            "percentile": sum(ranks[kind, term]) / len(values) if rank_by == "percentile" else None,
         }
         if intervals:
             owners = [cluster_of(documents, number, cluster) for number in found_in[kind, term]]

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store import Store, create_or_resume
+from attnstore.views import added_up
 
 LABELS = ("neg", "pos", None)
 VOCABULARY = ["[CLS]", "[SEP]", "a", "film", "##ing", "naïve", "😀", "!"]  # "film" starts two words
@@ -117,7 +118,7 @@ def run(path: Path, plan: Manifest, labels: Sequence[str | None] = LABELS, seal:
         for part in store.missing_parts():
             store.write_part(part, *tables(plan, store.part_range(part), labels))
         if seal and not store.sealed:
-            store.seal(sealed="2026-01-02T03:04:06+00:00")
+            store.seal(added_up(store), sealed="2026-01-02T03:04:06+00:00")
     return store
 
 

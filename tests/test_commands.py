@@ -325,9 +325,15 @@ def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path
     files = []
     for stored in manifest.files:
         path = forged / stored.path
-        if stored.path.startswith("tokens"):
+        if stored.path.startswith(("tokens", "totals")):
             table = pq.read_table(path, partitioning=None)
-            swapped = {"cls_01": table["cls_02"], "cls_02": table["cls_01"]}
+            pairs = [("cls_01", "cls_02"), ("cls_01_lift", "cls_02_lift")]
+            swapped = {
+                name: table[other]
+                for a, b in pairs
+                if a in table.column_names
+                for name, other in ((a, b), (b, a))
+            }
             for name, column in swapped.items():
                 table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
             pq.write_table(table, path)

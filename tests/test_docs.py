@@ -160,9 +160,29 @@ def test_every_command_and_every_question_is_documented():
 def test_the_store_page_has_every_column(small_store):
     """docs/store.md names each column that a store has, reductions by their pattern."""
     page = (ROOT / "docs/store.md").read_text()
-    for table in ("documents", "tokens"):
+    for table in ("documents", "tokens", "totals.parquet"):
         for name in pl.scan_parquet(small_store / table, hive_partitioning=True).collect_schema():
-            assert f"`{re.sub(r'_0[23]$', '_01', name)}`" in page, name
+            assert f"`{re.sub(r'_0[23]$', '_01', name.removesuffix('_lift'))}`" in page, name
+
+
+def test_the_store_pages_sql_over_the_totals_is_that_over_the_tokens(beside_a_demo):
+    """A word's mean lift and its documents, read off totals.parquet, are those of its tokens."""
+    (sql,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
+    found = duckdb.sql(sql).pl().sort("label", "word")
+    tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True).filter(pl.col("word").is_not_null())
+    lift = (pl.col("cls_03").cast(pl.Float64) * pl.col("length") / pl.col("pieces")).sum()
+    expected = (
+        tokens.with_columns(pl.col("label", "word").cast(pl.String))
+        .group_by("label", "word")
+        .agg(lift=lift / (pl.col("piece") == 0).sum(), documents=pl.col("new_word").sum())
+        .filter(pl.col("documents") >= 5)
+        .sort("label", "word")
+        .collect()
+    )
+    assert len(found) > 10
+    assert found.select("label", "word").rows() == expected.select("label", "word").rows()
+    assert found["documents"].cast(pl.Int64).to_list() == expected["documents"].cast(pl.Int64).to_list()
+    assert found["lift"].to_list() == pytest.approx(expected["lift"].to_list(), rel=1e-6)
 
 
 def test_the_reductions_of_the_docs_run(tiny_model, reviews, tmp_path, monkeypatch):

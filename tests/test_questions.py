@@ -199,8 +199,8 @@ def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents)
         "-- How much does [CLS] get, layer by layer?\n-- @param reduction: reduction = cls -- which\n"
         "SELECT avg(COLUMNS('^attention_..$')) FROM tokens WHERE token = '[CLS]'\n",
         twin="import polars as pl\n"
-        "def answer(documents, tokens, p):\n"
-        "    mine = tokens.filter(pl.col('token').cast(pl.String) == '[CLS]')\n"
+        "def answer(tables, p):\n"
+        "    mine = tables.tokens.filter(pl.col('token').cast(pl.String) == '[CLS]')\n"
         "    return mine.select(pl.col('^attention_..$').mean())\n",
     )
     of_layers = [
@@ -274,9 +274,9 @@ def test_folders_that_can_not_be_used_are_told(tmp_path, folder):
     [
         ("def answer(", "can't be loaded"),
         ("x = 1", "can't be loaded: module"),
-        ("def answer(d, t, p):\n    return t.select('nothing')", "failed"),
-        ("def answer(d, t, p):\n    raise ValueError('one\\ntwo')", "failed: one two"),
-        ("def answer(d, t, p):\n    return 3", "failed"),
+        ("def answer(t, p):\n    return t.tokens.select('nothing')", "failed"),
+        ("def answer(t, p):\n    raise ValueError('one\\ntwo')", "failed: one two"),
+        ("def answer(t, p):\n    return 3", "failed"),
     ],
 )
 def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, twin, wrong):

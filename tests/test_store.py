@@ -29,6 +29,7 @@ import attnstore.store
 from attnstore.errors import StoreError
 from attnstore.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
 from attnstore.store import create_or_resume, label_fits_in_path, open_store
+from attnstore.views import added_up
 
 # -- any reader, by path alone ----------------------------------------------------------------------------
 
@@ -85,11 +86,12 @@ def test_directory_of_a_sealed_store(tmp_path: Path) -> None:
         for label in ("a%2Fb", "pos")
         for part in range(3)
     ]
-    assert sorted(contents(tmp_path / "store")) == sorted([*expected, "manifest.json"])
+    assert sorted(contents(tmp_path / "store")) == sorted([*expected, "manifest.json", "totals.parquet"])
     store = open_store(tmp_path / "store")
     assert store.documents_files() == [store.path / name for name in expected[:6]]
     assert store.tokens_files() == [store.path / name for name in expected[6:]]
-    assert [file.path for file in store.manifest.files] == expected
+    assert store.totals_file() == store.path / "totals.parquet"
+    assert [file.path for file in store.manifest.files] == [*expected, "totals.parquet"]
 
 
 def test_splits_are_partitions_too(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_splits_are_partitions_too(tmp_path: Path) -> None:
     halves = [tables(plan, range(5), split="train"), tables(plan, range(5, 10), split="test")]
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, *(pa.concat_tables(pair) for pair in zip(*halves, strict=True)))
-        store.seal()
+        store.seal(added_up(store))
     found = [
         (row["document"], row["split"]) for row in in_order(with_duckdb(tmp_path / "store" / "documents"))
     ]
@@ -236,7 +238,7 @@ def test_parquet_form(tmp_path: Path) -> None:
     plan = manifest(documents=1)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, *long_table(plan, 130_000))
-        store.seal()
+        store.seal(added_up(store))
     with pq.ParquetFile(store.tokens_files()[0]) as file:
         metadata, schema = file.metadata, file.schema_arrow
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [
@@ -297,7 +299,7 @@ def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
                     pieces.append(piece)
                 pair.append(pa.concat_tables(pieces).select(table.column_names[::-1]))
             store.write_part(part, *pair)
-        store.seal(sealed="2026-01-02T03:04:06+00:00")
+        store.seal(added_up(store), sealed="2026-01-02T03:04:06+00:00")
     assert contents(tmp_path / "other") == contents(tmp_path / "plain")
 
 
@@ -314,7 +316,7 @@ def test_null_values_of_reductions_survive(tmp_path: Path) -> None:
     documents = documents.set_column(0, documents.schema.field(0), pa.array([0], pa.int32()))
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, documents, tokens)
-        store.seal()
+        store.seal(added_up(store))
     found = [[row["heads"] for row in in_order(read(tmp_path / "store" / "tokens"))] for read in READERS]
     assert len(values) > 2
     assert found == [values] * len(READERS)
@@ -445,8 +447,15 @@ import os, shutil, signal, sys
 from pathlib import Path
 from small_store import contents, manifest, run, tables
 root, plan = Path(sys.argv[1]), manifest(documents=4, part_size=2)
-run(root / "undisturbed", plan)
-whole, sync, count = contents(root / "undisturbed"), os.fsync, 0
+sync, count = os.fsync, 0
+
+def in_a_child(work):
+    # Always: Polars, once used, does not survive a fork.
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 def crashing(descriptor):
     global count
@@ -455,14 +464,15 @@ def crashing(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
     sync(descriptor)
 
-for last in range(1000):
-    child = os.fork()
-    if child == 0:
-        os.fsync = crashing
-        run(root / "store", plan)
-        os._exit(0)
-    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+def run_and_crash():
+    os.fsync = crashing
     run(root / "store", plan)
+
+in_a_child(lambda: run(root / "undisturbed", plan))
+whole = contents(root / "undisturbed")
+for last in range(1000):
+    killed = in_a_child(run_and_crash)
+    in_a_child(lambda: run(root / "store", plan))
     assert contents(root / "store") == whole, last
     shutil.rmtree(root / "store")
     if not killed:
@@ -482,8 +492,8 @@ def test_killed_at_any_step_and_resumed(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # 10 files (4 documents, 4 tokens, 2 receipts), each synced and its directory too; twice the manifest.
-    assert int(done.stdout) >= 2 * 12
+    # 11 files (4 documents, 4 tokens, 2 receipts, the totals), each synced and its directory too; twice the manifest.
+    assert int(done.stdout) >= 2 * 13
 
 
 def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
@@ -676,7 +686,7 @@ def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> Non
     with create_or_resume(tmp_path / "store", manifest()) as store:
         store.record_run({"device": "cpu", "seconds": 1.5})
         store.record_run({"device": "cuda", "seconds": 0.5})
-        store.seal(rejected={"no text": 2}, notes=("guessed the columns",))
+        store.seal(added_up(store), rejected={"no text": 2}, notes=("guessed the columns",))
     before = contents(tmp_path / "store")
     again = create_or_resume(tmp_path / "store", manifest())
     found = again.manifest
@@ -685,7 +695,7 @@ def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> Non
     assert (again.sealed, again.missing_parts(), again.finished_parts()) == (True, [], [0, 1, 2])
     for write in (
         lambda: again.write_part(0, *tables(manifest(), range(4))),
-        again.seal,
+        lambda: again.seal(added_up(again)),
         lambda: again.record_run({}),
     ):
         with pytest.raises(StoreError) as refused:
@@ -703,7 +713,8 @@ def test_store_opened_to_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(
         StoreError, match="was opened for reading: only the run that holds its lock writes it"
     ):
-        open_store(tmp_path / "store").seal()
+        reader = open_store(tmp_path / "store")
+        reader.seal(added_up(reader))
 
 
 def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
@@ -711,7 +722,7 @@ def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
     with create_or_resume(tmp_path / "store", manifest(part_size=1)) as store:
         store.write_part(4, *tables(store.manifest, [4]))
         with pytest.raises(StoreError) as refused:
-            store.seal()
+            store.seal(added_up(store))
     assert str(refused.value) == (
         f"{store.path} can't be sealed: parts 0, 1, 2, 3, 5 and 4 more are missing: run again to go on"
     )
@@ -735,9 +746,10 @@ def test_crash_right_after_sealing_is_harmless(tmp_path: Path) -> None:
 
 
 def test_run_without_documents(tmp_path: Path) -> None:
-    """Nothing in, nothing out: a sealed store without a part."""
+    """Nothing in, nothing out: a sealed store without a part, its totals empty."""
     store = run(tmp_path / "store", manifest(documents=0))
-    assert list(contents(store.path)) == ["manifest.json"]
+    assert sorted(contents(store.path)) == ["manifest.json", "totals.parquet"]
+    assert pq.read_table(store.path / "totals.parquet").num_rows == 0
     assert (open_store(store.path).sealed, store.documents_files()) == (True, [])
 
 

@@ -13,6 +13,7 @@ from small_store import contents, manifest, resealed, run, tables
 from attnstore.schema import StoredReduction
 from attnstore.store import create_or_resume, open_store
 from attnstore.verify import Finding, verify_files
+from attnstore.views import added_up
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
 TOKENS = "tokens/split=test/label=pos/part-00000.parquet"
@@ -40,6 +41,7 @@ def test_sound_store(tmp_path: Path, label_in_path: bool) -> None:
             Finding(f"part {part}", True, "{} documents, {} tokens".format(*rows_of(numbers)))
             for part, numbers in enumerate(ranges)
         ),
+        Finding("totals.parquet", True, f"{pq.read_metadata(store.totals_file()).num_rows} terms"),
     ]
 
 
@@ -67,7 +69,10 @@ def test_store_without_documents(tmp_path: Path) -> None:
     """Nothing to check is nothing wrong."""
     run(tmp_path / "store", manifest(documents=0))
     found = list(verify_files(open_store(tmp_path / "store")))
-    assert found == [Finding("manifest.json", True, "sealed: 0 documents, 0 tokens in 0 files")]
+    assert found == [
+        Finding("manifest.json", True, "sealed: 0 documents, 0 tokens in 1 files"),
+        Finding("totals.parquet", True, "0 terms"),
+    ]
 
 
 # -- damage from outside ----------------------------------------------------------------------------------
@@ -340,7 +345,7 @@ def test_wrong_value_of_a_document_is_found(tmp_path: Path, case: str) -> None:
                     tokens = put(tokens, "prediction", row, value)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, documents, tokens)
-        store.seal()
+        store.seal(added_up(store))
     assert faults(store.path) == [
         ("documents/split=test/part-00000.parquet", f"{detail}: 1 of 3 documents, first 1")
         for detail in details
@@ -390,7 +395,7 @@ def store_of_one(path: Path, plan, change: Callable[[pa.Table], pa.Table], numbe
     tokens = tokens.set_column(0, tokens.schema.field(0), zeros)
     with create_or_resume(path, plan) as store:
         store.write_part(0, documents, change(tokens))
-        store.seal()
+        store.seal(added_up(store))
     return path
 
 
@@ -470,7 +475,7 @@ def test_documents_with_nothing_but_nulls_are_let_off(tmp_path: Path, silent: se
                 tokens = put(tokens, name, row, None)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, documents, tokens)
-        store.seal()
+        store.seal(added_up(store))
     assert faults(store.path) == []
 
 

@@ -1,0 +1,201 @@
+"""The tokens added up: one row a term, in the sealed store's file as in a view of what is there."""
+
+import hashlib
+import json
+from collections import defaultdict
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_store
+from small_store import manifest, run
+
+import attnstore
+from attnstore import totals as adding
+from attnstore.errors import StoreError
+from attnstore.store import create_or_resume, open_store
+from attnstore.verify import verify_files
+from attnstore.views import Added, added_up, connect, run_sql, totals
+
+COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LAYERS)]
+
+
+def by_hand(documents):
+    """The rows of the totals of these documents, by looking at one token after the other."""
+    sums: dict = defaultdict(lambda: defaultdict(float))
+    for document in documents:
+        length = len(document["tokens"])
+        seen_tokens, seen_words = set(), set()
+        for row in document["tokens"]:
+            absent = tuple(row[column] is None for column in COLUMNS)
+            term = tuple(row[name] for name in ("token", "word", "piece", "pieces", "special"))
+            of_term = sums[(document["split"], document["label"], document["prediction"], *term), absent]
+            of_term["occurrences"] += 1
+            of_term["new_token"] += row["token"] not in seen_tokens
+            of_term["new_word"] += row["piece"] == 0 and row["word"] not in seen_words
+            seen_tokens.add(row["token"])
+            if row["piece"] == 0:
+                seen_words.add(row["word"])
+            for column in COLUMNS:
+                if row[column] is not None:
+                    value = float(np.mean(row[column]))
+                    of_term[column] += value
+                    of_term[f"{column}_lift"] += value * length
+    rows = [{**dict(zip(adding.KEYS, key, strict=True)), **values} for (key, _), values in sums.items()]
+    names = [*adding.KEYS, *adding.COUNTS, *(n for c in COLUMNS for n in (c, f"{c}_lift"))]
+    return sorted(({name: row.get(name) for name in names} for row in rows), key=place)
+
+
+def place(row):
+    """Sorted by the keys, nulls last, and terms without values after those with them."""
+    keys = [(row[name] is None, row[name] if row[name] is not None else "") for name in adding.KEYS]
+    return keys, [row[column] is None for column in COLUMNS]
+
+
+def assert_same(found, wanted):
+    assert len(found) == len(wanted)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert list(ours) == list(theirs)
+        for name, value in theirs.items():
+            if isinstance(value, float) and name not in adding.COUNTS:
+                assert ours[name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
+            else:
+                assert ours[name] == value, name
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["labels in the path", "labels in a column"])
+def made_up(request, tmp_path_factory):
+    documents = made_up_documents(60, splits=("train", "test"))
+    path = tmp_path_factory.mktemp("totals") / "s"
+    return documents, write_store(path, documents, label_in_path=request.param, part_size=7)
+
+
+def test_a_sealed_store_holds_its_tokens_added_up(made_up):
+    """One row a split, label, prediction and token in its place in a word; values lacking are kept apart."""
+    documents, store = made_up
+    assert any(row["odd"] is None for row in by_hand(documents))
+    with pq.ParquetFile(store.path / "totals.parquet") as file:
+        assert file.schema_arrow.equals(store.totals_schema, check_metadata=True)
+        assert_same(file.read().to_pylist(), by_hand(documents))
+
+
+def test_both_engines_read_the_totals(made_up):
+    """The view and the lazy frame have the columns of the contract, and what questions add."""
+    documents, store = made_up
+    wanted = by_hand(documents)
+    found = run_sql(store, "SELECT * FROM totals").to_pylist()
+    assert_same(sorted(found, key=place), wanted)
+    assert_same(sorted(totals(store).collect().to_dicts(), key=place), wanted)
+    added = Added(means={"attention": ("cls_01", "cls_03")}, class_column="label")
+    frame = totals(store, added).collect().to_dicts()
+    with connect(store, added) as connection:
+        view = connection.sql("SELECT * FROM totals").to_arrow_table().to_pylist()
+    for rows in (frame, view):
+        assert len(rows) == len(wanted)
+        for row in rows:
+            assert row["class"] == row["label"]
+            assert row["attention"] == pytest.approx((row["cls_01"] + row["cls_03"]) / 2)
+            assert row["attention_lift"] == pytest.approx((row["cls_01_lift"] + row["cls_03_lift"]) / 2)
+
+
+@pytest.mark.parametrize("parts", [[], [0, 2]], ids=["nothing", "two parts"])
+def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
+    """Without a file of totals both engines make them of the finished parts, when they are asked for."""
+    documents = made_up_documents(60)
+    store = write_store(tmp_path / "s", documents, parts=parts, part_size=20)
+    there = [documents[number] for part in parts for number in store.part_range(part)]
+    assert not (store.path / "totals.parquet").exists()
+    for rows in (run_sql(store, "SELECT * FROM totals").to_pylist(), totals(store).collect().to_dicts()):
+        assert_same(sorted(rows, key=place), by_hand(there))
+
+
+def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
+    """However few rows are put together at a time, the sums are the same; the same way twice, to the bit."""
+    documents, store = made_up
+    monkeypatch.setattr(adding, "_MERGED_ROWS", 10)
+    once, again = added_up(store), added_up(store)
+    assert once.equals(again)
+    assert_same(once.to_pylist(), by_hand(documents))
+
+
+def test_only_totals_of_the_stores_tokens_seal_it(tmp_path):
+    """Totals of other columns, or of more or fewer tokens, are refused, and the store stays open."""
+    store = write_store(tmp_path / "s", made_up_documents(30), parts=[0, 1])
+    right = added_up(store)
+    with create_or_resume(store.path, store.manifest) as writer:
+        with pytest.raises(StoreError, match="tokens, the parts have"):
+            writer.seal(right.slice(1))
+        with pytest.raises(StoreError, match="'odd' is missing"):
+            writer.seal(right.drop_columns("odd"))
+        assert not open_store(store.path).sealed
+        writer.seal(right)
+    assert open_store(store.path).sealed
+
+
+def tampered(store, change):
+    """The store with its totals rewritten by `change`, and the manifest made to agree."""
+    path = store.path / "totals.parquet"
+    with pq.ParquetFile(path) as file:
+        table = change(file.read())
+    pq.write_table(table, path)
+    manifest = json.loads((store.path / "manifest.json").read_text())
+    (entry,) = (file for file in manifest["files"] if file["path"] == path.name)
+    entry["bytes"], entry["rows"] = path.stat().st_size, table.num_rows
+    entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (store.path / "manifest.json").write_text(json.dumps(manifest))
+    return open_store(store.path)
+
+
+def a_little_more(table):
+    column = table.schema.get_field_index("cls_02_lift")
+    values = np.array(table["cls_02_lift"].to_numpy())
+    values[len(values) // 2] *= 1.01
+    return table.set_column(column, table.schema.field(column), [values])
+
+
+def one_more(table):
+    column = table.schema.get_field_index("new_word")
+    values = np.array(table["new_word"].to_numpy())
+    values[0] += 1
+    return table.set_column(column, table.schema.field(column), [values])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda table: table, None),
+        (a_little_more, "cls_02_lift is not what the tokens add up to"),
+        (one_more, "new_word is not what the tokens add up to"),
+        (lambda table: table.slice(1), "split is not what the tokens add up to"),
+    ],
+)
+def test_verify_adds_the_tokens_up_again(tmp_path, change, told):
+    """Totals that are not those of the tokens are a finding, also where size and hash are as recorded."""
+    store = tampered(run(tmp_path / "s", manifest()), change)
+    (finding,) = (finding for finding in verify_files(store) if finding.subject == "totals.parquet")
+    assert (finding.ok, finding.detail) == ((False, told) if told else (True, finding.detail))
+    assert told is not None or finding.detail.endswith(" terms")
+
+
+def test_totals_that_are_gone_or_damaged_are_told(tmp_path):
+    """A question that needs them says so in one line; verify names the file."""
+    store = write_store(tmp_path / "s", made_up_documents(30))
+    path = store.path / "totals.parquet"
+    path.write_bytes(path.read_bytes()[:-9] + b"\0" * 9)
+    (finding,) = (finding for finding in verify_files(store) if finding.subject == "totals.parquet")
+    assert (finding.ok, finding.detail) == (False, "its SHA-256 is not the one recorded: it is damaged")
+    path.unlink()
+    (finding,) = (finding for finding in verify_files(store) if finding.subject == "totals.parquet")
+    assert (finding.ok, finding.detail) == (False, "is missing")
+    reader = attnstore.open(store.path)
+    for engine in ("duckdb", "polars"):
+        with pytest.raises(StoreError, match=r"totals\.parquet is missing.*verify"):
+            reader.query("top_words_by_class", engine=engine, intervals=False)
+
+
+def test_the_head_mean_of_a_term_is_among_its_totals(made_up):
+    """A reduction with a value a head is added up as the mean of its heads, as questions take it."""
+    documents, store = made_up
+    whole = sum(sum(row["cls_heads_02"]) / HEADS for document in documents for row in document["tokens"])
+    (found,) = run_sql(store, "SELECT sum(cls_heads_02) AS whole FROM totals").column("whole").to_pylist()
+    assert found == pytest.approx(whole)
