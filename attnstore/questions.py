@@ -25,7 +25,8 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
                                         `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
     heads                               a reduction that has a value a head: `tokens` gets `attention_01_01`,
-                                        `attention_01_02`, ...: layer, then head
+                                        `attention_01_02`, ...: layer, then head; of one layer where there is a
+                                        layer parameter that is not `all`. `totals` gets their sums and lifts
     reductions                          a list of reductions; `auto` is all those of one value a token. `tokens`
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
@@ -90,7 +91,7 @@ _SHIPPED = (Path(__file__).parent / "queries", Path(__file__).parent.parent / "q
 _ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
 #: What every question may use beside its own parameters: facts of the store.
 _FACTS = ("labels_are_models", "layers", "heads")
-_LAYER_WORDS = ("first", "last", "mean")
+_LAYER_WORDS = ("first", "last", "mean", "all")
 
 _PARAMETER = re.compile(
     r"@param (?P<name>\w+): (?P<type>[\w|]+)(?P<has> = ?(?P<default>.*?))? -- (?P<meaning>.+)"
@@ -308,8 +309,10 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
         raise UsageError(
             f"{path}: a question has a parameter of type reduction, or of type reductions, not both"
         )
-    if types["layer"] and not types["reduction"]:
-        raise UsageError(f"{path}: a layer parameter needs a reduction parameter")
+    if types["layer"] and not types["reduction"] and not types["heads"]:
+        raise UsageError(f"{path}: a layer parameter needs a parameter of type reduction or heads")
+    if types["reduction"] and types["heads"]:
+        raise UsageError(f"{path}: a question has a parameter of type reduction, or of type heads, not both")
 
 
 def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
@@ -389,12 +392,17 @@ def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str,
         columns = reduction.columns(manifest.layers)
         if "layer" in of_type:
             name = of_type["layer"]
-            layer = values[name] = _layer(manifest, reduction, name, values[name])
+            layer = values[name] = _layer(manifest, reduction, name, values[name], several="mean")
             means["attention"] = (columns[int(str(layer)) - 1],) if _is_number(layer) else tuple(columns)
         else:
             means |= {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
     if "heads" in of_type:
-        elements = _by_head(manifest, values[of_type["heads"]])
+        reduction = _of_heads(manifest, values[of_type["heads"]])
+        layer = None
+        if "layer" in of_type:
+            name = of_type["layer"]
+            layer = values[name] = _layer(manifest, reduction, name, values[name], several="all")
+        elements = _by_head(manifest, reduction, layer)
     if "reductions" in of_type:
         name = of_type["reductions"]
         values[name], several = _of_several(manifest, name, values[name])
@@ -410,17 +418,22 @@ def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction
     return reduction
 
 
-def _by_head(manifest: Manifest, name: str) -> dict[str, tuple[str, int]]:
-    """The column for each layer and head of a reduction, and where its value stands."""
+def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
     reduction = manifest.reduction(name)
     if reduction is None or not reduction.per_head:
         raise UsageError(
             f"the store has no values a head of {name!r}: run again with --reduce cls_heads beside what else you want"
         )
+    return reduction
+
+
+def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) -> dict[str, tuple[str, int]]:
+    """The column for each layer (or the one) and head of a reduction, and where its value stands."""
     return {
-        f"attention_{layer:02d}_{head:02d}": (column, head - 1)
-        for layer, column in enumerate(reduction.columns(manifest.layers), start=1)
+        f"attention_{number:02d}_{head:02d}": (column, head - 1)
+        for number, column in enumerate(reduction.columns(manifest.layers), start=1)
         for head in range(1, manifest.heads + 1)
+        if not _is_number(layer) or number == int(str(layer))
     }
 
 
@@ -437,18 +450,22 @@ def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> 
     return names, list(dict.fromkeys(columns))
 
 
-def _layer(manifest: Manifest, reduction: StoredReduction, parameter: str, layer: str) -> str | None:
-    """The layer as its number, or `mean`; None for a reduction that has one value for all layers."""
+def _layer(
+    manifest: Manifest, reduction: StoredReduction, parameter: str, layer: str, several: str
+) -> str | None:
+    """The layer as its number, or the word `several`; None for a reduction that has one value for all layers."""
     if not reduction.per_layer:
         if _is_number(layer):
             raise UsageError(f"{reduction.name} has one value for all layers: leave {parameter} out")
         return None
-    if layer == "mean":
+    if layer == several:
         return layer
+    if layer in ("mean", "all"):
+        raise UsageError(f"{parameter}={layer} does not fit: it is a number, first, last or {several}")
     number = {"first": 1, "last": manifest.layers}.get(layer) or int(layer)
     if not 1 <= number <= manifest.layers:
         raise UsageError(
-            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or mean"
+            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or {several}"
         )
     return str(number)
 

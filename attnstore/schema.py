@@ -220,8 +220,8 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
 def totals_schema(manifest: Manifest) -> pa.Schema:
     """One row a term: the tokens added up over the documents of one split, label and prediction.
 
-    For each column of a reduction there are two: the sum of its values (a mean over heads where it has one a head),
-    and as `<column>_lift` the sum of value × length of the document.
+    For each column of a reduction there are two: the sum of its values (of each head's, where it has one a head), and
+    as `<column>_lift` the sum of value × length of the document.
     """
     fields = [
         _field("split", DICTIONARY, "the split of the documents added up"),
@@ -237,12 +237,12 @@ def totals_schema(manifest: Manifest) -> pa.Schema:
         _field("new_word", pa.int64(), "how many of them begin the first of this word in their document"),
     ]
     for reduction in manifest.reductions:
+        value = pa.list_(pa.float32(), manifest.heads) if reduction.per_head else pa.float32()
         for number, column in enumerate(reduction.columns(manifest.layers), start=1):
             of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
-            over_heads = ", mean over heads" if reduction.per_head else ""
-            meaning = reduction.meaning + over_heads + of_layer
+            meaning = reduction.meaning + of_layer
             fields += [
-                _field(column, pa.float32(), f"summed: {meaning}", nullable=True),
-                _field(f"{column}_lift", pa.float32(), f"times the length, summed: {meaning}", nullable=True),
+                _field(column, value, f"summed: {meaning}", nullable=True),
+                _field(f"{column}_lift", value, f"times the length, summed: {meaning}", nullable=True),
             ]
     return pa.schema(fields)

@@ -14,7 +14,9 @@ import pyarrow as pa
 #: What a term is. `special` adds no row unless a text holds the name of a special token.
 KEYS = ("split", "label", "prediction", "token", "word", "piece", "pieces", "special")
 COUNTS = ("occurrences", "new_token", "new_word")
-_MERGED_ROWS = 1_000_000  # so many rows of parts are put together at once
+_MERGED_VALUES = (
+    8_000_000  # so many sums of parts wait at most to be put together, unless the whole is larger
+)
 
 
 def lift(column: str) -> str:
@@ -24,11 +26,7 @@ def lift(column: str) -> str:
 
 def value_columns(tokens: pa.Schema) -> tuple[str, ...]:
     """The columns of a tokens table that hold reductions."""
-    return tuple(
-        field.name
-        for field in tokens
-        if pa.types.is_floating(field.type) or pa.types.is_fixed_size_list(field.type)
-    )
+    return tuple(field.name for field in tokens if pa.types.is_floating(field.type) or _heads(field.type))
 
 
 def add_up(parts: Iterable[pl.LazyFrame], tokens: pa.Schema, totals: pa.Schema) -> pa.Table:
@@ -44,18 +42,19 @@ def add_up(parts: Iterable[pl.LazyFrame], tokens: pa.Schema, totals: pa.Schema) 
         rows = part.select(*KEYS, "new_token", "new_word", "length", *columns).collect()
         absent = [name for name in columns if rows[name].null_count()]
         # On a whole part at once, and each group in the order of its rows: floats are added in one order.
-        frame = of_tokens(rows.lazy(), tokens, absent).collect()
+        frame = _of_tokens(rows.lazy(), tokens, absent).collect()
         merged.append(frame)
         waiting += frame.height
-        if waiting > max(_MERGED_ROWS, merged[0].height):
-            merged, waiting = [_together(merged, columns)], 0
+        if waiting > max(_MERGED_VALUES // frame.width, merged[0].height):
+            merged, waiting = [_together(merged, tokens)], 0
     if not merged:
         return totals.empty_table()
     # A term in which nothing has a value comes after the same term in which something has.
-    order = [*KEYS, *(pl.col(name).is_null() for name in columns)]
-    table = _together(merged, columns).with_columns(pl.col(pl.Categorical).cast(pl.String))
+    order = [*KEYS, *(pl.col(_names(name, tokens)[0]).is_null() for name in columns)]
+    table = _together(merged, tokens).with_columns(pl.col(pl.Categorical).cast(pl.String))
     table = table.sort(order, nulls_last=True, maintain_order=True)
-    arrow = table.select(totals.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+    arrow = _by_column(table.lazy(), tokens).select(totals.names).collect()
+    arrow = arrow.to_arrow(compat_level=pl.CompatLevel.oldest())
     return pa.Table.from_arrays(
         [_as(arrow[field.name], field.type) for field in totals], schema=totals.remove_metadata()
     )
@@ -63,43 +62,73 @@ def add_up(parts: Iterable[pl.LazyFrame], tokens: pa.Schema, totals: pa.Schema) 
 
 def of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.LazyFrame:
     """The totals of tokens that have `split` and `label`; `absent`: columns that lack values for some."""
-    columns = value_columns(schema)
-    values = {name: _value(pl.col(name), schema.field(name).type) for name in columns}
+    return _by_column(_of_tokens(tokens, schema, absent), schema)
+
+
+def _of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.LazyFrame:
+    """As `of_tokens`, in double precision, with a column a head (see `_names`)."""
     sums = {
         "occurrences": pl.len().cast(pl.Int64),
         "new_token": pl.col("new_token").sum().cast(pl.Int64),
         "new_word": pl.col("new_word").sum().cast(pl.Int64),
-        **{name: value.sum() for name, value in values.items()},
-        **{lift(name): (value * pl.col("length")).sum() for name, value in values.items()},
     }
-    return _grouped(tokens, sums, absent)
+    for column in value_columns(schema):
+        heads = _heads(schema.field(column).type)
+        for head, name in enumerate(_names(column, schema)):
+            value = (
+                pl.col(column).cast(pl.Array(pl.Float32, heads)).arr.get(head) if heads else pl.col(column)
+            )
+            sums[name] = value.cast(pl.Float64).sum()
+            sums[lift(name)] = (value.cast(pl.Float64) * pl.col("length")).sum()
+    marks = {f"{column}:absent": pl.col(column).is_null() for column in absent}
+    return _grouped(tokens, sums, marks, schema)
 
 
-def _together(frames: Sequence[pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
+def _together(frames: Sequence[pl.DataFrame], schema: pa.Schema) -> pl.DataFrame:
     if len(frames) == 1:
         return frames[0]
     rows = pl.concat(frames)
-    absent = [name for name in columns if rows[name].null_count()]
-    names = [*COUNTS, *columns, *map(lift, columns)]
-    return _grouped(rows.lazy(), {name: pl.col(name).sum() for name in names}, absent).collect()
+    firsts = {column: _names(column, schema)[0] for column in value_columns(schema)}
+    marks = {f"{c}:absent": pl.col(name).is_null() for c, name in firsts.items() if rows[name].null_count()}
+    sums = {name: pl.col(name).sum() for name in rows.columns if name not in KEYS}
+    return _grouped(rows.lazy(), sums, marks, schema).collect()
 
 
-def _grouped(rows: pl.LazyFrame, sums: Mapping[str, pl.Expr], absent: Sequence[str]) -> pl.LazyFrame:
+def _grouped(
+    rows: pl.LazyFrame, sums: Mapping[str, pl.Expr], marks: Mapping[str, pl.Expr], schema: pa.Schema
+) -> pl.LazyFrame:
     """Rows by `KEYS`, and by which of the columns have no value: they have no sum then."""
-    marks = {f"{name}:absent": pl.col(name).is_null() for name in absent}
     nothing = {
-        name: pl.when(~pl.col(f"{column}:absent")).then(pl.col(name))
-        for column in absent
-        for name in (column, lift(column))
+        name: pl.when(~pl.col(mark)).then(pl.col(name))
+        for mark in marks
+        for one in _names(mark.removesuffix(":absent"), schema)
+        for name in (one, lift(one))
     }
     grouped = rows.with_columns(**marks).group_by(*KEYS, *marks, maintain_order=True).agg(**sums)
     return grouped.with_columns(**nothing).drop(*marks)
 
 
-def _value(column: pl.Expr, type_: pa.DataType) -> pl.Expr:
-    if pa.types.is_fixed_size_list(type_):
-        return column.cast(pl.Array(pl.Float64, type_.list_size)).arr.mean()
-    return column.cast(pl.Float64)
+def _by_column(rows: pl.LazyFrame, schema: pa.Schema) -> pl.LazyFrame:
+    """The sums in single precision, those of the heads of a column in one array."""
+    packed = {}
+    for column in value_columns(schema):
+        names = _names(column, schema)
+        for name, parts in ((column, names), (lift(column), [lift(name) for name in names])):
+            values = [pl.col(part).cast(pl.Float32) for part in parts]
+            several = pl.when(pl.col(parts[0]).is_not_null()).then(pl.concat_arr(values))
+            packed[name] = several if _heads(schema.field(column).type) else values[0]
+    return rows.select(*KEYS, *COUNTS, **packed)
+
+
+def _names(column: str, schema: pa.Schema) -> list[str]:
+    """A column's own name, or one a head."""
+    heads = _heads(schema.field(column).type)
+    return [f"{column}:{head}" for head in range(heads)] if heads else [column]
+
+
+def _heads(type_: pa.DataType) -> int:
+    """How many values a column of a reduction has for each token; 0 for one plain value."""
+    return type_.list_size if pa.types.is_fixed_size_list(type_) else 0
 
 
 def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:

@@ -32,8 +32,8 @@ class Added:
     `means`: for each column that `tokens` and `totals` get, the stored columns whose mean it is, in double
     precision; `totals` gets their lifts beside them, named the same way.
     `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
-    `elements`: for each column that `tokens` gets, a stored column of several values a token and the place (from
-    0) of the one that it is, in double precision.
+    `elements`: for each column that `tokens` and `totals` get, a stored column of several values a token and the
+    place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too.
     `class_column`: the column that all tables have under the name `class`, None for no such column.
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
     `cluster`: the number of the group's first document, the document's own where it has no group. None: no
@@ -83,18 +83,12 @@ def documents(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
 
 def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
     """The tokens of the finished parts, with `split` and `label` (String) after the contract's columns."""
-
-    def value(column: str) -> pl.Expr:
-        if added.heads is None:
-            return pl.col(column).cast(pl.Float64)
-        return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
-
     means = [
-        _mean([value(column) for column in columns]).alias(name) for name, columns in added.means.items()
+        _mean([_value(column, added) for column in columns]).alias(name)
+        for name, columns in added.means.items()
     ]
     elements = [
-        pl.col(column).cast(pl.List(pl.Float64)).list.get(place).alias(name)
-        for name, (column, place) in added.elements.items()
+        _element(store, column, place).alias(name) for name, (column, place) in added.elements.items()
     ]
     frame = _frame(store, store.tokens_files(), store.tokens_schema)
     return frame.with_columns(*means, *elements, *_class(added))
@@ -105,17 +99,21 @@ def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
     path = store.totals_file()
     if path is None:
         frame = of_tokens(tokens(store), store.tokens_schema, store.columns_with_nulls())
-        frame = frame.with_columns(pl.col(name).cast(pl.Float32) for name in _sums(store))
     elif path.is_file():
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     else:
         raise _unreadable(store, f"{path.name} is missing")
     frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
+
     means = [
-        _mean([pl.col(column).cast(pl.Float64) for column in columns]).alias(name)
+        _mean([_value(column, added) for column in columns]).alias(name)
         for name, columns in _summed_means(added).items()
     ]
-    return frame.with_columns(*means, *_class(added))
+    elements = [
+        _element(store, column, place).alias(name)
+        for name, (column, place) in _summed_elements(added).items()
+    ]
+    return frame.with_columns(*means, *elements, *_class(added))
 
 
 def added_up(store: Store) -> pa.Table:
@@ -141,9 +139,15 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
         raise _unreadable(store, one_line(error)) from error
 
 
-def _sums(store: Store) -> list[str]:
-    """The columns of the totals that are sums of values."""
-    return [name for name in store.totals_schema.names if name not in (*KEYS, *COUNTS)]
+def _value(column: str, added: Added) -> pl.Expr:
+    if added.heads is None:
+        return pl.col(column).cast(pl.Float64)
+    return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
+
+
+def _element(store: Store, column: str, place: int) -> pl.Expr:
+    # As an array: to take an element out of a list takes three times as long.
+    return pl.col(column).cast(pl.Array(pl.Float32, store.manifest.heads)).arr.get(place).cast(pl.Float64)
 
 
 def _mean(values: Sequence[pl.Expr]) -> pl.Expr:
@@ -155,6 +159,12 @@ def _summed_means(added: Added) -> dict[str, tuple[str, ...]]:
     """`means` as `totals` gets them: each with its lift."""
     lifts = {lift(name): tuple(map(lift, columns)) for name, columns in added.means.items()}
     return {**added.means, **lifts}
+
+
+def _summed_elements(added: Added) -> dict[str, tuple[str, int]]:
+    """`elements` as `totals` gets them: each with its lift."""
+    lifts = {lift(name): (lift(column), place) for name, (column, place) in added.elements.items()}
+    return {**added.elements, **lifts}
 
 
 def _class(added: Added) -> list[pl.Expr]:
@@ -206,18 +216,18 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             f"list_avg({_identifier(column)}::DOUBLE[])" if added.heads else f"{_identifier(column)}::DOUBLE"
         )
 
+    def element(column: str, place: int) -> str:
+        return f"{_identifier(column)}[{place + 1}]::DOUBLE"
+
     def mean(values: Sequence[str]) -> str:
         return f"({' + '.join(values)}) / {len(values)}"
 
     means = {name: mean([value(column) for column in columns]) for name, columns in added.means.items()}
     summed = {
-        name: mean([f"{_identifier(column)}::DOUBLE" for column in columns])
-        for name, columns in _summed_means(added).items()
+        name: mean([value(column) for column in columns]) for name, columns in _summed_means(added).items()
     }
-    elements = {
-        name: f"{_identifier(column)}[{place + 1}]::DOUBLE"
-        for name, (column, place) in added.elements.items()
-    }
+    elements = {name: element(*of_list) for name, of_list in added.elements.items()}
+    summed |= {name: element(*of_list) for name, of_list in _summed_elements(added).items()}
     classes = {} if added.class_column is None else {"class": _identifier(added.class_column)}
     clusters = {
         None: {},
@@ -423,13 +433,14 @@ def _totals(store: Store, tokens: str) -> str:
         return f"SELECT {names} FROM read_parquet({_pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
     sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]
     for column in value_columns(store.tokens_schema):
-        several = pa.types.is_fixed_size_list(store.tokens_schema.field(column).type)
-        name = _identifier(column)
-        value = f"list_avg({name}::DOUBLE[])" if several else f"{name}::DOUBLE"
-        sums += [
-            f"sum({value})::FLOAT AS {name}",
-            f"sum({value} * length)::FLOAT AS {_identifier(lift(column))}",
-        ]
+        type_, name = store.tokens_schema.field(column).type, _identifier(column)
+        for alias, factor in ((name, ""), (_identifier(lift(column)), " * length")):
+            if pa.types.is_fixed_size_list(type_):
+                heads = [f"sum({name}[{head}]::DOUBLE{factor})" for head in range(1, type_.list_size + 1)]
+                of_heads = f"[{', '.join(heads)}]::FLOAT[{type_.list_size}]"
+                sums.append(f"CASE WHEN {heads[0]} IS NOT NULL THEN {of_heads} END AS {alias}")
+            else:
+                sums.append(f"sum({name}::DOUBLE{factor})::FLOAT AS {alias}")
     absent = [f"({_identifier(column)} IS NULL)" for column in store.columns_with_nulls()]
     return f"SELECT {', '.join([*KEYS, *sums])} FROM ({tokens}) GROUP BY {', '.join([*KEYS, *absent])}"  # noqa: S608
 

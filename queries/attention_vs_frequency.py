@@ -13,10 +13,14 @@ from attnstore.views import Tables
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class` and `cluster`, `tokens` has `class` and `attention`; `p` holds the parameters."""
     n, a = pl.col("tokens"), pl.col("attention")
+    # A cluster's part in a class by its number: grouping by numbers is twice as fast.
+    parts = tables.documents.filter(pl.col("class").is_not_null()).select(
+        "document", "class", part=pl.struct(pl.col("class").cast(pl.String), "cluster").rank("dense")
+    )
     gathered = (
-        tables.tokens.filter(pl.col("class").is_not_null(), a.is_not_null())
-        .join(tables.documents.select("document", "cluster"), on="document")
-        .group_by("class", "cluster", "word")
+        tables.tokens.filter(a.is_not_null())
+        .join(parts.select("document", "part"), on="document")
+        .group_by("part", "word")
         .agg(
             documents=pl.col("new_word").sum().cast(pl.Int64),
             occurrences=(pl.col("piece") == 0).sum().cast(pl.Int64),
@@ -28,12 +32,11 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     # What each cluster adds to the logarithm of the ratio, on the side of the whole.
     whole = n / all_tokens - pl.when(all_attention != 0).then(a / all_attention)
     drawn = (
-        gathered.group_by("class", "cluster")
+        gathered.group_by("part")
         .agg(n.sum(), a.sum())
-        .select("class", "cluster", all_tokens=all_tokens, all_attention=all_attention, whole=whole)
-    )
-    of_class = drawn.group_by("class").agg(
-        pl.col("all_tokens", "all_attention").first(), squares=(pl.col("whole") ** 2).sum()
+        .join(parts.select("part", "class").unique(), on="part")
+        .select("class", "part", all_tokens=all_tokens, all_attention=all_attention, whole=whole)
+        .with_columns(squares=(pl.col("whole") ** 2).sum().over("class"))
     )
     # Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
     spread = (
@@ -55,10 +58,11 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
 
     return (
         gathered.filter(pl.col("word").is_not_null())
-        .join(drawn.select("class", "cluster", "whole"), on=["class", "cluster"])
+        .join(drawn, on="part")
         .group_by("class", "word")
         .agg(
             pl.col("documents", "occurrences", "tokens", "attention").sum(),
+            pl.col("all_tokens", "all_attention", "squares").first(),
             # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
             clusters=pl.when(n.sum() ** 2 >= 2 * (n * n).sum()).then(n.sum() ** 2 / (n * n).sum()),
             aa=(a * a).sum(),
@@ -67,7 +71,6 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             aw=(a * pl.col("whole")).sum(),
             nw=(n * pl.col("whole")).sum(),
         )
-        .join(of_class, on="class")
         .with_columns(pl.col("class", "word").cast(pl.String))
         .join(support(tables.documents, p), on="class")
         .filter(

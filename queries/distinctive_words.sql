@@ -122,7 +122,7 @@ gathered AS (
     SELECT
         class, cluster, term,
         count_if(new) AS documents,
-        count_if(starts) AS n,
+        count_if(starts)::DOUBLE AS n,  -- products of whole numbers are slow to add up
         sum(lift) AS y
     FROM weighed JOIN clusters USING (document)
     GROUP BY class, cluster, term

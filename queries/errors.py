@@ -15,39 +15,38 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     prediction, label = pl.col("prediction").cast(pl.String), pl.col("label")
     judged = tables.documents.filter(
         pl.lit(p["labels_are_models"]), prediction.is_not_null(), label.is_not_null()
-    ).select("document", "cluster", wrong=prediction != label, **{"class": prediction})
-    text = pl.col("word").cast(pl.String)
+    ).select("document", "cluster", wrong=prediction != label, **{"class": pl.col("prediction")})
     considered = tables.tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null())
     rows = occurrences(considered, p).filter(pl.col("word").is_not_null())
     n, y, o_n, o_y = pl.col("n"), pl.col("y"), pl.col("o_n"), pl.col("o_y")
     wrong = pl.col("wrong")
-    sides = {name: pl.col(name).filter(wrong).sum() for name in ("documents", "n", "y")} | {
-        f"o_{name}": pl.col(name).filter(~wrong).sum() for name in ("documents", "n", "y")
-    }
+
+    def side(of_side: pl.Expr, prefix: str) -> dict[str, pl.Expr]:
+        return {
+            f"{prefix}documents": (pl.col("new") & of_side).sum().cast(pl.Int64),
+            f"{prefix}n": (pl.col("starts") & of_side).sum().cast(pl.Int64),
+            f"{prefix}y": pl.when(of_side).then("lift").otherwise(0).sum(),
+        }
+
     sizes = judged.group_by("class").agg(
         size=wrong.sum().cast(pl.Int64), o_size=(~wrong).sum().cast(pl.Int64)
     )
+    # Each cluster's wrong documents beside its right ones (o).
     gathered = (
         rows.join(judged, on="document")
-        .group_by("class", "cluster", "wrong", "word")
-        .agg(
-            documents=pl.col("new").sum().cast(pl.Int64),
-            n=pl.col("starts").sum().cast(pl.Int64),
-            y=pl.col("lift").sum(),
-        )
+        .group_by("class", "cluster", "word")
+        .agg(**side(wrong, ""), **side(~wrong, "o_"))
     )
-    counted = gathered
+    counts = gathered.group_by("class").agg(words=n.sum(), o_words=o_n.sum())
     if p["renormalise"]:  # which leaves words out that count; but no document where nothing is left
         counted = occurrences(considered, {**p, "renormalise": False}).join(rows, on="document", how="semi")
         counted = counted.filter(pl.col("word").is_not_null()).join(judged, on="document")
-        counted = counted.select("class", "wrong", n=pl.col("starts").cast(pl.Int64))
-    counts = counted.group_by("class").agg(words=n.filter(wrong).sum(), o_words=n.filter(~wrong).sum())
+        starts = pl.col("starts").cast(pl.Int64)
+        counts = counted.group_by("class").agg(
+            words=starts.filter(wrong).sum(), o_words=starts.filter(~wrong).sum()
+        )
     return (
-        gathered
-        # Each cluster's wrong documents beside its right ones (o).
-        .group_by("class", "cluster", "word")
-        .agg(**sides)
-        .group_by("class", "word")
+        gathered.group_by("class", "word")
         .agg(
             pl.col("documents", "n", "y", "o_documents", "o_n", "o_y").sum(),
             yy=(y * y).sum(),
@@ -61,9 +60,9 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             n_o_y=(n * o_y).sum(),
             n_o_n=(n * o_n).sum(),
         )
-        .with_columns(text)
         .join(sizes, on="class")
         .join(counts, on="class")
+        .with_columns(pl.col("class", "word").cast(pl.String))
         .filter(
             pl.col("documents") >= least_documents(pl.col("size"), p),
             pl.col("o_documents") >= least_documents(pl.col("o_size"), p),

@@ -97,25 +97,16 @@ weighed AS (
     FROM considered JOIN remaining USING (document)
     WHERE $renormalise AND term IS NOT NULL AND mass <> 0
 ),
-gathered AS (
-    SELECT
-        class, cluster, wrong, term,
-        count_if(new) AS documents,
-        count_if(starts) AS n,
-        sum(lift) AS y
-    FROM weighed JOIN judged USING (document)
-    GROUP BY class, cluster, wrong, term
-),
 sides AS (  -- each cluster's wrong documents beside its right ones (o)
     SELECT
         class, cluster, term,
-        coalesce(sum(documents) FILTER (wrong), 0) AS documents,
-        coalesce(sum(n) FILTER (wrong), 0) AS n,
-        coalesce(sum(y) FILTER (wrong), 0) AS y,
-        coalesce(sum(documents) FILTER (NOT wrong), 0) AS o_documents,
-        coalesce(sum(n) FILTER (NOT wrong), 0) AS o_n,
-        coalesce(sum(y) FILTER (NOT wrong), 0) AS o_y
-    FROM gathered
+        count_if(new AND wrong) AS documents,
+        count_if(starts AND wrong) AS n,
+        sum(CASE WHEN wrong THEN lift ELSE 0 END) AS y,
+        count_if(new AND NOT wrong) AS o_documents,
+        count_if(starts AND NOT wrong) AS o_n,
+        sum(CASE WHEN wrong THEN 0 ELSE lift END) AS o_y
+    FROM weighed JOIN judged USING (document)
     GROUP BY class, cluster, term
 ),
 counted AS (

@@ -6,23 +6,26 @@ from typing import Any
 import polars as pl
 
 from attnstore.statistics import p_value, q_value
-from attnstore.terms import is_listed, least_documents, occurrences
+from attnstore.terms import least_documents, listed_words, occurrences
 from attnstore.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `cluster`, `tokens` has `attention`; `p` holds the parameters."""
-    of_cell, of_word = ["label", "prediction"], ["label", "prediction", "word"]
-    cells = tables.documents.select(
-        "document", "cluster", "label", pl.col("prediction").cast(pl.String)
-    ).filter(pl.col("label").is_not_null(), pl.col("prediction").is_not_null())
-    text = pl.col("word").cast(pl.String)
-    rows = occurrences(tables.tokens.filter(pl.col("attention").is_not_null()), p).filter(
-        pl.col("word").is_not_null()
+    # A cell is a label with a prediction, by its number: grouping by numbers is twice as fast.
+    of_cell, of_word = "cell", ["cell", "word"]
+    cells = (
+        tables.documents.select("document", "cluster", "label", pl.col("prediction").cast(pl.String))
+        .filter(pl.col("label").is_not_null(), pl.col("prediction").is_not_null())
+        .with_columns(cell=pl.struct("label", "prediction").rank("dense"))
+    )
+    names = cells.select("cell", "label", "prediction").unique()
+    rows = occurrences(tables.tokens.filter(pl.col("attention").is_not_null()), p).join(
+        listed_words(tables.totals, p), on="word", how="semi"
     )
     sizes = cells.group_by(of_cell).agg(least=least_documents(pl.len(), p))
     n, y, lift, g, v, whole = (pl.col(name) for name in ("n", "y", "lift", "g", "v", "whole"))
-    usual, of_cluster = pl.col("usual"), [*of_cell, "cluster"]
+    usual, of_cluster = pl.col("usual"), ["cell", "cluster"]
     # Σ ((y − r · n) / n − whole)² over the clusters, multiplied out; rounding must not push it below 0.
     square = (
         (pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")) / n**2
@@ -30,8 +33,8 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         + pl.col("squares")
     ).clip(lower_bound=0)
     tested = (
-        rows.join(cells, on="document")
-        .group_by("label", "prediction", "cluster", "word")
+        rows.join(cells.select("document", "cell", "cluster"), on="document")
+        .group_by("cell", "cluster", "word")
         .agg(
             documents=pl.col("new").sum().cast(pl.Int64),
             n=pl.col("starts").sum().cast(pl.Int64),
@@ -42,12 +45,11 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .filter(
             pl.col("documents").sum().over(of_word) >= pl.col("least"),
             n.sum().over(of_word) > 0,
-            is_listed(text, p),
         )
         .with_columns(usual=y.sum().over(of_cell) / n.sum().over(of_cell))
         .with_columns(whole=(y - usual * n).sum().over(of_cluster) / n.sum().over(of_cell))
         .with_columns(squares=(whole**2 / pl.len().over(of_cluster)).sum().over(of_cell))
-        .group_by("label", "prediction", "word")
+        .group_by(of_word)
         .agg(
             pl.col("documents", "n", "y").sum(),
             pl.col("usual", "squares").first(),
@@ -57,8 +59,9 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             yw=(y * whole).sum(),
             nw=(n * whole).sum(),
         )
+        .join(names, on="cell")
         .with_columns(
-            text,
+            pl.col("word").cast(pl.String),
             lift=y / n,
             # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
             g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),

@@ -17,9 +17,9 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         for name in tables.tokens.collect_schema().names()
         if re.fullmatch(r"attention_[0-9]+_[0-9]+", name)
     ]
-    rows = tables.tokens.filter(
-        pl.col("class").is_not_null(), *(pl.col(name).is_not_null() for name in columns)
-    ).with_columns(pl.col("class", "word").cast(pl.String))
+    considered = [pl.col("class").is_not_null(), *(pl.col(name).is_not_null() for name in columns)]
+    rows = tables.tokens.filter(considered).with_columns(pl.col("class").cast(pl.String))
+    terms_of_class = tables.totals.filter(considered).with_columns(pl.col("class", "word").cast(pl.String))
 
     def terms(name: str) -> pl.Expr:
         positive = pl.col(name) > 0
@@ -53,52 +53,48 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .group_by("class", "place")
         .agg(documents=pl.len().cast(pl.Int64), entropy=entropy.mean(), effective_tokens=entropy.exp().mean())
     )
-    by_word = by_place(
-        rows.group_by("class", "special", "word").agg(
-            documents=pl.col("new_word").sum().cast(pl.Int64),
-            occurrences=(pl.col("piece") == 0).sum().cast(pl.Int64),
+    words = (
+        terms_of_class.group_by("class", "special", "word")
+        .agg(
+            documents=pl.col("new_word").sum(),
+            occurrences=pl.col("occurrences").filter(pl.col("piece") == 0).sum(),
             **{f"mass_{name}": pl.col(name).sum() for name in columns},
-            **{
-                f"lift_{name}": (pl.col(name) * pl.col("length") / pl.col("pieces")).sum() for name in columns
-            },
-        ),
-        "class",
-        "special",
-        "word",
-        "documents",
-        "occurrences",
-        mass="mass",
-        lift="lift",
-    ).with_columns(punctuation=has_letter_or_digit(pl.col("word")).not_().fill_null(False))
+            **{f"lift_{name}": (pl.col(f"{name}_lift") / pl.col("pieces")).sum() for name in columns},
+        )
+        .with_columns(punctuation=has_letter_or_digit(pl.col("word")).not_().fill_null(False))
+    )
+    kinds = words.group_by("class", "special", "punctuation").agg(pl.col(f"mass_{c}").sum() for c in columns)
 
     def share(of: str) -> pl.Expr:
         return pl.when(mass.sum() != 0).then(mass.filter(pl.col(of)).sum() / mass.sum())
 
-    shares = by_word.group_by("class", "place").agg(
-        specials=share("special"), punctuation=share("punctuation")
+    shares = (
+        by_place(kinds, "class", "special", "punctuation", mass="mass")
+        .group_by("class", "place")
+        .agg(specials=share("special"), punctuation=share("punctuation"))
+    )
+    supported = words.join(support(tables.documents, p), on="class").filter(
+        pl.col("word").is_not_null(),
+        pl.col("punctuation").not_(),
+        pl.col("occurrences") > 0,
+        pl.col("documents") >= pl.col("least"),
     )
     listed = (
-        by_word.join(support(tables.documents, p), on="class")
-        .filter(
-            pl.col("word").is_not_null(),
-            pl.col("punctuation").not_(),
-            pl.col("occurrences") > 0,
-            pl.col("documents") >= pl.col("least"),
-        )
+        by_place(supported, "class", "word", "documents", "occurrences", lift="lift")
         .with_columns(lift=(pl.col("lift") / pl.col("occurrences")).cast(pl.Float32))
         .sort("class", "place", "lift", "documents", "word", descending=[False, False, True, True, False])
         .filter(pl.int_range(pl.len()).over("class", "place") < p["limit"])
         .group_by("class", "place", maintain_order=True)
         .agg(words=pl.col("word").str.join(", "))
     )
-    heads = p["heads"]
+    heads, first = p["heads"], 1 if p["layer"] == "all" else int(p["layer"])
     return (
         entropies.join(shares, on=["class", "place"])
         .join(listed, on=["class", "place"], how="left")
         .sort("class", "place")
         .select(
             "class",
-            (pl.col("place") // heads + 1).cast(pl.Int32).alias("layer"),
+            (pl.col("place") // heads + first).cast(pl.Int32).alias("layer"),
             (pl.col("place") % heads + 1).cast(pl.Int32).alias("head"),
             "documents",
             "entropy",

@@ -16,11 +16,15 @@
 -- which it has nothing to say (null) are left out, and with by=label those that have no label. Words of equal lift
 -- are ordered by documents, then by word.
 --
--- Example: attnstore query heads.attn heads -p limit=6, over the 220 embedded reviews, first row:
+-- Example: attnstore query heads.attn heads -p layer=all -p limit=6,
+-- over the 220 embedded reviews, first row:
 --     class=neg, layer=1, head=1, documents=119, entropy=4.476, effective_tokens=126, specials=0.1499,
 --     punctuation=0.1331, words=supposed, stars, something, best, maybe, stuff
 --
+-- The special tokens' and the words' part is read off the view `totals`, the entropies off the documents' tokens.
+--
 -- @param reduction: heads = cls_heads -- a reduction that has a value a head
+-- @param layer: layer = last -- its layer: a number from 1, first, last, or all, which takes longer
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
 --     200 of the class's documents, and at least 5
@@ -63,11 +67,11 @@ entropies AS (
 summed AS (  -- of each word, and of each special token
     SELECT
         class, special, word,
-        count_if(new_word) AS documents,
-        count_if(piece = 0) AS occurrences,
+        sum(new_word)::BIGINT AS documents,
+        sum(CASE WHEN piece = 0 THEN occurrences ELSE 0 END) AS occurrences,
         sum(COLUMNS('^attention_[0-9]+_[0-9]+$')) AS 'mass_\0',
-        sum(COLUMNS('^attention_[0-9]+_[0-9]+$') * length / pieces) AS 'lift_\0'
-    FROM tokens
+        sum(COLUMNS('^attention_[0-9]+_[0-9]+_lift$') / pieces) AS 'lift_\0'
+    FROM totals
     WHERE class IS NOT NULL AND COLUMNS('^attention_[0-9]+_[0-9]+$') IS NOT NULL
     GROUP BY class, special, word
 ),
@@ -111,7 +115,7 @@ listed AS (
 )
 SELECT
     class,
-    (place // $heads + 1)::INTEGER AS layer,
+    (place // $heads + coalesce(try_cast($layer AS INTEGER), 1))::INTEGER AS layer,
     (place % $heads + 1)::INTEGER AS head,
     documents, entropy, effective_tokens, specials, punctuation,
     coalesce(words, '') AS words

@@ -15,11 +15,14 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     columns = layer_columns(tables.tokens)
     n, word = pl.col("occurrences"), pl.col("word")
     given = pl.lit(bool(p["words"]))
-    rows = tables.tokens.filter(
-        pl.col("class").is_not_null(), word.is_not_null(), *(pl.col(c).is_not_null() for c in columns)
-    )
+    considered = [
+        pl.col("class").is_not_null(),
+        word.is_not_null(),
+        *(pl.col(c).is_not_null() for c in columns),
+    ]
     if p["words"]:
-        rows = rows.filter(word.is_in(p["words"]))
+        considered.append(word.is_in(p["words"]))
+    rows = tables.tokens.filter(considered)
     sums = [
         pl.col("new_word").sum().cast(pl.Int64).alias("documents"),
         (pl.col("piece") == 0).sum().cast(pl.Int64).alias("occurrences"),
@@ -29,8 +32,13 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     lift = pl.mean_horizontal(columns) / n
     spread = (pl.max_horizontal(columns) - pl.min_horizontal(columns)) / n
     chosen = (
-        rows.group_by("class", "word")
-        .agg(sums)
+        tables.totals.filter(considered)
+        .group_by("class", "word")
+        .agg(
+            pl.col("new_word").sum().alias("documents"),
+            pl.col("occurrences").filter(pl.col("piece") == 0).sum(),
+            *((pl.col(f"{name}_lift") / pl.col("pieces")).sum().alias(name) for name in columns),
+        )
         .with_columns(pl.col("class", "word").cast(pl.String), of="class", term="word")
         .join(support(tables.documents, p), on="class")
         .filter(n > 0, given | listed)

@@ -38,10 +38,10 @@ WITH
 summed AS (
     SELECT
         class, word,
-        count_if(new_word) AS documents,
-        count_if(piece = 0) AS occurrences,
-        sum(COLUMNS('^attention_[0-9]+$') * length / pieces) AS 'lift_\0'
-    FROM tokens
+        sum(new_word) AS documents,
+        sum(CASE WHEN piece = 0 THEN occurrences ELSE 0 END) AS occurrences,
+        sum(COLUMNS('^attention_[0-9]+_lift$') / pieces) AS 'lift_\0'
+    FROM totals
     WHERE
         class IS NOT NULL AND word IS NOT NULL AND COLUMNS('^attention_[0-9]+$') IS NOT NULL
         AND (len($words::VARCHAR[]) = 0 OR list_contains($words::VARCHAR[], word))

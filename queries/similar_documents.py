@@ -12,9 +12,16 @@ from attnstore.views import Tables
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters, `document` as a number."""
     word, mass, text = pl.col("word"), pl.col("attention"), pl.col("word").cast(pl.String)
-    found = tables.tokens.filter(
-        mass.is_not_null(), has_letter_or_digit(text), text.is_in(p["ignore"]).not_()
-    ).select("document", "word", "attention")
+    vocabulary = (
+        tables.totals.select("word")
+        .unique()
+        .filter(has_letter_or_digit(text), text.is_in(p["ignore"]).not_())
+    )
+    found = (
+        tables.tokens.filter(mass.is_not_null())
+        .select("document", "word", "attention")
+        .join(vocabulary, on="word", how="semi")
+    )
     usable = (
         found.group_by("document")
         .agg(total=mass.sum(), least=mass.min())

@@ -29,10 +29,10 @@
 WITH
 vocabulary AS (
     SELECT word
-    FROM (SELECT DISTINCT word FROM tokens WHERE word IS NOT NULL)
+    FROM (SELECT DISTINCT word FROM totals WHERE word IS NOT NULL)
     WHERE regexp_matches(word, '[\p{L}\p{N}]') AND NOT list_contains($ignore::VARCHAR[], word)
 ),
-totals AS (
+masses AS (
     SELECT document, sum(attention) AS total, min(attention) AS least
     FROM tokens SEMI JOIN vocabulary USING (word)
     WHERE attention IS NOT NULL
@@ -40,7 +40,7 @@ totals AS (
 ),
 usable AS (
     SELECT document, total
-    FROM totals
+    FROM masses
     WHERE total > 0 AND least >= 0
 ),
 own AS (

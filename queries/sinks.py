@@ -24,10 +24,8 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the columns `class` and `attention_01` ...; `p` holds the parameters."""
     columns = layer_columns(tables.tokens)
     text, place = pl.col("word").cast(pl.String), pl.col("position")
-    counted = tables.tokens.filter(pl.col("class").is_not_null()).select(
-        "class", "document", "position", "word", "length", *columns, name=pl.when("special").then("token")
-    )
     of_markup = pl.col("word").is_in(MARKUP).fill_null(False)
+    counted = pl.col("class").is_not_null()
     # What markup is made of: each run of it numbered, one beginning at `<` and ending at `>`.
     begins = (
         (text == "<")
@@ -35,7 +33,11 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         | (place.shift() != place - 1)
         | (pl.col("document").shift() != pl.col("document"))
     )
-    candidates = counted.filter(of_markup).sort("document", "position").with_columns(run=begins.cum_sum())
+    candidates = (
+        tables.tokens.filter(counted, of_markup)
+        .sort("document", "position")
+        .with_columns(run=begins.cum_sum())
+    )
     markup = text.str.join("").is_in(["<br/>", "<br>"])
     runs = candidates.group_by("run", maintain_order=True).agg(markup=markup)
     stop_words = STOP_WORDS if p["stop_words"] is None else p["stop_words"]
@@ -55,10 +57,16 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         *(pl.col(name).sum().alias(f"mass_{name}") for name in columns),
         *((pl.col(name) * pl.col("length")).sum().alias(f"lift_{name}") for name in columns),
     ]
+    summed = [  # all but the markup is added up already
+        *(pl.col("occurrences").filter(pl.col(c).is_not_null()).sum().alias(f"tokens_{c}") for c in columns),
+        *(pl.col(name).sum().alias(f"mass_{name}") for name in columns),
+        *(pl.col(f"{name}_lift").sum().alias(f"lift_{name}") for name in columns),
+    ]
+    name = pl.when("special").then("token")
     gathered = pl.concat(
         [
-            counted.filter(of_markup.not_()).group_by("class", "word", "name").agg(sums),
-            candidates.join(runs, on="run").group_by("class", "word", "name", "markup").agg(sums),
+            tables.totals.filter(counted, of_markup.not_()).group_by("class", "word", name=name).agg(summed),
+            candidates.join(runs, on="run").group_by("class", "word", "markup").agg(sums),
         ],
         how="diagonal",
     ).with_columns(pl.col("class", "word", "name").cast(pl.String))

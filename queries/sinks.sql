@@ -63,13 +63,13 @@ runs AS (
     FROM candidates
     GROUP BY document, run
 ),
-gathered AS (
+gathered AS (  -- all but the markup is added up already
     SELECT
         class, CASE WHEN special THEN token END AS name, word, false AS markup,
-        count(COLUMNS('^attention_[0-9]+$')) AS 'tokens_\0',
+        sum(CASE WHEN COLUMNS('^attention_[0-9]+$') IS NOT NULL THEN occurrences ELSE 0 END) AS 'tokens_\0',
         sum(COLUMNS('^attention_[0-9]+$')) AS 'mass_\0',
-        sum(COLUMNS('^attention_[0-9]+$') * length) AS 'lift_\0'
-    FROM tokens
+        sum(COLUMNS('^attention_[0-9]+_lift$')) AS 'lift_\0'
+    FROM totals
     WHERE class IS NOT NULL AND (word IS NULL OR word NOT IN ('<', 'br', '/', '>'))
     GROUP BY class, name, word
     UNION ALL

@@ -36,7 +36,7 @@
 -- Example: attnstore query imdb.attn top_tokens_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, token=disappointing, documents=301, occurrences=315, mean_attention=0.1188, lift=30.13,
---     low=28.11, high=32.29, shrunk=29.23, share=0.003047
+--     low=28.11, high=32.29, shrunk=29.23, share=0.003047, percentile=null
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

@@ -42,7 +42,7 @@
 -- Example: attnstore query imdb.attn top_words_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=disappointing, documents=291, occurrences=304, mean_attention=0.12, lift=30.32,
---     low=28.26, high=32.52, shrunk=29.38, share=0.002972
+--     low=28.26, high=32.52, shrunk=29.38, share=0.002972, percentile=null
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)

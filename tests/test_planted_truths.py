@@ -188,7 +188,11 @@ def asked(unrelated, of_review):
         }
     ).lazy()
     parameters = {p.name: p.default for p in QUESTION.parameters} | {"limit": WORDS}
-    rows = QUESTION.polars(documents, tokens, parameters).filter(pl.col("class") == "pos").collect()
+    rows = (
+        QUESTION.polars(SimpleNamespace(documents=documents, tokens=tokens), parameters)
+        .filter(pl.col("class") == "pos")
+        .collect()
+    )
     return rows.sort("word")["p"].to_numpy()
 
 

@@ -17,7 +17,7 @@ from asked_store import (
     words,
     write_store,
 )
-from test_question_profiles import asked, assert_rows, least_documents, single, word_places
+from test_question_profiles import SINGLE, asked, assert_rows, least_documents, single, word_places
 
 from attnstore.errors import UsageError
 from attnstore.questions import ask, find_questions
@@ -276,12 +276,13 @@ def test_a_copy_is_found_and_has_similarity_one(tmp_path):
 # -- heads ------------------------------------------------------------------------------------------------
 
 
-def heads(documents, by="prediction", min_documents=None, limit=8):
+def heads(documents, layer="last", by="prediction", min_documents=None, limit=8):
     rows = []
-    for layer in range(1, LAYERS + 1):
+    layers = {"last": [LAYERS], "first": [1], "all": range(1, LAYERS + 1)}.get(layer) or [int(layer)]
+    for number in layers:
         for head in range(1, HEADS + 1):
 
-            def value(row, column=f"cls_heads_{layer:02d}", head=head):
+            def value(row, column=f"cls_heads_{number:02d}", head=head):
                 return row[column][head - 1]
 
             places = word_places(documents, value, by)
@@ -304,7 +305,7 @@ def heads(documents, by="prediction", min_documents=None, limit=8):
                 rows.append(
                     {
                         "class": name,
-                        "layer": layer,
+                        "layer": number,
                         "head": head,
                         "documents": len(those),
                         "entropy": float(np.mean(entropies)),
@@ -317,10 +318,14 @@ def heads(documents, by="prediction", min_documents=None, limit=8):
     return sorted(rows, key=lambda r: (r["class"], r["layer"], r["head"]))
 
 
-@pytest.mark.parametrize("parameters", [{}, {"by": "label", "limit": 3}, {"min_documents": 40}], ids=str)
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"layer": "all", "by": "label", "limit": 3}, {"layer": 2}, {"layer": "all", "min_documents": 40}],
+    ids=str,
+)
 def test_heads_are_told_by_entropy_sinks_and_words(store, documents, parameters):
     """Every head by itself, and not the heads' mean; with too high a support no word is left."""
-    assert_rows(asked(store, "heads", **parameters), heads(documents, **parameters))
+    assert_rows(asked(store, "heads", **parameters), heads(documents, **parameters), SINGLE)
 
 
 def test_heads_need_values_a_head(store):
@@ -330,6 +335,9 @@ def test_heads_need_values_a_head(store):
             UsageError, match=rf"no values a head of '{reduction}': run again with --reduce cls_heads"
         ):
             ask(store, QUESTIONS["heads"], {"reduction": reduction})
+    for layer, told in (("mean", "layer=mean does not fit"), ("4", "the store has no layer 4")):
+        with pytest.raises(UsageError, match=rf"{told}.*first, last or all"):
+            ask(store, QUESTIONS["heads"], {"layer": layer})
 
 
 # -- layer_agreement --------------------------------------------------------------------------------------
@@ -442,4 +450,4 @@ def test_documents_of_special_tokens_alone_share_nothing(tmp_path):
     store = write_store(tmp_path / "store", [document, {**document, "id": "b"}])
     assert asked(store, "similar_documents", document=0) == []
     assert asked(store, "layer_agreement") == []
-    assert_rows(asked(store, "heads"), heads([document, document]))
+    assert_rows(asked(store, "heads"), heads([document, document]), SINGLE)

@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_store
@@ -38,9 +39,9 @@ def by_hand(documents):
                 seen_words.add(row["word"])
             for column in COLUMNS:
                 if row[column] is not None:
-                    value = float(np.mean(row[column]))
-                    of_term[column] += value
-                    of_term[f"{column}_lift"] += value * length
+                    value = np.array(row[column], np.float64)  # a number, or one a head
+                    of_term[column] = of_term[column] + value
+                    of_term[f"{column}_lift"] = of_term[f"{column}_lift"] + value * length
     rows = [{**dict(zip(adding.KEYS, key, strict=True)), **values} for (key, _), values in sums.items()]
     names = [*adding.KEYS, *adding.COUNTS, *(n for c in COLUMNS for n in (c, f"{c}_lift"))]
     return sorted(({name: row.get(name) for name in names} for row in rows), key=place)
@@ -57,8 +58,8 @@ def assert_same(found, wanted):
     for ours, theirs in zip(found, wanted, strict=True):
         assert list(ours) == list(theirs)
         for name, value in theirs.items():
-            if isinstance(value, float) and name not in adding.COUNTS:
-                assert ours[name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
+            if isinstance(value, np.ndarray | np.float64):
+                assert ours[name] == pytest.approx(value.tolist(), rel=1e-6, abs=1e-6), name
             else:
                 assert ours[name] == value, name
 
@@ -75,7 +76,9 @@ def test_a_sealed_store_holds_its_tokens_added_up(made_up):
     documents, store = made_up
     assert any(row["odd"] is None for row in by_hand(documents))
     with pq.ParquetFile(store.path / "totals.parquet") as file:
-        assert file.schema_arrow.equals(store.totals_schema, check_metadata=True)
+        assert file.schema_arrow.equals(store.totals_schema)
+        meanings = {field.name: field.metadata[b"meaning"].decode() for field in file.schema_arrow}
+        assert meanings["cls_02_lift"] == "times the length, summed: attention from [CLS], layer 2 of 3"
         assert_same(file.read().to_pylist(), by_hand(documents))
 
 
@@ -112,7 +115,7 @@ def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
 def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
     """However few rows are put together at a time, the sums are the same; the same way twice, to the bit."""
     documents, store = made_up
-    monkeypatch.setattr(adding, "_MERGED_ROWS", 10)
+    monkeypatch.setattr(adding, "_MERGED_VALUES", 10)
     once, again = added_up(store), added_up(store)
     assert once.equals(again)
     assert_same(once.to_pylist(), by_hand(documents))
@@ -193,9 +196,18 @@ def test_totals_that_are_gone_or_damaged_are_told(tmp_path):
             reader.query("top_words_by_class", engine=engine, intervals=False)
 
 
-def test_the_head_mean_of_a_term_is_among_its_totals(made_up):
-    """A reduction with a value a head is added up as the mean of its heads, as questions take it."""
+def test_a_term_has_its_totals_a_head(made_up):
+    """A reduction with a value a head is added up head by head; questions get a head, or the mean of the heads."""
     documents, store = made_up
-    whole = sum(sum(row["cls_heads_02"]) / HEADS for document in documents for row in document["tokens"])
-    (found,) = run_sql(store, "SELECT sum(cls_heads_02) AS whole FROM totals").column("whole").to_pylist()
-    assert found == pytest.approx(whole)
+    added = Added(
+        means={"attention": ("cls_heads_02",)}, heads=HEADS, elements={"attention_02_02": ("cls_heads_02", 1)}
+    )
+    rows = [(row["cls_heads_02"], len(d["tokens"])) for d in documents for row in d["tokens"]]
+    wanted = [sum(sum(heads) / HEADS * n for heads, n in rows), sum(heads[1] * n for heads, n in rows)]
+    names = ["attention_lift", "attention_02_02_lift"]
+    frame = totals(store, added).select(pl.col(names).sum()).collect().row(0)
+    with connect(store, added) as connection:
+        sql = f"SELECT {', '.join(f'sum({name})' for name in names)} FROM totals"  # noqa: S608 - names of ours
+        (view,) = connection.sql(sql).fetchall()
+    assert list(frame) == pytest.approx(wanted, rel=1e-6)
+    assert list(view) == pytest.approx(wanted, rel=1e-6)
