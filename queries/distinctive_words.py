@@ -15,14 +15,22 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     text = pl.col("word").cast(pl.String)
     considered = tables.tokens.filter(pl.col("class").is_not_null(), pl.col("attention").is_not_null())
     rows = occurrences(considered, p, "class").filter(pl.col("word").is_not_null())
+    # A cluster's part in a class by its number: grouping by fewer and shorter keys is faster.
+    parts = tables.documents.filter(pl.col("class").is_not_null()).select(
+        "document",
+        "class",
+        "cluster",
+        part=pl.struct(pl.col("class").cast(pl.String), "cluster").rank("dense"),
+    )
     gathered = (
-        rows.join(tables.documents.select("document", "cluster"), on="document")
-        .group_by("class", "cluster", "word")
+        rows.join(parts.select("document", "part"), on="document")
+        .group_by("part", "word")
         .agg(
             documents=pl.col("new").sum().cast(pl.Int64),
             n=pl.col("starts").sum().cast(pl.Int64),
             y=pl.col("lift").sum(),
         )
+        .join(parts.select("part", "class", "cluster").unique(), on="part")
     )
     everywhere = gathered.group_by("cluster", "word").agg(all_n=pl.col("n").sum(), all_y=pl.col("y").sum())
     n, y, o_n = pl.col("n"), pl.col("y"), pl.col("o_n")
