@@ -8,6 +8,7 @@ the same run started again goes on with the parts that are missing.
 """
 
 import ctypes
+import gc
 import itertools
 import platform
 import queue
@@ -127,6 +128,9 @@ def run(
                     _this_run(classifier, len(store.finished_parts()) - len(before), tokens, seconds)
                 )
         if not store.missing_parts() and not store.sealed:
+            del classifier  # adding up takes a third of its memory
+            gc.collect()
+            _return_memory()
             store.seal(added_up(store))
         return RunResult(
             store, documents - documents_before, tokens, seconds, len(before), bool(store.missing_parts())

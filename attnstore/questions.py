@@ -650,7 +650,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "reduction": (_text, "the name of a reduction"),
     "heads": (_text, "the name of a reduction"),
     "reductions": (_texts, "the names of reductions, separated by commas"),
-    "layer": (_layer_value, "a number, first, last or mean"),
+    "layer": (_layer_value, "a number, or a word such as first or last"),
     "document": (_document_value, "an id, or a number, such as @3"),
 }
 
@@ -703,5 +703,8 @@ def _polars_answer(store: Store, question: Question, values: Mapping[str, Any], 
     except AttnstoreError:
         raise
     except Exception as error:  # a user's own file may do anything
+        # A twin that asks for the columns has the files opened.
+        if isinstance(error, pl.exceptions.ComputeError) and str(error).startswith("parquet"):
+            raise views.unreadable(store, views.one_line(error)) from error
         raise UsageError(f"{question.path.with_suffix('.py')} failed: {views.one_line(error)}") from error
     return views.plain(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))

@@ -63,7 +63,12 @@ def _values(values: Tensor, order: np.ndarray, *, full_precision: bool) -> pa.Ar
         values = values.to(torch.bfloat16).float()
     taken = np.take(values.numpy(), order, axis=0)
     flat = pa.array(taken.reshape(-1), type=pa.float32(), from_pandas=True)  # NaN says "nothing to say": null
-    return flat if taken.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, taken.shape[1])
+    if taken.ndim == 1:
+        return flat
+    nothing = np.isnan(taken).all(axis=1)
+    return pa.FixedSizeListArray.from_arrays(
+        flat, taken.shape[1], mask=pa.array(nothing) if nothing.any() else None
+    )
 
 
 def _dictionary(

@@ -175,7 +175,7 @@ class Store:
         return sorted(set(range(self.manifest.parts)).difference(self.finished_parts()))
 
     def files(self) -> list[StoredFile]:
-        """The Parquet files of the finished parts, sorted by path."""
+        """The Parquet files of the finished parts and, once sealed, the totals, sorted by path."""
         files = self.manifest.files if self.sealed else [f for r in self._receipts().values() for f in r]
         return sorted(files, key=lambda file: file.path)
 
@@ -188,8 +188,9 @@ class Store:
         return [self.path / file.path for file in self.files() if file.path.startswith("tokens/")]
 
     def totals_file(self) -> Path | None:
-        """The file of the tokens added up; None while the store is not sealed."""
-        return self.path / TOTALS if self.sealed else None
+        """The file of the tokens added up; None while the store is not sealed, or if it has none."""
+        listed = any(file.path == TOTALS for file in self.manifest.files)
+        return self.path / TOTALS if listed else None
 
     def partitions(self, files: Iterable[Path]) -> list[tuple[str, str | None, list[Path]]]:
         """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
@@ -215,11 +216,20 @@ class Store:
         return found
 
     def columns_with_nulls(self) -> list[str]:
-        """The reductions' columns that have no value for some of the tokens of the finished parts."""
+        """The reductions' columns that have no value for some of the tokens of the finished parts.
+
+        Raises StoreError if a file can't be read.
+        """
         columns = {c for r in self.manifest.reductions for c in r.columns(self.manifest.layers)}
         found: set[str] = set()
         for path in self.tokens_files():
-            footer = pq.read_metadata(path)
+            try:
+                footer = pq.read_metadata(path)
+            except (pa.ArrowException, OSError) as error:
+                raise StoreError(
+                    f"can't read {self.path}: {path.relative_to(self.path)}: {error}: `attnstore verify` tells what "
+                    "is damaged"
+                ) from error
             for group in map(footer.row_group, range(footer.num_row_groups)):
                 for chunk in map(group.column, range(group.num_columns)):
                     name = chunk.path_in_schema.partition(".")[0]
@@ -365,7 +375,8 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
         if existing.sealed is not None:
             lock.release()
             return Store(store, existing)
-        for left_over in (store / RECEIPTS).glob("*.tmp"):
+        # Totals without a seal are of a run that was killed between the two.
+        for left_over in [store / TOTALS, *(store / RECEIPTS).glob("*.tmp")]:
             with suppress(OSError):
                 left_over.unlink()
         return Store(store, existing, lock)
@@ -474,8 +485,10 @@ def _clear_up(store: Path) -> None:
 
 def _clear_begun(store: Path) -> None:
     """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
-    for path in [*store.glob("*/split=*/**/part-*.parquet"), *(store / RECEIPTS).glob("*.tmp")]:
-        if path.suffix == ".tmp" or PART_FILE.fullmatch(path.relative_to(store).as_posix()):
+    parts = store.glob("*/split=*/**/part-*.parquet")
+    for path in [*parts, *store.glob(TOTALS), *(store / RECEIPTS).glob("*.tmp")]:
+        name = path.relative_to(store).as_posix()
+        if path.suffix == ".tmp" or name == TOTALS or PART_FILE.fullmatch(name):
             with writing(path):
                 path.unlink()
 

@@ -36,7 +36,7 @@ def is_listed(text: pl.Expr, p: Mapping[str, Any]) -> pl.Expr:
 def listed_words(totals: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`word`: those of `occurrences` that `punctuation` and `ignore` leave, each once.
 
-    To look at the words of a store takes a moment, to look at the word of each of its tokens does not.
+    To look at each word of a store once takes a moment, to look at the word of each of its tokens takes long.
     """
     word = pl.coalesce("word", "token") if p["specials"] == "in" else pl.col("word")
     return totals.select(word=word).unique().filter(is_listed(pl.col("word").cast(pl.String), p))

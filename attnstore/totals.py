@@ -2,11 +2,11 @@
 
 A term is a wordpiece in its place in a word, in documents of one split, label and prediction; on top of that,
 tokens for which a reduction has a value are kept apart from those for which it has none. Questions that ask for
-means over occurrences by class, and for nothing of single documents, have their answer in it: a table of a
-twentieth of the rows.
+means over occurrences by class, and for nothing of single documents, have their answer in it, a table of a few per
+cent of the rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -14,9 +14,10 @@ import pyarrow as pa
 #: What a term is. `special` adds no row unless a text holds the name of a special token.
 KEYS = ("split", "label", "prediction", "token", "word", "piece", "pieces", "special")
 COUNTS = ("occurrences", "new_token", "new_word")
-_MERGED_VALUES = (
-    8_000_000  # so many sums of parts wait at most to be put together, unless the whole is larger
-)
+#: So many sums of parts wait at most to be put together, unless the whole is larger.
+_MERGED_VALUES = 2_000_000
+#: So many sums (or those of one column) are made in one pass over the parts, which is what bounds the memory.
+_SUMS_A_PASS = 8
 
 
 def lift(column: str) -> str:
@@ -29,94 +30,97 @@ def value_columns(tokens: pa.Schema) -> tuple[str, ...]:
     return tuple(field.name for field in tokens if pa.types.is_floating(field.type) or _heads(field.type))
 
 
-def add_up(parts: Iterable[pl.LazyFrame], tokens: pa.Schema, totals: pa.Schema) -> pa.Table:
+def add_up(
+    parts: Sequence[pl.LazyFrame], tokens: pa.Schema, totals: pa.Schema, absent: Sequence[str]
+) -> pa.Table:
     """The totals of a whole store, with the columns of `totals`, sorted by `KEYS`.
 
-    `parts`: the tokens of each part, with `split` and `label`, and the columns of `tokens` besides. One part is in
-    memory at a time, and what is added up so far. The same parts in the same order give the same table to the bit.
+    `parts`: the tokens of each part, with `split` and `label`, and the columns of `tokens` besides; `absent`: the
+    columns that lack values for some. The sums of one part, and `_SUMS_A_PASS` of what is added up so far, are in
+    memory at a time. The same parts in the same order give the same table to the bit.
     """
-    columns = value_columns(tokens)
-    merged: list[pl.DataFrame] = []
-    waiting = 0
-    for part in parts:
-        rows = part.select(*KEYS, "new_token", "new_word", "length", *columns).collect()
-        absent = [name for name in columns if rows[name].null_count()]
-        # On a whole part at once, and each group in the order of its rows: floats are added in one order.
-        frame = _of_tokens(rows.lazy(), tokens, absent).collect()
-        merged.append(frame)
-        waiting += frame.height
-        if waiting > max(_MERGED_VALUES // frame.width, merged[0].height):
-            merged, waiting = [_together(merged, tokens)], 0
-    if not merged:
+    if not parts:
         return totals.empty_table()
-    # A term in which nothing has a value comes after the same term in which something has.
-    order = [*KEYS, *(pl.col(_names(name, tokens)[0]).is_null() for name in columns)]
-    table = _together(merged, tokens).with_columns(pl.col(pl.Categorical).cast(pl.String))
-    table = table.sort(order, nulls_last=True, maintain_order=True)
-    arrow = _by_column(table.lazy(), tokens).select(totals.names).collect()
-    arrow = arrow.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.Table.from_arrays(
-        [_as(arrow[field.name], field.type) for field in totals], schema=totals.remove_metadata()
-    )
+    arrays: dict[str, pa.ChunkedArray] = {}
+    for columns in _passes(tokens):
+        merged: list[pl.DataFrame] = []
+        waiting = 0
+        for part in parts:
+            # On a whole part at once, and each group in the order of its rows: floats are added in one order.
+            merged.append(_grouped(part, _sums(tokens, columns), absent).collect())
+            waiting += merged[-1].height
+            if waiting > max(_MERGED_VALUES // merged[-1].width, merged[0].height):
+                merged, waiting = [_together(merged, absent)], 0
+        table = _together(merged, absent).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        # A term in which a reduction has nothing to say comes after the same term in which it has.
+        table = table.sort(*KEYS, *map(_mark, absent), nulls_last=True, maintain_order=True)
+        arrow = _by_column(table.lazy(), tokens, columns, absent).collect()
+        arrow = arrow.to_arrow(compat_level=pl.CompatLevel.oldest())
+        arrays |= {name: _as(arrow[name], totals.field(name).type) for name in arrow.column_names}
+    return pa.Table.from_arrays([arrays[name] for name in totals.names], schema=totals.remove_metadata())
 
 
 def of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.LazyFrame:
     """The totals of tokens that have `split` and `label`; `absent`: columns that lack values for some."""
-    return _by_column(_of_tokens(tokens, schema, absent), schema)
+    columns = value_columns(schema)
+    return _by_column(_grouped(tokens, _sums(schema, columns), absent), schema, columns, absent)
 
 
-def _of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.LazyFrame:
-    """As `of_tokens`, in double precision, with a column a head (see `_names`)."""
+def _passes(schema: pa.Schema) -> list[list[str]]:
+    """The columns of reductions, as many together as are added up in one pass."""
+    passes: list[list[str]] = [[]]
+    for column in value_columns(schema):
+        if sum(2 * len(_names(c, schema)) for c in (*passes[-1], column)) > _SUMS_A_PASS and passes[-1]:
+            passes.append([])
+        passes[-1].append(column)
+    return passes
+
+
+def _sums(schema: pa.Schema, columns: Sequence[str]) -> dict[str, pl.Expr]:
+    """The sums of tokens, by name: `COUNTS`, then of each column (of each of its heads) the values and lifts."""
     sums = {
         "occurrences": pl.len().cast(pl.Int64),
         "new_token": pl.col("new_token").sum().cast(pl.Int64),
         "new_word": pl.col("new_word").sum().cast(pl.Int64),
     }
-    for column in value_columns(schema):
-        heads = _heads(schema.field(column).type)
+    for column in columns:
+        heads, whole = _heads(schema.field(column).type), pl.col(column)
         for head, name in enumerate(_names(column, schema)):
-            value = (
-                pl.col(column).cast(pl.Array(pl.Float32, heads)).arr.get(head) if heads else pl.col(column)
-            )
+            value = whole.cast(pl.Array(pl.Float32, heads)).arr.get(head) if heads else whole
             sums[name] = value.cast(pl.Float64).sum()
             sums[lift(name)] = (value.cast(pl.Float64) * pl.col("length")).sum()
-    marks = {f"{column}:absent": pl.col(column).is_null() for column in absent}
-    return _grouped(tokens, sums, marks, schema)
+    return sums
 
 
-def _together(frames: Sequence[pl.DataFrame], schema: pa.Schema) -> pl.DataFrame:
+def _grouped(rows: pl.LazyFrame, sums: Mapping[str, pl.Expr], absent: Sequence[str]) -> pl.LazyFrame:
+    """Tokens by `KEYS`, and by which of the columns have no value for them."""
+    marks = {_mark(column): pl.col(column).is_null() for column in absent}
+    numbered = pl.col("split", "label").cast(pl.Categorical)  # texts make keys long
+    return rows.with_columns(numbered, **marks).group_by(*KEYS, *marks, maintain_order=True).agg(**sums)
+
+
+def _together(frames: Sequence[pl.DataFrame], absent: Sequence[str]) -> pl.DataFrame:
+    """Sums of several parts as those of all."""
     if len(frames) == 1:
         return frames[0]
+    keys = [*KEYS, *map(_mark, absent)]
     rows = pl.concat(frames)
-    firsts = {column: _names(column, schema)[0] for column in value_columns(schema)}
-    marks = {f"{c}:absent": pl.col(name).is_null() for c, name in firsts.items() if rows[name].null_count()}
-    sums = {name: pl.col(name).sum() for name in rows.columns if name not in KEYS}
-    return _grouped(rows.lazy(), sums, marks, schema).collect()
+    return rows.group_by(keys, maintain_order=True).agg(
+        pl.col(n).sum() for n in rows.columns if n not in keys
+    )
 
 
-def _grouped(
-    rows: pl.LazyFrame, sums: Mapping[str, pl.Expr], marks: Mapping[str, pl.Expr], schema: pa.Schema
+def _by_column(
+    rows: pl.LazyFrame, schema: pa.Schema, columns: Sequence[str], absent: Sequence[str]
 ) -> pl.LazyFrame:
-    """Rows by `KEYS`, and by which of the columns have no value: they have no sum then."""
-    nothing = {
-        name: pl.when(~pl.col(mark)).then(pl.col(name))
-        for mark in marks
-        for one in _names(mark.removesuffix(":absent"), schema)
-        for name in (one, lift(one))
-    }
-    grouped = rows.with_columns(**marks).group_by(*KEYS, *marks, maintain_order=True).agg(**sums)
-    return grouped.with_columns(**nothing).drop(*marks)
-
-
-def _by_column(rows: pl.LazyFrame, schema: pa.Schema) -> pl.LazyFrame:
-    """The sums in single precision, those of the heads of a column in one array."""
+    """The sums in single precision, those of the heads of a column in one array; null where nothing has a value."""
     packed = {}
-    for column in value_columns(schema):
+    for column in columns:
         names = _names(column, schema)
-        for name, parts in ((column, names), (lift(column), [lift(name) for name in names])):
+        for name, parts in ((column, names), (lift(column), list(map(lift, names)))):
             values = [pl.col(part).cast(pl.Float32) for part in parts]
-            several = pl.when(pl.col(parts[0]).is_not_null()).then(pl.concat_arr(values))
-            packed[name] = several if _heads(schema.field(column).type) else values[0]
+            value = pl.concat_arr(values) if _heads(schema.field(column).type) else values[0]
+            packed[name] = pl.when(~pl.col(_mark(column))).then(value) if column in absent else value
     return rows.select(*KEYS, *COUNTS, **packed)
 
 
@@ -124,6 +128,10 @@ def _names(column: str, schema: pa.Schema) -> list[str]:
     """A column's own name, or one a head."""
     heads = _heads(schema.field(column).type)
     return [f"{column}:{head}" for head in range(heads)] if heads else [column]
+
+
+def _mark(column: str) -> str:
+    return f"{column}:absent"
 
 
 def _heads(type_: pa.DataType) -> int:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from attnstore.errors import StoreError
 from attnstore.schema import Manifest, StoredFile, StoredReduction
 from attnstore.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
 from attnstore.totals import KEYS
@@ -42,21 +43,23 @@ def verify_files(store: Store) -> Iterator[Finding]:
     Beside them: files that are none of the store's.
 
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
-    Damage is a finding, not an exception. One part is in memory at a time, of its reductions one column.
+    Damage is a finding, not an exception. One part is in memory at a time, of its reductions one column; then the
+    totals, twice.
     """
     files = store.files()
     yield _state(store, files)
     parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
     totals = [file for file in files if file.path == TOTALS]
+    all_sound = True
     for file in files:
         if file in totals:
             continue
         name = PART_FILE.fullmatch(file.path)
         if name is None or int(name[2]) not in parts:
+            all_sound = False
             yield Finding(file.path, False, "the manifest lists it, but it is no file of the plan's parts")
         else:
             parts[int(name[2])].append(file)
-    all_sound = True
     for part, its_files in parts.items():
         sound = True
         for subject, fault in _part_faults(store, part, its_files):
@@ -70,6 +73,8 @@ def verify_files(store: Store) -> Iterator[Finding]:
         said = f"{totals[0].rows:,} terms" if totals else ""
         unsure = "" if all_sound else ", not compared with the tokens, which are not sound"
         yield Finding(TOTALS, wrong is None, wrong or said + unsure)
+    elif (store.path / TOTALS).exists():
+        yield Finding(TOTALS, True, "of a sealing that was not finished: the next run writes over it")
     yield from _foreign_files(store, {file.path for file in files})
 
 
@@ -237,8 +242,10 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
         return fault
     if not parts_are_sound:
         return None  # there is nothing sound to add up
-    found = _read(store.path / TOTALS)
-    expected = added_up(store)
+    try:
+        found, expected = _read(store.path / TOTALS), added_up(store)
+    except (StoreError, pa.ArrowException, OSError) as error:
+        return f"can't be compared with the tokens: {_one_line(error)}"
     for name in found.column_names:
         ours, theirs = expected[name], found[name]
         if name in KEYS or pa.types.is_integer(theirs.type):

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,22 +50,25 @@ class Added:
 _NOTHING = Added()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tables:
-    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given."""
+    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given.
+
+    Each is of the parts that are there when it is first asked for, however often it is.
+    """
 
     store: Store
     added: Added
 
-    @property
+    @cached_property
     def documents(self) -> pl.LazyFrame:
         return documents(self.store, self.added)
 
-    @property
+    @cached_property
     def tokens(self) -> pl.LazyFrame:
         return tokens(self.store, self.added)
 
-    @property
+    @cached_property
     def totals(self) -> pl.LazyFrame:
         return totals(self.store, self.added)
 
@@ -102,7 +105,7 @@ def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
     elif path.is_file():
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     else:
-        raise _unreadable(store, f"{path.name} is missing")
+        raise unreadable(store, f"{path.name} is missing")
     frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
 
     means = [
@@ -117,18 +120,24 @@ def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
 
 
 def added_up(store: Store) -> pa.Table:
-    """The totals of the finished parts as `Store.seal` takes them, made of the tokens."""
-    return add_up(_tokens_by_part(store), store.tokens_schema, store.totals_schema)
+    """The totals of the finished parts as `Store.seal` takes them, made of the tokens.
+
+    Raises StoreError where a file of the store can't be read.
+    """
+    try:
+        parts = _tokens_by_part(store)
+        return add_up(parts, store.tokens_schema, store.totals_schema, store.columns_with_nulls())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise unreadable(store, one_line(error)) from error
 
 
-def _tokens_by_part(store: Store) -> Iterator[pl.LazyFrame]:
+def _tokens_by_part(store: Store) -> list[pl.LazyFrame]:
     """The tokens of each finished part, in the order of the plan; see `tokens`."""
     files: dict[int, list[Path]] = {part: [] for part in store.finished_parts()}
     for path in store.tokens_files():
         if name := PART_FILE.fullmatch(path.relative_to(store.path).as_posix()):
-            files[int(name[2])].append(path)
-    for paths in files.values():
-        yield _frame(store, paths, store.tokens_schema)
+            files.setdefault(int(name[2]), []).append(path)
+    return [_frame(store, paths, store.tokens_schema) for paths in files.values()]
 
 
 def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
@@ -136,7 +145,7 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
     try:
         return answer.collect(engine="streaming")  # a store may be larger than the memory
     except (OSError, pl.exceptions.ComputeError) as error:
-        raise _unreadable(store, one_line(error)) from error
+        raise unreadable(store, one_line(error)) from error
 
 
 def _value(column: str, added: Added) -> pl.Expr:
@@ -270,7 +279,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         connection.close()
-        raise _unreadable(store, one_line(error)) from error
+        raise unreadable(store, one_line(error)) from error
     return connection
 
 
@@ -400,9 +409,9 @@ def _parts(tree: Any) -> Iterator[tuple[str, str]]:
 def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> str:
     """The statement that makes a view of the rows. Names are quoted: nothing of a user's is pasted."""
     hidden = [_identifier(name) for name in extra]
-    names = dict.fromkeys([*schema.names, "split", "label"])
-    if view != "totals":  # `label` stands at the end wherever it is stored
-        names = dict.fromkeys([*_contract_columns(schema), "split", "label"])
+    # `label` stands at the end wherever it is stored, but among the keys of the totals.
+    of_table = schema.names if view == "totals" else _contract_columns(schema)
+    names = dict.fromkeys([*of_table, "split", "label"])
     kept = [name for name in map(_identifier, names) if name not in hidden]
     added = [f"{expression} AS {_identifier(name)}" for name, expression in extra.items()]
     return f"CREATE VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
@@ -428,7 +437,7 @@ def _totals(store: Store, tokens: str) -> str:
     path = store.totals_file()
     if path is not None:
         if not path.is_file():
-            raise _unreadable(store, f"{path.name} is missing")
+            raise unreadable(store, f"{path.name} is missing")
         names = ", ".join(map(_identifier, store.totals_schema.names))
         return f"SELECT {names} FROM read_parquet({_pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
     sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]
@@ -506,9 +515,10 @@ def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
     # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
     damage = type(error) is duckdb.Error or "Invalid unicode" in message
     if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
-        return _unreadable(store, message)
+        return unreadable(store, message)
     return UsageError(message)
 
 
-def _unreadable(store: Store, message: str) -> StoreError:
+def unreadable(store: Store, message: str) -> StoreError:
+    """The error that a store can't be read, with an engine's message on one line."""
     return StoreError(f"can't read {store.path}: {message}: `attnstore verify` tells what is damaged")

@@ -87,7 +87,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .group_by("class", "place", maintain_order=True)
         .agg(words=pl.col("word").str.join(", "))
     )
-    heads, first = p["heads"], 1 if p["layer"] == "all" else int(p["layer"])
+    heads, first = p["heads"], 1 if p["layer"] in (None, "all") else int(p["layer"])
     return (
         entropies.join(shares, on=["class", "place"])
         .join(listed, on=["class", "place"], how="left")

@@ -15,10 +15,10 @@
 -- occurrences of that lift: rank by it, or by `low`, and rare tokens do not lead by chance as they do with `lift`
 -- and too low a `min_documents`.
 --
--- `percentile` is the rank of its attention among the tokens of its document, from 0 (the least) to 1 (ties
--- share theirs), averaged over the
--- occurrences: 0.5 would be chance. Lengths and outliers do not matter to
--- it, nor how much more the first gets than the second. It takes longer: null unless `rank_by` asks for it.
+-- `percentile` is the rank of its attention among the tokens of its document, the part of them that gets less
+-- (of those that get as much, half), averaged over the occurrences: 0.5 would be chance. Neither
+-- lengths nor outliers matter to it, nor how much more the first gets than the second. With `renormalise` the
+-- rank is among what is listed. It takes longer: null unless `rank_by` asks for it.
 --
 -- How not to read it: as evidence for the class. These are tokens attended to in documents of the class; a
 -- token may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
@@ -31,7 +31,7 @@
 -- documents, then by token.
 --
 -- Where single documents do not matter (no `intervals`, `renormalise` or `percentile`) the answer is read off
--- the view `totals`, in which the store has added its tokens up, not off the tokens.
+-- the view `totals`, in which the store has added its tokens up, in single precision.
 --
 -- Example: attnstore query imdb.attn top_tokens_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:

@@ -121,6 +121,52 @@ def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
     assert_same(once.to_pylist(), by_hand(documents))
 
 
+def test_in_how_many_passes_changes_nothing(made_up, monkeypatch):
+    """A column at a time, or all at once: the same table."""
+    _, store = made_up
+    tables = []
+    for sums in (1, 8, 1000):
+        monkeypatch.setattr(adding, "_SUMS_A_PASS", sums)
+        tables.append(added_up(store))
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+
+
+def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
+    """Totals without a seal are nobody's: verify tells of them, and the next run begins by taking them away."""
+    store = run(tmp_path / "s", manifest(), seal=False)
+    left = store.path / "totals.parquet"
+    left.write_bytes(b"of another set of parts")
+    (finding,) = (
+        found for found in verify_files(open_store(store.path)) if found.subject == "totals.parquet"
+    )
+    assert (finding.ok, finding.detail) == (
+        True, "of a sealing that was not finished: the next run writes over it",
+    )  # fmt: skip
+    assert totals(open_store(store.path)).collect().height > 0
+    create_or_resume(store.path, manifest()).close()
+    assert not left.exists()
+    assert run(store.path, manifest()).totals_file() == left
+    assert pq.read_metadata(left).num_rows > 0
+
+
+def test_damaged_tokens_are_told_when_they_are_added_up(tmp_path):
+    """Sealing, and every question of an unfinished store, name the store on one line, and no traceback."""
+    store = run(tmp_path / "s", manifest(), seal=False)
+    path = store.tokens_files()[0]
+    path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8)
+    for ask in (
+        lambda: added_up(store),
+        lambda: run_sql(store, "SELECT count(*) FROM documents"),
+        lambda: attnstore.open(store.path).query("sinks", engine="polars"),
+    ):
+        with pytest.raises(
+            StoreError, match=r"can't read .*`attnstore verify` tells what is damaged"
+        ) as told:
+            ask()
+        assert "\n" not in str(told.value)
+
+
 def test_only_totals_of_the_stores_tokens_seal_it(tmp_path):
     """Totals of other columns, or of more or fewer tokens, are refused, and the store stays open."""
     store = write_store(tmp_path / "s", made_up_documents(30), parts=[0, 1])

@@ -16,6 +16,11 @@ from attnstore.verify import Finding, verify_files
 from attnstore.views import added_up
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
+OF_PART_2 = [
+    f"{kind}/split=test/label={label}/part-00002.parquet"
+    for kind in ("documents", "tokens")
+    for label in ("__HIVE_DEFAULT_PARTITION__", "neg")
+]
 TOKENS = "tokens/split=test/label=pos/part-00000.parquet"
 
 
@@ -97,6 +102,11 @@ def without_part(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps(raw))
 
 
+def shorter_plan(path: Path) -> None:
+    raw = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(raw | {"documents": 8}))
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
@@ -147,6 +157,16 @@ def without_part(path: Path) -> None:
                 (TOKENS, "no file of this store's, yet a plain reader reads it: move it away"),
             ],
             id="path out of the store",
+        ),
+        pytest.param(
+            shorter_plan,
+            [
+                *(
+                    (name, "the manifest lists it, but it is no file of the plan's parts")
+                    for name in OF_PART_2
+                ),
+            ],
+            id="parts beyond the plan",
         ),
         pytest.param(
             without_part,
