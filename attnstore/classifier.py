@@ -6,7 +6,8 @@ global: each forward pass carries its own `Tap`. Three ways lead through a model
 by running three tiny documents when the model is loaded:
 
 1. *packed*: documents end to end in one row, positions that restart at each, no padding and no mask. One public
-   forward hook behind the encoder gathers what the head needs of each document. For the families in `_PACKED`.
+   forward hook in the last layer gathers what the head needs of each document, behind the attention: of all that
+   follows there only the [CLS] rows are computed. For the families in `_PACKED`.
 2. *padded*: length-sorted batches with a mask, for every other family that calls registered functions.
 3. *hooked*: for families that compute attention themselves (deberta, mpnet, …) and never call us: eager
    attention, and forward hooks that reduce each layer's (heads, S, S) matrix and drop it at once.
@@ -52,16 +53,19 @@ Way = Literal["packed", "padded", "hooked"]
 _PADDED = "attnstore_padded"
 _PACKED_NAME = "attnstore_packed"
 
-#: Where the hidden states of a packable family can be gathered, below its base model.
+_BERT_LAYER = "encoder.layer.*.attention.output"
+
+#: The module of a packable family, below its base model, whose inputs in the last layer (`*`: the last of a list) can
+#: be cut to the rows that the head reads: the first one behind the attention that is given all that goes on from there.
 _PACKED = {
-    "bert": "encoder",
-    "roberta": "encoder",
-    "xlm-roberta": "encoder",
-    "camembert": "encoder",
-    "electra": "encoder",
-    "albert": "encoder",
-    "ernie": "encoder",
-    "distilbert": "transformer",
+    "bert": _BERT_LAYER,
+    "roberta": _BERT_LAYER,
+    "xlm-roberta": _BERT_LAYER,
+    "camembert": _BERT_LAYER,
+    "electra": _BERT_LAYER,
+    "ernie": _BERT_LAYER,
+    "albert": "encoder.albert_layer_groups.*.albert_layers.*.attention.LayerNorm",
+    "distilbert": "transformer.layer.*.sa_layer_norm",
     "modernbert": "final_norm",
 }
 
@@ -510,21 +514,21 @@ class Classifier:
             offset = int(self.model.config.pad_token_id) + 1
         positions = np.concatenate([np.arange(offset, offset + n) for n in lengths])
         starts = upload(np.cumsum([0, *lengths[:-1]]), self.device)
-        mean_pooled = getattr(self.model.config, "classifier_pooling", "cls") == "mean"
 
-        def gather(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            hidden = output if isinstance(output, Tensor) else output[0]  # (1, T, hidden)
-            if mean_pooled:
-                pieces = hidden[0].split(lengths)
-                gathered = torch.stack([piece.mean(dim=0) for piece in pieces])[:, None]
-            else:
-                gathered = hidden[0].index_select(0, starts)[:, None]  # (documents, 1, hidden)
-            if isinstance(output, Tensor):
-                return gathered
-            output.last_hidden_state = gathered
-            return output
+        def cut(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            if tap.calls < self.layers:
+                return None  # layers may share the module, as albert's do
+            # of (1, T, hidden) each, to (documents, 1, hidden)
+            return tuple(rows[0].index_select(0, starts)[:, None] for rows in inputs)
 
-        handle = _present(self._gather).register_forward_hook(gather)
+        def pool(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            return torch.stack([rows.mean(dim=0) for rows in torch.split(output[0], lengths)])[:, None]
+
+        gather = _present(self._gather)
+        if getattr(self.model.config, "classifier_pooling", "cls") == "mean":
+            handle = gather.register_forward_hook(pool)  # of the final states, which takes all rows
+        else:
+            handle = gather.register_forward_pre_hook(cut)
         try:
             logits: Tensor = self.model(
                 input_ids=upload(np.concatenate(ids).astype(np.int64)[None], self.device),
@@ -905,7 +909,7 @@ def _find_way(classifier: Classifier, reload_eager: Any) -> None:
     place = _PACKED.get(classifier.model.config.model_type)
     if classifier.way != "padded" or place is None:
         return
-    classifier._gather = classifier.model.base_model.get_submodule(place)
+    classifier._gather = _submodule(classifier.model.base_model, place)
     classifier.way = "packed"
     classifier.model.set_attn_implementation(_PACKED_NAME)
     with torch.inference_mode():
@@ -917,6 +921,13 @@ def _find_way(classifier: Classifier, reload_eager: Any) -> None:
         # A family member that is built otherwise than its siblings: slower, but right.
         classifier.way = "padded"
         classifier.model.set_attn_implementation(_PADDED)
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module:
+    """The module at `path` below another; `*` stands for the last of a list."""
+    for name in path.split("."):
+        module = list(module.children())[-1] if name == "*" else module.get_submodule(name)
+    return module
 
 
 def _probe(classifier: Classifier) -> list[np.ndarray]:

@@ -233,17 +233,21 @@ class Parent:
                 output.attentions[-1][:, :, 0].mean(dim=1).numpy()  # (B, S)
 
 
-def encoder_operations(model: Any, lengths: Sequence[int]) -> float:
-    """Floating-point operations of the encoder's matrix products over documents of these lengths, no padding.
+def encoder_operations(model: Any, lengths: Sequence[int], *, cls_only: bool) -> float:
+    """Floating-point operations of a BERT encoder's matrix products over documents of these lengths, no padding.
 
     Each linear layer 2·in·out a token, each attention layer 4·n·hidden a token (QKᵀ and PV); the rest is nothing
-    beside them.
+    beside them. `cls_only`: behind the last attention for [CLS] alone, as attnstore has it.
     """
     settings = model.config
-    linear = sum(
-        2 * module.in_features * module.out_features
-        for name, module in model.base_model.named_modules()
-        if isinstance(module, torch.nn.Linear) and "pooler" not in name
-    )
+    last = f"encoder.layer.{settings.num_hidden_layers - 1}."
+    everywhere = first = 0  # a token, and a document
+    for name, module in model.base_model.named_modules():
+        if isinstance(module, torch.nn.Linear) and "pooler" not in name:
+            operations = 2 * module.in_features * module.out_features
+            if cls_only and name.startswith(last) and ".self." not in name:
+                first += operations
+            else:
+                everywhere += operations
     attention = 4 * settings.num_hidden_layers * settings.hidden_size
-    return float(sum(linear * n + attention * n * n for n in lengths))
+    return float(sum(everywhere * n + first + attention * n * n for n in lengths))

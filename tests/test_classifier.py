@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import numpy as np
@@ -91,6 +92,27 @@ def test_the_way_through_each_family_is_the_best_there_is(family, way, tmp_path)
         4 if family == "modernbert" else 3,
         4,
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "feed_forward"),
+    [
+        *((f, "encoder.layer.*.intermediate.dense") for f in ("bert", "roberta", "electra", "ernie")),
+        ("distilbert", "transformer.layer.*.ffn.lin1"),
+        ("albert", "encoder.albert_layer_groups.*.albert_layers.*.ffn"),
+    ],
+)
+def test_behind_the_last_attention_only_the_cls_rows_are_computed(family, feed_forward, tmp_path):
+    """The feed-forward of every layer but the last sees all tokens, that of the last one row a document."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path)
+    rows: list[int] = []
+    pattern = re.compile(re.escape(feed_forward).replace(r"\*", r"\d+"))
+    for name, module in classifier.model.base_model.named_modules():
+        if pattern.fullmatch(name):
+            module.register_forward_hook(lambda _m, _inputs, output: rows.append(output[..., 0].numel()))
+    lengths = [document.length for document, _, _ in forward(classifier, batch_tokens=10_000)]
+    assert rows == [sum(lengths), sum(lengths), len(lengths)]
 
 
 def test_a_head_that_pools_by_mean_is_packed_with_segment_means(tmp_path):
