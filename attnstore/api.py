@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnstore import compiler
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.errors import UsageError
@@ -35,6 +36,8 @@ def run(
         AttnstoreError: of the kind that fits: the data, the model, the options or the store.
         TypeError: an option that there is not.
     """
+    if options.get("device") != "cuda":
+        compiler.ahead()
     from attnstore.pipeline import run as run_pipeline
 
     for name, value in (("reductions", reductions), ("labels", options.get("labels"))):

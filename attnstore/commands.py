@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from attnstore import __version__
+from attnstore import __version__, compiler
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, UsageError
 
@@ -242,6 +242,8 @@ def _run(config: RunConfig, store: Path) -> None:
         sys.path.append(
             str(Path.cwd())
         )  # the user's own modules; last, so that they can't stand in for others
+    if config.device != "cuda":
+        compiler.ahead()  # takes about as long as the next line
     with _progress() as (started, progressed, downloaded, noted):
         from attnstore.pipeline import run as run_pipeline
 

@@ -1,36 +1,24 @@
 """The CPU kernel: one layer's attention over a whole batch, with its reductions, in one parallel region.
 
-`kernel.cpp` does the work (the method is on top of it) and is compiled when it is first needed, with the system's
-C++ compiler, into the user's cache. It knows nothing of torch but the OpenMP runtime that torch has loaded, so one
-compiled file serves every version. Where it can't be had (no compiler, no AVX-512, not Linux) everything goes
-through `reductions.attend` instead, which computes the same: `path()` says which. ATTNSTORE_KERNEL=off asks for
-the torch path.
+`kernel.cpp` does the work (the method is on top of it); `compiler` makes a library of it. It knows nothing of torch
+but the OpenMP runtime that torch has loaded, so one compiled file serves every version. Where it can't be had (no
+compiler, no AVX-512, not Linux) everything goes through `reductions.attend` instead, which computes the same:
+`path()` says which. ATTNSTORE_KERNEL=off asks for the torch path.
 """
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from subprocess import SubprocessError
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attnstore.cache import cache_folder
+from attnstore import compiler
+from attnstore.compiler import NoKernelError
 from attnstore.reductions import ReducedLayer
-
-SOURCE = Path(__file__).with_name("kernel.cpp")
-_COMPILE = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-fopenmp", "-w", "-c")
-#: Without -fopenmp, so that no runtime is linked in: torch's own is there when the library is loaded.
-_LINK = ("-shared",)
 
 #: How it multiplies bfloat16, from slow to fast, as kernel.cpp numbers its `Products`.
 PRODUCTS = ("AVX-512 float32 on bfloat16", "AVX-512 bfloat16", "AMX bfloat16")
@@ -238,97 +226,29 @@ def _run(library: ctypes.CDLL, call: _Call) -> None:
         raise MemoryError(f"no memory for the attention of {call.documents} documents, {call.tokens} tokens")
 
 
-# ---------------------------------------------------------------- building and loading
+# ---------------------------------------------------------------- loading
 
 
 def _loaded() -> _Loaded:
-    if os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off":
+    if compiler.off():
         return _Loaded(None, 0, "ATTNSTORE_KERNEL=off")
     return _load()
 
 
-class _NoKernelError(Exception):
-    """The kernel can't be had; the message is the reason."""
-
-
 @functools.cache
 def _load() -> _Loaded:
-    """The library, built if it isn't in the cache; once a process."""
+    """The library, compiled if it isn't in the cache; once a process."""
     try:
-        library = ctypes.CDLL(str(_built()))
+        library = ctypes.CDLL(str(compiler.library()))
         library.attnstore_mean_bytes.restype = ctypes.c_int64
         library.attnstore_call_bytes.restype = ctypes.c_int64
         if library.attnstore_call_bytes() != ctypes.sizeof(_Call):
-            raise _NoKernelError("the kernel was built for another attnstore")
+            raise NoKernelError("the kernel was built for another attnstore")
         library.attnstore_products.restype = ctypes.c_int64
         products = int(library.attnstore_products())
-    except _NoKernelError as error:
+    except NoKernelError as error:
         return _Loaded(None, 0, str(error))
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        return _Loaded(None, 0, f"the kernel can't be loaded: {_first_line(str(error))}")
+    except (OSError, AttributeError, SubprocessError) as error:
+        first, _, _ = str(error).partition("\n")
+        return _Loaded(None, 0, f"the kernel can't be loaded: {first}")
     return _Loaded(library, products, "")
-
-
-def _built() -> Path:
-    """The compiled kernel for this source, processor and compiler, from the cache or built now."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise _NoKernelError("the kernel needs Linux on x86-64")
-    processor = _processor()
-    if "avx512bw" not in processor.split():
-        raise _NoKernelError("the processor has no AVX-512")
-    compiler = shlex.split(os.environ.get("CXX", "")) or [_found("g++", "c++")]
-    program = shutil.which(compiler[0])
-    if program is None:
-        raise _NoKernelError("no C++ compiler")
-    stat = Path(program).stat()
-    built_from = (
-        *(SOURCE.read_text(encoding="utf-8"), processor, *_COMPILE, *_LINK),
-        *(*compiler, str(Path(program).resolve()), str(stat.st_size), str(stat.st_mtime_ns)),
-    )
-    digest = hashlib.sha256("\0".join(built_from).encode()).hexdigest()[:20]
-    folder = cache_folder()
-    library = folder / f"kernel-{digest}.so"
-    if not library.exists():
-        _build(compiler, library)
-    # Code that someone else may write is not code to run.
-    stat = library.stat()
-    if stat.st_uid not in (os.getuid(), 0) or stat.st_mode & 0o022:
-        raise _NoKernelError(f"{library} can be written by others")
-    return library
-
-
-def _build(compiler: Sequence[str], library: Path) -> None:
-    """Compile under a name of its own, then rename: processes may do the same at the same time."""
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kernel-", dir=library.parent) as name:
-        target, built = Path(name) / "kernel.o", Path(name) / "kernel.so"
-        for command in (
-            [*compiler, *_COMPILE, "-o", str(target), str(SOURCE)],
-            [*compiler, *_LINK, "-o", str(built), str(target)],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - the compiler the user has
-            if done.returncode != 0:
-                raise _NoKernelError(f"{compiler[0]} can't compile the kernel: {_first_error(done.stderr)}")
-        built.chmod(0o755)
-        built.replace(library)
-
-
-def _found(*names: str) -> str:
-    return next((name for name in names if shutil.which(name)), names[0])
-
-
-def _processor() -> str:
-    """The processor's instruction sets as the kernel of the system lists them, empty if it doesn't."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("flags")), "")
-
-
-def _first_error(output: str) -> str:
-    return next((line for line in output.splitlines() if "error" in line), _first_line(output))
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

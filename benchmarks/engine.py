@@ -15,17 +15,15 @@ and that of the same batches again with nothing beside them.
 """
 
 import argparse
-import contextlib
 import os
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 # The progress bars and advice of transformers do not belong into a table, and nothing here is fetched.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -36,6 +34,7 @@ import machine
 import numpy as np
 import torch
 import transformers
+import whole_run
 import workload
 from variants import (
     BATCH_TOKENS,
@@ -53,10 +52,8 @@ from variants import (
 )
 
 from attnstore import kernel
-from attnstore.batches import Batch
-from attnstore.classifier import Classifier, choose_dtype
-from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
-from attnstore.pipeline import run
+from attnstore.classifier import choose_dtype
+from attnstore.config import DEFAULT_REDUCTIONS
 
 RESULTS = Path(__file__).parent / "results"
 RUN = "run"  # (e), which is no forward pass
@@ -115,23 +112,6 @@ class Memory:
 
     loaded: float
     peak: float
-
-
-@dataclass(frozen=True, slots=True)
-class WholeRun:
-    """Seconds of a run: all of it, that of its parts (the model loaded, the data surveyed), and forward passes.
-
-    `forward` is the time inside the classifier's calls while the run's other threads work, `alone` that of the same
-    batches with nothing beside them.
-    """
-
-    whole: float
-    parts: float
-    forward: float
-    alone: float
-    documents: int
-    tokens: int
-    peak: float  # MiB, of the process so far
 
 
 # ---------------------------------------------------------------- forward passes
@@ -219,56 +199,6 @@ def agreement(folder: Path, dtype: torch.dtype, documents: Documents) -> str:
     return "; ".join(lines)
 
 
-# ---------------------------------------------------------------- the whole run
-
-
-def whole_runs(folder: Path, data: Path, scratch: Path, warm: int, started: float) -> list[WholeRun]:
-    """A cold run and `warm` warm ones, in this process: call it in one of its own, started at `started`.
-
-    `started` is of time.monotonic, which all processes of a machine share.
-    """
-    os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # as it is for a user
-    os.environ["ATTNSTORE_CACHE"] = str(scratch / "cache")  # where there is no kernel yet
-    found: list[WholeRun] = []
-    for number in range(1 + warm):
-        with _timed_classifier() as (seconds, batches):
-            began = started if number == 0 else time.monotonic()
-            config = RunConfig(SourceConfig(str(data)), str(folder), device="cpu", batch_tokens=BATCH_TOKENS)
-            result = run(config, scratch / f"{number}.attn")
-            whole = time.monotonic() - began
-            peak = machine.peak_rss()
-        began = time.monotonic()
-        for classifier, batch in batches:
-            classifier(batch).wait()
-        alone = time.monotonic() - began
-        found.append(
-            WholeRun(whole, result.seconds, sum(seconds), alone, result.documents, result.tokens, peak)
-        )
-    return found
-
-
-@contextlib.contextmanager
-def _timed_classifier() -> Iterator[tuple[list[float], list[tuple[Classifier, Batch]]]]:
-    """While it lasts, every call of a classifier is timed and its batch kept."""
-    seconds: list[float] = []
-    batches: list[tuple[Classifier, Batch]] = []
-    original: Callable[..., Any] = Classifier.__call__
-
-    def timed(self: Classifier, batch: Batch) -> Any:
-        began = time.perf_counter()
-        reduced = original(self, batch)
-        reduced.wait()
-        seconds.append(time.perf_counter() - began)
-        batches.append((self, batch))
-        return reduced
-
-    Classifier.__call__ = timed  # type: ignore[method-assign]
-    try:
-        yield seconds, batches
-    finally:
-        Classifier.__call__ = original  # type: ignore[method-assign]
-
-
 # ---------------------------------------------------------------- the tables
 
 
@@ -313,7 +243,7 @@ def forward_table(
     return lines
 
 
-def run_table(runs: Sequence[WholeRun]) -> list[str]:
+def run_table(runs: Sequence[whole_run.WholeRun]) -> list[str]:
     """Markdown: a row a run."""
     lines = [
         "| (e) `attnstore run` | documents | tokens | whole s | its parts s | forward in it s | forward alone s "
@@ -370,7 +300,7 @@ def benchmark(
         workload.write_jsonl(texts[: sizes.run], data)
         place = scratch / f"{name.replace('/', '_')}-runs"
         place.mkdir()
-        runs = machine.in_own_process(whole_runs, folder, data, place, options.warm, time.monotonic())
+        runs = whole_run.measure(folder, data, place, options.warm, BATCH_TOKENS)
         yield from ("", *run_table(runs))
 
 

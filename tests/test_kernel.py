@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_batch import RandomBatch
 
-from attnstore import kernel
+from attnstore import compiler, kernel
 from attnstore.batches import plan_batches, tokenise
 from attnstore.classifier import load_classifier
 from attnstore.config import RunConfig, SourceConfig
@@ -235,10 +235,30 @@ def test_what_the_kernel_does_not_serve(monkeypatch):
 def reload(monkeypatch, tmp_path):
     """Load the kernel anew with an empty cache; what was loaded before comes back afterwards."""
     monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path))
-    kernel._load.cache_clear()
+    forget()
     yield kernel.path
     monkeypatch.undo()
+    forget()
+
+
+def forget():
+    """As in a new process."""
+    compiler._begun.cache_clear()
     kernel._load.cache_clear()
+
+
+def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp_path):
+    """`ahead` returns before the compiler does; whoever wants the library then has it from the same compilation."""
+    slow = fake_compiler(tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; sleep 0.3; echo whole >')
+    monkeypatch.setenv("CXX", str(slow))
+    compiler.ahead()
+    assert not list(tmp_path.glob("*.so"))
+    library = compiler.library()
+    assert (library.read_text(), (tmp_path / "calls").read_text()) == (
+        "whole\n",
+        "x\nx\n",
+    )  # compiles, and links
+    assert library == compiler.library()
 
 
 def test_without_a_compiler_torch_does_it(reload, monkeypatch):
@@ -274,27 +294,27 @@ def test_a_library_that_others_can_write_is_not_run(reload, monkeypatch, tmp_pat
     reload()
     (library,) = tmp_path.glob("kernel-*.so")
     library.chmod(0o666)
-    kernel._load.cache_clear()
+    forget()
     assert reload() == f"torch: {library} can be written by others"
 
 
 def test_a_processor_without_avx512(reload, monkeypatch):
-    monkeypatch.setattr(kernel, "_processor", lambda: "fpu sse2 avx2")
+    monkeypatch.setattr(compiler, "_processor", lambda: "fpu sse2 avx2")
     assert reload() == "torch: the processor has no AVX-512"
 
 
 def test_another_system(reload, monkeypatch):
-    monkeypatch.setattr(kernel.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(compiler.platform, "system", lambda: "Darwin")
     assert reload() == "torch: the kernel needs Linux on x86-64"
 
 
 def test_several_may_build_at_once(tmp_path):
     """Whoever is last replaces a whole library by a whole library; no working folder is left."""
-    compiler = fake_compiler(tmp_path / "fake", 'head -c 1000000 /dev/zero > "$o"; sleep 0.1; echo whole >>')
+    program = fake_compiler(tmp_path / "fake", 'head -c 1000000 /dev/zero > "$o"; sleep 0.1; echo whole >>')
     cache = tmp_path / "cache"
     library = cache / "kernel-x.so"
     with ThreadPoolExecutor(6) as pool:
-        for done in [pool.submit(kernel._build, [str(compiler)], library) for _ in range(6)]:
+        for done in [pool.submit(compiler._build, [str(program)], library) for _ in range(6)]:
             done.result()
     assert library.read_bytes() == bytes(1000000) + b"whole\n"
     assert list(cache.iterdir()) == [library]

@@ -1,0 +1,119 @@
+"""The CPU kernel's library: `kernel.cpp`, compiled where it is first needed, into the user's cache.
+
+With the system's own C++ compiler, for the processor it runs on. A run begins it `ahead`, while Python still loads
+torch: nothing waits for it then, and this module loads nothing itself.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from attnstore.cache import cache_folder
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+_COMPILE = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-fopenmp", "-w", "-c")
+#: Without -fopenmp, so that no runtime is linked in: torch's own is there when the library is loaded.
+_LINK = ("-shared",)
+
+
+class NoKernelError(Exception):
+    """The kernel can't be had; the message is the reason."""
+
+
+def off() -> bool:
+    """Whether the user wants no kernel: ATTNSTORE_KERNEL=off."""
+    return os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off"
+
+
+def ahead() -> None:
+    """Begin to compile the library if it isn't in the cache, and return at once."""
+    if not off():
+        _begun()
+
+
+def library() -> Path:
+    """The compiled library, once it is there. Raises NoKernelError, OSError or subprocess.SubprocessError."""
+    return _begun().result()
+
+
+@functools.cache
+def _begun() -> Future[Path]:
+    """The library on its way, in a thread; once a process."""
+    aside = ThreadPoolExecutor(1, thread_name_prefix="attnstore-compiler")
+    try:
+        return aside.submit(_built)
+    finally:
+        aside.shutdown(wait=False)
+
+
+def _built() -> Path:
+    """The compiled kernel for this source, processor and compiler, from the cache or built now."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise NoKernelError("the kernel needs Linux on x86-64")
+    processor = _processor()
+    if "avx512bw" not in processor.split():
+        raise NoKernelError("the processor has no AVX-512")
+    compiler = shlex.split(os.environ.get("CXX", "")) or [_found("g++", "c++")]
+    program = shutil.which(compiler[0])
+    if program is None:
+        raise NoKernelError("no C++ compiler")
+    stat = Path(program).stat()
+    built_from = (
+        *(SOURCE.read_text(encoding="utf-8"), processor, *_COMPILE, *_LINK),
+        *(*compiler, str(Path(program).resolve()), str(stat.st_size), str(stat.st_mtime_ns)),
+    )
+    digest = hashlib.sha256("\0".join(built_from).encode()).hexdigest()[:20]
+    folder = cache_folder()
+    library = folder / f"kernel-{digest}.so"
+    if not library.exists():
+        _build(compiler, library)
+    # Code that someone else may write is not code to run.
+    stat = library.stat()
+    if stat.st_uid not in (os.getuid(), 0) or stat.st_mode & 0o022:
+        raise NoKernelError(f"{library} can be written by others")
+    return library
+
+
+def _build(compiler: Sequence[str], library: Path) -> None:
+    """Compile under a name of its own, then rename: processes may do the same at the same time."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kernel-", dir=library.parent) as name:
+        target, built = Path(name) / "kernel.o", Path(name) / "kernel.so"
+        for command in (
+            [*compiler, *_COMPILE, "-o", str(target), str(SOURCE)],
+            [*compiler, *_LINK, "-o", str(built), str(target)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - the compiler the user has
+            if done.returncode != 0:
+                raise NoKernelError(f"{compiler[0]} can't compile the kernel: {_first_error(done.stderr)}")
+        built.chmod(0o755)
+        built.replace(library)
+
+
+def _found(*names: str) -> str:
+    return next((name for name in names if shutil.which(name)), names[0])
+
+
+def _processor() -> str:
+    """The processor's instruction sets as the kernel of the system lists them, empty if it doesn't."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("flags")), "")
+
+
+def _first_error(output: str) -> str:
+    return next((line for line in output.splitlines() if "error" in line), _first_line(output))
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
