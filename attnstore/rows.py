@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnstore.batches import Batch, TokenisedDocument
 from attnstore.classifier import Reduced
-from attnstore.schema import Manifest, documents_schema, tokens_schema
+from attnstore.schema import Manifest, documents_schema, entropy, tokens_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ def part_tables(
     """The tables of one part, from its batches in any order.
 
     `normalise` turns a word as it stands in the text into the word as the tokenizer sees it. Values are
-    rounded to bfloat16 (an 8-bit significand, at most 0.4 % off) unless `full_precision`.
+    rounded to bfloat16 (an 8-bit significand, at most 0.4 % off) unless `full_precision`; the documents' entropies
+    are of the values as they are stored.
     """
     documents: list[TokenisedDocument] = []
     logits: list[Tensor] = []
@@ -47,28 +48,56 @@ def part_tables(
     probabilities = torch.softmax(scores, dim=-1)
     predicted = scores.argmax(dim=-1)
     ordered = [documents[i] for i in order]
-    arrays = {
-        name: _values(torch.cat(values), token_order, full_precision=full_precision)
-        for name, values in columns.items()
-    }
+    of_tokens, of_documents = {}, {}
+    for name, parts in columns.items():
+        stored = _stored(torch.cat(parts), token_order, full_precision=full_precision)
+        of_tokens[name] = _column(stored)
+        of_documents[entropy(name)] = _column(_entropies(stored, lengths[order]))
     return PartTables(
-        _documents(manifest, ordered, scores, probabilities, predicted),
-        _tokens(manifest, ordered, predicted.numpy(), arrays, normalise),
+        _documents(manifest, ordered, scores, probabilities, predicted, of_documents),
+        _tokens(manifest, ordered, predicted.numpy(), of_tokens, normalise),
     )
 
 
-def _values(values: Tensor, order: np.ndarray, *, full_precision: bool) -> pa.Array:
-    """(T,) or (T, heads) float32 in the batches' order, as an Arrow column in the table's order."""
+def _stored(values: Tensor, order: np.ndarray, *, full_precision: bool) -> np.ndarray:
+    """(T,) or (T, heads) float32 in the batches' order, as the store has them, in the table's order."""
     if not full_precision:
         values = values.to(torch.bfloat16).float()
-    taken = np.take(values.numpy(), order, axis=0)
-    flat = pa.array(taken.reshape(-1), type=pa.float32(), from_pandas=True)  # NaN says "nothing to say": null
-    if taken.ndim == 1:
+    return np.take(values.numpy(), order, axis=0)
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    """(rows,) or (rows, heads) float32 as an Arrow column."""
+    # NaN says "nothing to say": null.
+    flat = pa.array(values.reshape(-1), type=pa.float32(), from_pandas=True)
+    if values.ndim == 1:
         return flat
-    nothing = np.isnan(taken).all(axis=1)
+    nothing = np.isnan(values).all(axis=1)
     return pa.FixedSizeListArray.from_arrays(
-        flat, taken.shape[1], mask=pa.array(nothing) if nothing.any() else None
+        flat, values.shape[1], mask=pa.array(nothing) if nothing.any() else None
     )
+
+
+def _entropies(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """(documents,) or (documents, heads) float32: each document's entropy of its values made to add up to 1, in nats.
+
+    `values`: (T,) or (T, heads), the documents one after the other; `lengths`: the tokens of each. NaN where a token
+    has no value (NaN) or a negative one, and where there is nothing to add up.
+    """
+    if values.ndim == 2:
+        # A head at a time: the arrays in between stay in the cache.
+        return np.stack([_entropies(head, lengths) for head in values.T], axis=1)
+    some = lengths > 0
+    starts = (np.cumsum(lengths) - lengths)[some]
+    exact = values.astype(np.float64)
+    entropies = np.full(len(lengths), np.nan, dtype=np.float32)
+    # The logarithm of a negative value is NaN, and so is 0 / 0.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mass = np.add.reduceat(exact, starts)
+        logs = np.add.reduceat(exact * np.log(np.where(exact == 0, 1, exact)), starts)
+        # −Σ (a/M) ln(a/M); of one token it is 0, whatever rounding makes of it.
+        entropies[some] = np.maximum(0, np.log(mass) - logs / mass)
+    return entropies
 
 
 def _dictionary(
@@ -106,6 +135,7 @@ def _documents(
     logits: Tensor,
     probabilities: Tensor,
     predicted: Tensor,
+    entropies: dict[str, pa.Array],
 ) -> pa.Table:
     def lists(values: Tensor) -> pa.Array:
         offsets = np.arange(0, values.numel() + 1, values.shape[1], dtype=np.int32)
@@ -123,8 +153,9 @@ def _documents(
         "length": pa.array([d.length for d in documents], type=pa.int32()),
         "truncated": pa.array([d.truncated for d in documents], type=pa.bool_()),
         **_partition_columns(documents, np.ones(len(documents), dtype=np.int64)),
+        **entropies,
     }
-    return _table(columns, documents_schema(manifest.label_in_path))
+    return _table(columns, documents_schema(manifest))
 
 
 def _tokens(

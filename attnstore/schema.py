@@ -5,6 +5,7 @@ attnstore's but its errors. The layout of the directory, and the reasons for eac
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
@@ -158,8 +159,27 @@ DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _LABEL = _field("label", DICTIONARY, "the gold class; null where the data has none", nullable=True)
 
 
-def documents_schema(label_in_path: bool = True) -> pa.Schema:
-    """One row a document, in dataset order. `split` and (if `label_in_path`) `label` are in the path."""
+def entropy(column: str) -> str:
+    """The name of a document's entropy of a reduction's column of `tokens`."""
+    return f"{column}_entropy"
+
+
+def _reduction_columns(manifest: Manifest) -> Iterator[tuple[str, pa.DataType, str]]:
+    """Each column of the reductions, in order: its name, the type of its values, and what they mean."""
+    for reduction in manifest.reductions:
+        value = pa.list_(pa.float32(), manifest.heads) if reduction.per_head else pa.float32()
+        for number, column in enumerate(reduction.columns(manifest.layers), start=1):
+            of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
+            yield column, value, reduction.meaning + of_layer
+
+
+def documents_schema(manifest: Manifest) -> pa.Schema:
+    """One row a document, in dataset order. `split` and (if the manifest says so) `label` are in the path.
+
+    For each column of a reduction there is, as `<column>_entropy`, the entropy (nats) of its values over all the
+    document's tokens, made to add up to 1 (of each head's, where it has one a head). It is null where a token has
+    no value, where one is negative, and where all are 0.
+    """
     fields = [
         _field("document", pa.int32(), "the document's number, from 0, in dataset order"),
         _field("id", pa.string(), "the source's own key of the document"),
@@ -178,7 +198,13 @@ def documents_schema(label_in_path: bool = True) -> pa.Schema:
         _field("length", pa.int32(), "tokens the model saw, special ones included"),
         _field("truncated", pa.bool_(), "the text went on beyond the last token the model saw"),
     ]
-    return pa.schema(fields if label_in_path else [*fields, _LABEL])
+    if not manifest.label_in_path:
+        fields.append(_LABEL)
+    fields += [
+        _field(entropy(column), value, f"entropy over the document, in nats: {meaning}", nullable=True)
+        for column, value, meaning in _reduction_columns(manifest)
+    ]
+    return pa.schema(fields)
 
 
 def tokens_schema(manifest: Manifest) -> pa.Schema:
@@ -208,12 +234,11 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
     ]
     if not manifest.label_in_path:
         fields.append(_LABEL)
-    for reduction in manifest.reductions:
-        value = pa.list_(pa.float32(), manifest.heads) if reduction.per_head else pa.float32()
-        for number, column in enumerate(reduction.columns(manifest.layers), start=1):
-            of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
-            # Nullable: a custom reduction may have nothing to say about a document too short for it.
-            fields.append(_field(column, value, reduction.meaning + of_layer, nullable=True))
+    fields += [
+        # Nullable: a custom reduction may have nothing to say about a document too short for it.
+        _field(column, value, meaning, nullable=True)
+        for column, value, meaning in _reduction_columns(manifest)
+    ]
     return pa.schema(fields)
 
 
@@ -236,13 +261,9 @@ def totals_schema(manifest: Manifest) -> pa.Schema:
         _field("new_token", pa.int64(), "how many of them are the first of this token in their document"),
         _field("new_word", pa.int64(), "how many of them begin the first of this word in their document"),
     ]
-    for reduction in manifest.reductions:
-        value = pa.list_(pa.float32(), manifest.heads) if reduction.per_head else pa.float32()
-        for number, column in enumerate(reduction.columns(manifest.layers), start=1):
-            of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
-            meaning = reduction.meaning + of_layer
-            fields += [
-                _field(column, value, f"summed: {meaning}", nullable=True),
-                _field(f"{column}_lift", value, f"times the length, summed: {meaning}", nullable=True),
-            ]
+    for column, value, meaning in _reduction_columns(manifest):
+        fields += [
+            _field(column, value, f"summed: {meaning}", nullable=True),
+            _field(f"{column}_lift", value, f"times the length, summed: {meaning}", nullable=True),
+        ]
     return pa.schema(fields)

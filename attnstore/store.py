@@ -132,7 +132,7 @@ class Store:
         self.manifest = manifest
         self._lock = lock
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
-        self.documents_schema = file_schema(documents_schema(manifest.label_in_path), manifest)
+        self.documents_schema = file_schema(documents_schema(manifest), manifest)
         self.tokens_schema = file_schema(tokens_schema(manifest), manifest)
         self.totals_schema = file_schema(totals_schema(manifest), manifest)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import scipy.stats
+from small_store import entropies
 
 from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store import create_or_resume
@@ -104,6 +105,7 @@ def write_store(
         reductions=reductions, max_length=512, model="none", data="made up", versions={},
         created="2026-01-02T03:04:05+00:00",
     )  # fmt: skip
+    columns = [column for reduction in reductions for column in reduction.columns(layers)]
     vocabulary = sorted({row["token"] for document in documents for row in document["tokens"]})
     with create_or_resume(path, manifest) as store:
         for part in range(manifest.parts) if parts is None else parts:
@@ -114,7 +116,8 @@ def write_store(
                 length = len(document["tokens"])
                 rows.append(
                     {**document, "document": number, "group": document.get("group"), "length": length,
-                     "probabilities": document.get("probabilities", [0.5, 0.5]), "logits": [0.0, 0.0]}
+                     "probabilities": document.get("probabilities", [0.5, 0.5]), "logits": [0.0, 0.0],
+                     **entropies(document["tokens"], columns)}
                 )  # fmt: skip
                 seen_tokens, seen_words = set(), set()
                 for position, row in enumerate(document["tokens"]):
@@ -133,7 +136,7 @@ def write_store(
                         seen_words.add(row["word"])
             store.write_part(
                 part,
-                _table(rows, documents_schema(label_in_path)),
+                _table(rows, documents_schema(manifest)),
                 _table(token_rows, tokens_schema(manifest)),
             )
         if parts is None:

@@ -1,6 +1,7 @@
 """A small run without a model: its manifest, and the tables of any of its parts, the same at every call."""
 
 import json
+import math
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,6 +40,27 @@ def manifest(**changes: object) -> Manifest:
         "created": "2026-01-02T03:04:05+00:00",
     }
     return Manifest(**(fields | changes))
+
+
+def entropy(values: Sequence[object]) -> object:
+    """Of a document's values, one a token, made to add up to 1, in nats; of each head's where they are lists.
+
+    None where a value is missing or negative, and where there is nothing to add up.
+    """
+    if not values or None in values:
+        return None
+    if isinstance(values[0], list):
+        heads = [entropy(head) for head in zip(*values, strict=True)]
+        return heads if any(head is not None for head in heads) else None
+    if min(values) < 0 or not sum(values):
+        return None
+    parts = [value / sum(values) for value in values]
+    return sum(part * math.log(1 / part) for part in parts if part)
+
+
+def entropies(tokens: Sequence[dict], columns: Iterable[str]) -> dict[str, object]:
+    """The entropies that stand in a document's row, of its tokens' rows."""
+    return {f"{column}_entropy": entropy([token[column] for token in tokens]) for column in columns}
 
 
 def document_rows(number: int, labels: Sequence[str | None], split: str = "test") -> tuple[dict, list[dict]]:
@@ -90,6 +112,7 @@ def document_rows(number: int, labels: Sequence[str | None], split: str = "test"
         "document": number, "id": f"test/{number}", "group": None if number % 3 else f"film {number // 6}",
         "text": text, "prediction": prediction, "probability": probability, "probabilities": probabilities,
         "logits": logits, "length": len(tokens), "truncated": number == 2, "split": split, "label": label,
+        **entropies(tokens, columns),
     }  # fmt: skip
     return document, tokens
 
@@ -104,7 +127,7 @@ def tables(
         extra.append(pa.field("label", pa.string()))
     return (
         pa.Table.from_pylist(
-            [document for document, _ in rows], pa.schema([*documents_schema(plan.label_in_path), *extra])
+            [document for document, _ in rows], pa.schema([*documents_schema(plan), *extra])
         ),
         pa.Table.from_pylist(
             [token for _, tokens in rows for token in tokens], pa.schema([*tokens_schema(plan), *extra])

@@ -162,12 +162,26 @@ def test_the_store_page_has_every_column(small_store):
     page = (ROOT / "docs/store.md").read_text()
     for table in ("documents", "tokens", "totals.parquet"):
         for name in pl.scan_parquet(small_store / table, hive_partitioning=True).collect_schema():
-            assert f"`{re.sub(r'_0[23]$', '_01', name.removesuffix('_lift'))}`" in page, name
+            pattern = re.sub(r"_0[23](?=$|_entropy$)", "_01", name.removesuffix("_lift"))
+            assert f"`{pattern}`" in page, name
+
+
+def test_the_store_pages_sql_over_the_documents_finds_the_most_concentrated(beside_a_demo):
+    """The documents it finds have the entropies of their tokens, the least of all."""
+    sql, _ = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
+    documents = pl.scan_parquet("demo.attn/documents", hive_partitioning=True).select("document", "id")
+    tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True)
+    attention = pl.col("cls_03").cast(pl.Float64)
+    of_tokens = tokens.group_by("document").agg(attention.entropy().exp()).join(documents, on="document")
+    expected = dict(of_tokens.select("id", "cls_03").collect().rows())
+    found = dict(duckdb.sql(sql).fetchall())
+    assert list(found.values()) == pytest.approx(sorted(expected.values())[:10], rel=1e-6)
+    assert found == pytest.approx({id_: expected[id_] for id_ in found}, rel=1e-6)
 
 
 def test_the_store_pages_sql_over_the_totals_is_that_over_the_tokens(beside_a_demo):
     """A word's mean lift and its documents, read off totals.parquet, are those of its tokens."""
-    (sql,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
+    _, sql = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
     found = duckdb.sql(sql).pl().sort("label", "word")
     tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True).filter(pl.col("word").is_not_null())
     lift = (pl.col("cls_03").cast(pl.Float64) * pl.col("length") / pl.col("pieces")).sum()

@@ -1,5 +1,7 @@
 """Tables made from batches, against rows made one at a time."""
 
+import math
+
 import numpy as np
 import pytest
 import tiny
@@ -77,6 +79,17 @@ def by_hand(number):
     return rows
 
 
+def entropy(values):
+    """In nats, of the values made to add up to 1; None where one is missing or negative, or all are 0."""
+    if any(value is None or value < 0 for value in values) or sum(values) == 0:
+        return None
+    found = 0.0
+    for value in values:
+        if value > 0:
+            found -= value / sum(values) * math.log(value / sum(values))
+    return found
+
+
 def test_the_tokens_table_equals_rows_made_one_at_a_time():
     """Whole table, every column: order restored from length-sorted batches, words, pieces, first occurrences."""
     expected = [row for number in range(len(TEXTS)) for row in by_hand(number)]
@@ -84,23 +97,27 @@ def test_the_tokens_table_equals_rows_made_one_at_a_time():
 
 
 def test_the_documents_table_equals_rows_made_one_at_a_time():
-    """Prediction, its probability, and all probabilities and logits in the order of the model's classes."""
+    """Prediction, its probability, all probabilities and logits in the order of the model's classes, and entropies."""
     found = tables().documents.to_pylist()
     for number, (text, label, split) in enumerate(TEXTS):
         logit = 1.0 if number % 2 else -1.0
+        values = [row["cls_01"].expected for row in by_hand(number)]
         positive = 1 / (1 + np.exp(-logit))
         assert found[number] == {
             "document": number, "id": f"id{number}", "group": None, "text": text,
             "prediction": "pos" if number % 2 else "neg", "probability": pytest.approx(max(positive, 1 - positive)),
             "probabilities": pytest.approx([1 - positive, positive]), "logits": [0.0, logit],
             "length": len(TOKENIZER(text).input_ids), "truncated": False, "split": split, "label": label,
+            "cls_01_entropy": pytest.approx(entropy(values), rel=1e-6),
+            "cls_heads_01_entropy": [pytest.approx(entropy(values), rel=1e-6), None],  # the second head is negative
         }  # fmt: skip
 
 
 def test_the_schemas_are_the_contracts():
     """The tables' fields are the contract's, metadata included, then the partition keys."""
     found = tables()
-    for table, schema in ((found.tokens, tokens_schema(manifest())), (found.documents, documents_schema())):
+    for table, form in ((found.tokens, tokens_schema), (found.documents, documents_schema)):
+        schema = form(manifest())
         assert table.column_names == [*schema.names, "split", "label"]
         assert [table.schema.field(n).equals(schema.field(n), check_metadata=True) for n in schema.names] == [
             True
@@ -123,8 +140,76 @@ def test_values_are_rounded_to_eight_bits_unless_full_precision_is_asked_for():
     assert np.array(rounded.tokens["cls_01"], dtype=np.float32).tolist() == nearest.tolist()
 
 
+def values_of_each_kind(document, chance):
+    """A document's values of three heads, as a reduction may have them: sharp, spread, lacking, negative, nothing."""
+    size = document.length
+    values = [[chance.random() ** 9, chance.random(), -0.0 if place else 1e-30] for place in range(size)]
+    if document.number == 1:
+        values[size // 2][0] = math.nan
+    elif document.number == 2:
+        values[-1][1] = -1e-6
+    elif document.number == 3:
+        values = [[0.0, value[1], math.nan] for value in values]
+    elif document.number == 4:
+        values = [[math.nan, -1.0, 0.0] for _ in values]
+    return values
+
+
+@pytest.mark.parametrize("full_precision", [True, False])
+def test_entropies_equal_a_loop_over_the_stored_values(full_precision):
+    """Of each document, and of each head: null with a missing or a negative value, and where all values are 0."""
+    chance = np.random.default_rng(0)
+    given = {
+        number: values_of_each_kind(document, chance)
+        for batch, _ in results()
+        for document in batch.documents
+        for number in [document.number]
+    }
+
+    def made():
+        for batch, reduced in results():
+            values = torch.tensor([row for d in batch.documents for row in given[d.number]])
+            yield batch, Reduced(reduced.logits, {"cls_01": values[:, 0], "cls_heads_01": values})
+
+    plan = manifest(heads=3)
+    found = part_tables(plan, made(), word_normaliser(TOKENIZER), full_precision=full_precision)
+    stored = found.tokens.to_pylist()
+    nothing = 0
+    for number, row in enumerate(found.documents.to_pylist()):
+        of_tokens = [token["cls_heads_01"] or [None] * 3 for token in stored if token["document"] == number]
+        heads = [entropy(head) for head in zip(*of_tokens, strict=True)]
+        nothing += heads.count(None)
+        close = [head if head is None else pytest.approx(head, rel=1e-6, abs=1e-12) for head in heads]
+        assert row["cls_01_entropy"] == close[0]
+        assert row["cls_heads_01_entropy"] == (None if heads == [None] * 3 else close)
+        assert min(v for v in row["cls_heads_01_entropy"] or [0] if v is not None) >= 0
+    assert nothing == 7  # one of documents 1 and 2 each, two of document 3, and all of document 4
+
+
+def test_a_document_without_tokens_has_no_entropy():
+    """A tokenizer that adds no special tokens makes nothing of an empty text, which is no other document's entropy."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    plain = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    texts = ["", "x x", "", "x x x x", ""]
+    documents = [Document(text, str(i), None, "test", "pos") for i, text in enumerate(texts)]
+    tokenised = tokenise(
+        enumerate(documents), transformers.PreTrainedTokenizerFast(tokenizer_object=plain), 64
+    )
+    (batch,) = plan_batches(tokenised, 64, padded=False)
+    values = torch.full((batch.tokens,), 0.25)
+    reduced = Reduced(torch.zeros(5, 2), {"cls_01": values, "cls_heads_01": values[:, None].expand(-1, 2)})
+    found = part_tables(manifest(), [(batch, reduced)], str, full_precision=True).documents
+    two, four = (pytest.approx(math.log(size), rel=1e-6) for size in (2, 4))
+    assert found["length"].to_pylist() == [0, 2, 0, 4, 0]
+    assert found["cls_01_entropy"].to_pylist() == [None, two, None, four, None]
+    assert found["cls_heads_01_entropy"].to_pylist() == [None, [two] * 2, None, [four] * 2, None]
+
+
 def test_no_number_becomes_null():
-    """A reduction that has nothing to say about a document (NaN) is null in the store."""
+    """A reduction that has nothing to say about a document (NaN) is null in the store, and so is its entropy."""
 
     def silent():
         for batch, reduced in results():
@@ -136,7 +221,9 @@ def test_no_number_becomes_null():
             )
 
     found = part_tables(manifest(), silent(), word_normaliser(TOKENIZER), full_precision=False)
-    assert found.tokens["cls_01"].null_count == found.tokens.num_rows
+    for column in ("cls_01", "cls_heads_01"):
+        assert found.tokens[column].null_count == found.tokens.num_rows
+        assert found.documents[f"{column}_entropy"].null_count == found.documents.num_rows
 
 
 def test_a_word_is_normalised_as_its_tokenizer_does():

@@ -270,12 +270,15 @@ def test_parquet_form(tmp_path: Path) -> None:
     assert [field.nullable for field in schema] == [field.nullable for field in expected]
     with pq.ParquetFile(store.documents_files()[0]) as file:
         of_documents = file.metadata.row_group(0)
-        assert file.schema_arrow.names == documents_schema().names
+        assert file.schema_arrow.names == documents_schema(plan).names
     columns = {
         of_documents.column(n).path_in_schema: of_documents.column(n) for n in range(of_documents.num_columns)
     }
-    floats = ["probability", "probabilities.list.element", "logits.list.element"]
-    assert [split in columns[name].encodings for name in floats] == [True, True, True]
+    floats = [
+        *("probability", "probabilities.list.element", "logits.list.element"),
+        *("cls_01_entropy", "cls_heads_02_entropy.list.element"),
+    ]
+    assert [split in columns[name].encodings for name in floats] == [True] * len(floats)
 
 
 def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
@@ -303,8 +306,11 @@ def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
     assert contents(tmp_path / "other") == contents(tmp_path / "plain")
 
 
-def test_null_values_of_reductions_survive(tmp_path: Path) -> None:
-    """A reduction may have nothing to say, a value or a whole list of heads: null, in every reader."""
+@pytest.mark.parametrize("entropies", [None, [0.5, None, 0.25]], ids=str)
+def test_null_values_of_reductions_survive(tmp_path: Path, entropies: list[float | None] | None) -> None:
+    """A reduction may have nothing to say, a value or a whole list of heads: null, in every reader. Nor need there be
+    an entropy of each head.
+    """
     reduction = StoredReduction("heads", per_layer=False, per_head=True, meaning="m", total=None)
     plan = manifest(documents=1, reductions=(reduction,))
     documents, tokens = tables(manifest(documents=1), [4])
@@ -314,12 +320,16 @@ def test_null_values_of_reductions_survive(tmp_path: Path) -> None:
     place = tokens.schema.get_field_index("document")
     tokens = tokens.set_column(place, tokens.schema.field(place), pa.array([0] * tokens.num_rows, pa.int32()))
     documents = documents.set_column(0, documents.schema.field(0), pa.array([0], pa.int32()))
+    documents = documents.select([*documents_schema(manifest(reductions=())).names, "split", "label"])
+    documents = documents.append_column("heads_entropy", pa.array([entropies], pa.list_(pa.float32(), 3)))
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, documents, tokens)
         store.seal(added_up(store))
     found = [[row["heads"] for row in in_order(read(tmp_path / "store" / "tokens"))] for read in READERS]
     assert len(values) > 2
     assert found == [values] * len(READERS)
+    found = [read(tmp_path / "store" / "documents")[0]["heads_entropy"] for read in READERS]
+    assert found == [entropies] * len(READERS)
 
 
 # -- tables that are not of the form ----------------------------------------------------------------------
