@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.special import xlogy
 
 from attnstore.errors import StoreError
-from attnstore.schema import Manifest, StoredFile, StoredReduction
+from attnstore.schema import Manifest, StoredFile, StoredReduction, entropy
 from attnstore.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
 from attnstore.totals import KEYS
 from attnstore.views import added_up
@@ -39,8 +40,8 @@ def verify_files(store: Store) -> Iterator[Finding]:
     the plan once and in order; its tokens at positions 0 to length - 1; what the tokens repeat of their
     document; probabilities that sum to 1 and follow from the logits; the prediction as their maximum; spans
     inside the text; pieces inside their words; first occurrences; reductions finite, and summing to their
-    `total` within `TOTAL_TOLERANCE`. Of a sealed store whose parts are sound: totals that are the tokens added up.
-    Beside them: files that are none of the store's.
+    `total` within `TOTAL_TOLERANCE`; the documents' entropies of them. Of a sealed store whose parts are sound:
+    totals that are the tokens added up. Beside them: files that are none of the store's.
 
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
     Damage is a finding, not an exception. One part is in memory at a time, of its reductions one column; then the
@@ -229,9 +230,11 @@ def _pair_faults(
             where = f"document {numbers[rows[first]]}, position {positions[first]}"
             yield tokens_path, f"{what}: {count:,} of {len(rows):,} tokens, first {where}"
     for column, reduction in reductions:
-        values = _read(path, [column])[column].combine_chunks()
-        if (wrong_values := _reduction_fault(values, reduction, rows, numbers)) is not None:
-            yield tokens_path, f"{column}: {wrong_values}"
+        values = _read(path, [column])[column]
+        if (wrong := _reduction_fault(values.combine_chunks(), reduction, rows, numbers)) is not None:
+            yield tokens_path, f"{column}: {wrong}"  # and there is nothing sound for an entropy to be of
+        elif (wrong := _entropy_fault(documents[entropy(column)], values, rows, numbers)) is not None:
+            yield documents_path, f"{entropy(column)}: {wrong}"
 
 
 def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) -> str | None:
@@ -393,3 +396,38 @@ def _reduction_fault(
         return None
     where = f"{np.count_nonzero(off):,} of {len(numbers):,} documents, first {numbers[np.argmax(off)]}"
     return f"the values do not sum to {reduction.total:g}: {where}"
+
+
+def _entropy_fault(
+    found: pa.ChunkedArray,
+    values: pa.ChunkedArray,
+    rows: npt.NDArray[np.int64],
+    numbers: npt.NDArray[np.int32],
+) -> str | None:
+    """What is wrong with the documents' entropies of one column of a reduction; None if nothing is."""
+    heads = values.type.list_size if pa.types.is_fixed_size_list(values.type) else 1
+    expected = _entropies(_values(values).reshape(-1, heads), rows, len(numbers))
+    stored = _values(found).reshape(-1, heads)  # in single precision
+    same = np.isclose(stored, expected, rtol=1e-6, atol=1e-9, equal_nan=True).all(axis=1)
+    if same.all():
+        return None
+    where = f"{np.count_nonzero(~same):,} of {len(numbers):,} documents, first {numbers[np.argmin(same)]}"
+    return f"not that of the tokens: {where}"
+
+
+def _entropies(
+    values: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], documents: int
+) -> npt.NDArray[np.float64]:
+    """(documents, heads): −Σ p ln p over each document's tokens, p being a value over the sum of them, in nats.
+
+    `values`: (tokens, heads); `rows`: the row of its document, for each token. NaN where a value is NaN or negative,
+    and where the sum is 0.
+    """
+    entropies = np.empty((documents, values.shape[1]))
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, and so is what has a negative value
+        for head, of_head in enumerate(values.T):
+            usable = np.where(of_head < 0, np.nan, of_head)
+            parts = usable / np.bincount(rows, weights=usable, minlength=documents)[rows]
+            entropies[:, head] = np.bincount(rows, weights=-xlogy(parts, parts), minlength=documents)
+    entropies[np.bincount(rows, minlength=documents) == 0] = np.nan  # of no token
+    return entropies

@@ -325,22 +325,19 @@ def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path
     files = []
     for stored in manifest.files:
         path = forged / stored.path
-        if stored.path.startswith(("tokens", "totals")):
-            table = pq.read_table(path, partitioning=None)
-            pairs = [("cls_01", "cls_02"), ("cls_01_lift", "cls_02_lift")]
-            swapped = {
-                name: table[other]
-                for a, b in pairs
-                if a in table.column_names
-                for name, other in ((a, b), (b, a))
-            }
-            for name, column in swapped.items():
-                table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
-            pq.write_table(table, path)
-            content = path.read_bytes()
-            files.append(replace(stored, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
-        else:
-            files.append(stored)
+        table = pq.read_table(path, partitioning=None)
+        pairs = [(f"cls_01{kind}", f"cls_02{kind}") for kind in ("", "_lift", "_entropy")]
+        swapped = {
+            name: table[other]
+            for a, b in pairs
+            if a in table.column_names
+            for name, other in ((a, b), (b, a))
+        }
+        for name, column in swapped.items():
+            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+        pq.write_table(table, path)
+        content = path.read_bytes()
+        files.append(replace(stored, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
     (forged / "manifest.json").write_text(replace(manifest, files=tuple(files)).to_json())
     code, out, _ = attnstore("verify", forged)
     assert code == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_store import contents, manifest, resealed, run, tables
+from small_store import contents, entropies, manifest, resealed, run, tables
 
 from attnstore.schema import StoredReduction
 from attnstore.store import create_or_resume, open_store
@@ -407,14 +407,25 @@ OF_TOKEN = {
 }  # fmt: skip
 
 
+def with_entropies(documents: pa.Table, tokens: pa.Table, plan) -> pa.Table:
+    """The documents with the entropies of these tokens."""
+    columns = [column for reduction in plan.reductions for column in reduction.columns(plan.layers)]
+    of_tokens = tokens.to_pylist()
+    rows = [
+        row | entropies([token for token in of_tokens if token["document"] == row["document"]], columns)
+        for row in documents.to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, documents.schema)
+
+
 def store_of_one(path: Path, plan, change: Callable[[pa.Table], pa.Table], number: int = 5) -> Path:
-    """A store with document `number` of the small run as its only one, its tokens changed."""
+    """A store with document `number` of the small run as its only one, its tokens changed, and its entropies."""
     documents, tokens = tables(plan, [number])
     documents = put(documents, "document", 0, 0)
     zeros = pa.array([0] * tokens.num_rows, pa.int32())
-    tokens = tokens.set_column(0, tokens.schema.field(0), zeros)
+    tokens = change(tokens.set_column(0, tokens.schema.field(0), zeros))
     with create_or_resume(path, plan) as store:
-        store.write_part(0, documents, change(tokens))
+        store.write_part(0, with_entropies(documents, tokens, plan), tokens)
         store.seal(added_up(store))
     return path
 
@@ -494,9 +505,36 @@ def test_documents_with_nothing_but_nulls_are_let_off(tmp_path: Path, silent: se
             if document in silent:
                 tokens = put(tokens, name, row, None)
     with create_or_resume(tmp_path / "store", plan) as store:
-        store.write_part(0, documents, tokens)
+        store.write_part(0, with_entropies(documents, tokens, plan), tokens)
         store.seal(added_up(store))
     assert faults(store.path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sound"),
+    [
+        ("cls_01_entropy", lambda value: value * (1 + 1e-7), True),
+        ("cls_01_entropy", lambda value: value * 1.001, False),
+        ("cls_02_entropy", lambda value: None, False),
+        ("cls_02_entropy", lambda value: NAN, False),
+        ("cls_heads_01_entropy", lambda value: value[::-1], False),
+        ("cls_heads_02_entropy", lambda value: [*value[:2], None], False),
+        ("cls_heads_02_entropy", lambda value: None, False),
+        ("odd_entropy", lambda value: 0.0, False),
+    ],
+)
+def test_wrong_entropy_of_a_document_is_found(tmp_path: Path, name: str, change, sound: bool) -> None:
+    """The documents' entropies have to be those of their tokens, of each head, and null where there is none."""
+    plan = manifest(documents=3, label_in_path=False)
+    documents, tokens = tables(plan, range(3))
+    value = documents[name][1].as_py()
+    assert (value is None) is (name == "odd_entropy")
+    with create_or_resume(tmp_path / "store", plan) as store:
+        store.write_part(0, put(documents, name, 1, change(value)), tokens)
+        store.seal(added_up(store))
+    told = f"{name}: not that of the tokens: 1 of 3 documents, first 1"
+    expected = [] if sound else [("documents/split=test/part-00000.parquet", told)]
+    assert faults(store.path) == expected
 
 
 def test_tokens_without_documents_beside_them(tmp_path: Path) -> None:
