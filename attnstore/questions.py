@@ -26,7 +26,8 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
                                         `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
     heads                               a reduction that has a value a head: `tokens` gets `attention_01_01`,
                                         `attention_01_02`, ...: layer, then head; of one layer where there is a
-                                        layer parameter that is not `all`. `totals` gets their sums and lifts
+                                        layer parameter that is not `all`. `totals` gets their sums and lifts,
+                                        `documents` their entropies: `attention_01_01_entropy`, ...
     reductions                          a list of reductions; `auto` is all those of one value a token. `tokens`
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from attnstore import statistics
 from attnstore.errors import AttnstoreError, StoreError, UsageError
+from attnstore.schema import entropy
 from attnstore.store import PART_FILE, Store
 from attnstore.totals import COUNTS, KEYS, add_up, lift, of_tokens, value_columns
 
@@ -33,7 +34,8 @@ class Added:
     precision; `totals` gets their lifts beside them, named the same way.
     `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
     `elements`: for each column that `tokens` and `totals` get, a stored column of several values a token and the
-    place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too.
+    place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too, and `documents` their
+    entropies, named the same way.
     `class_column`: the column that all tables have under the name `class`, None for no such column.
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
     `cluster`: the number of the group's first document, the document's own where it has no group. None: no
@@ -81,7 +83,7 @@ class Tables:
 def documents(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
     """The documents of the finished parts, with `split` and `label` (String) after the contract's columns."""
     frame = _frame(store, store.documents_files(), store.documents_schema)
-    return frame.with_columns(*_class(added), *_cluster(added))
+    return frame.with_columns(*_elements(store, _entropies(added)), *_class(added), *_cluster(added))
 
 
 def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
@@ -90,11 +92,8 @@ def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
         _mean([_value(column, added) for column in columns]).alias(name)
         for name, columns in added.means.items()
     ]
-    elements = [
-        _element(store, column, place).alias(name) for name, (column, place) in added.elements.items()
-    ]
     frame = _frame(store, store.tokens_files(), store.tokens_schema)
-    return frame.with_columns(*means, *elements, *_class(added))
+    return frame.with_columns(*means, *_elements(store, added.elements), *_class(added))
 
 
 def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
@@ -112,11 +111,7 @@ def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
         _mean([_value(column, added) for column in columns]).alias(name)
         for name, columns in _summed_means(added).items()
     ]
-    elements = [
-        _element(store, column, place).alias(name)
-        for name, (column, place) in _summed_elements(added).items()
-    ]
-    return frame.with_columns(*means, *elements, *_class(added))
+    return frame.with_columns(*means, *_elements(store, _summed_elements(added)), *_class(added))
 
 
 def added_up(store: Store) -> pa.Table:
@@ -154,9 +149,13 @@ def _value(column: str, added: Added) -> pl.Expr:
     return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
 
 
-def _element(store: Store, column: str, place: int) -> pl.Expr:
+def _elements(store: Store, elements: Mapping[str, tuple[str, int]]) -> list[pl.Expr]:
     # As an array: to take an element out of a list takes three times as long.
-    return pl.col(column).cast(pl.Array(pl.Float32, store.manifest.heads)).arr.get(place).cast(pl.Float64)
+    whole = pl.Array(pl.Float32, store.manifest.heads)
+    return [
+        pl.col(column).cast(whole).arr.get(place).cast(pl.Float64).alias(name)
+        for name, (column, place) in elements.items()
+    ]
 
 
 def _mean(values: Sequence[pl.Expr]) -> pl.Expr:
@@ -174,6 +173,11 @@ def _summed_elements(added: Added) -> dict[str, tuple[str, int]]:
     """`elements` as `totals` gets them: each with its lift."""
     lifts = {lift(name): (lift(column), place) for name, (column, place) in added.elements.items()}
     return {**added.elements, **lifts}
+
+
+def _entropies(added: Added) -> dict[str, tuple[str, int]]:
+    """What `documents` gets of `elements`: the entropy of each."""
+    return {entropy(name): (entropy(column), place) for name, (column, place) in added.elements.items()}
 
 
 def _class(added: Added) -> list[pl.Expr]:
@@ -225,8 +229,10 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             f"list_avg({_identifier(column)}::DOUBLE[])" if added.heads else f"{_identifier(column)}::DOUBLE"
         )
 
-    def element(column: str, place: int) -> str:
-        return f"{_identifier(column)}[{place + 1}]::DOUBLE"
+    def elements(of_lists: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+        return {
+            name: f"{_identifier(column)}[{place + 1}]::DOUBLE" for name, (column, place) in of_lists.items()
+        }
 
     def mean(values: Sequence[str]) -> str:
         return f"({' + '.join(values)}) / {len(values)}"
@@ -235,8 +241,8 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
     summed = {
         name: mean([value(column) for column in columns]) for name, columns in _summed_means(added).items()
     }
-    elements = {name: element(*of_list) for name, of_list in added.elements.items()}
-    summed |= {name: element(*of_list) for name, of_list in _summed_elements(added).items()}
+    of_tokens = means | elements(added.elements)
+    of_totals = summed | elements(_summed_elements(added))
     classes = {} if added.class_column is None else {"class": _identifier(added.class_column)}
     clusters = {
         None: {},
@@ -245,6 +251,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             "cluster": 'CASE WHEN "group" IS NULL THEN document ELSE min(document) OVER (PARTITION BY "group") END'
         },
     }[added.cluster]
+    of_documents = elements(_entropies(added)) | clusters
     connection = duckdb.connect()
     try:
         statistics.register(connection)
@@ -271,9 +278,9 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
                 connection.register(f"no_{view}", _empty(schema))
             rows[view] = _rows(store, view, of_files, schema)
         for view, source, schema, extra in (
-            ("documents", rows["documents"], store.documents_schema, classes | clusters),
-            ("tokens", rows["tokens"], store.tokens_schema, means | elements | classes),
-            ("totals", _totals(store, rows["tokens"]), store.totals_schema, summed | classes),
+            ("documents", rows["documents"], store.documents_schema, of_documents | classes),
+            ("tokens", rows["tokens"], store.tokens_schema, of_tokens | classes),
+            ("totals", _totals(store, rows["tokens"]), store.totals_schema, of_totals | classes),
         ):
             connection.execute(_view(view, source, schema, extra))
         connection.execute("SET lock_configuration = true")

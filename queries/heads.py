@@ -11,45 +11,31 @@ from attnstore.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
-    """`tokens` has the columns `class` and `attention_01_01` ...; `p` holds the parameters."""
+    """`totals` has the columns `class` and `attention_01_01` ..., `documents` `attention_01_01_entropy` ..."""
     columns = [
         name
-        for name in tables.tokens.collect_schema().names()
+        for name in tables.totals.collect_schema().names()
         if re.fullmatch(r"attention_[0-9]+_[0-9]+", name)
     ]
     considered = [pl.col("class").is_not_null(), *(pl.col(name).is_not_null() for name in columns)]
-    rows = tables.tokens.filter(considered).with_columns(pl.col("class").cast(pl.String))
+    documents = tables.documents.filter(pl.col("class").is_not_null())
     terms_of_class = tables.totals.filter(considered).with_columns(pl.col("class", "word").cast(pl.String))
 
-    def terms(name: str) -> pl.Expr:
-        positive = pl.col(name) > 0
-        return pl.when(positive).then(pl.col(name) * pl.when(positive).then(pl.col(name)).log()).otherwise(0)
-
-    def by_place(frame: pl.LazyFrame, *kept: str, **prefixes: str) -> pl.LazyFrame:
-        """One row a head for each row, the layers' heads one after the other."""
+    def by_place(frame: pl.LazyFrame, *kept: str, **values: str) -> pl.LazyFrame:
+        """One row a head for each row, the layers' heads one after the other; `{}` in a name is the head's column."""
         return pl.concat(
             frame.select(
                 *kept,
                 place=pl.lit(place),
-                **{name: pl.col(f"{prefix}_{column}") for name, prefix in prefixes.items()},
+                **{name: pl.col(value.format(column)) for name, value in values.items()},
             )
             for place, column in enumerate(columns)
         )
 
-    mass = pl.col("mass")
-    entropy = (mass.log() - pl.col("total") / mass).clip(lower_bound=0)
+    mass, entropy = pl.col("mass"), pl.col("entropy")
     entropies = (
-        by_place(
-            rows.group_by("document").agg(
-                pl.col("class").first(),
-                *(pl.col(name).sum().alias(f"mass_{name}") for name in columns),
-                *(terms(name).sum().alias(f"sum_{name}") for name in columns),
-            ),
-            "class",
-            mass="mass",
-            total="sum",
-        )
-        .filter(mass > 0)
+        by_place(documents.with_columns(pl.col("class").cast(pl.String)), "class", entropy="{}_entropy")
+        .filter(entropy.is_not_null())
         .group_by("class", "place")
         .agg(documents=pl.len().cast(pl.Int64), entropy=entropy.mean(), effective_tokens=entropy.exp().mean())
     )
@@ -69,7 +55,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         return pl.when(mass.sum() != 0).then(mass.filter(pl.col(of)).sum() / mass.sum())
 
     shares = (
-        by_place(kinds, "class", "special", "punctuation", mass="mass")
+        by_place(kinds, "class", "special", "punctuation", mass="mass_{}")
         .group_by("class", "place")
         .agg(specials=share("special"), punctuation=share("punctuation"))
     )
@@ -80,7 +66,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         pl.col("documents") >= pl.col("least"),
     )
     listed = (
-        by_place(supported, "class", "word", "documents", "occurrences", lift="lift")
+        by_place(supported, "class", "word", "documents", "occurrences", lift="lift_{}")
         .with_columns(lift=(pl.col("lift") / pl.col("occurrences")).cast(pl.Float32))
         .sort("class", "place", "lift", "documents", "word", descending=[False, False, True, True, False])
         .filter(pl.int_range(pl.len()).over("class", "place") < p["limit"])

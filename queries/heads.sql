@@ -12,16 +12,17 @@
 -- what earlier layers gathered; and many heads can be removed without loss (Michel et al. 2019), so that what a
 -- head looks at need not matter to the prediction. Among hundreds of heads some will look like specialists.
 --
--- It needs a reduction with a value a head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Documents in
--- which it has nothing to say (null) are left out, and with by=label those that have no label. Words of equal lift
--- are ordered by documents, then by word.
+-- It needs a reduction with a value a head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Tokens of
+-- which it has nothing to say (null) are left out, and with by=label documents that have no label; `documents` are
+-- those with an entropy, in which the head has a value for each token, none negative, and not all 0. Words of equal
+-- lift are ordered by documents, then by word.
 --
 -- Example: attnstore query heads.attn heads -p layer=all -p limit=6,
 -- over the 220 embedded reviews, first row:
 --     class=neg, layer=1, head=1, documents=119, entropy=4.476, effective_tokens=126, specials=0.1499,
 --     punctuation=0.1331, words=supposed, stars, something, best, maybe, stuff
 --
--- The special tokens' and the words' part is read off the view `totals`, the entropies off the documents' tokens.
+-- The entropies are read off the view `documents`, the special tokens' and the words' part off the view `totals`.
 --
 -- @param reduction: heads = cls_heads -- a reduction that has a value a head
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or all, which takes longer
@@ -33,35 +34,18 @@
 -- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 and 3.3;
 -- effective numbers as in `concentration`.
 WITH
-gathered AS (  -- of each document
-    SELECT
-        document,
-        any_value(class) AS class,
-        sum(COLUMNS('^attention_[0-9]+_[0-9]+$')) AS 'mass_\0',
-        sum(CASE
-            WHEN COLUMNS('^attention_[0-9]+_[0-9]+$') > 0
-            THEN COLUMNS('^attention_[0-9]+_[0-9]+$') * ln(COLUMNS('^attention_[0-9]+_[0-9]+$'))
-        END) AS 'sum_\0'
-    FROM tokens
-    WHERE class IS NOT NULL AND COLUMNS('^attention_[0-9]+_[0-9]+$') IS NOT NULL
-    GROUP BY document
-),
 spread AS (  -- a list element a head, the layers' one after the other
     SELECT
         class,
-        unnest([*COLUMNS('^mass_')]) AS mass,
-        unnest([*COLUMNS('^sum_')]) AS total,
-        unnest(range(0, len([*COLUMNS('^mass_')]))) AS place
-    FROM gathered
+        unnest([*COLUMNS('^attention_[0-9]+_[0-9]+_entropy$')]) AS entropy,
+        unnest(range(0, len([*COLUMNS('^attention_[0-9]+_[0-9]+_entropy$')]))) AS place
+    FROM documents
+    WHERE class IS NOT NULL
 ),
 entropies AS (
-    SELECT
-        class, place,
-        count(*) AS documents,
-        avg(greatest(0, ln(mass) - coalesce(total, 0) / mass)) AS entropy,
-        avg(exp(greatest(0, ln(mass) - coalesce(total, 0) / mass))) AS effective_tokens
+    SELECT class, place, count(*) AS documents, avg(entropy) AS entropy, avg(exp(entropy)) AS effective_tokens
     FROM spread
-    WHERE mass > 0
+    WHERE entropy IS NOT NULL
     GROUP BY class, place
 ),
 summed AS (  -- of each word, and of each special token

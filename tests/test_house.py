@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "oracle": {"classifier", "config", "errors", "schema", "store", "verify"},
     "statistics": set(),
     "terms": {"statistics"},
-    "views": {"errors", "statistics", "store", "totals"},
+    "views": {"errors", "schema", "statistics", "store", "totals"},
     "questions": {"errors", "schema", "store", "views"},
     "heatmap": {"errors"},
     "formats": {"errors", "heatmap"},

@@ -21,6 +21,7 @@ from test_question_profiles import SINGLE, asked, assert_rows, least_documents, 
 
 from attnstore.errors import UsageError
 from attnstore.questions import ask, find_questions
+from attnstore.schema import StoredReduction
 
 QUESTIONS = find_questions()
 
@@ -326,6 +327,29 @@ def heads(documents, layer="last", by="prediction", min_documents=None, limit=8)
 def test_heads_are_told_by_entropy_sinks_and_words(store, documents, parameters):
     """Every head by itself, and not the heads' mean; with too high a support no word is left."""
     assert_rows(asked(store, "heads", **parameters), heads(documents, **parameters), SINGLE)
+
+
+def test_a_head_counts_the_documents_in_which_it_has_an_entropy(tmp_path):
+    """Not where it lacks a value, has a negative one, or gives nothing: each head for itself."""
+    mine = StoredReduction("mine", per_layer=False, per_head=True, meaning="of mine", total=None)
+    texts = [
+        [[0.5, 0.25], [0.5, 0.25], [0.0, 0.5]],
+        [[1.0, 1.5], [0.0, -0.5], [0.0, 0.0]],
+        [[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]],
+        [None, [1.0, 1.0], [1.0, 1.0]],
+    ]
+    documents = []
+    for number, values in enumerate(texts):
+        document = {"id": str(number), "label": "pos", "prediction": "pos", "split": "test", "probability": 0.75,
+                    "truncated": False, "text": "", "tokens": words("film")}  # fmt: skip
+        set_values(document, "mine", values)
+        documents.append(document)
+    rows = asked(write_store(tmp_path / "store", documents, reductions=(mine,)), "heads", reduction="mine")
+    found = [(row["head"], row["documents"], row["entropy"], row["effective_tokens"]) for row in rows]
+    assert found == [
+        (1, 2, pytest.approx(math.log(2) / 2, rel=1e-6), pytest.approx(1.5, rel=1e-6)),
+        (2, 2, pytest.approx(1.5 * math.log(2) / 2, rel=1e-6), pytest.approx((2**1.5 + 1) / 2, rel=1e-6)),
+    ]
 
 
 def test_heads_need_values_a_head(store):

@@ -8,11 +8,12 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.stats
 from asked_store import made_up_documents, write_store
 
 from attnstore.errors import StoreError, UsageError
 from attnstore.store import open_store
-from attnstore.views import collect, connect, documents, run_sql, tokens
+from attnstore.views import Added, collect, connect, documents, run_sql, tokens
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,21 @@ def test_both_engines_give_every_row_back_as_it_was_written(tmp_path, label_in_p
         tokens(store).sort("document", "position").select("document", *names, "label").collect().rows()
         == wanted
     )
+
+
+def test_documents_get_the_entropies_of_the_heads_that_are_asked_for(store, made_up):
+    """A head's own, in double precision, beside those stored and the class; the same in both engines."""
+    added = Added(elements={"attention_02_02": ("cls_heads_02", 1)}, class_column="label")
+    names = ["attention_02_02_entropy", "cls_heads_02_entropy", "class"]
+    frame = documents(store, added).sort("document").select(names).collect()
+    with connect(store, added) as connection:
+        view = connection.sql(f"SELECT {', '.join(names)} FROM documents ORDER BY document").pl()  # noqa: S608
+    for found in (frame, view):
+        assert found.schema["attention_02_02_entropy"] == pl.Float64
+        for (own, heads, class_), document in zip(found.rows(), made_up, strict=True):
+            wanted = scipy.stats.entropy([row["cls_heads_02"] for row in document["tokens"]])
+            assert (own, class_) == (heads[1], document["label"])
+            assert heads == pytest.approx(wanted.tolist(), rel=1e-6)
 
 
 def test_statements_that_only_read_are_welcome(store):
