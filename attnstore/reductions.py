@@ -39,9 +39,9 @@ from torch import Tensor
 from attnstore.errors import UsageError
 from attnstore.schema import StoredReduction
 
-#: At most this many probabilities are alive at once: (heads, rows, n) of one document. 16 MiB in float32 is
-#: about what stays in the cache of two cores, and holds a whole document of 512 tokens in 12 heads.
-BLOCK = 1 << 22
+#: At most this many probabilities are alive at once: (heads, rows, n) of one document. 4 MiB in float32: four times as
+#: many are no faster, and several copies of a block exist, a quarter of the memory beside the model.
+BLOCK = 1 << 20
 
 
 class DocumentTokens(Protocol):
