@@ -36,8 +36,7 @@ def run(
         AttnstoreError: of the kind that fits: the data, the model, the options or the store.
         TypeError: an option that there is not.
     """
-    if options.get("device") != "cuda":
-        compiler.ahead()
+    compiler.ahead(options.get("device"))
     from attnstore.pipeline import run as run_pipeline
 
     for name, value in (("reductions", reductions), ("labels", options.get("labels"))):

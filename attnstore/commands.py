@@ -242,8 +242,7 @@ def _run(config: RunConfig, store: Path) -> None:
         sys.path.append(
             str(Path.cwd())
         )  # the user's own modules; last, so that they can't stand in for others
-    if config.device != "cuda":
-        compiler.ahead()  # takes about as long as the next line
+    compiler.ahead(config.device)
     with _progress() as (started, progressed, downloaded, noted):
         from attnstore.pipeline import run as run_pipeline
 

@@ -52,7 +52,7 @@ def measure(folder: Path, data: Path, scratch: Path, warm: int, batch_tokens: in
 def main() -> None:
     """The child: prints the runs as JSON."""
     folder, data, scratch, warm, batch_tokens, started = sys.argv[1:]
-    compiler.ahead()
+    compiler.ahead("cpu")
     import machine
 
     from attnstore.config import RunConfig, SourceConfig
