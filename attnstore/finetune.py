@@ -5,7 +5,6 @@ which choose the model, which are only looked at once), the order of the batches
 run is interrupted, and what is said about the result. Nothing is printed: progress goes to a callback.
 """
 
-import ctypes
 import hashlib
 import importlib.util
 import itertools
@@ -43,6 +42,7 @@ from transformers import (
 )
 
 import attnstore
+from attnstore import memory
 from attnstore.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.config import Device, Dtype, SourceConfig
 from attnstore.documents import (
@@ -199,7 +199,7 @@ def finetune(
     train, dev = splits["train"].part(train_rows), splits["train"].part(dev_rows).by_length()
     checkpoint = _begin(config, labels, splits)
 
-    with _quiet(), _repeatable(device), _memory_kept(), stop_on_interrupt() as stop:
+    with _quiet(), _repeatable(device), memory.kept(), stop_on_interrupt() as stop:
         transformers.set_seed(config.seed)
         model = _load_model(config, labels)
         batches = LengthGroupedBatches([len(ids) for ids in train.ids], config.batch_size, config.seed)
@@ -875,35 +875,6 @@ def _repeatable(device: str) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warns)
-
-
-#: glibc's mallopt: (parameter of malloc.h, value while training, default).
-_MALLOC = (
-    (-4, 0, 65536),  # M_MMAP_MAX: no block gets a mapping of its own, which goes back when it is freed
-    (-1, 2**31 - 1, 128 * 1024),  # M_TRIM_THRESHOLD: keep up to 2 GiB of freed memory
-    (-2, 64 * 1024**2, 128 * 1024),  # M_TOP_PAD: grow by 64 MiB
-)
-
-
-@contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Let the C library keep freed memory for the next step, where it is glibc.
-
-    Every step frees and asks for the same gigabytes. Fresh pages for each activation, zeroed by the system, took a
-    third of a step's time on a CPU.
-    """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):  # not glibc: other libraries have other numbers
-        yield
-        return
-    for parameter, kept, _ in _MALLOC:
-        libc.mallopt(parameter, kept)
-    try:
-        yield
-    finally:
-        for parameter, _, default in _MALLOC:
-            libc.mallopt(parameter, default)
-        libc.malloc_trim(0)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ written behind it. Parts are whole: a run that ends early, however it ends, leav
 the same run started again goes on with the parts that are missing.
 """
 
-import ctypes
 import gc
 import itertools
 import platform
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attnstore
+from attnstore import memory
 from attnstore.batches import Batch, plan_batches, tokenise
 from attnstore.classifier import Classifier, Reduced, load_classifier, read_model_files
 from attnstore.config import RunConfig
@@ -47,6 +47,10 @@ from attnstore.store import Store, create_or_resume, label_fits_in_path
 from attnstore.views import added_up
 
 T = TypeVar("T")
+
+#: Batches after which freed memory goes back. After each one it would cost a tenth of the run; after a whole part,
+#: threads and batches of many sizes have left half a gigabyte of pieces.
+_BATCHES_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def run(
         found = surveyed.result()
     labels = match_labels(found, classifier.labels, config.source.labels)
     manifest = describe(config, source, found, labels, classifier)
-    with create_or_resume(path, manifest) as store, stop_on_interrupt() as stop:
+    with create_or_resume(path, manifest) as store, memory.kept(), stop_on_interrupt() as stop:
         before = store.finished_parts()
         if on_start is not None:
             on_start(store.manifest)
@@ -130,7 +134,7 @@ def run(
         if not store.missing_parts() and not store.sealed:
             del classifier  # adding up takes a third of its memory
             gc.collect()
-            _return_memory()
+            memory.give_back()
             store.seal(added_up(store))
         return RunResult(
             store, documents - documents_before, tokens, seconds, len(before), bool(store.missing_parts())
@@ -258,27 +262,17 @@ def _write_parts(
             if stop.is_set():
                 break
             results = []
-            for batch in batches:
+            for number, batch in enumerate(batches, start=1):
                 for result in classifier.pieces(batch):
                     results.append(result)
-                    _return_memory()
                     yield result
+                if number % _BATCHES_KEPT == 0:
+                    memory.give_back()
             if written is not None:
                 written.result()  # at most one part waits to be written, and its error ends the run
             written = writer.submit(write, part, results)
         if written is not None:
             written.result()
-
-
-def _return_memory() -> None:
-    """Give freed memory back to the system: about 1 % of a batch's time.
-
-    glibc keeps it, in as many pieces as threads ever asked for, and a long run would grow by gigabytes that
-    nothing uses. Other C libraries have no such function, and no such habit.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from attnstore import memory
 from attnstore.batches import TokenisedDocument, plan_batches
 from attnstore.classifier import Classifier, load_classifier
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
@@ -27,7 +28,7 @@ Values = dict[str, np.ndarray]
 Forward = Callable[[Documents], None]
 
 #: Tokens in a batch of (a) and (b): attnstore's default on a CPU.
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Attnstore:
         self.classifier, self.portable = classifier, portable
 
     def __call__(self, documents: Documents) -> None:
-        with without_kernel() if self.portable else nullcontext():
+        with memory.kept(), without_kernel() if self.portable else nullcontext():
             for batch in plan_batches(documents, BATCH_TOKENS, padded=self.classifier.padded):
                 self.classifier(batch).wait()
 

@@ -14,6 +14,7 @@ MODULES = {p.stem: p for p in sorted((ROOT / "attnstore").glob("*.py"))}
 MAY_IMPORT = {
     "errors": set(),
     "interrupts": set(),
+    "memory": set(),
     "cache": set(),
     "schema": {"errors"},
     "config": set(),
@@ -35,6 +36,7 @@ MAY_IMPORT = {
     "rows": {"batches", "classifier", "schema"},
     "pipeline": {
         "interrupts",
+        "memory",
         *("batches", "classifier", "config", "documents", "errors", "reductions", "rows", "schema", "store"),
         "kernel",
         "views",
@@ -49,7 +51,16 @@ MAY_IMPORT = {
     "heatmap": {"errors"},
     "formats": {"errors", "heatmap"},
     "reader": {"errors", "heatmap", "questions", "schema", "store"},
-    "finetune": {"interrupts", "__init__", "classifier", "config", "documents", "errors", "batches"},
+    "finetune": {
+        "interrupts",
+        "memory",
+        "__init__",
+        "classifier",
+        "config",
+        "documents",
+        "errors",
+        "batches",
+    },
     "api": {"compiler", "config", "embedded", "errors", "pipeline", "reader"},
     "commands": {
         *("__init__", "compiler", "config", "embedded", "errors", "finetune", "formats", "heatmap", "oracle"),
