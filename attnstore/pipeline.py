@@ -101,7 +101,7 @@ def run(
         found = surveyed.result()
     labels = match_labels(found, classifier.labels, config.source.labels)
     manifest = describe(config, source, found, labels, classifier)
-    with create_or_resume(path, manifest) as store, memory.kept(), stop_on_interrupt() as stop:
+    with create_or_resume(path, manifest) as store, stop_on_interrupt() as stop:
         before = store.finished_parts()
         if on_start is not None:
             on_start(store.manifest)
@@ -256,7 +256,7 @@ def _write_parts(
         tables = part_tables(store.manifest, results, normalise, full_precision=config.full_precision)
         store.write_part(part, tables.documents, tables.tokens)
 
-    with ThreadPoolExecutor(1) as writer, _ahead(parts) as ready:
+    with memory.kept(), ThreadPoolExecutor(1) as writer, _ahead(parts) as ready:
         written: Future[None] | None = None
         for part, batches in ready:
             if stop.is_set():
