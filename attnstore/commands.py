@@ -317,9 +317,9 @@ def _summarise(result: "RunResult") -> None:
     if whole["accuracy"] is not None:
         click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     reduction = manifest.reductions[0].name
-    words = ask(
-        store, get_question("top_words_by_class", known), {"reduction": reduction, "limit": 8}
-    ).to_pylist()
+    # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
+    asked = {"reduction": reduction, "limit": 8, "intervals": False}
+    words = ask(store, get_question("top_words_by_class", known), asked).to_pylist()
     if words:
         click.echo(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
     for name in dict.fromkeys(row["class"] for row in words):
