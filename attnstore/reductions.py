@@ -28,7 +28,7 @@ import hashlib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -259,30 +259,46 @@ def probabilities(
     scale: float,
     *,
     first_row: int = 0,
+    first_column: int = 0,
     window: int | None = None,
     allowed: Tensor | None = None,
 ) -> Tensor:
-    """softmax(QKᵀ·scale) in float32 for some rows of one document.
+    """softmax(QKᵀ·scale) in float32 for some rows of one document, over all the columns that they reach.
 
     Args:
         query: (heads, rows, d), the rows `first_row`, `first_row + 1`, … of the document.
-        key: (heads, n, d).
+        key: (heads, columns, d), its columns `first_column`, `first_column + 1`, …
         scale: usually d ** -0.5.
-        first_row: where the rows stand in the document; only a window needs it.
+        first_row, first_column: where they stand in the document; only a window needs it.
         window: a token attends to those at most `window` positions away, on both sides; None for all.
-        allowed: bool, broadcastable to (heads, rows, n); False where attention may not go.
+        allowed: bool, broadcastable to (heads, rows, columns); False where attention may not go.
 
     Returns:
-        (heads, rows, n) float32, each row adding up to 1.
+        (heads, rows, columns) float32, each row adding up to 1.
     """
-    scores = torch.matmul(query.float(), key.float().transpose(-1, -2)).mul_(scale)  # (heads, rows, n)
+    scores = torch.matmul(query.float(), key.float().transpose(-1, -2)).mul_(scale)  # (heads, rows, columns)
     if window is not None:
         rows = torch.arange(first_row, first_row + query.shape[-2], device=query.device)
-        columns = torch.arange(key.shape[-2], device=query.device)
+        columns = torch.arange(first_column, first_column + key.shape[-2], device=query.device)
         scores.masked_fill_((rows[:, None] - columns[None, :]).abs() > window, -torch.inf)
     if allowed is not None:
         scores.masked_fill_(~allowed, -torch.inf)
     return torch.softmax(scores, dim=-1)
+
+
+def _blocks(heads: int, n: int, window: int | None, block: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of a document, and the columns that they reach, in blocks of at most `block` probabilities, or of one row.
+
+    With a window those are few: twice as many rows as it reaches far have twice as many columns.
+    """
+    most = n if window is None else min(n, 4 * window + 1)
+    step = max(1, min(n, block // (heads * most)))
+    if window is not None and most < n:
+        step = min(step, max(1, 2 * window))
+    for start in range(0, n, step):
+        stop = min(n, start + step)
+        reached = slice(0, n) if window is None else slice(max(0, start - window), min(n, stop + window))
+        yield slice(start, stop), reached
 
 
 def attend(
@@ -312,40 +328,37 @@ def attend(
         block: how many probabilities may be alive at once.
     """
     heads, n, depth = query.shape
-    step = n if custom else max(1, min(n, block // max(1, heads * n)))
     keep_mean = trace and n <= 2 * heads * depth
-    mean_needed = keep_mean or weights.shape[0] > 0
+    # One piece each: small ones in a list would lie between the blocks, and keep the heap from using their place again.
+    output = value.new_empty(heads, n, value.shape[-1])
     weighted = torch.zeros(weights.shape[0], n, dtype=torch.float32, device=query.device)
-    outputs: list[Tensor] = []
-    means: list[Tensor] = []
-    first: Tensor | None = None
+    means = weighted.new_zeros(n, n) if keep_mean else None
+    first = weighted.new_zeros(heads, n) if head_rows else None
     customs: list[Tensor] = []
-    for start in range(0, n, step):
-        rows = slice(start, min(n, start + step))
+    for rows, columns in [(slice(0, n), slice(0, n))] if custom else _blocks(heads, n, window, block):
         p = probabilities(
             query[:, rows],
-            key,
+            key[:, columns],
             scale,
-            first_row=start,
+            first_row=rows.start,
+            first_column=columns.start,
             window=window,
-            allowed=None if allowed is None else allowed[..., rows, :],
-        )  # (heads, rows, n)
-        if mean_needed:
-            mean = p.mean(dim=0)  # (rows, n)
-            if weights.shape[0]:
-                weighted += weights[:, rows] @ mean
-            if keep_mean:
-                means.append(mean)
-        if head_rows and start == 0:
-            first = p[:, 0].clone()  # (heads, n); a view would keep the whole block alive
+            allowed=None if allowed is None else allowed[..., rows, columns],
+        )  # (heads, rows, columns)
+        if means is not None or weights.shape[0]:
+            mean = p.mean(dim=0)  # (rows, columns)
+            weighted[:, columns] += weights[:, rows] @ mean
+            if means is not None:
+                means[rows, columns] = mean
+        if first is not None and rows.start == 0:
+            first[:, columns] = p[:, 0]
         customs.extend(function(p) for function in custom)
-        outputs.append(torch.matmul(p.to(value.dtype), value))
+        torch.matmul(p.to(value.dtype), value[:, columns], out=output[:, rows])
     left: LayerTrace | None = None
-    if keep_mean:
-        left = LayerTrace(mean=means[0] if len(means) == 1 else torch.cat(means))
+    if means is not None:
+        left = LayerTrace(mean=means)
     elif trace:
         left = LayerTrace(query=query, key=key, scale=scale, window=window, allowed=allowed)
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
     return Attended(output, weighted, first, customs, left)
 
 
@@ -431,17 +444,16 @@ def _transposed_mean_times(trace: LayerTrace, w: Tensor, block: int) -> Tensor:
     if trace.query is None or trace.key is None:
         raise ValueError("a trace holds either the head mean or q and k")
     heads, n, _ = trace.query.shape
-    step = max(1, block // (heads * n))
     out = torch.zeros_like(w)
-    for start in range(0, n, step):
-        rows = slice(start, min(n, start + step))
+    for rows, columns in _blocks(heads, n, trace.window, block):
         p = probabilities(
             trace.query[:, rows],
-            trace.key,
+            trace.key[:, columns],
             trace.scale,
-            first_row=start,
+            first_row=rows.start,
+            first_column=columns.start,
             window=trace.window,
-            allowed=None if trace.allowed is None else trace.allowed[..., rows, :],
+            allowed=None if trace.allowed is None else trace.allowed[..., rows, columns],
         )
-        out += w[rows] @ p.mean(dim=0)
+        out[columns] += w[rows] @ p.mean(dim=0)
     return out

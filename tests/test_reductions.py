@@ -70,19 +70,48 @@ def test_any_shape_in_any_blocks_agrees_with_a_brute_force_loop(seed, heads, n, 
 
 @settings(deadline=None, max_examples=30)
 @given(
-    seed=st.integers(0, 10_000), n=st.integers(1, 24), layers=st.integers(1, 4), depth=st.sampled_from([1, 8])
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 24),
+    layers=st.integers(1, 4),
+    depth=st.sampled_from([1, 8]),
+    window=st.sampled_from([None, 0, 2]),
+    block=st.sampled_from([5, 60]),
 )
-def test_the_sweep_equals_the_product_of_matrices_of_the_paper(seed, n, layers, depth):
-    """Rollout from the top down, P̄ kept (n ≤ 2·heads·depth) or made again, is the dense product's first row."""
+def test_the_sweep_equals_the_product_of_matrices_of_the_paper(seed, n, layers, depth, window, block):
+    """Rollout from the top down, P̄ kept (n ≤ 2·heads·depth) or made again, is the dense product's first row.
+
+    Local layers, as every second one has it here, are no other.
+    """
     heads, traces, dense = 3, [], []
     for layer in range(layers):
         query, key, value = random_attention(seed + layer, heads, n, depth)
-        traces.append(attend(query, key, value, 1.0, torch.zeros(0, n), trace=True, block=11).trace)
-        dense.append(brute_force(query, key, 1.0))
+        own = window if layer % 2 else None
+        none = torch.zeros(0, n)
+        traces.append(attend(query, key, value, 1.0, none, window=own, trace=True, block=block).trace)
+        dense.append(brute_force(query, key, 1.0, own))
     assert all((t.mean is not None) == (n <= 2 * heads * depth) for t in traces)
-    found = rollout(traces, block=5)
+    found = rollout(traces, block=block)
     np.testing.assert_allclose(found, reduced_by_definition(dense, "rollout"), atol=1e-6)
     assert float(found.sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_local_layer_costs_by_its_window_and_no_block_is_larger_than_asked_for(monkeypatch):
+    """Of 600 tokens with a window of 10, 21 columns a row are needed, and at most 41 computed, forth and back."""
+    sizes = []
+
+    def counting(*args, **kwargs):
+        p = probabilities(*args, **kwargs)
+        sizes.append(p.numel())
+        return p
+
+    monkeypatch.setattr("attnstore.reductions.probabilities", counting)
+    heads, n, window, block = 2, 600, 10, 1500
+    query, key, value = random_attention(3, heads, n, 4)
+    trace = attend(query, key, value, 0.5, torch.rand(2, n), window=window, trace=True, block=block).trace
+    assert trace.mean is None  # so the sweep computes everything once more
+    rollout([trace], block=block)
+    assert max(sizes) <= block
+    assert 2 * heads * n * 20 <= sum(sizes) <= 2 * heads * n * (4 * window + 1)
 
 
 def test_a_worked_example_of_two_tokens_and_two_layers():
