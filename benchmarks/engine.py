@@ -8,7 +8,8 @@ In one process, in rounds: each round runs every variant over the same documents
 that is not counted. A ratio is the median of the rounds' own ratios, so that what a machine does meanwhile hits
 both sides. The documents are a fixed random sample of the IMDb test set, as they are and as documents of 512 tokens
 made of the same texts. The slow variants, (c) and (d), run over the first few of them, against (a) and (b) over the
-same few in the same round. Peak memory is of a process of its own for each variant, from after the model is loaded.
+same few in the same round. (b) keeps freed memory from batch to batch, as a run does; the others have what glibc does
+by itself. Peak memory is of a process of its own for each variant, from after the model is loaded.
 (e) is a whole `attnstore run`: cold, from starting Python to the sealed store with the C++ kernel yet to be
 compiled, and warm, again in the same process; its forward time is that of the calls of the classifier inside it,
 and that of the same batches again with nothing beside them.

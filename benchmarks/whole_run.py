@@ -55,6 +55,7 @@ def main() -> None:
     compiler.ahead("cpu")
     import machine
 
+    from attnstore import memory
     from attnstore.config import RunConfig, SourceConfig
     from attnstore.pipeline import run
 
@@ -67,8 +68,9 @@ def main() -> None:
             whole = time.monotonic() - began
             peak = machine.peak_rss()
         began = time.monotonic()
-        for classifier, batch in batches:
-            classifier(batch).wait()
+        with memory.kept():  # as in the run
+            for classifier, batch in batches:
+                classifier(batch).wait()
         alone = time.monotonic() - began
         found.append(
             WholeRun(whole, result.seconds, sum(seconds), alone, result.documents, result.tokens, peak)
