@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from attnstore import cuda, kernel
+from attnstore import cuda, kernel, linears
 from attnstore.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.config import Device, Dtype, RunConfig
 from attnstore.errors import AttnstoreError, ModelError, UsageError
@@ -894,12 +894,12 @@ def _find_way(classifier: Classifier, reload_eager: Any) -> None:
     ids = _probe(classifier)
     tap = _probe_tap(classifier, ids, packed=False)
     with torch.inference_mode():
-        padded = classifier._forward(ids, tap)
+        logits = classifier._forward(ids, tap)
     if tap.calls == 0:
         classifier.model = reload_eager()
         classifier.way = "hooked"
         with torch.inference_mode():
-            classifier._forward(ids, tap)
+            logits = classifier._forward(ids, tap)
         if tap.calls == 0:
             raise ModelError(
                 f"{classifier.name} ({type(classifier.model).__name__}) shows its attention neither to a registered "
@@ -908,20 +908,35 @@ def _find_way(classifier: Classifier, reload_eager: Any) -> None:
     classifier.layers, classifier.heads = tap.calls, tap.heads
     classifier._obstacle = tap.obstacle
     place = _PACKED.get(classifier.model.config.model_type)
-    if classifier.way != "padded" or place is None:
-        return
-    classifier._gather = _submodule(classifier.model.base_model, place)
-    classifier.way = "packed"
-    classifier.model.set_attn_implementation(_PACKED_NAME)
-    with torch.inference_mode():
-        packed = classifier._forward(ids, _probe_tap(classifier, ids, packed=True))
-    tolerance = 1e-4 if classifier.dtype == torch.float32 else 5e-2
-    if packed.shape != padded.shape or not torch.allclose(
-        packed.float(), padded.float(), atol=tolerance, rtol=tolerance
+    if classifier.way == "padded" and place is not None:
+        classifier._gather = _submodule(classifier.model.base_model, place)
+        classifier.way = "packed"
+        classifier.model.set_attn_implementation(_PACKED_NAME)
+        if not _says(classifier, ids, logits):
+            # A family member that is built otherwise than its siblings: slower, but right.
+            classifier.way = "padded"
+            classifier.model.set_attn_implementation(_PADDED)
+    if (
+        classifier.dtype == torch.bfloat16
+        and classifier.device.type == "cpu"
+        and fast_bfloat16(classifier.device)
     ):
-        # A family member that is built otherwise than its siblings: slower, but right.
-        classifier.way = "padded"
-        classifier.model.set_attn_implementation(_PADDED)
+        restore = linears.fuse(classifier.model.base_model)
+        try:
+            if not _says(classifier, ids, logits):
+                restore()
+        except (AttributeError, RuntimeError, TypeError):  # another torch, whose operator is another
+            restore()
+
+
+def _says(classifier: Classifier, ids: Sequence[np.ndarray], logits: Tensor) -> bool:
+    """Whether the classifier as it is now gives these documents these logits."""
+    with torch.inference_mode():
+        found = classifier._forward(ids, _probe_tap(classifier, ids, packed=classifier.way == "packed"))
+    tolerance = 1e-4 if classifier.dtype == torch.float32 else 5e-2
+    return found.shape == logits.shape and torch.allclose(
+        found.float(), logits.float(), atol=tolerance, rtol=tolerance
+    )
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module:

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch import nn
 
+from attnstore import linears
 from attnstore.batches import plan_batches, tokenise
-from attnstore.classifier import choose_device, choose_dtype, load_classifier
+from attnstore.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.documents import Document
 from attnstore.errors import ModelError, UsageError
+from attnstore.linears import FusedLinear
 from attnstore.oracle import Oracle, reduced_by_definition
 from attnstore.reductions import resolve_reductions
 
@@ -162,6 +165,57 @@ def test_bfloat16_stays_near_float32(tiny_model):
     for (_, _, columns), (_, _, other) in zip(exact, rough, strict=True):
         for name in ("cls_01", "cls_03", "received_03", "rollout"):
             assert np.abs(columns[name] - other[name]).sum() / 2 < 0.05
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    not fast_bfloat16(torch.device("cpu")), reason="this processor does not multiply bfloat16"
+)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+    ("family", "activated"),
+    [
+        *((f, 3) for f in ("bert", "roberta", "electra", "distilbert", "deberta-v2")),
+        ("albert", 1),  # its layers share one
+        *((f, 0) for f in ("modernbert", "gte")),  # their gelu multiplies another half
+    ],
+)
+def test_linear_layers_are_fused_in_bfloat16_and_say_the_same(family, activated, tmp_path, monkeypatch):
+    """All of the encoder's layers, gelu in those that it follows; logits as near to float32's as without."""
+    tiny.save(tmp_path, family)
+    fused = load(tmp_path, dtype="bfloat16")
+    encoder = [m for m in fused.model.base_model.modules() if isinstance(m, nn.Linear)]
+    assert {type(m) for m in encoder} == {FusedLinear}
+    assert sum(m.algorithm is not None for m in encoder) == activated
+    monkeypatch.setattr(linears, "fuse", lambda _model: lambda: None)
+    plain, exact = load(tmp_path, dtype="bfloat16"), load(tmp_path)
+    assert FusedLinear not in {type(m) for m in plain.model.modules()}
+    errors = {"fused": 0.0, "plain": 0.0}
+    for name, classifier in (("fused", fused), ("plain", plain)):
+        for (_, logits, _), (_, expected, _) in zip(forward(classifier), forward(exact), strict=True):
+            errors[name] += float(np.abs(logits - expected).sum())
+    assert errors["fused"] < 1.5 * errors["plain"]
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("wrong", [lambda x: x + 1.0, lambda x: x * torch.nan, lambda x: x.no_such_operator])
+def test_fused_layers_that_compute_something_else_are_not_used(wrong, tiny_model, monkeypatch):
+    """A torch whose operator has changed, or a family whose names mean something else: the model stays as it was."""
+    honest = FusedLinear.forward
+    monkeypatch.setattr(FusedLinear, "forward", lambda self, x: wrong(honest(self, x)))
+    refused = load(tiny_model, dtype="bfloat16")
+    assert FusedLinear not in {type(m) for m in refused.model.modules()}
+    monkeypatch.setattr(linears, "fuse", lambda _model: lambda: None)
+    for (_, logits, _), (_, plain, _) in zip(
+        forward(refused), forward(load(tiny_model, dtype="bfloat16")), strict=True
+    ):
+        assert logits.tobytes() == plain.tobytes()
+
+
+def test_in_float32_no_layer_is_exchanged(tiny_model):
+    """Its products bring nothing by it, and stay torch's own."""
+    assert FusedLinear not in {type(m) for m in load(tiny_model).model.modules()}
 
 
 def by_position(document):
