@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor
 
 from attnstore import memory
-from attnstore.batches import TokenisedDocument, plan_batches
+from attnstore.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.classifier import Classifier, load_classifier
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.reductions import resolve_reductions
@@ -27,8 +27,8 @@ Documents = Sequence[TokenisedDocument]
 Values = dict[str, np.ndarray]
 Forward = Callable[[Documents], None]
 
-#: Tokens in a batch of (a) and (b): attnstore's default on a CPU.
-BATCH_TOKENS = 4096
+#: Tokens in a batch of (a), padding included: with half or twice as many it is slower. (b) has attnstore's default.
+PLAIN_BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,6 @@ class Loader:
                 device="cpu",
                 dtype=name,
                 max_length=self.max_length,
-                batch_tokens=BATCH_TOKENS,
             )
             self._classifier = load_classifier(config, resolved)
         return replace(self._classifier, reductions=resolved)
@@ -110,14 +109,14 @@ def padded(documents: Documents, length: int, padding: int) -> dict[str, Tensor]
 
 
 class Plain:
-    """(a) Predictions alone: stock sdpa, batches sorted by length, padded, under the same token budget."""
+    """(a) Predictions alone: stock sdpa, batches sorted by length, padded, under a token budget."""
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.model = load_plain(folder, dtype, "sdpa")
         self.padding = self.model.config.pad_token_id or 0
 
     def __call__(self, documents: Documents) -> None:
-        for batch in plan_batches(documents, BATCH_TOKENS, padded=True):
+        for batch in plan_batches(documents, PLAIN_BATCH_TOKENS, padded=True):
             inputs = padded(batch.documents, max(batch.lengths), self.padding)
             with torch.inference_mode():
                 self.model(**inputs).logits.float().numpy()
@@ -131,13 +130,13 @@ class Attnstore:
 
     def __call__(self, documents: Documents) -> None:
         with memory.kept(), without_kernel() if self.portable else nullcontext():
-            for batch in plan_batches(documents, BATCH_TOKENS, padded=self.classifier.padded):
+            for batch in self._batches(documents):
                 self.classifier(batch).wait()
 
     def values(self, documents: Documents) -> dict[int, Values]:
         """By document number, of the three default reductions."""
         found: dict[int, Values] = {}
-        for batch in plan_batches(documents, BATCH_TOKENS, padded=self.classifier.padded):
+        for batch in self._batches(documents):
             columns = self.classifier(batch).columns
             arrays = {
                 reduction.name: np.stack(
@@ -154,6 +153,10 @@ class Attnstore:
                 }
                 start += document.length
         return found
+
+    def _batches(self, documents: Documents) -> Iterator[Batch]:
+        classifier = self.classifier
+        return plan_batches(documents, classifier.batch_tokens, padded=classifier.padded)
 
 
 @contextmanager

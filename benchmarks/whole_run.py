@@ -35,14 +35,14 @@ class WholeRun:
     peak: float  # MiB, of the process so far
 
 
-def measure(folder: Path, data: Path, scratch: Path, warm: int, batch_tokens: int) -> list[WholeRun]:
+def measure(folder: Path, data: Path, scratch: Path, warm: int) -> list[WholeRun]:
     """A cold run, from starting Python to the sealed store, and `warm` warm ones after it in the same process.
 
     The stores, and a cache without a kernel, come into `scratch`. Raises CalledProcessError.
     """
     environment = os.environ | {"ATTNSTORE_CACHE": str(scratch / "cache")}
     environment.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # as it is for a user
-    given = [folder, data, scratch, warm, batch_tokens, time.monotonic()]  # whose clock all processes share
+    given = [folder, data, scratch, warm, time.monotonic()]  # whose clock all processes share
     done = subprocess.run(
         [sys.executable, __file__, *map(str, given)], env=environment, stdout=subprocess.PIPE, check=True
     )
@@ -51,7 +51,7 @@ def measure(folder: Path, data: Path, scratch: Path, warm: int, batch_tokens: in
 
 def main() -> None:
     """The child: prints the runs as JSON."""
-    folder, data, scratch, warm, batch_tokens, started = sys.argv[1:]
+    folder, data, scratch, warm, started = sys.argv[1:]
     compiler.ahead("cpu")
     import machine
 
@@ -63,7 +63,7 @@ def main() -> None:
     for number in range(1 + int(warm)):
         with _timed_classifier() as (seconds, batches):
             began = float(started) if number == 0 else time.monotonic()
-            config = RunConfig(SourceConfig(data), folder, device="cpu", batch_tokens=int(batch_tokens))
+            config = RunConfig(SourceConfig(data), folder, device="cpu")
             result = run(config, Path(scratch) / f"{number}.attn")
             whole = time.monotonic() - began
             peak = machine.peak_rss()
