@@ -220,31 +220,41 @@ class _Words:
 
 def _words(documents: Sequence[TokenisedDocument], normalise: Any) -> _Words:
     """The word of every token: the text its pieces span, normalised; and each piece's place in it."""
+    numbers = np.concatenate([d.word for d in documents])  # (T,)
+    owner = np.repeat(np.arange(len(documents)), [d.length for d in documents])  # (T,)
+    # A run is a stretch of tokens of one word of one document. Tokens of no word (-1) make runs too, blanked below.
+    begins = np.ones(len(numbers), dtype=bool)
+    begins[1:] = (numbers[1:] != numbers[:-1]) | (owner[1:] != owner[:-1])
+    first = np.flatnonzero(begins)  # (runs,)
+    counts = np.diff(np.append(first, len(numbers)))
+    run = np.cumsum(begins) - 1  # (T,)
+    spans = zip(
+        owner[first].tolist(),
+        numbers[first].tolist(),
+        np.concatenate([d.start for d in documents])[first].tolist(),
+        np.concatenate([d.end for d in documents])[first + counts - 1].tolist(),
+        strict=True,
+    )
+    texts = [d.text for d in documents]
     names: dict[str, int] = {}
     as_written: dict[str, int] = {}  # what stands in the text -> place in names; normalising is the slow step
-    codes, piece_parts, pieces_parts = [], [], []
-    for d in documents:
-        # A run is a stretch of tokens of one word. Tokens of no word (-1) make runs too, blanked below.
-        changes = np.flatnonzero(np.diff(d.word, prepend=-2))
-        run = np.searchsorted(changes, np.arange(d.length), side="right") - 1  # (n,)
-        counts = np.diff(np.append(changes, d.length))
-        run_codes = np.full(len(changes), -1, dtype=np.int32)
-        ends = (changes + counts - 1).tolist()
-        for r, (first, last) in enumerate(zip(changes.tolist(), ends, strict=True)):
-            if d.word[first] < 0:
-                continue
-            written = d.text[d.start[first] : d.end[last]]
-            code = as_written.get(written)
-            if code is None:
-                # A word may vanish under normalisation (a lone control character): then it stays as written.
-                code = names.setdefault(normalise(written) or written, len(names))
-                as_written[written] = code
-            run_codes[r] = code
-        codes.append(run_codes[run])
-        piece_parts.append((np.arange(d.length) - changes[run]).astype(np.int16))
-        pieces_parts.append(counts[run].astype(np.int16))
+    codes = []
+    for document, number, start, end in spans:
+        if number < 0:
+            codes.append(-1)
+            continue
+        written = texts[document][start:end]
+        code = as_written.get(written)
+        if code is None:
+            # A word may vanish under normalisation (a lone control character): then it stays as written.
+            code = names.setdefault(normalise(written) or written, len(names))
+            as_written[written] = code
+        codes.append(code)
     return _Words(
-        np.concatenate(codes), list(names), np.concatenate(piece_parts), np.concatenate(pieces_parts)
+        np.array(codes, dtype=np.int32)[run],
+        list(names),
+        (np.arange(len(numbers)) - first[run]).astype(np.int16),
+        counts[run].astype(np.int16),
     )
 
 

@@ -27,7 +27,7 @@ Documents = Sequence[TokenisedDocument]
 Values = dict[str, np.ndarray]
 Forward = Callable[[Documents], None]
 
-#: Tokens in a batch of (a), padding included: with half or twice as many it is slower. (b) has attnstore's default.
+#: Tokens in a batch of (a), padding included: as fast as it gets. (b) has attnstore's default.
 PLAIN_BATCH_TOKENS = 4096
 
 
