@@ -78,7 +78,7 @@ _FILL_TO = 128
 
 #: Tokens in a batch unless told otherwise: enough for full matrix products. On a CPU twice as many are no faster, and
 #: half as many take a tenth longer for a small model.
-_BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 
 
 def _at_once() -> None:
@@ -630,7 +630,7 @@ def load_classifier(
         way="padded",
         layers=0,
         heads=0,
-        batch_tokens=config.batch_tokens or _BATCH_TOKENS[device.type],
+        batch_tokens=config.batch_tokens or BATCH_TOKENS[device.type],
         model_sha256=_hash_files(sorted(folder.glob("*.safetensors"))),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         notes=tuple(notes),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from attnstore import memory
 from attnstore.batches import Batch, TokenisedDocument, plan_batches
-from attnstore.classifier import Classifier, load_classifier
+from attnstore.classifier import BATCH_TOKENS, Classifier, load_classifier
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.reductions import resolve_reductions
 
@@ -29,6 +29,7 @@ Forward = Callable[[Documents], None]
 
 #: Tokens in a batch of (a), padding included: as fast as it gets. (b) has attnstore's default.
 PLAIN_BATCH_TOKENS = 4096
+OURS = BATCH_TOKENS["cpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,13 @@ class Variant:
 
 
 PLAIN = Variant("plain", "(a) plain inference, no attention")
+SAME_BUDGET = Variant("same-budget", f"(a) with batches of {OURS:,} tokens, as (b) has")
 THREE = Variant("three", "(b) attnstore: cls, received, rollout", DEFAULT_REDUCTIONS)
 BY_HAND = Variant("by-hand", "(c) by hand: output_attentions, padded to the longest of 32", slow=True)
 PARENT = Variant("parent", "(d) float32, padded to 512, batches of 8", slow=True)
 VARIANTS = (
     PLAIN,
+    SAME_BUDGET,
     Variant("cls", "(b) attnstore: cls", ("cls",)),
     THREE,
     Variant("heads", "(b) attnstore: cls_heads", ("cls_heads",)),
@@ -84,7 +87,9 @@ class Loader:
         if variant.reductions:
             return Attnstore(self.classifier(variant.reductions), portable=variant.portable)
         if variant.key == PLAIN.key:
-            return Plain(self.folder, self.dtype)
+            return Plain(self.folder, self.dtype, PLAIN_BATCH_TOKENS)
+        if variant.key == SAME_BUDGET.key:
+            return Plain(self.folder, self.dtype, OURS)
         if variant.key == BY_HAND.key:
             return ByHand(self.folder, self.dtype)
         return Parent(self.folder)
@@ -111,12 +116,13 @@ def padded(documents: Documents, length: int, padding: int) -> dict[str, Tensor]
 class Plain:
     """(a) Predictions alone: stock sdpa, batches sorted by length, padded, under a token budget."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, batch_tokens: int) -> None:
         self.model = load_plain(folder, dtype, "sdpa")
         self.padding = self.model.config.pad_token_id or 0
+        self.batch_tokens = batch_tokens
 
     def __call__(self, documents: Documents) -> None:
-        for batch in plan_batches(documents, PLAIN_BATCH_TOKENS, padded=True):
+        for batch in plan_batches(documents, self.batch_tokens, padded=True):
             inputs = padded(batch.documents, max(batch.lengths), self.padding)
             with torch.inference_mode():
                 self.model(**inputs).logits.float().numpy()
