@@ -69,7 +69,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
     assert rows.equals(true_rows)
     assert np.abs(values - true_values).max() < 1e-6
     (note,) = notes
-    assert note.startswith("cpu ran out of memory with batches of up to 4,096 tokens: going on with ")
+    before = f"{engine.BATCH_TOKENS['cpu']:,}"
+    assert note.startswith(f"cpu ran out of memory with batches of up to {before} tokens: going on with ")
     assert "\n" not in note
     failed = [tokens for tokens in tried if tokens > 100]
     assert tried[: len(failed)] == failed, "a batch over the lowered budget was tried"
