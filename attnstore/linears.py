@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 
-#: Names, within one module, of a linear layer and of the activation that gets its output and nothing else.
-_ACTIVATED = (("dense", "intermediate_act_fn"), ("lin1", "activation"), ("ffn", "activation"))
+#: Within one module, by the name of a linear layer, that of the activation that gets its output and nothing else.
+_ACTIVATIONS = {"dense": "intermediate_act_fn", "lin1": "activation", "ffn": "activation"}
 
 #: oneDNN's algorithm for each of the activations that it can put behind a product.
 _GELU: dict[type, str] = {GELUActivation: "none", NewGELUActivation: "tanh", GELUTanh: "tanh"}
@@ -57,12 +57,10 @@ def fuse(model: nn.Module) -> Callable[[], None]:
         for name, child in children.items():
             if type(child) is not nn.Linear:  # a subclass may compute something else
                 continue
-            algorithm = None
-            for linear, activation in _ACTIVATED:
-                found = _GELU.get(type(children.get(activation)))
-                if name == linear and found is not None:
-                    algorithm = found
-                    exchange(parent, activation, nn.Identity())
+            activation = _ACTIVATIONS.get(name, "")
+            algorithm = _GELU.get(type(children.get(activation)))
+            if algorithm is not None:
+                exchange(parent, activation, nn.Identity())
             exchange(parent, name, FusedLinear(child, algorithm))
 
     def restore() -> None:

@@ -29,7 +29,7 @@ Forward = Callable[[Documents], None]
 
 #: Tokens in a batch of (a), padding included: as fast as it gets. (b) has attnstore's default.
 PLAIN_BATCH_TOKENS = 4096
-OURS = BATCH_TOKENS["cpu"]
+OUR_BATCH_TOKENS = BATCH_TOKENS["cpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Variant:
 
 
 PLAIN = Variant("plain", "(a) plain inference, no attention")
-SAME_BUDGET = Variant("same-budget", f"(a) with batches of {OURS:,} tokens, as (b) has")
+SAME_BUDGET = Variant("same-budget", f"(a) with batches of {OUR_BATCH_TOKENS:,} tokens, as (b) has")
 THREE = Variant("three", "(b) attnstore: cls, received, rollout", DEFAULT_REDUCTIONS)
 BY_HAND = Variant("by-hand", "(c) by hand: output_attentions, padded to the longest of 32", slow=True)
 PARENT = Variant("parent", "(d) float32, padded to 512, batches of 8", slow=True)
@@ -89,7 +89,7 @@ class Loader:
         if variant.key == PLAIN.key:
             return Plain(self.folder, self.dtype, PLAIN_BATCH_TOKENS)
         if variant.key == SAME_BUDGET.key:
-            return Plain(self.folder, self.dtype, OURS)
+            return Plain(self.folder, self.dtype, OUR_BATCH_TOKENS)
         if variant.key == BY_HAND.key:
             return ByHand(self.folder, self.dtype)
         return Parent(self.folder)
