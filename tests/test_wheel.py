@@ -39,12 +39,11 @@ def test_the_wheel_holds_the_package_the_questions_and_what_is_embedded(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {n for n in names if ".dist-info/" not in n}
     assert {n.split("/")[0] for n in package} == {"attnstore"}
-    expected = {f"attnstore/{p.name}" for p in (ROOT / "attnstore").iterdir() if p.is_file()}
-    expected |= {f"attnstore/queries/{p.name}" for p in (ROOT / "queries").iterdir() if p.is_file()}
-    expected |= {
-        f"attnstore/embedded/{p.relative_to(ROOT / 'attnstore/embedded')}"
-        for p in (ROOT / "attnstore/embedded").rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    expected = {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "attnstore").rglob("*") if p.is_file() and "__pycache__" not in p.parts
     }  # fmt: skip
+    expected |= {f"attnstore/queries/{p.name}" for p in (ROOT / "queries").iterdir() if p.is_file()}
     assert package == expected
 
 
