@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from attnstore.documents import Document
+from attnstore.data.documents import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ import attnstore
 from attnstore import memory
 from attnstore.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.config import Device, Dtype, SourceConfig
-from attnstore.documents import (
+from attnstore.data.documents import (
     Document,
     LabelMap,
     Survey,

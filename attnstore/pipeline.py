@@ -27,7 +27,7 @@ from attnstore import memory
 from attnstore.batches import Batch, plan_batches, tokenise
 from attnstore.classifier import Classifier, Reduced, load_classifier, read_model_files
 from attnstore.config import RunConfig
-from attnstore.documents import (
+from attnstore.data.documents import (
     LabelMap,
     Source,
     Survey,

@@ -13,7 +13,7 @@ import transformers
 
 from attnstore.batches import TokenisedDocument, tokenise
 from attnstore.config import SourceConfig
-from attnstore.documents import Document, Rejected, open_source
+from attnstore.data.documents import Document, Rejected, open_source
 from attnstore.embedded import MODEL, REVIEWS
 
 SHARED = Path(__file__).parents[2] / "shared"

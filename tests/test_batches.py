@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnstore.batches import plan_batches, tokenise
-from attnstore.documents import Document
+from attnstore.data.documents import Document
 
 TOKENIZER = tiny.tokenizer()
 

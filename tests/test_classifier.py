@@ -15,7 +15,7 @@ from attnstore import linears
 from attnstore.batches import plan_batches, tokenise
 from attnstore.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.documents import Document
+from attnstore.data.documents import Document
 from attnstore.errors import ModelError, UsageError
 from attnstore.linears import FusedLinear
 from attnstore.oracle import Oracle, reduced_by_definition

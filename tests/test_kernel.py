@@ -16,7 +16,7 @@ from attnstore import compiler, kernel
 from attnstore.batches import plan_batches, tokenise
 from attnstore.classifier import load_classifier
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.documents import Document
+from attnstore.data.documents import Document
 from attnstore.kernel import Workspace
 from attnstore.reductions import resolve_reductions
 

@@ -24,7 +24,7 @@ from attnstore import classifier as engine
 from attnstore import cuda, kernel, reductions
 from attnstore.batches import plan_batches, tokenise
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.documents import Document
+from attnstore.data.documents import Document
 from attnstore.oracle import Oracle, reduced_by_definition
 from attnstore.reductions import attend, join, reduce_probabilities, resolve_reductions
 

@@ -9,7 +9,7 @@ import torch
 
 from attnstore.batches import plan_batches, tokenise
 from attnstore.classifier import Reduced
-from attnstore.documents import Document
+from attnstore.data.documents import Document
 from attnstore.rows import part_tables, word_normaliser
 from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 

@@ -3,7 +3,7 @@
 import pytest
 
 from attnstore.errors import DataError
-from attnstore.texts import lay_out
+from attnstore.data.texts import lay_out
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnstore import documents
+from attnstore.data import documents
 from attnstore.config import SourceConfig
-from attnstore.documents import (
+from attnstore.data.documents import (
     Document,
     LabelMap,
     Rejected,

@@ -29,7 +29,7 @@ from typing import Any
 
 from attnstore.config import SourceConfig
 from attnstore.errors import DataError, UsageError
-from attnstore.files import (
+from attnstore.data.files import (
     Files,
     decompressed,
     folder,
@@ -45,9 +45,9 @@ from attnstore.files import (
     tar_members,
     zip_members,
 )
-from attnstore.imdb import Progress, fetch_imdb
-from attnstore.tables import Columns, Table, choose_columns, class_names, kind_of, rows, table_at
-from attnstore.texts import URLS, TextTree, lay_out
+from attnstore.data.imdb import Progress, fetch_imdb
+from attnstore.data.tables import Columns, Table, choose_columns, class_names, kind_of, rows, table_at
+from attnstore.data.texts import URLS, TextTree, lay_out
 
 MAX_LISTED = 1000  # rejected rows told one by one
 MAX_LABELS = 10_000  # with more distinct values a column holds no classes

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from attnstore import imdb
+from attnstore.data import imdb
 from attnstore.config import SourceConfig
-from attnstore.documents import Document, open_source
+from attnstore.data.documents import Document, open_source
 from attnstore.errors import DataError
 
 CONTENT = hashlib.shake_256(b"archive").digest(3_000_000)

@@ -14,9 +14,9 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from attnstore.config import SourceConfig
-from attnstore.documents import Document, open_source
+from attnstore.data.documents import Document, open_source
 from attnstore.errors import AttnstoreError, DataError
-from attnstore.files import folder, one_line, tar_members
+from attnstore.data.files import folder, one_line, tar_members
 
 
 def write(root: Path, *names: str) -> None:

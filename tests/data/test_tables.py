@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
-from attnstore.documents import Document, Rejected, Source, open_source
+from attnstore.data.documents import Document, Rejected, Source, open_source
 from attnstore.errors import UsageError
-from attnstore.tables import table_at
+from attnstore.data.tables import table_at
 
 
 def open_(path: Path, content: str | bytes | None = None, **options: object) -> Source:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attnstore.cache import cache_folder
 from attnstore.errors import DataError
-from attnstore.files import one_line
+from attnstore.data.files import one_line
 
 #: The archive at its authors' address.
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
