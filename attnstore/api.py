@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnstore import compiler
+from attnstore.engine.paths import compiler
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.errors import UsageError

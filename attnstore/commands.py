@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from attnstore import __version__, compiler
+from attnstore import __version__
+from attnstore.engine.paths import compiler
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, UsageError
 

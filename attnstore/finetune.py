@@ -42,8 +42,8 @@ from transformers import (
 )
 
 import attnstore
-from attnstore import memory
-from attnstore.classifier import choose_device, fast_bfloat16, local_model
+from attnstore.engine.paths import memory
+from attnstore.engine.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.config import Device, Dtype, SourceConfig
 from attnstore.data.documents import (
     Document,

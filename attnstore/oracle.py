@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from attnstore.classifier import load_eager
+from attnstore.engine.classifier import load_eager
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import ModelError
 from attnstore.schema import Manifest

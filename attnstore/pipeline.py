@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attnstore
-from attnstore import memory
-from attnstore.batches import Batch, plan_batches, tokenise
-from attnstore.classifier import Classifier, Reduced, load_classifier, read_model_files
+from attnstore.engine.paths import memory
+from attnstore.engine.batches import Batch, plan_batches, tokenise
+from attnstore.engine.classifier import Classifier, Reduced, load_classifier, read_model_files
 from attnstore.config import RunConfig
 from attnstore.data.documents import (
     LabelMap,
@@ -40,8 +40,8 @@ from attnstore.data.documents import (
 )
 from attnstore.errors import DataError, UsageError
 from attnstore.interrupts import stop_on_interrupt
-from attnstore.reductions import resolve_reductions
-from attnstore.rows import part_tables, word_normaliser
+from attnstore.engine.reductions import resolve_reductions
+from attnstore.engine.rows import part_tables, word_normaliser
 from attnstore.schema import Manifest
 from attnstore.store import Store, create_or_resume, label_fits_in_path
 from attnstore.views import added_up

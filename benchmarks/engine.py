@@ -53,8 +53,8 @@ from variants import (
     encoder_operations,
 )
 
-from attnstore import kernel
-from attnstore.classifier import choose_dtype
+from attnstore.engine.paths import kernel
+from attnstore.engine.classifier import choose_dtype
 from attnstore.config import DEFAULT_REDUCTIONS
 
 RESULTS = Path(__file__).parent / "results"

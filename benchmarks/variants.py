@@ -16,11 +16,11 @@ import torch
 import transformers
 from torch import Tensor
 
-from attnstore import memory
-from attnstore.batches import Batch, TokenisedDocument, plan_batches
-from attnstore.classifier import BATCH_TOKENS, Classifier, load_classifier
+from attnstore.engine.paths import memory
+from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
+from attnstore.engine.classifier import BATCH_TOKENS, Classifier, load_classifier
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
-from attnstore.reductions import resolve_reductions
+from attnstore.engine.reductions import resolve_reductions
 
 Documents = Sequence[TokenisedDocument]
 #: What a document's attention was reduced to: (layers, n) for `cls` and `received`, (n,) for `rollout`.

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attnstore import compiler
+from attnstore.engine.paths import compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def main() -> None:
     compiler.ahead("cpu")
     import machine
 
-    from attnstore import memory
+    from attnstore.engine.paths import memory
     from attnstore.config import RunConfig, SourceConfig
     from attnstore.pipeline import run
 
@@ -81,7 +81,7 @@ def main() -> None:
 @contextlib.contextmanager
 def _timed_classifier() -> Iterator[tuple[list[float], list[tuple[Any, Any]]]]:
     """While it lasts, every call of a classifier is timed and its batch kept."""
-    from attnstore.classifier import Classifier
+    from attnstore.engine.classifier import Classifier
 
     seconds: list[float] = []
     batches: list[tuple[Any, Any]] = []

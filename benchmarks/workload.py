@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from attnstore.batches import TokenisedDocument, tokenise
+from attnstore.engine.batches import TokenisedDocument, tokenise
 from attnstore.config import SourceConfig
 from attnstore.data.documents import Document, Rejected, open_source
 from attnstore.embedded import MODEL, REVIEWS

@@ -2,7 +2,7 @@
 
 import torch
 
-from attnstore.kernel import Places
+from attnstore.engine.paths.kernel import Places
 
 
 class RandomBatch:

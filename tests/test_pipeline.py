@@ -18,7 +18,7 @@ import pytest
 import tiny
 from conftest import write_reviews
 
-from attnstore.classifier import choose_device, fast_bfloat16
+from attnstore.engine.classifier import choose_device, fast_bfloat16
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.oracle import Oracle, compare, reduced_by_definition, verify_sample
@@ -154,7 +154,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbe
 #: The command with a pause in every batch, so that a kill meets it in all its stages.
 SLOWED = """
 import time
-from attnstore import classifier
+from attnstore.engine import classifier
 forward = classifier.Classifier.__call__
 def slowed(self, batch):
     time.sleep(0.02)
@@ -349,7 +349,7 @@ def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkey
 
 def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
     """While a part is in the making, at most three parts of documents are alive: read ahead, in hand, behind."""
-    from attnstore import batches
+    from attnstore.engine import batches
 
     alive, most = [0], [0]
     original = batches.TokenisedDocument

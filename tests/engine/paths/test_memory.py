@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 #: memory is kept, and after an error has ended that; and the MiB that are resident before, meanwhile and after.
 MEASURE = """
 import contextlib, ctypes, resource
-from attnstore import memory
+from attnstore.engine.paths import memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnstore import compiler
-from attnstore.compiler import NoKernelError
-from attnstore.reductions import ReducedLayer
+from attnstore.engine.paths import compiler
+from attnstore.engine.paths.compiler import NoKernelError
+from attnstore.engine.reductions import ReducedLayer
 
 #: How it multiplies bfloat16, from slow to fast, as kernel.cpp numbers its `Products`.
 PRODUCTS = ("AVX-512 float32 on bfloat16", "AVX-512 bfloat16", "AMX bfloat16")

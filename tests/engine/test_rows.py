@@ -7,10 +7,10 @@ import pytest
 import tiny
 import torch
 
-from attnstore.batches import plan_batches, tokenise
-from attnstore.classifier import Reduced
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.classifier import Reduced
 from attnstore.data.documents import Document
-from attnstore.rows import part_tables, word_normaliser
+from attnstore.engine.rows import part_tables, word_normaliser
 from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 
 TOKENIZER = tiny.tokenizer()

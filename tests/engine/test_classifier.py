@@ -11,15 +11,15 @@ import tiny
 import torch
 from torch import nn
 
-from attnstore import linears
-from attnstore.batches import plan_batches, tokenise
-from attnstore.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
+from attnstore.engine.paths import linears
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.errors import ModelError, UsageError
-from attnstore.linears import FusedLinear
+from attnstore.engine.paths.linears import FusedLinear
 from attnstore.oracle import Oracle, reduced_by_definition
-from attnstore.reductions import resolve_reductions
+from attnstore.engine.reductions import resolve_reductions
 
 NAMES = ("cls", "received", "rollout", "cls_heads", "from_3")
 

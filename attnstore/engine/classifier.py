@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from attnstore import cuda, kernel, linears
-from attnstore.batches import Batch, TokenisedDocument, plan_batches
+from attnstore.engine.paths import cuda, kernel, linears
+from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.config import Device, Dtype, RunConfig
 from attnstore.errors import AttnstoreError, ModelError, UsageError
-from attnstore.reductions import (
+from attnstore.engine.reductions import (
     Attended,
     ReducedLayer,
     Reduction,

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from attnstore.classifier import fast_bfloat16
-from attnstore.linears import FusedLinear, fuse
+from attnstore.engine.classifier import fast_bfloat16
+from attnstore.engine.paths.linears import FusedLinear, fuse
 
 pytestmark = pytest.mark.skipif(
     not fast_bfloat16(torch.device("cpu")), reason="this processor does not multiply bfloat16"

@@ -9,7 +9,7 @@ import tiny
 import torch
 from click.testing import CliRunner
 
-from attnstore import classifier as engine
+from attnstore.engine import classifier as engine
 from attnstore.commands import attnstore
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import UsageError

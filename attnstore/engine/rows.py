@@ -9,8 +9,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from attnstore.batches import Batch, TokenisedDocument
-from attnstore.classifier import Reduced
+from attnstore.engine.batches import Batch, TokenisedDocument
+from attnstore.engine.classifier import Reduced
 from attnstore.schema import Manifest, documents_schema, entropy, tokens_schema
 
 

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_batch import RandomBatch
 
-from attnstore import compiler, kernel
-from attnstore.batches import plan_batches, tokenise
-from attnstore.classifier import load_classifier
+from attnstore.engine.paths import compiler, kernel
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.classifier import load_classifier
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.kernel import Workspace
-from attnstore.reductions import resolve_reductions
+from attnstore.engine.paths.kernel import Workspace
+from attnstore.engine.reductions import resolve_reductions
 
 ROOT = Path(__file__).parents[1]
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
@@ -207,8 +207,8 @@ def test_no_second_openmp_runtime_and_no_change_of_threads():
     code = """
 import torch
 torch.set_num_threads(2)
-from attnstore import kernel
-from attnstore.kernel import Places
+from attnstore.engine.paths import kernel
+from attnstore.engine.paths.kernel import Places
 x = torch.randn(1, 2, 50, 16)
 kernel.attend(x, x, x, 0.25, Places.of([50], packed=True), torch.rand(1, 50))
 maps = open("/proc/self/maps").read().splitlines()

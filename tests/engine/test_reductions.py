@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from attnstore.errors import UsageError
 from attnstore.oracle import reduced_by_definition
-from attnstore.reductions import (
+from attnstore.engine.reductions import (
     BUILT_IN,
     LayerTrace,
     attend,
@@ -104,7 +104,7 @@ def test_a_local_layer_costs_by_its_window_and_no_block_is_larger_than_asked_for
         sizes.append(p.numel())
         return p
 
-    monkeypatch.setattr("attnstore.reductions.probabilities", counting)
+    monkeypatch.setattr("attnstore.engine.reductions.probabilities", counting)
     heads, n, window, block = 2, 600, 10, 1500
     query, key, value = random_attention(3, heads, n, 4)
     trace = attend(query, key, value, 0.5, torch.rand(2, n), window=window, trace=True, block=block).trace

@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from random_batch import RandomBatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnstore import classifier as engine
-from attnstore import cuda, kernel, reductions
-from attnstore.batches import plan_batches, tokenise
+from attnstore.engine import classifier as engine
+from attnstore.engine.paths import cuda, kernel
+from attnstore.engine import reductions
+from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.oracle import Oracle, reduced_by_definition
-from attnstore.reductions import attend, join, reduce_probabilities, resolve_reductions
+from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
 
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
 
@@ -47,7 +48,7 @@ def interpreted():
         triton.knobs.runtime.interpret = True
         importlib.reload(triton.language.standard)
         importlib.reload(triton.language)
-        importlib.import_module("attnstore.column_sums")
+        importlib.import_module("attnstore.engine.paths.column_sums")
     return True
 
 
@@ -318,7 +319,7 @@ COMPILE = """
 import sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from attnstore.column_sums import _column_sums
+from attnstore.engine.paths.column_sums import _column_sums
 
 pointers = {"query": "*bf16", "key": "*bf16", "tiles": "*i32", "scale": "fp32"}
 pointers |= dict.fromkeys(("lse", "weights", "sums", "first_rows"), "*fp32")

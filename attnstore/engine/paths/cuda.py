@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnstore import reductions
-from attnstore.reductions import ReducedLayer, upload
+from attnstore.engine import reductions
+from attnstore.engine.reductions import ReducedLayer, upload
 
 PATH = "flash attention with log-sum-exp, Triton column sums"
 
@@ -122,7 +122,7 @@ def attend(
     Raises:
         torch.OutOfMemoryError: the device's memory ran out.
     """
-    from attnstore.column_sums import column_sums
+    from attnstore.engine.paths.column_sums import column_sums
 
     q, k, v = (layout.end_to_end(x) for x in (query, key, value))  # (T, heads, d)
     output, lse = _flash(q, k, v, scale, layout, window)

@@ -7,7 +7,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnstore.batches import plan_batches, tokenise
+from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.data.documents import Document
 
 TOKENIZER = tiny.tokenizer()
