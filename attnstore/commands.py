@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from attnstore.pipeline import Progress, RunResult
-    from attnstore.schema import Manifest
+    from attnstore.store.schema import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -470,7 +470,7 @@ def query(
 ) -> None:
     """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
     from attnstore.questions import ask, find_questions, get_question, unknown_word
-    from attnstore.store import open_store
+    from attnstore.store.store import open_store
 
     parameters: dict[str, str] = {}
     for item in given:
@@ -512,7 +512,7 @@ def queries(name: str | None, folders: Sequence[Path]) -> None:
 def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
     from attnstore.questions import run_sql
-    from attnstore.store import open_store
+    from attnstore.store.store import open_store
 
     _write(run_sql(open_store(store), statement), form, output)
 
@@ -562,7 +562,7 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def info(store: Path, form: str) -> None:
     """Tell what is in STORE, sealed or not."""
-    from attnstore.store import open_store
+    from attnstore.store.store import open_store
 
     opened = open_store(store)
     if form == "json":
@@ -619,7 +619,7 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
     """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
-    from attnstore.store import open_store
+    from attnstore.store.store import open_store
     from attnstore.verify import verify_files
 
     opened = open_store(store)

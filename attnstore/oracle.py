@@ -19,8 +19,8 @@ import torch
 from attnstore.engine.classifier import load_eager
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import ModelError
-from attnstore.schema import Manifest
-from attnstore.store import Store
+from attnstore.store.schema import Manifest
+from attnstore.store.store import Store
 from attnstore.verify import Finding
 
 

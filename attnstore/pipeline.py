@@ -42,8 +42,8 @@ from attnstore.errors import DataError, UsageError
 from attnstore.interrupts import stop_on_interrupt
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.rows import part_tables, word_normaliser
-from attnstore.schema import Manifest
-from attnstore.store import Store, create_or_resume, label_fits_in_path
+from attnstore.store.schema import Manifest
+from attnstore.store.store import Store, create_or_resume, label_fits_in_path
 from attnstore.views import added_up
 
 T = TypeVar("T")

@@ -59,8 +59,8 @@ import pyarrow as pa
 
 from attnstore import views
 from attnstore.errors import AttnstoreError, StoreError, UsageError
-from attnstore.schema import Manifest, StoredReduction
-from attnstore.store import Store
+from attnstore.store.schema import Manifest, StoredReduction
+from attnstore.store.store import Store
 from attnstore.views import Added, Tables, connect, documents, run_sql, tokens, totals
 
 __all__ = [

@@ -10,8 +10,8 @@ import pyarrow as pa
 from attnstore import questions
 from attnstore.errors import StoreError
 from attnstore.heatmap import Heatmap, ignore_tokens, merge_words
-from attnstore.schema import Manifest
-from attnstore.store import Store, open_store
+from attnstore.store.schema import Manifest
+from attnstore.store.store import Store, open_store
 
 
 class Reader:

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from scipy.special import xlogy
 
 from attnstore.errors import StoreError
-from attnstore.schema import Manifest, StoredFile, StoredReduction, entropy
-from attnstore.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
-from attnstore.totals import KEYS
+from attnstore.store.schema import Manifest, StoredFile, StoredReduction, entropy
+from attnstore.store.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
+from attnstore.store.totals import KEYS
 from attnstore.views import added_up
 
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.

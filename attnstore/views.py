@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from attnstore import statistics
 from attnstore.errors import AttnstoreError, StoreError, UsageError
-from attnstore.schema import entropy
-from attnstore.store import PART_FILE, Store
-from attnstore.totals import COUNTS, KEYS, add_up, lift, of_tokens, value_columns
+from attnstore.store.schema import entropy
+from attnstore.store.store import PART_FILE, Store
+from attnstore.store.totals import COUNTS, KEYS, add_up, lift, of_tokens, value_columns
 
 
 @dataclass(frozen=True, slots=True)

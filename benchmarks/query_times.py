@@ -22,7 +22,7 @@ from attnstore import views
 from attnstore.errors import UsageError
 from attnstore.questions import Question, ask, find_questions, run_sql
 from attnstore.questions import _bound as bound  # the columns that a question's parameters ask for
-from attnstore.store import Store, open_store
+from attnstore.store.store import Store, open_store
 
 
 def same(one: Any, other: Any) -> bool:

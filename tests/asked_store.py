@@ -15,8 +15,8 @@ import pyarrow as pa
 import scipy.stats
 from small_store import entropies
 
-from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
-from attnstore.store import create_or_resume
+from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
+from attnstore.store.store import create_or_resume
 from attnstore.views import added_up
 
 LAYERS, HEADS = 3, 2

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
-from attnstore.store import Store, create_or_resume
+from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
+from attnstore.store.store import Store, create_or_resume
 from attnstore.views import added_up
 
 LABELS = ("neg", "pos", None)

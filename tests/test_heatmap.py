@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from attnstore import heatmap
 from attnstore.errors import UsageError
 from attnstore.heatmap import Heatmap, html, ignore_tokens, intensities, merge_words, terminal
-from attnstore.schema import DICTIONARY
+from attnstore.store.schema import DICTIONARY
 
 SCHEMA = pa.schema(
     {

@@ -23,7 +23,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.oracle import Oracle, compare, reduced_by_definition, verify_sample
 from attnstore.pipeline import run
-from attnstore.store import open_store
+from attnstore.store.store import open_store
 from attnstore.verify import verify_files
 
 

@@ -9,7 +9,7 @@ import scipy.stats
 from asked_store import token, write_store
 
 from attnstore.questions import ask, find_questions
-from attnstore.schema import StoredReduction
+from attnstore.store.schema import StoredReduction
 
 QUESTION = find_questions()["distinctive_words"]
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)

@@ -20,8 +20,8 @@ from asked_store import (
 
 from attnstore.errors import UsageError
 from attnstore.questions import ask, find_questions
-from attnstore.schema import StoredReduction
-from attnstore.store import open_store
+from attnstore.store.schema import StoredReduction
+from attnstore.store.store import open_store
 
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")

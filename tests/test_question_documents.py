@@ -21,7 +21,7 @@ from test_question_profiles import SINGLE, asked, assert_rows, least_documents, 
 
 from attnstore.errors import UsageError
 from attnstore.questions import ask, find_questions
-from attnstore.schema import StoredReduction
+from attnstore.store.schema import StoredReduction
 
 QUESTIONS = find_questions()
 

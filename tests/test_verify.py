@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_store import contents, entropies, manifest, resealed, run, tables
 
-from attnstore.schema import StoredReduction
-from attnstore.store import create_or_resume, open_store
+from attnstore.store.schema import StoredReduction
+from attnstore.store.store import create_or_resume, open_store
 from attnstore.verify import Finding, verify_files
 from attnstore.views import added_up
 

@@ -14,7 +14,7 @@ from attnstore.commands import attnstore
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import UsageError
 from attnstore.pipeline import run
-from attnstore.store import open_store
+from attnstore.store.store import open_store
 
 
 @pytest.fixture

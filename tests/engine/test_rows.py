@@ -11,7 +11,7 @@ from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.classifier import Reduced
 from attnstore.data.documents import Document
 from attnstore.engine.rows import part_tables, word_normaliser
-from attnstore.schema import Manifest, StoredReduction, documents_schema, tokens_schema
+from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 
 TOKENIZER = tiny.tokenizer()
 TEXTS = [

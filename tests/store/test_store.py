@@ -1,4 +1,4 @@
-"""Promises of attnstore.store: a directory any reader reads, and that no kill, crash or full disk spoils."""
+"""Promises of attnstore.store.store: a directory any reader reads, and that no kill, crash or full disk spoils."""
 
 import errno
 import json
@@ -25,10 +25,10 @@ import small_store
 from hypothesis import given, settings
 from small_store import LABELS, contents, manifest, run, tables
 
-import attnstore.store
+import attnstore.store.store
 from attnstore.errors import StoreError
-from attnstore.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
-from attnstore.store import create_or_resume, label_fits_in_path, open_store
+from attnstore.store.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
+from attnstore.store.store import create_or_resume, label_fits_in_path, open_store
 from attnstore.views import added_up
 
 # -- any reader, by path alone ----------------------------------------------------------------------------
@@ -669,19 +669,19 @@ def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> Non
 def test_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
     """What another run made or sealed between our first look and our lock counts; the lock is given back."""
 
-    def after(plan, take=attnstore.store.write_lock):
+    def after(plan, take=attnstore.store.store.write_lock):
         def take_late(path):
             with monkeypatch.context() as undisturbed:
-                undisturbed.setattr(attnstore.store, "write_lock", take)
+                undisturbed.setattr(attnstore.store.store, "write_lock", take)
                 run(path, plan)
             return take(path)
 
         return take_late
 
-    monkeypatch.setattr(attnstore.store, "write_lock", after(manifest()))
+    monkeypatch.setattr(attnstore.store.store, "write_lock", after(manifest()))
     store = create_or_resume(tmp_path / "sealed", manifest())
     assert (store.sealed, store.missing_parts()) == (True, [])
-    monkeypatch.setattr(attnstore.store, "write_lock", after(manifest(fingerprint={"model": "big"})))
+    monkeypatch.setattr(attnstore.store.store, "write_lock", after(manifest(fingerprint={"model": "big"})))
     with pytest.raises(StoreError, match='model is "big" in the store, "tiny" in this run'):
         create_or_resume(tmp_path / "other", manifest())
     assert [name for name in contents(tmp_path) if name.endswith("writer.lock")] == []
@@ -813,7 +813,7 @@ import resource, sys
 from pathlib import Path
 from attnstore.errors import StoreError
 from small_store import manifest, run, tables
-from attnstore.store import create_or_resume
+from attnstore.store.store import create_or_resume
 with create_or_resume(Path(sys.argv[1]), manifest()) as store:
     store.write_part(0, *tables(store.manifest, range(4)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -51,9 +51,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from attnstore.durable import LOCK, WriteLock, make_directory, write_file, write_lock, writing
+from attnstore.store.durable import LOCK, WriteLock, make_directory, write_file, write_lock, writing
 from attnstore.errors import StoreError
-from attnstore.schema import (
+from attnstore.store.schema import (
     MAX_LABEL_PARTITIONS,
     Manifest,
     StoredFile,

@@ -12,9 +12,9 @@ from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_stor
 from small_store import manifest, run
 
 import attnstore
-from attnstore import totals as adding
+from attnstore.store import totals as adding
 from attnstore.errors import StoreError
-from attnstore.store import create_or_resume, open_store
+from attnstore.store.store import create_or_resume, open_store
 from attnstore.verify import verify_files
 from attnstore.views import Added, added_up, connect, run_sql, totals
 

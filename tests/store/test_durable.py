@@ -1,4 +1,4 @@
-"""Promises of attnstore.durable: whole files or none, and one writer at a time."""
+"""Promises of attnstore.store.durable: whole files or none, and one writer at a time."""
 
 import errno
 import json
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from attnstore.durable import LOCK, write_file, write_lock
+from attnstore.store.durable import LOCK, write_file, write_lock
 from attnstore.errors import StoreError
 
 HOLD = """
 import sys
-from attnstore.durable import write_lock
+from attnstore.store.durable import write_lock
 try:
     lock = write_lock(sys.argv[1])
 except Exception as error:
