@@ -161,7 +161,7 @@ def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
 
     content = render(table, form)
     if form in ("table", "markdown"):
-        from attnstore.questions import BASIS_KEY
+        from attnstore.ask.questions import BASIS_KEY
 
         if basis := (table.schema.metadata or {}).get(BASIS_KEY):
             content += b"\nbased on " + basis + b"\n"
@@ -298,7 +298,7 @@ def _progress() -> Iterator[tuple[Any, Any, Any, Any]]:
 
 
 def _summarise(result: "RunResult") -> None:
-    from attnstore.questions import ask, find_questions, get_question
+    from attnstore.ask.questions import ask, find_questions, get_question
 
     store, manifest, known = result.store, result.store.manifest, find_questions()
     if result.documents:
@@ -469,7 +469,7 @@ def query(
     output: Path | None,
 ) -> None:
     """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
-    from attnstore.questions import ask, find_questions, get_question, unknown_word
+    from attnstore.ask.questions import ask, find_questions, get_question, unknown_word
     from attnstore.store.store import open_store
 
     parameters: dict[str, str] = {}
@@ -493,7 +493,7 @@ def query(
 @_queries
 def queries(name: str | None, folders: Sequence[Path]) -> None:
     """List the questions with their parameters, or document the question NAME."""
-    from attnstore.questions import describe, find_questions, get_question, signature
+    from attnstore.ask.questions import describe, find_questions, get_question, signature
 
     known = find_questions(*folders)
     if name is not None:
@@ -511,7 +511,7 @@ def queries(name: str | None, folders: Sequence[Path]) -> None:
 @_output
 def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
-    from attnstore.questions import run_sql
+    from attnstore.ask.questions import run_sql
     from attnstore.store.store import open_store
 
     _write(run_sql(open_store(store), statement), form, output)

@@ -44,7 +44,7 @@ from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.rows import part_tables, word_normaliser
 from attnstore.store.schema import Manifest
 from attnstore.store.store import Store, create_or_resume, label_fits_in_path
-from attnstore.views import added_up
+from attnstore.ask.views import added_up
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, SupportsIndex
 import polars as pl
 import pyarrow as pa
 
-from attnstore import questions
+from attnstore.ask import questions
 from attnstore.errors import StoreError
 from attnstore.heatmap import Heatmap, ignore_tokens, merge_words
 from attnstore.store.schema import Manifest

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from attnstore import views
+from attnstore.ask import views
 from attnstore.errors import UsageError
-from attnstore.questions import Question, ask, find_questions, run_sql
-from attnstore.questions import _bound as bound  # the columns that a question's parameters ask for
+from attnstore.ask.questions import Question, ask, find_questions, run_sql
+from attnstore.ask.questions import _bound as bound  # the columns that a question's parameters ask for
 from attnstore.store.store import Store, open_store
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import q_value
-from attnstore.terms import compared, is_listed, leading, least_documents, occurrences
-from attnstore.views import Tables
+from attnstore.ask.statistics import q_value
+from attnstore.ask.terms import compared, is_listed, leading, least_documents, occurrences
+from attnstore.ask.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.terms import beginning
-from attnstore.views import Tables
+from attnstore.ask.terms import beginning
+from attnstore.ask.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import p_value, q_value
-from attnstore.terms import least_documents, listed_words, occurrences
-from attnstore.views import Tables
+from attnstore.ask.statistics import p_value, q_value
+from attnstore.ask.terms import least_documents, listed_words, occurrences
+from attnstore.ask.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

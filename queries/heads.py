@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.terms import has_letter_or_digit, support
-from attnstore.views import Tables
+from attnstore.ask.terms import has_letter_or_digit, support
+from attnstore.ask.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.terms import has_letter_or_digit, least_documents
-from attnstore.views import Tables
+from attnstore.ask.terms import has_letter_or_digit, least_documents
+from attnstore.ask.views import Tables
 
 LENGTHS = ("all", "short", "middle", "long")
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import cluster_sums, interval, ratio_error
-from attnstore.terms import is_listed, leading, occurrences, percentile, summed_occurrences, support
-from attnstore.views import Tables
+from attnstore.ask.statistics import cluster_sums, interval, ratio_error
+from attnstore.ask.terms import is_listed, leading, occurrences, percentile, summed_occurrences, support
+from attnstore.ask.views import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

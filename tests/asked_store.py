@@ -17,7 +17,7 @@ from small_store import entropies
 
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import create_or_resume
-from attnstore.views import added_up
+from attnstore.ask.views import added_up
 
 LAYERS, HEADS = 3, 2
 REDUCTIONS = (

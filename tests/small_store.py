@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import Store, create_or_resume
-from attnstore.views import added_up
+from attnstore.ask.views import added_up
 
 LABELS = ("neg", "pos", None)
 VOCABULARY = ["[CLS]", "[SEP]", "a", "film", "##ing", "naïve", "😀", "!"]  # "film" starts two words

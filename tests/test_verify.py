@@ -13,7 +13,7 @@ from small_store import contents, entropies, manifest, resealed, run, tables
 from attnstore.store.schema import StoredReduction
 from attnstore.store.store import create_or_resume, open_store
 from attnstore.verify import Finding, verify_files
-from attnstore.views import added_up
+from attnstore.ask.views import added_up
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
 OF_PART_2 = [

@@ -29,7 +29,7 @@ import attnstore.store.store
 from attnstore.errors import StoreError
 from attnstore.store.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import create_or_resume, label_fits_in_path, open_store
-from attnstore.views import added_up
+from attnstore.ask.views import added_up
 
 # -- any reader, by path alone ----------------------------------------------------------------------------
 

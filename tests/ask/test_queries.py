@@ -19,7 +19,7 @@ from asked_store import (
 )
 
 from attnstore.errors import UsageError
-from attnstore.questions import ask, find_questions
+from attnstore.ask.questions import ask, find_questions
 from attnstore.store.schema import StoredReduction
 from attnstore.store.store import open_store
 

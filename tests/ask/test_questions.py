@@ -6,7 +6,7 @@ import pytest
 from asked_store import made_up_documents, write_store
 
 from attnstore.errors import UsageError
-from attnstore.questions import (
+from attnstore.ask.questions import (
     BASIS_KEY,
     Parameter,
     ask,

@@ -13,7 +13,7 @@ from asked_store import made_up_documents, write_store
 
 from attnstore.errors import StoreError, UsageError
 from attnstore.store.store import open_store
-from attnstore.views import Added, collect, connect, documents, run_sql, tokens
+from attnstore.ask.views import Added, collect, connect, documents, run_sql, tokens
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_reading_leaves_nothing_behind(store, tmp_path):
     """No spill directory, no database, in the working directory or in the store."""
     before = snapshot(store.path)
     script = (
-        "import sys; from attnstore.store.store import open_store; from attnstore.views import run_sql; "
+        "import sys; from attnstore.store.store import open_store; from attnstore.ask.views import run_sql; "
         "run_sql(open_store(sys.argv[1]), 'select token, count(*) from tokens group by all order by all')"
     )
     root = Path(__file__).parents[1]

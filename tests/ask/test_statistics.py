@@ -6,7 +6,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from attnstore.statistics import p_value, q_value, register, t_quantile
+from attnstore.ask.statistics import p_value, q_value, register, t_quantile
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.questions import ask, find_questions
+from attnstore.ask.questions import ask, find_questions
 
 QUESTIONS = find_questions()
 STOP_WORDS = {"the", "film"}

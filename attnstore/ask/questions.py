@@ -34,7 +34,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
 
 and a question has at most one parameter of each of the last seven. Beside its own parameters it may use what
 the store says of itself: `$labels_are_models`, `$layers`, `$heads`; and the functions `p_value`, `t_quantile` and
-`q_values` of `attnstore.statistics`. The `.py` file defines
+`q_values` of `attnstore.ask.statistics`. The `.py` file defines
 
     answer(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame
 
@@ -57,11 +57,11 @@ from typing import Any, Literal, SupportsIndex
 import polars as pl
 import pyarrow as pa
 
-from attnstore import views
+from attnstore.ask import views
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.store.schema import Manifest, StoredReduction
 from attnstore.store.store import Store
-from attnstore.views import Added, Tables, connect, documents, run_sql, tokens, totals
+from attnstore.ask.views import Added, Tables, connect, documents, run_sql, tokens, totals
 
 __all__ = [
     "BASIS_KEY",

@@ -20,7 +20,7 @@ from asked_store import (
 from test_question_profiles import SINGLE, asked, assert_rows, least_documents, single, word_places
 
 from attnstore.errors import UsageError
-from attnstore.questions import ask, find_questions
+from attnstore.ask.questions import ask, find_questions
 from attnstore.store.schema import StoredReduction
 
 QUESTIONS = find_questions()

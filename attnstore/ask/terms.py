@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.statistics import p_value
+from attnstore.ask.statistics import p_value
 
 
 def layer_columns(tokens: pl.LazyFrame) -> list[str]:

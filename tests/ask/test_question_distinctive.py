@@ -21,7 +21,7 @@ from asked_store import (
 )
 
 from attnstore.errors import UsageError
-from attnstore.questions import ask, find_questions
+from attnstore.ask.questions import ask, find_questions
 
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from asked_store import token, write_store
 
-from attnstore.questions import ask, find_questions
+from attnstore.ask.questions import ask, find_questions
 from attnstore.store.schema import StoredReduction
 
 QUESTION = find_questions()["distinctive_words"]

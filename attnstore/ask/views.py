@@ -19,7 +19,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from attnstore import statistics
+from attnstore.ask import statistics
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.store.schema import entropy
 from attnstore.store.store import PART_FILE, Store

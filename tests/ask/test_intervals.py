@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from asked_store import token, write_store
 
-from attnstore.questions import ask, find_questions
+from attnstore.ask.questions import ask, find_questions
 from attnstore.store.schema import StoredReduction
 
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
