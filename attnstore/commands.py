@@ -157,7 +157,7 @@ def _source_config(data: str, options: dict[str, Any]) -> SourceConfig:
 
 
 def _write(table: "pa.Table", form: Any, output: Path | None) -> None:
-    from attnstore.formats import render
+    from attnstore.show.formats import render
 
     content = render(table, form)
     if form in ("table", "markdown"):
@@ -540,7 +540,7 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
     """
     import shutil
 
-    from attnstore.heatmap import colour_depth, html, terminal, terminal_background
+    from attnstore.show.heatmap import colour_depth, html, terminal, terminal_background
     from attnstore.reader import Reader
 
     drawn = Reader(store).show(document, **options)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from attnstore.ask import questions
 from attnstore.errors import StoreError
-from attnstore.heatmap import Heatmap, ignore_tokens, merge_words
+from attnstore.show.heatmap import Heatmap, ignore_tokens, merge_words
 from attnstore.store.schema import Manifest
 from attnstore.store.store import Store, open_store
 

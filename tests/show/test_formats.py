@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attnstore.errors import UsageError
-from attnstore.formats import FORMATS, render
+from attnstore.show.formats import FORMATS, render
 
 TABLE = pa.table(
     {

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnstore.errors import UsageError
-from attnstore.heatmap import visible
+from attnstore.show.heatmap import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)

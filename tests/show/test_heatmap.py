@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from attnstore import heatmap
+from attnstore.show import heatmap
 from attnstore.errors import UsageError
-from attnstore.heatmap import Heatmap, html, ignore_tokens, intensities, merge_words, terminal
+from attnstore.show.heatmap import Heatmap, html, ignore_tokens, intensities, merge_words, terminal
 from attnstore.store.schema import DICTIONARY
 
 SCHEMA = pa.schema(
@@ -671,6 +671,6 @@ def test_a_terminal_gets_the_document_s_text_within_its_width(drawn, colour, wid
 def test_importing_it_is_cheap():
     """Drawing needs neither torch nor an engine nor the command line."""
     heavy = ("torch", "transformers", "click", "duckdb", "polars", "pyarrow.dataset")
-    code = f"import sys, attnstore.heatmap; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, attnstore.show.heatmap; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
