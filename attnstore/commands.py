@@ -620,7 +620,7 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
 def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
     """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
     from attnstore.store.store import open_store
-    from attnstore.verify import verify_files
+    from attnstore.check.verify import verify_files
 
     opened = open_store(store)
     faults = 0
@@ -636,7 +636,7 @@ def _findings(
 ) -> Iterator[Any]:
     recomputed: Iterator[Any] = iter(())
     if sample:  # a wrong model is told before the store is read
-        from attnstore.oracle import verify_sample
+        from attnstore.check.oracle import verify_sample
 
         recomputed = verify_sample(opened, model, sample=sample, trust_remote_code=trust)
     sound = True

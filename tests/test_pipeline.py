@@ -21,10 +21,10 @@ from conftest import write_reviews
 from attnstore.engine.classifier import choose_device, fast_bfloat16
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
-from attnstore.oracle import Oracle, compare, reduced_by_definition, verify_sample
+from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verify_sample
 from attnstore.pipeline import run
 from attnstore.store.store import open_store
-from attnstore.verify import verify_files
+from attnstore.check.verify import verify_files
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.errors import ModelError, UsageError
 from attnstore.engine.paths.linears import FusedLinear
-from attnstore.oracle import Oracle, reduced_by_definition
+from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.engine.reductions import resolve_reductions
 
 NAMES = ("cls", "received", "rollout", "cls_heads", "from_3")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnstore.errors import UsageError
-from attnstore.oracle import reduced_by_definition
+from attnstore.check.oracle import reduced_by_definition
 from attnstore.engine.reductions import (
     BUILT_IN,
     LayerTrace,

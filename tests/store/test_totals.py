@@ -15,7 +15,7 @@ import attnstore
 from attnstore.store import totals as adding
 from attnstore.errors import StoreError
 from attnstore.store.store import create_or_resume, open_store
-from attnstore.verify import verify_files
+from attnstore.check.verify import verify_files
 from attnstore.ask.views import Added, added_up, connect, run_sql, totals
 
 COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LAYERS)]

@@ -26,7 +26,7 @@ from attnstore.engine import reductions
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.oracle import Oracle, reduced_by_definition
+from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
 
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]

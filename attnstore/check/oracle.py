@@ -21,7 +21,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import ModelError
 from attnstore.store.schema import Manifest
 from attnstore.store.store import Store
-from attnstore.verify import Finding
+from attnstore.check.verify import Finding
 
 
 @dataclass(frozen=True, slots=True)

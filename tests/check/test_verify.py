@@ -1,4 +1,4 @@
-"""Promises of attnstore.verify: every fault is found, named and placed, and none raises."""
+"""Promises of attnstore.check.verify: every fault is found, named and placed, and none raises."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from small_store import contents, entropies, manifest, resealed, run, tables
 
 from attnstore.store.schema import StoredReduction
 from attnstore.store.store import create_or_resume, open_store
-from attnstore.verify import Finding, verify_files
+from attnstore.check.verify import Finding, verify_files
 from attnstore.ask.views import added_up
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
