@@ -382,8 +382,8 @@ def finetune(out: Path, data: str | None, **options: Any) -> None:
     if data is None:
         raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")
     with _training() as (progressed, downloaded):
-        from attnstore.finetune import FinetuneConfig
-        from attnstore.finetune import finetune as finetune_model
+        from attnstore.learn.finetune import FinetuneConfig
+        from attnstore.learn.finetune import finetune as finetune_model
 
         source = _source_config(data, options)
         result = finetune_model(

@@ -24,7 +24,7 @@ from transformers import (
 
 from attnstore.config import SourceConfig
 from attnstore.errors import AttnstoreError
-from attnstore.finetune import (
+from attnstore.learn.finetune import (
     CHECKPOINTS,
     Choice,
     FinetuneConfig,
@@ -174,7 +174,7 @@ def test_same_seed_same_weights_other_seed_others(
 
 def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Send SIGINT from inside the training, while that step is computed."""
-    from attnstore import finetune as module
+    from attnstore.learn import finetune as module
 
     plain = module._Watcher.loss
     calls = 0
