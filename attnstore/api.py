@@ -37,7 +37,7 @@ def run(
         TypeError: an option that there is not.
     """
     compiler.ahead(options.get("device"))
-    from attnstore.pipeline import run as run_pipeline
+    from attnstore.pipeline.run import run as run_pipeline
 
     for name, value in (("reductions", reductions), ("labels", options.get("labels"))):
         if isinstance(value, str):

@@ -23,7 +23,7 @@ from attnstore.errors import AttnstoreError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from attnstore.pipeline import Progress, RunResult
+    from attnstore.pipeline.run import Progress, RunResult
     from attnstore.store.schema import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -245,7 +245,7 @@ def _run(config: RunConfig, store: Path) -> None:
         )  # the user's own modules; last, so that they can't stand in for others
     compiler.ahead(config.device)
     with _progress() as (started, progressed, downloaded, noted):
-        from attnstore.pipeline import run as run_pipeline
+        from attnstore.pipeline.run import run as run_pipeline
 
         result = run_pipeline(
             config,

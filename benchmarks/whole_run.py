@@ -57,7 +57,7 @@ def main() -> None:
 
     from attnstore.engine.paths import memory
     from attnstore.config import RunConfig, SourceConfig
-    from attnstore.pipeline import run
+    from attnstore.pipeline.run import run
 
     found: list[WholeRun] = []
     for number in range(1 + int(warm)):

@@ -64,7 +64,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, reviews: Path) -> Path:
     """A sealed store of 60 reviews in 3 parts, float32 kept in full, all built-in reductions."""
     from attnstore.config import RunConfig, SourceConfig
-    from attnstore.pipeline import run
+    from attnstore.pipeline.run import run
 
     path = tmp_path_factory.mktemp("stores") / "small.attn"
     config = RunConfig(

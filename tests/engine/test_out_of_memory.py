@@ -13,7 +13,7 @@ from attnstore.engine import classifier as engine
 from attnstore.commands import attnstore
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import UsageError
-from attnstore.pipeline import run
+from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
 
 

@@ -22,7 +22,7 @@ from attnstore.engine.classifier import choose_device, fast_bfloat16
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verify_sample
-from attnstore.pipeline import run
+from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
 from attnstore.check.verify import verify_files
 
@@ -334,7 +334,7 @@ def test_what_can_not_run_leaves_no_store_behind(change, message, config, tmp_pa
 
 def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkeypatch):
     """Reading a large dataset through takes minutes, which a mistyped model must not cost."""
-    monkeypatch.setattr("attnstore.pipeline.survey", lambda source: pytest.fail("the data were read"))
+    monkeypatch.setattr("attnstore.pipeline.run.survey", lambda source: pytest.fail("the data were read"))
     (tmp_path / "headless").mkdir()
     (tmp_path / "headless" / "config.json").write_text(
         '{"model_type": "bert", "architectures": ["BertModel"]}'
