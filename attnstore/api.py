@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnstore.engine.paths import compiler
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.embedded import MODEL, REVIEWS
+from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
 from attnstore.reader import Reader
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from attnstore import __version__
-from attnstore.engine.paths import compiler
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.engine.paths import compiler
 from attnstore.errors import AttnstoreError, UsageError
 
 if TYPE_CHECKING:
@@ -540,8 +540,8 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
     """
     import shutil
 
-    from attnstore.show.heatmap import colour_depth, html, terminal, terminal_background
     from attnstore.reader import Reader
+    from attnstore.show.heatmap import colour_depth, html, terminal, terminal_background
 
     drawn = Reader(store).show(document, **options)
     if page is not None:
@@ -619,8 +619,8 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
     """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
-    from attnstore.store.store import open_store
     from attnstore.check.verify import verify_files
+    from attnstore.store.store import open_store
 
     opened = open_store(store)
     faults = 0

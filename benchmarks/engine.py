@@ -53,9 +53,9 @@ from variants import (
     encoder_operations,
 )
 
-from attnstore.engine.paths import kernel
-from attnstore.engine.classifier import choose_dtype
 from attnstore.config import DEFAULT_REDUCTIONS
+from attnstore.engine.classifier import choose_dtype
+from attnstore.engine.paths import kernel
 
 RESULTS = Path(__file__).parent / "results"
 RUN = "run"  # (e), which is no forward pass

@@ -26,8 +26,8 @@ import transformers
 import workload
 from variants import BY_HAND, VARIANTS, Documents, Loader, Variant
 
-from attnstore.engine.paths import kernel
 from attnstore.engine.classifier import choose_dtype
+from attnstore.engine.paths import kernel
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from attnstore.ask import views
-from attnstore.errors import UsageError
 from attnstore.ask.questions import Question, ask, find_questions, run_sql
 from attnstore.ask.questions import _bound as bound  # the columns that a question's parameters ask for
+from attnstore.errors import UsageError
 from attnstore.store.store import Store, open_store
 
 

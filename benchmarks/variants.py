@@ -16,10 +16,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from attnstore.engine.paths import memory
+from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.engine.classifier import BATCH_TOKENS, Classifier, load_classifier
-from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 
 Documents = Sequence[TokenisedDocument]

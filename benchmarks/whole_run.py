@@ -55,8 +55,8 @@ def main() -> None:
     compiler.ahead("cpu")
     import machine
 
-    from attnstore.engine.paths import memory
     from attnstore.config import RunConfig, SourceConfig
+    from attnstore.engine.paths import memory
     from attnstore.pipeline.run import run
 
     found: list[WholeRun] = []

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import transformers
 
-from attnstore.engine.batches import TokenisedDocument, tokenise
 from attnstore.config import SourceConfig
 from attnstore.data.documents import Document, Rejected, open_source
 from attnstore.embedded import MODEL, REVIEWS
+from attnstore.engine.batches import TokenisedDocument, tokenise
 
 SHARED = Path(__file__).parents[2] / "shared"
 IMDB = SHARED / "data/imdb/aclImdb_v1.tar.gz"

@@ -15,9 +15,9 @@ import pyarrow as pa
 import scipy.stats
 from small_store import entropies
 
+from attnstore.ask.views import added_up
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import create_or_resume
-from attnstore.ask.views import added_up
 
 LAYERS, HEADS = 3, 2
 REDUCTIONS = (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from attnstore.ask.views import added_up
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import Store, create_or_resume
-from attnstore.ask.views import added_up
 
 LABELS = ("neg", "pos", None)
 VOCABULARY = ["[CLS]", "[SEP]", "a", "film", "##ing", "naïve", "😀", "!"]  # "film" starts two words

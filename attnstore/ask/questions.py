@@ -57,11 +57,12 @@ from typing import Any, Literal, SupportsIndex
 import polars as pl
 import pyarrow as pa
 
+import attnstore
 from attnstore.ask import views
+from attnstore.ask.views import Added, Tables, connect, documents, run_sql, tokens, totals
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.store.schema import Manifest, StoredReduction
 from attnstore.store.store import Store
-from attnstore.ask.views import Added, Tables, connect, documents, run_sql, tokens, totals
 
 __all__ = [
     "BASIS_KEY",
@@ -86,8 +87,10 @@ __all__ = [
 Engine = Literal["duckdb", "polars"]
 Twin = Callable[[Tables, Mapping[str, Any]], pl.LazyFrame]
 
-#: Beside an installed wheel's modules, or beside the package in a checkout and an editable install.
-_SHIPPED = (Path(__file__).parent / "queries", Path(__file__).parent.parent / "queries")
+_PACKAGE = Path(attnstore.__file__).parent
+
+#: Inside an installed wheel's package, or beside the package in a checkout and an editable install.
+_SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
 _ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
 #: What every question may use beside its own parameters: facts of the store.

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from attnstore.engine.classifier import load_eager
+from attnstore.check.verify import Finding
 from attnstore.config import RunConfig, SourceConfig
+from attnstore.engine.classifier import load_eager
 from attnstore.errors import ModelError
 from attnstore.store.schema import Manifest
 from attnstore.store.store import Store
-from attnstore.check.verify import Finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.special import xlogy
 
+from attnstore.ask.views import added_up
 from attnstore.errors import StoreError
 from attnstore.store.schema import Manifest, StoredFile, StoredReduction, entropy
 from attnstore.store.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
 from attnstore.store.totals import KEYS
-from attnstore.ask.views import added_up
 
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.
 TOTAL_TOLERANCE = 0.01

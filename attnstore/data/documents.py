@@ -28,7 +28,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from attnstore.config import SourceConfig
-from attnstore.errors import DataError, UsageError
 from attnstore.data.files import (
     Files,
     decompressed,
@@ -48,6 +47,7 @@ from attnstore.data.files import (
 from attnstore.data.imdb import Progress, fetch_imdb
 from attnstore.data.tables import Columns, Table, choose_columns, class_names, kind_of, rows, table_at
 from attnstore.data.texts import URLS, TextTree, lay_out
+from attnstore.errors import DataError, UsageError
 
 MAX_LISTED = 1000  # rejected rows told one by one
 MAX_LABELS = 10_000  # with more distinct values a column holds no classes

@@ -32,10 +32,9 @@ from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from attnstore.engine.paths import cuda, kernel, linears
-from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.config import Device, Dtype, RunConfig
-from attnstore.errors import AttnstoreError, ModelError, UsageError
+from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
+from attnstore.engine.paths import cuda, kernel, linears
 from attnstore.engine.reductions import (
     Attended,
     ReducedLayer,
@@ -46,6 +45,7 @@ from attnstore.engine.reductions import (
     sweep,
     upload,
 )
+from attnstore.errors import AttnstoreError, ModelError, UsageError
 
 T = TypeVar("T")
 Way = Literal["packed", "padded", "hooked"]

@@ -42,8 +42,6 @@ from transformers import (
 )
 
 import attnstore
-from attnstore.engine.paths import memory
-from attnstore.engine.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.config import Device, Dtype, SourceConfig
 from attnstore.data.documents import (
     Document,
@@ -55,6 +53,8 @@ from attnstore.data.documents import (
     rejections,
     survey,
 )
+from attnstore.engine.classifier import choose_device, fast_bfloat16, local_model
+from attnstore.engine.paths import memory
 from attnstore.errors import AttnstoreError, DataError, ModelError, UsageError
 from attnstore.interrupts import stop_on_interrupt
 

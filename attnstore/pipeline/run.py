@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attnstore
-from attnstore.engine.paths import memory
-from attnstore.engine.batches import Batch, plan_batches, tokenise
-from attnstore.engine.classifier import Classifier, Reduced, load_classifier, read_model_files
+from attnstore.ask.views import added_up
 from attnstore.config import RunConfig
 from attnstore.data.documents import (
     LabelMap,
@@ -38,13 +36,15 @@ from attnstore.data.documents import (
     rejections,
     survey,
 )
-from attnstore.errors import DataError, UsageError
-from attnstore.interrupts import stop_on_interrupt
+from attnstore.engine.batches import Batch, plan_batches, tokenise
+from attnstore.engine.classifier import Classifier, Reduced, load_classifier, read_model_files
+from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.rows import part_tables, word_normaliser
+from attnstore.errors import DataError, UsageError
+from attnstore.interrupts import stop_on_interrupt
 from attnstore.store.schema import Manifest
 from attnstore.store.store import Store, create_or_resume, label_fits_in_path
-from attnstore.ask.views import added_up
 
 T = TypeVar("T")
 

@@ -51,8 +51,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from attnstore.store.durable import LOCK, WriteLock, make_directory, write_file, write_lock, writing
 from attnstore.errors import StoreError
+from attnstore.store.durable import LOCK, WriteLock, make_directory, write_file, write_lock, writing
 from attnstore.store.schema import (
     MAX_LABEL_PARTITIONS,
     Manifest,

@@ -18,8 +18,8 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.errors import UsageError
 from attnstore.ask.questions import ask, find_questions
+from attnstore.errors import UsageError
 from attnstore.store.schema import StoredReduction
 from attnstore.store.store import open_store
 

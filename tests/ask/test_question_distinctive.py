@@ -20,8 +20,8 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.errors import UsageError
 from attnstore.ask.questions import ask, find_questions
+from attnstore.errors import UsageError
 
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")

@@ -19,8 +19,8 @@ from asked_store import (
 )
 from test_question_profiles import SINGLE, asked, assert_rows, least_documents, single, word_places
 
-from attnstore.errors import UsageError
 from attnstore.ask.questions import ask, find_questions
+from attnstore.errors import UsageError
 from attnstore.store.schema import StoredReduction
 
 QUESTIONS = find_questions()

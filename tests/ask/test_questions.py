@@ -5,7 +5,6 @@ import re
 import pytest
 from asked_store import made_up_documents, write_store
 
-from attnstore.errors import UsageError
 from attnstore.ask.questions import (
     BASIS_KEY,
     Parameter,
@@ -16,6 +15,7 @@ from attnstore.ask.questions import (
     find_questions,
     get_question,
 )
+from attnstore.errors import UsageError
 
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")

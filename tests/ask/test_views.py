@@ -11,9 +11,9 @@ import pytest
 import scipy.stats
 from asked_store import made_up_documents, write_store
 
+from attnstore.ask.views import Added, collect, connect, documents, run_sql, tokens
 from attnstore.errors import StoreError, UsageError
 from attnstore.store.store import open_store
-from attnstore.ask.views import Added, collect, connect, documents, run_sql, tokens
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_reading_leaves_nothing_behind(store, tmp_path):
         "import sys; from attnstore.store.store import open_store; from attnstore.ask.views import run_sql; "
         "run_sql(open_store(sys.argv[1]), 'select token, count(*) from tokens group by all order by all')"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run(
         [sys.executable, "-c", script, str(store.path)],
         check=True, cwd=tmp_path, env={"PYTHONPATH": str(root), "TMPDIR": str(tmp_path)},

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from small_store import contents, entropies, manifest, resealed, run, tables
 
+from attnstore.ask.views import added_up
+from attnstore.check.verify import Finding, verify_files
 from attnstore.store.schema import StoredReduction
 from attnstore.store.store import create_or_resume, open_store
-from attnstore.check.verify import Finding, verify_files
-from attnstore.ask.views import added_up
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
 OF_PART_2 = [

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnstore.data import documents
 from attnstore.config import SourceConfig
+from attnstore.data import documents
 from attnstore.data.documents import (
     Document,
     LabelMap,
@@ -32,7 +32,7 @@ from attnstore.data.documents import (
 )
 from attnstore.errors import AttnstoreError, DataError, UsageError
 
-ARCHIVE = Path(__file__).parents[2] / "shared/data/imdb/aclImdb_v1.tar.gz"
+ARCHIVE = Path(__file__).parents[3] / "shared/data/imdb/aclImdb_v1.tar.gz"
 
 URL = b"http://www.imdb.com/title/%s/usercomments\n"
 IMDB = {

@@ -15,8 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from attnstore.config import SourceConfig
 from attnstore.data.documents import Document, open_source
-from attnstore.errors import AttnstoreError, DataError
 from attnstore.data.files import folder, one_line, tar_members
+from attnstore.errors import AttnstoreError, DataError
 
 
 def write(root: Path, *names: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from attnstore.data import imdb
 from attnstore.config import SourceConfig
+from attnstore.data import imdb
 from attnstore.data.documents import Document, open_source
 from attnstore.errors import DataError
 

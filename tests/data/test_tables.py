@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
 from attnstore.data.documents import Document, Rejected, Source, open_source
-from attnstore.errors import UsageError
 from attnstore.data.tables import table_at
+from attnstore.errors import UsageError
 
 
 def open_(path: Path, content: str | bytes | None = None, **options: object) -> Source:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from attnstore.errors import DataError
 from attnstore.data.texts import lay_out
+from attnstore.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.data.documents import Document
+from attnstore.engine.batches import plan_batches, tokenise
 
 TOKENIZER = tiny.tokenizer()
 

@@ -11,15 +11,15 @@ import tiny
 import torch
 from torch import nn
 
-from attnstore.engine.paths import linears
-from attnstore.engine.batches import plan_batches, tokenise
-from attnstore.engine.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
+from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.errors import ModelError, UsageError
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
+from attnstore.engine.paths import linears
 from attnstore.engine.paths.linears import FusedLinear
-from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.engine.reductions import resolve_reductions
+from attnstore.errors import ModelError, UsageError
 
 NAMES = ("cls", "received", "rollout", "cls_heads", "from_3")
 

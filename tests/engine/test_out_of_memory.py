@@ -9,9 +9,9 @@ import tiny
 import torch
 from click.testing import CliRunner
 
-from attnstore.engine import classifier as engine
 from attnstore.commands import attnstore
 from attnstore.config import RunConfig, SourceConfig
+from attnstore.engine import classifier as engine
 from attnstore.errors import UsageError
 from attnstore.pipeline.run import run
 from attnstore.store.store import open_store

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnstore.errors import UsageError
 from attnstore.check.oracle import reduced_by_definition
 from attnstore.engine.reductions import (
     BUILT_IN,
@@ -19,6 +18,7 @@ from attnstore.engine.reductions import (
     resolve_reductions,
     rollout,
 )
+from attnstore.errors import UsageError
 
 
 def brute_force(query, key, scale, window=None):

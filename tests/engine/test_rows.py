@@ -7,9 +7,9 @@ import pytest
 import tiny
 import torch
 
+from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.classifier import Reduced
-from attnstore.data.documents import Document
 from attnstore.engine.rows import part_tables, word_normaliser
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 

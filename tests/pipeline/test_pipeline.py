@@ -18,13 +18,13 @@ import pytest
 import tiny
 from conftest import write_reviews
 
-from attnstore.engine.classifier import choose_device, fast_bfloat16
-from attnstore.config import RunConfig, SourceConfig
-from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verify_sample
+from attnstore.check.verify import verify_files
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.engine.classifier import choose_device, fast_bfloat16
+from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
-from attnstore.check.verify import verify_files
 
 
 @pytest.fixture(scope="module")

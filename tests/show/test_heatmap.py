@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from attnstore.show import heatmap
 from attnstore.errors import UsageError
+from attnstore.show import heatmap
 from attnstore.show.heatmap import Heatmap, html, ignore_tokens, intensities, merge_words, terminal
 from attnstore.store.schema import DICTIONARY
 

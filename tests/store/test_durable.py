@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from attnstore.store.durable import LOCK, write_file, write_lock
 from attnstore.errors import StoreError
+from attnstore.store.durable import LOCK, write_file, write_lock
 
 HOLD = """
 import sys

@@ -26,10 +26,10 @@ from hypothesis import given, settings
 from small_store import LABELS, contents, manifest, run, tables
 
 import attnstore.store.store
+from attnstore.ask.views import added_up
 from attnstore.errors import StoreError
 from attnstore.store.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import create_or_resume, label_fits_in_path, open_store
-from attnstore.ask.views import added_up
 
 # -- any reader, by path alone ----------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_stor
 from small_store import manifest, run
 
 import attnstore
-from attnstore.store import totals as adding
-from attnstore.errors import StoreError
-from attnstore.store.store import create_or_resume, open_store
-from attnstore.check.verify import verify_files
 from attnstore.ask.views import Added, added_up, connect, run_sql, totals
+from attnstore.check.verify import verify_files
+from attnstore.errors import StoreError
+from attnstore.store import totals as adding
+from attnstore.store.store import create_or_resume, open_store
 
 COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LAYERS)]
 

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_batch import RandomBatch
 
-from attnstore.engine.paths import compiler, kernel
-from attnstore.engine.batches import plan_batches, tokenise
-from attnstore.engine.classifier import load_classifier
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.classifier import load_classifier
+from attnstore.engine.paths import compiler, kernel
 from attnstore.engine.paths.kernel import Workspace
 from attnstore.engine.reductions import resolve_reductions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
 ENGINES = {
     **{products: (torch.bfloat16, number) for number, products in enumerate(kernel.PRODUCTS)},

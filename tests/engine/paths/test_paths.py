@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from random_batch import RandomBatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnstore.engine import classifier as engine
-from attnstore.engine.paths import cuda, kernel
-from attnstore.engine import reductions
-from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.check.oracle import Oracle, reduced_by_definition
+from attnstore.engine import classifier as engine
+from attnstore.engine import reductions
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
 
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
@@ -346,7 +346,7 @@ def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
         env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
     )
     assert done.stdout.split("\n")[:-1] == [
