@@ -19,6 +19,7 @@ from attnstore import __version__
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.engine.paths import compiler
 from attnstore.errors import AttnstoreError, UsageError
+from attnstore.messages import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -304,17 +305,17 @@ def _summarise(result: "RunResult") -> None:
     if result.documents:
         rate = result.tokens / result.seconds
         click.echo(
-            f"{_many(result.documents, 'document')}, {_many(result.tokens, 'token')} in {result.seconds:.1f} s "
-            f"({rate:,.0f} tokens/s); {store.path} is sealed with {_many(manifest.documents, 'document')}"
+            f"{counted(result.documents, 'document')}, {counted(result.tokens, 'token')} in {result.seconds:.1f} s "
+            f"({rate:,.0f} tokens/s); {store.path} is sealed with {counted(manifest.documents, 'document')}"
         )
     else:
-        click.echo(f"{store.path} was finished before: {_many(manifest.documents, 'document')}")
+        click.echo(f"{store.path} was finished before: {counted(manifest.documents, 'document')}")
     for reason, count in manifest.rejected.items():
-        click.echo(f"{_many(count, 'row')} became no document: {reason}")
+        click.echo(f"{counted(count, 'row')} became no document: {reason}")
     whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]
     if whole["truncated"]:
         were = "was" if whole["truncated"] == 1 else "were"
-        click.echo(f"{_many(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
+        click.echo(f"{counted(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
     if whole["accuracy"] is not None:
         click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     reduction = manifest.reductions[0].name
@@ -329,10 +330,6 @@ def _summarise(result: "RunResult") -> None:
     click.echo("next:")
     for command in (f"query {path} top_words_by_class", f"show {path} 0", f"info {path}", "queries"):
         click.echo(f"  attnstore {command}")
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 # ---------------------------------------------------------------- finetune
@@ -628,7 +625,7 @@ def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool)
         faults += not finding.ok
         click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}")
     if faults:
-        _fail(f"{store} has {_many(faults, 'fault')}", 1)
+        _fail(f"{store} has {counted(faults, 'fault')}", 1)
 
 
 def _findings(

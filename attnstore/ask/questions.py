@@ -42,14 +42,13 @@ and gets lazy frames with the same columns, and all of these values in `paramete
 same table: the same columns and types, the rows in an order that leaves nothing open.
 """
 
-import difflib
 import importlib.util
 import json
 import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
@@ -61,6 +60,7 @@ import attnstore
 from attnstore.ask import views
 from attnstore.ask.views import Added, Tables, connect, documents, run_sql, tokens, totals
 from attnstore.errors import AttnstoreError, StoreError, UsageError
+from attnstore.messages import suggestion
 from attnstore.store.schema import Manifest, StoredReduction
 from attnstore.store.store import Store
 
@@ -180,7 +180,7 @@ def get_question(name: str, questions: Mapping[str, Question]) -> Question:
         UsageError: there is none; the closest names are told.
     """
     if name not in questions:
-        raise UsageError(f"there is no question {name!r}{_suggestion(name, questions)}")
+        raise UsageError(f"there is no question {name!r}{suggestion(name, questions)}")
     return questions[name]
 
 
@@ -215,14 +215,6 @@ def _as_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     return str(value)
-
-
-def _suggestion(name: object, known: Iterable[str]) -> str:
-    """`: did you mean ...?`, or what there is."""
-    known = list(known)
-    if close := difflib.get_close_matches(str(name), known, n=3, cutoff=0.65):
-        return f": did you mean {' or '.join(close)}?"
-    return f": there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else ": there are none"
 
 
 def _read(path: Path) -> Question:
@@ -286,7 +278,7 @@ def _declared(declaration: str, path: Path) -> Parameter:
         choices = ("group", "document")
     elif type_ not in _CONVERSIONS:
         raise UsageError(
-            f"{path}: {match['name']} has the unknown type {type_!r}{_suggestion(type_, _CONVERSIONS)}"
+            f"{path}: {match['name']} has the unknown type {type_!r}{suggestion(type_, _CONVERSIONS)}"
         )
     parameter = Parameter(match["name"], type_, None, meaning, choices, required=match["has"] is None)
     if parameter.required or match["default"].strip() == "auto":
@@ -327,7 +319,7 @@ def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
         raise UsageError(f"{path}: {error}") from error
     known = [*(p.name for p in parameters), *_FACTS]
     if unknown := sorted(set(statement.named_parameters) - set(known)):
-        raise UsageError(f"{path}: ${unknown[0]} is not declared{_suggestion(unknown[0], known)}")
+        raise UsageError(f"{path}: ${unknown[0]} is not declared{suggestion(unknown[0], known)}")
 
 
 def _twin(path: Path) -> Twin:
@@ -358,7 +350,7 @@ def _bound(store: Store, question: Question, given: Mapping[str, object]) -> tup
     names = [p.name for p in question.parameters]
     for name in given:
         if name not in names:
-            raise UsageError(f"{question.name} has no parameter {name!r}{_suggestion(name, names)}")
+            raise UsageError(f"{question.name} has no parameter {name!r}{suggestion(name, names)}")
     values: dict[str, Any] = {}
     for parameter in question.parameters:
         if parameter.name in given:

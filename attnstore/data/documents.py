@@ -34,12 +34,8 @@ from attnstore.data.files import (
     folder,
     hub_files,
     is_hidden,
-    listed,
     matching,
-    one_line,
-    quoted,
     reading,
-    similar,
     similar_path,
     tar_members,
     zip_members,
@@ -48,6 +44,7 @@ from attnstore.data.imdb import Progress, fetch_imdb
 from attnstore.data.tables import Columns, Table, choose_columns, class_names, kind_of, rows, table_at
 from attnstore.data.texts import URLS, TextTree, lay_out
 from attnstore.errors import DataError, UsageError
+from attnstore.messages import listed, one_line, quoted, similar
 
 MAX_LISTED = 1000  # rejected rows told one by one
 MAX_LABELS = 10_000  # with more distinct values a column holds no classes

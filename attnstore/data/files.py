@@ -5,7 +5,6 @@ whole. Whatever a reader raises about a file becomes one line (`reading`).
 """
 
 import bz2
-import difflib
 import glob
 import io
 import lzma
@@ -24,6 +23,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from attnstore.errors import AttnstoreError, DataError, UsageError
+from attnstore.messages import one_line, similar
 
 BUFFER = 1 << 20
 
@@ -251,33 +251,6 @@ _UNREADABLE = (
     NotImplementedError,  # a zip archive with a compression that zipfile does not have
     RuntimeError,  # an encrypted zip archive
 )
-
-
-def one_line(text: object) -> str:
-    """Anything as one printable line of bearable length."""
-    line = " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
-    line = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
-    )
-    return line if len(line) <= 300 else line[:299] + "…"
-
-
-def quoted(name: str) -> str:
-    """A name from the data, for a message."""
-    return f"'{one_line(name)[:80]}'"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names from the data, for a message: the first twelve."""
-    first = [one_line(name)[:40] for name in names[:12]]
-    return ", ".join(first) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def similar(name: str, names: Sequence[str]) -> str:
-    """The end of a message: did you mean the closest of `names`? Empty if none is close."""
-    by_fold = {each.casefold(): each for each in names}
-    close = difflib.get_close_matches(name.casefold(), by_fold, n=1)
-    return f": did you mean {quoted(by_fold[close[0]])}?" if close else ""
 
 
 def similar_path(path: Path) -> str:

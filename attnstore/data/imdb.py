@@ -9,8 +9,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from attnstore.cache import cache_folder
-from attnstore.data.files import one_line
 from attnstore.errors import DataError
+from attnstore.messages import one_line
 
 #: The archive at its authors' address.
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"

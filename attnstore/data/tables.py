@@ -17,17 +17,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from attnstore.config import SourceConfig
-from attnstore.data.files import (
-    SPLIT_WORDS,
-    compression,
-    decompressed,
-    listed,
-    one_line,
-    quoted,
-    reading,
-    similar,
-)
+from attnstore.data.files import SPLIT_WORDS, compression, decompressed, reading
 from attnstore.errors import DataError, UsageError
+from attnstore.messages import listed, one_line, quoted, similar
 
 MAX_FIELD = 1 << 26  # characters in a field of a CSV; beyond, a quote was left open
 SAMPLE = 1 << 20  # bytes looked at to tell a text file's layout

@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from attnstore.data.files import SPLIT_WORDS, one_line
+from attnstore.data.files import SPLIT_WORDS
 from attnstore.data.imdb import films
 from attnstore.errors import DataError
+from attnstore.messages import one_line
 
 #: IMDb's list of the films behind the reviews of a class folder, beside that folder.
 URLS = re.compile(r"(?:.*/)?urls_(pos|neg)\.txt")

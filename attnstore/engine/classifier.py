@@ -46,6 +46,7 @@ from attnstore.engine.reductions import (
     upload,
 )
 from attnstore.errors import AttnstoreError, ModelError, UsageError
+from attnstore.messages import first_line
 
 T = TypeVar("T")
 Way = Literal["packed", "padded", "hooked"]
@@ -293,7 +294,7 @@ def _called(name: str, function: Callable[[Any], object], document: str, given: 
         raise
     except Exception as error:  # whatever it is, the user wrote it
         raise UsageError(
-            f"the custom reduction {name} failed on document {document}: {type(error).__name__}: {_line(error)}"
+            f"the custom reduction {name} failed on document {document}: {type(error).__name__}: {first_line(error)}"
         ) from error
     values: Tensor | None = None
     try:
@@ -741,15 +742,10 @@ def model_folder(config: RunConfig) -> Path:
     except HfHubHTTPError as error:
         status = f" ({error.response.status_code})" if error.response is not None else ""
         raise ModelError(
-            f"the hub has no model {config.model} that can be read{status}: {_line(error)}"
+            f"the hub has no model {config.model} that can be read{status}: {first_line(error)}"
         ) from error
     except OSError as error:
-        raise ModelError(f"can't fetch {config.model} from the hub: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """An exception's first line: libraries' messages run over many."""
-    return next((text.strip() for text in str(error).splitlines() if text.strip()), type(error).__name__)
+        raise ModelError(f"can't fetch {config.model} from the hub: {first_line(error)}") from error
 
 
 @contextmanager
@@ -776,7 +772,7 @@ def _read_config(folder: Path, config: RunConfig) -> Any:
     except Exception as error:  # transformers raises many kinds for a config that is not one
         hint = " (--trust-remote-code runs the code it brings)" if "trust_remote_code" in str(error) else ""
         raise ModelError(
-            f"can't read the model's config.json in {config.model}{hint}: {_line(error)}"
+            f"can't read the model's config.json in {config.model}{hint}: {first_line(error)}"
         ) from error
     architecture = (settings.architectures or ["no architecture"])[0]
     if settings.is_encoder_decoder or getattr(settings, "is_decoder", False):
@@ -810,7 +806,7 @@ def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> An
                 folder, trust_remote_code=config.trust_remote_code
             )
     except Exception as error:  # as above: the kinds are many and undocumented
-        raise ModelError(f"can't read the tokenizer of {config.model}: {_line(error)}") from error
+        raise ModelError(f"can't read the tokenizer of {config.model}: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ModelError(
             f"{config.model} has a tokenizer without a fast version ({type(tokenizer).__name__}): "
@@ -869,7 +865,7 @@ def _read_model(
                 output_loading_info=True,
             )
     except Exception as error:  # safetensors, torch and transformers each have their own kinds
-        raise ModelError(f"can't load the weights of {config.model}: {_line(error)}") from error
+        raise ModelError(f"can't load the weights of {config.model}: {first_line(error)}") from error
     missing = sorted(report["missing_keys"]) + sorted(str(m) for m in report.get("mismatched_keys", ()))
     if missing:
         raise ModelError(

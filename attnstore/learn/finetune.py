@@ -57,6 +57,7 @@ from attnstore.engine.classifier import choose_device, fast_bfloat16, local_mode
 from attnstore.engine.paths import memory
 from attnstore.errors import AttnstoreError, DataError, ModelError, UsageError
 from attnstore.interrupts import stop_on_interrupt
+from attnstore.messages import first_line, listed
 
 #: Where a run keeps what it needs to go on; removed when the run has ended.
 CHECKPOINTS = "checkpoints"
@@ -518,7 +519,7 @@ def _classes_of(found: Survey, given: tuple[str, ...], model_labels: tuple[str, 
         matched = match_labels(found, given)
         if not matched.are_models:
             raise DataError(
-                f"none of the data's labels ({_listed(sorted(found.labels))}) is one of those given ({_listed(given)})"
+                f"none of the data's labels ({listed(sorted(found.labels))}) is one of those given ({listed(given)})"
             )
         return matched
     names: dict[str, str] = {}
@@ -615,8 +616,7 @@ def _one_line(model: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"can't fine-tune {model}: {first}") from error
+        raise ModelError(f"can't fine-tune {model}: {first_line(error)}") from error
 
 
 def _begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, _Split]) -> Path | None:
@@ -946,7 +946,7 @@ pipeline_tag: text-classification
 ---
 # {config.out.resolve().name}
 
-A text classifier with {len(result.labels)} classes ({_listed(result.labels)}), fine-tuned with attnstore.
+A text classifier with {len(result.labels)} classes ({listed(result.labels)}), fine-tuned with attnstore.
 
 | | |
 |---|---|
@@ -966,7 +966,3 @@ is not in itself an explanation of what it decides.
 
 attnstore {attnstore.__version__}, Python {platform.python_version()}, {versions}.
 """
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

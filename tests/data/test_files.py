@@ -15,8 +15,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from attnstore.config import SourceConfig
 from attnstore.data.documents import Document, open_source
-from attnstore.data.files import folder, one_line, tar_members
+from attnstore.data.files import folder, tar_members
 from attnstore.errors import AttnstoreError, DataError
+from attnstore.messages import one_line
 
 
 def write(root: Path, *names: str) -> None:
