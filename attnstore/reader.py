@@ -10,6 +10,7 @@ import pyarrow as pa
 from attnstore.ask import questions
 from attnstore.errors import StoreError
 from attnstore.show.heatmap import Heatmap, ignore_tokens, merge_words
+from attnstore.store import frames
 from attnstore.store.schema import Manifest
 from attnstore.store.store import Store, open_store
 
@@ -29,15 +30,15 @@ class Reader:
 
     def documents(self) -> pl.LazyFrame:
         """One row a document; see `schema.documents_schema`."""
-        return questions.documents(self.store)
+        return frames.documents(self.store)
 
     def tokens(self) -> pl.LazyFrame:
         """One row a token; see `schema.tokens_schema`."""
-        return questions.tokens(self.store)
+        return frames.tokens(self.store)
 
     def totals(self) -> pl.LazyFrame:
         """The tokens added up, one row a term; see `schema.totals_schema`."""
-        return questions.totals(self.store)
+        return frames.totals(self.store)
 
     def sql(self, sql: str) -> pa.Table:
         """The answer of one read-only SQL statement over the views `documents`, `tokens` and `totals`."""

@@ -7,7 +7,7 @@ import polars as pl
 
 from attnstore.ask.statistics import q_value
 from attnstore.ask.terms import compared, is_listed, leading, least_documents, occurrences
-from attnstore.ask.views import Tables
+from attnstore.store.frames import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

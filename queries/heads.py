@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.ask.terms import has_letter_or_digit, support
-from attnstore.ask.views import Tables
+from attnstore.store.frames import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

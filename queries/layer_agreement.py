@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.ask.terms import has_letter_or_digit, least_documents
-from attnstore.ask.views import Tables
+from attnstore.store.frames import Tables
 
 LENGTHS = ("all", "short", "middle", "long")
 

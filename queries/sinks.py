@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.ask.terms import has_letter_or_digit, layer_columns
-from attnstore.ask.views import Tables
+from attnstore.store.frames import Tables
 
 STOP_WORDS = (  # noqa: SIM905 - a list of words reads better as words
     "a about above after again all also although am an and another any are as at be because been before "

@@ -7,7 +7,7 @@ import polars as pl
 
 from attnstore.ask.statistics import cluster_sums, interval, ratio_error
 from attnstore.ask.terms import leading, percentile, support
-from attnstore.ask.views import Tables
+from attnstore.store.frames import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.ask.views import Tables
+from attnstore.store.frames import Tables
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:

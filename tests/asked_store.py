@@ -15,7 +15,6 @@ import pyarrow as pa
 import scipy.stats
 from small_store import entropies
 
-from attnstore.ask.views import added_up
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import create_or_resume
 
@@ -140,7 +139,7 @@ def write_store(
                 _table(token_rows, tokens_schema(manifest)),
             )
         if parts is None:
-            store.seal(added_up(store))
+            store.seal()
     return store
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from attnstore.ask.views import added_up
 from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import Store, create_or_resume
 
@@ -141,7 +140,7 @@ def run(path: Path, plan: Manifest, labels: Sequence[str | None] = LABELS, seal:
         for part in store.missing_parts():
             store.write_part(part, *tables(plan, store.part_range(part), labels))
         if seal and not store.sealed:
-            store.seal(added_up(store), sealed="2026-01-02T03:04:06+00:00")
+            store.seal(sealed="2026-01-02T03:04:06+00:00")
     return store
 
 

@@ -58,9 +58,10 @@ import pyarrow as pa
 
 import attnstore
 from attnstore.ask import views
-from attnstore.ask.views import Added, Tables, connect, documents, run_sql, tokens, totals
+from attnstore.ask.views import connect, run_sql
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.messages import suggestion
+from attnstore.store.frames import QuestionColumns, Tables, collect, documents
 from attnstore.store.schema import Manifest, StoredReduction
 from attnstore.store.store import Store
 
@@ -68,19 +69,15 @@ __all__ = [
     "BASIS_KEY",
     "Parameter",
     "Question",
-    "Tables",
     "ask",
     "connect",
     "describe",
     "document",
     "document_number",
-    "documents",
     "find_questions",
     "get_question",
     "run_sql",
     "signature",
-    "tokens",
-    "totals",
     "unknown_word",
 ]
 
@@ -345,7 +342,9 @@ def _twin(path: Path) -> Twin:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _bound(store: Store, question: Question, given: Mapping[str, object]) -> tuple[dict[str, Any], Added]:
+def _bound(
+    store: Store, question: Question, given: Mapping[str, object]
+) -> tuple[dict[str, Any], QuestionColumns]:
     """A question's parameters and the store's facts by name, checked, and the columns that they ask for."""
     names = [p.name for p in question.parameters]
     for name in given:
@@ -377,7 +376,7 @@ def _bound(store: Store, question: Question, given: Mapping[str, object]) -> tup
     return values | facts, replace(columns, class_column=class_column, cluster=cluster)
 
 
-def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str, Any]) -> Added:
+def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str, Any]) -> QuestionColumns:
     """The columns with attention that a question's parameters ask for. Their `values` become plain ones."""
     means: dict[str, tuple[str, ...]] = {}
     elements: Mapping[str, tuple[str, int]] = {}
@@ -403,7 +402,7 @@ def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str,
         name = of_type["reductions"]
         values[name], several = _of_several(manifest, name, values[name])
         means |= {f"attention:{column}": (column,) for column in several}
-    return Added(means, heads, elements)
+    return QuestionColumns(means, heads, elements)
 
 
 def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction:
@@ -476,7 +475,7 @@ def _has_labels(store: Store) -> bool:
         found = [label for _, label, _ in store.partitions(store.documents_files())]
         return not found or any(label is not None for label in found)
     frame = documents(store).select(some=pl.col("label").is_not_null().any(), rows=pl.len())
-    some, rows = views.collect(store, frame).row(0)
+    some, rows = collect(store, frame).row(0)
     return bool(some or rows == 0)
 
 
@@ -495,7 +494,7 @@ def unknown_word(store: Store, word: str) -> str:
 def document(store: Store, wanted: str | SupportsIndex) -> dict[str, Any]:
     """The row of the document that `document_number` finds, by column. Raises what that raises."""
     number = document_number(store, wanted)
-    frame = views.collect(store, documents(store).filter(pl.col("document") == number))
+    frame = collect(store, documents(store).filter(pl.col("document") == number))
     return frame.row(0, named=True)
 
 
@@ -691,16 +690,18 @@ def ask(
     return table.replace_schema_metadata({BASIS_KEY: ", ".join(basis).encode()})
 
 
-def _polars_answer(store: Store, question: Question, values: Mapping[str, Any], added: Added) -> pa.Table:
+def _polars_answer(
+    store: Store, question: Question, values: Mapping[str, Any], added: QuestionColumns
+) -> pa.Table:
     assert question.polars is not None  # noqa: S101 - `ask` has looked
     try:
         answer = question.polars(Tables(store, added), values)
-        frame = views.collect(store, answer)
+        frame = collect(store, answer)
     except AttnstoreError:
         raise
     except Exception as error:  # a user's own file may do anything
         # A twin that asks for the columns has the files opened.
         if isinstance(error, pl.exceptions.ComputeError) and str(error).startswith("parquet"):
-            raise views.unreadable(store, views.one_line(error)) from error
+            raise store.unreadable(views.one_line(error)) from error
         raise UsageError(f"{question.path.with_suffix('.py')} failed: {views.one_line(error)}") from error
     return views.plain(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))

@@ -1,220 +1,30 @@
-"""A store's tables as DuckDB views and as Polars lazy frames, to be read and nothing else.
-
-They are made of the files of the finished parts alone, have the columns of the contract, `split` and `label` as
-text (in `documents` and `tokens` the last), and may get columns on top that parameters of a question choose
-(`Added`). While the store is not sealed its `totals` are added up when they are asked for.
-"""
+"""A store's tables as DuckDB views, to be read and nothing else: what `attnstore.store.frames` is for Polars."""
 
 import json
 import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 
 from attnstore.ask import statistics
-from attnstore.errors import AttnstoreError, StoreError, UsageError
-from attnstore.store.schema import entropy
-from attnstore.store.store import PART_FILE, Store
-from attnstore.store.totals import COUNTS, KEYS, add_up, lift, of_tokens, value_columns
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Columns beside the stored ones. One that has a stored column's name hides it.
-
-    `means`: for each column that `tokens` and `totals` get, the stored columns whose mean it is, in double
-    precision; `totals` gets their lifts beside them, named the same way.
-    `heads`: these columns hold so many values a token, of which the mean is taken first; None: one value.
-    `elements`: for each column that `tokens` and `totals` get, a stored column of several values a token and the
-    place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too, and `documents` their
-    entropies, named the same way.
-    `class_column`: the column that all tables have under the name `class`, None for no such column.
-    `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
-    `cluster`: the number of the group's first document, the document's own where it has no group. None: no
-    such column.
-    """
-
-    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    heads: int | None = None
-    elements: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    class_column: str | None = None
-    cluster: Literal["group", "document"] | None = None
-
-
-_NOTHING = Added()
-
-
-@dataclass(frozen=True)
-class Tables:
-    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given.
-
-    Each is of the parts that are there when it is first asked for, however often it is.
-    """
-
-    store: Store
-    added: Added
-
-    @cached_property
-    def documents(self) -> pl.LazyFrame:
-        return documents(self.store, self.added)
-
-    @cached_property
-    def tokens(self) -> pl.LazyFrame:
-        return tokens(self.store, self.added)
-
-    @cached_property
-    def totals(self) -> pl.LazyFrame:
-        return totals(self.store, self.added)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Polars
-# ---------------------------------------------------------------------------------------------------------
-
-
-def documents(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
-    """The documents of the finished parts, with `split` and `label` (String) after the contract's columns."""
-    frame = _frame(store, store.documents_files(), store.documents_schema)
-    return frame.with_columns(*_elements(store, _entropies(added)), *_class(added), *_cluster(added))
-
-
-def tokens(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
-    """The tokens of the finished parts, with `split` and `label` (String) after the contract's columns."""
-    means = [
-        _mean([_value(column, added) for column in columns]).alias(name)
-        for name, columns in added.means.items()
-    ]
-    frame = _frame(store, store.tokens_files(), store.tokens_schema)
-    return frame.with_columns(*means, *_elements(store, added.elements), *_class(added))
-
-
-def totals(store: Store, added: Added = _NOTHING) -> pl.LazyFrame:
-    """The tokens of the finished parts added up: `schema.totals_schema`, dictionaries as in `tokens`."""
-    path = store.totals_file()
-    if path is None:
-        frame = of_tokens(tokens(store), store.tokens_schema, store.columns_with_nulls())
-    elif path.is_file():
-        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-    else:
-        raise unreadable(store, f"{path.name} is missing")
-    frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
-
-    means = [
-        _mean([_value(column, added) for column in columns]).alias(name)
-        for name, columns in _summed_means(added).items()
-    ]
-    return frame.with_columns(*means, *_elements(store, _summed_elements(added)), *_class(added))
-
-
-def added_up(store: Store) -> pa.Table:
-    """The totals of the finished parts as `Store.seal` takes them, made of the tokens.
-
-    Raises StoreError where a file of the store can't be read.
-    """
-    try:
-        parts = _tokens_by_part(store)
-        return add_up(parts, store.tokens_schema, store.totals_schema, store.columns_with_nulls())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise unreadable(store, one_line(error)) from error
-
-
-def _tokens_by_part(store: Store) -> list[pl.LazyFrame]:
-    """The tokens of each finished part, in the order of the plan; see `tokens`."""
-    files: dict[int, list[Path]] = {part: [] for part in store.finished_parts()}
-    for path in store.tokens_files():
-        if name := PART_FILE.fullmatch(path.relative_to(store.path).as_posix()):
-            files.setdefault(int(name[2]), []).append(path)
-    return [_frame(store, paths, store.tokens_schema) for paths in files.values()]
-
-
-def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
-    """Run a query over these frames. Raises StoreError where a file of the store can't be read."""
-    try:
-        return answer.collect(engine="streaming")  # a store may be larger than the memory
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise unreadable(store, one_line(error)) from error
-
-
-def _value(column: str, added: Added) -> pl.Expr:
-    if added.heads is None:
-        return pl.col(column).cast(pl.Float64)
-    return pl.col(column).cast(pl.Array(pl.Float64, added.heads)).arr.mean()
-
-
-def _elements(store: Store, elements: Mapping[str, tuple[str, int]]) -> list[pl.Expr]:
-    # As an array: to take an element out of a list takes three times as long.
-    whole = pl.Array(pl.Float32, store.manifest.heads)
-    return [
-        pl.col(column).cast(whole).arr.get(place).cast(pl.Float64).alias(name)
-        for name, (column, place) in elements.items()
-    ]
-
-
-def _mean(values: Sequence[pl.Expr]) -> pl.Expr:
-    total = sum(values[1:], values[0])
-    return total / len(values) if len(values) > 1 else total
-
-
-def _summed_means(added: Added) -> dict[str, tuple[str, ...]]:
-    """`means` as `totals` gets them: each with its lift."""
-    lifts = {lift(name): tuple(map(lift, columns)) for name, columns in added.means.items()}
-    return {**added.means, **lifts}
-
-
-def _summed_elements(added: Added) -> dict[str, tuple[str, int]]:
-    """`elements` as `totals` gets them: each with its lift."""
-    lifts = {lift(name): (lift(column), place) for name, (column, place) in added.elements.items()}
-    return {**added.elements, **lifts}
-
-
-def _entropies(added: Added) -> dict[str, tuple[str, int]]:
-    """What `documents` gets of `elements`: the entropy of each."""
-    return {entropy(name): (entropy(column), place) for name, (column, place) in added.elements.items()}
-
-
-def _class(added: Added) -> list[pl.Expr]:
-    return [] if added.class_column is None else [pl.col(added.class_column).alias("class")]
-
-
-def _cluster(added: Added) -> list[pl.Expr]:
-    own = pl.col("document")
-    if added.cluster == "group":
-        own = pl.when(pl.col("group").is_null()).then(own).otherwise(own.min().over("group"))
-    return [] if added.cluster is None else [own.alias("cluster")]
-
-
-def _frame(store: Store, files: Iterable[Path], schema: pa.Schema) -> pl.LazyFrame:
-    names = _contract_columns(schema)
-    frames = []
-    for split, label, paths in store.partitions(files):
-        of_file = pl.col("label").cast(pl.String)
-        of_path = pl.lit(label, dtype=pl.String).alias("label")
-        frames.append(
-            pl.scan_parquet(paths, hive_partitioning=False, glob=False).select(
-                *names, pl.lit(split).alias("split"), of_file if "label" in schema.names else of_path
-            )
-        )
-    if frames:
-        return pl.concat(frames)
-    empty = pl.DataFrame(schema.empty_table())
-    text = pl.lit(None, dtype=pl.String)
-    return empty.lazy().select(*names, text.alias("split"), text.alias("label"))
-
+from attnstore.errors import AttnstoreError, UsageError
+from attnstore.store.frames import NOTHING, QuestionColumns
+from attnstore.store.schema import without_label
+from attnstore.store.store import Store
+from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
 
 # ---------------------------------------------------------------------------------------------------------
 # DuckDB
 # ---------------------------------------------------------------------------------------------------------
 
 
-def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
+def connect(store: Store, added: QuestionColumns = NOTHING) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB connection with the views `documents`, `tokens` and `totals`, to be closed by the caller.
 
     It reads the files of the store's finished parts and no other, loads no extension, and its configuration
@@ -239,10 +49,10 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
 
     means = {name: mean([value(column) for column in columns]) for name, columns in added.means.items()}
     summed = {
-        name: mean([value(column) for column in columns]) for name, columns in _summed_means(added).items()
+        name: mean([value(column) for column in columns]) for name, columns in added.summed_means.items()
     }
     of_tokens = means | elements(added.elements)
-    of_totals = summed | elements(_summed_elements(added))
+    of_totals = summed | elements(added.summed_elements)
     classes = {} if added.class_column is None else {"class": _identifier(added.class_column)}
     clusters = {
         None: {},
@@ -251,7 +61,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
             "cluster": 'CASE WHEN "group" IS NULL THEN document ELSE min(document) OVER (PARTITION BY "group") END'
         },
     }[added.cluster]
-    of_documents = elements(_entropies(added)) | clusters
+    of_documents = elements(added.entropies) | clusters
     connection = duckdb.connect()
     try:
         statistics.register(connection)
@@ -286,7 +96,7 @@ def connect(store: Store, added: Added = _NOTHING) -> duckdb.DuckDBPyConnection:
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         connection.close()
-        raise unreadable(store, one_line(error)) from error
+        raise store.unreadable(one_line(error)) from error
     return connection
 
 
@@ -417,7 +227,7 @@ def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> 
     """The statement that makes a view of the rows. Names are quoted: nothing of a user's is pasted."""
     hidden = [_identifier(name) for name in extra]
     # `label` stands at the end wherever it is stored, but among the keys of the totals.
-    of_table = schema.names if view == "totals" else _contract_columns(schema)
+    of_table = schema.names if view == "totals" else without_label(schema)
     names = dict.fromkeys([*of_table, "split", "label"])
     kept = [name for name in map(_identifier, names) if name not in hidden]
     added = [f"{expression} AS {_identifier(name)}" for name, expression in extra.items()]
@@ -426,7 +236,7 @@ def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> 
 
 def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> str:
     """The SELECT of a table's stored columns, `split` and `label`. Names are quoted, and texts literals."""
-    names = [_identifier(name) for name in _contract_columns(schema)]
+    names = [_identifier(name) for name in without_label(schema)]
     selects = []
     for split, label, paths in store.partitions(files):
         of_path = f"{'NULL' if label is None else _literal(label)}::VARCHAR AS label"
@@ -444,7 +254,7 @@ def _totals(store: Store, tokens: str) -> str:
     path = store.totals_file()
     if path is not None:
         if not path.is_file():
-            raise unreadable(store, f"{path.name} is missing")
+            raise store.unreadable(f"{path.name} is missing")
         names = ", ".join(map(_identifier, store.totals_schema.names))
         return f"SELECT {names} FROM read_parquet({_pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
     sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]
@@ -509,11 +319,6 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__
 
 
-def _contract_columns(schema: pa.Schema) -> list[str]:
-    """The columns of a table but for `label`, which stands at the end wherever it is stored."""
-    return [name for name in schema.names if name != "label"]
-
-
 def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
     """DuckDB's error as the user's mistake, or as the store's damage."""
     message = one_line(error)
@@ -522,10 +327,5 @@ def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
     # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
     damage = type(error) is duckdb.Error or "Invalid unicode" in message
     if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
-        return unreadable(store, message)
+        return store.unreadable(message)
     return UsageError(message)
-
-
-def unreadable(store: Store, message: str) -> StoreError:
-    """The error that a store can't be read, with an engine's message on one line."""
-    return StoreError(f"can't read {store.path}: {message}: `attnstore verify` tells what is damaged")

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.special import xlogy
 
-from attnstore.ask.views import added_up
 from attnstore.errors import StoreError
 from attnstore.store.schema import Manifest, StoredFile, StoredReduction, entropy
 from attnstore.store.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
@@ -246,7 +245,7 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     if not parts_are_sound:
         return None  # there is nothing sound to add up
     try:
-        found, expected = _read(store.path / TOTALS), added_up(store)
+        found, expected = _read(store.path / TOTALS), store.added_up()
     except (StoreError, pa.ArrowException, OSError) as error:
         return f"can't be compared with the tokens: {_one_line(error)}"
     for name in found.column_names:

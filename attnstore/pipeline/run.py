@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attnstore
-from attnstore.ask.views import added_up
 from attnstore.config import RunConfig
 from attnstore.data.documents import (
     LabelMap,
@@ -135,7 +134,7 @@ def run(
             del classifier  # adding up takes a third of its memory
             gc.collect()
             memory.give_back()
-            store.seal(added_up(store))
+            store.seal()
         return RunResult(
             store, documents - documents_before, tokens, seconds, len(before), bool(store.missing_parts())
         )

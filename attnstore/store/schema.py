@@ -159,6 +159,11 @@ DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _LABEL = _field("label", DICTIONARY, "the gold class; null where the data has none", nullable=True)
 
 
+def without_label(schema: pa.Schema) -> list[str]:
+    """The columns of a table but for `label`, which readers put at the end, wherever it is stored."""
+    return [name for name in schema.names if name != "label"]
+
+
 def entropy(column: str) -> str:
     """The name of a document's entropy of a reduction's column of `tokens`."""
     return f"{column}_entropy"

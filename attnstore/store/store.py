@@ -52,6 +52,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attnstore.errors import StoreError
+from attnstore.messages import one_line
 from attnstore.store.durable import LOCK, WriteLock, make_directory, write_file, write_lock, writing
 from attnstore.store.schema import (
     MAX_LABEL_PARTITIONS,
@@ -201,10 +202,7 @@ class Store:
         directories: dict[Path, list[Path]] = {}
         for file in files:
             if not file.is_file():
-                raise StoreError(
-                    f"can't read {self.path}: {file.relative_to(self.path)} is missing: "
-                    "`attnstore verify` tells what is damaged"
-                )
+                raise self.unreadable(f"{file.relative_to(self.path)} is missing")
             directories.setdefault(file.parent, []).append(file.absolute())
         found = []
         for directory, paths in directories.items():
@@ -226,10 +224,7 @@ class Store:
             try:
                 footer = pq.read_metadata(path)
             except (pa.ArrowException, OSError) as error:
-                raise StoreError(
-                    f"can't read {self.path}: {path.relative_to(self.path)}: {error}: `attnstore verify` tells what "
-                    "is damaged"
-                ) from error
+                raise self.unreadable(f"{path.relative_to(self.path)}: {error}") from error
             for group in map(footer.row_group, range(footer.num_row_groups)):
                 for chunk in map(group.column, range(group.num_columns)):
                     name = chunk.path_in_schema.partition(".")[0]
@@ -237,6 +232,31 @@ class Store:
                     if name in columns and (not counted or chunk.statistics.null_count):
                         found.add(name)
         return [name for name in self.tokens_schema.names if name in found]
+
+    def added_up(self) -> pa.Table:
+        """The tokens of the finished parts added up, as `totals_schema` has them.
+
+        Raises StoreError if a file can't be read.
+        """
+        # Here, so that a run's forward pass does not wait for Polars.
+        import polars as pl
+
+        from attnstore.store.scan import scan
+        from attnstore.store.totals import add_up
+
+        files: dict[int, list[Path]] = {part: [] for part in self.finished_parts()}
+        for path in self.tokens_files():
+            if name := PART_FILE.fullmatch(path.relative_to(self.path).as_posix()):
+                files.setdefault(int(name[2]), []).append(path)
+        try:
+            parts = [scan(self.partitions(paths), self.tokens_schema) for paths in files.values()]
+            return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self.unreadable(one_line(error)) from error
+
+    def unreadable(self, why: str) -> StoreError:
+        """The error that the store can't be read; `why` is on one line."""
+        return StoreError(f"can't read {self.path}: {why}: `attnstore verify` tells what is damaged")
 
     def _receipts(self) -> dict[int, tuple[StoredFile, ...]]:
         """The files of each finished part. A receipt whose files are gone or cut short is no receipt."""
@@ -303,15 +323,14 @@ class Store:
         self._must_be_writable()
         self._write_manifest(replace(self.manifest, runs=(*self.manifest.runs, dict(run))))
 
-    def seal(self, totals: pa.Table, **manifest_changes: Any) -> None:
-        """Write the totals, and complete the manifest with every file's rows, size and hash. It is the last word.
+    def seal(self, **manifest_changes: Any) -> None:
+        """Add the tokens up, and complete the manifest with every file's rows, size and hash. It is the last word.
 
-        `totals`: `totals_schema`, the tokens of all parts added up. `manifest_changes`: fields of the manifest
-        that are known only now (`rejected`, `notes`, `runs`).
+        `manifest_changes`: fields of the manifest that are known only now (`rejected`, `notes`, `runs`).
 
         Raises:
-            StoreError: parts are missing, the totals are not of that form or not of as many tokens, the store is
-                sealed already, or it can't be written.
+            StoreError: parts are missing or can't be read, the tokens do not add up to as many as there are, the
+                store is sealed already, or it can't be written.
         """
         self._must_be_writable()
         if missing := self.missing_parts():
@@ -320,7 +339,7 @@ class Store:
             )
         parts = self.files()
         tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
-        totals = _checked(totals, self.totals_schema, "totals")
+        totals = _checked(self.added_up(), self.totals_schema, "totals")
         if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
             raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
         content = _parquet(totals, self.totals_schema)

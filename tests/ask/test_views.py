@@ -11,8 +11,9 @@ import pytest
 import scipy.stats
 from asked_store import made_up_documents, write_store
 
-from attnstore.ask.views import Added, collect, connect, documents, run_sql, tokens
+from attnstore.ask.views import connect, run_sql
 from attnstore.errors import StoreError, UsageError
+from attnstore.store.frames import QuestionColumns, collect, documents, tokens
 from attnstore.store.store import open_store
 
 
@@ -75,7 +76,7 @@ def test_both_engines_give_every_row_back_as_it_was_written(tmp_path, label_in_p
 
 def test_documents_get_the_entropies_of_the_heads_that_are_asked_for(store, made_up):
     """A head's own, in double precision, beside those stored and the class; the same in both engines."""
-    added = Added(elements={"attention_02_02": ("cls_heads_02", 1)}, class_column="label")
+    added = QuestionColumns(elements={"attention_02_02": ("cls_heads_02", 1)}, class_column="label")
     names = ["attention_02_02_entropy", "cls_heads_02_entropy", "class"]
     frame = documents(store, added).sort("document").select(names).collect()
     with connect(store, added) as connection:

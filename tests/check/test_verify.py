@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from small_store import contents, entropies, manifest, resealed, run, tables
 
-from attnstore.ask.views import added_up
 from attnstore.check.verify import Finding, verify_files
 from attnstore.store.schema import StoredReduction
 from attnstore.store.store import create_or_resume, open_store
@@ -365,7 +364,7 @@ def test_wrong_value_of_a_document_is_found(tmp_path: Path, case: str) -> None:
                     tokens = put(tokens, "prediction", row, value)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, documents, tokens)
-        store.seal(added_up(store))
+        store.seal()
     assert faults(store.path) == [
         ("documents/split=test/part-00000.parquet", f"{detail}: 1 of 3 documents, first 1")
         for detail in details
@@ -426,7 +425,7 @@ def store_of_one(path: Path, plan, change: Callable[[pa.Table], pa.Table], numbe
     tokens = change(tokens.set_column(0, tokens.schema.field(0), zeros))
     with create_or_resume(path, plan) as store:
         store.write_part(0, with_entropies(documents, tokens, plan), tokens)
-        store.seal(added_up(store))
+        store.seal()
     return path
 
 
@@ -506,7 +505,7 @@ def test_documents_with_nothing_but_nulls_are_let_off(tmp_path: Path, silent: se
                 tokens = put(tokens, name, row, None)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, with_entropies(documents, tokens, plan), tokens)
-        store.seal(added_up(store))
+        store.seal()
     assert faults(store.path) == []
 
 
@@ -531,7 +530,7 @@ def test_wrong_entropy_of_a_document_is_found(tmp_path: Path, name: str, change,
     assert (value is None) is (name == "odd_entropy")
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, put(documents, name, 1, change(value)), tokens)
-        store.seal(added_up(store))
+        store.seal()
     told = f"{name}: not that of the tokens: 1 of 3 documents, first 1"
     expected = [] if sound else [("documents/split=test/part-00000.parquet", told)]
     assert faults(store.path) == expected

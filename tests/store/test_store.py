@@ -26,7 +26,6 @@ from hypothesis import given, settings
 from small_store import LABELS, contents, manifest, run, tables
 
 import attnstore.store.store
-from attnstore.ask.views import added_up
 from attnstore.errors import StoreError
 from attnstore.store.schema import MAX_LABEL_PARTITIONS, StoredReduction, documents_schema, tokens_schema
 from attnstore.store.store import create_or_resume, label_fits_in_path, open_store
@@ -100,7 +99,7 @@ def test_splits_are_partitions_too(tmp_path: Path) -> None:
     halves = [tables(plan, range(5), split="train"), tables(plan, range(5, 10), split="test")]
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, *(pa.concat_tables(pair) for pair in zip(*halves, strict=True)))
-        store.seal(added_up(store))
+        store.seal()
     found = [
         (row["document"], row["split"]) for row in in_order(with_duckdb(tmp_path / "store" / "documents"))
     ]
@@ -238,7 +237,7 @@ def test_parquet_form(tmp_path: Path) -> None:
     plan = manifest(documents=1)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, *long_table(plan, 130_000))
-        store.seal(added_up(store))
+        store.seal()
     with pq.ParquetFile(store.tokens_files()[0]) as file:
         metadata, schema = file.metadata, file.schema_arrow
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [
@@ -302,7 +301,7 @@ def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
                     pieces.append(piece)
                 pair.append(pa.concat_tables(pieces).select(table.column_names[::-1]))
             store.write_part(part, *pair)
-        store.seal(added_up(store), sealed="2026-01-02T03:04:06+00:00")
+        store.seal(sealed="2026-01-02T03:04:06+00:00")
     assert contents(tmp_path / "other") == contents(tmp_path / "plain")
 
 
@@ -324,7 +323,7 @@ def test_null_values_of_reductions_survive(tmp_path: Path, entropies: list[float
     documents = documents.append_column("heads_entropy", pa.array([entropies], pa.list_(pa.float32(), 3)))
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, documents, tokens)
-        store.seal(added_up(store))
+        store.seal()
     found = [[row["heads"] for row in in_order(read(tmp_path / "store" / "tokens"))] for read in READERS]
     assert len(values) > 2
     assert found == [values] * len(READERS)
@@ -696,7 +695,7 @@ def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> Non
     with create_or_resume(tmp_path / "store", manifest()) as store:
         store.record_run({"device": "cpu", "seconds": 1.5})
         store.record_run({"device": "cuda", "seconds": 0.5})
-        store.seal(added_up(store), rejected={"no text": 2}, notes=("guessed the columns",))
+        store.seal(rejected={"no text": 2}, notes=("guessed the columns",))
     before = contents(tmp_path / "store")
     again = create_or_resume(tmp_path / "store", manifest())
     found = again.manifest
@@ -705,7 +704,7 @@ def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> Non
     assert (again.sealed, again.missing_parts(), again.finished_parts()) == (True, [], [0, 1, 2])
     for write in (
         lambda: again.write_part(0, *tables(manifest(), range(4))),
-        lambda: again.seal(added_up(again)),
+        again.seal,
         lambda: again.record_run({}),
     ):
         with pytest.raises(StoreError) as refused:
@@ -724,7 +723,7 @@ def test_store_opened_to_read_is_not_written(tmp_path: Path) -> None:
         StoreError, match="was opened for reading: only the run that holds its lock writes it"
     ):
         reader = open_store(tmp_path / "store")
-        reader.seal(added_up(reader))
+        reader.seal()
 
 
 def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
@@ -732,7 +731,7 @@ def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
     with create_or_resume(tmp_path / "store", manifest(part_size=1)) as store:
         store.write_part(4, *tables(store.manifest, [4]))
         with pytest.raises(StoreError) as refused:
-            store.seal(added_up(store))
+            store.seal()
     assert str(refused.value) == (
         f"{store.path} can't be sealed: parts 0, 1, 2, 3, 5 and 4 more are missing: run again to go on"
     )

@@ -12,11 +12,12 @@ from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_stor
 from small_store import manifest, run
 
 import attnstore
-from attnstore.ask.views import Added, added_up, connect, run_sql, totals
+from attnstore.ask.views import connect, run_sql
 from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
 from attnstore.store import totals as adding
-from attnstore.store.store import create_or_resume, open_store
+from attnstore.store.frames import QuestionColumns, totals
+from attnstore.store.store import Store, create_or_resume, open_store
 
 COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LAYERS)]
 
@@ -89,7 +90,7 @@ def test_both_engines_read_the_totals(made_up):
     found = run_sql(store, "SELECT * FROM totals").to_pylist()
     assert_same(sorted(found, key=place), wanted)
     assert_same(sorted(totals(store).collect().to_dicts(), key=place), wanted)
-    added = Added(means={"attention": ("cls_01", "cls_03")}, class_column="label")
+    added = QuestionColumns(means={"attention": ("cls_01", "cls_03")}, class_column="label")
     frame = totals(store, added).collect().to_dicts()
     with connect(store, added) as connection:
         view = connection.sql("SELECT * FROM totals").to_arrow_table().to_pylist()
@@ -116,7 +117,7 @@ def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
     """However few rows are put together at a time, the sums are the same; the same way twice, to the bit."""
     documents, store = made_up
     monkeypatch.setattr(adding, "_MERGED_VALUES", 10)
-    once, again = added_up(store), added_up(store)
+    once, again = store.added_up(), store.added_up()
     assert once.equals(again)
     assert_same(once.to_pylist(), by_hand(documents))
 
@@ -127,7 +128,7 @@ def test_in_how_many_passes_changes_nothing(made_up, monkeypatch):
     tables = []
     for sums in (1, 8, 1000):
         monkeypatch.setattr(adding, "_SUMS_A_PASS", sums)
-        tables.append(added_up(store))
+        tables.append(store.added_up())
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
 
@@ -156,7 +157,7 @@ def test_damaged_tokens_are_told_when_they_are_added_up(tmp_path):
     path = store.tokens_files()[0]
     path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8)
     for ask in (
-        lambda: added_up(store),
+        store.added_up,
         lambda: run_sql(store, "SELECT count(*) FROM documents"),
         lambda: attnstore.open(store.path).query("sinks", engine="polars"),
     ):
@@ -167,17 +168,21 @@ def test_damaged_tokens_are_told_when_they_are_added_up(tmp_path):
         assert "\n" not in str(told.value)
 
 
-def test_only_totals_of_the_stores_tokens_seal_it(tmp_path):
+def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
     """Totals of other columns, or of more or fewer tokens, are refused, and the store stays open."""
     store = write_store(tmp_path / "s", made_up_documents(30), parts=[0, 1])
-    right = added_up(store)
+    right = store.added_up()
     with create_or_resume(store.path, store.manifest) as writer:
-        with pytest.raises(StoreError, match="tokens, the parts have"):
-            writer.seal(right.slice(1))
-        with pytest.raises(StoreError, match="'odd' is missing"):
-            writer.seal(right.drop_columns("odd"))
+        for wrong, told in (
+            (right.slice(1), "tokens, the parts have"),
+            (right.drop_columns("odd"), "'odd' is missing"),
+        ):
+            monkeypatch.setattr(Store, "added_up", lambda _, wrong=wrong: wrong)
+            with pytest.raises(StoreError, match=told):
+                writer.seal()
         assert not open_store(store.path).sealed
-        writer.seal(right)
+        monkeypatch.undo()
+        writer.seal()
     assert open_store(store.path).sealed
 
 
@@ -245,7 +250,7 @@ def test_totals_that_are_gone_or_damaged_are_told(tmp_path):
 def test_a_term_has_its_totals_a_head(made_up):
     """A reduction with a value a head is added up head by head; questions get a head, or the mean of the heads."""
     documents, store = made_up
-    added = Added(
+    added = QuestionColumns(
         means={"attention": ("cls_heads_02",)}, heads=HEADS, elements={"attention_02_02": ("cls_heads_02", 1)}
     )
     rows = [(row["cls_heads_02"], len(d["tokens"])) for d in documents for row in d["tokens"]]

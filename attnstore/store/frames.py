@@ -1,0 +1,175 @@
+"""A store's tables as Polars lazy frames.
+
+They are made of the files of the finished parts alone, have the columns of the contract, `split` and `label` as
+text (in `documents` and `tokens` the last), and may get columns on top that parameters of a question choose
+(`QuestionColumns`). While the store is not sealed its `totals` are added up when they are asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import polars as pl
+
+from attnstore.messages import one_line
+from attnstore.store.scan import scan
+from attnstore.store.schema import entropy
+from attnstore.store.store import Store
+from attnstore.store.totals import lift, of_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionColumns:
+    """Columns beside the stored ones. One that has a stored column's name hides it.
+
+    `means`: for each column that `tokens` and `totals` get, the stored columns whose mean it is, in double
+    precision; `totals` gets their lifts beside them, named the same way.
+    `heads`: these columns hold so many values per token, of which the mean is taken first; None: one value.
+    `elements`: for each column that `tokens` and `totals` get, a stored column of several values per token and the
+    place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too, and `documents` their
+    entropies, named the same way.
+    `class_column`: the column that all tables have under the name `class`, None for no such column.
+    `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
+    `cluster`: the number of the group's first document, the document's own where it has no group. None: no
+    such column.
+    """
+
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: int | None = None
+    elements: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    class_column: str | None = None
+    cluster: Literal["group", "document"] | None = None
+
+    @property
+    def summed_means(self) -> dict[str, tuple[str, ...]]:
+        """`means` as `totals` gets them: each with its lift."""
+        lifts = {lift(name): tuple(map(lift, columns)) for name, columns in self.means.items()}
+        return {**self.means, **lifts}
+
+    @property
+    def summed_elements(self) -> dict[str, tuple[str, int]]:
+        """`elements` as `totals` gets them: each with its lift."""
+        lifts = {lift(name): (lift(column), place) for name, (column, place) in self.elements.items()}
+        return {**self.elements, **lifts}
+
+    @property
+    def entropies(self) -> dict[str, tuple[str, int]]:
+        """What `documents` gets of `elements`: the entropy of each."""
+        return {entropy(name): (entropy(column), place) for name, (column, place) in self.elements.items()}
+
+
+NOTHING = QuestionColumns()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given.
+
+    Each is of the parts that are there when it is first asked for, however often it is.
+    """
+
+    store: Store
+    added: QuestionColumns
+
+    @cached_property
+    def documents(self) -> pl.LazyFrame:
+        return documents(self.store, self.added)
+
+    @cached_property
+    def tokens(self) -> pl.LazyFrame:
+        return tokens(self.store, self.added)
+
+    @cached_property
+    def totals(self) -> pl.LazyFrame:
+        return totals(self.store, self.added)
+
+
+def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
+    """The documents of the finished parts, with `split` and `label` (String) after the contract's columns.
+
+    Raises:
+        StoreError: a file of the store is missing.
+    """
+    frame = scan(store.partitions(store.documents_files()), store.documents_schema)
+    return frame.with_columns(*_elements(store, added.entropies), *_class(added), *_cluster(added))
+
+
+def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
+    """The tokens of the finished parts, with `split` and `label` (String) after the contract's columns.
+
+    Raises:
+        StoreError: a file of the store is missing.
+    """
+    frame = scan(store.partitions(store.tokens_files()), store.tokens_schema)
+    return frame.with_columns(
+        *_means(added.means, added.heads), *_elements(store, added.elements), *_class(added)
+    )
+
+
+def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
+    """The tokens of the finished parts added up: `schema.totals_schema`, dictionaries as in `tokens`.
+
+    Raises:
+        StoreError: a file of the store is missing.
+    """
+    path = store.totals_file()
+    if path is None:
+        frame = of_tokens(tokens(store), store.tokens_schema, store.columns_with_nulls())
+    elif path.is_file():
+        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    else:
+        raise store.unreadable(f"{path.name} is missing")
+    frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
+    return frame.with_columns(
+        *_means(added.summed_means, added.heads), *_elements(store, added.summed_elements), *_class(added)
+    )
+
+
+def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
+    """Run a query over these frames.
+
+    Raises:
+        StoreError: a file of the store can't be read.
+    """
+    try:
+        return answer.collect(engine="streaming")  # a store may be larger than the memory
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise store.unreadable(one_line(error)) from error
+
+
+def _means(means: Mapping[str, tuple[str, ...]], heads: int | None) -> list[pl.Expr]:
+    return [
+        _mean([_value(column, heads) for column in columns]).alias(name) for name, columns in means.items()
+    ]
+
+
+def _value(column: str, heads: int | None) -> pl.Expr:
+    if heads is None:
+        return pl.col(column).cast(pl.Float64)
+    return pl.col(column).cast(pl.Array(pl.Float64, heads)).arr.mean()
+
+
+def _mean(values: Sequence[pl.Expr]) -> pl.Expr:
+    total = sum(values[1:], values[0])
+    return total / len(values) if len(values) > 1 else total
+
+
+def _elements(store: Store, elements: Mapping[str, tuple[str, int]]) -> list[pl.Expr]:
+    # As an array: to take an element out of a list takes three times as long.
+    whole = pl.Array(pl.Float32, store.manifest.heads)
+    return [
+        pl.col(column).cast(whole).arr.get(place).cast(pl.Float64).alias(name)
+        for name, (column, place) in elements.items()
+    ]
+
+
+def _class(added: QuestionColumns) -> list[pl.Expr]:
+    return [] if added.class_column is None else [pl.col(added.class_column).alias("class")]
+
+
+def _cluster(added: QuestionColumns) -> list[pl.Expr]:
+    own = pl.col("document")
+    if added.cluster == "group":
+        own = pl.when(pl.col("group").is_null()).then(own).otherwise(own.min().over("group"))
+    return [] if added.cluster is None else [own.alias("cluster")]
