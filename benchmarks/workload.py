@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Rejected, open_source
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.sources import open_source
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.engine.batches import TokenisedDocument, tokenise
 

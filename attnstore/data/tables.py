@@ -17,7 +17,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from attnstore.config import SourceConfig
-from attnstore.data.files import SPLIT_WORDS, compression, decompressed, reading
+from attnstore.data.splits import SPLIT_WORDS
+from attnstore.data.streams import compression, decompressed, reading
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import listed, one_line, quoted, similar
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from attnstore.data.files import SPLIT_WORDS
 from attnstore.data.imdb import films
+from attnstore.data.splits import SPLIT_WORDS
 from attnstore.errors import DataError
 from attnstore.messages import one_line
 

@@ -43,16 +43,11 @@ from transformers import (
 
 import attnstore
 from attnstore.config import Device, Dtype, SourceConfig
-from attnstore.data.documents import (
-    Document,
-    LabelMap,
-    Survey,
-    match_labels,
-    open_source,
-    read_documents,
-    rejections,
-    survey,
-)
+from attnstore.data.documents import Document
+from attnstore.data.labels import LabelMap, match_labels
+from attnstore.data.selection import read_documents, rejections
+from attnstore.data.sources import open_source
+from attnstore.data.survey import Survey, survey
 from attnstore.engine.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.engine.paths import memory
 from attnstore.errors import AttnstoreError, DataError, ModelError, UsageError

@@ -24,17 +24,10 @@ from typing import Any, TypeVar
 
 import attnstore
 from attnstore.config import RunConfig
-from attnstore.data.documents import (
-    LabelMap,
-    Source,
-    Survey,
-    count_documents,
-    match_labels,
-    open_source,
-    read_documents,
-    rejections,
-    survey,
-)
+from attnstore.data.labels import LabelMap, match_labels
+from attnstore.data.selection import count_documents, read_documents, rejections
+from attnstore.data.sources import Source, open_source
+from attnstore.data.survey import Survey, survey
 from attnstore.engine.batches import Batch, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier, Reduced, load_classifier, read_model_files
 from attnstore.engine.paths import memory

@@ -1,8 +1,5 @@
-"""Where data lie: folders with links, archives as streams, the hub."""
+"""Where data lie: folders with links, the hub."""
 
-import io
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,10 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, open_source
-from attnstore.data.files import folder, tar_members
+from attnstore.data.documents import Document
+from attnstore.data.files import folder
+from attnstore.data.sources import open_source
 from attnstore.errors import AttnstoreError, DataError
-from attnstore.messages import one_line
 
 
 def write(root: Path, *names: str) -> None:
@@ -51,43 +48,6 @@ class TestFolder:
             for item in open_source(SourceConfig(str(tmp_path)))
         ]
         assert where == ["pos/bad\\udcff", "pos/good"]
-
-
-class TestTar:
-    def test_long_and_odd_names(self, tmp_path: Path) -> None:
-        """GNU's and POSIX's ways to write long names are both read, in the archive's own order."""
-        names = ["z/pos/" + "n" * 300 + ".txt", "a/ünïcode/1.txt", "./m/1.txt"]
-        for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-            with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
-                for number, name in enumerate(names):
-                    member = tarfile.TarInfo(name)
-                    member.size = number * 1000
-                    tar.addfile(member, io.BytesIO(b"x" * member.size))
-            read = [(name, len(content())) for name, content in tar_members(tmp_path / "a.tar")]
-            assert read == [(name.removeprefix("./"), number * 1000) for number, name in enumerate(names)]
-
-    @pytest.mark.parametrize(
-        "spoil",
-        [
-            lambda content: content[:1400],  # in a text
-            lambda content: content[:1800],  # in a header
-            lambda content: content[:1536] + b"\xaa" * 512 + content[2048:],  # a header is noise
-        ],
-    )
-    def test_an_archive_cut_off(self, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
-        """An uncompressed archive that ends early, or has a damaged header, is an error, not fewer documents."""
-        sink = io.BytesIO()
-        with tarfile.open(fileobj=sink, mode="w") as tar:
-            for number in range(3):
-                member = tarfile.TarInfo(f"{number}.txt")
-                member.size = 1000
-                tar.addfile(member, io.BytesIO(b"x" * 1000))
-        (tmp_path / "a.tar").write_bytes(spoil(sink.getvalue()))
-        with pytest.raises(
-            DataError, match=r"a\.tar is (cut off in the middle of 0\.txt|damaged or cut off after)"
-        ):
-            for _, read in tar_members(tmp_path / "a.tar"):
-                read()
 
 
 @pytest.fixture
@@ -165,9 +125,3 @@ class TestHub:
         with pytest.raises(AttnstoreError) as caught:
             open_source(SourceConfig("hf://datasets/owner/a-dataset-that-nobody-has"))
         assert "\n" not in str(caught.value)
-
-
-def test_one_line() -> None:
-    """Anything becomes one printable line of bearable length."""
-    assert one_line("a\n\tb \udcff\x1b[31m") == "a b \\udcff\N{REPLACEMENT CHARACTER}[31m"
-    assert one_line("x" * 1000) == "x" * 299 + "…"

@@ -12,7 +12,8 @@ import pytest
 
 from attnstore.config import SourceConfig
 from attnstore.data import imdb
-from attnstore.data.documents import Document, open_source
+from attnstore.data.documents import Document
+from attnstore.data.sources import open_source
 from attnstore.errors import DataError
 
 CONTENT = hashlib.shake_256(b"archive").digest(3_000_000)

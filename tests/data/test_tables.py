@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Rejected, Source, open_source
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.sources import Source, open_source
 from attnstore.data.tables import table_at
 from attnstore.errors import UsageError
 

@@ -1,10 +1,9 @@
-"""Data in: what a source yields, what a survey counts, whose labels are whose, which documents are taken."""
+"""What a source yields, whatever it lies in; and what is refused, in one line."""
 
 import hashlib
 import io
 import json
 import tarfile
-import tracemalloc
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -15,102 +14,28 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from attnstore.config import SourceConfig
-from attnstore.data import documents
-from attnstore.data.documents import (
-    Document,
-    LabelMap,
-    Rejected,
-    Survey,
-    count_documents,
-    match_labels,
-    open_source,
-    read_documents,
-    rejections,
-    survey,
+from written import (
+    CONTAINERS,
+    IMDB,
+    IMDB_TEST,
+    IMDB_TRAIN,
+    open_,
+    write_folder,
+    write_imdb,
+    write_tar,
+    write_zip,
 )
+
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.survey import survey
 from attnstore.errors import AttnstoreError, DataError, UsageError
 
 ARCHIVE = Path(__file__).parents[3] / "shared/data/imdb/aclImdb_v1.tar.gz"
 
-URL = b"http://www.imdb.com/title/%s/usercomments\n"
-IMDB = {
-    "aclImdb/README": b"about",
-    "aclImdb/imdbEr.txt": b"0.1\n0.2\n",
-    "aclImdb/test/neg/0_2.txt": b"so <br />bad",
-    "aclImdb/test/neg/10_3.txt": "schlecht, schöner Titel".encode(),
-    "aclImdb/test/neg/1_1.txt": b"broken \xff byte",
-    "aclImdb/test/pos/0_10.txt": b"good\r\nfilm",
-    "aclImdb/test/pos/1_7.txt": b"",
-    "aclImdb/test/urls_neg.txt": b"".join(URL % b"tt%03d" % n for n in range(11)),
-    "aclImdb/test/urls_pos.txt": URL % b"tt900",
-    "aclImdb/train/neg/0_3.txt": b"train bad",
-    "aclImdb/train/pos/0_9.txt": b"train good",
-    "aclImdb/train/unsup/0_0.txt": b"nobody knows",
-    "aclImdb/train/urls_neg.txt": URL % b"tt500",
-    "aclImdb/train/urls_pos.txt": URL % b"tt501",
-    "aclImdb/train/urls_unsup.txt": URL % b"tt502",
-}
-IMDB_TEST = [
-    Document("so <br />bad", "test/neg/0_2", "tt000", "test", "neg"),
-    Document("schlecht, schöner Titel", "test/neg/10_3", "tt010", "test", "neg"),
-    Rejected("test/neg/1_1", "not UTF-8"),
-    Document("good\r\nfilm", "test/pos/0_10", "tt900", "test", "pos"),
-    Document("", "test/pos/1_7", None, "test", "pos"),
-]
-IMDB_TRAIN = [
-    Document("train bad", "train/neg/0_3", "tt500", "train", "neg"),
-    Document("train good", "train/pos/0_9", "tt501", "train", "pos"),
-]
 
-
-def write_folder(root: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", prefix: str = "") -> Path:
-    with tarfile.open(path, mode) as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(prefix + name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def write_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in reversed(files.items()):  # an order of its own
-            archive.writestr(name, content)
-    return path
-
-
-def open_(data: Path | str, **options: object) -> documents.Source:
-    return open_source(SourceConfig(str(data), **options))  # type: ignore[arg-type]
-
-
-def found_of(labels: dict[str, int], unlabelled: int = 0, label_names: tuple[str, ...] = ()) -> Survey:
-    ids = {label: tuple(f"{label}-{n}" for n in range(min(count, 3))) for label, count in labels.items()}
-    return Survey(sum(labels.values()) + unlabelled, labels, unlabelled, {}, (), "", (), label_names, ids)
-
-
-@pytest.fixture(params=["folder", "inner folder", "tar.gz", "tar", "tar.xz", "./tar", "zip"])
+@pytest.fixture(params=CONTAINERS)
 def imdb(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    match request.param:
-        case "folder":
-            return write_folder(tmp_path, IMDB)
-        case "inner folder":
-            return write_folder(tmp_path, IMDB) / "aclImdb"
-        case "zip":
-            return write_zip(tmp_path / "imdb.zip", IMDB)
-        case "./tar":
-            return write_tar(tmp_path / "imdb", IMDB, "w:bz2", prefix="./")
-        case kind:
-            return write_tar(tmp_path / f"imdb.{kind}", IMDB, f"w:{kind[4:]}")
+    return write_imdb(request.param, tmp_path)
 
 
 class TestImdb:
@@ -122,21 +47,6 @@ class TestImdb:
         assert source.splits == ("test", "train")
         assert source.notes == ()
         assert list(open_(imdb)) == IMDB_TEST + IMDB_TRAIN
-
-    def test_the_hash_is_of_the_documents(self, imdb: Path) -> None:
-        """The hash is over length-prefixed split, id, group, label and text, whatever the container."""
-        expected = hashlib.sha256()
-        for item in [*IMDB_TEST, *IMDB_TRAIN]:
-            if isinstance(item, Document):
-                for value in (item.split, item.id, item.group, item.label, item.text):
-                    if value is None:
-                        expected.update(b"\xff" * 8)
-                    else:
-                        expected.update(len(value.encode()).to_bytes(8, "little") + value.encode())
-        found = survey(open_(imdb))
-        assert found.sha256 == expected.hexdigest()
-        assert (found.documents, found.labels, found.unlabelled) == (6, {"neg": 3, "pos": 3}, 0)
-        assert (found.rejected, found.rejected_rows) == ({"not UTF-8": 1}, ("test/neg/1_1: not UTF-8",))
 
     def test_one_split_alone(self, tmp_path: Path) -> None:
         """A tree with one split only still knows it, by its folder; given that folder, the user names it."""
@@ -168,231 +78,6 @@ class TestImdb:
         by_id = {item.id: item.group for item in read}
         assert by_id["test/pos/0_10"] == "tt0406816"
         assert None not in by_id.values()
-
-
-class TestSurvey:
-    @pytest.mark.parametrize("kind", ["csv", "jsonl", "tar"])
-    def test_memory_does_not_grow_with_the_documents(
-        self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Five times the documents, the same peak of Python's memory within 10 %."""
-        monkeypatch.setattr(documents, "MAX_REMEMBERED", 300)
-        text = "word " * 400
-        peaks = {}
-        for rows in (1_000, 5_000):
-            path = tmp_path / f"{rows}.{kind}"
-            if kind == "csv":
-                path.write_text("text,label\n" + f"{text},pos\n" * rows)
-            elif kind == "jsonl":
-                path.write_text(json.dumps({"text": text, "label": "pos"}) + "\n")
-                path.write_text(path.read_text() * rows)
-            else:
-                write_tar(path, {f"d/pos/{n}.txt": text.encode() for n in range(rows)}, "w")
-            tracemalloc.start()
-            try:
-                assert survey(open_(path)).documents == rows
-                peaks[rows] = tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
-        assert peaks[5_000] < 1.1 * peaks[1_000]
-
-    def test_a_thousand_rejected_rows_are_told(self, tmp_path: Path) -> None:
-        """All rejected rows are counted, the first 1,000 are told."""
-        path = tmp_path / "r.jsonl"
-        path.write_text('{"text": "a"}\n' + '{"text": null}\n' * 1500)
-        found = survey(open_(path))
-        assert found.rejected == {"text missing": 1500}
-        assert found.rejected_rows == tuple(f"r.jsonl row {n}: text missing" for n in range(2, 1002))
-
-    def test_repeated_ids_are_noted_and_kept(self, tmp_path: Path) -> None:
-        """Ids of the source's own stay as they are; a repetition is a note."""
-        path = tmp_path / "r.csv"
-        path.write_text("id,text\nx,one\ny,two\nx,three\n")
-        source = open_(path)
-        assert [item.id for item in source if isinstance(item, Document)] == ["x", "y", "x"]
-        assert survey(source).notes == ("ids repeat: 'x' is the id of more than one document",)
-
-    def test_labels_that_are_no_classes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A label column with thousands of values is an error that says what to do."""
-        monkeypatch.setattr(documents, "MAX_LABELS", 3)
-        path = tmp_path / "r.csv"
-        path.write_text("text,rating\n" + "".join(f"a,{n}.5\n" for n in range(5)))
-        with pytest.raises(DataError, match=r"more than 3 labels, the last '3.5': these are no classes"):
-            survey(open_(path))
-
-    @given(st.lists(st.tuples(st.text(), st.none() | st.sampled_from("ab")), min_size=2, max_size=6))
-    def test_the_hash_tells_documents_apart(self, rows: list[tuple[str, str | None]]) -> None:
-        """Moving a character from one field or document to the next makes another hash."""
-
-        def hash_of(items: list[Document]) -> str:
-            return survey(documents.Source("test", (), (), (), lambda: iter(items))).sha256
-
-        items = [
-            Document(text.encode("utf-8", "replace").decode(), str(n), None, "s", label)
-            for n, (text, label) in enumerate(rows)
-        ]
-        moved = [
-            Document(item.text[1:], item.text[:1] + item.id, item.group, item.split, item.label)
-            for item in items
-        ]
-        assert (hash_of(items) == hash_of(moved)) == (items == moved)
-        assert hash_of(items) != hash_of(items[:-1])
-
-
-class TestLabels:
-    @pytest.mark.parametrize(
-        ("data", "model", "given", "expected"),
-        [
-            # by name, ignoring case and blanks
-            ({"pos": 2, " NEG ": 1}, ["neg", "pos"], (), {"pos": "pos", " NEG ": "neg"}),
-            # by name; what is no name is unknown, a number too
-            ({"pos": 2, "mixed": 1, "1": 1}, ["neg", "pos"], (), {"pos": "pos"}),
-            # a name that is a number is a name first
-            ({"0": 1, "1": 1}, ["1", "0"], (), {"0": "0", "1": "1"}),
-            # by number: the index
-            ({"0": 3, "1.0": 2, "7": 1}, ["neg", "pos"], (), {"0": "neg", "1.0": "pos"}),
-            ({"false": 3, "True": 2}, ["neg", "pos"], (), {"false": "neg", "True": "pos"}),
-            ({"1": 3, "0": 2}, ["LABEL_0", "LABEL_1"], (), {"1": "LABEL_1", "0": "LABEL_0"}),
-            # by number: the number in the name
-            ({"1": 1, "5": 1}, [f"{n} stars" for n in range(1, 6)], (), {"1": "1 stars", "5": "5 stars"}),
-            # the user's names
-            ({"negative": 1, "positive": 1}, ["neg", "pos"], ("negative", "positive"), None),
-            ({"0": 1, "1": 1}, ["LABEL_0", "LABEL_1"], ("bad", "good"), {"0": "bad", "1": "good"}),
-        ],
-    )
-    def test_labels_of_the_model(
-        self, data: dict[str, int], model: list[str], given: tuple[str, ...], expected: dict[str, str] | None
-    ) -> None:
-        """Labels are matched by name, else by number; what is neither is unknown."""
-        labels = match_labels(found_of(data), model, given)
-        assert labels.mapping == (expected or {name: name for name in data})
-        assert labels.are_models
-        assert labels.model_labels == (given or tuple(model))
-
-    @pytest.mark.parametrize(
-        ("data", "names", "expected", "order"),
-        [
-            ({"pos": 1, "neg": 1}, (), {"neg": "neg", "pos": "pos"}, "their sorted order"),
-            ({"10": 1, "9": 2}, (), {"9": "9", "10": "10"}, "their sorted order"),
-            ({"1": 1, "2": 2}, (), {"1": "1", "2": "2"}, "their sorted order"),
-            ({"1": 1}, ("bad", "good"), {"0": "bad", "1": "good"}, "the dataset's own order"),
-        ],
-    )
-    def test_data_name_a_nameless_models_classes(
-        self, data: dict[str, int], names: tuple[str, ...], expected: dict[str, str], order: str
-    ) -> None:
-        """LABEL_0, LABEL_1 are named by as many labels of the data, in order; it is a guess, and said."""
-        labels = match_labels(found_of(data, label_names=names), ["LABEL_0", "LABEL_1"])
-        first, second = expected.values()
-        assert labels == LabelMap(
-            expected,
-            True,
-            f"the model's classes have no names, so the data's labels, in {order}, name them:"
-            f" LABEL_0 is {first}, LABEL_1 is {second}",
-            (first, second),
-        )
-
-    @pytest.mark.parametrize(
-        ("data", "model", "names", "expected"),
-        [
-            ({"spam ": 2, "ham": 1}, ["neg", "pos"], (), {"spam ": "spam", "ham": "ham"}),
-            # five stars are no index into two classes, though one of them could be
-            ({str(n): 4 for n in range(1, 6)}, ["neg", "pos"], (), {str(n): str(n) for n in range(1, 6)}),
-            ({"a": 1, "b": 1, "c": 1}, ["LABEL_0", "LABEL_1"], (), {"a": "a", "b": "b", "c": "c"}),
-            ({"5": 1, "6": 3}, ["neg", "pos"], ("a", "b"), {"5": "5", "6": "6"}),
-        ],
-    )
-    def test_foreign_labels_are_kept(
-        self, data: dict[str, int], model: list[str], names: tuple[str, ...], expected: dict[str, str]
-    ) -> None:
-        """Labels of which none is the model's stay as they are, nothing is rejected, no accuracy is claimed."""
-        found = found_of(data, label_names=names)
-        labels = match_labels(found, model)
-        assert (labels.mapping, labels.are_models, labels.model_labels) == (expected, False, tuple(model))
-        assert labels.note is not None and "are not the model's" in labels.note and "\n" not in labels.note
-        assert rejections(found, labels, strict=True).counts == {}
-
-    def test_numbers_with_names_of_the_dataset(self) -> None:
-        """The hub's numbered labels go by the dataset's names for them, else by number."""
-        found = found_of({"0": 1, "1": 1}, label_names=("pos", "neg"))
-        assert match_labels(found, ["neg", "pos"]).mapping == {"0": "pos", "1": "neg"}
-        found = found_of({"0": 1, "1": 1}, label_names=("negative", "positive"))
-        assert match_labels(found, ["neg", "pos"]).mapping == {"0": "neg", "1": "pos"}
-
-    def test_no_labels(self) -> None:
-        """Without labels nothing is claimed, and nothing rejected."""
-        found = found_of({}, unlabelled=3)
-        labels = match_labels(found, ["neg", "pos"])
-        assert labels == LabelMap(
-            {}, False, "the data has no labels: no accuracy is computed", ("neg", "pos")
-        )
-        assert (count_documents(found, labels), rejections(found, labels, True).counts) == (3, {})
-
-    @pytest.mark.parametrize("given", [("a",), ("a", "b", "c"), ("a", "A"), ("a", " ")])
-    def test_names_that_do_not_fit(self, given: tuple[str, ...]) -> None:
-        """--labels must be as many different names as the model has classes."""
-        with pytest.raises(UsageError, match="--labels") as caught:
-            match_labels(found_of({"a": 1}), ["neg", "pos"], given)
-        assert caught.value.exit_code == 2
-
-
-class TestReadDocuments:
-    def rows(self, tmp_path: Path) -> documents.Source:
-        path = tmp_path / "r.csv"
-        labels = ["neg", "", "POS", "what", "pos", "neg", "huh"]
-        path.write_text("text,label\n" + "".join(f"t{n},{label}\n" for n, label in enumerate(labels)))
-        return open_(path)
-
-    def test_labels_are_mapped_and_unknown_ones_left_out(self, tmp_path: Path) -> None:
-        """The stream holds the model's labels; a row with another is left out, one without any is kept."""
-        source = self.rows(tmp_path)
-        found = survey(source)
-        labels = match_labels(found, ["neg", "pos"])
-        read = list(read_documents(source, found, labels))
-        assert [(item.text, item.label) for item in read] == [
-            ("t0", "neg"),
-            ("t1", None),
-            ("t2", "pos"),
-            ("t4", "pos"),
-            ("t5", "neg"),
-        ]
-        assert count_documents(found, labels) == 5
-        told = rejections(found, labels)
-        assert told.counts == {"unknown label": 2}
-        assert told.rows == ("r.csv:4: unknown label 'what'", "r.csv:7: unknown label 'huh'")
-
-    def test_strict_names_the_first(self, tmp_path: Path) -> None:
-        """--strict turns rejected rows into one line that names the first."""
-        source = self.rows(tmp_path)
-        found = survey(source)
-        with pytest.raises(DataError) as caught:
-            rejections(found, match_labels(found, ["neg", "pos"]), strict=True)
-        assert str(caught.value) == (
-            "r.csv:4: unknown label 'what', and 1 more rows were rejected:"
-            " mend the data, or leave --strict out to go on without such rows"
-        )
-
-    @given(total=st.integers(1, 200), limit=st.integers(1, 250))
-    def test_a_limit_is_spread_evenly(self, total: int, limit: int) -> None:
-        """`limit` documents are taken at steps that differ by one at most, the first included."""
-        items = [Document("t", str(n), None, "all", None) for n in range(total)]
-        source = documents.Source("test", (), (), (), lambda: iter(items))
-        found = survey(source)
-        labels = match_labels(found, ["neg", "pos"])
-        taken = [int(item.id) for item in read_documents(source, found, labels, limit)]
-        assert len(taken) == min(limit, total) == count_documents(found, labels, limit)
-        steps = {after - before for before, after in zip(taken, [*taken[1:], total], strict=True)}
-        assert taken[0] == 0
-        assert max(steps) - min(steps) <= 1
-
-    def test_a_source_that_changed(self, tmp_path: Path) -> None:
-        """A source that holds less than was surveyed ends in an error, not in fewer documents."""
-        source = self.rows(tmp_path)
-        found = survey(source)
-        labels = match_labels(found, ["neg", "pos"])
-        (tmp_path / "r.csv").write_text("text,label\nt0,neg\n")
-        with pytest.raises(DataError, match="changed while it was read: 5 documents before, 1 now"):
-            list(read_documents(source, found, labels))
 
 
 def parquet(**columns: list[object]) -> bytes:
@@ -501,15 +186,6 @@ class TestManyFiles:
         note = "the data has no splits: 'test' is only the name that its documents get"
         assert note in open_(tmp_path / "a.csv", split="test").notes
         assert not [note for note in open_(tmp_path / "a.csv").notes if "only the name" in note]
-
-    def test_empty_texts_are_documents_and_are_counted(self, tmp_path: Path) -> None:
-        """A cell without a text is a document without a word; the notes say how many there are."""
-        (tmp_path / "a.csv").write_text('text,label\n,x\n" ",y\ngood,x\n')
-        found = survey(open_(tmp_path / "a.csv"))
-        assert (found.documents, found.notes) == (
-            3,
-            ("2 of 3 texts are empty: they are documents without a word",),
-        )
 
     def test_a_single_file_has_no_splits(self, tmp_path: Path) -> None:
         """A file that the user names is one split, whatever it is called."""

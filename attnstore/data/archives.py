@@ -1,0 +1,98 @@
+"""Zip and tar archives: their members, never unpacked to disk.
+
+An archive with a member outside of itself, or with a link, is refused as a whole.
+"""
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from attnstore.data.files import Files, by_parts
+from attnstore.data.streams import BUFFER, decompressed
+from attnstore.errors import DataError
+from attnstore.messages import one_line
+
+
+def zip_members(path: Path) -> Files:
+    """The files in a zip archive. Raises DataError for one that is not to be trusted."""
+    archive = zipfile.ZipFile(path)
+    entries = {}
+    for entry in archive.infolist():
+        name = _safe_name(entry.filename)
+        if entry.is_dir():
+            continue
+        if (entry.external_attr >> 16) & 0o170000 == 0o120000:
+            raise DataError(
+                f"the archive holds a link ({one_line(name)}), which is never followed: unpack it yourself"
+            )
+        entries[name] = entry
+    return Files(sorted(entries, key=by_parts), lambda name: archive.open(entries[name]))
+
+
+def tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The files of a tar archive in its own order, decompressed on the way: name, and how to read it.
+
+    A member can be read until the next is asked for.
+    Raises DataError for an archive that is damaged, cut off, or not to be trusted.
+    """
+    with decompressed(path.open("rb")) as stream:
+        forward = _Forward(stream)
+        # Not tarfile's own stream mode: that takes four times as long.
+        with tarfile.TarFile(fileobj=forward, mode="r", encoding="utf-8") as tar:  # type: ignore[arg-type]
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every member
+                name = _safe_name(member.name)
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse() or member.size < 0:
+                    kind = "a link" if member.issym() or member.islnk() else "a special file"
+                    raise DataError(
+                        f"the archive holds {kind} ({one_line(name)}), which is never followed: unpack it yourself"
+                    )
+
+                def read(size: int = member.size, name: str = name) -> bytes:
+                    content = forward.read(size)
+                    if len(content) < size:
+                        raise DataError(f"{one_line(path.name)} is cut off in the middle of {one_line(name)}")
+                    return content
+
+                yield name, read
+        # tarfile takes a damaged header for the end; the real end is a block of zeros, or the end of the file.
+        if forward.last.strip(b"\0"):
+            raise DataError(f"{one_line(path.name)} is damaged or cut off after {forward.tell():,} bytes")
+
+
+class _Forward:
+    """A decompressed stream with as much seeking as tarfile needs: none backwards."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._at = 0
+        self.last = b""  # what was read last
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        self.last = self._stream.read(size)
+        self._at += len(self.last)
+        return self.last
+
+    def seek(self, to: int) -> int:
+        while self._at < to and self.read(min(to - self._at, BUFFER)):
+            pass
+        return self._at
+
+
+def _safe_name(name: str) -> str:
+    """A member's name, checked: nothing is ever unpacked, but who writes such names is not to be trusted."""
+    name = name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:/", name):
+        raise DataError(
+            f"the archive holds a member outside of itself ({one_line(name)}): it is refused as a whole"
+        )
+    return "/".join(parts)

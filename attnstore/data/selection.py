@@ -1,0 +1,78 @@
+"""Which documents are taken, and what is left out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.labels import LabelMap
+from attnstore.data.sources import Source
+from attnstore.data.survey import MAX_LISTED, Survey
+from attnstore.errors import DataError
+from attnstore.messages import one_line, quoted
+
+
+def count_documents(found: Survey, labels: LabelMap, limit: int | None = None) -> int:
+    """How many documents `read_documents` yields."""
+    usable = found.documents - sum(_unknown(found, labels).values())
+    return usable if limit is None else min(limit, usable)
+
+
+def read_documents(
+    source: Source, found: Survey, labels: LabelMap, limit: int | None = None
+) -> Iterator[Document]:
+    """The documents with the model's labels; the place in this stream is the document's number.
+
+    Rows with an unknown label are left out. Of N documents, `limit` takes number i·N // limit for i = 0, 1,
+    ..., limit - 1: IMDb is sorted by label, its first documents are of one class.
+    Raises DataError if the source no longer holds what `found` counted.
+    """
+    usable = count_documents(found, labels)
+    wanted = count_documents(found, labels, limit)
+    position = taken = 0
+    for item in source:
+        if isinstance(item, Rejected) or (item.label is not None and item.label not in labels.mapping):
+            continue
+        if position == taken * usable // wanted:
+            taken += 1
+            yield item if item.label is None else replace(item, label=labels.mapping[item.label])
+            if taken == wanted:
+                return
+        position += 1
+    if taken < wanted:
+        raise DataError(
+            f"{one_line(source.name)} changed while it was read: {usable:,} documents before, {position:,} now"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """What became no document: how many by reason, and where the first 1,000 stood."""
+
+    counts: dict[str, int]
+    rows: tuple[str, ...]
+
+
+def rejections(found: Survey, labels: LabelMap, strict: bool = False) -> Rejections:
+    """What is left out, unknown labels included. With `strict` any is a DataError that names the first."""
+    counts = dict(found.rejected)
+    rows = list(found.rejected_rows)
+    unknown = _unknown(found, labels)
+    if unknown:
+        counts["unknown label"] = sum(unknown.values())
+        rows += [
+            f"{id_}: unknown label {quoted(raw)}"
+            for raw in unknown
+            for id_ in found.ids_by_label.get(raw, ())
+        ]
+    total = sum(counts.values())
+    if strict and total:
+        first = rows[0] if rows else f"label {quoted(next(iter(unknown)))} is unknown"
+        others = f", and {total - 1:,} more rows were rejected" if total > 1 else ""
+        raise DataError(
+            f"{one_line(first)}{others}: mend the data, or leave --strict out to go on without such rows"
+        )
+    return Rejections(counts, tuple(rows[:MAX_LISTED]))
+
+
+def _unknown(found: Survey, labels: LabelMap) -> dict[str, int]:
+    return {raw: count for raw, count in found.labels.items() if raw not in labels.mapping}

@@ -1,0 +1,33 @@
+"""Splits: the words that say one, which there are, and which are asked for."""
+
+from collections.abc import Sequence
+
+from attnstore.config import SourceConfig
+from attnstore.errors import UsageError
+from attnstore.messages import listed, one_line, quoted, similar
+
+#: What a word in the name of a file or folder says about its split.
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "trainset": "train", "test": "test", "testing": "test",
+    "testset": "test", "dev": "dev", "devset": "dev", "validation": "validation", "valid": "valid", "val": "val",
+    "eval": "eval", "unsupervised": "unsupervised",
+}  # fmt: skip
+
+
+def wanted_splits(splits: Sequence[str], config: SourceConfig) -> frozenset[str]:
+    """The splits to read. Raises UsageError if there are splits, but not the one asked for."""
+    if not splits or config.split == "all":
+        return frozenset(splits)
+    if config.split not in splits:
+        raise UsageError(
+            f"{one_line(config.data)} has no split {quoted(config.split)}, it has {listed(splits)}"
+            f"{similar(config.split, splits)}"
+        )
+    return frozenset([config.split])
+
+
+def only_a_name(splits: Sequence[str], config: SourceConfig) -> list[str]:
+    """The note, if any, that a source without splits is given a name for its one split."""
+    if splits or config.split == "all":
+        return []
+    return [f"the data has no splits: {quoted(config.split)} is only the name that its documents get"]

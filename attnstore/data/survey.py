@@ -1,0 +1,107 @@
+"""A source read through once: what it holds, counted, and the hash that it is known by."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.sources import Source
+from attnstore.errors import DataError
+from attnstore.messages import one_line, quoted
+
+MAX_LISTED = 1000  # rejected rows told one by one
+MAX_LABELS = 10_000  # with more distinct values a column holds no classes
+MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A source read through once.
+
+    `labels` counts the source's own labels, `unlabelled` the documents without; `rejected` counts by reason
+    and `rejected_rows` says where (the first 1,000). `ids_by_label` keeps the ids of some documents of
+    each label, to name the rows should the label turn out to be unknown. `sha256` is over split, id, group,
+    label and text of all documents in order, each preceded by its length: a folder and an archive of the same
+    data have the same.
+    """
+
+    documents: int
+    labels: Mapping[str, int]
+    unlabelled: int
+    rejected: Mapping[str, int]
+    rejected_rows: tuple[str, ...]
+    sha256: str
+    notes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
+    ids_by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+
+def survey(source: Source) -> Survey:
+    """Read the whole source once and count. Raises DataError if it holds no document, or no classes."""
+    labels: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    rows: list[str] = []
+    ids_by_label: dict[str, list[str]] = {}
+    remembered = unlabelled = documents = empty = 0
+    seen: set[str] = set()
+    repeated: str | None = None
+    digest = hashlib.sha256()
+    for item in source:
+        if isinstance(item, Rejected):
+            rejected[item.reason] += 1
+            if len(rows) < MAX_LISTED:
+                rows.append(f"{item.where}: {item.reason}")
+            continue
+        documents += 1
+        empty += not item.text.strip()
+        digest.update(_digestible(item))
+        if repeated is None and documents <= MAX_REMEMBERED:
+            repeated = item.id if item.id in seen else None
+            seen.add(item.id)
+        if item.label is None:
+            unlabelled += 1
+            continue
+        labels[item.label] += 1
+        if labels[item.label] == 1 and len(labels) > MAX_LABELS:
+            raise DataError(
+                f"{one_line(source.name)} has more than {MAX_LABELS:,} labels, the last {quoted(item.label)}: "
+                "these are no classes; name another column with --label-column"
+            )
+        ids = ids_by_label.setdefault(item.label, [])
+        if len(ids) < MAX_LISTED and remembered < MAX_REMEMBERED:
+            ids.append(item.id)
+            remembered += 1
+    if not documents:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
+        raise DataError(
+            f"{one_line(source.name)} holds no document"
+            + (f": all rows rejected ({reasons})" if reasons else "")
+        )
+    notes = []
+    if repeated is not None:
+        notes.append(f"ids repeat: {quoted(repeated)} is the id of more than one document")
+    if empty:
+        notes.append(f"{empty:,} of {documents:,} texts are empty: they are documents without a word")
+    return Survey(
+        documents=documents,
+        labels=dict(labels),
+        unlabelled=unlabelled,
+        rejected=dict(rejected),
+        rejected_rows=tuple(rows),
+        sha256=digest.hexdigest(),
+        notes=tuple(notes),
+        label_names=source.label_names,
+        ids_by_label={label: tuple(ids) for label, ids in ids_by_label.items()},
+    )
+
+
+def _digestible(document: Document) -> bytes:
+    parts = []
+    for value in (document.split, document.id, document.group, document.label, document.text):
+        if value is None:
+            parts.append(b"\xff" * 8)  # no length can be this
+        else:
+            encoded = value.encode()
+            parts += (len(encoded).to_bytes(8, "little"), encoded)
+    return b"".join(parts)

@@ -1,0 +1,74 @@
+"""Which documents are taken, and what is left out."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from written import open_
+
+from attnstore.data.documents import Document
+from attnstore.data.labels import match_labels
+from attnstore.data.selection import count_documents, read_documents, rejections
+from attnstore.data.sources import Source
+from attnstore.data.survey import survey
+from attnstore.errors import DataError
+
+
+class TestReadDocuments:
+    def rows(self, tmp_path: Path) -> Source:
+        path = tmp_path / "r.csv"
+        labels = ["neg", "", "POS", "what", "pos", "neg", "huh"]
+        path.write_text("text,label\n" + "".join(f"t{n},{label}\n" for n, label in enumerate(labels)))
+        return open_(path)
+
+    def test_labels_are_mapped_and_unknown_ones_left_out(self, tmp_path: Path) -> None:
+        """The stream holds the model's labels; a row with another is left out, one without any is kept."""
+        source = self.rows(tmp_path)
+        found = survey(source)
+        labels = match_labels(found, ["neg", "pos"])
+        read = list(read_documents(source, found, labels))
+        assert [(item.text, item.label) for item in read] == [
+            ("t0", "neg"),
+            ("t1", None),
+            ("t2", "pos"),
+            ("t4", "pos"),
+            ("t5", "neg"),
+        ]
+        assert count_documents(found, labels) == 5
+        told = rejections(found, labels)
+        assert told.counts == {"unknown label": 2}
+        assert told.rows == ("r.csv:4: unknown label 'what'", "r.csv:7: unknown label 'huh'")
+
+    def test_strict_names_the_first(self, tmp_path: Path) -> None:
+        """--strict turns rejected rows into one line that names the first."""
+        source = self.rows(tmp_path)
+        found = survey(source)
+        with pytest.raises(DataError) as caught:
+            rejections(found, match_labels(found, ["neg", "pos"]), strict=True)
+        assert str(caught.value) == (
+            "r.csv:4: unknown label 'what', and 1 more rows were rejected:"
+            " mend the data, or leave --strict out to go on without such rows"
+        )
+
+    @given(total=st.integers(1, 200), limit=st.integers(1, 250))
+    def test_a_limit_is_spread_evenly(self, total: int, limit: int) -> None:
+        """`limit` documents are taken at steps that differ by one at most, the first included."""
+        items = [Document("t", str(n), None, "all", None) for n in range(total)]
+        source = Source("test", (), (), (), lambda: iter(items))
+        found = survey(source)
+        labels = match_labels(found, ["neg", "pos"])
+        taken = [int(item.id) for item in read_documents(source, found, labels, limit)]
+        assert len(taken) == min(limit, total) == count_documents(found, labels, limit)
+        steps = {after - before for before, after in zip(taken, [*taken[1:], total], strict=True)}
+        assert taken[0] == 0
+        assert max(steps) - min(steps) <= 1
+
+    def test_a_source_that_changed(self, tmp_path: Path) -> None:
+        """A source that holds less than was surveyed ends in an error, not in fewer documents."""
+        source = self.rows(tmp_path)
+        found = survey(source)
+        labels = match_labels(found, ["neg", "pos"])
+        (tmp_path / "r.csv").write_text("text,label\nt0,neg\n")
+        with pytest.raises(DataError, match="changed while it was read: 5 documents before, 1 now"):
+            list(read_documents(source, found, labels))

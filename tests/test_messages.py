@@ -1,0 +1,9 @@
+"""How a line to the user is worded."""
+
+from attnstore.messages import one_line
+
+
+def test_one_line() -> None:
+    """Anything becomes one printable line of bearable length."""
+    assert one_line("a\n\tb \udcff\x1b[31m") == "a b \\udcff\N{REPLACEMENT CHARACTER}[31m"
+    assert one_line("x" * 1000) == "x" * 299 + "…"
