@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from attnstore.pipeline.run import Progress, RunResult
-    from attnstore.store.schema import Manifest
+    from attnstore.store.manifest import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
 

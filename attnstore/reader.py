@@ -11,7 +11,7 @@ from attnstore.ask import questions
 from attnstore.errors import StoreError
 from attnstore.show.heatmap import Heatmap, ignore_tokens, merge_words
 from attnstore.store import frames
-from attnstore.store.schema import Manifest
+from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store, open_store
 
 

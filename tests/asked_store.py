@@ -15,8 +15,9 @@ import pyarrow as pa
 import scipy.stats
 from small_store import entropies
 
-from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
-from attnstore.store.store import create_or_resume
+from attnstore.store.manifest import Manifest, StoredReduction
+from attnstore.store.resume import create_or_resume
+from attnstore.store.schema import documents_schema, tokens_schema
 
 LAYERS, HEADS = 3, 2
 REDUCTIONS = (

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
-from attnstore.store.store import Store, create_or_resume
+from attnstore.store.manifest import Manifest, StoredReduction
+from attnstore.store.resume import create_or_resume
+from attnstore.store.schema import documents_schema, tokens_schema
+from attnstore.store.store import Store
 
 LABELS = ("neg", "pos", None)
 VOCABULARY = ["[CLS]", "[SEP]", "a", "film", "##ing", "naïve", "😀", "!"]  # "film" starts two words

@@ -318,7 +318,7 @@ def test_verify_reads_the_files_alone_where_the_model_is_gone(small_store, tmp_p
 
 def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path):
     """Values changed together with their hashes pass the files' checks, and fail against the oracle."""
-    from attnstore.store.schema import Manifest
+    from attnstore.store.manifest import Manifest
 
     forged = copied(small_store, tmp_path)
     manifest = Manifest.from_json((forged / "manifest.json").read_text())
@@ -753,7 +753,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_m
 
 def test_a_second_writer_is_refused_by_process_and_host(tiny_model, reviews, tmp_path):
     """While one process writes a store, another is told who does."""
-    from attnstore.store.store import create_or_resume, open_store
+    from attnstore.store.resume import create_or_resume
+    from attnstore.store.store import open_store
 
     run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40")
     manifest = open_store(tmp_path / "s.attn").manifest

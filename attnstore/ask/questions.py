@@ -62,7 +62,7 @@ from attnstore.ask.views import connect, run_sql
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.messages import suggestion
 from attnstore.store.frames import QuestionColumns, Tables, collect, documents
-from attnstore.store.schema import Manifest, StoredReduction
+from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.store import Store
 
 __all__ = [

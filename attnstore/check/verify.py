@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from scipy.special import xlogy
 
 from attnstore.errors import StoreError
-from attnstore.store.schema import Manifest, StoredFile, StoredReduction, entropy
-from attnstore.store.store import FINGERPRINT_KEY, MANIFEST, PART_FILE, TOTALS, Store
+from attnstore.store.manifest import MANIFEST, Manifest, StoredFile, StoredReduction
+from attnstore.store.parquet import FINGERPRINT_KEY
+from attnstore.store.schema import entropy
+from attnstore.store.store import PART_FILE, TOTALS, Store
 from attnstore.store.totals import KEYS
 
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.

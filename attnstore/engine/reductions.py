@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from attnstore.errors import UsageError
-from attnstore.store.schema import StoredReduction
+from attnstore.store.manifest import StoredReduction
 
 #: At most this many probabilities are alive at once: (heads, rows, n) of one document. 4 MiB in float32: four times as
 #: many are no faster, and several copies of a block exist, a quarter of the memory beside the model.

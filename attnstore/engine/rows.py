@@ -11,7 +11,8 @@ from torch import Tensor
 
 from attnstore.engine.batches import Batch, TokenisedDocument
 from attnstore.engine.classifier import Reduced
-from attnstore.store.schema import Manifest, documents_schema, entropy, tokens_schema
+from attnstore.store.manifest import Manifest
+from attnstore.store.schema import documents_schema, entropy, tokens_schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,10 @@ from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.rows import part_tables, word_normaliser
 from attnstore.errors import DataError, UsageError
 from attnstore.interrupts import stop_on_interrupt
-from attnstore.store.schema import Manifest
-from attnstore.store.store import Store, create_or_resume, label_fits_in_path
+from attnstore.store.manifest import Manifest
+from attnstore.store.partitions import label_fits_in_path
+from attnstore.store.resume import create_or_resume
+from attnstore.store.store import Store
 
 T = TypeVar("T")
 

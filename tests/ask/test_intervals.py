@@ -5,7 +5,7 @@ import pytest
 from asked_store import token, write_store
 
 from attnstore.ask.questions import ask, find_questions
-from attnstore.store.schema import StoredReduction
+from attnstore.store.manifest import StoredReduction
 
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
 WORDS, FILMS, OF_A_WORD, TRUTH = 500, 70, 40, 1.0

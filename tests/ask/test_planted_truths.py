@@ -9,7 +9,7 @@ import scipy.stats
 from asked_store import token, write_store
 
 from attnstore.ask.questions import ask, find_questions
-from attnstore.store.schema import StoredReduction
+from attnstore.store.manifest import StoredReduction
 
 QUESTION = find_questions()["distinctive_words"]
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)

@@ -20,7 +20,7 @@ from asked_store import (
 
 from attnstore.ask.questions import ask, find_questions
 from attnstore.errors import UsageError
-from attnstore.store.schema import StoredReduction
+from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import open_store
 
 QUESTIONS = find_questions()

@@ -21,7 +21,7 @@ from test_question_profiles import SINGLE, asked, assert_rows, least_documents, 
 
 from attnstore.ask.questions import ask, find_questions
 from attnstore.errors import UsageError
-from attnstore.store.schema import StoredReduction
+from attnstore.store.manifest import StoredReduction
 
 QUESTIONS = find_questions()
 

@@ -11,8 +11,9 @@ import pytest
 from small_store import contents, entropies, manifest, resealed, run, tables
 
 from attnstore.check.verify import Finding, verify_files
-from attnstore.store.schema import StoredReduction
-from attnstore.store.store import create_or_resume, open_store
+from attnstore.store.manifest import StoredReduction
+from attnstore.store.resume import create_or_resume
+from attnstore.store.store import open_store
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
 OF_PART_2 = [

@@ -11,7 +11,8 @@ from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.classifier import Reduced
 from attnstore.engine.rows import part_tables, word_normaliser
-from attnstore.store.schema import Manifest, StoredReduction, documents_schema, tokens_schema
+from attnstore.store.manifest import Manifest, StoredReduction
+from attnstore.store.schema import documents_schema, tokens_schema
 
 TOKENIZER = tiny.tokenizer()
 TEXTS = [

@@ -17,7 +17,8 @@ from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
 from attnstore.store import totals as adding
 from attnstore.store.frames import QuestionColumns, totals
-from attnstore.store.store import Store, create_or_resume, open_store
+from attnstore.store.resume import create_or_resume
+from attnstore.store.store import Store, open_store
 
 COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LAYERS)]
 

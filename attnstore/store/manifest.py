@@ -1,0 +1,169 @@
+"""The manifest: what a store is, as a record, as JSON, and as the file `manifest.json`."""
+
+import json
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from attnstore.errors import StoreError
+from attnstore.store.durable import write_file
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReduction:
+    """One reduction as the store holds it.
+
+    `per_layer`: one column a layer, named `<name>_<layer, two digits>`, layers counted from 1; otherwise one
+    column `<name>`. `per_head`: each value is a fixed-size list, one float a head; otherwise a float.
+    `meaning` is the sentence that stands in the column's metadata. `total` is what a document's values add
+    up to in each column (in each head, if per head): 1.0 for an attention distribution, None where nothing
+    is promised.
+    """
+
+    name: str
+    per_layer: bool
+    per_head: bool
+    meaning: str
+    total: float | None = 1.0
+
+    def columns(self, layers: int) -> list[str]:
+        """The columns of this reduction in a model of `layers` layers, in layer order."""
+        if not self.per_layer:
+            return [self.name]
+        return [f"{self.name}_{layer:02d}" for layer in range(1, layers + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One Parquet file of a finished part. `path` is relative to the store, with forward slashes."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store is: written once when a run begins, completed once when the store is sealed.
+
+    `fingerprint` holds what makes two runs the same run, by name: a store is only ever resumed by a run
+    with an equal fingerprint. Everything in it is a JSON scalar or a list of them. `labels` are the model's
+    classes in the order of its logits. `rejected` counts the rows of the source that became no document,
+    by reason; `rejected_rows` says where they stood (the first 1,000). `notes` are the guesses and
+    warnings of the run, told to the user once and kept. `runs` has one entry for each time the run was
+    started: device, seconds, tokens per second.
+    """
+
+    fingerprint: dict[str, Any]
+    documents: int  # the plan: how many documents the whole run has
+    part_size: int  # part k holds the documents [k * part_size, (k + 1) * part_size)
+    labels: tuple[str, ...]
+    label_in_path: bool  # False: `label` is an ordinary column (see `partitions.label_fits_in_path`)
+    labels_are_models: bool  # False: no labels, or labels that are not the model's: no accuracy is claimed
+    layers: int
+    heads: int
+    reductions: tuple[StoredReduction, ...]
+    max_length: int
+    model: str
+    data: str
+    versions: dict[str, str]
+    created: str  # ISO 8601, UTC
+    rejected: dict[str, int] = field(default_factory=dict)
+    rejected_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    runs: tuple[dict[str, Any], ...] = ()
+    sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
+    files: tuple[StoredFile, ...] = ()  # filled when sealed
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def parts(self) -> int:
+        """How many parts the plan has."""
+        return -(-self.documents // self.part_size)
+
+    def reduction(self, name: str) -> StoredReduction | None:
+        """The stored reduction of that name, or None."""
+        return next((r for r in self.reductions if r.name == name), None)
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON text, keys in the order of the fields."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a manifest back. Raises StoreError if the text is not one that this version understands."""
+        try:
+            raw = json.loads(text)
+            version = raw["schema_version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                "manifest.json is not an attnstore manifest: it is damaged or foreign"
+            ) from error
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store has schema version {version}, this attnstore reads version {SCHEMA_VERSION}: "
+                "install the attnstore that wrote it, or run again into a new store"
+            )
+        kinds = get_type_hints(cls)
+        try:
+            manifest = cls(**{name: _value(name, value, kinds[name]) for name, value in raw.items()})
+        except (TypeError, KeyError) as error:
+            raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
+        for name, least in (("documents", 0), ("part_size", 1), ("layers", 1), ("heads", 1)):
+            if raw[name] < least:
+                raise StoreError(f"manifest.json is damaged: {name} can't be {raw[name]}")
+        return manifest
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    """A value out of JSON as its field has it, tuples and records included. Raises StoreError if it doesn't fit."""
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(name, item, inner[0]) for item in value)
+    if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict):
+        hints = get_type_hints(origin)
+        if value.keys() == hints.keys():
+            return origin(**{key: _value(f"{name}.{key}", value[key], hints[key]) for key in hints})
+    elif origin is dict and isinstance(value, dict):
+        return {key: _value(f"{name}.{key}", item, inner[1]) for key, item in value.items()}
+    elif kind is Any or (origin is UnionType and value is None):
+        return value
+    else:
+        of = inner[0] if origin is UnionType else origin
+        if isinstance(value, (int, float) if of is float else of) and isinstance(value, bool) == (of is bool):
+            return value
+    raise StoreError(
+        f"manifest.json is damaged: {name} can't be {json.dumps(value, ensure_ascii=False)[:80]}"
+    )
+
+
+def read_manifest(store: Path) -> Manifest | None:
+    """The manifest of the store in the folder `store`; None if it has none.
+
+    Raises:
+        StoreError: it can't be read, is damaged or of another version.
+    """
+    path = store / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path} is not an attnstore manifest: it is damaged or foreign") from error
+    except OSError as error:
+        raise StoreError(f"can't read {path}: {error.strerror or error}") from error
+    try:
+        return Manifest.from_json(text)
+    except StoreError as error:
+        raise StoreError(f"{store}: {error}") from error
+
+
+def write_manifest(store: Path, manifest: Manifest) -> None:
+    """Put the manifest into the store's folder. Raises StoreError if it can't be written."""
+    path = store / MANIFEST
+    write_file(path, manifest.to_json().encode(), path.with_suffix(".json.tmp"))

@@ -1,0 +1,130 @@
+"""The store that a run writes: a new one, or the unfinished one of an equal run."""
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from attnstore.errors import StoreError
+from attnstore.store.durable import LOCK, make_directory, write_lock, writing
+from attnstore.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from attnstore.store.store import PART_FILE, RECEIPTS, TOTALS, Store
+
+
+def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
+    """The store at `path`, ready to be written: a new one, or the unfinished one of an equal run.
+
+    A sealed store of an equal run comes back with nothing missing. Equal are runs with the same fingerprint;
+    the size of the parts is the store's: it was fixed when the store was made. One in which no part is finished
+    yet, and which nobody is writing, is begun again by whatever run comes.
+
+    Raises:
+        StoreError: the store is of another run (each difference is named, with both values), is being
+            written by another process, is no store but not empty either, or can't be written.
+    """
+    store = Path(path)
+    existing = _existing(store, manifest)
+    if existing is not None and existing.sealed is not None:
+        _clear_up(store)
+        return Store(store, existing)
+    with writing(store):
+        make_directory(store)
+    lock = write_lock(store)
+    try:
+        existing = _existing(store, manifest)  # again: another run may have just made or sealed it
+        if existing is None:
+            _clear_begun(store)
+            created = Store(store, replace(manifest, sealed=None, files=()), lock)
+            write_manifest(store, created.manifest)
+            return created
+        if existing.sealed is not None:
+            lock.release()
+            return Store(store, existing)
+        # Totals without a seal are of a run that was killed between the two.
+        for left_over in [store / TOTALS, *(store / RECEIPTS).glob("*.tmp")]:
+            with suppress(OSError):
+                left_over.unlink()
+        return Store(store, existing, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _existing(store: Path, manifest: Manifest) -> Manifest | None:
+    """The manifest of the store that is there, None if there is none yet; it has to be of an equal run."""
+    try:
+        names = {entry.name for entry in store.iterdir()}
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError as error:
+        raise StoreError(f"{store} is a file, or inside one: give a new or empty directory") from error
+    except OSError as error:
+        raise StoreError(f"can't read {store}: {error.strerror or error}") from error
+    existing = read_manifest(store)
+    if existing is None:
+        # A run that was killed before it wrote its manifest leaves no more than this.
+        if foreign := sorted(names - {LOCK, MANIFEST, f"{MANIFEST}.tmp"}):
+            raise StoreError(
+                f"{store} is not empty and not a store ({foreign[0]} is in it): give a new or empty directory"
+            )
+        return None
+    if differences := _differences(existing, manifest):
+        if existing.sealed is None and not any((store / RECEIPTS).glob("part-*.json")):
+            return None  # it ended before its first part was finished: there is nothing to go on with
+        way = "" if existing.sealed else "run with the store's settings to go on with it, "
+        raise StoreError(
+            f"{store} holds another run: {'; '.join(differences)}: {way}give another name, or delete it first"
+        )
+    return existing
+
+
+def _differences(stored: Manifest, ours: Manifest) -> list[str]:
+    """What makes two manifests different runs, each with both values."""
+    sides = []
+    for manifest in (stored, ours):
+        raw = json.loads(manifest.to_json())  # as the store has it: tuples are lists there
+        # Beside the fingerprint: what the tables' form depends on.
+        form = ("documents", "labels", "label_in_path", "layers", "heads", "reductions", "max_length")
+        sides.append({**{name: raw[name] for name in form}, **raw["fingerprint"]})
+    theirs, mine = sides
+
+    def shown(side: dict[str, Any], name: str) -> str:
+        if name not in side:
+            return "not set"
+        return "none" if side[name] is None else json.dumps(side[name], ensure_ascii=False)
+
+    def worded(name: str) -> str:
+        what, hashed, _ = name.partition("_sha256")
+        if hashed:  # nobody knows a hash by heart
+            of = "data" if what == "data" else "model"
+            values = f"{getattr(stored, of)} in the store, {getattr(ours, of)} in this run"
+            return f"the {what} differs by its SHA-256: {values}"
+        return f"{name} is {shown(theirs, name)} in the store, {shown(mine, name)} in this run"
+
+    return [
+        worded(name)
+        for name in dict.fromkeys([*ours.fingerprint, *stored.fingerprint, *theirs])
+        if name not in theirs or name not in mine or theirs[name] != mine[name]
+    ]
+
+
+def _clear_up(store: Path) -> None:
+    """Take away what a crash between the sealing and the end of its run left in a sealed store."""
+    if (store / RECEIPTS).exists() or (store / LOCK).exists():
+        with (
+            suppress(StoreError),
+            write_lock(store),
+        ):  # if it is not available, nothing is lost: it is not read
+            shutil.rmtree(store / RECEIPTS, ignore_errors=True)
+
+
+def _clear_begun(store: Path) -> None:
+    """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
+    parts = store.glob("*/split=*/**/part-*.parquet")
+    for path in [*parts, *store.glob(TOTALS), *(store / RECEIPTS).glob("*.tmp")]:
+        name = path.relative_to(store).as_posix()
+        if path.suffix == ".tmp" or name == TOTALS or PART_FILE.fullmatch(name):
+            with writing(path):
+                path.unlink()
