@@ -538,7 +538,9 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
     import shutil
 
     from attnstore.reader import Reader
-    from attnstore.show.heatmap import colour_depth, html, terminal, terminal_background
+    from attnstore.show.page import html
+    from attnstore.show.paint import colour_depth, terminal_background
+    from attnstore.show.terminal import terminal
 
     drawn = Reader(store).show(document, **options)
     if page is not None:

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from attnstore.ask import questions
 from attnstore.errors import StoreError
-from attnstore.show.heatmap import Heatmap, ignore_tokens, merge_words
+from attnstore.show.heatmap import Heatmap
+from attnstore.show.words import ignore_tokens, merge_words
 from attnstore.store import frames
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store, open_store

@@ -1,0 +1,83 @@
+"""The text of a document, cut where its shade changes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from attnstore.show.shading import ShadedDocument, intensities, level_reached
+
+_BREAKS = re.compile(r"(?:<br\s*/?>\s*)+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of text of one shade. `level`: 0 to LEVELS, None if no token is there (or none with a
+    value); `rows`: its tokens; `markup`: a `<br />` of the source; `unread`: beyond the truncation;
+    `breaks`: a line ends here.
+    """
+
+    text: str
+    rows: tuple[int, ...]
+    level: int | None
+    markup: bool
+    unread: bool
+    breaks: bool
+
+
+def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[Segment]:
+    """Cut the text; the segments' texts, joined, are the text.
+
+    Tokens that share characters (the bytes of one emoji, in a byte-level vocabulary) share a segment, which
+    has the shade of the strongest: their sum could exceed what any token has.
+    """
+    text = document.text
+    shades = intensities(document.tokens, document.relative)
+    spans = sorted(span for span in (_span(row, text, number) for number, row in enumerate(rows)) if span)
+    breaks = [match.span() for match in _BREAKS.finditer(text)]
+    cuts = {0, len(text)}
+    cuts.update(cut for start, end, _ in spans for cut in (start, end))
+    cuts.update(cut for span in breaks for cut in span)
+    unread = len(text) - len(
+        text[read_to(document) :].lstrip()
+    )  # white space after the last token stays with it
+    cuts.add(unread)
+    edges = sorted(cuts)
+    ends = {end for _, end in breaks}
+    waiting, active, run = iter([*spans, (len(text), len(text), -1)]), list[tuple[int, int, int]](), 0
+    upcoming = next(waiting)
+    for start, end in pairwise(edges):
+        active = [span for span in active if span[1] > start]
+        while upcoming[0] <= start and upcoming[2] >= 0:
+            active.append(upcoming)
+            upcoming = next(waiting)
+        while run < len(breaks) and breaks[run][1] <= start:
+            run += 1
+        here = [shade for _, _, number in active if (shade := shades[number]) is not None]
+        yield Segment(
+            text=text[start:end],
+            rows=tuple(sorted(number for _, _, number in active)),
+            level=level_reached(max(here)) if here else None,
+            markup=run < len(breaks) and breaks[run][0] <= start,
+            unread=start >= unread,
+            breaks=end in ends and end < len(text),
+        )
+
+
+def read_to(document: ShadedDocument) -> int:
+    """Where the model's reading ends in the text, in characters."""
+    end = max((row_end for row_end in document.tokens["end"].to_pylist()), default=0)
+    return min(end, len(document.text)) if document.truncated else len(document.text)
+
+
+def _span(row: Mapping[str, Any], text: str, number: int) -> tuple[int, int, int] | None:
+    """The characters to shade for a token: white space at its edges is the text's, not the token's."""
+    start, end = max(row["start"], 0), min(row["end"], len(text))
+    if row["special"] or start >= end:
+        return None
+    piece = text[start:end]
+    if stripped := piece.strip():
+        start += len(piece) - len(piece.lstrip())
+        end = start + len(stripped)
+    return start, end, number

@@ -1,0 +1,35 @@
+"""Foreign text made harmless to look at: what could drive a terminal or reorder a line gets a visible name."""
+
+import unicodedata
+from functools import cache
+
+
+def visible(text: str) -> str:
+    """The text with every character that acts instead of showing replaced by a visible name.
+
+    Control characters become their pictures (ESC is ␛), others of their kind ⟨U+009B⟩: those of C1, the
+    bidirectional controls, line separators, soft hyphens and other format characters. New lines and tabs
+    stay, and so do the joiners that emoji and many scripts need (U+200C, U+200D).
+    """
+    return "".join(map(_visible, text))
+
+
+@cache
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t\u200c\u200d" or unicodedata.category(character) not in (
+        "Cc",
+        "Cf",
+        "Cs",
+        "Zl",
+        "Zp",
+    ):
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def visible_line(text: str) -> str:
+    """The same on one line: new lines and tabs get their pictures too."""
+    return visible(text).replace("\n", "␊").replace("\t", "␉")

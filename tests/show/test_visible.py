@@ -1,0 +1,21 @@
+"""Characters that act instead of showing get a visible name."""
+
+import sys
+import unicodedata
+
+from drawings import neutral
+
+from attnstore.show.visible import visible, visible_line
+
+
+def test_every_character_is_itself_or_has_the_stated_name():
+    """All of Unicode, lone surrogates apart, against the rule said another way."""
+    everything = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) != "Cs")
+    assert visible(everything) == neutral(everything)
+    assert visible("\ud800") == "⟨U+D800⟩"
+
+
+def test_a_line_stays_one_line():
+    """New lines and tabs, which a text may keep, get their pictures too."""
+    assert visible("a\n\tb") == "a\n\tb"
+    assert visible_line("a\n\tb\x1b") == "a␊␉b␛"
