@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from attnstore.show import captions
-from attnstore.show.colours import FAINT, INK, PAPER, RULE, Background, Rgb, ink, ramp
+from attnstore.show.colours import PAGE, SHADES, Background
 from attnstore.show.segments import segments
 from attnstore.show.shading import (
     FULL_LIFT,
@@ -170,18 +170,12 @@ def _class_of(shade: float | None) -> dict[str, str]:
     return {"class": f"s{level}"} if level else {}
 
 
-def _hex(colour: Rgb) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
-
-
 def _theme(background: Background, scope: str) -> str:
     """The colours of one background: the variables, and a rule for each shade."""
-    variables = {"paper": PAPER, "ink": INK, "faint": FAINT, "rule": RULE}
-    declared = "".join(f"--{name}:{_hex(colours[background])};" for name, colours in variables.items())
+    declared = "".join(f"--{name}:{colour};" for name, colour in PAGE[background].items())
     shades = "".join(
-        f"{scope} .s{level}{{background:{_hex(shade)};color:{_hex(ink(shade, INK[background]))}}}"
-        for level, shade in enumerate(ramp(background))
-        if level
+        f"{scope} .s{level}{{background:{shade};color:{ink}}}"
+        for level, (shade, ink) in enumerate(SHADES[background], start=1)
     )
     return f"{scope}{{{declared}}}{shades}"
 
@@ -240,8 +234,8 @@ def _style() -> str:
 
 def _page_style() -> str:
     return (
-        f"body{{margin:0;background:{_hex(PAPER['light'])}}}"
-        f"@media screen and (prefers-color-scheme:dark){{body{{background:{_hex(PAPER['dark'])}}}}}"
+        f"body{{margin:0;background:{PAGE['light']['paper']}}}"
+        f"@media screen and (prefers-color-scheme:dark){{body{{background:{PAGE['dark']['paper']}}}}}"
         "main{max-width:42rem;margin:0 auto;padding:2.5rem 1.25rem}"
         "main>h1{font:650 1.25rem system-ui,sans-serif}"
         "main article+article{margin-top:4rem}"

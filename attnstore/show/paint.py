@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from attnstore.show.colours import INK, XTERM_RAMP, Background, ink, ramp, xterm_colour
-from attnstore.show.shading import LEVELS
+from attnstore.show.colours import SHADES, XTERM_SHADES, Background
 
 Colour = Literal["truecolor", "256", "none"]
 
@@ -50,17 +49,16 @@ class Painter:
         return text if self.colour == "none" else f"\x1b[2m{text}\x1b[0m"
 
     def shade(self, text: str, level: int) -> str:
+        """The text on the shade of that level, from 1."""
         if self.colour == "none":
             return text
-        if self.colour == "256":
-            indices = XTERM_RAMP[self.background]
-            step = level * (len(indices) + 1) // (LEVELS + 1)
-            if not step:
-                return text
-            index = indices[step - 1]
-            # 16 and 231 are the cube's black and white: unlike 0 and 15, no theme changes them.
-            front = 16 if ink(xterm_colour(index), (0, 0, 0)) == (0, 0, 0) else 231
-            return f"\x1b[38;5;{front};48;5;{index}m{text}\x1b[0m"
-        shade = ramp(self.background)[level]
-        front_rgb = ";".join(map(str, ink(shade, INK[self.background])))
-        return f"\x1b[38;2;{front_rgb};48;2;{';'.join(map(str, shade))}m{text}\x1b[0m"
+        if self.colour == "truecolor":
+            shade, ink = map(_decimal, SHADES[self.background][level - 1])
+            return f"\x1b[38;2;{ink};48;2;{shade}m{text}\x1b[0m"
+        indices = XTERM_SHADES[self.background][level - 1]
+        return text if indices is None else f"\x1b[38;5;{indices[1]};48;5;{indices[0]}m{text}\x1b[0m"
+
+
+def _decimal(colour: str) -> str:
+    """`#ffb300` as `255;179;0`."""
+    return ";".join(map(str, bytes.fromhex(colour[1:])))

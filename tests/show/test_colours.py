@@ -1,12 +1,114 @@
-"""The colours: readable, and stronger level by level."""
+"""The colours: derived again, readable, and stronger level by level."""
+
+from itertools import groupby, pairwise
 
 import pytest
+from drawings import rgb, wcag
 
-from attnstore.show.colours import contrast
+from attnstore.show.colours import PAGE, SHADES, XTERM_SHADES
+from attnstore.show.shading import LEVELS
+
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+BACKGROUNDS = pytest.mark.parametrize("background", ["dark", "light"])
+
+
+def linear(channel):
+    """An sRGB channel as linear light, 0 to 1 (IEC 61966-2-1)."""
+    value = channel / 255
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+def encoded(light):
+    value = 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
+    return round(255 * min(max(value, 0.0), 1.0))
+
+
+def oklab(colour):
+    """(lightness, green to red, blue to yellow) of a colour in OKLab (Ottosson 2020)."""
+    red, green, blue = map(linear, colour)
+    long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
+    medium = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)
+    short = (0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue) ** (1 / 3)
+    return (
+        0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short,
+    )
+
+
+def from_oklab(lightness, green_red, blue_yellow):
+    long = (lightness + 0.3963377774 * green_red + 0.2158037573 * blue_yellow) ** 3
+    medium = (lightness - 0.1055613458 * green_red - 0.0638541728 * blue_yellow) ** 3
+    short = (lightness - 0.0894841775 * green_red - 1.2914855480 * blue_yellow) ** 3
+    return (
+        encoded(4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short),
+        encoded(-1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short),
+        encoded(-0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short),
+    )
+
+
+def readable(shade, preferred):
+    """The colour of text on a shade: the preferred one where its contrast is 4.5, else black or white."""
+    return preferred if wcag(shade, preferred) >= 4.5 else max(BLACK, WHITE, key=lambda c: wcag(shade, c))
+
+
+def xterm(index):
+    """The colour of an index from 16 to 255 in xterm's palette: a 6×6×6 cube, then 24 greys."""
+    if index >= 232:
+        return (8 + 10 * (index - 232),) * 3
+    steps = (0, 95, 135, 175, 215, 255)
+    return tuple(steps[(index - 16) // size % 6] for size in (36, 6, 1))
 
 
 def test_contrast_is_that_of_wcag():
     """Black on white is 21, a colour on itself 1, and #767676 the darkest grey to pass on white."""
-    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
-    assert contrast((9, 80, 200), (9, 80, 200)) == 1
-    assert contrast((0x76, 0x76, 0x76), (255, 255, 255)) > 4.5 > contrast((0x77,) * 3, (255,) * 3)
+    assert wcag(BLACK, WHITE) == pytest.approx(21)
+    assert wcag((9, 80, 200), (9, 80, 200)) == 1
+    assert wcag((0x76,) * 3, WHITE) > 4.5 > wcag((0x77,) * 3, WHITE)
+
+
+def test_the_derivation_knows_oklab():
+    """White, and the primaries to three decimals as CSS Color 4 has them; and back again."""
+    assert oklab(WHITE) == pytest.approx((1, 0, 0), abs=1e-6)
+    assert oklab((255, 0, 0)) == pytest.approx((0.628, 0.225, 0.126), abs=5e-4)
+    assert oklab((0, 255, 0)) == pytest.approx((0.866, -0.234, 0.179), abs=5e-4)
+    assert oklab((0, 0, 255)) == pytest.approx((0.452, -0.032, -0.312), abs=5e-4)
+    for colour in [(23, 21, 19), (240, 140, 0), (1, 2, 3), (200, 10, 250)]:
+        assert from_oklab(*oklab(colour)) == colour
+
+
+@BACKGROUNDS
+def test_the_shades_run_from_the_paper_to_one_hue_in_equal_steps(background):
+    """Each of the 20 to the last bit, and the text on it: the ink where it can be read, else black or white."""
+    paper, ink = (rgb(PAGE[background][name][1:]) for name in ("paper", "ink"))
+    full = {"dark": (0xFF, 0xB3, 0x00), "light": (0xF0, 0x8C, 0x00)}[background]
+    ends = list(zip(oklab(paper), oklab(full), strict=True))
+    derived = [from_oklab(*(a + (b - a) * n / LEVELS for a, b in ends)) for n in range(1, LEVELS + 1)]
+    table = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in SHADES[background]]
+    assert table == [(shade, readable(shade, ink)) for shade in derived]
+
+
+@BACKGROUNDS
+def test_lightness_goes_one_way_and_every_text_can_be_read(background):
+    """From the paper on, each shade is lighter on dark paper and darker on light; contrast is 4.5 or more."""
+    page = {name: rgb(colour[1:]) for name, colour in PAGE[background].items()}
+    shades = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in SHADES[background]]
+    lightness = [oklab(colour)[0] for colour in (page["paper"], *(shade for shade, _ in shades))]
+    away = 1 if background == "dark" else -1
+    assert min(away * (after - before) for before, after in pairwise(lightness)) > 0.01
+    assert min(wcag(*pair) for pair in shades) >= 4.5
+    assert min(wcag(page["paper"], page[name]) for name in ("ink", "faint")) >= 4.5
+
+
+@BACKGROUNDS
+def test_256_colours_take_equal_shares_of_the_levels_and_can_be_read(background):
+    """One index after the other, the weakest levels without one; black or white on it, as the cube has them."""
+    indices = {"dark": (235, 237, 239, 94, 136, 172, 214), "light": (230, 223, 215, 208)}[background]
+    steps = [level * (len(indices) + 1) // (LEVELS + 1) for level in range(1, LEVELS + 1)]
+    table = XTERM_SHADES[background]
+    assert [pair and pair[0] for pair in table] == [indices[step - 1] if step else None for step in steps]
+    pairs = [(xterm(shade), xterm(text)) for shade, text in filter(None, table)]
+    assert [text for _, text in pairs] == [readable(shade, BLACK) for shade, _ in pairs]
+    assert min(wcag(*pair) for pair in pairs) >= 4.5
+    lightness = [light for light, _ in groupby(oklab(shade)[0] for shade, _ in pairs)]
+    assert lightness == sorted(set(lightness), reverse=background == "light")

@@ -6,7 +6,7 @@ from itertools import groupby
 import pytest
 from drawings import SGR, shaded, wcag, word
 
-from attnstore.show.colours import ramp
+from attnstore.show.colours import SHADES
 from attnstore.show.paint import colour_depth, terminal_background
 from attnstore.show.terminal import terminal
 
@@ -14,16 +14,16 @@ from attnstore.show.terminal import terminal
 def test_true_colour_shades_the_text_itself(film):
     """Each token's own characters have the ramp's colour of its level, and lines end unshaded."""
     lines = terminal(film, "truecolor", 60).splitlines()
-    dark = ramp("dark")
+    dark = [tuple(bytes.fromhex(shade[1:])) for shade, _ in SHADES["dark"]]
 
     def painted(text, level, front):
-        return f"\x1b[38;2;{front};48;2;{';'.join(map(str, dark[level]))}m{text}\x1b[0m"
+        return f"\x1b[38;2;{front};48;2;{';'.join(map(str, dark[level - 1]))}m{text}\x1b[0m"
 
     ivory = "233;228;222"
     shades = [painted("un", 1, ivory), painted("forget", 2, ivory)]
     assert lines[0] == "\x1b[1mtest/pos/1_9\x1b[0m"
     assert lines[4] == f"An {shades[0]}{shades[1]}{painted('table', 20, '0;0;0')} <film>"
-    assert dark[20] == (0xFF, 0xB3, 0x00)
+    assert dark[19] == (0xFF, 0xB3, 0x00)
     assert SGR.sub("", lines[-2]) == f"0 {' ' * 10} 10×+"
     assert lines[-1] == "lift = attention × 6 tokens: 1× is an even share"
 
