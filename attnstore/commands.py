@@ -100,11 +100,25 @@ _source = _options(
         "--data", metavar="SOURCE", help="A folder, archive, file, glob, hf://datasets/… path, or imdb."
     ),
     click.option(
-        "--text-column", metavar="NAME", help="The column with the text. Default: guessed, and told."
+        "--text-column",
+        metavar="NAME,…",
+        help="The column with the text, by name or place (from 1); several are joined. Default: guessed, and said.",
     ),
     click.option("--label-column", metavar="NAME", help="The column with the gold class. Default: guessed."),
     click.option("--id-column", metavar="NAME", help="The column with the document's key. Default: guessed."),
     click.option("--group-column", metavar="NAME", help="What makes documents dependent, such as the film."),
+    click.option("--columns", metavar="A,B,…", help="The names of the columns of a file without a header."),
+    click.option("--header/--no-header", default=None, help="Whether a table's first row holds names."),
+    click.option("--delimiter", metavar="CHARACTER", help="What separates columns; tab for a tab."),
+    click.option(
+        "--escape", metavar="CHARACTER", help="What stands before a quote inside quotes, as Spark's \\."
+    ),
+    click.option("--encoding", metavar="NAME", help="The text's encoding, such as cp1252. Default: UTF-8."),
+    click.option(
+        "--format",
+        type=click.Choice(["csv", "tsv", "jsonl", "parquet", "lines"]),
+        help="What a file is, whatever its name; lines is a text per line.",
+    ),
     click.option("--labels", metavar="A,B,…", help="The model's classes in the order of its logits."),
     click.option(
         "--limit", type=click.IntRange(min=1), help="Take this many documents, spread over the source."
@@ -154,6 +168,10 @@ def _source_config(data: str, options: dict[str, Any]) -> SourceConfig:
     options = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
     labels = tuple(name.strip() for name in options.pop("labels").split(",")) if options["labels"] else ()
     options.pop("labels", None)
+    if columns := options.pop("columns", None):
+        options["columns"] = tuple(name.strip() for name in columns.split(","))
+    if options.get("delimiter") == "tab":
+        options["delimiter"] = "\t"
     return SourceConfig(data=data, labels=labels, **options)
 
 

@@ -17,6 +17,10 @@ class SourceConfig:
 
     `data`: a folder, an archive, a file, a glob, an `hf://datasets/...` path, or the word `imdb`.
     `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
+    `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
+    `columns`: the names of a delimited file's columns, `header` whether its first row holds names; `delimiter`,
+    `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
+    `format`: what a file is, whatever its name: csv, tsv, jsonl, parquet, or lines (a text per line).
     `limit`: take this many documents, spread evenly over the source.
     `labels`: the model's class names in the order of its logits, for a model that has none of its own.
     `strict`: a row that can't become a document is an error instead of being counted.
@@ -28,6 +32,12 @@ class SourceConfig:
     label_column: str | None = None
     id_column: str | None = None
     group_column: str | None = None
+    columns: tuple[str, ...] = ()
+    header: bool | None = None
+    delimiter: str | None = None
+    escape: str | None = None
+    encoding: str | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "lines"] | None = None
     labels: tuple[str, ...] = ()
     limit: int | None = None
     strict: bool = False

@@ -5,6 +5,7 @@ An archive with a member outside of itself, or with a link, is refused as a whol
 
 import re
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,25 @@ def tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         # tarfile takes a damaged header for the end; the real end is a block of zeros, or the end of the file.
         if forward.last.strip(b"\0"):
             raise DataError(f"{one_line(path.name)} is damaged or cut off after {forward.tell():,} bytes")
+
+
+def put_aside(path: Path, wanted: Callable[[str], bool]) -> Files:
+    """The wanted members of a tar archive as files to be read in any order, in a folder that ends with the process.
+
+    They are written there under numbers of ours: no name of the archive's touches the disk.
+    Raises DataError for an archive that is damaged, cut off, or not to be trusted.
+    """
+    aside = tempfile.TemporaryDirectory(prefix="attnstore-")
+    places: dict[str, Path] = {}
+    for name, read in tar_members(path):
+        if wanted(name):
+            places[name] = Path(aside.name) / str(len(places))
+            places[name].write_bytes(read())
+
+    def opened(name: str, _keep: object = aside) -> IO[bytes]:
+        return places[name].open("rb")
+
+    return Files(sorted(places, key=by_parts), opened)
 
 
 class _Forward:

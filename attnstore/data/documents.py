@@ -20,3 +20,11 @@ class Rejected:
 
     where: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something about a row that became a document all the same: where it stands, and a fixed phrase."""
+
+    where: str
+    what: str

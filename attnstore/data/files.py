@@ -12,6 +12,9 @@ from typing import IO
 from attnstore.errors import UsageError
 from attnstore.messages import one_line, similar
 
+#: A file in a snapshot of a data set, as the hub's client caches it.
+_SNAPSHOT = re.compile(r"((?:.*/)?)snapshots/([^/]+)/")
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -23,6 +26,7 @@ class Files:
     names: Sequence[str]
     open: Callable[[str], IO[bytes]]
     named: bool = False
+    notes: Sequence[str] = ()
 
     def contents(self, name: str) -> bytes:
         """All of a file's bytes, as they are."""
@@ -33,11 +37,6 @@ class Files:
 def by_parts(name: str) -> list[str]:
     """The order of names: that of a walk through sorted folders."""
     return name.split("/")
-
-
-def is_hidden(name: str) -> bool:
-    """Files of the system's, such as .DS_Store, ._review.txt and .git, are nobody's documents."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def folder(root: Path) -> Files:
@@ -58,7 +57,31 @@ def folder(root: Path) -> Files:
         ]
         prefix = here.relative_to(root).as_posix()
         names += files if prefix == "." else [f"{prefix}/{name}" for name in files]
-    return Files(sorted(names, key=by_parts), lambda name: (root / name).open("rb"))
+    names, notes = _of_newest_snapshots(root, names)
+    return Files(sorted(names, key=by_parts), lambda name: (root / name).open("rb"), notes=notes)
+
+
+def _of_newest_snapshots(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """The names without those in all but one of the snapshots that a cache of the hub keeps of a data set."""
+    snapshots: dict[str, set[str]] = {}
+    for name in names:
+        if found := _SNAPSHOT.match(name):
+            snapshots.setdefault(found[1], set()).add(found[2])
+    notes = []
+    for above, revisions in snapshots.items():
+        if len(revisions) == 1:
+            continue
+        main = root / above / "refs/main"
+        chosen = main.read_text().strip() if main.is_file() else ""
+        if chosen not in revisions:
+            chosen = max(
+                sorted(revisions),
+                key=lambda each, at=above: (root / at / "snapshots" / each).stat().st_mtime,  # type: ignore[misc] # mypy can't type a lambda's default
+            )
+        left = {f"{above}snapshots/{each}/" for each in revisions - {chosen}}
+        names = [name for name in names if not name.startswith(tuple(left))]
+        notes.append(f"of {len(revisions)} snapshots of the data set the newest is read ({chosen[:12]})")
+    return names, notes
 
 
 def matching(pattern: str) -> Files:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from attnstore.data.documents import Document, Rejected
+from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.labels import LabelMap
 from attnstore.data.sources import Source
 from attnstore.data.survey import MAX_LISTED, Survey
@@ -30,7 +30,9 @@ def read_documents(
     wanted = count_documents(found, labels, limit)
     position = taken = 0
     for item in source:
-        if isinstance(item, Rejected) or (item.label is not None and item.label not in labels.mapping):
+        if isinstance(item, Rejected | Noticed) or (
+            item.label is not None and item.label not in labels.mapping
+        ):
             continue
         if position == taken * usable // wanted:
             taken += 1

@@ -18,31 +18,38 @@ every repetition would take memory in the number of documents. `survey` says so 
 import glob
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from attnstore.config import SourceConfig
-from attnstore.data.archives import tar_members, zip_members
-from attnstore.data.documents import Document, Rejected
-from attnstore.data.files import Files, folder, hub_files, is_hidden, matching, similar_path
+from attnstore.data.archives import put_aside, tar_members, zip_members
+from attnstore.data.columns import Columns
+from attnstore.data.delimited import Bad
+from attnstore.data.documents import Document, Noticed, Rejected
+from attnstore.data.files import Files, folder, hub_files, matching, similar_path
+from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import Progress, fetch_imdb
+from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.splits import only_a_name, wanted_splits
 from attnstore.data.streams import decompressed, reading
-from attnstore.data.tables import Columns, Table, choose_columns, class_names, kind_of, rows, table_at
+from attnstore.data.tables import Kind, Padded, Table, class_names, columns_of, kind_of, rows, table_at
 from attnstore.data.texts import URLS, TextTree, lay_out
 from attnstore.errors import DataError, UsageError
-from attnstore.messages import listed, one_line, quoted
+from attnstore.messages import counted, listed, one_line, quoted, similar
 
 MAX_SPLITS = 50  # with more distinct values a column holds no splits
 
 _KINDS_READ = (
     "attnstore reads .csv, .tsv, .jsonl, .parquet (also compressed), folders of .txt, tar and zip archives"
 )
-#: What a dataset's description is called, not the dataset.
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+_FOREIGN = "not UTF-8"  # why a text is rejected
+_FOREIGN_TEXTS = 3  # that many show another encoding than UTF-8, unless some text beyond ASCII is UTF-8
+_LOOKED_AT = 20  # files of a source whose beginning is looked at
+_LINE_FILES = 50  # with more text files each is a document
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,9 @@ class Source:
     splits: tuple[str, ...]
     notes: tuple[str, ...]
     label_names: tuple[str, ...]
-    read: Callable[[], Iterator[Document | Rejected]] = field(repr=False)
+    read: Callable[[], Iterator[Document | Rejected | Noticed]] = field(repr=False)
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Iterator[Document | Rejected | Noticed]:
         with reading(self.name):
             yield from self.read()
 
@@ -90,43 +97,86 @@ def open_source(config: SourceConfig, *, progress: Progress | None = None) -> So
             raise UsageError(
                 f"{one_line(data)} is an address: download it first (only hf:// and imdb are fetched)"
             )
-        path = Path(data).expanduser()
-        if path.is_dir():
-            return _open_files(folder(path), config)
-        if path.is_file():
-            return _open_file(path, config)
-        if path.exists():
-            raise DataError(f"{one_line(data)} is neither a file nor a folder")
-        if glob.has_magic(data):
-            return _open_files(matching(str(path)), config)
-        raise UsageError(f"no such file or folder: {one_line(data)}{similar_path(path)}")
+        return _open_path(Path(data).expanduser(), config)
 
 
-def _open_file(path: Path, config: SourceConfig) -> Source:
-    """A source in one local file: an archive or a table, told by its first bytes."""
+def _open_path(path: Path, config: SourceConfig) -> Source:
+    """A source on this machine."""
+    data = config.data
+    archive, inside, member = data.rpartition("::")
+    if inside and not path.exists() and Path(archive).expanduser().is_file():
+        return _open_file(Path(archive).expanduser(), config, member)
+    if path.is_dir():
+        files = folder(path)
+        held = [name for name in files.names if not is_no_data(name)]
+        if len(held) == 1 and _is_archive(held[0]):
+            return _open_file(path / held[0], config)
+        source = _open_files(files, config)
+        return replace(source, notes=(*files.notes, *source.notes))
+    if path.is_file():
+        return _open_file(path, config)
+    if path.exists():
+        raise DataError(f"{one_line(data)} is neither a file nor a folder")
+    if glob.has_magic(data):
+        return _open_files(matching(str(path)), config)
+    raise UsageError(f"no such file or folder: {one_line(data)}{similar_path(path)}")
+
+
+def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> Source:
+    """A source in one local file: an archive, or members of it that are named, or a table, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(4)
     if not head:
         raise DataError(f"{one_line(config.data)} is empty")
     if head in (b"PK\x03\x04", b"PK\x05\x06"):
-        return _open_files(zip_members(path), config)
+        return _open_files(_members(zip_members(path), member, config), config)
     with decompressed(path.open("rb")) as stream:
         start = stream.read(512)
-    if start[257:262] == b"ustar" or path.name.endswith((".tar", ".tgz")) or ".tar." in path.name:
-        return _open_tar(path, config)
+    if start[257:262] == b"ustar" or _is_archive(path.name):
+        return _open_tar(path, config, member)
+    if member is not None:
+        raise UsageError(f"{one_line(str(path))} is no archive: it has no member {quoted(member)}")
     if start.startswith(b"PAR1"):
         table = Table(path.name, "parquet", None, {}, lambda _: path.open("rb"))
         return _open_tables([table], config)
     return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config)
 
 
+def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
+    """Those of an archive's files that are named, by a glob or one by one; all if none is."""
+    if member is None:
+        return files
+    chosen = [name for name in files.names if fnmatchcase(name, member) or PurePosixPath(name).name == member]
+    if not chosen:
+        raise UsageError(
+            f"{one_line(config.data)}: the archive has no member {quoted(member)}, it has {listed(files.names)}"
+            f"{similar(member, files.names)}"
+        )
+    return replace(files, names=chosen, named=len(chosen) == 1)
+
+
 def _open_files(files: Files, config: SourceConfig) -> Source:
-    """A source of many files: tables of one kind, or texts in class folders."""
-    names = [name for name in files.names if files.named or not is_hidden(name)]
-    if files.named and kind_of(names[0]) is None:
-        raise DataError(f"{one_line(config.data)}: unknown kind of file; {_KINDS_READ}")
+    """A source of many files: tables of one kind, texts in class folders, or texts by line."""
+    names = [name for name in files.names if files.named or not is_no_data(name)]
+    for name in names[:_LOOKED_AT]:
+        with decompressed(files.open(name)) as stream:
+            refuse_foreign(name, stream.read(512))
     tables = _tables(names, config)
-    texts = [name for name in names if name.lower().endswith(".txt")]
+    texts = [name for name in names if name not in set(tables) and (files.named or not _kind(name, config))]
+    flat = [name for name in texts if len(texts) <= _LINE_FILES and _may_have_lines(name)]
+    if flat and len(flat) == len(texts) and not tables and not _in_folders(texts):
+        by_line = line_files(files, texts, config.format == "lines")
+        if by_line is not None:
+            return _open_lines(files, by_line, config)
+    if files.named and not tables:
+        raise UsageError(
+            f"{one_line(config.data)}: unknown kind of file: say which with --format (lines is a text per line);"
+            f" {_KINDS_READ}"
+        )
+    if not any(name.lower().endswith(".txt") for name in texts) and (tables or not _in_folders(texts)):
+        texts = []
+    elif any(name.lower().endswith(".txt") for name in texts):
+        texts = [name for name in texts if name.lower().endswith(".txt")]
     tree = _survey_texts((name, partial(files.contents, name)) for name in texts) if texts else None
     if tree and (tree.is_imdb or not tables):
         return _open_texts(tree, config, lambda: ((name, partial(files.contents, name)) for name in texts))
@@ -136,19 +186,33 @@ def _open_files(files: Files, config: SourceConfig) -> Source:
             " name the one to read with --data"
         )
     if tables:
-        found = [table_at(name, files.open, kind_of(name) or "csv") for name in tables]
+        found = [table_at(name, files.open, _kind(name, config) or "csv") for name in tables]
         return _open_tables([replace(table, split=None) for table in found] if files.named else found, config)
-    what = f"{len(names):,} files" if names else "no files"
-    archives = [name for name in names if name.endswith((".zip", ".tgz", ".tar")) or ".tar." in name]
+    what = counted(len(files.names), "file") if files.names else "no files"
+    archives = [name for name in names if _is_archive(name)]
     hint = f"name the archive itself: {listed(archives)}" if archives else _KINDS_READ
     raise DataError(f"{one_line(config.data)} holds {what}, none that can be read; {hint}")
 
 
+def _is_archive(name: str) -> bool:
+    return name.endswith((".zip", ".tgz", ".tar")) or ".tar." in name
+
+
+def _may_have_lines(name: str) -> bool:
+    """Whether a file's name is that of a text file: `.txt`, an ending that is a class, or none."""
+    return PurePosixPath(name.lower()).suffix in ("", ".txt", ".text", ".pos", ".neg", ".ft")
+
+
+def _in_folders(names: Sequence[str]) -> bool:
+    """Whether files lie in two folders at least, as texts do in those of their classes."""
+    return len({name.rpartition("/")[0] for name in names}) > 1 and all("/" in name for name in names)
+
+
 def _tables(names: Sequence[str], config: SourceConfig) -> list[str]:
     """The names of tables. JSON beside tables of another kind describes them. Raises DataError for a mixture."""
-    tables = [name for name in names if kind_of(name) and PurePosixPath(name).name not in _DESCRIPTIONS]
+    tables = [name for name in names if _kind(name, config)]
     tables = [name for name in tables if not _is_json(name)] or tables
-    kinds = {kind_of(name): name for name in tables}
+    kinds = {_kind(name, config): name for name in tables}
     if len(kinds) > 1:
         raise DataError(
             f"{one_line(config.data)} holds tables of several kinds ({listed(list(kinds.values()))}): name those to"
@@ -157,29 +221,39 @@ def _tables(names: Sequence[str], config: SourceConfig) -> list[str]:
     return tables
 
 
+def _kind(name: str, config: SourceConfig) -> Kind | None:
+    """The kind of table that a file is: what the user says, else what its name tells."""
+    if config.format is None:
+        return kind_of(name)
+    return None if config.format == "lines" else config.format
+
+
 def _is_json(name: str) -> bool:
     return ".json" in PurePosixPath(name.lower()).suffixes
 
 
-def _open_tar(path: Path, config: SourceConfig) -> Source:
-    """A source in a tar archive, which is read through once to see what there is, then once a reading."""
+def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
+    """A source in a tar archive, which is read through once to see what there is.
+
+    Texts in class folders are then read from the archive itself, once a reading; any other data are put aside first,
+    as a table is read more than once and not in the archive's order.
+    """
     others: list[str] = []
 
     def texts() -> Iterator[tuple[str, Callable[[], bytes]]]:
         for name, read in tar_members(path):
-            if name.lower().endswith(".txt") and not is_hidden(name):
+            if is_no_data(name):
+                continue
+            if name.lower().endswith(".txt"):
                 yield name, read
-            elif len(others) < 3:
+            elif len(others) < _LOOKED_AT:
                 others.append(name)
 
     tree = _survey_texts(texts())
-    tree.check()
-    if not tree.places:
-        what = f"it has {listed(others)}" if others else "it is empty"
-        raise DataError(
-            f"{one_line(config.data)} holds no .txt files in class folders ({what}): unpack it, and name what to read"
-        )
-    return _open_texts(tree, config, texts)
+    if member is None and tree.places and tree.labels and not any(map(kind_of, others)):
+        tree.check()
+        return _open_texts(tree, config, texts)
+    return _open_files(_members(put_aside(path, lambda name: not is_no_data(name)), member, config), config)
 
 
 def _survey_texts(members: Iterable[tuple[str, Callable[[], bytes]]]) -> TextTree:
@@ -218,11 +292,62 @@ def _open_texts(
             place = tree.places.get(where)
             if place is None or (place.split is not None and place.split not in wanted):
                 continue
-            stem = file[: -len(".txt")]
+            stem = file.removesuffix(".txt")
             id_ = f"{place.own}/{stem}".lstrip("/")
-            yield _document(id_, place.split or config.split, content(), id_, place.label, place.group(stem))
+            text = _in_encoding(content(), config)
+            yield _document(id_, place.split or config.split, text, id_, place.label, place.group(stem))
 
-    return Source(config.data, splits, tuple(notes), (), read)
+    return Source(config.data, splits, tuple(notes), (), lambda: _mostly_utf8(read(), config))
+
+
+def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
+    """A source of text files with a document per line."""
+    splits = tuple(dict.fromkeys(file.split for file in found.files if file.split))
+    wanted = wanted_splits(splits, config)
+    notes = [*found.notes, *only_a_name(splits, config)]
+
+    def read() -> Iterator[Document | Rejected]:
+        for file in found.files:
+            if splits and file.split not in wanted:
+                continue
+            for line in lines_of(files, file):
+                where = f"{file.name} line {line.number}"
+                if line.reason:
+                    yield Rejected(one_line(where), line.reason)
+                else:
+                    id_ = f"{file.name}:{line.number}"
+                    text, label = _in_encoding(line.text, config), line.label
+                    yield _document(where, file.split or config.split, text, id_, label, None)
+
+    return Source(config.data, splits, tuple(notes), found.label_names, lambda: _mostly_utf8(read(), config))
+
+
+def _in_encoding(content: bytes, config: SourceConfig) -> str | bytes:
+    """A text in the encoding that the user says, its bytes if he says none."""
+    return content if config.encoding is None else content.decode(config.encoding, "surrogateescape")
+
+
+def _mostly_utf8(items: Iterator[Document | Rejected], config: SourceConfig) -> Iterator[Document | Rejected]:
+    """The documents, as long as nearly all are UTF-8. Raises DataError at the end if they are not.
+
+    What would be left of a source in another encoding are the texts without an accent: no sample of it.
+    """
+    texts = foreign = 0
+    first = ""
+    fitting = False
+    for item in items:
+        texts += 1
+        if isinstance(item, Document):
+            fitting = fitting or not item.text.isascii()
+        elif item.reason == _FOREIGN:
+            foreign += 1
+            first = first or item.where
+        yield item
+    if config.encoding is None and not fitting and foreign >= _FOREIGN_TEXTS and foreign > texts / 100:
+        raise DataError(
+            f"{foreign:,} of {texts:,} texts are not UTF-8, the first {first}: give --encoding cp1252, or the one that"
+            " they have (--encoding utf-8 drops them)"
+        )
 
 
 def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
@@ -234,38 +359,101 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
     splits = tuple(dict.fromkeys(table.split for table in tables if table.split))
     wanted = wanted_splits(splits, config)
     tables = [table for table in tables if table.split is None or table.split in wanted]
-    first = tables[0]
     notes: list[str] = []
-    columns = choose_columns(first, config, notes)
-    if columns.split is not None:
+    columns = {
+        table.name: chosen for table, chosen in zip(tables, _columns(tables, config, notes), strict=True)
+    }
+    inside = any(chosen.split is not None for chosen in columns.values())
+    if inside:
         splits = _splits_inside(tables, columns, config)
         wanted = wanted_splits(splits, config)
     notes += only_a_name(splits, config)
-    label_names = class_names(first, columns.label) if first.kind == "parquet" else ()
+    label_names = class_names(tables[0], columns[tables[0].name].label) if tables[0].kind == "parquet" else ()
 
-    def read() -> Iterator[Document | Rejected]:
+    def read() -> Iterator[Document | Rejected | Noticed]:
         for table in tables:
-            for row, values in rows(table, columns, config):
+            chosen = columns[table.name]
+            for row, values in rows(table, chosen, config):
                 where = f"{table.name} row {row}"
-                if isinstance(values, str):
-                    yield Rejected(one_line(where), values)
+                if isinstance(values, Bad):
+                    yield Rejected(
+                        one_line(f"{where} ({values.where})" if values.where else where), values.reason
+                    )
                     continue
-                text, label, id_, group, own = (
+                *texts, label, id_, group, answer, own = (
                     table.partition[name] if name is not None and name in table.partition else value
-                    for name, value in zip(columns, values, strict=True)
+                    for name, value in zip(chosen, values, strict=True)
                 )
                 if label_names and label == -1:
                     label = None  # the hub's way to say that a label is kept secret
                 try:
                     label, id_, group = _scalar(label), _scalar(id_), _scalar(group)
-                    split = table.split or (config.split if columns.split is None else _split(own))
+                    split = table.split or (config.split if chosen.split is None else _split(own))
                 except TypeError:
                     yield Rejected(one_line(where), "malformed row")
                     continue
-                if columns.split is None or split in wanted:
-                    yield _document(where, split, text, id_ or f"{table.name}:{row}", label, group)
+                if chosen.split is not None and split not in wanted:
+                    continue
+                if answer is not None and answer not in ("accept", b"accept"):
+                    yield Rejected(one_line(where), "not accepted by its annotator")
+                    continue
+                if isinstance(values, Padded):
+                    yield Noticed(
+                        one_line(where), "shorter than its table: its last cells were taken for empty"
+                    )
+                yield _document(where, split, _joined(texts), id_ or f"{table.name}:{row}", label, group)
 
-    return Source(config.data, splits, tuple(notes), label_names, read)
+    return Source(config.data, splits, tuple(dict.fromkeys(notes)), label_names, read)
+
+
+def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) -> list[Columns]:
+    """The columns of each table, told file by file: one without labels is a split without labels."""
+    found: list[Columns] = []
+    first: dict[str, Columns] = {}
+    for table in tables:
+        own: list[str] = []
+        chosen = columns_of(table, config, own)
+        first.setdefault("text", chosen)
+        if chosen.label is not None:
+            first.setdefault("label", chosen)
+        _must_agree(table, "text", ",".join(chosen.texts), ",".join(first["text"].texts))
+        if chosen.label is not None:
+            _must_agree(table, "label", chosen.label, first["label"].label or "")
+        found.append(chosen)
+        notes += [note if note in notes or len(tables) == 1 else _of_file(note, table, found) for note in own]
+    return found
+
+
+def _must_agree(table: Table, what: str, here: str, before: str) -> None:
+    """Raise DataError for a file whose text or label would come from another column than in the files before it."""
+    if here != before:
+        raise DataError(
+            f"{one_line(table.name)} has no column {quoted(before)}, the {what} in the files before it"
+            f" ({quoted(here)} looks like it): name one file with --data, or the column with --{what}-column"
+        )
+
+
+def _of_file(note: str, table: Table, found: Sequence[Columns]) -> str:
+    """A note about the first file as it is, about another with its name."""
+    return (
+        note
+        if len(found) == 1 or note.startswith(one_line(table.name))
+        else f"{one_line(table.name)}: {note}"
+    )
+
+
+def _joined(texts: Sequence[object]) -> object:
+    """The text of a row whose columns are joined with a space; as it is if there is one."""
+    if len(texts) == 1:
+        return texts[0]
+    parts = [text for text in texts if text is not None]
+    if not all(isinstance(part, str | bytes) for part in parts):
+        return next(part for part in parts if not isinstance(part, str | bytes))
+    try:
+        whole = [part.decode("utf-8-sig") if isinstance(part, bytes) else str(part) for part in parts]
+    except UnicodeError:
+        return b"\xff"  # judged with the row's other values
+    return " ".join(part for part in whole if part.strip()) if parts else None
 
 
 def _document(
@@ -286,7 +474,7 @@ def _document(
         label = _utf8(label) if label is not None else None
         group = _utf8(group) if group is not None else None
     except UnicodeError:
-        return Rejected(one_line(where), "not UTF-8")
+        return Rejected(one_line(where), _FOREIGN)
     return Document(
         text,
         id_,
@@ -324,16 +512,21 @@ def _split(value: object) -> str:
     return split.decode(errors="replace") if isinstance(split, bytes) else split
 
 
-def _splits_inside(tables: Sequence[Table], columns: Columns, config: SourceConfig) -> tuple[str, ...]:
+def _splits_inside(
+    tables: Sequence[Table], columns: Mapping[str, Columns], config: SourceConfig
+) -> tuple[str, ...]:
     """The splits in the tables' column of that name, which is read through for them."""
     found: dict[str, None] = {}
     for table in tables:
-        for _, values in rows(table, columns, config):
+        chosen = columns[table.name]
+        if chosen.split is None:
+            continue
+        for _, values in rows(table, chosen, config):
             with suppress(TypeError):
-                found |= {} if isinstance(values, str) else {_split(values[-1]): None}
+                found |= {} if isinstance(values, Bad) else {_split(values[-1]): None}
             if len(found) > MAX_SPLITS:
                 raise DataError(
                     f"{one_line(config.data)} has more than {MAX_SPLITS} splits in its column"
-                    f" {quoted(str(columns.split))}: give it another name if it holds something else"
+                    f" {quoted(chosen.split)}: give it another name if it holds something else"
                 )
     return tuple(found)

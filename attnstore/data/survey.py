@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from attnstore.data.documents import Document, Rejected
+from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.sources import Source
 from attnstore.errors import DataError
-from attnstore.messages import one_line, quoted
+from attnstore.messages import counted, one_line, quoted
 
 MAX_LISTED = 1000  # rejected rows told one by one
 MAX_LABELS = 10_000  # with more distinct values a column holds no classes
@@ -41,6 +41,8 @@ def survey(source: Source) -> Survey:
     """Read the whole source once and count. Raises DataError if it holds no document, or no classes."""
     labels: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
+    noticed: Counter[str] = Counter()
+    first_noticed: dict[str, str] = {}
     rows: list[str] = []
     ids_by_label: dict[str, list[str]] = {}
     remembered = unlabelled = documents = empty = 0
@@ -52,6 +54,10 @@ def survey(source: Source) -> Survey:
             rejected[item.reason] += 1
             if len(rows) < MAX_LISTED:
                 rows.append(f"{item.where}: {item.reason}")
+            continue
+        if isinstance(item, Noticed):
+            noticed[item.what] += 1
+            first_noticed.setdefault(item.what, item.where)
             continue
         documents += 1
         empty += not item.text.strip()
@@ -78,7 +84,10 @@ def survey(source: Source) -> Survey:
             f"{one_line(source.name)} holds no document"
             + (f": all rows rejected ({reasons})" if reasons else "")
         )
-    notes = []
+    notes = [
+        f"{counted(count, 'row')} {'was' if count == 1 else 'were'} {what} (the first {first_noticed[what]})"
+        for what, count in noticed.items()
+    ]
     if repeated is not None:
         notes.append(f"ids repeat: {quoted(repeated)} is the id of more than one document")
     if empty:

@@ -4,12 +4,10 @@ Rows are counted from 1, a header not included; in JSON Lines a row is a line. A
 told by its number, with a fixed phrase why, and the next ones go on.
 """
 
-import csv
-import io
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 from urllib.parse import unquote
@@ -17,28 +15,14 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from attnstore.config import SourceConfig
+from attnstore.data.columns import Columns, Sample, Values, choose_columns
+from attnstore.data.delimited import SAMPLE, SAMPLE_ROWS, Bad, Layout, delimited_rows, layout_of
 from attnstore.data.splits import SPLIT_WORDS
 from attnstore.data.streams import compression, decompressed, reading
 from attnstore.errors import DataError, UsageError
-from attnstore.messages import listed, one_line, quoted, similar
-
-MAX_FIELD = 1 << 26  # characters in a field of a CSV; beyond, a quote was left open
-SAMPLE = 1 << 20  # bytes looked at to tell a text file's layout
-SAMPLE_ROWS = 1000
+from attnstore.messages import one_line, quoted
 
 Kind = Literal["csv", "tsv", "jsonl", "parquet"]
-
-TEXT_COLUMNS = (
-    "text", "review", "sentence", "body", "content", "comment", "document", "review_text", "review_body",
-    "comment_text", "message", "tweet", "post", "article", "description",
-)  # fmt: skip
-LABEL_COLUMNS = (
-    "label", "sentiment", "class", "category", "target", "stars", "rating", "polarity", "labels", "score",
-)  # fmt: skip
-ID_COLUMNS = ("id", "idx", "guid", "uid", "doc_id", "document_id", "review_id", "text_id")
-GROUP_COLUMNS = ("group",)
-HEADERLESS = ("id", "label", "text")  # a TSV of three columns without a header
-
 
 _SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
@@ -66,33 +50,6 @@ class Table:
     def stream(self) -> IO[bytes]:
         """The file's bytes, decompressed."""
         return decompressed(self.open(self.name))
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names of the columns to read."""
-
-    text: str
-    label: str | None
-    id: str | None
-    group: str | None
-    split: str | None
-
-    def __iter__(self) -> Iterator[str | None]:
-        return iter((self.text, self.label, self.id, self.group, self.split))
-
-
-Values = tuple[object, ...]  # in the order of `Columns`
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """What a delimited file looks like: its columns, and how it is to be read."""
-
-    columns: Sequence[str]
-    delimiter: str
-    is_quoted: bool
-    has_header: bool
 
 
 def kind_of(name: str) -> Kind | None:
@@ -123,75 +80,37 @@ def table_at(name: str, open_: Callable[[str], IO[bytes]], kind: Kind) -> Table:
     return Table(name, kind, split, partition, open_)
 
 
-def choose_columns(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
-    """Which columns to read: those named, else those with a usual name; each guess is added to `notes`.
+def columns_of(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
+    """Which columns of a table to read; each guess is added to `notes`.
 
-    Raises UsageError if a named column is not there, no column looks like the text, or the text's holds
-    something else; DataError if the table can't be read.
+    Raises UsageError if a column can't be told, or the text's holds something else; DataError for what can't be read.
     """
-    guesses: list[str] = []
     with reading(table.name):
+        schema = None
         if table.kind == "parquet":
-            found = [str(name) for name in _parquet_schema(table).names]
+            schema = _parquet_schema(table)
+            found, sample = [str(name) for name in schema.names], Sample(_parquet_sample(table))
         elif table.kind == "jsonl":
-            found = _json_keys(table)
+            found, sample = _json_sample(table)
         else:
             layout = _layout(table, config)
+            notes += layout.notes
             found = list(layout.columns)
-            if not layout.has_header:
-                notes.append(f"{table.name} has no header: its columns were taken for {', '.join(found)}")
-                guesses = ["told already"]
-            elif layout.delimiter != ("\t" if table.kind == "tsv" else ","):
-                notes.append(f"columns guessed to be separated by {layout.delimiter!r}")
-    found += [key for key in table.partition if key not in found]
-
-    def choose(what: str, named: str | None, usual: Sequence[str]) -> str | None:
-        if named is not None:
-            wanted = [name for name in found if name == named] or _same(found, named)
-            if not wanted:
-                raise UsageError(
-                    f"{one_line(table.name)} has no column {quoted(named)} (--{what}-column), it has {listed(found)}"
-                    f"{similar(named, found)}"
-                )
-        else:
-            wanted = next(filter(None, (_same(found, name) for name in usual)), [])
-            if what == "text" and not wanted and len(found) == 1:
-                wanted = found
-            if not wanted:
-                return None
-            guesses.append(f"{what} column guessed: {quoted(wanted[0])}")
-        if len(wanted) > 1:
-            raise UsageError(
-                f"{one_line(table.name)} has {len(wanted)} columns called {quoted(wanted[0])}: rename one"
-            )
-        return wanted[0]
-
-    text = choose("text", config.text_column, TEXT_COLUMNS)
-    if text is None:
-        raise UsageError(
-            f"{one_line(table.name)} has no column that looks like text (it has {listed(found)}): use --text-column"
-        )
-    label = choose("label", config.label_column, [name for name in LABEL_COLUMNS if not _same([text], name)])
-    if label == text:
-        raise UsageError(f"the column {quoted(text)} can't be both the text and the label (--label-column)")
-    if label is None:
-        guesses.append(f"no column looks like the label (there are {listed(found)}): the documents have none")
-    id_ = choose("id", config.id_column, ID_COLUMNS)
-    group = choose("group", config.group_column, GROUP_COLUMNS)
-    taken = table.split is not None or any(
-        _same([name], "split") for name in (text, label, id_, group) if name
-    )
-    columns = Columns(text, label, id_, group, choose("split", None, () if taken else ("split",)))
-    if table.kind == "parquet":
-        _check_text(table, columns, _parquet_schema(table))
-    notes += [] if guesses[:1] == ["told already"] else guesses
+            sample = Sample(layout.sample, headed=layout.headed or bool(config.columns))
+    known = {key: value for key, value in table.partition.items() if key not in found}
+    sample = Sample([[*row, *known.values()] for row in sample.rows], sample.headed)
+    taken = table.split is not None
+    columns = choose_columns(table.name, [*found, *known], config, notes, taken=taken, sample=sample)
+    if schema is not None:
+        _check_texts(table, columns, schema)
     return columns
 
 
-def rows(table: Table, columns: Columns, config: SourceConfig) -> Iterator[tuple[int, Values | str]]:
+def rows(table: Table, columns: Columns, config: SourceConfig) -> Iterator[tuple[int, Values | Bad]]:
     """Each row's number with its values (None for those in the path), or with the reason why it has none.
 
-    Raises DataError if the table lacks a column, or can't be read any further.
+    A row that has fewer cells than the table has columns, its last ones empty, gives `Padded` values.
+    Raises DataError if the table can't be read any further.
     """
     with reading(table.name):
         if table.kind == "parquet":
@@ -199,139 +118,33 @@ def rows(table: Table, columns: Columns, config: SourceConfig) -> Iterator[tuple
         elif table.kind == "jsonl":
             yield from _json_rows(table, columns)
         else:
-            yield from _delimited_rows(table, columns, config)
+            layout = _layout(table, config)
+            places = [
+                None if name is None or name not in layout.columns else layout.columns.index(name)
+                for name in columns
+            ]
+            with table.stream() as stream:
+                for number, row in delimited_rows(stream, layout):
+                    if isinstance(row, Bad):
+                        yield number, row
+                    else:
+                        values = (None if place is None else row.cells[place] for place in places)
+                        yield number, Padded(values) if row.padded else tuple(values)
 
 
-def _same(names: Sequence[str], name: str) -> list[str]:
-    return [each for each in names if each.strip().casefold() == name.strip().casefold()]
+class Padded(tuple[object, ...]):
+    """The values of a row that was shorter than its table."""
 
 
-def _missing(table: Table, name: str, found: Sequence[str]) -> DataError:
-    return DataError(
-        f"{one_line(table.name)} has no column {quoted(name)}, which the first file has (it has {listed(found)})"
-    )
-
-
-def _delimited_rows(
-    table: Table, columns: Columns, config: SourceConfig
-) -> Iterator[tuple[int, Values | str]]:
-    # The standard library's reader: rows that don't fit are told apart one by one, with their numbers, a row
-    # may be of any length, and what is in memory is one row.
-    layout = _layout(table, config)
-    places: list[int | None] = []
-    for name in columns:
-        if name is None or name in table.partition:
-            places.append(None)
-        elif name in layout.columns:
-            places.append(layout.columns.index(name))
-        else:
-            raise _missing(table, name, layout.columns)
-    csv.field_size_limit(max(MAX_FIELD, csv.field_size_limit()))
+def _layout(table: Table, config: SourceConfig) -> Layout:
     with table.stream() as stream:
-        lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        reader = _csv_reader(lines, layout.delimiter, layout.is_quoted)
-        number = 0 if layout.has_header else 1
-        while True:
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:
-                yield number, "malformed row"
-                number += 1
-                continue
-            if not fields:  # an empty line
-                continue
-            if number:
-                if len(fields) != len(layout.columns):
-                    yield number, "malformed row"
-                else:
-                    yield number, tuple(None if place is None else fields[place] for place in places)
-            number += 1
+        return layout_of(table.name, stream, config, table.kind == "tsv")
 
 
-def _csv_reader(lines: Iterable[str], delimiter: str, is_quoted: bool) -> Iterator[list[str]]:
-    if is_quoted:
-        return csv.reader(lines, delimiter=delimiter, strict=True)
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-
-
-def _layout(table: Table, config: SourceConfig) -> _Layout:
-    """Tell a delimited file's layout from its beginning.
-
-    A CSV has a header and quoted fields; its delimiter is the comma, unless a semicolon, a tab or a bar
-    makes a text column appear. A TSV is unquoted, unless some field begins with a quote and quoting explains
-    everything; its first row is the header if one of its cells is a usual column name or one that the user
-    named, or if it has not three cells; otherwise the columns are id, label, text.
-    """
-    with table.stream() as stream:
-        sample = stream.read(SAMPLE)
-    if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{one_line(table.name)} is UTF-16, not UTF-8: convert it first")
-    if b"\0" in sample:
-        raise DataError(f"{one_line(table.name)} is binary, not text (it holds NUL bytes)")
-    text = sample.decode("utf-8-sig", "surrogateescape")
-    if not text.strip():
-        raise DataError(f"{one_line(table.name)} is empty")
-    # Not str.splitlines, to which a form feed ends a line, too.
-    lines = list(io.StringIO(text, newline=""))
-    is_whole = len(sample) < SAMPLE
-    if not is_whole:
-        lines.pop()
-    named = [config.text_column, config.label_column, config.id_column, config.group_column]
-    usual = {
-        *TEXT_COLUMNS,
-        *LABEL_COLUMNS,
-        *ID_COLUMNS,
-        *GROUP_COLUMNS,
-        *(n.strip().casefold() for n in named if n),
-    }
-
-    if not lines:
-        raise DataError(
-            f"{one_line(table.name)} has a first line of more than {SAMPLE:,} bytes: it is no table"
-        )
-
-    def first_row(delimiter: str, is_quoted: bool = True) -> list[str]:
-        try:
-            return next((row for row in _csv_reader(lines, delimiter, is_quoted) if row), [])
-        except csv.Error:
-            return []
-
-    if table.kind == "tsv":
-        is_quoted = _is_quoted(lines, is_whole)
-        row = first_row("\t", is_quoted)
-        headed = len(row) != 3 or any(cell.strip().casefold() in usual for cell in row)
-        return _Layout(row if headed else HEADERLESS, "\t", is_quoted, headed)
-    texts = {config.text_column.strip().casefold()} if config.text_column else set(TEXT_COLUMNS)
-    rows = {delimiter: first_row(delimiter) for delimiter in ",;\t|"}
-    fitting = (d for d, row in rows.items() if any(cell.strip().casefold() in texts for cell in row))
-    delimiter = next(fitting, ",")
-    if not rows[delimiter]:
-        raise DataError(
-            f"{one_line(table.name)}: its first row has a quote that is not closed, or goes on after it"
-        )
-    return _Layout(rows[delimiter], delimiter, True, True)
-
-
-def _is_quoted(lines: Sequence[str], is_whole: bool) -> bool:
-    """Some field begins with a quote, and read as quoted all rows have the same number of fields."""
-    if not any(line.startswith('"') or '\t"' in line for line in lines):
-        return False
-    widths = set()
-    try:
-        for row in _csv_reader(lines, "\t", True):
-            if row:
-                widths.add(len(row))
-    except csv.Error as error:
-        # A sample may end inside of a quoted field.
-        if is_whole or "unexpected end" not in str(error):
-            return False
-    return len(widths) == 1
-
-
-def _json_keys(table: Table) -> list[str]:
+def _json_sample(table: Table) -> tuple[list[str], Sample]:
+    """The keys of the first objects, and their values."""
     keys: dict[str, None] = {}
+    objects: list[dict[str, Any]] = []
     with table.stream() as stream:
         sample = stream.read(SAMPLE)
     if b"\0" in sample:
@@ -346,9 +159,17 @@ def _json_keys(table: Table) -> list[str]:
         value = _json_object(line)
         if isinstance(value, dict):
             keys.update(dict.fromkeys(value))
+            objects.append(value)
     if not keys:
         raise DataError(f"{one_line(table.name)} holds no JSON object on a line of its own (JSON Lines)")
-    return list(keys)
+    return list(keys), Sample([[_shown(each.get(key)) for key in keys] for each in objects])
+
+
+def _shown(value: object) -> str | None:
+    """A value as the cell of a sample: a list or an object is none."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value is None or isinstance(value, list | dict) else str(value)
 
 
 def _json_object(line: bytes) -> dict[str, Any] | str:
@@ -362,14 +183,14 @@ def _json_object(line: bytes) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else "malformed row"
 
 
-def _json_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | str]]:
+def _json_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | Bad]]:
     with table.stream() as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             value = _json_object(line)
             if isinstance(value, str):
-                yield number, value
+                yield number, Bad(value)
             else:
                 yield number, tuple(None if name is None else value.get(name) for name in columns)
 
@@ -401,15 +222,11 @@ def class_names(table: Table, label: str | None) -> tuple[str, ...]:
         return ()
 
 
-def _parquet_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | str]]:
+def _parquet_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | Bad]]:
     with table.open(table.name) as file:
         parquet = _parquet_file(file)
         schema = parquet.schema_arrow
-        inside = [name for name in columns if name is not None and name not in table.partition]
-        for name in inside:
-            if name not in schema.names:
-                raise _missing(table, name, schema.names)
-        _check_text(table, columns, schema)
+        inside = [name for name in columns if name is not None and name in schema.names]
         number = 0
         for batch in parquet.iter_batches(batch_size=1024, columns=inside):
             lists = {name: _values(batch.column(name)) for name in inside}
@@ -420,11 +237,21 @@ def _parquet_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values 
                 yield number, values
 
 
-def _check_text(table: Table, columns: Columns, schema: pa.Schema) -> None:
-    if columns.text not in table.partition and not _is_text(kind := schema.field(columns.text).type):
-        raise UsageError(
-            f"{one_line(table.name)}: column {quoted(columns.text)} is {one_line(kind)}, not text: use --text-column"
-        )
+def _parquet_sample(table: Table) -> list[list[str | None]]:
+    """The first rows of a Parquet file."""
+    with table.open(table.name) as file:
+        batch = next(_parquet_file(file).iter_batches(batch_size=SAMPLE_ROWS), None)
+    if batch is None:
+        return []
+    return [[_shown(value) for value in row] for row in zip(*map(_values, batch.columns), strict=True)]
+
+
+def _check_texts(table: Table, columns: Columns, schema: pa.Schema) -> None:
+    for name in columns.texts:
+        if name in schema.names and not _is_text(kind := schema.field(name).type):
+            raise UsageError(
+                f"{one_line(table.name)}: column {quoted(name)} is {one_line(kind)}, not text: use --text-column"
+            )
 
 
 def _is_text(kind: pa.DataType) -> bool:

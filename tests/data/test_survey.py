@@ -85,7 +85,7 @@ class TestSurvey:
         path = tmp_path / "r.csv"
         path.write_text("text,rating\n" + "".join(f"a,{n}.5\n" for n in range(5)))
         with pytest.raises(DataError, match=r"more than 3 labels, the last '3.5': these are no classes"):
-            survey(open_(path))
+            survey(open_(path, label_column="rating"))
 
     @given(st.lists(st.tuples(st.text(), st.none() | st.sampled_from("ab")), min_size=2, max_size=6))
     def test_the_hash_tells_documents_apart(self, rows: list[tuple[str, str | None]]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Rejected
+from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.sources import Source, open_source
 from attnstore.data.tables import table_at
 from attnstore.errors import UsageError
@@ -142,17 +142,20 @@ class TestBadRows:
             b'id,text,label\n1,good,pos\n2,too,many,cells\n3,few\n\n4,\xe9t\xe9,pos\n5,"quoted" twice,neg\n'
             b'6,"two\nlines",neg\n7,,\n\xff,odd id,pos\n,no id,pos\n9,"never closed,pos\n10,lost,pos\n'
         )
-        assert list(open_(tmp_path / "r.csv", content)) == [
+        padded = "shorter than its table: its last cells were taken for empty"
+        assert list(open_(tmp_path / "r.csv", content, encoding="utf-8")) == [
             Document("good", "1", None, "all", "pos"),
             Rejected("r.csv row 2", "malformed row"),
-            Rejected("r.csv row 3", "malformed row"),
+            Noticed("r.csv row 3", padded),
+            Document("few", "3", None, "all", None),
             Rejected("r.csv row 4", "not UTF-8"),
-            Rejected("r.csv row 5", "malformed row"),
+            Rejected("r.csv row 5 (line 7)", "malformed row"),
             Document("two\nlines", "6", None, "all", "neg"),
             Document("", "7", None, "all", None),
             Rejected("r.csv row 8", "not UTF-8"),
             Document("no id", "r.csv:9", None, "all", "pos"),
-            Rejected("r.csv row 10", "malformed row"),
+            Rejected("r.csv row 10 (line 13, it would swallow 1 line)", "a quote is not closed"),
+            Document("lost", "10", None, "all", "pos"),
         ]
 
     def test_jsonl(self, tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ class TestBadRows:
             b'{"text": "a", "label": ["pos"]}\n{"text": "", "label": 1.5}\n{"text": "nul \\u0000", "label": ""}\n'
         )
         content += b"[" * 100_000 + b"\n" + b'{"text": "end", "label": ' + b"9" * 5000 + b"}\n"
-        assert list(open_(tmp_path / "r.jsonl", content)) == [
+        assert list(open_(tmp_path / "r.jsonl", content, label_column="label")) == [
             Document("good", "7", None, "all", "1"),
             Rejected("r.jsonl row 3", "text missing"),
             Rejected("r.jsonl row 4", "text missing"),
@@ -237,7 +240,9 @@ class TestColumns:
     def test_a_single_column_is_the_text(self, tmp_path: Path) -> None:
         """A table of one column needs no name for it; nothing else is guessed to be a group but `group`."""
         assert [
-            item.text for item in open_(tmp_path / "r.csv", "words\none\ntwo\n") if isinstance(item, Document)
+            item.text
+            for item in open_(tmp_path / "r.csv", "words\none\ntwo\n", header=True)
+            if isinstance(item, Document)
         ] == [
             "one",
             "two",
@@ -257,26 +262,33 @@ class TestTsv:
     @pytest.mark.parametrize(
         ("content", "expected", "headerless"),
         [
-            ("1\tpos\tgood film\n2\tneg\tbad\n", [("good film", "pos"), ("bad", "neg")], True),
-            ('1\t0\t"unbalanced\n2\t1\tquotes" here\n', [('"unbalanced', "0"), ('quotes" here', "1")], True),
-            ('1\t0\t"quoted ""film"""\n2\t1\tplain\n', [('quoted "film"', "0"), ("plain", "1")], True),
+            ("7\tpos\tgood film\n8\tneg\tbad film\n9\tneg\ta poor film\n",
+             [("good film", "pos"), ("bad film", "neg"), ("a poor film", "neg")], True),
+            ('7\ta\t"unbalanced\n8\tb\tquotes" here\n9\tb\tno quote\n',
+             [('"unbalanced', "a"), ('quotes" here', "b"), ("no quote", "b")], True),
+            ('7\ta\t"quoted ""film"""\n8\tb\tplain film\n9\tb\tno quote\n',
+             [('quoted "film"', "a"), ("plain film", "b"), ("no quote", "b")], True),
             ("id\tlabel\ttext\n1\tpos\tgood\n", [("good", "pos")], False),
             ('sentence\tlabel\nan " odd quote\t1\n', [('an " odd quote', "1")], False),
             ('sentence\tlabel\n"quoted" and on\t1\n', [('"quoted" and on', "1")], False),
             ('id\tlabel\ttext\n1\t0\t"open\n2"\t1\tx\n', [('"open', "0"), ("x", "1")], False),
-            ("sentence\tlabel\r\na \r\n", [], False),
+            ("sentence\tlabel\r\na \r\n", [("a ", None)], False),
         ],
-    )
+    )  # fmt: skip
     def test_headers_and_quotes(
         self, content: str, expected: list[tuple[str, str]], headerless: bool, tmp_path: Path
     ) -> None:
-        """A TSV of three columns without a known name is id, label, text; quotes count only if all of them pair."""
+        """Without a header the text is the longest column, the label the one that repeats; quotes count if all pair."""
         source = open_(tmp_path / "r.tsv", content)
         assert rows_of(source) == expected
-        note = "r.tsv has no header: its columns were taken for id, label, text"
-        assert (source.notes == (note,)) == headerless
+        notes = (
+            "r.tsv has no header: its column 3 was taken for the text",
+            "its column 2 was taken for the label",
+            "its column 1 was taken for the id",
+        )
+        assert (source.notes == notes) == headerless
         if headerless:
-            assert [item.id for item in source if isinstance(item, Document)] == ["1", "2"]
+            assert [item.id for item in source if isinstance(item, Document)] == ["7", "8", "9"]
 
     def test_a_quoted_field_across_the_sample(self, tmp_path: Path) -> None:
         """Quoting is told from the beginning of a file, even if that ends inside a field."""
@@ -325,7 +337,9 @@ class TestParquetTypes:
     def test_labels(self, values: pa.Array, expected: list[str | None], tmp_path: Path) -> None:
         """Labels of any scalar type are read as text; null, NaN and the empty string are none."""
         pq.write_table(pa.table({"text": ["x", "y", "z"], "label": values}), tmp_path / "r.parquet")
-        assert [label for _, label in rows_of(open_(tmp_path / "r.parquet"))] == expected
+        assert [
+            label for _, label in rows_of(open_(tmp_path / "r.parquet", label_column="label"))
+        ] == expected
 
     def test_class_names_of_the_hub(self, tmp_path: Path) -> None:
         """The class names that datasets keeps in Parquet's metadata come along; -1 is no label."""

@@ -1,0 +1,288 @@
+"""Which columns of a table hold the text, the label, the id, the group and the split.
+
+Columns are taken by the names that the user gives, else by usual names, else, in a table without a header, by what
+they hold. Each guess is said; what can't be told is refused with the option that settles it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from attnstore.config import SourceConfig
+from attnstore.errors import UsageError
+from attnstore.messages import listed, one_line, quoted, similar
+
+TEXT_COLUMNS = (
+    "text", "review", "sentence", "body", "content", "comment", "document", "review_text", "review_body",
+    "comment_text", "message", "tweet", "tweet_text", "post", "article", "description",
+)  # fmt: skip
+LABEL_COLUMNS = (
+    "label", "sentiment", "class", "category", "target", "stars", "rating", "polarity", "labels",
+)  # fmt: skip
+ID_COLUMNS = ("id", "idx", "guid", "uid", "doc_id", "document_id", "review_id", "text_id")
+GROUP_COLUMNS = ("group",)
+#: What an annotator answers in Prodigy.
+_ANSWERS = frozenset(("accept", "reject", "ignore"))
+#: Names of the two texts of a pair, the second of which alone looks like the text.
+_PARTNERS = {
+    "question": "sentence",
+    "query": "document",
+    "title": "text",
+    "context": "sentence",
+    "headline": "body",
+}
+USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS, *GROUP_COLUMNS))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns to read. Several `texts` are joined with a space, in their order."""
+
+    texts: tuple[str, ...]
+    label: str | None
+    id: str | None
+    group: str | None
+    answer: str | None  # Prodigy's: whether the annotator accepted the row
+    split: str | None
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter((*self.texts, self.label, self.id, self.group, self.answer, self.split))
+
+
+Values = tuple[object, ...]  # in the order of `Columns`
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows from a table's beginning, as texts. `headed` says that its columns have names of their own."""
+
+    rows: Sequence[Sequence[str | None]]
+    headed: bool = True
+
+    def column(self, place: int) -> list[str]:
+        """The cells of a column that hold something."""
+        return [cell for row in self.rows if place < len(row) and (cell := row[place]) and cell.strip()]
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number and nothing else."""
+    try:
+        return math.isfinite(float(cell)) and "_" not in cell
+    except ValueError:
+        return False
+
+
+def is_prose(cells: Sequence[str]) -> bool:
+    """Whether most cells are running text: several words, mostly of letters, and hardly any twice."""
+    if not cells:
+        return False
+    running = sum(
+        len(cell.split()) >= 4 and sum(map(str.isalpha, cell)) >= 0.6 * len("".join(cell.split()))
+        for cell in cells
+    )
+    return running >= len(cells) / 2 and len(set(cells)) >= len(cells) / 2
+
+
+def choose_columns(
+    name: str,
+    found: Sequence[str],
+    config: SourceConfig,
+    notes: list[str],
+    *,
+    taken: bool = False,
+    sample: Sample,
+) -> Columns:
+    """Which of the columns `found` in the table `name` to read; each guess is added to `notes`.
+
+    `taken` says that the table's split is known without a column. Raises UsageError if a named column is not there,
+    or no column looks like the text.
+    """
+    choice = _Choice(name, list(found), config, sample, notes)
+    texts, label, id_, group = choice.texts(), *map(choice.option, ("label", "id", "group"))
+    if sample.headed:
+        texts = texts or (_text_by_content(choice, [label, id_, group]),)
+        label = label if label is not None else _usual_label(choice, texts)
+        id_ = id_ if id_ is not None else choice.usual("id", ID_COLUMNS)
+        group = group if group is not None else choice.usual("group", GROUP_COLUMNS)
+    else:
+        texts = texts or (_text_by_content(choice, [label, id_, group]),)
+        label, id_ = _label_and_id_by_content(choice, texts, label, id_)
+    if label in texts:
+        raise UsageError(
+            f"the column {quoted(str(label))} can't be both the text and the label (--label-column)"
+        )
+    if label is None:
+        notes.append(_no_label(choice, [*texts, id_, group]))
+    used = [*texts, label, id_, group]
+    taken = taken or not sample.headed or any(same([each], "split") for each in used if each)
+    split = None if taken else choice.usual("split", ("split",))
+    if config.text_column is None:
+        notes += _texts_left_out(choice, texts, [*used, split])
+    return Columns(texts, label, id_, group, _answer(choice), split)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What is chosen from: a table's columns, what the user says of them, and a sample of their cells."""
+
+    name: str
+    found: list[str]
+    config: SourceConfig
+    sample: Sample
+    notes: list[str]
+
+    def cells(self, column: str) -> list[str]:
+        return self.sample.column(self.found.index(column))
+
+    def named(self, what: str, wanted: str) -> str:
+        """A column by its name, else by its place, from 1."""
+        fitting = [each for each in self.found if each == wanted] or same(self.found, wanted)
+        if not fitting and wanted.strip().isdecimal() and 1 <= int(wanted) <= len(self.found):
+            fitting = [self.found[int(wanted) - 1]]
+        if not fitting:
+            raise UsageError(
+                f"{one_line(self.name)} has no column {quoted(wanted)} (--{what}-column), it has {listed(self.found)}"
+                f"{similar(wanted, self.found)}"
+            )
+        return self._only(fitting)
+
+    def usual(self, what: str, names: Sequence[str]) -> str | None:
+        """The column with the most usual of these names."""
+        fitting = next(filter(None, (same(self.found, each) for each in names)), None)
+        if fitting is None:
+            return None
+        self.notes.append(f"{what} column guessed: {quoted(fitting[0])}")
+        return self._only(fitting)
+
+    def option(self, what: str) -> str | None:
+        """The column that the user names."""
+        wanted: str | None = getattr(self.config, f"{what}_column")
+        return None if wanted is None else self.named(what, wanted)
+
+    def texts(self) -> tuple[str, ...]:
+        """The columns with the text that the user names, or that has a usual name; none if there is none."""
+        wanted = self.config.text_column
+        if wanted is None:
+            text = self.usual("text", TEXT_COLUMNS) if self.sample.headed else None
+            return () if text is None else (text,)
+        parts = [wanted] if wanted in self.found or "," not in wanted else wanted.split(",")
+        return tuple(self.named("text", part) for part in parts)
+
+    def _only(self, fitting: Sequence[str]) -> str:
+        if len(fitting) > 1:
+            raise UsageError(
+                f"{one_line(self.name)} has {len(fitting)} columns called {quoted(fitting[0])}: rename one"
+            )
+        return fitting[0]
+
+
+def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
+    """The one column that holds running text, or is by far the longest. Raises UsageError if two or none are."""
+    free = [each for each in choice.found if each not in known]
+    prose = [each for each in free if is_prose(choice.cells(each))]
+    if len(prose) > 1:
+        raise UsageError(
+            f"{one_line(choice.name)} has {len(prose)} columns that hold texts ({listed(prose)}): name one with"
+            f" --text-column, or join them with --text-column {','.join(prose)}"
+        )
+    sizes = {
+        each: sum(map(len, cells)) / max(1, len(cells))
+        for each in free
+        if (cells := choice.cells(each)) or True
+    }
+    longest = prose or sorted(free, key=lambda each: -sizes[each])
+    is_clear = prose or len(longest) == 1 or (longest and sizes[longest[0]] >= 2 * sizes[longest[1]])
+    if not is_clear or (choice.sample.headed and not prose and len(choice.found) > 1):
+        raise UsageError(
+            f"{one_line(choice.name)} has no column that looks like text (it has {listed(choice.found)}):"
+            " use --text-column"
+        )
+    text = longest[0]
+    choice.notes.append(
+        f"text column guessed: {quoted(text)}, the one that holds running text"
+        if choice.sample.headed
+        else f"{one_line(choice.name)} has no header: its column {text} was taken for the text"
+    )
+    return text
+
+
+def _usual_label(choice: _Choice, texts: Sequence[str]) -> str | None:
+    """The column with a label's usual name, unless it holds many different numbers."""
+    label = choice.usual("label", [each for each in LABEL_COLUMNS if not same(texts, each)])
+    if label is None or _may_be_labels(choice.cells(label), len(choice.sample.rows)):
+        return label
+    choice.notes[-1] = (
+        f"column {quoted(label)} holds fractions, or too many different numbers for classes: it was not taken for the"
+        f" label; --label-column {label} reads it all the same"
+    )
+    return None
+
+
+def _label_and_id_by_content(
+    choice: _Choice, texts: Sequence[str], label: str | None, id_: str | None
+) -> tuple[str | None, str | None]:
+    """Of a table without a header, the one column whose values repeat, and the one whose values never do."""
+    rest = [each for each in choice.found if each not in (*texts, label, id_)]
+    classes = _class_like(choice, rest)
+    if label is None and len(classes) == 1:
+        label = classes[0]
+        choice.notes.append(f"its column {label} was taken for the label")
+    rows = len(choice.sample.rows)
+    unique = [
+        each for each in rest if each not in classes and rows > 1 and len(set(choice.cells(each))) == rows
+    ]
+    if id_ is None and len(unique) == 1:
+        id_ = unique[0]
+        choice.notes.append(f"its column {id_} was taken for the id")
+    return label, id_
+
+
+def _class_like(choice: _Choice, columns: Sequence[str]) -> list[str]:
+    """Those columns with few different values, of which each may be a class."""
+    found = []
+    for column in columns:
+        cells = choice.cells(column)
+        if 1 < len(set(cells)) <= max(2, len(cells) / 4) and len(set(cells)) < len(cells):
+            found += [column] if _may_be_labels(cells, len(choice.sample.rows)) else []
+    return found
+
+
+def _may_be_labels(cells: Sequence[str], rows: int) -> bool:
+    """Whether a column may hold classes: words, or few whole numbers."""
+    numbers = {float(cell) for cell in cells if is_number(cell)}
+    if not cells or len(numbers) < len(set(cells)) / 2:
+        return True
+    return all(number.is_integer() for number in numbers) and len(numbers) <= max(20, rows / 10)
+
+
+def _no_label(choice: _Choice, others: Sequence[str | None]) -> str:
+    likely = _class_like(choice, [each for each in choice.found if each not in others])
+    hint = f"; --label-column {likely[0]} may name it" if likely and choice.sample.headed else ""
+    return f"no column looks like the label (there are {listed(choice.found)}): the documents have none{hint}"
+
+
+def _texts_left_out(choice: _Choice, texts: Sequence[str], used: Sequence[str | None]) -> list[str]:
+    """The note, if any, that other columns hold texts, too."""
+    chosen = [text.strip().casefold() for text in texts]
+    others = [
+        each for each in choice.found
+        if each not in used
+        and (is_prose(choice.cells(each)) or _PARTNERS.get(each.strip().casefold(), "") in chosen)
+    ]  # fmt: skip
+    if not others:
+        return []
+    hold, are = ("holds", "is") if len(others) == 1 else ("hold", "are")
+    joined = ",".join([others[0], *texts])
+    return [f"{listed(others)} {hold} texts, too, and {are} not read: --text-column {joined} joins columns"]
+
+
+def _answer(choice: _Choice) -> str | None:
+    """Prodigy's column with what the annotator answered."""
+    answers = same(choice.found, "answer")
+    cells = choice.cells(answers[0]) if answers else []
+    return answers[0] if cells and set(cells) <= _ANSWERS else None
+
+
+def same(names: Sequence[str], name: str) -> list[str]:
+    """Those of `names` that are `name` but for case and outer blanks."""
+    return [each for each in names if each.strip().casefold() == name.strip().casefold()]

@@ -1,0 +1,509 @@
+"""Delimited text (CSV, TSV and their kin): its layout, told from its beginning, and its rows.
+
+What the beginning of a file leaves open is not guessed: the delimiter, the header and the encoding are each refused
+with the option that settles them. A quote that is never closed costs one row: reading goes on at the line behind the
+one in which it opens.
+"""
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from attnstore.config import SourceConfig
+from attnstore.data.columns import USUAL_COLUMNS, is_number, is_prose
+from attnstore.errors import DataError, UsageError
+from attnstore.messages import counted, one_line
+
+MAX_FIELD = 1 << 26  # characters in a row; beyond, a quote was left open
+MAX_UNCLOSED = 100  # rows with an open quote; beyond, quotes mean something else in this file
+SAMPLE = 1 << 20  # bytes from which a file's layout is told
+SAMPLE_ROWS = 1000
+
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+#: Stands for a carriage return inside a line, which csv would take for the line's end. No decoder gives it.
+_RETURN = "\ud800"
+#: The delimiter of a file of one column: no text file holds it.
+_NONE = "\x1f"
+_GUESSED = "utf-8-sig"  # the encoding of a file unless told otherwise
+#: A share of rows that is as good as all: a few bad ones say nothing about a file.
+_NEARLY_ALL = 0.9
+
+_NAME = re.compile(r"[^\W\d][\w.-]*( [\w.-]+){0,2}\??")
+_CONTROLS = re.compile(r"[\x01-\x08\x0e-\x1f\x7f]")
+#: Excel's first line, which names the delimiter.
+_SEPARATOR = re.compile(r"sep=(.)\r?\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a delimited file is to be read.
+
+    `columns` are its names, or `1`, `2`, … where it has no header. `skipped` lines stand above the header or the first
+    row. `sample` holds rows from the beginning, the header not included. `notes` are the guesses made.
+    """
+
+    columns: tuple[str, ...]
+    delimiter: str
+    quoted: bool
+    headed: bool
+    skipped: int
+    blanks: bool  # blanks behind a delimiter belong to it
+    encoding: str
+    escape: str | None
+    ending: str  # of a line
+    sample: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A row that can't be used: a fixed phrase why, and where it stands beside its number (`line 12`)."""
+
+    reason: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The cells of a row, as many as there are columns. `padded` says that the file had fewer."""
+
+    cells: Sequence[str | None]
+    padded: bool = False
+
+
+def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) -> Layout:
+    """Tell the layout of a file from its first megabyte. `tabs` says that its name promises tabs.
+
+    Raises:
+        DataError: it is no delimited text, or its encoding is another than UTF-8.
+        UsageError: its delimiter or header can't be told, or an option does not fit it.
+    """
+    content = stream.read(SAMPLE)
+    is_whole = len(content) < SAMPLE
+    text, encoding = _decoded(name, content, config)
+    if not text.strip():
+        raise DataError(f"{one_line(name)} is empty")
+    if "\0" in text:
+        raise DataError(f"{one_line(name)} is binary, not text (it holds NUL bytes)")
+    if text.lstrip()[:1] in ("{", "[") and re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
+        raise DataError(f"{one_line(name)} holds JSON, not a table of cells: name it .json or .jsonl")
+    ending = "\r" if "\r" in text and "\n" not in text else "\n"
+    lines = _lines(text, ending)
+    if not is_whole:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{one_line(name)} has a first line of more than {SAMPLE:,} bytes: it is no table")
+    notes: list[str] = []
+    skipped = 0
+    delimiter = config.delimiter
+    if said := _SEPARATOR.fullmatch(lines[0]):
+        skipped = 1
+        delimiter = delimiter or said[1]
+        lines = lines[1:]
+    if delimiter is None:
+        delimiter = _delimiter(name, lines, config, "\t" if tabs else ",", notes)
+    quoted = _is_quoted(lines, is_whole) if delimiter == "\t" else delimiter != _NONE
+    blanks = _has_blanks(lines[0], delimiter)
+    rows = [row for row in _parsed(lines, delimiter, quoted, blanks, config.escape) if row][: SAMPLE_ROWS + 1]
+    if not rows or not _begins(lines, delimiter, quoted, blanks, config.escape):
+        raise DataError(
+            f"{one_line(name)}: its first row has a quote that is not closed, or goes on after it"
+        )
+    headed = _is_headed(name, rows, config, notes)
+    if config.columns and len(config.columns) != len(rows[0]):
+        raise UsageError(
+            f"--columns names {counted(len(config.columns), 'column')}, {one_line(name)} has {len(rows[0])}"
+        )
+    columns = config.columns or (
+        tuple(rows[0]) if headed else tuple(str(place) for place in range(1, len(rows[0]) + 1))
+    )
+    return Layout(
+        columns=columns,
+        delimiter=delimiter,
+        quoted=quoted,
+        headed=headed,
+        skipped=skipped,
+        blanks=blanks,
+        encoding=encoding,
+        escape=config.escape,
+        ending=ending,
+        sample=tuple(tuple(row) for row in rows[headed:] if len(row) == len(columns)),
+        notes=tuple(notes),
+    )
+
+
+def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row | Bad]]:
+    """Each row by its number, the header not counted. What is in memory is one row.
+
+    Raises DataError where so many quotes are left open that they can't be quotes.
+    """
+    csv.field_size_limit(max(MAX_FIELD, csv.field_size_limit()))
+    text = io.TextIOWrapper(stream, encoding=layout.encoding, errors="surrogateescape", newline=layout.ending)
+    lines = _Lines(text, layout.ending)
+    for _ in range(layout.skipped):
+        next(lines, None)
+    reader = _reader(lines, layout.delimiter, layout.quoted, layout.blanks, layout.escape)
+    number = 0 if layout.headed else 1
+    width = len(layout.columns)
+    unclosed = swallowed_to = 0
+    while True:
+        lines.begin()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            lines.check(layout)
+            return
+        except csv.Error:
+            swallowed_to = max(swallowed_to, lines.first + lines.count - 1)
+            bad, again = _malformed(lines)
+            unclosed += again
+            if unclosed > MAX_UNCLOSED:
+                raise DataError(
+                    f"more than {MAX_UNCLOSED} rows open a quote that they do not close, the last in line"
+                    f" {lines.first}: if quotes are a part of the text, give --delimiter tab or write the file anew"
+                ) from None
+            if number:
+                yield number, bad
+            number += 1
+            continue
+        if not cells:  # an empty line
+            continue
+        if number:
+            # A short row may have lost its last cells, which are empty. Behind an open quote it may end a text, and so
+            # may a row with the quote that was to close it.
+            suspect = lines.first <= swallowed_to and (len(cells) < width or lines.quotes % 2)
+            if len(cells) > width or suspect:
+                yield number, Bad("malformed row", lines.span())
+            else:
+                cells = [cell.replace(_RETURN, "\r") if _RETURN in cell else cell for cell in cells]
+                padding = [None] * (width - len(cells))
+                yield number, Row([*cells, *padding], padded=bool(padding))
+        number += 1
+
+
+def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
+    """What to say of the row just read, and whether its later lines are read again: it opens a quote and goes on."""
+    if lines.count == 1:
+        return Bad("malformed row", f"line {lines.first}"), False
+    swallowed = lines.count - 1
+    lines.again()
+    return Bad(
+        "a quote is not closed", f"line {lines.first}, it would swallow {counted(swallowed, 'line')}"
+    ), True
+
+
+class _Lines:
+    """The lines of a text for csv's reader, which remembers those of the row in hand to give them out again."""
+
+    def __init__(self, text: Iterable[str], ending: str) -> None:
+        self._text = iter(text)
+        self._ending = ending
+        self._back: deque[str] = deque()
+        self._row: list[str] = []
+        self._size = 0
+        self._foreign = 0  # the first line that is not UTF-8
+        self._fitting = False  # a line is UTF-8 with characters beyond ASCII
+        self.first = 1  # the number of the row's first line
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._size > MAX_FIELD:
+            raise csv.Error("a row without an end")
+        line = self._back.popleft() if self._back else _line(next(self._text), self._ending)
+        if not line.isascii() and not self._fitting:
+            self._look_at(line)
+        self._row.append(line)
+        self._size += len(line)
+        return line
+
+    @property
+    def count(self) -> int:
+        """How many lines the row has."""
+        return len(self._row)
+
+    @property
+    def quotes(self) -> int:
+        """How many quotes the row has."""
+        return sum(line.count('"') for line in self._row)
+
+    def begin(self) -> None:
+        """The next line is the first of a row."""
+        self.first += len(self._row)
+        self._row = []
+        self._size = 0
+
+    def again(self) -> None:
+        """Give out all lines of the row but its first once more."""
+        self._back.extendleft(reversed(self._row[1:]))
+        del self._row[1:]
+
+    def _look_at(self, line: str) -> None:
+        try:
+            line.replace(_RETURN, "").encode()
+        except UnicodeEncodeError:
+            self._foreign = self._foreign or self.first + len(self._row)
+        else:
+            self._fitting = not line.replace(_RETURN, "").isascii()
+
+    def check(self, layout: Layout) -> None:
+        """Raises DataError if lines beyond ASCII were there and none was UTF-8: the text has another encoding."""
+        if self._foreign and not self._fitting and layout.encoding == _GUESSED:
+            raise DataError(
+                f"line {self._foreign:,} is not UTF-8, nor is any with a character beyond ASCII: give --encoding cp1252"
+                " or the one it has (--encoding utf-8 drops such rows)"
+            )
+
+    def span(self) -> str:
+        """Where the row stands, if it has more than a line."""
+        return f"lines {self.first} to {self.first + self.count - 1}" if self.count > 1 else ""
+
+
+def _line(line: str, ending: str) -> str:
+    """A line whose only line end is at its end."""
+    if ending == "\r":
+        return line
+    body = line[:-2] if line.endswith("\r\n") else line.rstrip("\n")
+    return body.replace("\r", _RETURN) + "\n" if "\r" in body else line
+
+
+def _lines(text: str, ending: str) -> list[str]:
+    # Not str.splitlines, to which a form feed ends a line, too.
+    return [_line(line, ending) for line in io.StringIO(text, newline=ending)]
+
+
+def _reader(
+    lines: Iterable[str], delimiter: str, quoted: bool, blanks: bool, escape: str | None
+) -> Iterator[list[str]]:
+    if not quoted:
+        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, escapechar=escape)
+    return csv.reader(
+        lines,
+        delimiter=delimiter,
+        strict=True,
+        skipinitialspace=blanks,
+        escapechar=escape,
+        doublequote=escape != '"',
+    )
+
+
+def _parsed(
+    lines: Sequence[str], delimiter: str, quoted: bool, blanks: bool = False, escape: str | None = None
+) -> Iterator[list[str]]:
+    """The rows of a sample that can be read, less the last if the sample may end inside of it."""
+    reader = _reader(lines, delimiter, quoted, blanks, escape)
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            continue
+
+
+def _begins(lines: Sequence[str], delimiter: str, quoted: bool, blanks: bool, escape: str | None) -> bool:
+    """Whether the first row can be read."""
+    try:
+        return next(_reader(lines, delimiter, quoted, blanks, escape), None) is not None
+    except csv.Error:
+        return False
+
+
+# --- What a file's beginning says -----------------------------------------------------------------------------
+
+
+def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]:
+    """The sample as text, and the encoding it has. Raises DataError for one that is not UTF-8."""
+    if config.encoding is not None:
+        try:
+            return content.decode(config.encoding, "surrogateescape"), config.encoding
+        except LookupError:
+            raise UsageError(
+                f"--encoding {one_line(config.encoding)} is not known: utf-8, cp1252, latin-1 and utf-16 are some"
+            ) from None
+        except UnicodeDecodeError as error:  # a sample may end inside of a character
+            if len(content) < SAMPLE or error.start < len(content) - 4:
+                raise DataError(
+                    f"{one_line(name)} is not {config.encoding} throughout: byte {error.start:,} does not fit"
+                ) from None
+            return content[: error.start].decode(config.encoding), config.encoding
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{one_line(name)} is UTF-16, not UTF-8: give --encoding utf-16")
+    text = content.decode("utf-8-sig", "surrogateescape")
+    if (first := foreign_byte(content)) is not None:
+        if len(_CONTROLS.findall(text)) > len(text) / 100:
+            raise DataError(f"{one_line(name)} is binary, not text (it holds control characters throughout)")
+        fitting = encoding_of(content)
+        line = content[:first].count(b"\n") + 1
+        raise DataError(
+            f"{one_line(name)} is not UTF-8: byte 0x{content[first]:02x} in line {line:,} is none of it; "
+            f"--encoding {fitting} fits, and reads that line's word as"
+            f" {_word_around(content, first).decode(fitting, 'replace')!r} (--encoding utf-8 drops such rows)"
+        )
+    return text, _GUESSED
+
+
+def foreign_byte(content: bytes) -> int | None:
+    """Where a text that is in another encoding throughout first shows it; None for UTF-8 with a few broken rows.
+
+    A text in UTF-8 has characters of several bytes that fit. One in which bytes beyond ASCII never do is in some
+    encoding of one byte per character.
+    """
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start >= len(content) - 3 and error.reason == "unexpected end of data":
+            return None  # the sample ends inside of a character
+        fitting = sum(not c.isascii() for c in content.decode("utf-8", "ignore"))
+        broken = sum(0xDC80 <= ord(c) <= 0xDCFF for c in content.decode("utf-8", "surrogateescape"))
+        return error.start if fitting == 0 or broken > fitting else None
+    return None
+
+
+def encoding_of(content: bytes) -> str:
+    """The likeliest of the encodings with a byte per character: Windows' Latin, else the standard's."""
+    try:
+        content.decode("cp1252")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "cp1252"
+
+
+def _word_around(content: bytes, place: int) -> bytes:
+    start = (
+        max(content.rfind(separator, 0, place) for separator in (b" ", b"\n", b"\t", b",", b";", b'"')) + 1
+    )
+    found = re.match(rb'[^\s,;"]*', content[start : start + 40])
+    return found[0] if found else b""
+
+
+def _has_blanks(first: str, delimiter: str) -> bool:
+    """Whether each delimiter of the header is followed by a blank, as in `label, text`."""
+    return (
+        delimiter in ",;|" and delimiter in first and first.count(delimiter) == first.count(f"{delimiter} ")
+    )
+
+
+def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str, notes: list[str]) -> str:
+    """The delimiter that gives nearly all rows the width of the first; that with a text column in it if several do.
+
+    Raises UsageError if it can't be told.
+    """
+    texts = {
+        n.strip().casefold() for n in (config.text_column or "").split(",") if n.strip()
+    } or USUAL_COLUMNS
+    total: dict[str, int] = {}
+    fitting: dict[str, int] = {}  # rows as wide as the first
+    headed: set[str] = set()
+    for delimiter in _DELIMITERS:
+        rows = [row for row in _parsed(lines, delimiter, delimiter != "\t" or _is_quoted(lines, True)) if row]
+        # The first row counts for all: a header is the one row that is always well-formed.
+        width = len(rows[0]) if rows else 0
+        total[delimiter] = len(rows)
+        fitting[delimiter] = sum(len(row) == width for row in rows) if width > 1 else 0
+        if width > 1 and any(cell.strip().casefold() in texts for cell in rows[0]):
+            headed.add(delimiter)
+    consistent = [d for d, n in fitting.items() if n and n >= _NEARLY_ALL * total[d]]
+    likely = [d for d in consistent if d in headed] or consistent or sorted(headed)
+    if usual in likely:
+        return usual
+    if len(likely) == 1:
+        notes.append(f"columns guessed to be separated by {likely[0]!r}")
+        return likely[0]
+    if likely:
+        raise UsageError(
+            f"{one_line(name)} may have its columns separated by"
+            f" {' or by '.join(_DELIMITERS[d] for d in likely)}: say which with --delimiter"
+        )
+    if fitting[usual] > total[usual] / 2:
+        raise UsageError(
+            f"{one_line(name)}: no delimiter gives all rows the same number of cells; say with --delimiter"
+            " which it is, and the rows that do not fit are counted"
+        )
+    # Without quotes, lines with a usual delimiter here and there are texts, a line each.
+    return (
+        usual
+        if any(line.startswith('"') for line in lines) or not any(usual in line for line in lines)
+        else _NONE
+    )
+
+
+def _is_quoted(lines: Sequence[str], is_whole: bool) -> bool:
+    """Some field begins with a quote, and read as quoted all rows have the same number of fields."""
+    if not any(line.startswith('"') or '\t"' in line for line in lines):
+        return False
+    widths = set()
+    try:
+        for row in _reader(lines, "\t", True, False, None):
+            if row:
+                widths.add(len(row))
+    except csv.Error as error:
+        # A sample may end inside of a quoted field.
+        if is_whole or "unexpected end" not in str(error):
+            return False
+    return len(widths) == 1
+
+
+def _is_headed(name: str, rows: Sequence[Sequence[str]], config: SourceConfig, notes: list[str]) -> bool:
+    """Whether the first row is a header. Raises UsageError if nothing tells."""
+    first = [cell.strip() for cell in rows[0]]
+    if config.header is not None:
+        return config.header
+    if config.columns:
+        return [cell.casefold() for cell in first] == [column.strip().casefold() for column in config.columns]
+    named = {
+        part.strip().casefold()
+        for column in (config.text_column, config.label_column, config.id_column, config.group_column)
+        for part in [*(column or "").split(","), column or ""]
+        if part.strip() and not part.strip().isdecimal()
+    }
+    columns = [
+        [cell for row in rows[1:] if len(row) > place and (cell := row[place].strip())]
+        for place in range(len(first))
+    ]
+    if any(cell.casefold() in named for cell in first):
+        return True
+    votes = [_vote(cell, below) for cell, below in zip(first, columns, strict=True)]
+    if any(
+        cell.casefold() in USUAL_COLUMNS and cell not in below
+        for cell, below in zip(first, columns, strict=True)
+    ) and (len(first) > 1 or "row" not in votes):
+        return True
+    if "row" in votes:
+        if len(rows) == 1 or "header" not in votes or votes.count("row") > votes.count("header"):
+            return False
+    elif "header" in votes:
+        return True
+    raise UsageError(
+        f"{one_line(name)}: its first row ({one_line(', '.join(first))}) may be a header or not: say which with"
+        " --header or --no-header"
+    )
+
+
+def _vote(cell: str, below: Sequence[str]) -> str:
+    """What a cell of the first row and those below it say: `header`, `row`, or nothing."""
+    is_name = _NAME.fullmatch(cell) is not None and not is_prose([cell])
+    if not below:
+        return "header" if is_name else "row"
+    if not cell:
+        return "header" if is_number(below[0]) else ""  # pandas leaves its index without a name
+    if sum(map(is_number, below)) >= _NEARLY_ALL * len(below):
+        return "row" if is_number(cell) else "header"
+    if is_number(cell) or cell in below:
+        return "row"
+    return _vote_of_words(cell, below, is_name)
+
+
+def _vote_of_words(cell: str, below: Sequence[str], is_name: bool) -> str:
+    if len(below) > len(set(below)) <= max(2, len(below) // 5):  # classes, among which a header stands out
+        return "header" if is_name and len(below) >= 4 else ""
+    lengths = sorted(len(each.split()) for each in below)
+    words = len(cell.split())
+    if is_name and lengths[len(lengths) // 2] >= max(3, 2 * words):
+        return "header"
+    return "row" if words >= 3 and words >= lengths[len(lengths) // 10] else ""

@@ -1,0 +1,178 @@
+"""Text files that hold a document per line: fastText's, pairs of text and label files, one file per class.
+
+| files | labels |
+|---|---|
+| lines that begin with `__label__x` (fastText, flair) | x |
+| `train_text.txt` beside `train_labels.txt` (tweet_eval), line by line | the twin's; `mapping.txt` names numbers |
+| `pos.txt` and `neg.txt`, `rt-polarity.pos` and `.neg`: names of classes | the name |
+| `train.txt`, `test.txt`: names of splits; any file with `--format lines` | none |
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import PurePosixPath
+from typing import IO
+
+from attnstore.data.files import Files
+from attnstore.data.splits import SPLIT_WORDS
+from attnstore.data.streams import decompressed
+from attnstore.errors import DataError
+from attnstore.messages import one_line
+
+_FASTTEXT = "__label__"
+#: Names of files that are those of classes, not of documents.
+_CLASSES = frozenset(
+    ["pos", "neg", "positive", "negative", "neutral", "ham", "spam", "subjective", "objective"]
+)
+_WORDS = re.compile(r"[^a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LineFile:
+    """A file with a text per line. `label` is that of all its lines, `labels` the file with one per line."""
+
+    name: str
+    split: str | None
+    label: str | None = None
+    labels: str | None = None
+    tagged: bool = False  # each line begins with its label
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A text with its label, or why there is none."""
+
+    number: int
+    text: bytes
+    label: bytes | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineFiles:
+    """All files of a source. `label_names` name the numbers that stand for labels, in order."""
+
+    files: Sequence[LineFile]
+    label_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | None:
+    """How the text files `names` are to be read by lines; None if each is a document. `asked`: the user says lines."""
+    stems = {name: _stem(name) for name in names}
+    tagged = [name for name in names if _is_tagged(files, name)]
+    if tagged:
+        others = [name for name in names if name not in tagged]
+        if others:
+            raise DataError(
+                f"{one_line(tagged[0])} has a label at the beginning of each line, {one_line(others[0])} has not"
+            )
+        return LineFiles([LineFile(name, _split(stems[name]), tagged=True) for name in names])
+    twins = {name: twin for name in names if (twin := _twin(name, names)) is not None}
+    if twins:
+        found = [LineFile(name, _split(stems[name]), labels=twin) for name, twin in twins.items()]
+        return LineFiles(found, _mapping(files, names))
+    classes = {name: [word for word in _WORDS.split(_whole(name)) if word in _CLASSES] for name in names}
+    if len(names) > 1 and all(len(words) == 1 for words in classes.values()):
+        found = [LineFile(name, _split(stems[name]), label=words[0]) for name, words in classes.items()]
+        return LineFiles(found, notes=("a text per line; the files' names are the labels",))
+    by_split = all(set(_WORDS.split(stem)) & SPLIT_WORDS.keys() for stem in stems.values())
+    if asked or by_split:
+        return LineFiles(
+            [LineFile(name, _split(stem)) for name, stem in stems.items()],
+            notes=("a text per line; the lines have no labels",),
+        )
+    return None
+
+
+def lines_of(files: Files, file: LineFile) -> Iterator[Line]:
+    """The texts of a file, empty lines left out. Raises DataError if its twin has other lines."""
+    with decompressed(files.open(file.name)) as texts:
+        if file.labels is None:
+            for number, line in enumerate(texts, start=1):
+                text = line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
+                if not text.strip():
+                    continue
+                yield (
+                    _tagged(number, text)
+                    if file.tagged
+                    else Line(number, text, file.label.encode() if file.label is not None else None)
+                )
+            return
+        with decompressed(files.open(file.labels)) as labels:
+            yield from _twins(file, texts, labels)
+
+
+def _twins(file: LineFile, texts: IO[bytes], labels: IO[bytes]) -> Iterator[Line]:
+    for number, (text, label) in enumerate(zip_longest(texts, labels), start=1):
+        if text is None or label is None:
+            short = file.name if text is None else file.labels
+            if (text or label or b"").strip():
+                raise DataError(f"{one_line(short)} ends before line {number:,}, which its twin has")
+            return
+        yield Line(number, text.rstrip(b"\r\n"), label.strip())
+
+
+def _tagged(number: int, line: bytes) -> Line:
+    """A line of fastText: labels, then the text."""
+    words = line.split(None, 1)
+    tag = _FASTTEXT.encode()
+    if not words[0].startswith(tag):
+        return Line(number, line, reason="no label at the beginning of the line")
+    text = words[1] if len(words) > 1 else b""
+    if text.startswith(tag):
+        return Line(number, text, reason="several labels")
+    return Line(number, text, words[0].removeprefix(tag))
+
+
+def _is_tagged(files: Files, name: str) -> bool:
+    with decompressed(files.open(name)) as stream:
+        lines = [line for line in stream.read(1 << 16).splitlines()[:20] if line.strip()]
+    return (
+        bool(lines)
+        and sum(line.lstrip(b"\xef\xbb\xbf").startswith(_FASTTEXT.encode()) for line in lines)
+        >= len(lines) / 2
+    )
+
+
+def _twin(name: str, names: Sequence[str]) -> str | None:
+    """The file with the labels of the texts in `name`."""
+    stem = _whole(name)
+    for text, label in (("text", "labels"), ("texts", "labels"), ("text", "label"), ("sentences", "labels")):
+        if re.search(rf"(^|[_.-]){text}$", stem):
+            with suppress(StopIteration):
+                wanted = stem[: -len(text)] + label
+                folder = PurePosixPath(name).parent
+                return next(n for n in names if _whole(n) == wanted and PurePosixPath(n).parent == folder)
+    return None
+
+
+def _mapping(files: Files, names: Sequence[str]) -> tuple[str, ...]:
+    """The names of numbered labels out of `mapping.txt`, a number and a name a line."""
+    for name in names:
+        if PurePosixPath(name).name.lower() == "mapping.txt":
+            with suppress(ValueError, UnicodeError):
+                pairs = [
+                    line.split("\t", 1) for line in files.contents(name).decode().splitlines() if line.strip()
+                ]
+                numbered = {int(number): label.strip() for number, label in pairs}
+                if sorted(numbered) == list(range(len(numbered))):
+                    return tuple(numbered[number] for number in sorted(numbered))
+    return ()
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name.lower()).name.partition(".")[0]
+
+
+def _whole(name: str) -> str:
+    """The name of a file in lower case, with what is no kind of text at its end."""
+    return PurePosixPath(name).name.lower().removesuffix(".txt")
+
+
+def _split(stem: str) -> str | None:
+    words = {SPLIT_WORDS[word] for word in _WORDS.split(stem) if word in SPLIT_WORDS}
+    return words.pop() if len(words) == 1 else None

@@ -1,0 +1,330 @@
+"""Delimited files are read as they are meant, or refused with the option that says what is meant."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnstore.config import SourceConfig
+from attnstore.data.documents import Document, Noticed, Rejected
+from attnstore.data.sources import Source, open_source
+from attnstore.data.survey import survey
+from attnstore.errors import AttnstoreError, DataError, UsageError
+
+REVIEWS = [
+    ("a wonderful heartfelt picture", "pos"),
+    ("dull and far too long", "neg"),
+    ("loved it from the start", "pos"),
+]
+
+
+def open_(path: Path, content: str | bytes, **options: object) -> Source:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return open_source(SourceConfig(str(path), **options))  # type: ignore[arg-type]
+
+
+def rows_of(source: Source) -> list[tuple[str, str | None]]:
+    return [(item.text, item.label) for item in source if isinstance(item, Document)]
+
+
+AG_NEWS = (
+    '"3","Wall St. Bears Claw Back Into the Black","Reuters - Short-sellers are seeing green again this week."\n'
+    '"4","A New Chip for Small Computers","A maker of chips showed a smaller one for cheap computers today."\n'
+    '"1","Talks Go On in the Capital City","Both sides said that they would meet for talks again tomorrow."\n'
+    '"2","Home Team Wins in Extra Time","A late goal gave the home team the match on Saturday evening."\n'
+)
+SMS = "ham\tsee you at the station then\nspam\tyou have won a prize call now\nham\tI will be there at six\nham\tok then we meet at noon\n"
+SENTIMENT140 = "".join(
+    f'"{4 * (n % 2)}","14678103{n:02}","Mon Apr 06 22:19:{n:02} PDT 2009","NO_QUERY","user{n}","that was a \u00e9 bad day {n}"\n'
+    for n in range(8)
+)
+
+
+class TestHeader:
+    @pytest.mark.parametrize(
+        ("name", "content", "options", "expected"),
+        [
+            ("one column", "a fine film indeed\nnot a good one\nI slept through it\n", {},
+             [("a fine film indeed", None), ("not a good one", None), ("I slept through it", None)]),
+            ("one column with commas", "a fine film, indeed\nnot a good one\nI slept, twice, through it\n", {},
+             [("a fine film, indeed", None), ("not a good one", None), ("I slept, twice, through it", None)]),
+            ("a header of one word", "Bewertung\na fine film indeed\nnot a good one\nI slept through it\n", {},
+             [("a fine film indeed", None), ("not a good one", None), ("I slept through it", None)]),
+            ("names given", AG_NEWS, {"columns": ("label", "title", "text")},
+             [("Reuters - Short-sellers are seeing green again this week.", "3"),
+              ("A maker of chips showed a smaller one for cheap computers today.", "4"),
+              ("Both sides said that they would meet for talks again tomorrow.", "1"),
+              ("A late goal gave the home team the match on Saturday evening.", "2")]),
+            ("names given that stand there", "label,text\n1,a fine film\n", {"columns": ("label", "text")}, [("a fine film", "1")]),
+            ("places", "7|a fine film|pos\n8|a bad film|neg\n", {"header": False, "text_column": "2", "label_column": "3"},
+             [("a fine film", "pos"), ("a bad film", "neg")]),
+            ("numbers below words", "Kennung,Urteil\n1,gut gemacht\n2,schlecht gemacht\n", {"text_column": "Urteil"},
+             [("gut gemacht", None), ("schlecht gemacht", None)]),
+            ("told that there is none", "text,label\na,b\n", {"header": False, "text_column": "1"}, [("text", None), ("a", None)]),
+            ("no row below", "a fine film was shown,pos\n", {}, [("a fine film was shown", None)]),
+        ],
+    )  # fmt: skip
+    def test_is_told_from_what_stands_below(
+        self, name: str, content: str, options: dict[str, object],
+        expected: list[tuple[str, str | None]], tmp_path: Path,
+    ) -> None:  # fmt: skip
+        """A first row that differs in kind from the column below is a header; one like it is a row."""
+        assert rows_of(open_(tmp_path / "r.csv", content, **options)) == expected, name
+
+    def test_that_may_be_either_is_refused(self, tmp_path: Path) -> None:
+        """Single words above single words tell nothing: the options that settle it are named."""
+        with pytest.raises(
+            UsageError, match=r"its first row \(words\) may be a header or not: .*--header or --no-header"
+        ):
+            open_(tmp_path / "r.csv", "words\none\ntwo\n")
+        assert rows_of(open_(tmp_path / "r.csv", "words\none\n", header=True)) == [("one", None)]
+        assert rows_of(open_(tmp_path / "r.csv", "words\none\n", header=False)) == [
+            ("words", None),
+            ("one", None),
+        ]
+
+    def test_more_names_than_columns_are_refused(self, tmp_path: Path) -> None:
+        """`--columns` has a name for each column."""
+        with pytest.raises(UsageError, match=r"--columns names 3 columns, r\.csv has 2"):
+            open_(tmp_path / "r.csv", "1,a fine film\n", columns=("a", "b", "c"))
+
+
+class TestAsDistributed:
+    def test_ag_news(self, tmp_path: Path) -> None:
+        """Title and description are both texts: refused, and joined by one option."""
+        with pytest.raises(UsageError, match=r"2 columns that hold texts \(2, 3\).*--text-column 2,3"):
+            open_(tmp_path / "test.csv", AG_NEWS)
+        source = open_(tmp_path / "test.csv", AG_NEWS, text_column="2,3", label_column="1")
+        assert rows_of(source)[1] == (
+            "A New Chip for Small Computers A maker of chips showed a smaller one for cheap computers today.", "4"
+        )  # fmt: skip
+
+    def test_sms_spam(self, tmp_path: Path) -> None:
+        """A file without an ending needs its kind said, and nothing more."""
+        with pytest.raises(UsageError, match="unknown kind of file: say which with --format"):
+            open_(tmp_path / "SMSSpamCollection", SMS)
+        source = open_(tmp_path / "SMSSpamCollection", SMS, format="tsv")
+        assert rows_of(source) == [tuple(line.split("\t")[::-1]) for line in SMS.splitlines()]
+
+    def test_sentiment140(self, tmp_path: Path) -> None:
+        """Latin-1 without a header: the encoding has to be said, the text is the one column that is running text."""
+        content = SENTIMENT140.encode("latin-1")
+        with pytest.raises(
+            DataError, match=r"is not UTF-8: byte 0xe9 in line 1 .*--encoding cp1252 fits, .* as '\u00e9'"
+        ):
+            open_(tmp_path / "train.csv", content)
+        source = open_(tmp_path / "train.csv", content, encoding="latin-1")
+        assert rows_of(source) == [(f"that was a \u00e9 bad day {n}", str(4 * (n % 2))) for n in range(8)]
+
+    def test_sst2(self, tmp_path: Path) -> None:
+        """GLUE's files: a labelled train.tsv beside a test.tsv that has an index instead of labels."""
+        (tmp_path / "train.tsv").write_text("sentence\tlabel\nhide new secretions \t0\ncontains no wit \t1\n")
+        (tmp_path / "test.tsv").write_text("index\tsentence\n0\tuneasy mishmash of styles\n")
+        source = open_source(SourceConfig(str(tmp_path)))
+        assert [(item.split, item.text, item.label) for item in source if isinstance(item, Document)] == [
+            ("test", "uneasy mishmash of styles", None),
+            ("train", "hide new secretions ", "0"),
+            ("train", "contains no wit ", "1"),
+        ]
+
+
+class TestDelimiter:
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+    @pytest.mark.parametrize("header", [("text", "label"), ("Bewertung", "Klasse")])
+    def test_is_found_by_consistency(self, delimiter: str, header: tuple[str, str], tmp_path: Path) -> None:
+        """Whichever gives all rows the same width, whatever the columns are called."""
+        content = "".join(delimiter.join(row) + "\n" for row in [header, *REVIEWS, *REVIEWS])
+        options = {"text_column": header[0], "label_column": header[1]}
+        assert rows_of(open_(tmp_path / "r.csv", content, **options)) == REVIEWS * 2
+
+    def test_excels_line_is_obeyed(self, tmp_path: Path) -> None:
+        """`sep=;` is no row, and says the delimiter."""
+        source = open_(tmp_path / "r.csv", "sep=;\r\ntext;label\r\na, b;pos\r\n")
+        assert rows_of(source) == [("a, b", "pos")]
+
+    def test_that_may_be_either_is_refused(self, tmp_path: Path) -> None:
+        """Two delimiters that both explain every row are not guessed between."""
+        with pytest.raises(UsageError, match="separated by semicolon or by bar: say which with --delimiter"):
+            open_(tmp_path / "r.csv", "a|b;c\nd|e;f\n")
+        assert rows_of(
+            open_(tmp_path / "r.csv", "x|text;c\nd|e e;f\n", delimiter=";", text_column="x|text")
+        ) == [("d|e e", None)]
+
+    def test_blanks_behind_it_belong_to_it(self, tmp_path: Path) -> None:
+        """As in `label, text`: a quote behind the blank still quotes."""
+        source = open_(tmp_path / "r.csv", 'label, text\npos, "well, good"\nneg, bad\n')
+        assert rows_of(source) == [("well, good", "pos"), ("bad", "neg")]
+
+
+class TestQuotes:
+    def test_one_that_is_never_closed_costs_its_row_alone(self, tmp_path: Path) -> None:
+        """It is said where it opens and how much it would swallow, and reading goes on behind its line."""
+        content = (
+            "text,label\n" + "".join(f"film {n},pos\n" for n in range(20)) + '"open,neg\n' + "film,neg\n" * 30
+        )
+        source = open_(tmp_path / "r.csv", content)
+        assert len(rows_of(source)) == 50
+        assert [item for item in source if isinstance(item, Rejected)] == [
+            Rejected("r.csv row 21 (line 22, it would swallow 30 lines)", "a quote is not closed")
+        ]
+
+    def test_one_that_a_later_quote_closes_is_found(self, tmp_path: Path) -> None:
+        """What stands between the two is read, as a quote has to end at a delimiter."""
+        content = 'text,label\n"open,neg\nfilm,pos\n"quoted, film",pos\nend,neg\n'
+        source = open_(tmp_path / "r.csv", content)
+        assert rows_of(source) == [("film", "pos"), ("quoted, film", "pos"), ("end", "neg")]
+
+    def test_lines_behind_an_open_quote_are_no_short_rows(self, tmp_path: Path) -> None:
+        """The rest of a text whose quote is broken does not become a document."""
+        source = open_(tmp_path / "r.csv", 'text,label\n"one\ntwo" x,neg\nthree\nend,neg\n')
+        assert rows_of(source) == [("three", None), ("end", "neg")]
+        assert [item.reason for item in source if isinstance(item, Rejected)] == [
+            "a quote is not closed",
+            "malformed row",
+        ]
+
+    def test_too_many_are_refused(self, tmp_path: Path) -> None:
+        """A file in which quotes are apostrophes or inches is not read row by row as damaged."""
+        with pytest.raises(DataError, match="more than 100 rows open a quote that they do not close"):
+            survey(open_(tmp_path / "r.csv", "text,label\n" + '"tis a film,pos\n' * 300))
+
+    def test_an_escape_of_sparks(self, tmp_path: Path) -> None:
+        """`\\"` inside quotes ends nothing if the user says so."""
+        content = 'text,label\n"he said \\"no\\", twice",pos\n'
+        assert rows_of(open_(tmp_path / "r.csv", content, escape="\\")) == [('he said "no", twice', "pos")]
+
+    def test_a_carriage_return_in_a_text_ends_no_row(self, tmp_path: Path) -> None:
+        """Neither quoted nor bare; a file in which it ends all rows is read, too."""
+        assert rows_of(open_(tmp_path / "r.csv", b"text,label\ngreat \r film,pos\n\"a\r\nb\",neg\n")) == [
+            ("great \r film", "pos"), ("a\r\nb", "neg")
+        ]  # fmt: skip
+        assert rows_of(open_(tmp_path / "mac.csv", b"text,label\rgreat film,pos\rbad,neg\r")) == [
+            ("great film", "pos"), ("bad", "neg")
+        ]  # fmt: skip
+
+
+def test_short_rows_are_padded_and_counted(tmp_path: Path) -> None:
+    """Cells that a row lacks at its end are empty, and the survey says how many rows that were."""
+    source = open_(tmp_path / "r.csv", "text,label,source\na fine film,pos\nb,neg,web\nc\n")
+    assert rows_of(source) == [("a fine film", "pos"), ("b", "neg"), ("c", None)]
+    assert len([item for item in source if isinstance(item, Noticed)]) == 2
+    assert survey(source).notes == (
+        "2 rows were shorter than its table: its last cells were taken for empty (the first r.csv row 1)",
+    )
+
+
+class TestEncoding:
+    def test_a_broken_byte_in_utf8_costs_its_row_alone(self, tmp_path: Path) -> None:
+        """A file with characters that are UTF-8 is UTF-8, with a bad row."""
+        content = "text,label\ncaf\u00e9,pos\n".encode() + b"bad \xff,neg\n"
+        source = open_(tmp_path / "r.csv", content)
+        assert rows_of(source) == [("caf\u00e9", "pos")]
+        assert [item.reason for item in source if isinstance(item, Rejected)] == ["not UTF-8"]
+
+    def test_another_one_is_refused_wherever_it_shows(self, tmp_path: Path) -> None:
+        """Behind the first megabyte, too: what would be left are the rows without an accent."""
+        content = b"text,label\n" + b"plain text,pos\n" * 80_000 + "caf\u00e9,neg\n".encode("cp1252") * 5
+        with pytest.raises(DataError, match=r"line 80,002 is not UTF-8.*--encoding cp1252"):
+            survey(open_(tmp_path / "r.csv", content))
+        assert len(rows_of(open_(tmp_path / "r.csv", content, encoding="cp1252"))) == 80_005
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252", "latin-1", "utf-8"])
+    def test_any_that_is_named_is_read(self, encoding: str, tmp_path: Path) -> None:
+        """The texts are those that were written."""
+        content = "text,label\ncaf\u00e9,pos\n\u00fcbel,neg\n".encode(encoding)
+        assert rows_of(open_(tmp_path / "r.csv", content, encoding=encoding)) == [
+            ("caf\u00e9", "pos"),
+            ("\u00fcbel", "neg"),
+        ]
+
+    def test_utf16_and_unknown_names_say_what_to_do(self, tmp_path: Path) -> None:
+        """One line each."""
+        with pytest.raises(DataError, match="is UTF-16, not UTF-8: give --encoding utf-16"):
+            open_(tmp_path / "r.csv", "text\na\n".encode("utf-16"))
+        with pytest.raises(UsageError, match="--encoding klingon is not known"):
+            open_(tmp_path / "r.csv", "text\na\n", encoding="klingon")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n",
+            "is a pointer of git-LFS",
+        ),
+        (b"\n<!DOCTYPE html>\n<html><body>login</body></html>\n", "is an HTML page"),
+        (b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', "holds JSON, not a table"),
+        (b'[{"text": "a"}]', "holds JSON, not a table"),
+        (bytes(range(1, 255)) * 9, "is binary, not text"),
+    ],
+)
+def test_what_is_no_table_is_said(content: bytes, message: str, tmp_path: Path) -> None:
+    """A file that is something else than its name says is refused as what it is."""
+    with pytest.raises(AttnstoreError, match=message):
+        open_(tmp_path / "train.csv", content)
+
+
+class TestColumns:
+    def test_joined_with_a_space(self, tmp_path: Path) -> None:
+        """Several text columns are one text; empty ones leave no blank."""
+        source = open_(tmp_path / "r.csv", "title,body,label\nA,b c,pos\n,d,neg\n", text_column="title,body")
+        assert rows_of(source) == [("A b c", "pos"), ("d", "neg")]
+
+    def test_another_text_is_said(self, tmp_path: Path) -> None:
+        """A column of texts that is not read does not go by in silence."""
+        rows = "".join(f"the title of film {n} here,and this is review {n} of it,pos\n" for n in range(5))
+        source = open_(tmp_path / "r.csv", "headline,text,label\n" + rows)
+        assert (
+            "headline holds texts, too, and is not read: --text-column headline,text joins columns"
+            in source.notes
+        )
+
+    @pytest.mark.parametrize("header", ["score", "label", "rating"])
+    def test_votes_and_fractions_are_no_labels(self, header: str, tmp_path: Path) -> None:
+        """A column of fractions is not guessed to hold classes, nor is any that is called `score`."""
+        rows = "".join(f"a film {n},{n / 7}\n" for n in range(40))
+        source = open_(tmp_path / "r.csv", f"text,{header}\n{rows}")
+        assert {label for _, label in rows_of(source)} == {None}
+        assert rows_of(open_(tmp_path / "r.csv", f"text,{header}\n{rows}", label_column=header))[1][1] == str(
+            1 / 7
+        )
+
+    def test_a_file_whose_label_is_another_column_is_refused(self, tmp_path: Path) -> None:
+        """Two files of one data set do not take their labels from different columns."""
+        (tmp_path / "1.csv").write_text("text,label\na,pos\n")
+        (tmp_path / "2.csv").write_text("text,stars\nb,4\n")
+        with pytest.raises(
+            DataError, match=r"2\.csv has no column 'label', the label in the files before it"
+        ):
+            open_source(SourceConfig(str(tmp_path)))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12), st.sampled_from("ab")
+        ),
+        min_size=1,
+    ),
+    dialect=st.sampled_from([",", ";", "\t", "|"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_pythons_writer_writes_is_read(
+    rows: list[tuple[str, str]],
+    dialect: str,
+    quoting: int,
+    ending: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """With any delimiter, quoting and line end, every text and label comes back, or the file is refused."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, delimiter=dialect, quoting=quoting, lineterminator=ending)  # type: ignore[arg-type]
+    writer.writerows([("text", "label"), *rows])
+    source = open_(
+        tmp_path_factory.mktemp("written") / "r.csv", sink.getvalue(), delimiter=dialect, header=True
+    )
+    assert rows_of(source) == rows

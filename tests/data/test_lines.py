@@ -1,0 +1,178 @@
+"""Text files with a document per line, and folders of texts with any ending."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from attnstore.config import SourceConfig
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.sources import Source, open_source
+from attnstore.errors import AttnstoreError
+
+
+def tree(folder: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def opened(path: Path, **options: object) -> Source:
+    return open_source(SourceConfig(str(path), **options))  # type: ignore[arg-type]
+
+
+def rows_of(source: Source) -> list[tuple[str, str | None, str]]:
+    return [(item.text, item.label, item.split) for item in source if isinstance(item, Document)]
+
+
+def test_fasttexts_labels_are_taken_from_the_lines(tmp_path: Path) -> None:
+    """Each line is a document of its file's split; a line with several labels or none is rejected by its number."""
+    files = {
+        "train.txt": "__label__pos great film\n\n__label__neg bad\n",
+        "test.txt": "__label__pos __label__neg odd\n__label__neg x\nno tag\n__label__neg y\n",
+    }
+    source = opened(tree(tmp_path, files))
+    assert rows_of(source) == [
+        ("x", "neg", "test"),
+        ("y", "neg", "test"),
+        ("great film", "pos", "train"),
+        ("bad", "neg", "train"),
+    ]
+    assert [item for item in source if isinstance(item, Rejected)] == [
+        Rejected("test.txt line 1", "several labels"),
+        Rejected("test.txt line 3", "no label at the beginning of the line"),
+    ]
+
+
+def test_twin_files_give_texts_and_labels_line_by_line(tmp_path: Path) -> None:
+    """As tweet_eval has them, with the names of the numbers in mapping.txt."""
+    files = {
+        "mapping.txt": "0\tnegative\n1\tpositive\n",
+        "val_text.txt": "good\n\n",
+        "val_labels.txt": "1\n0\n",
+    }
+    source = opened(tree(tmp_path, files))
+    assert rows_of(source) == [("good", "1", "val"), ("", "0", "val")]
+    assert source.label_names == ("negative", "positive")
+
+
+def test_twin_files_of_different_length_are_refused(tmp_path: Path) -> None:
+    """A line too few shifts every label behind it: nothing is read."""
+    with pytest.raises(AttnstoreError, match=r"test_labels.txt ends before line 2, which its twin has"):
+        list(opened(tree(tmp_path, {"test_text.txt": "a\nb\n", "test_labels.txt": "1\n"})))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("pos.txt", "neg.txt"), ("rt-polarity.pos", "rt-polarity.neg"), ("train_pos.txt", "train_neg.txt")],
+)
+def test_files_called_as_classes_are_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    """A text per line, with the file's name for its label, and it is said."""
+    source = opened(tree(tmp_path, {names[0]: "good\nfine\n", names[1]: "bad\n"}))
+    split = "train" if names[0].startswith("train") else "all"
+    assert sorted(rows_of(source)) == [("bad", "neg", split), ("fine", "pos", split), ("good", "pos", split)]
+    assert source.notes == ("a text per line; the files' names are the labels",)
+
+
+def test_files_called_as_splits_hold_lines(tmp_path: Path) -> None:
+    """train.txt is no document, but a document per line."""
+    source = opened(tree(tmp_path, {"train.txt": "one\ntwo\n", "test.txt": "three\n"}))
+    assert rows_of(source) == [("three", None, "test"), ("one", None, "train"), ("two", None, "train")]
+
+
+def test_a_text_file_alone_needs_its_kind_said(tmp_path: Path) -> None:
+    """Whether it is one document or many is not guessed."""
+    path = tree(tmp_path, {"reviews.txt": "one\ntwo\n"}) / "reviews.txt"
+    with pytest.raises(AttnstoreError, match="--format"):
+        opened(path)
+    assert rows_of(opened(path, format="lines")) == [("one", None, "all"), ("two", None, "all")]
+
+
+def test_class_folders_take_files_of_any_ending(tmp_path: Path) -> None:
+    """20 newsgroups' files are called by numbers; their encoding can be said."""
+    files = {
+        "a/alt.atheism/49960": "one",
+        "a/sci.space/60000": "caf\u00e9".encode("latin-1"),
+        "a/README": "no data",
+    }
+    assert rows_of(opened(tree(tmp_path, files), encoding="latin-1")) == [
+        ("one", "alt.atheism", "all"),
+        ("caf\u00e9", "sci.space", "all"),
+    ]
+
+
+def test_texts_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    """If many are not UTF-8 and none with an accent is, what is left would be a biased rest."""
+    files = {
+        f"{label}/{n}": "caf\u00e9".encode("latin-1") if n < 2 else "plain"
+        for label in ("a", "b")
+        for n in range(9)
+    }
+    with pytest.raises(AttnstoreError, match=r"4 of 18 texts are not UTF-8.*--encoding cp1252"):
+        list(opened(tree(tmp_path, files)))
+
+
+def as_tar(files: dict[str, str]) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content.encode())
+            tar.addfile(member, io.BytesIO(content.encode()))
+    return sink.getvalue()
+
+
+def as_zip(files: dict[str, str]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
+TABLES = {
+    "news/readme.txt": "about\nthe data\n", "news/classes.txt": "World\nSports\n", "news/LICENSE": "free",
+    "news/train.csv": "text,label\na fine film,1\n", "news/test.csv": "text,label\na bad film,0\n",
+    "news/sample_submission.csv": "id,label\n1,0\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["news.tar.gz", "news.zip", "folder", "a folder with the archive"])
+def test_archives_of_tables_are_read_as_folders_are(name: str, tmp_path: Path) -> None:
+    """Their tables are the data; readmes, licences, lists of classes and sample submissions are not."""
+    if name == "folder":
+        path = tree(tmp_path / "news", TABLES)
+    else:
+        path = tmp_path / ("news.tar.gz" if name.startswith("a ") else name)
+        path.write_bytes(as_zip(TABLES) if name.endswith(".zip") else as_tar(TABLES))
+    source = opened(tmp_path if name.startswith("a ") else path)
+    assert sorted(rows_of(source)) == [("a bad film", "0", "test"), ("a fine film", "1", "train")]
+    assert sorted(rows_of(source)) == [("a bad film", "0", "test"), ("a fine film", "1", "train")]
+
+
+@pytest.mark.parametrize("name", ["news.tar.gz", "news.zip"])
+def test_a_member_of_an_archive_can_be_named(name: str, tmp_path: Path) -> None:
+    """By its path, its name, or a glob; one that is not there is refused with what is."""
+    path = tmp_path / name
+    path.write_bytes(as_zip(TABLES) if name.endswith(".zip") else as_tar(TABLES))
+    for member in ("news/train.csv", "train.csv", "*train*"):
+        assert rows_of(opened(Path(f"{path}::{member}"))) == [("a fine film", "1", "all")]
+    with pytest.raises(AttnstoreError, match=r"the archive has no member 'nope\.csv'"):
+        opened(Path(f"{path}::nope.csv"))
+
+
+def test_of_a_hub_caches_snapshots_one_is_read(tmp_path: Path) -> None:
+    """That of refs/main, and it is said; without it the newest."""
+    cache = {
+        f"datasets--x--y/snapshots/{revision}/test.csv": f"text,label\n{revision},pos\n"
+        for revision in ("aaa", "bbb")
+    }
+    path = tree(tmp_path, cache)
+    (path / "datasets--x--y/refs").mkdir()
+    (path / "datasets--x--y/refs/main").write_text("aaa")
+    source = opened(path)
+    assert rows_of(source) == [("aaa", "pos", "test")]
+    assert "of 2 snapshots of the data set the newest is read (aaa)" in source.notes
