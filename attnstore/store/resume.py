@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from attnstore.errors import StoreError
-from attnstore.store.durable import LOCK, make_directory, write_lock, writing
+from attnstore.store.durable import make_directory, writing
+from attnstore.store.lock import LOCK, write_lock
 from attnstore.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from attnstore.store.store import PART_FILE, RECEIPTS, TOTALS, Store
 

@@ -35,7 +35,8 @@ import pyarrow.compute as pc
 
 from attnstore.errors import StoreError
 from attnstore.messages import one_line
-from attnstore.store.durable import WriteLock, write_file
+from attnstore.store.durable import write_file
+from attnstore.store.lock import WriteLock
 from attnstore.store.manifest import MANIFEST, Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of

@@ -1,139 +1,13 @@
-"""Promises of attnstore.store.durable: whole files or none, and one writer at a time."""
+"""Promises of attnstore.store.durable: whole files or none, and nothing written through a link."""
 
 import errno
-import json
 import os
-import select
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from attnstore.errors import StoreError
-from attnstore.store.durable import LOCK, write_file, write_lock
-
-HOLD = """
-import sys
-from attnstore.store.durable import write_lock
-try:
-    lock = write_lock(sys.argv[1])
-except Exception as error:
-    print(error, flush=True)
-else:
-    print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def holder(path: Path) -> subprocess.Popen[str]:
-    """A process that takes the lock, tells how that went, and lives until its input ends."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def lock_text(**changes: object) -> str:
-    ours = {"process": os.getpid(), "host": socket.gethostname(), "started": None}
-    return json.dumps(ours | changes)
-
-
-def test_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None:
-    """While one process holds the lock another is refused, with the holder's number and host."""
-    first = holder(tmp_path)
-    assert first.stdout.readline() == "held\n"
-    with pytest.raises(StoreError) as refused:
-        write_lock(tmp_path)
-    assert str(refused.value) == (
-        f"{tmp_path} is being written by process {first.pid} on this host ({socket.gethostname()}): "
-        "wait for it, or stop it, and run again"
-    )
-    first.kill()
-    first.communicate()
-    assert (tmp_path / LOCK).exists()  # what a killed process leaves ...
-    with write_lock(tmp_path):  # ... is stale
-        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
-    assert not (tmp_path / LOCK).exists()
-
-
-def test_same_process_is_refused_too(tmp_path: Path) -> None:
-    """Two stores open for writing in one process would spoil each other just as well."""
-    with write_lock(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()} on this host"):
-        write_lock(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(lambda: lock_text(process=dead_process()), id="its process is gone"),
-        pytest.param(lambda: "", id="killed before it was written"),
-        pytest.param(lambda: '{"process": 12', id="torn"),
-        pytest.param(
-            lambda: lock_text(started=1),
-            id="another process has its number",
-            marks=pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="start times need /proc"),
-        ),
-    ],
-)
-def test_stale_lock_is_taken_over(tmp_path: Path, text) -> None:
-    """A lock whose holder no longer runs on this host does not stop the next run."""
-    (tmp_path / LOCK).write_text(text())
-    with write_lock(tmp_path):
-        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
-
-
-def test_lock_of_another_host_stands(tmp_path: Path) -> None:
-    """Whether a process runs on another host can't be seen from here: the user is told what to look at."""
-    text = lock_text(process=7, host="elsewhere")
-    (tmp_path / LOCK).write_text(text)
-    with pytest.raises(StoreError) as refused:
-        write_lock(tmp_path)
-    assert str(refused.value) == (
-        f"{tmp_path} is being written by process 7 on elsewhere: wait for it, or, if it is no longer running "
-        f"there, remove {LOCK} and run again"
-    )
-    assert (tmp_path / LOCK).read_text() == text
-
-
-def test_release_leaves_another_writers_lock_alone(tmp_path: Path) -> None:
-    """If the user removed our lock and somebody else took it, ours to give back is gone."""
-    lock = write_lock(tmp_path)
-    (tmp_path / LOCK).write_text(lock_text(process=7, host="elsewhere"))
-    lock.release()
-    assert (tmp_path / LOCK).read_text() == lock_text(process=7, host="elsewhere")
-
-
-def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
-    """Taking over is atomic: of six processes at once exactly one gets the lock, and all others name it."""
-    (tmp_path / LOCK).write_text(lock_text(process=dead_process()))
-    processes = [holder(tmp_path) for _ in range(6)]
-    answers = [process.stdout.readline() for process in processes]
-    for process in processes:
-        process.communicate()
-    (winner,) = (
-        process.pid for process, answer in zip(processes, answers, strict=True) if answer == "held\n"
-    )
-    assert sum(f"is being written by process {winner} " in answer for answer in answers) == 5
-
-
-def test_taking_over_waits_for_whoever_is_at_it(tmp_path: Path) -> None:
-    """While one process looks at a stale lock and takes it over, another waits, and then is refused."""
-    fcntl = pytest.importorskip("fcntl", reason="needs POSIX file locks")
-    with (tmp_path / LOCK).open("w+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # we are at it; the lock's content is still stale
-        other = holder(tmp_path)
-        assert select.select([other.stdout], [], [], 0.7) == ([], [], [])
-        lock.write(lock_text())
-    answer = other.stdout.readline()
-    other.communicate()
-    assert f"is being written by process {os.getpid()} on this host" in answer
+from attnstore.store.durable import write_file
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
@@ -170,3 +44,39 @@ def test_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_file(tmp_path / "file", b"x", tmp_path / "file.tmp")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file.tmp"])
+def test_link_is_replaced_and_never_written_through(tmp_path: Path, place: str) -> None:
+    """A link at the file's name or at the temporary one, dangling or not, leads nowhere."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for number, target in enumerate((precious, tmp_path / "nowhere")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / place).symlink_to(target)
+        write_file(folder / "file", b"new", folder / "file.tmp")
+        assert [(path.name, path.is_symlink(), path.read_bytes()) for path in folder.iterdir()] == [
+            ("file", False, b"new")
+        ]
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_link_put_in_place_at_the_last_moment_is_not_followed(tmp_path: Path, monkeypatch) -> None:
+    """Between looking and opening somebody may put a link there: the file is opened only if it is new."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    remove = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        remove(path, missing_ok=missing_ok)
+        if path.suffix == ".tmp" and not path.is_symlink():
+            monkeypatch.setattr(Path, "unlink", remove)
+            path.symlink_to(precious)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(StoreError, match="File exists"):
+        write_file(tmp_path / "file", b"new", tmp_path / "file.tmp")
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "file").exists()

@@ -1,0 +1,117 @@
+"""One writer at a time: the lock of a store, held by `filelock`, and its holder's name in the file."""
+
+import os
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from attnstore.errors import StoreError
+from attnstore.store.durable import writing
+
+LOCK = "writer.lock"
+
+#: Seconds. Whoever has just taken the lock has written its name into the file by then.
+_PATIENCE = 1.0
+#: Neither through a link, nor waiting for the other end of a pipe.
+_PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class WriteLock:
+    """The right to write a store, held until `release` or the end of the `with` block."""
+
+    def __init__(self, path: Path, lock: BaseFileLock) -> None:
+        self.path = path
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let the next writer in. Harmless when done twice, or when the lock is no longer ours."""
+        if not self._lock.is_locked:
+            return
+        with suppress(OSError):
+            if _holder(self.path) == _ourselves():
+                self.path.unlink()
+        with suppress(OSError):
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def write_lock(path: str | Path) -> WriteLock:
+    """Take the lock of the store at `path` (a directory that exists).
+
+    The system gives the lock back when its holder ends, however it ends. Between hosts it may not do so on every
+    file system; so a file that names a process on another host is left alone, locked or not.
+
+    Raises:
+        StoreError: another process holds the lock, or the directory can't be written.
+    """
+    store = Path(path)
+    file = store / LOCK
+    lock = FileLock(file, thread_local=False)
+    with writing(file):
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except Timeout:
+            raise StoreError(f"{store} is being written by {_worded(_holder(file))}") from None
+    try:
+        holder = _holder(file)
+        if holder is not None and holder[1] != socket.gethostname():
+            raise StoreError(f"{store} is being written by {_worded(holder)}")
+        # On Windows nobody can read or write what is locked.
+        if holder != _ourselves() and sys.platform != "win32":
+            with writing(file):
+                _sign(file)
+    except BaseException:
+        lock.release()
+        raise
+    return WriteLock(file, lock)
+
+
+def _ourselves() -> tuple[int, str]:
+    return os.getpid(), socket.gethostname()
+
+
+def _sign(file: Path) -> None:
+    """Put our process and host into the lock file, a line for each: the form of filelock's own marker."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | _PLAINLY)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write("".join(f"{line}\n" for line in _ourselves()))
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _holder(file: Path) -> tuple[int, str] | None:
+    """The process and host that a lock file names; None where it names nobody, or can't be read."""
+    try:
+        with os.fdopen(os.open(file, os.O_RDONLY | _PLAINLY), encoding="utf-8") as opened:
+            process, host = opened.read(1024).split("\n")[:2]
+            # Where a file system has no locks the line is filelock's, which may add a container's number.
+            return int(process), host.partition("?")[0]
+    except (OSError, ValueError):
+        return None
+
+
+def _worded(holder: tuple[int, str] | None) -> str:
+    """Who holds the lock, and what to do about it."""
+    if holder is None:
+        return "another process: wait for it, or stop it, and run again"
+    process, host = holder
+    if host == socket.gethostname():
+        return f"process {process} on this host ({host}): wait for it, or stop it, and run again"
+    return (
+        f"process {process} on {host}: wait for it, or, if it is no longer running there, "
+        f"remove {LOCK} and run again"
+    )
