@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN = {
     "click": {"commands"},
     "tqdm": {"commands"},
+    "jinja2": {"show"},
     "torch": {"engine", "check", "learn"},
     "transformers": {"engine", "learn"},
     "triton": {"engine"},

@@ -19,8 +19,8 @@ def test_it_is_text_when_printed_and_a_picture_in_a_notebook(film):
 
 
 def test_importing_it_is_cheap():
-    """Drawing needs neither torch nor an engine nor the command line."""
-    heavy = ("torch", "transformers", "click", "duckdb", "polars", "pyarrow.dataset")
+    """Drawing needs neither torch nor an engine nor the command line, and no templates before a page is drawn."""
+    heavy = ("torch", "transformers", "click", "duckdb", "polars", "pyarrow.dataset", "jinja2")
     code = f"import sys, attnstore.show.heatmap; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -103,6 +103,14 @@ def test_nothing_in_a_document_becomes_markup():
     )
 
 
+def test_a_document_is_no_template():
+    """What looks like an expression, a statement or a comment of the template engine is shown as it is."""
+    text = "{{ 7 * 7 }} {% raw %} {# note #} {{ captions }}"
+    page = Page(html(shaded(text, [], id=text, label=text, prediction=text)))
+    assert page.text == text
+    assert page.words.count(text) == 3  # the heading, the label and the prediction; the title says more
+
+
 @given(documents())
 @settings(max_examples=150, deadline=None)
 def test_a_page_holds_the_document_s_text_and_no_other(drawn):
