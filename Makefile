@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types clean
+.PHONY: help demo test picture bench lint types clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ test: $(VENV)/.ready  ## run the tests, the linter and the type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+picture: $(VENV)/.ready  ## draw the README's picture from the demo's store (needs chromium)
+	$(BIN)/attnstore show demo.attn review-072 --words sum --ignore-special --html build/heatmap.html
+	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+	    --disable-component-update --disable-sync --hide-scrollbars --window-size=900,520 \
+	    --screenshot=docs/heatmap.png build/heatmap.html
 
 bench: $(VENV)/.ready  ## time attention against plain inference, on an idle machine: about 25 minutes
 	$(BIN)/python benchmarks/engine.py
