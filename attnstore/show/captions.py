@@ -1,4 +1,4 @@
-"""What a picture says in words, in a terminal as on a page."""
+"""What a picture says in words: the same in a terminal and on a page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,19 +9,21 @@ from attnstore.show.words import are_merged, changes, token_rows
 
 
 def verdict(document: ShadedDocument) -> str:
+    """`correct`, `wrong`, or nothing where the model can't be either."""
     if document.label is None or not document.labels_are_models:
         return ""
     return "correct" if document.label == document.prediction else "wrong"
 
 
 def probability(value: float) -> str:
-    """Three decimals; never 1.000 for what is less than 1, nor 0.000 for what is more than 0."""
+    """Three decimals, but never 1.000 for less than 1, nor 0.000 for more than 0."""
     if 0.9995 <= value < 1:
         return "over 0.999"
     return "under 0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
 def method(document: ShadedDocument) -> str:
+    """Whose attention is drawn: the reduction and its layer."""
     layer = f"layer {document.layer}" if document.layer[:1].isdigit() else document.layer
     return f"{document.reduction}, {layer}" if layer else document.reduction
 
@@ -40,13 +42,14 @@ def tail(document: ShadedDocument) -> str:
 
 
 def value(row: Mapping[str, Any]) -> str:
+    """A token's attention and lift."""
     if row["attention"] is None or row["lift"] is None:
         return "no value"
     return f"attention {row['attention']:.3g}, lift {row['lift']:.2f}×"
 
 
 def tooltip(row: Mapping[str, Any], merged: bool) -> str:
-    """A token in words, for a tooltip."""
+    """A token with its values, for the pointer that rests on it."""
     pieces = ""
     if merged and (row["pieces"] or 1) > 1:
         pieces = f" ({row['pieces']} pieces)"
@@ -56,6 +59,7 @@ def tooltip(row: Mapping[str, Any], merged: bool) -> str:
 
 
 def scale(document: ShadedDocument) -> str:
+    """What the shades stand for."""
     lifts = [
         row["lift"] for row in token_rows(document.tokens) if not row["special"] and row["lift"] is not None
     ]
@@ -66,10 +70,11 @@ def scale(document: ShadedDocument) -> str:
             f"relative to this document's most attended token (lift {max(0.0, *lifts):.1f}×): "
             "not comparable between documents"
         )
-    # Merging and ignoring change what an even share is; their captions say how.
+    # Merging and ignoring change the even share; their own captions say how.
     formula = "" if changes(document.tokens) else f" = attention × {size(document)}"
     return f"lift{formula}: 1× is an even share"
 
 
 def top_of_scale(document: ShadedDocument) -> str:
+    """Where the shade is full."""
     return "this document's maximum" if document.relative else f"{FULL_LIFT:g}× or more"

@@ -1,4 +1,4 @@
-"""Text in a terminal's columns: how many each character takes, and where a line breaks."""
+"""Text in the columns of a terminal: how many a character takes, and where a line breaks."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from attnstore.show.visible import visible, visible_line
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one character of the text is in the terminal: its glyphs, the columns they take, their look."""
+    """One character of the text in the terminal: its glyphs, the columns they take, and how they look."""
 
     glyphs: str
     columns: int
@@ -28,6 +28,7 @@ def display_width(character: str) -> int:
 
 
 def cells(text: str, level: int, dim: bool) -> Iterator[Cell]:
+    """A cell per character, all of one look."""
     for character in text:
         if character == "\n":
             yield NEW_LINE
@@ -39,7 +40,7 @@ def cells(text: str, level: int, dim: bool) -> Iterator[Cell]:
 def wrapped(text: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
     """Lines of at most `width` columns, broken after spaces and wide characters, else where the line is full.
 
-    Spaces at the end of a line go; a mark that combines stays with its character.
+    Spaces at the end of a line are dropped; a combining mark stays with its character.
     """
     line: list[Cell] = []
     used = 0
@@ -72,7 +73,7 @@ def _trimmed(line: list[Cell]) -> list[Cell]:
 
 
 def paragraph(text: str, width: int) -> list[str]:
-    """A text of ours on as many lines as it needs; what it quotes can't drive the terminal."""
+    """A caption on as many lines as it needs. What it quotes can't drive the terminal."""
     return [
         "".join(cell.glyphs for cell in line) for line in wrapped(cells(visible_line(text), 0, False), width)
     ]

@@ -1,7 +1,6 @@
-"""One document's tokens, shaded by the attention they get, as a value that draws itself.
+"""A shaded document that draws itself: as text where it is printed, as a picture in a notebook.
 
-Its text is its picture in a terminal; in a notebook it is its own piece of a page. It stands above what draws
-(`terminal`, `page`), which knows only the plain record, `ShadedDocument`.
+It stands above `terminal` and `page`, which draw the plain record, `ShadedDocument`, and know nothing of it.
 """
 
 from attnstore.show.page import fragment
@@ -10,7 +9,7 @@ from attnstore.show.terminal import terminal
 
 
 class Heatmap(ShadedDocument):
-    """A shaded document that draws itself when it is printed, or stands last in a notebook's cell."""
+    """A shaded document that draws itself when it is printed or is the last line of a notebook's cell."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""A document as a web page, or as a piece of one for a notebook: what the templates beside this file are given."""
+"""A document as a web page, or as a piece of one for a notebook. The pages themselves are in `templates/`."""
 
 import re
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def fragment(document: ShadedDocument) -> str:
 
 @cache
 def _templates() -> "Environment":
-    """The templates. What they are given is made visible, then escaped, wherever it stands."""
+    """The templates. Every value they print is made visible, then escaped, wherever it stands."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -55,13 +55,13 @@ def _templates() -> "Environment":
 
 
 def _source(name: str) -> str:
-    """A template's text. The lines of the .html ones are for their reader; on the page they would be spaces."""
+    """A template's text. Lines and indentation serve the reader of the .html ones; on the page they would be spaces."""
     text = (files("attnstore.show") / "templates" / name).read_text(encoding="utf-8")
     return re.sub(r"\n\s*", "", text) if name.endswith(".html") else text
 
 
 def _drawing(document: ShadedDocument) -> dict[str, Any]:
-    """What the template of a document is given beside the document itself."""
+    """What `document.html` needs: the document, and what is made of it."""
     rows = token_rows(document.tokens)
     shades = intensities(document.tokens, document.relative)
     level_of = {row["position"]: level_reached(shade or 0) for row, shade in zip(rows, shades, strict=True)}
@@ -85,12 +85,12 @@ def _drawing(document: ShadedDocument) -> dict[str, Any]:
         "most": [
             (row["token"], f"{row['lift']:.1f}×", level_of[row["position"]]) for row in most_attended(rows)
         ],
-        "aside": without_text(rows),
+        "unplaced": without_text(rows),
     }
 
 
 def _ticks(relative: bool) -> list[tuple[str, str]]:
-    """Where the legend has a name, in percent of its length, and that name."""
+    """The names along the legend: (percent of its length, name)."""
     if relative:
         return [("0", "0"), ("100", "maximum")]
     inner = [(f"{100 * lift / FULL_LIFT:g}", f"{lift}×") for lift in (1, 2, 5)]

@@ -1,4 +1,4 @@
-"""Colour in a terminal: how much of it there is, and the escape sequences that give it."""
+"""Colour in a terminal: how much it can show, and the escape sequences that show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ def colour_depth(environ: Mapping[str, str], isatty: bool) -> Colour:
     """How many colours to write, from the environment (such as os.environ).
 
     NO_COLOR, set to anything, means none (no-color.org). FORCE_COLOR or CLICOLOR_FORCE, set to anything
-    but 0, mean colour even where the output is no terminal; FORCE_COLOR=2 means 256 and 3 true colour.
-    Otherwise: none if the output is no terminal, if CLICOLOR is 0 or TERM is dumb; and as many as
+    but 0, mean colour even if the output is not a terminal; FORCE_COLOR=2 means 256 and 3 true colour.
+    Otherwise: none if the output is not a terminal, if CLICOLOR is 0 or if TERM is dumb; else as many as
     COLORTERM (truecolor, 24bit) and TERM (*-direct, *256color*) promise.
     """
     if environ.get("NO_COLOR"):
@@ -37,7 +37,7 @@ def terminal_background(environ: Mapping[str, str]) -> Background:
 
 @dataclass(frozen=True, slots=True)
 class Painter:
-    """Escape sequences of one colour depth; with "none" there are none."""
+    """Puts text between the escape sequences of one colour depth; with "none" there are none."""
 
     colour: Colour
     background: Background

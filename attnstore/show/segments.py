@@ -13,9 +13,10 @@ _BREAKS = re.compile(r"(?:<br\s*/?>\s*)+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of text of one shade. `level`: 0 to LEVELS, None if no token is there (or none with a
-    value); `rows`: its tokens; `markup`: a `<br />` of the source; `unread`: beyond the truncation;
-    `breaks`: a line ends here.
+    """A stretch of text of one shade.
+
+    `rows`: the numbers of its tokens' rows. `level`: 0 to `LEVELS`, None where there is no token with a value.
+    `markup`: it is a `<br />` of the source. `unread`: the model did not read it. `breaks`: a line ends after it.
     """
 
     text: str
@@ -27,7 +28,7 @@ class Segment:
 
 
 def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[Segment]:
-    """Cut the text; the segments' texts, joined, are the text.
+    """Cut the text. The texts of the segments, joined, are the whole text.
 
     Tokens that share characters (the bytes of one emoji, in a byte-level vocabulary) share a segment, which
     has the shade of the strongest: their sum could exceed what any token has.
@@ -41,7 +42,7 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[S
     cuts.update(cut for span in breaks for cut in span)
     unread = len(text) - len(
         text[read_to(document) :].lstrip()
-    )  # white space after the last token stays with it
+    )  # white space after the last token counts as read
     cuts.add(unread)
     edges = sorted(cuts)
     ends = {end for _, end in breaks}
@@ -66,13 +67,13 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[S
 
 
 def read_to(document: ShadedDocument) -> int:
-    """Where the model's reading ends in the text, in characters."""
+    """How many characters of the text the model read."""
     end = max((row_end for row_end in document.tokens["end"].to_pylist()), default=0)
     return min(end, len(document.text)) if document.truncated else len(document.text)
 
 
 def _span(row: Mapping[str, Any], text: str, number: int) -> tuple[int, int, int] | None:
-    """The characters to shade for a token: white space at its edges is the text's, not the token's."""
+    """(start, end, number) of the characters to shade for a token, without white space at its edges."""
     start, end = max(row["start"], 0), min(row["end"], len(text))
     if row["special"] or start >= end:
         return None

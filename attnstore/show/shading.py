@@ -2,12 +2,13 @@
 
 The scale. By default a token's shade is its *lift over uniform*, attention × length: 1 is the even share
 that each of a document's tokens would have, whatever the document's length. The shade grows in proportion
-to the lift and is full at `FULL_LIFT`, so equal shades mean the same in every document. The relative scale
-is full at the document's own maximum instead: it shows more of a flat document, and compares with no other.
+to the lift and is full at `FULL_LIFT`, so that equal shades mean the same in every document. The relative scale
+is full at the document's own maximum instead: it shows more of a flat document, but it is not comparable
+between documents.
 
-Special tokens have no text and often most of the attention (Clark et al. 2019, section 3.2). They stand
-aside with their values, and never set a scale. Shades tell where attention went, not why a class was
-predicted (Jain & Wallace 2019).
+Special tokens have no text and often most of the attention (Clark et al. 2019, section 3.2). They are
+listed with their values beside the text, and never set a scale. Shades show where attention went, not why a
+class was predicted (Jain & Wallace 2019).
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from attnstore.show.words import COLUMNS, token_rows
 #: IMDb): medians of 0.3 to 0.6, and one token in a hundred beyond 6 to 17.
 FULL_LIFT = 10.0
 
-#: Shades told apart: finer than the eye, and few enough for a style sheet.
+#: How many shades are drawn: more than the eye tells apart, and few enough for a style sheet.
 LEVELS = 20
 
 _MOST = 8  # how many of the most attended tokens are listed with their values
@@ -33,14 +34,15 @@ class ShadedDocument:
     """What is drawn: a document, what the model made of it, and the attention of its tokens.
 
     `text`: the whole text, as the source has it. `label`: the gold class, None if there is none.
-    `probability`: of the prediction, from 0 to 1. `labels_are_models`: False if the gold classes are not
+    `probability`: that of the prediction, from 0 to 1. `labels_are_models`: False if the gold classes are not
     the model's; then nothing is called correct or wrong. `layer`: such as "6 of 6", or in words ("mean of
     the layers"), or "" where the reduction has no layers. `truncated`: the text goes on beyond the last
-    token. `tokens`: the question `document_tokens` (`COLUMNS`), one row a token in order of position;
+    token. `tokens`: the question `document_tokens` (`COLUMNS`), one row per token in order of position;
     `start` and `end` count characters of `text`; `attention` and `lift` may be null. `relative`: shade by
     this document's own maximum.
 
-    Raises UsageError if `tokens` lacks a column.
+    Raises:
+        UsageError: `tokens` lacks a column.
     """
 
     id: str
@@ -76,16 +78,16 @@ def intensities(tokens: pa.Table, relative: bool = False) -> list[float | None]:
 
 
 def level_reached(shade: float) -> int:
-    """The level a shade has reached: rounded down, so that what looks full is, and a legend's "from" holds."""
+    """The level that a shade from 0 to 1 has reached. It is rounded down: only a full shade looks full."""
     return int(shade * LEVELS + 1e-9)
 
 
 def most_attended(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the largest lift, special tokens left out; of equals, the first in the text."""
+    """The eight rows with the largest lift, without special tokens; of equals, the first in the text."""
     eligible = [row for row in rows if not row["special"] and (row["lift"] or 0) > 0]
     return sorted(eligible, key=lambda row: (-row["lift"], row["position"]))[:_MOST]
 
 
 def without_text(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that have no text to be shaded on."""
+    """The rows that stand on none of the text, so that there is nothing to shade: special tokens, above all."""
     return [row for row in rows if row["special"] or row["start"] >= row["end"]]

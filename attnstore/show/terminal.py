@@ -1,4 +1,4 @@
-"""A document in a terminal: its text, and what is said of it, in lines."""
+"""A document as lines for a terminal: its text, shaded, between its captions."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,8 +11,7 @@ from attnstore.show.segments import Segment, segments
 from attnstore.show.shading import FULL_LIFT, LEVELS, ShadedDocument, intensities, most_attended, without_text
 from attnstore.show.words import changes, token_rows
 
-#: Without colour, a line of marks stands under the text. The levels are fifths of the full shade; the
-#: lowest fifth has no mark.
+#: Without colour, a line of marks stands under the text: one per fifth of the full shade, none for the lowest.
 _MARKS = " ▁▃▅▇"
 
 
@@ -21,8 +20,8 @@ def terminal(
 ) -> str:
     """The document as lines of at most `width` columns (at least 20), without a newline at the end.
 
-    With colour, tokens have a background; with "none" a line of marks stands under each line that has
-    any, so that the text itself stays whole and can be searched.
+    With colour, tokens have a background. With "none", marks stand on a line of their own under the text,
+    which stays whole and can be searched.
     """
     width = max(width, 20)
     rows = token_rows(document.tokens)
@@ -50,10 +49,9 @@ def terminal(
     if most := most_attended(rows):
         listed = ", ".join(f"{row['token']} {row['lift']:.1f}×" for row in most)
         out += paragraph(f"most attended: {listed}", width)
-    if aside := without_text(rows):
-        out += paragraph(
-            "aside: " + "; ".join(f"{row['token']} {captions.value(row)}" for row in aside), width
-        )
+    if unplaced := without_text(rows):
+        listed = "; ".join(f"{row['token']} {captions.value(row)}" for row in unplaced)
+        out += paragraph(f"not in the text: {listed}", width)
     out += _legend(document, paint, width)
     for caption in changes(document.tokens):
         out += paragraph(caption, width)
@@ -87,7 +85,9 @@ def _legend(document: ShadedDocument, paint: Painter, width: int) -> list[str]:
     if paint.colour == "none":
         full, unit, after = (100, "%", " of the maximum") if document.relative else (FULL_LIFT, "×", "")
         fifths = ", ".join(f"{_MARKS[n]} {full * n / 5:g}{unit}" for n in range(1, 5))
-        return paragraph(f"marks, from: {fifths}{after}", width) + paragraph(captions.scale(document), width)
+        return paragraph(f"marks start at {fifths}{after}", width) + paragraph(
+            captions.scale(document), width
+        )
     swatches = "".join(paint.shade(" ", level) for level in range(2, LEVELS + 1, 2))
     end = "maximum" if document.relative else f"{FULL_LIFT:g}×+"
     return [f"0 {swatches} {end}", *paragraph(captions.scale(document), width)]

@@ -1,4 +1,4 @@
-"""Foreign text made harmless to look at: what could drive a terminal or reorder a line gets a visible name."""
+"""Foreign text made safe to print: characters that could drive a terminal or reorder a line get a visible name."""
 
 import unicodedata
 from functools import cache
@@ -7,9 +7,9 @@ from functools import cache
 def visible(text: str) -> str:
     """The text with every character that acts instead of showing replaced by a visible name.
 
-    Control characters become their pictures (ESC is ␛), others of their kind ⟨U+009B⟩: those of C1, the
-    bidirectional controls, line separators, soft hyphens and other format characters. New lines and tabs
-    stay, and so do the joiners that emoji and many scripts need (U+200C, U+200D).
+    Control characters become their pictures (ESC is ␛). Others become their code points, such as ⟨U+009B⟩: the
+    C1 controls, the bidirectional controls, line separators, soft hyphens and other format characters. New
+    lines and tabs stay, and so do the joiners that emoji and many scripts need (U+200C, U+200D).
     """
     return "".join(map(_visible, text))
 
@@ -31,5 +31,5 @@ def _visible(character: str) -> str:
 
 
 def visible_line(text: str) -> str:
-    """The same on one line: new lines and tabs get their pictures too."""
+    """The same on one line: new lines and tabs become pictures too."""
     return visible(text).replace("\n", "␊").replace("\t", "␉")

@@ -21,12 +21,13 @@ _MERGED = b"attnstore.merged"
 def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum") -> pa.Table:
     """Merge the pieces of each word into one row, spanning from the first one's start to the last one's end.
 
-    "sum" keeps the total (Clark et al. 2019, section 4.1): the lift is then over an even share of the rows
-    that remain, words and special tokens. "mean" averages attention and lift over the pieces, which
+    "sum" keeps the total (Clark et al. 2019, section 4.1): the lift is then relative to an even share per
+    remaining row, be it a word or a special token. "mean" averages attention and lift over the pieces, which
     under-counts long and rare words. `token` becomes the word, `piece` 0, and `pieces` how many were merged.
     The table's metadata says what was done, and the picture's caption repeats it.
 
-    Raises UsageError for another `how`, and for a table that was merged or had tokens ignored before.
+    Raises:
+        UsageError: `how` is something else, or words were merged or tokens ignored in this table before.
     """
     if how not in ("sum", "mean"):
         raise UsageError(f"wordpieces are merged by 'sum' or 'mean', not {how!r}")
@@ -38,7 +39,7 @@ def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum") -> pa.Tab
             words[-1].append(row)
         else:
             words.append([row])
-    scale = len(words) / tokens.num_rows if words else 1.0  # from an even share of tokens to one of words
+    scale = len(words) / tokens.num_rows if words else 1.0  # from an even share per token to one per word
     rows = []
     for pieces in words:
         merged = dict(pieces[0])
@@ -50,9 +51,9 @@ def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum") -> pa.Tab
             if values := [piece[name] for piece in pieces if piece[name] is not None]:
                 merged[name] = sum(values) * factor if how == "sum" else sum(values) / len(values)
     sentence = (
-        "wordpieces merged to words: attention summed, lift over an even share of the words"
+        "wordpieces merged into words: attention summed, lift relative to an even share per word"
         if how == "sum"
-        else "wordpieces merged to words: attention and lift averaged over the pieces"
+        else "wordpieces merged into words: attention and lift averaged over the pieces"
     )
     return _note(pa.Table.from_pylist(rows, schema=tokens.schema), sentence, {_MERGED: how.encode()})
 
@@ -62,10 +63,10 @@ def ignore_tokens(
 ) -> pa.Table:
     """Blank the tokens named in `ignored`, and with `special` all special ones: their values become null.
 
-    A name is a token as the tokenizer prints it (`##ing`) or a whole word, all of whose pieces then go.
+    A name is a token as the tokenizer prints it (`##ing`) or a whole word; a word loses all its pieces.
     With `renormalise` the remaining attention (all of it, if nothing is ignored) is divided by its sum, and the
-    lift is over an even share of the tokens that remain; without it, values stay as the model gave them. The
-    table's metadata says what was done, and which names there are not; the picture's caption repeats it.
+    lift is relative to an even share per remaining token; without it, values stay as the model gave them. The
+    table's metadata says what was done, and which names do not occur; the picture's caption repeats it.
     """
     names = list(dict.fromkeys(ignored))
     chosen = set(names)
@@ -90,7 +91,7 @@ def ignore_tokens(
 
 
 def token_rows(tokens: pa.Table) -> list[dict[str, Any]]:
-    """The table's rows; a value that is not a number is no value."""
+    """The table's rows, with NaN as a missing value."""
     rows: list[dict[str, Any]] = tokens.to_pylist()
     for row in rows:
         for name in ("attention", "lift"):

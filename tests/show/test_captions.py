@@ -1,4 +1,4 @@
-"""What a picture says in words: the same in a terminal as on a page."""
+"""What a picture says in words: the same in a terminal and on a page."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def test_the_picture_says_what_was_merged_and_ignored(film):
     tokens = ignore_tokens(merge_words(film.tokens), ["an", "."], renormalise=True, special=True)
     tokens = ignore_tokens(tokens, ["film"])
     captions = [
-        "wordpieces merged to words: attention summed, lift over an even share of the words",
+        "wordpieces merged into words: attention summed, lift relative to an even share per word",
         "ignored: “an”, “.” (not in this document), special tokens; the rest is renormalised to a sum of 1",
         "ignored: “film” (not in this document); the rest is not renormalised",
     ]
@@ -54,13 +54,14 @@ def test_the_method_is_named(layer, words):
 
 
 def test_an_empty_document_is_said_to_be_empty():
-    """Only [CLS] and [SEP]: they stand aside, nothing is shaded, nothing breaks."""
+    """Only [CLS] and [SEP]: they are listed, nothing is shaded, nothing breaks."""
     drawn = shaded("", [special("[CLS]", 0.4, 0.8), special("[SEP]", 0.6, 1.2)])
     assert terminal(drawn).splitlines()[3:] == [
         "",
         "(the text is empty)",
         "",
-        "aside: [CLS] attention 0.4, lift 0.80×; [SEP] attention 0.6, lift 1.20×",
+        "not in the text: [CLS] attention 0.4, lift 0.80×; [SEP] attention 0.6, lift",
+        "1.20×",
         "no attention values: nothing is shaded",
     ]
     page = Page(html(drawn))

@@ -43,7 +43,7 @@ def test_the_fragment_is_this(film):
         '<span class="s20" title="##table (piece 3 of 3 of unforgettable): attention 0.25, lift 10.00×">table</span>'
         " &lt;film&gt;</p>"
         '<footer><div class="legend" role="img" '
-        'aria-label="Shades run from none at 0 to the fullest at 10× or more.">'
+        'aria-label="Shades run from none at 0 to full at 10× or more.">'
         f'<div class="ramp">{swatches}</div>'
         '<div class="ticks"><b style="left:0%">0</b><b style="left:10%">1×</b><b style="left:20%">2×</b>'
         '<b style="left:50%">5×</b><b style="left:100%">10×+</b></div></div>'
@@ -51,7 +51,7 @@ def test_the_fragment_is_this(film):
         '<div class="list"><h3>most attended</h3><ol><li><bdi class="s20">##table</bdi> 10.0×</li>'
         '<li><bdi class="s2">##forget</bdi> 1.2×</li><li><bdi class="s1">un</bdi> 0.6×</li>'
         "<li><bdi>an</bdi> 0.3×</li></ol></div>"
-        '<div class="list"><h3>aside</h3><ul><li><code>[CLS]</code> attention 0.1, lift 0.60×</li>'
+        '<div class="list"><h3>not in the text</h3><ul><li><code>[CLS]</code> attention 0.1, lift 0.60×</li>'
         "<li><code>[SEP]</code> attention 0.3, lift 1.80×</li></ul></div></footer></article></div>"
     )
 

@@ -1,4 +1,4 @@
-"""Where the text is cut: the same in a terminal as on a page."""
+"""Where the text is cut: the same in a terminal and on a page."""
 
 from drawings import Page, shaded, special, word
 

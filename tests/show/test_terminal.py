@@ -22,9 +22,9 @@ def test_without_colour_marks_stand_under_the_text(film):
         "           ▇▇▇▇▇",
         "",
         "most attended: ##table 10.0×, ##forget 1.2×, un 0.6×, an 0.3×",
-        "aside: [CLS] attention 0.1, lift 0.60×; [SEP] attention 0.3,",
-        "lift 1.80×",
-        "marks, from: ▁ 2×, ▃ 4×, ▅ 6×, ▇ 8×",
+        "not in the text: [CLS] attention 0.1, lift 0.60×; [SEP]",
+        "attention 0.3, lift 1.80×",
+        "marks start at ▁ 2×, ▃ 4×, ▅ 6×, ▇ 8×",
         "lift = attention × 6 tokens: 1× is an even share",
     ]
 
@@ -39,7 +39,7 @@ def test_the_marks_are_fifths():
     lines = terminal(shaded("abcdef", rows[:3], relative=True)).splitlines()
     assert lines[4:6] == ["abcdef", " ▃▇"]
     assert lines[-3:] == [
-        "marks, from: ▁ 20%, ▃ 40%, ▅ 60%, ▇ 80% of the maximum",
+        "marks start at ▁ 20%, ▃ 40%, ▅ 60%, ▇ 80% of the maximum",
         "relative to this document's most attended token (lift 4.0×): not comparable",
         "between documents",
     ]

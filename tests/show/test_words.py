@@ -12,7 +12,7 @@ from attnstore.show.words import ignore_tokens, merge_words
 
 
 def test_merging_by_sum_keeps_the_total_and_compares_with_an_even_share_of_words():
-    """One row a word, from its first character to its last; attention adds up to what it was."""
+    """One row per word, from its first character to its last; attention adds up to what it was."""
     rows = [
         special("[CLS]", 0.1, 0.6),
         word("an", 0, 0.1, 0.6),
@@ -40,7 +40,7 @@ def test_merging_by_sum_keeps_the_total_and_compares_with_an_even_share_of_words
 
 
 def test_merging_by_mean_averages_attention_and_lift():
-    """The way of bert_attn_viz: a word has the mean of its pieces."""
+    """As bert_attn_viz does it: a word has the mean of its pieces."""
     merged = merge_words(table(FILM), "mean")
     assert merged["attention"].to_pylist() == pytest.approx([0.1, 0.05, 0.55 / 3, 0.3])
     assert merged["lift"].to_pylist() == pytest.approx([0.6, 0.3, 11.8 / 3, 1.8])
@@ -105,7 +105,7 @@ def test_renormalising_alone_rescales_everything(film):
     assert "attention is renormalised to a sum of 1" in terminal(replace(film, tokens=whole))
 
 
-def test_an_ignored_word_that_is_not_there_is_told(film):
+def test_an_ignored_word_that_does_not_occur_is_reported(film):
     """A misspelt --ignore does nothing, and the caption says that."""
     tokens = ignore_tokens(table(FILM), ["an", "nosuchword"])
     assert "ignored: “an”, “nosuchword” (not in this document); the rest" in terminal(
