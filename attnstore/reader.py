@@ -1,6 +1,6 @@
 """A store opened from Python: its tables, its questions, its documents drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
@@ -17,7 +17,7 @@ from attnstore.store.store import Store, open_store
 
 
 class Reader:
-    """What `attnstore.open` gives. It reads sealed stores, and of unsealed ones the parts that are there."""
+    """What `attnstore.open` gives. It reads sealed stores, and the finished parts of unsealed ones."""
 
     def __init__(self, path: str | Path) -> None:
         self.store: Store = open_store(path)
@@ -30,25 +30,29 @@ class Reader:
         return self.store.manifest
 
     def documents(self) -> pl.LazyFrame:
-        """One row a document; see `schema.documents_schema`."""
+        """One row per document; see `schema.documents_schema`."""
         return frames.documents(self.store)
 
     def tokens(self) -> pl.LazyFrame:
-        """One row a token; see `schema.tokens_schema`."""
+        """One row per token; see `schema.tokens_schema`."""
         return frames.tokens(self.store)
 
     def totals(self) -> pl.LazyFrame:
-        """The tokens added up, one row a term; see `schema.totals_schema`."""
+        """The tokens added up, one row per term; see `schema.totals_schema`."""
         return frames.totals(self.store)
 
     def sql(self, sql: str) -> pa.Table:
-        """The answer of one read-only SQL statement over the views `documents`, `tokens` and `totals`."""
+        """The answer to one read-only SQL statement over the views `documents`, `tokens` and `totals`."""
         return questions.run_sql(self.store, sql)
 
     def query(
         self, name: str, *, engine: Literal["duckdb", "polars"] = "duckdb", **parameters: Any
     ) -> pa.Table:
-        """The answer of a question by name. Raises UsageError for unknown names and parameters."""
+        """The answer to a question by name.
+
+        Raises:
+            UsageError: there is no such question, or it has no such parameter.
+        """
         question = questions.get_question(name, questions.find_questions())
         return questions.ask(self.store, question, parameters, engine)
 
@@ -67,16 +71,17 @@ class Reader:
         """A document with its tokens shaded by attention: text in a terminal, a picture in a notebook.
 
         `document` is its id or its number (`3`, or `"@3"` in text, where an id would come first). `words` merges
-        wordpieces by their sum or mean; `ignore` blanks tokens or words, `ignore_special` the special ones, and
-        `renormalise` rescales what remains, be it all, to 1.
+        wordpieces into words by their sum or mean; `ignore` blanks tokens or words, `ignore_special` the special
+        ones, and `renormalise` rescales what remains, be it all, to a sum of 1.
+
+        Raises:
+            UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
+            StoreError: the store holds no reduction, or can't be read.
         """
         if not self.manifest.reductions:
             raise StoreError(f"{self.store.path} holds no reduction: there is nothing to shade by")
         chosen = reduction or self.manifest.reductions[0].name
-        asked: Mapping[str, Any] = {"document": document, "reduction": chosen, "layer": layer}
-        tokens = self.query("document_tokens", **asked)
-        number = questions.document_number(self.store, document)
-        row = self.documents().filter(pl.col("document") == number).collect().row(0, named=True)
+        row, tokens = questions.document_with_tokens(self.store, document, chosen, layer)
         if words is not None:
             tokens = merge_words(tokens, words)
         if ignore or ignore_special or renormalise:

@@ -47,7 +47,7 @@ def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_pa
         ({"data": ""}, "--data is empty"),
     ],
 )
-def test_an_option_of_another_kind_is_told(option, message, tiny_model, reviews, tmp_path):
+def test_an_option_of_another_kind_is_reported(option, message, tiny_model, reviews, tmp_path):
     """What the command line would refuse, the function refuses, in the same words where it can."""
     with pytest.raises(UsageError) as raised:
         attnstore.run(
@@ -133,7 +133,7 @@ def test_a_notebook_shows_the_drawing(small_store):
     assert "r7" in page
 
 
-def test_opening_what_is_no_store_is_told(tmp_path):
+def test_opening_what_is_no_store_is_reported(tmp_path):
     """The error is attnstore's own, one line, and can be caught by the package's name for it."""
     with pytest.raises(StoreError, match="does not exist"):
         attnstore.open(tmp_path / "nope")

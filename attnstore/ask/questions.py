@@ -53,6 +53,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 
@@ -72,8 +73,8 @@ __all__ = [
     "ask",
     "connect",
     "describe",
-    "document",
     "document_number",
+    "document_with_tokens",
     "find_questions",
     "get_question",
     "run_sql",
@@ -345,7 +346,10 @@ def _twin(path: Path) -> Twin:
 def _bound(
     store: Store, question: Question, given: Mapping[str, object]
 ) -> tuple[dict[str, Any], QuestionColumns]:
-    """A question's parameters and the store's facts by name, checked, and the columns that they ask for."""
+    """A question's parameters and the store's facts by name, checked, and the columns that they ask for.
+
+    A document is still as it was given: its number is looked up where the store is read in any case.
+    """
     names = [p.name for p in question.parameters]
     for name in given:
         if name not in names:
@@ -365,8 +369,6 @@ def _bound(
             )
 
     of_type = {parameter.type: parameter.name for parameter in question.parameters if parameter.type in _ONCE}
-    if "document" in of_type:
-        values[of_type["document"]] = document_number(store, values[of_type["document"]])
     class_column = values[of_type["class"]] if "class" in of_type else None
     if class_column == "label" and not _has_labels(store):
         raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
@@ -491,13 +493,6 @@ def unknown_word(store: Store, word: str) -> str:
     return f"no document has the word {word!r}" + (f": {word.lower()!r} is there" if found else "")
 
 
-def document(store: Store, wanted: str | SupportsIndex) -> dict[str, Any]:
-    """The row of the document that `document_number` finds, by column. Raises what that raises."""
-    number = document_number(store, wanted)
-    frame = collect(store, documents(store).filter(pl.col("document") == number))
-    return frame.row(0, named=True)
-
-
 def document_number(store: Store, wanted: str | SupportsIndex) -> int:
     """The number of the document with that id or, if no document has it for its id, with that number.
 
@@ -508,33 +503,38 @@ def document_number(store: Store, wanted: str | SupportsIndex) -> int:
         StoreError: the store can't be read.
     """
     with connect(store) as connection:
+        return _number_of(store, connection, wanted)
 
-        def column(sql: str, **values: object) -> list[Any]:
-            return list(views.select(store, connection, sql, values).column(0).to_pylist())
 
-        if isinstance(wanted, str) and (written := _BY_NUMBER.fullmatch(wanted)):
-            wanted = int(written[1])
-        if isinstance(wanted, str):
-            found = column("SELECT document FROM documents WHERE id = $id ORDER BY document", id=wanted)
-            if len(found) > 1:
-                numbers = ", ".join(f"@{number}" for number in found[:3]) + (" ..." if found[3:] else "")
-                raise UsageError(
-                    f"{len(found)} documents have the id {wanted!r}: give the number of one ({numbers})"
-                )
-            if found:
-                return int(found[0])
-        number = _whole(wanted) if not isinstance(wanted, str) or _NUMBER.fullmatch(wanted) else None
-        if number is not None and column("SELECT 1 FROM documents WHERE document = $number", number=number):
-            return number
-        (there,) = column("SELECT count(*) FROM documents")
-        planned = store.manifest.documents
-        holds = f"{planned:,} documents" if there == planned else f"{there:,} of {planned:,} documents so far"
-        close = column(
-            "SELECT id FROM documents ORDER BY jaro_winkler_similarity(id, $id) DESC, document LIMIT 3",
-            id=str(wanted),
-        )
-        hint = f": did you mean {', '.join(close)}?" if close and number is None else ": they count from 0"
-        raise UsageError(f"there is no document {wanted!r} in this store of {holds}{hint}")
+def _number_of(store: Store, connection: duckdb.DuckDBPyConnection, wanted: str | SupportsIndex) -> int:
+    """`document_number`, over a connection that is there."""
+
+    def column(sql: str, **values: object) -> list[Any]:
+        return list(views.select(store, connection, sql, values).column(0).to_pylist())
+
+    if isinstance(wanted, str) and (written := _BY_NUMBER.fullmatch(wanted)):
+        wanted = int(written[1])
+    if isinstance(wanted, str):
+        found = column("SELECT document FROM documents WHERE id = $id ORDER BY document", id=wanted)
+        if len(found) > 1:
+            numbers = ", ".join(f"@{number}" for number in found[:3]) + (" ..." if found[3:] else "")
+            raise UsageError(
+                f"{len(found)} documents have the id {wanted!r}: give the number of one ({numbers})"
+            )
+        if found:
+            return int(found[0])
+    number = _whole(wanted) if not isinstance(wanted, str) or _NUMBER.fullmatch(wanted) else None
+    if number is not None and column("SELECT 1 FROM documents WHERE document = $number", number=number):
+        return number
+    (there,) = column("SELECT count(*) FROM documents")
+    planned = store.manifest.documents
+    holds = f"{planned:,} documents" if there == planned else f"{there:,} of {planned:,} documents so far"
+    close = column(
+        "SELECT id FROM documents ORDER BY jaro_winkler_similarity(id, $id) DESC, document LIMIT 3",
+        id=str(wanted),
+    )
+    hint = f": did you mean {', '.join(close)}?" if close and number is None else ": they count from 0"
+    raise UsageError(f"there is no document {wanted!r} in this store of {holds}{hint}")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -676,12 +676,46 @@ def ask(
     if engine == "polars" and question.polars is None:
         raise UsageError(f"{question.name} is there for DuckDB alone: it has no {question.name}.py beside it")
     values, added = _bound(store, question, parameters or {})
+    document = next((p.name for p in question.parameters if p.type == "document"), None)
     if engine == "duckdb":
-        named = views.reading_statement(question.sql).named_parameters
         with connect(store, added) as connection:
-            table = views.select(store, connection, question.sql, {name: values[name] for name in named})
-    else:
-        table = _polars_answer(store, question, values, added)
+            if document is not None:
+                values[document] = _number_of(store, connection, values[document])
+            return _duckdb_answer(store, connection, question, values)
+    if document is not None:
+        values[document] = document_number(store, values[document])
+    return _based(store, values, _polars_answer(store, question, values, added))
+
+
+def document_with_tokens(
+    store: Store, wanted: str | SupportsIndex, reduction: str, layer: int | str
+) -> tuple[dict[str, Any], pa.Table]:
+    """The row of the document that `document_number` finds, by column, and its tokens: `document_tokens`.
+
+    Raises:
+        UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
+        StoreError: the store can't be read.
+    """
+    question = get_question("document_tokens", find_questions())
+    given = {"document": wanted, "reduction": reduction, "layer": layer}
+    values, added = _bound(store, question, given)
+    with connect(store, added) as connection:
+        number = values["document"] = _number_of(store, connection, values["document"])
+        sql = "SELECT * FROM documents WHERE document = $number"
+        (row,) = views.select(store, connection, sql, {"number": number}).to_pylist()
+        return row, _duckdb_answer(store, connection, question, values)
+
+
+def _duckdb_answer(
+    store: Store, connection: duckdb.DuckDBPyConnection, question: Question, values: Mapping[str, Any]
+) -> pa.Table:
+    named = views.reading_statement(question.sql).named_parameters
+    table = views.select(store, connection, question.sql, {name: values[name] for name in named})
+    return _based(store, values, table)
+
+
+def _based(store: Store, values: Mapping[str, Any], table: pa.Table) -> pa.Table:
+    """The answer with the line that says what it is based on."""
     finished = store.finished_parts()
     there = f"{sum(len(store.part_range(part)) for part in finished):,} documents"
     if len(finished) < store.manifest.parts:

@@ -2,6 +2,7 @@
 
 import re
 
+import duckdb
 import pytest
 from asked_store import made_up_documents, write_store
 
@@ -10,12 +11,13 @@ from attnstore.ask.questions import (
     Parameter,
     ask,
     describe,
-    document,
     document_number,
+    document_with_tokens,
     find_questions,
     get_question,
 )
 from attnstore.errors import UsageError
+from attnstore.store import frames
 
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")
@@ -419,7 +421,7 @@ def test_a_document_is_found_by_id_then_by_number(tmp_path):
         5,
         5,
     ]
-    row = document(store, "film/7")
+    row, _ = document_with_tokens(store, "film/7", "cls", "last")
     assert (row["document"], row["id"], row["text"]) == (3, "film/7", made_up[3]["text"])
     for wanted, message in (
         ("film/8", "there is no document 'film/8' in this store of 6 documents: did you mean film/7, "),
@@ -431,6 +433,18 @@ def test_a_document_is_found_by_id_then_by_number(tmp_path):
         with pytest.raises(UsageError) as caught:
             document_number(store, wanted)
         assert one_line(caught).startswith(message)
+
+
+def test_a_document_and_its_tokens_are_read_over_one_connection(store, monkeypatch):
+    """The row as Polars reads it, the tokens as the question gives them, and DuckDB is opened once."""
+    asked = {"document": 3, "reduction": "cls", "layer": "mean"}
+    expected = ask(store, QUESTIONS["document_tokens"], asked)
+    opened, connect = [], duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *given: opened.append(given) or connect(*given))
+    row, tokens = document_with_tokens(store, 3, "cls", "mean")
+    assert opened == [()]
+    assert tokens.equals(expected, check_metadata=True)
+    assert row == frames.documents(store).filter(document=3).collect().row(0, named=True)
 
 
 def test_a_document_of_a_part_that_is_missing_is_told_so(tmp_path, documents):
