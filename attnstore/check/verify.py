@@ -1,6 +1,5 @@
 """Reading a store back: everything that can be checked without the model that wrote it."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ import pyarrow.parquet as pq
 from scipy.special import xlogy
 
 from attnstore.errors import StoreError
-from attnstore.store.manifest import MANIFEST, Manifest, StoredFile, StoredReduction
+from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.schema import entropy
-from attnstore.store.store import PART_FILE, TOTALS, Store
+from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
 
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.
@@ -53,15 +52,16 @@ def verify_files(store: Store) -> Iterator[Finding]:
     parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
     totals = [file for file in files if file.path == TOTALS]
     all_sound = True
+    for part, fault in store.damaged_parts().items():
+        yield Finding(f"part {part}", False, f"{fault}: run again to compute it again")
     for file in files:
         if file in totals:
             continue
-        name = PART_FILE.fullmatch(file.path)
-        if name is None or int(name[2]) not in parts:
+        if file.part is None or file.part not in parts:
             all_sound = False
             yield Finding(file.path, False, "the manifest lists it, but it is no file of the plan's parts")
         else:
-            parts[int(name[2])].append(file)
+            parts[file.part].append(file)
     for part, its_files in parts.items():
         sound = True
         for subject, fault in _part_faults(store, part, its_files):
@@ -143,15 +143,10 @@ def _file_fault(store: Store, file: StoredFile) -> str | None:
     """What is wrong with one file, looked at from outside; None if nothing is."""
     path = store.path / file.path
     try:
-        if (size := path.stat().st_size) != file.bytes:
-            return f"has {size:,} bytes, {file.bytes:,} were written: it is damaged"
-        with path.open("rb") as opened:
-            if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
-                return "its SHA-256 is not the one recorded: it is damaged"
+        if fault := file.damage(store.path):
+            return fault
         with pq.ParquetFile(path) as parquet:
             return _form_fault(store, file, parquet)
-    except FileNotFoundError:
-        return "is missing"
     except (pa.ArrowException, OSError) as error:
         return f"can't be read: {_one_line(error)}"
 

@@ -99,6 +99,9 @@ def run(
         before = store.finished_parts()
         if on_start is not None:
             on_start(store.manifest)
+        if on_note is not None:
+            for line in store.damaged:
+                on_note(line)
         began, documents, tokens = time.perf_counter(), sum(len(store.part_range(p)) for p in before), 0
         documents_before = documents
         budget: int | None = classifier.batch_tokens  # None once its fall is told

@@ -55,6 +55,27 @@ def make_directory(path: Path) -> None:
     sync_directory(path.parent)
 
 
+def refuse_links(root: Path, name: str) -> None:
+    """Raise StoreError if a directory on the way from `root` to `root / name` is a link: it may lead out of `root`."""
+    for directory in reversed((root / name).relative_to(root).parents[:-1]):
+        if (root / directory).is_symlink():
+            raise StoreError(
+                f"can't write {root / name}: {root / directory} is a link, and nothing outside of the store is "
+                "written: put a directory in its place and run again"
+            )
+
+
+def write_inside(root: Path, name: str, content: "bytes | memoryview[int]", temporary: str) -> None:
+    """`write_file` inside the directory `root`, by names relative to it, through no link.
+
+    Raises:
+        StoreError: a directory on the way is a link, or the system refuses.
+    """
+    refuse_links(root, name)
+    refuse_links(root, temporary)
+    write_file(root / name, content, root / temporary)
+
+
 def write_file(path: Path, content: "bytes | memoryview[int]", temporary: Path) -> None:
     """Put `content` at `path`: all of it or, whatever happens, nothing. `temporary`: same file system.
 

@@ -1,16 +1,24 @@
 """The manifest: what a store is, as a record, as JSON, and as the file `manifest.json`."""
 
+import hashlib
 import json
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from attnstore.errors import StoreError
-from attnstore.store.durable import write_file
+from attnstore.messages import quoted
+from attnstore.store.durable import write_inside
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+TOTALS = "totals.parquet"
+#: Every file of a part. No such path leaves the store.
+PART_FILE = re.compile(r"(documents|tokens)/split=[^/\\\0]+/(?:label=[^/\\\0]*/)?part-([0-9]{5,9})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +47,44 @@ class StoredReduction:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One Parquet file of a finished part. `path` is relative to the store, with forward slashes."""
+    """One Parquet file of a store. `path` is relative to the store, with forward slashes."""
 
     path: str
     rows: int
     bytes: int
     sha256: str
+
+    @property
+    def part(self) -> int | None:
+        """The part that it belongs to; None for the totals."""
+        name = PART_FILE.fullmatch(self.path)
+        return None if name is None else int(name[2])
+
+    def damage(self, store: Path, hashed: bool = True) -> str | None:
+        """What is wrong with it in the store's folder: it is gone, of another size or (if `hashed`) content."""
+        path = store / self.path
+        try:
+            if (size := path.stat().st_size) != self.bytes:
+                return f"has {size:,} bytes, {self.bytes:,} were written: it is damaged"
+            if hashed:
+                with path.open("rb") as opened:
+                    if hashlib.file_digest(opened, "sha256").hexdigest() != self.sha256:
+                        return "its SHA-256 is not the one recorded: it is damaged"
+        except (FileNotFoundError, NotADirectoryError):
+            return "is missing"
+        except OSError as error:
+            return f"can't be read: {error.strerror or error}"
+        return None
+
+
+def fault_of_files(files: Iterable[StoredFile]) -> str | None:
+    """What is wrong with a list of a store's files as a list: a path that is not one of a store, or is there twice."""
+    paths = [file.path for file in files]
+    for path in paths:
+        if path != TOTALS and not PART_FILE.fullmatch(path):
+            return f"it lists {quoted(path)}, which is no file of a store"
+    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    return None if twice is None else f"it lists {quoted(twice)} twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,35 +151,41 @@ class Manifest:
             )
         kinds = get_type_hints(cls)
         try:
-            manifest = cls(**{name: _value(name, value, kinds[name]) for name, value in raw.items()})
+            manifest = cls(**{name: as_type(name, value, kinds[name]) for name, value in raw.items()})
+        except ValueError as error:
+            raise StoreError(f"manifest.json is damaged: {error}") from error
         except (TypeError, KeyError) as error:
             raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
         for name, least in (("documents", 0), ("part_size", 1), ("layers", 1), ("heads", 1)):
             if raw[name] < least:
                 raise StoreError(f"manifest.json is damaged: {name} can't be {raw[name]}")
+        if fault := fault_of_files(manifest.files):
+            raise StoreError(f"manifest.json is damaged: {fault}")
         return manifest
 
 
-def _value(name: str, value: Any, kind: Any) -> Any:
-    """A value out of JSON as its field has it, tuples and records included. Raises StoreError if it doesn't fit."""
+def as_type(name: str, value: Any, kind: Any) -> Any:
+    """A value out of JSON as the type that a field has, tuples and records included.
+
+    Raises:
+        ValueError: it doesn't fit; the message begins with `name`.
+    """
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin is tuple and isinstance(value, list):
-        return tuple(_value(name, item, inner[0]) for item in value)
+        return tuple(as_type(name, item, inner[0]) for item in value)
     if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict):
         hints = get_type_hints(origin)
         if value.keys() == hints.keys():
-            return origin(**{key: _value(f"{name}.{key}", value[key], hints[key]) for key in hints})
+            return origin(**{key: as_type(f"{name}.{key}", value[key], hints[key]) for key in hints})
     elif origin is dict and isinstance(value, dict):
-        return {key: _value(f"{name}.{key}", item, inner[1]) for key, item in value.items()}
+        return {key: as_type(f"{name}.{key}", item, inner[1]) for key, item in value.items()}
     elif kind is Any or (origin is UnionType and value is None):
         return value
     else:
         of = inner[0] if origin is UnionType else origin
         if isinstance(value, (int, float) if of is float else of) and isinstance(value, bool) == (of is bool):
             return value
-    raise StoreError(
-        f"manifest.json is damaged: {name} can't be {json.dumps(value, ensure_ascii=False)[:80]}"
-    )
+    raise ValueError(f"{name} can't be {json.dumps(value, ensure_ascii=False)[:80]}")
 
 
 def read_manifest(store: Path) -> Manifest | None:
@@ -165,5 +211,4 @@ def read_manifest(store: Path) -> Manifest | None:
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Put the manifest into the store's folder. Raises StoreError if it can't be written."""
-    path = store / MANIFEST
-    write_file(path, manifest.to_json().encode(), path.with_suffix(".json.tmp"))
+    write_inside(store, MANIFEST, manifest.to_json().encode(), f"{MANIFEST}.tmp")

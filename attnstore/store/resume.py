@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from attnstore.errors import StoreError
-from attnstore.store.durable import make_directory, writing
+from attnstore.store.durable import make_directory, refuse_links, writing
 from attnstore.store.lock import LOCK, write_lock
-from attnstore.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from attnstore.store.store import PART_FILE, RECEIPTS, TOTALS, Store
+from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, read_manifest, write_manifest
+from attnstore.store.receipts import RECEIPTS
+from attnstore.store.store import Store
 
 
 def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
@@ -19,7 +20,8 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
 
     A sealed store of an equal run comes back with nothing missing. Equal are runs with the same fingerprint;
     the size of the parts is the store's: it was fixed when the store was made. One in which no part is finished
-    yet, and which nobody is writing, is begun again by whatever run comes.
+    yet, and which nobody is writing, is begun again by whatever run comes. Finished parts are read once: those whose
+    files are not as they were written are missing again, and `Store.damaged` says so.
 
     Raises:
         StoreError: the store is of another run (each difference is named, with both values), is being
@@ -34,6 +36,7 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
         make_directory(store)
     lock = write_lock(store)
     try:
+        refuse_links(store, f"{RECEIPTS}/any")
         existing = _existing(store, manifest)  # again: another run may have just made or sealed it
         if existing is None:
             _clear_begun(store)
@@ -47,7 +50,9 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
         for left_over in [store / TOTALS, *(store / RECEIPTS).glob("*.tmp")]:
             with suppress(OSError):
                 left_over.unlink()
-        return Store(store, existing, lock)
+        resumed = Store(store, existing, lock)
+        resumed.drop_damaged()
+        return resumed
     except BaseException:
         lock.release()
         raise
@@ -127,5 +132,6 @@ def _clear_begun(store: Path) -> None:
     for path in [*parts, *store.glob(TOTALS), *(store / RECEIPTS).glob("*.tmp")]:
         name = path.relative_to(store).as_posix()
         if path.suffix == ".tmp" or name == TOTALS or PART_FILE.fullmatch(name):
+            refuse_links(store, name)
             with writing(path):
                 path.unlink()

@@ -19,11 +19,9 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 """
 
 import hashlib
-import json
-import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,17 +33,13 @@ import pyarrow.compute as pc
 
 from attnstore.errors import StoreError
 from attnstore.messages import one_line
-from attnstore.store.durable import write_file
+from attnstore.store.durable import write_inside, writing
 from attnstore.store.lock import WriteLock
-from attnstore.store.manifest import MANIFEST, Manifest, StoredFile, read_manifest, write_manifest
+from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of
+from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
-
-TOTALS = "totals.parquet"
-RECEIPTS = "_parts"
-
-PART_FILE = re.compile(r"(documents|tokens)/split=[^/]+/(?:label=[^/]*/)?part-(\d{5,})\.parquet")
 
 
 class Store:
@@ -58,6 +52,8 @@ class Store:
         self.path = path
         self.manifest = manifest
         self._lock = lock
+        #: Of each part that is computed again because its files were damaged, what was wrong.
+        self.damaged: tuple[str, ...] = ()
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
         self.documents_schema = file_schema(documents_schema(manifest), manifest)
         self.tokens_schema = file_schema(tokens_schema(manifest), manifest)
@@ -159,9 +155,9 @@ class Store:
         from attnstore.store.totals import add_up
 
         files: dict[int, list[Path]] = {part: [] for part in self.finished_parts()}
-        for path in self.tokens_files():
-            if name := PART_FILE.fullmatch(path.relative_to(self.path).as_posix()):
-                files.setdefault(int(name[2]), []).append(path)
+        for file in self.files():
+            if file.path.startswith("tokens/") and file.part is not None:
+                files.setdefault(file.part, []).append(self.path / file.path)
         try:
             parts = [scan(self.partitions(paths), self.tokens_schema) for paths in files.values()]
             return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
@@ -172,19 +168,16 @@ class Store:
         """The error that the store can't be read; `why` is on one line."""
         return StoreError(f"can't read {self.path}: {why}: `attnstore verify` tells what is damaged")
 
+    def damaged_parts(self) -> dict[int, str]:
+        """Parts of an unsealed store that were finished and no longer are: what is wrong with each, at a quick look.
+
+        Readers leave them out, and the next run computes them again.
+        """
+        return {} if self.sealed else read_receipts(self.path, self.manifest.parts)[1]
+
     def _receipts(self) -> dict[int, tuple[StoredFile, ...]]:
-        """The files of each finished part. A receipt whose files are gone or cut short is no receipt."""
-        receipts: dict[int, tuple[StoredFile, ...]] = {}
-        for path in (self.path / RECEIPTS).glob("part-*.json"):
-            try:
-                receipt = json.loads(path.read_text(encoding="utf-8"))
-                part, files = int(receipt["part"]), tuple(StoredFile(**file) for file in receipt["files"])
-                whole = all((self.path / file.path).stat().st_size == file.bytes for file in files)
-            except (OSError, ValueError, TypeError, KeyError):
-                continue
-            if whole and 0 <= part < self.manifest.parts:
-                receipts[part] = files
-        return receipts
+        """The files of each finished part."""
+        return read_receipts(self.path, self.manifest.parts)[0]
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -218,15 +211,27 @@ class Store:
             ("tokens", tokens, self.tokens_schema),
         ):
             for directory, rows_of_it in partitions_of(table, self.manifest.label_in_path):
-                path = f"{kind}/{directory}/{_part_name(part)}.parquet"
-                content = parquet(rows_of_it, schema)
-                temporary = self.path / RECEIPTS / f"{_part_name(part)}.{kind}.tmp"
-                write_file(self.path / path, memoryview(content), temporary)
-                digest = hashlib.sha256(content).hexdigest()
-                files.append(StoredFile(path, rows_of_it.num_rows, content.size, digest))
-        receipt = {"part": part, "files": [asdict(file) for file in files]}
-        path_of_it = self.path / RECEIPTS / f"{_part_name(part)}.json"
-        write_file(path_of_it, json.dumps(receipt, indent=1).encode(), path_of_it.with_suffix(".json.tmp"))
+                path, temporary = (
+                    f"{kind}/{directory}/{part_name(part)}.parquet",
+                    f"{part_name(part)}.{kind}.tmp",
+                )
+                files.append(self._write(path, rows_of_it, schema, temporary))
+        write_receipt(self.path, part, files)
+
+    def drop_damaged(self) -> None:
+        """Read every file of the finished parts, and let those parts be missing whose files are not as written.
+
+        What was wrong is in `damaged`, a line for each.
+
+        Raises:
+            StoreError: the store is sealed, or can't be read or written.
+        """
+        self._must_be_writable()
+        _, damaged = read_receipts(self.path, self.manifest.parts, hashed=True)
+        for part in damaged:
+            with writing(self.path / RECEIPTS):
+                remove_receipt(self.path, part)
+        self.damaged = tuple(f"part {part} is computed again: {fault}" for part, fault in damaged.items())
 
     def record_run(self, run: Mapping[str, Any]) -> None:
         """Add an entry to `manifest.runs`: a run was started on this store, and how it went.
@@ -251,19 +256,25 @@ class Store:
             raise StoreError(
                 f"{self.path} can't be sealed: {_some(missing, 'part')} missing: run again to go on"
             )
+        if damaged := read_receipts(self.path, self.manifest.parts, hashed=True)[1]:
+            part, fault = next(iter(damaged.items()))
+            raise StoreError(f"{self.path} can't be sealed: {fault}: run again to compute part {part} again")
         parts = self.files()
         tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
         totals = checked(self.added_up(), self.totals_schema, "totals")
         if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
             raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
-        content = parquet(totals, self.totals_schema)
-        write_file(self.path / TOTALS, memoryview(content), self.path / RECEIPTS / f"{TOTALS}.tmp")
-        digest = hashlib.sha256(content).hexdigest()
-        files = (*parts, StoredFile(TOTALS, totals.num_rows, content.size, digest))
+        files = (*parts, self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
         changes = {"sealed": _now(), **manifest_changes, "files": files}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
         shutil.rmtree(self.path / RECEIPTS, ignore_errors=True)
+
+    def _write(self, path: str, table: pa.Table, schema: pa.Schema, temporary: str) -> StoredFile:
+        """Write a file of the store under its temporary name in `_parts`, and rename it."""
+        content = parquet(table, schema)
+        write_inside(self.path, path, memoryview(content), f"{RECEIPTS}/{temporary}")
+        return StoredFile(path, table.num_rows, content.size, hashlib.sha256(content).hexdigest())
 
     def _must_be_writable(self) -> None:
         if self.sealed:
@@ -293,10 +304,6 @@ def open_store(path: str | Path) -> Store:
     if manifest is None:
         raise StoreError(f"{store} is not a store: it has no {MANIFEST}; give the directory that a run wrote")
     return Store(store, manifest)
-
-
-def _part_name(part: int) -> str:
-    return f"part-{part:05d}"
 
 
 def _now() -> str:

@@ -58,6 +58,55 @@ def test_part_without_receipt_or_with_a_lost_file_is_missing(tmp_path: Path) -> 
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
+def flipped(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+
+
+def test_damaged_part_is_computed_again_and_said(tmp_path: Path) -> None:
+    """Whatever happened to a finished part, the resumed run writes it anew, and says which and why."""
+    plan = manifest()
+    run(tmp_path / "undisturbed", plan)
+    store = run(tmp_path / "store", plan, seal=False)
+    assert store.damaged == ()
+    names = [next(p for p in store.tokens_files() if p.name == f"part-0000{n}.parquet") for n in range(3)]
+    flipped(names[0])
+    names[1].unlink()
+    (store.path / "_parts/part-00002.json").write_text("[" * 100_000)
+    with create_or_resume(tmp_path / "store", plan) as store:
+        assert store.missing_parts() == [0, 1, 2]
+        assert store.damaged == (
+            f"part 0 is computed again: {names[0].relative_to(store.path)}: its SHA-256 is not the one recorded: "
+            "it is damaged",
+            f"part 1 is computed again: {names[1].relative_to(store.path)}: is missing",
+            "part 2 is computed again: its receipt _parts/part-00002.json is damaged",
+        )
+    with create_or_resume(tmp_path / "store", plan) as store:
+        assert (store.missing_parts(), store.damaged) == ([0, 1, 2], ())
+    run(tmp_path / "store", plan)
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("place", ["documents", "tokens", "_parts", "tokens/split=test"])
+@pytest.mark.parametrize("same", [True, False])
+def test_nothing_outside_of_a_store_is_written_or_removed(tmp_path: Path, place: str, same: bool) -> None:
+    """A store may be a stranger's, with a link for a directory: it is refused, and what it leads to stays."""
+    other = run(tmp_path / "other", manifest(), seal=False).path
+    (other / "_parts/part-00000.tokens.tmp").write_text("theirs")
+    store = create_or_resume(tmp_path / "store", manifest(fingerprint={} if same else {"model": "big"}))
+    store.close()
+    link = store.path / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(other / place)
+    before = contents(other)
+    wording = f"{place} is a link, and nothing outside of the store is written"
+    if (place, same) == ("_parts", False):
+        wording = "holds another run"  # by the receipts that the link leads to
+    with pytest.raises(StoreError, match=wording):
+        run(store.path, manifest(fingerprint={}))
+    assert contents(other) == before
+
+
 CRASHES = """
 import os, shutil, signal, sys
 from pathlib import Path

@@ -175,6 +175,22 @@ def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
     assert not open_store(store.path).sealed
 
 
+def test_damaged_store_is_not_sealed(tmp_path: Path) -> None:
+    """What was finished before has to be as it was written, to the bit, when the store is sealed."""
+    run(tmp_path / "store", manifest(), seal=False)
+    with create_or_resume(tmp_path / "store", manifest()) as store:
+        path = store.documents_files()[0]
+        content = path.read_bytes()
+        path.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+        with pytest.raises(StoreError) as refused:
+            store.seal()
+    assert str(refused.value) == (
+        f"{store.path} can't be sealed: {path.relative_to(store.path)}: its SHA-256 is not the one recorded: it is "
+        "damaged: run again to compute part 0 again"
+    )
+    assert not open_store(store.path).sealed
+
+
 def test_crash_right_after_sealing_is_harmless(tmp_path: Path) -> None:
     """Receipts left beside a sealed manifest are not read, and go away with the next run."""
     path = tmp_path / "store"

@@ -1,0 +1,73 @@
+"""Receipts: what says that a part of an unsealed store is wholly there, and of which files it consists."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from attnstore.store.durable import write_inside
+from attnstore.store.manifest import StoredFile, as_type, fault_of_files
+
+RECEIPTS = "_parts"
+_NAME = re.compile(r"part-([0-9]{5,9})\.json")
+
+
+def part_name(part: int) -> str:
+    """The name of everything of one part, without its ending."""
+    return f"part-{part:05d}"
+
+
+def write_receipt(store: Path, part: int, files: Sequence[StoredFile]) -> None:
+    """Vouch for a part's files, which are all there. Raises StoreError if it can't be written."""
+    content = json.dumps({"part": part, "files": [asdict(file) for file in files]}, indent=1).encode()
+    name = f"{RECEIPTS}/{part_name(part)}.json"
+    write_inside(store, name, content, f"{name}.tmp")
+
+
+def remove_receipt(store: Path, part: int) -> None:
+    """Vouch for a part no longer: it counts as missing."""
+    (store / RECEIPTS / f"{part_name(part)}.json").unlink(missing_ok=True)
+
+
+def read_receipts(
+    store: Path, parts: int, hashed: bool = False
+) -> tuple[dict[int, tuple[StoredFile, ...]], dict[int, str]]:
+    """The files of each finished part, and for each other one that has a receipt, what is wrong with it.
+
+    `parts`: how many the plan has. A receipt is worth no more than its files: all have to be there, of the size that
+    they were written with and, if `hashed`, of the same SHA-256.
+    """
+    finished: dict[int, tuple[StoredFile, ...]] = {}
+    damaged: dict[int, str] = {}
+    for path in sorted((store / RECEIPTS).glob("part-*.json")):
+        if (name := _NAME.fullmatch(path.name)) is None or int(name[1]) >= parts:
+            continue
+        part = int(name[1])
+        try:
+            files = _files_of(path, part)
+        except FileNotFoundError:  # the store has been sealed while we looked
+            continue
+        except (OSError, ValueError, RecursionError):
+            damaged[part] = f"its receipt {RECEIPTS}/{path.name} is damaged"
+            continue
+        faults = ((file, file.damage(store, hashed)) for file in files)
+        wrong = next((f"{file.path}: {fault}" for file, fault in faults if fault), None)
+        if wrong is None:
+            finished[part] = files
+        else:
+            damaged[part] = wrong
+    return finished, damaged
+
+
+def _files_of(receipt: Path, part: int) -> tuple[StoredFile, ...]:
+    """The files that a receipt vouches for. Raises ValueError if it is not one of that part."""
+    raw = json.loads(receipt.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict) or raw.get("part") != part:
+        raise ValueError("of another part")
+    files: tuple[StoredFile, ...] = as_type("files", raw.get("files"), tuple[StoredFile, ...])
+    if fault := fault_of_files(files):
+        raise ValueError(fault)
+    if any(file.part != part for file in files):
+        raise ValueError("it lists a file of another part")
+    return files
