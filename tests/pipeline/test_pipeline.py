@@ -117,6 +117,24 @@ def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_pa
     assert content(path) == undisturbed
 
 
+def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, undisturbed, tmp_path):
+    """The run that goes on says what it found, and ends with the bytes of an undisturbed one."""
+    path, notes = tmp_path / "store.attn", []
+
+    def interrupt(_):
+        if not path.joinpath("_parts").exists():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run(config, path, on_progress=interrupt)
+    damaged = open_store(path).tokens_files()[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    run(config, path, on_note=notes.append)
+    assert notes == [
+        f"part 0 is computed again: {damaged.relative_to(path)}: its SHA-256 is not the one recorded: it is damaged"
+    ]
+    assert content(path) == undisturbed
+
+
 def test_a_finished_store_is_left_alone(config, tmp_path):
     """Running once more does nothing, and says so by its zeros."""
     run(config, tmp_path / "store.attn")
