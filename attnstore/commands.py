@@ -538,7 +538,7 @@ def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
 @click.option("--reduction", metavar="NAME", help="Default: the first one stored.")
 @click.option("--layer", default="last", show_default=True, help="A number, first, last or mean.")
 @click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
-@click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces to words.")
+@click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces into words.")
 @click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
 @click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
 @click.option("--renormalise", is_flag=True, help="Rescale what is not ignored, be it all, to a sum of 1.")
