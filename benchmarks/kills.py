@@ -38,7 +38,7 @@ def main() -> None:
     store, undisturbed = folder / "killed.attn", folder / "undisturbed.attn"
 
     def command(path: Path) -> list[str]:
-        fixed = [sys.executable, "-m", "attnstore.commands", "run", str(path)]
+        fixed = [sys.executable, "-m", "attnstore", "run", str(path)]
         data = ["--model", options.model, "--data", options.data, "--split", options.split]
         return [*fixed, *data, "--limit", options.limit, "--part-size", options.part_size]
 

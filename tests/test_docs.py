@@ -9,7 +9,7 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pytest
-from test_commands import attnstore
+from command_line import attnstore
 
 import attnstore as attnstore_package
 
@@ -90,7 +90,7 @@ def test_the_package_answers_from_python(snippets, monkeypatch):
 
 def test_the_readmes_commands_are_commands(beside_a_demo):
     """Every `attnstore` command of the README exists, with every option it is given."""
-    from attnstore.commands import attnstore as group
+    from attnstore.commands.group import attnstore as group
 
     used = re.findall(r"^ {4}attnstore (\w+)(.*)$", README, re.MULTILINE)
     assert {name for name, _ in used} >= {"run", "query", "sql", "show", "info", "verify"}
@@ -148,7 +148,7 @@ def test_every_question_has_an_answer_in_the_docs():
 
 def test_every_command_and_every_question_is_documented():
     """A new command or question without a word in the README or the changelog fails here."""
-    from attnstore.commands import attnstore as group
+    from attnstore.commands.group import attnstore as group
 
     for name in group.commands:
         assert f"attnstore {name}" in README or f"`{name}`" in README, name
@@ -223,11 +223,20 @@ def test_links_between_the_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_house_page_names_every_room():
-    """docs/house.md has a line for each module, and for none that is gone."""
+def test_the_house_page_names_every_file_in_its_room():
+    """docs/house.md has a row for each room, which names each of its files, and none that is gone."""
     page = (ROOT / "docs/house.md").read_text()
-    modules = {p.stem for p in (ROOT / "attnstore").glob("*.py")} - {"__init__"}
-    table = "".join(line for line in page.splitlines(keepends=True) if line.startswith("| `"))
-    assert set(re.findall(r"`(\w+)`", table)) & modules == modules
-    rooms = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])}
-    assert rooms <= modules | {"embedded"}, rooms - modules
+    rows = dict(re.findall(r"^\| `?([^`|]+?)/?`? \| (.*) \|$", page, re.MULTILINE))
+    package = ROOT / "attnstore"
+    rooms = {str(p.parent.relative_to(package)) for p in package.rglob("*.py")} - {"."}
+    assert rooms | {"ground", "../queries"} == rows.keys() - {"room", "---"}
+    for room, text in rows.items():
+        if room not in rooms | {"ground"}:
+            continue
+        folder = package / ("" if room == "ground" else room)
+        files = {p.stem for p in folder.glob("*.py")} - {"__init__"}
+        named = set(re.findall(r"`(\w+)`", text))
+        assert files <= named, f"{room}: {files - named} is not named"
+        assert named - files <= {p.stem for p in package.rglob("*.py")} | {"kernel"}, (
+            f"{room}: {named - files} is gone"
+        )

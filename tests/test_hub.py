@@ -22,7 +22,7 @@ def attnstore_online(address, cache, *arguments):
         "NO_COLOR": "1",
     }
     return subprocess.run(
-        [sys.executable, "-m", "attnstore.commands", *map(str, arguments)],
+        [sys.executable, "-m", "attnstore", *map(str, arguments)],
         capture_output=True, text=True, env=environment, cwd=ROOT, check=False,
     )  # fmt: skip
 

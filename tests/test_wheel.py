@@ -67,7 +67,7 @@ def test_the_wheel_alone_in_an_empty_folder_runs_and_answers(wheel, tmp_path):
     done = call("run")
     assert done.returncode == 0, done.stderr
     where, *lines = done.stdout.splitlines()
-    assert where == str(site / "attnstore/commands.py")
+    assert where == str(site / "attnstore/commands/__init__.py")
     assert lines[0].startswith("220 documents, ")
     assert any(line.startswith("accuracy 0.") for line in lines)
     asked = call(

@@ -4,19 +4,17 @@ import hashlib
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 from attnstore.cache import cache_folder
 from attnstore.errors import DataError
+from attnstore.events import Downloaded, OnEvent, ignore
 from attnstore.messages import one_line
 
 #: The archive at its authors' address.
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
-
-Progress = Callable[[int, int | None], None]
 
 
 def films(urls: bytes) -> list[str | None]:
@@ -25,11 +23,11 @@ def films(urls: bytes) -> list[str | None]:
     return [found[1].decode() if found else None for found in ids]
 
 
-def fetch_imdb(progress: Progress | None = None) -> Path:
+def fetch_imdb(on_event: OnEvent = ignore) -> Path:
     """The IMDb archive in the cache, downloaded if it is not there yet, its SHA-256 checked.
 
     The cache is ATTNSTORE_CACHE, by default ~/.cache/attnstore. A download that breaks off is kept and
-    resumed, by this call or the next. `progress(bytes done, bytes in all or None)` is called as it goes.
+    resumed, by this call or the next. `on_event` gets `Downloaded` as it goes.
     Raises DataError if the archive can't be had, or is not the authors' (it is removed then).
     """
     folder = cache_folder()
@@ -42,7 +40,7 @@ def fetch_imdb(progress: Progress | None = None) -> Path:
     for attempt in range(5):
         before = part.stat().st_size if part.exists() else 0
         try:
-            _download(part, progress)
+            _download(part, on_event)
             break
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
             # A connection that broke under way is taken up again at once; one that brings nothing is not.
@@ -59,7 +57,7 @@ def fetch_imdb(progress: Progress | None = None) -> Path:
     return archive
 
 
-def _download(part: Path, progress: Progress | None) -> None:
+def _download(part: Path, on_event: OnEvent) -> None:
     """Append to `part` what it lacks; a server that can't resume sends everything again."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(IMDB_URL)
@@ -85,8 +83,7 @@ def _download(part: Path, progress: Progress | None) -> None:
             while chunk := response.read(1 << 18):
                 file.write(chunk)
                 done += len(chunk)
-                if progress is not None:
-                    progress(done, total)
+                on_event(Downloaded(done, total))
         if total is not None and done < total:
             raise HTTPException(f"the connection broke after {done:,} of {total:,} bytes")
 

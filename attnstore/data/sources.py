@@ -32,13 +32,14 @@ from attnstore.data.delimited import Bad
 from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.files import Files, folder, hub_files, matching, similar_path
 from attnstore.data.foreign import is_no_data, refuse_foreign
-from attnstore.data.imdb import Progress, fetch_imdb
+from attnstore.data.imdb import fetch_imdb
 from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.splits import only_a_name, wanted_splits
 from attnstore.data.streams import decompressed, reading
 from attnstore.data.tables import Kind, Padded, Table, class_names, columns_of, kind_of, rows, table_at
 from attnstore.data.texts import URLS, TextTree, lay_out
 from attnstore.errors import DataError, UsageError
+from attnstore.events import OnEvent, ignore
 from attnstore.messages import counted, listed, one_line, quoted, similar
 
 MAX_SPLITS = 50  # with more distinct values a column holds no splits
@@ -74,10 +75,10 @@ class Source:
             yield from self.read()
 
 
-def open_source(config: SourceConfig, *, progress: Progress | None = None) -> Source:
+def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
     """Find the dataset and how to read it; for `imdb`, download it first unless the cache has it.
 
-    `progress(bytes done, bytes in all or None)` follows the download.
+    `on_event` gets `Downloaded` while that goes on.
     Raises UsageError for what does not exist (the path, the split, a column), with what does exist, and
     DataError for what can't be read.
     """
@@ -90,7 +91,7 @@ def open_source(config: SourceConfig, *, progress: Progress | None = None) -> So
         )
     with reading(data):
         if data == "imdb":
-            return _open_file(fetch_imdb(progress), config)
+            return _open_file(fetch_imdb(on_event), config)
         if data.startswith("hf://"):
             return _open_files(hub_files(data), config)
         if "://" in data:

@@ -363,11 +363,16 @@ class Classifier:
     model_sha256: str
     tokenizer_sha256: str
     notes: tuple[str, ...] = ()
-    silent: set[str] = field(default_factory=set)  # the reductions that have given no token a value so far
+    all_null: set[str] = field(default_factory=set)  # the reductions that have given no token a value so far
+    room: int = 0  # tokens in a batch that the memory has been seen to hold; `batch_tokens` until it runs out
+    _fell: list[str] = field(default_factory=list, repr=False)  # notes about that, not yet given out
     _obstacle: str = field(default="", repr=False)  # why the CUDA path is not taken
     _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
     _workspace: kernel.Workspace = field(default_factory=kernel.Workspace, repr=False)
+
+    def __post_init__(self) -> None:
+        self.room = self.batch_tokens
 
     @property
     def padded(self) -> bool:
@@ -397,9 +402,9 @@ class Classifier:
             if tap.calls != self.layers:
                 raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
             columns = {name: values[: batch.tokens] for name, values in tap.columns().items()}
-            for reduction in [r for r in self.reductions if r.name in self.silent]:
+            for reduction in [r for r in self.reductions if r.name in self.all_null]:
                 if not all(columns[c].isnan().all() for c in reduction.stored.columns(self.layers)):
-                    self.silent.remove(reduction.name)
+                    self.all_null.remove(reduction.name)
         self._obstacle = tap.obstacle
         if logits.shape != (len(ids), len(self.labels)):
             raise ModelError(
@@ -422,15 +427,15 @@ class Classifier:
     def pieces(self, batch: Batch) -> Iterator[tuple[Batch, Reduced]]:
         """The batch through the model, in as many pieces as the device's memory asks for.
 
-        Where it runs out, the piece in hand is halved by documents and tried again, and `batch_tokens` is lowered
-        to what the halves hold, for everything that follows: batches planned before are cut to it untried.
+        Where it runs out, the piece in hand is halved by documents and tried again, and `room` is lowered to what
+        the halves hold, for everything that follows: batches, which are planned for `batch_tokens`, are cut to it.
         Raises UsageError if one document alone is too much.
         """
         waiting = deque([batch])
         while waiting:
             piece = waiting.popleft()
-            if len(piece.documents) > 1 and self._cost(piece) > self.batch_tokens:
-                smaller = plan_batches(piece.documents, self.batch_tokens, padded=self.padded)
+            if len(piece.documents) > 1 and self._cost(piece) > self.room:
+                smaller = plan_batches(piece.documents, self.room, padded=self.padded)
                 waiting.extendleft(reversed(list(smaller)))
                 continue
             reduced = None
@@ -442,6 +447,11 @@ class Classifier:
                 waiting.extendleft([Batch(piece.documents[middle:]), Batch(piece.documents[:middle])])
             else:
                 yield piece, reduced
+
+    def new_notes(self) -> list[str]:
+        """What has happened that a user should know and has not been asked for before."""
+        notes, self._fell = self._fell, []
+        return notes
 
     def _cost(self, batch: Batch) -> int:
         """What a batch takes of the token budget."""
@@ -456,7 +466,13 @@ class Classifier:
                 f"of {self.device}: cut documents with a smaller --max-length, or take --dtype bfloat16 or "
                 "--device cpu"
             )
-        self.batch_tokens = max(1, self._cost(batch) // 2)
+        first = self.room == self.batch_tokens
+        self.room = max(1, self._cost(batch) // 2)
+        if first:
+            self._fell.append(
+                f"{self.device} ran out of memory with batches of up to {self.batch_tokens:,} tokens: going on with "
+                f"{self.room:,} or fewer (--batch-tokens {self.room} begins so)"
+            )
         self._before = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -636,7 +652,7 @@ def load_classifier(
         model_sha256=_hash_files(sorted(folder.glob("*.safetensors"))),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         notes=tuple(notes),
-        silent={r.name for r in reductions},
+        all_null={r.name for r in reductions},
     )
     with _fitting(config.model, device):
         _find_way(classifier, lambda: _read_model(folder, config, settings, dtype, "eager").to(device))

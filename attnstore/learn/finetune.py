@@ -2,7 +2,7 @@
 
 The training itself is transformers' `Trainer`. What is decided here is the data (which documents train,
 which choose the model, which are only looked at once), the order of the batches, what is kept when the
-run is interrupted, and what is said about the result. Nothing is printed: progress goes to a callback.
+run is interrupted, and what is said about the result. Nothing is printed: progress goes out as events.
 """
 
 import hashlib
@@ -51,6 +51,7 @@ from attnstore.data.survey import Survey, survey
 from attnstore.engine.classifier import choose_device, fast_bfloat16, local_model
 from attnstore.engine.paths import memory
 from attnstore.errors import AttnstoreError, DataError, ModelError, UsageError
+from attnstore.events import OnEvent, Trained, ignore
 from attnstore.interrupts import stop_on_interrupt
 from attnstore.messages import first_line, listed
 
@@ -101,26 +102,6 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands. `loss` and `accuracy` are means over the steps since the last report.
-
-    In the phases `dev` and `test`, `step` and `steps` count that phase's batches, and `loss` and `accuracy`
-    are None until it is over. `dev_accuracy` is the last epoch's. Times are in seconds; `eta` is the time
-    left to the end of the phase.
-    """
-
-    phase: Literal["train", "dev", "test"]
-    step: int
-    steps: int
-    epoch: float
-    seconds: float
-    eta: float
-    loss: float | None = None
-    accuracy: float | None = None
-    dev_accuracy: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FinetuneResult:
     """What a fine-tuning gave. Accuracies are None where there was nothing to measure them on."""
 
@@ -166,18 +147,13 @@ class _Split:
         return self.part(sorted(range(len(self.ids)), key=lambda i: -len(self.ids[i])))
 
 
-def finetune(
-    config: FinetuneConfig,
-    *,
-    progress: Callable[[Progress], None] = lambda _: None,
-    on_download: Callable[[int, int | None], None] | None = None,
-) -> FinetuneResult:
+def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneResult:
     """Fine-tune `config.model` on `config.source` and write the classifier to `config.out`.
 
     The result is a plain Hugging Face folder with a README.md. Ctrl-C (SIGINT) ends the run after the step
     in hand with a `FinetuneInterrupted`, and `resume=True` goes on from there to the same weights as if
-    nothing had happened. With one seed on one machine the weights are the same every time. `on_download`
-    follows the download of the data, in bytes.
+    nothing had happened. With one seed on one machine the weights are the same every time. `on_event` gets
+    `Trained` as it goes, and `Downloaded` before.
 
     Raises:
         AttnstoreError: of the kind that fits: the data, the model, the options.
@@ -188,7 +164,7 @@ def finetune(
     tokenizer = _load_tokenizer(config)
     max_length = _max_length(config, tokenizer)
     config = replace(config, max_length=max_length)  # a run that is resumed has to have the same
-    splits, labels, notes = _read(config, tokenizer, max_length, on_download)
+    splits, labels, notes = _read(config, tokenizer, max_length, on_event)
     train_rows, dev_rows = split_dev(
         splits["train"].groups, splits["train"].labels, config.dev_fraction, config.seed
     )
@@ -199,7 +175,7 @@ def finetune(
         transformers.set_seed(config.seed)
         model = _load_model(config, labels)
         batches = LengthGroupedBatches([len(ids) for ids in train.ids], config.batch_size, config.seed)
-        watcher = _Watcher(progress, stop, batches, choosing=bool(dev.ids))
+        watcher = _Watcher(on_event, stop, batches, choosing=bool(dev.ids))
         choice = Choice(config.out / CHECKPOINTS)
         trainer = _Trainer(
             model=model,
@@ -460,10 +436,10 @@ def _read(
     config: FinetuneConfig,
     tokenizer: Any,
     max_length: int,
-    on_download: Callable[[int, int | None], None] | None,
+    on_event: OnEvent,
 ) -> tuple[dict[str, _Split], tuple[str, ...], tuple[str, ...]]:
     """The splits `train` and, if there is one, `test`, tokenised; the classes; what the user should know."""
-    source = open_source(replace(config.source, split="all", limit=None), progress=on_download)
+    source = open_source(replace(config.source, split="all", limit=None), on_event=on_event)
     if not source.splits:
         wanted = {"train": config.source.split}
     elif "train" in source.splits:
@@ -480,7 +456,7 @@ def _read(
     splits: dict[str, _Split] = {}
     labels: LabelMap | None = None
     for role, name in wanted.items():
-        part = open_source(replace(config.source, split=name, limit=None), progress=on_download)
+        part = open_source(replace(config.source, split=name, limit=None), on_event=on_event)
         found = survey(part)
         if labels is None:
             labels = _classes_of(found, config.source.labels, model_labels)
@@ -743,13 +719,13 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
 
     def __init__(
         self,
-        progress: Callable[[Progress], None],
+        on_event: OnEvent,
         stop: threading.Event,
         batches: LengthGroupedBatches,
         *,
         choosing: bool,
     ) -> None:
-        self.progress, self.stop, self.batches, self.choosing = progress, stop, batches, choosing
+        self.on_event, self.stop, self.batches, self.choosing = on_event, stop, batches, choosing
         self.phase: Literal["train", "dev", "test"] = "train"
         self.losses: list[torch.Tensor] = []
         self.hits: list[torch.Tensor] = []
@@ -829,8 +805,8 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
             (done, steps), begun, loss = self.measured, 0, None
         past = [entry["eval_accuracy"] for entry in state.log_history if "eval_accuracy" in entry]
         seconds = now - self.phase_began
-        self.progress(
-            Progress(
+        self.on_event(
+            Trained(
                 phase=self.phase,
                 step=done,
                 steps=steps,

@@ -83,7 +83,7 @@ def test_a_download_is_kept(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     for _ in range(2):
         assert (
-            imdb.fetch_imdb(lambda done, total: told.append((done, total)))
+            imdb.fetch_imdb(lambda event: told.append((event.done, event.total)))
             == tmp_path / "cache/archive.tar.gz"
         )
     assert server.asked == [None]
@@ -99,7 +99,7 @@ def test_what_a_broken_download_left_is_resumed(server: Server, tmp_path: Path, 
     (tmp_path / "cache/archive.tar.gz.part").write_bytes(CONTENT[:1_000_000])
     server.ranges = ranges
     told: list[tuple[int, int | None]] = []
-    imdb.fetch_imdb(lambda done, total: told.append((done, total)))
+    imdb.fetch_imdb(lambda event: told.append((event.done, event.total)))
     assert server.asked == ["bytes=1000000-"]
     assert cached(tmp_path) == {"archive.tar.gz": CONTENT}
     assert told[0][0] > 1_000_000 if ranges else told[0][0] <= 1_000_000
@@ -205,6 +205,6 @@ def test_the_word_imdb(server: Server, tmp_path: Path, monkeypatch: pytest.Monke
     server.content = sink.getvalue()
     monkeypatch.setattr(imdb, "IMDB_SHA256", hashlib.sha256(server.content).hexdigest())
     told: list[int] = []
-    source = open_source(SourceConfig("imdb", split="test"), progress=lambda done, _: told.append(done))
+    source = open_source(SourceConfig("imdb", split="test"), on_event=lambda event: told.append(event.done))
     assert (source.name, source.splits, told) == ("imdb", ("test",), [len(server.content)])
     assert list(source) == [Document("good", "test/pos/0_9", "tt7", "test", "pos")]

@@ -9,10 +9,11 @@ import tiny
 import torch
 from click.testing import CliRunner
 
-from attnstore.commands import attnstore
+from attnstore.commands.group import attnstore
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine import classifier as engine
 from attnstore.errors import UsageError
+from attnstore.events import Computed, Noted, Started
 from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
 
@@ -59,16 +60,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
     result = run(
         config,
         tmp_path / "pieces.attn",
-        on_note=notes.append,
-        on_progress=lambda p: progress.append(p.documents),
+        on_event=lambda event: {Noted: notes, Computed: progress, Started: []}[type(event)].append(event),
     )
     assert (result.documents, result.tokens) == (whole.documents, whole.tokens)
-    assert progress[-1] == 60
+    assert progress[-1].documents == 60
     rows, values = stored(tmp_path / "pieces.attn")
     true_rows, true_values = stored(tmp_path / "whole.attn")
     assert rows.equals(true_rows)
     assert np.abs(values - true_values).max() < 1e-6
-    (note,) = notes
+    (note,) = [each.line for each in notes]
     before = f"{engine.BATCH_TOKENS['cpu']:,}"
     assert note.startswith(f"cpu ran out of memory with batches of up to {before} tokens: going on with ")
     assert "\n" not in note

@@ -24,13 +24,13 @@ from transformers import (
 
 from attnstore.config import SourceConfig
 from attnstore.errors import AttnstoreError
+from attnstore.events import Event, Trained
 from attnstore.learn.finetune import (
     CHECKPOINTS,
     Choice,
     FinetuneConfig,
     FinetuneInterrupted,
     LengthGroupedBatches,
-    Progress,
     finetune,
     split_dev,
 )
@@ -126,8 +126,8 @@ def same(one: Path, other: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "model"
-    seen: list[Progress] = []
-    result = finetune(config_of(encoder, two_classes, out), progress=seen.append)
+    seen: list[Event] = []
+    result = finetune(config_of(encoder, two_classes, out), on_event=seen.append)
     assert result.test_accuracy == 1.0
     assert (result.chosen_step, result.dev_accuracy) == (30, result.dev_accuracies[-1])
     assert len(result.dev_accuracies) == 3
@@ -219,13 +219,13 @@ def test_interrupted_and_resumed_is_undisturbed(
 def test_interrupted_while_the_test_split_is_measured(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    def interrupt_after_the_last_step(now: Progress) -> None:
-        if now.phase == "train" and now.step == now.steps:
+    def interrupt_after_the_last_step(now: Event) -> None:
+        if isinstance(now, Trained) and now.phase == "train" and now.step == now.steps:
             os.kill(os.getpid(), signal.SIGINT)
 
     config = config_of(encoder, two_classes, tmp_path / "model")
     with pytest.raises(FinetuneInterrupted, match="while the test split was being measured"):
-        finetune(config, progress=interrupt_after_the_last_step)
+        finetune(config, on_event=interrupt_after_the_last_step)
     result = finetune(replace(config, resume=True))
     assert same(config.out, undisturbed)
     assert result.test_accuracy == 1.0 and len(result.dev_accuracies) == 3
@@ -402,7 +402,11 @@ BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
     ("out is not empty", lambda c, t: replace(c, out=t), "not empty"),
     ("no labels", lambda c, t: replace(c, source=SourceConfig(str(t / "bare.csv"))), "--label-column"),
     ("one class", lambda c, t: replace(c, source=SourceConfig(str(t / "one.csv"))), "one class"),
-    ("too many", lambda c, t: replace(c, source=SourceConfig(str(t / "many.csv"))), "no classes"),
+    (
+        "too many",
+        lambda c, t: replace(c, source=SourceConfig(str(t / "many.csv"), label_column="label")),
+        "no classes",
+    ),
     ("label unknown", lambda c, t: replace(c, source=replace(c.source, labels=("x", "y"))), "x"),
     ("no train split", lambda c, t: replace(c, source=SourceConfig(str(t / "splits"))), "none called train"),
     (

@@ -23,6 +23,7 @@ from attnstore.check.verify import verify_files
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.classifier import choose_device, fast_bfloat16
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
+from attnstore.events import Computed, Noted
 from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
 
@@ -104,8 +105,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_pa
     result = run(
         config,
         path,
-        on_progress=lambda _: (
-            os.kill(os.getpid(), signal.SIGINT) if not path.joinpath("_parts").exists() else None
+        on_event=lambda event: (
+            os.kill(os.getpid(), signal.SIGINT)
+            if isinstance(event, Computed) and not path.joinpath("_parts").exists()
+            else None
         ),
     )
     assert result.interrupted
@@ -148,7 +151,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbe
     """SIGKILL ten times at moments spread over the run, then resume: every file equal, none too many."""
     path = tmp_path / "store.attn"
     command = [
-        *(sys.executable, "-m", "attnstore.commands", "run", str(path), "--model", config.model),
+        *(sys.executable, "-m", "attnstore", "run", str(path), "--model", config.model),
         *("--data", config.source.data, "--dtype", "float32", "--device", "cpu", "--max-length", "40"),
         *("--part-size", "8"),
     ]
@@ -202,7 +205,7 @@ def test_a_reduction_without_any_value_is_told(config, tmp_path):
     run(
         replace(config, source=few, reductions=("cls", nowhere, "from_1", "from_39")),
         tmp_path / "s.attn",
-        on_note=notes.append,
+        on_event=lambda event: notes.append(event.line) if isinstance(event, Noted) else None,
     )
     assert notes == [
         f"{name} has no value for any token (NaN): its columns are null throughout"

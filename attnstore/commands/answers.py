@@ -1,0 +1,28 @@
+"""Where a table of answers goes: stdout, or a file, in the format that was asked for."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnstore.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write(table: "pa.Table", form: Any, output: Path | None) -> None:
+    from attnstore.show.formats import render
+
+    content = render(table, form)
+    if form in ("table", "markdown"):
+        from attnstore.ask.questions import BASIS_KEY
+
+        if basis := (table.schema.metadata or {}).get(BASIS_KEY):
+            content += b"\nbased on " + basis + b"\n"
+    if output is not None:
+        output.write_bytes(content)
+    elif form == "parquet" and sys.stdout.isatty():
+        raise UsageError("Parquet is not for terminals: give --output FILE, or send it to a file")
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()

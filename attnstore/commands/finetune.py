@@ -1,0 +1,75 @@
+"""`attnstore finetune`: labelled documents into a classifier."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attnstore.commands.options import device_option, dtype_option, quiet_option, source_config, source_option
+from attnstore.commands.progress import shown
+from attnstore.errors import UsageError
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    metavar="FOLDER|NAME",
+    default="bert-base-uncased",
+    show_default=True,
+    help="The encoder to start from.",
+)
+@click.option("--revision", metavar="REV", help="The revision of a model on the hub.")
+@source_option
+@click.option(
+    "--epochs", type=float, default=3.0, show_default=True, help="Passes over the data; may be a fraction."
+)
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Documents a step.")
+@click.option(
+    "--learning-rate", type=float, default=3e-5, show_default=True, help="At its height, after warming up."
+)
+@click.option("--max-length", type=int, help="Tokens a document. Default: 512, or the model's own limit.")
+@click.option(
+    "--warmup", type=float, default=0.06, show_default=True, help="Share of the steps to warm up in."
+)
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="AdamW's.")
+@click.option(
+    "--attention-dropout",
+    type=float,
+    help="Share of attention dropped in training; 0 is much faster on a CPU. Default: as the model has it.",
+)
+@click.option(
+    "--dev-fraction", type=float, default=0.05, show_default=True, help="Held out to choose the epoch by."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same weights.")
+@device_option
+@dtype_option
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in OUT.")
+@quiet_option
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def finetune(out: Path, data: str | None, quiet: bool, **options: Any) -> None:
+    """Fine-tune an encoder on labelled documents into the folder OUT, which `run` then takes for --model.
+
+    Of a source with splits, `train` is trained on and `test` measured once, at the end.
+    """
+    if data is None:
+        raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")
+    with shown(quiet) as on_event:
+        from attnstore.learn.finetune import FinetuneConfig
+        from attnstore.learn.finetune import finetune as finetune_model
+
+        source = source_config(data, options)
+        result = finetune_model(FinetuneConfig(source=source, out=out, **options), on_event=on_event)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
+    classes = ", ".join(result.labels[:8]) + (", …" if len(result.labels) > 8 else "")
+    click.echo(
+        f"{result.out}: {len(result.labels)} classes ({classes}), {result.train_documents:,} documents, "
+        f"{result.steps:,} steps in {result.seconds:,.0f} s ({result.dtype} on {result.device})"
+    )
+    if result.dev_accuracy is not None:
+        click.echo(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
+    if result.test_accuracy is not None:
+        click.echo(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
+    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {shlex.quote(data)}")

@@ -1,0 +1,60 @@
+"""The command group: its help, and what becomes of whatever goes wrong, once for all commands."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from attnstore import __version__
+from attnstore.commands.ask import queries, query, sql
+from attnstore.commands.exits import INTERRUPTED, fail
+from attnstore.commands.finetune import finetune
+from attnstore.commands.look import info, show, verify
+from attnstore.commands.run import run
+from attnstore.errors import AttnstoreError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
+    try:
+        sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
+    except AttnstoreError as error:
+        fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f" (see {error.ctx.command_path} --help)"
+        fail(error.format_message() + hint, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        fail("out of memory: try a smaller --batch-tokens", 1)
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise  # not about a file the user named: a bug, and its traceback is wanted
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="attnstore")
+def attnstore() -> None:
+    """What a text classifier looks at, by class.
+
+    Streams a whole dataset through a fine-tuned classifier, reduces attention to numbers per token while it
+    is computed, and writes tokens, attention and predictions to a store of Parquet files that DuckDB, Polars
+    and pandas read as they are. The store is the first argument of every command.
+    """
+
+
+for command in (run, finetune, query, queries, sql, show, info, verify):
+    attnstore.add_command(command)

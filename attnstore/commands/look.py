@@ -1,0 +1,145 @@
+"""`attnstore show`, `info` and `verify`: a document drawn, a store described, a store checked."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attnstore.commands.exits import fail
+from attnstore.commands.options import store_argument
+from attnstore.messages import counted
+
+if TYPE_CHECKING:
+    from attnstore.store.manifest import Manifest
+
+
+@click.command()
+@store_argument
+@click.argument("document")
+@click.option("--reduction", metavar="NAME", help="Default: the first one stored.")
+@click.option("--layer", default="last", show_default=True, help="A number, first, last or mean.")
+@click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
+@click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces into words.")
+@click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
+@click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
+@click.option("--renormalise", is_flag=True, help="Rescale what is not ignored, be it all, to a sum of 1.")
+@click.option(
+    "--background",
+    type=click.Choice(["dark", "light"]),
+    help="The terminal's. Default: what COLORFGBG says, else dark.",
+)
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a self-contained page here.")
+def show(store: Path, document: str, background: Any, page: Path | None, **options: Any) -> None:
+    """Print a DOCUMENT of STORE with its tokens shaded by attention.
+
+    DOCUMENT is its id, or its number, from 0. Where ids are numbers, or repeat, @3 is the number 3.
+    """
+    import shutil
+
+    from attnstore.reader import Reader
+    from attnstore.show.page import html
+    from attnstore.show.paint import colour_depth, terminal_background
+    from attnstore.show.terminal import terminal
+
+    drawn = Reader(store).show(document, **options)
+    if page is not None:
+        page.write_text(html(drawn), encoding="utf-8")
+        click.echo(f"wrote {page}")
+        return
+    colour = colour_depth(os.environ, sys.stdout.isatty())
+    width = shutil.get_terminal_size().columns
+    # Not click.echo: it would strip the colours that FORCE_COLOR asks for.
+    sys.stdout.write(terminal(drawn, colour, width, background or terminal_background(os.environ)) + "\n")
+
+
+@click.command()
+@store_argument
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def info(store: Path, form: str) -> None:
+    """Tell what is in STORE, sealed or not."""
+    from attnstore.store.store import open_store
+
+    opened = open_store(store)
+    if form == "json":
+        click.echo(opened.manifest.to_json(), nl=False)
+        return
+    for name, value in _facts(opened):
+        click.echo(f"{name + ':':<14} {value}")
+
+
+def _facts(opened: Any) -> Iterator[tuple[str, str]]:
+    manifest: Manifest = opened.manifest
+    files, finished = opened.files(), opened.finished_parts()
+    rows = {kind: sum(f.rows for f in files if f.path.startswith(kind)) for kind in ("documents", "tokens")}
+    yield "store", str(opened.path)
+    if manifest.sealed:
+        yield "state", f"sealed {manifest.sealed}"
+    else:
+        yield (
+            "state",
+            f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
+        )
+    yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
+    yield "tokens", f"{rows['tokens']:,}, documents cut at {manifest.max_length}"
+    yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
+    yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
+    yield "classes", ", ".join(manifest.labels)
+    yield "data", f"{manifest.data}, split {manifest.fingerprint['split']}"
+    if not manifest.labels_are_models:
+        yield "labels", "none, or not the model's classes: no accuracy is claimed"
+    yield "values", f"computed in {manifest.fingerprint['dtype']}, stored as {manifest.fingerprint['values']}"
+    for reduction in manifest.reductions:
+        columns = reduction.columns(manifest.layers)
+        span = columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
+        yield "reduction", f"{span}: {reduction.meaning}"
+    for past in manifest.runs:
+        speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
+        yield (
+            "run",
+            f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}, {past['kernel']}",
+        )
+    for reason, count in manifest.rejected.items():
+        yield "rejected", f"{count:,} rows: {reason}"
+    for note in manifest.notes:
+        yield "note", note
+    yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+@click.command()
+@store_argument
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Documents to recompute."
+)
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
+    """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
+    from attnstore.check.verify import verify_files
+    from attnstore.store.store import open_store
+
+    opened = open_store(store)
+    faults = 0
+    for finding in _findings(verify_files(opened), opened, model, sample, trust_remote_code):
+        faults += not finding.ok
+        click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}")
+    if faults:
+        fail(f"{store} has {counted(faults, 'fault')}", 1)
+
+
+def _findings(
+    files: Iterator[Any], opened: Any, model: str | None, sample: int, trust: bool
+) -> Iterator[Any]:
+    recomputed: Iterator[Any] = iter(())
+    if sample:  # a wrong model is told before the store is read
+        from attnstore.check.oracle import verify_sample
+
+        recomputed = verify_sample(opened, model, sample=sample, trust_remote_code=trust)
+    sound = True
+    for finding in files:
+        sound = sound and finding.ok
+        yield finding
+    if sound:  # values of a damaged store say nothing about the engine
+        yield from recomputed

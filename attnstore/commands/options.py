@@ -1,0 +1,129 @@
+"""Arguments and options that commands share, and the records made of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from attnstore.config import SourceConfig
+from attnstore.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The one value of an option of which click would silently keep the last."""
+    if len(given) > 1:
+        raise UsageError(
+            f"{option.opts[0]} is given {len(given)} times: name one folder, or several files by a glob in quotes"
+        )
+    return given[0] if given else None
+
+
+def a_path(_context: click.Context, _argument: click.Parameter, given: Path | None) -> Path | None:
+    """A store's place, which is a folder: an address would become a folder with an odd name."""
+    if given is not None and ":/" in str(given):
+        raise UsageError(f"{given} is an address: a store is a folder on this machine")
+    return given
+
+
+store_argument = click.argument("store", type=click.Path(path_type=Path), callback=a_path)
+
+split_option = click.option(
+    "--split", default="all", show_default=True, help="The split to read; of data without splits, its name."
+)
+
+source_option = options(
+    click.option(
+        "--data",
+        metavar="SOURCE",
+        multiple=True,
+        callback=_once,
+        help="A folder, archive, file, glob, hf://datasets/… path, or imdb.",
+    ),
+    click.option(
+        "--text-column",
+        metavar="NAME,…",
+        help="The column with the text, by name or place (from 1); several are joined. Default: guessed, and said.",
+    ),
+    click.option("--label-column", metavar="NAME", help="The column with the gold class. Default: guessed."),
+    click.option("--id-column", metavar="NAME", help="The column with the document's key. Default: guessed."),
+    click.option("--group-column", metavar="NAME", help="What makes documents dependent, such as the film."),
+    click.option("--columns", metavar="A,B,…", help="The names of the columns of a file without a header."),
+    click.option("--header/--no-header", default=None, help="Whether a table's first row holds names."),
+    click.option("--delimiter", metavar="CHARACTER", help="What separates columns; tab for a tab."),
+    click.option(
+        "--escape", metavar="CHARACTER", help="What stands before a quote inside quotes, as Spark's \\."
+    ),
+    click.option("--encoding", metavar="NAME", help="The text's encoding, such as cp1252. Default: UTF-8."),
+    click.option(
+        "--format",
+        type=click.Choice(["csv", "tsv", "jsonl", "parquet", "lines"]),
+        help="What a file is, whatever its name; lines is a text per line.",
+    ),
+    click.option("--labels", metavar="A,B,…", help="The model's classes in the order of its logits."),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Take this many documents, spread over the source."
+    ),
+    click.option(
+        "--strict", is_flag=True, help="A row that can't be read is an error instead of being counted."
+    ),
+)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto is CUDA where there is one.",
+)
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="auto is bfloat16 where the hardware is fast at it.",
+)
+
+quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr; notes and errors alone.")
+
+queries_option = click.option(
+    "--queries",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of your own questions.",
+)
+
+output_option = options(
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
+        default="table",
+        show_default=True,
+    ),
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of to stdout."),
+)
+
+
+def source_config(data: str, options: dict[str, Any]) -> SourceConfig:
+    """The fields of SourceConfig out of a command's options, which lose them."""
+    options = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
+    labels = tuple(name.strip() for name in options.pop("labels").split(",")) if options["labels"] else ()
+    options.pop("labels", None)
+    if columns := options.pop("columns", None):
+        options["columns"] = tuple(name.strip() for name in columns.split(","))
+    if options.get("delimiter") == "tab":
+        options["delimiter"] = "\t"
+    return SourceConfig(data=data, labels=labels, **options)

@@ -1,0 +1,119 @@
+"""Progress on stderr: bars on a terminal, a line now and then in a log, nothing with `--quiet`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from attnstore.events import Computed, Downloaded, Event, Noted, OnEvent, Started, Trained
+
+#: Seconds between two lines in a log, where a bar that draws itself over and over would fill it.
+_LINE_EVERY = 10.0
+
+
+@contextmanager
+def shown(quiet: bool = False) -> Iterator[OnEvent]:
+    """What to give a long work as `on_event`. Bars are gone when it ends, notes stay."""
+    if quiet:
+        yield _notes_alone
+        return
+    show = _Bars() if sys.stderr.isatty() else _Lines()
+    try:
+        yield show
+    finally:
+        show.close()
+
+
+def _notes_alone(event: Event) -> None:
+    for line in _notes(event):
+        click.echo(f"note: {line}", err=True)
+
+
+def _notes(event: Event) -> tuple[str, ...]:
+    if isinstance(event, Started):
+        return event.notes
+    return (event.line,) if isinstance(event, Noted) else ()
+
+
+class _Bars:
+    """A bar for each kind of work, with speed and time left."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        from tqdm import tqdm
+
+        for line in _notes(event):
+            tqdm.write(f"note: {line}", file=sys.stderr)
+        if isinstance(event, Started):
+            self._bar("run", event.documents, unit=" documents", smoothing=0.05)
+        elif isinstance(event, Computed):
+            bar = self._bar("run", event.total, unit=" documents", smoothing=0.05)
+            if bar.n == 0 and not event.tokens:
+                bar.initial = event.documents
+            bar.update(event.documents - bar.n)
+            speed = event.tokens / max(bar.format_dict["elapsed"], 1e-9)
+            bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+        elif isinstance(event, Downloaded):
+            bar = self._bar("download", event.total, unit="B", unit_scale=True, desc="download")
+            bar.update(event.done - bar.n)
+        elif isinstance(event, Trained):
+            phase = _phase(event)
+            bar = self._bar(phase, event.steps, unit=" steps", desc=phase)
+            bar.set_postfix(_figures(event), refresh=False)
+            bar.update(event.step - bar.n)
+
+    def _bar(self, name: str, total: int | None, **options: Any) -> Any:
+        from tqdm import tqdm
+
+        if name not in self._bars:
+            self._bars[name] = tqdm(total=total, file=sys.stderr, leave=False, **options)
+        return self._bars[name]
+
+    def close(self) -> None:
+        """Take the bars away."""
+        for bar in self._bars.values():
+            bar.close()
+
+
+class _Lines:
+    """A line every ten seconds, for logs."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        _notes_alone(event)
+        now = time.monotonic()
+        if isinstance(event, Started):
+            self._began = self._last = now
+        if isinstance(event, Started | Noted) or now - self._last < _LINE_EVERY:
+            return
+        self._last = now
+        click.echo(self._line(event, now - self._began), err=True)
+
+    def _line(self, event: Event, seconds: float) -> str:
+        if isinstance(event, Computed):
+            return f"{event.documents:,} of {event.total:,} documents, {event.tokens / seconds:,.0f} tokens/s"
+        if isinstance(event, Downloaded):
+            of = f" of {event.total / 1e6:,.0f}" if event.total else ""
+            return f"downloaded {event.done / 1e6:,.0f}{of} MB"
+        assert isinstance(event, Trained)  # noqa: S101 - the only other kind that goes on for long
+        figures = "".join(f", {name} {value}" for name, value in _figures(event).items())
+        return f"{_phase(event)}: step {event.step:,} of {event.steps:,}{figures}"
+
+    def close(self) -> None:
+        """There is nothing to take away."""
+
+
+def _phase(event: Trained) -> str:
+    return f"dev {event.epoch:.2f}" if event.phase == "dev" else event.phase
+
+
+def _figures(event: Trained) -> dict[str, str]:
+    figures = {"loss": event.loss, "accuracy": event.accuracy, "dev": event.dev_accuracy}
+    return {name: f"{value:.4f}" for name, value in figures.items() if value is not None}

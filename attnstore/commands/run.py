@@ -1,0 +1,149 @@
+"""`attnstore run`: a data set through a classifier into a store, and what came of it."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attnstore.commands.exits import fail
+from attnstore.commands.options import (
+    a_path,
+    device_option,
+    dtype_option,
+    quiet_option,
+    source_config,
+    source_option,
+    split_option,
+)
+from attnstore.commands.progress import shown
+from attnstore.config import DEFAULT_REDUCTIONS, RunConfig
+from attnstore.engine.paths import compiler
+from attnstore.errors import UsageError
+from attnstore.messages import counted
+
+if TYPE_CHECKING:
+    from attnstore.pipeline.run import RunResult
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path), required=False, callback=a_path)
+@click.option(
+    "--model", metavar="FOLDER|NAME", help="A model's folder, or its name on the hub. Default: embedded."
+)
+@click.option("--revision", metavar="REV", help="The revision of a model on the hub.")
+@source_option
+@split_option
+@click.option(
+    "--reduce",
+    "reductions",
+    metavar="A,B,…",
+    multiple=True,
+    default=[",".join(DEFAULT_REDUCTIONS)],
+    show_default=True,
+    help="What to reduce attention to: cls, received, rollout, cls_heads, from_<position>, package.module:function. "
+    "May be repeated.",
+)
+@device_option
+@dtype_option
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    help="Tokens a document. Default: 512, or the model's own limit.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    help="Tokens a batch. Changes no row, only speed and memory.",
+)
+@click.option(
+    "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents a part."
+)
+@click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
+@quiet_option
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def run(
+    store: Path | None,
+    model: str | None,
+    data: str | None,
+    reductions: Sequence[str],
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Run a dataset through a classifier into STORE, or go on with the run it holds.
+
+    Without options, the embedded model reads the embedded reviews into ./demo.attn.
+    """
+    from attnstore.embedded import MODEL, REVIEWS
+
+    if store is None:
+        if model is not None or data is not None:
+            raise UsageError("say where the store goes: attnstore run STORE …")
+        store = Path("demo.attn")
+    if model is None and not (MODEL / "config.json").is_file():
+        raise UsageError("this attnstore has no embedded model: give --model FOLDER or a name on the hub")
+    if data is None:  # the embedded reviews' columns are no guess
+        options |= {f"{column}_column": column for column in ("text", "label", "id", "group")}
+    config = RunConfig(
+        source=source_config(str(REVIEWS) if data is None else data, options),
+        model=str(MODEL) if model is None else model,
+        reductions=tuple(name.strip() for given in reductions for name in given.split(",")),
+        **options,
+    )
+    _run(config, store, quiet)
+
+
+def _run(config: RunConfig, store: Path, quiet: bool) -> None:
+    if any(isinstance(name, str) and ":" in name for name in config.reductions):
+        sys.path.append(
+            str(Path.cwd())
+        )  # the user's own modules; last, so that they can't stand in for others
+    compiler.ahead(config.device)
+    with shown(quiet) as on_event:
+        from attnstore.pipeline.run import run as run_pipeline
+
+        result = run_pipeline(config, store, on_event=on_event)
+    if result.interrupted:
+        missing = len(result.store.missing_parts())
+        fail(
+            f"stopped; {missing} of {result.store.manifest.parts} parts are missing: the same command goes on",
+            128 + (result.signal or signal.SIGINT),
+        )
+    _summarise(result)
+
+
+def _summarise(result: "RunResult") -> None:
+    from attnstore.ask.questions import ask, find_questions, get_question
+
+    store, manifest, known = result.store, result.store.manifest, find_questions()
+    if result.documents:
+        rate = result.tokens / result.seconds
+        click.echo(
+            f"{counted(result.documents, 'document')}, {counted(result.tokens, 'token')} in {result.seconds:.1f} s "
+            f"({rate:,.0f} tokens/s); {store.path} is sealed with {counted(manifest.documents, 'document')}"
+        )
+    else:
+        click.echo(f"{store.path} was finished before: {counted(manifest.documents, 'document')}")
+    for reason, count in manifest.rejected.items():
+        click.echo(f"{counted(count, 'row')} became no document: {reason}")
+    whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]
+    if whole["truncated"]:
+        were = "was" if whole["truncated"] == 1 else "were"
+        click.echo(f"{counted(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
+    if whole["accuracy"] is not None:
+        click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
+    reduction = manifest.reductions[0].name
+    # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
+    asked = {"reduction": reduction, "limit": 8, "intervals": False}
+    words = ask(store, get_question("top_words_by_class", known), asked).to_pylist()
+    if words:
+        click.echo(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
+    for name in dict.fromkeys(row["class"] for row in words):
+        click.echo(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
+    path = shlex.quote(str(store.path))
+    click.echo("next:")
+    for command in (f"query {path} top_words_by_class", f"show {path} 0", f"info {path}", "queries"):
+        click.echo(f"  attnstore {command}")

@@ -1,0 +1,65 @@
+"""What happens while long work goes on, as values: one stream, for whoever shows it or writes it down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """How far a download has come, in bytes. `total` is None where the server does not say."""
+
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run is about to compute. `notes` are the guesses and warnings so far, a sentence each."""
+
+    documents: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """How far a run has come. `tokens` counts those of this run, not of parts that were there before."""
+
+    documents: int
+    total: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Where a fine-tuning stands. `loss` and `accuracy` are means over the steps since the last report.
+
+    In the phases `dev` and `test`, `step` and `steps` count that phase's batches, and `loss` and `accuracy`
+    are None until it is over. `dev_accuracy` is the last epoch's. Times are in seconds; `eta` is the time
+    left to the end of the phase.
+    """
+
+    phase: Literal["train", "dev", "test"]
+    step: int
+    steps: int
+    epoch: float
+    seconds: float
+    eta: float
+    loss: float | None = None
+    accuracy: float | None = None
+    dev_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something on the way that a user should know, in a sentence."""
+
+    line: str
+
+
+Event = Downloaded | Started | Computed | Trained | Noted
+OnEvent = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Who shows nothing."""

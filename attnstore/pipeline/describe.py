@@ -1,0 +1,100 @@
+"""What a run is, in the manifest's words: before it begins, and each time that it was started."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import attnstore
+from attnstore.config import RunConfig
+from attnstore.data.labels import LabelMap
+from attnstore.data.selection import count_documents, rejections
+from attnstore.data.sources import Source
+from attnstore.data.survey import Survey
+from attnstore.engine.classifier import Classifier
+from attnstore.errors import DataError, UsageError
+from attnstore.store.manifest import Manifest
+from attnstore.store.partitions import label_fits_in_path
+
+
+def check(config: RunConfig) -> None:
+    """Raise UsageError for numbers that are none, which `attnstore.run` may be given."""
+    for name, value in (
+        ("--part-size", config.part_size),
+        ("--batch-tokens", config.batch_tokens),
+        ("--limit", config.source.limit),
+        ("--max-length", config.max_length),
+    ):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} {value}: it must be a whole number, at least 1")
+
+
+def describe(
+    config: RunConfig, source: Source, found: Survey, labels: LabelMap, classifier: Classifier
+) -> Manifest:
+    """The manifest of a run that is about to begin. Raises DataError if it has no documents at all."""
+    rejected = rejections(found, labels, config.source.strict)
+    documents = count_documents(found, labels, config.source.limit)
+    if not documents:
+        reasons = (
+            ", ".join(f"{count} {reason}" for reason, count in rejected.counts.items()) or "it has no rows"
+        )
+        raise DataError(f"{source.name} has no document to read: {reasons}")
+    used = sorted(set(labels.mapping.values()))
+    label_note = [labels.note] if labels.note else []
+    return Manifest(
+        fingerprint={
+            "model_sha256": classifier.model_sha256,
+            "tokenizer_sha256": classifier.tokenizer_sha256,
+            "data_sha256": found.sha256,
+            "split": config.source.split,
+            "limit": config.source.limit,
+            "labels": list(labels.model_labels),
+            "max_length": classifier.max_length,
+            "reductions": [r.identity or r.name for r in classifier.reductions],
+            "dtype": str(classifier.dtype).removeprefix("torch."),
+            "values": "float32" if config.full_precision else "bfloat16",
+        },
+        documents=documents,
+        part_size=config.part_size,
+        labels=labels.model_labels,
+        label_in_path=label_fits_in_path([*used, *([None] if found.unlabelled else [])]),
+        labels_are_models=labels.are_models,
+        layers=classifier.layers,
+        heads=classifier.heads,
+        reductions=tuple(r.stored for r in classifier.reductions),
+        max_length=classifier.max_length,
+        model=config.model if config.revision is None else f"{config.model}@{config.revision}",
+        data=source.name,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        rejected=rejected.counts,
+        rejected_rows=rejected.rows,
+        notes=(*source.notes, *found.notes, *label_note, *classifier.notes),
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "tokenizers", "pyarrow", "duckdb", "polars")
+    return {
+        "attnstore": attnstore.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def this_run(classifier: Classifier, parts: int, tokens: int, seconds: float) -> dict[str, Any]:
+    """What the manifest keeps of each time that a run was started."""
+    return {
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parts": parts,
+        "tokens": tokens,
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / seconds),
+        "device": str(classifier.device),
+        "dtype": str(classifier.dtype).removeprefix("torch."),
+        "way": classifier.way,
+        "kernel": classifier.kernel,
+        "batch_tokens": classifier.room,
+        "machine": f"{platform.machine()} {platform.system()}",
+    }

@@ -1,0 +1,115 @@
+"""`attnstore query`, `queries` and `sql`: what they print."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+from command_line import attnstore
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_query_answers_in_every_format_and_to_a_file(small_store, tmp_path):
+    """CSV, JSON and Parquet hold the same rows; markdown and table show them rounded."""
+    ask = ("query", small_store, "top_tokens_by_class", "-p", "limit=3", "-p", "min_documents=2")
+    answers = {form: attnstore(*ask, "--format", form) for form in ("csv", "json", "markdown", "table")}
+    assert [code for code, _, _ in answers.values()] == [0, 0, 0, 0]
+    rows = json.loads(answers["json"][1])
+    assert len(rows) == 6
+    assert pl.read_csv(io.StringIO(answers["csv"][1]), null_values=[""]).rows(named=True) == rows
+    attnstore(*ask, "--format", "parquet", "-o", tmp_path / "answer.parquet")
+    assert pq.read_table(tmp_path / "answer.parquet").to_pylist() == rows
+    assert answers["markdown"][1].startswith("| class ")
+    assert rows[0]["token"] in answers["table"][1]
+
+
+def test_both_engines_print_the_same_answer(small_store):
+    """The twins agree down to the printed digits."""
+    ask = ("query", small_store, "top_words_by_class", "-p", "min_documents=2", "--format", "table")
+    assert attnstore(*ask, "--engine", "duckdb")[1] == attnstore(*ask, "--engine", "polars")[1] != ""
+
+
+def test_a_word_that_no_document_has_is_noted(small_store):
+    """The answer is empty as asked; stderr says why, and which spelling there is."""
+    for word, note in (
+        ("GREAT", "note: no document has the word 'GREAT': 'great' is there\n"),
+        ("nosuchword", "note: no document has the word 'nosuchword'\n"),
+        ("great", ""),
+    ):
+        code, out, err = attnstore("query", small_store, "contexts", "-p", f"word={word}", "--format", "csv")
+        assert (code, err) == (0, note)
+        assert (out.count("\n") == 1) == bool(note)
+
+
+def test_sql_reads_the_views(small_store):
+    """`documents` and `tokens`, joined, with partition keys as columns."""
+    code, out, _ = attnstore(
+        "sql", small_store, "--format", "csv",
+        "select split, count(distinct document) as d, count(*) as n "
+        "from tokens join documents using (document, split) group by all",
+    )  # fmt: skip
+    tokens = pl.read_parquet(small_store / "tokens", hive_partitioning=True)
+    assert (code, out) == (0, f"split,d,n\nall,60,{len(tokens)}\n")
+
+
+def test_queries_lists_and_documents_every_question():
+    """Each shipped question by name with its parameters; one by name, whole."""
+    code, out, _ = attnstore("queries")
+    stems = sorted(p.stem for p in (ROOT / "queries").glob("*.sql"))
+    assert code == 0
+    assert len(out.splitlines()) == len(stems)
+    for stem in stems:
+        assert re.search(rf"^{stem}: ", out, re.MULTILINE)
+        code, documented, _ = attnstore("queries", stem)
+        assert code == 0
+        assert stem in documented
+
+
+def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path):
+    """`--queries DIR` finds, documents and binds a user's own SQL."""
+    (tmp_path / "longest.sql").write_text(
+        "-- Which documents are longest?\n--\n-- @param limit: count = 2 -- how many\n"
+        "SELECT id, length FROM documents ORDER BY length DESC, document LIMIT $limit\n"
+    )
+    code, out, _ = attnstore(
+        "query", small_store, "longest", "--queries", tmp_path, "--format", "csv", "-p", "limit=1"
+    )
+    assert (code, out) == (0, "id,length\nr7,40\n")
+    assert "longest: Which documents are longest?" in attnstore("queries", "--queries", tmp_path)[1]
+    code, out, _ = attnstore("queries", "--queries", tmp_path, "longest")
+    assert (code, out) == (
+        0,
+        "longest\n\nWhich documents are longest?\n\nParameters:\n  limit: count, default 2\n      how many\n\n"
+        "Engines: duckdb\n",
+    )
+
+
+def test_your_own_question_may_not_take_the_name_of_ours_nor_lack_its_comment(small_store, tmp_path):
+    """One line that names the file, whether it is asked or listed, and whichever question is asked."""
+    for name, text, wrong in (
+        ("heads", "-- Mine?\nSELECT 1\n", r"there is a question heads already, .*heads\.sql: rename one"),
+        ("mine", "SELECT 1\n", "has to begin with a comment, its first line the question"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.sql").write_text(text)
+        for command in (("queries",), ("queries", "predictions"), ("query", small_store, "predictions")):
+            code, out, err = attnstore(*command, "--queries", folder)
+            assert (code, out) == (2, "")
+            assert re.fullmatch(rf"attnstore: {re.escape(str(folder / name))}\.sql:? {wrong}\n", err)
+
+
+def test_a_closed_pipe_ends_quietly(small_store):
+    """`attnstore query … | head -1` prints one line and no traceback."""
+    asked = "document_tokens -p document=r7 --format csv"
+    command = f"{sys.executable} -m attnstore query {small_store} {asked} | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.startswith("position,token,")
+    assert "Traceback" not in done.stderr

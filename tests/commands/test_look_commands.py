@@ -1,0 +1,121 @@
+"""`attnstore show`, `info` and `verify`: what they print."""
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from bad_inputs import Case, copied, flipped
+from command_line import attnstore
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_show_prints_a_document_by_id_or_number_and_writes_a_page(small_store, tmp_path):
+    """Plain where there is no terminal; `--html` writes a page that holds the same text."""
+    by_id, by_number = attnstore("show", small_store, "r1"), attnstore("show", small_store, "1")
+    assert by_id[0] == by_number[0] == 0
+    assert by_id[1] == by_number[1]
+    assert by_id[1].startswith("r1\n")
+    assert "\x1b[" not in by_id[1]
+    code, out, _ = attnstore(
+        "show", small_store, "r1", "--html", tmp_path / "r1.html", "--words", "sum", "--layer", "mean"
+    )
+    assert (code, out) == (0, f"wrote {tmp_path / 'r1.html'}\n")
+    assert (tmp_path / "r1.html").read_text().startswith("<!doctype html>")
+
+
+def test_show_obeys_the_colour_conventions(small_store, monkeypatch):
+    """FORCE_COLOR colours a pipe, NO_COLOR wins over it."""
+    monkeypatch.setenv("FORCE_COLOR", "3")
+    assert ";48;2;" in attnstore("show", small_store, "r1")[1]
+    dark, light = (attnstore("show", small_store, "r1", "--background", b)[1] for b in ("dark", "light"))
+    assert dark != light
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in attnstore("show", small_store, "r1")[1]
+
+
+def test_info_tells_a_sealed_store_in_text_and_in_json(small_store):
+    """What stands in the manifest is what is printed."""
+    code, out, _ = attnstore("info", small_store)
+    assert code == 0
+    assert re.search(r"^state: +sealed ", out, re.MULTILINE)
+    assert re.search(r"^documents: +60 of 60$", out, re.MULTILINE)
+    assert re.search(r"^reduction: +cls_01 … cls_03: attention from the first token", out, re.MULTILINE)
+    assert json.loads(attnstore("info", small_store, "--format", "json")[1])["documents"] == 60
+
+
+def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_path):
+    """Files, parts and a recomputed sample are each a line; one flipped bit is a fault and exit code 1."""
+    code, out, _ = attnstore("verify", small_store, "--sample", "5")
+    assert code == 0
+    assert "FAULT" not in out
+    assert re.search(r"^ok +rollout recomputed: worst difference .* over 5 documents", out, re.MULTILINE)
+    damaged = copied(small_store, tmp_path)
+    file = next((damaged / "tokens").rglob("*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    code, out, err = attnstore("verify", damaged)
+    assert code == 1
+    assert "FAULT" in out
+    assert err == f"attnstore: {damaged} has 1 fault\n"
+
+
+def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_path):
+    """A byte flipped anywhere: the answer is the same as before, or exit 1, the store's name and `verify`."""
+    ask = ("query", small_store, "top_tokens_by_class", "-p", "min_documents=2", "--format", "csv")
+    _, sound, _ = attnstore(*ask)
+    refused = 0
+    for place in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        damaged = copied(small_store, tmp_path / str(place))
+        for file in (damaged / "tokens").rglob("*.parquet"):
+            flipped(file, place)
+        code, out, err = attnstore(ask[0], damaged, *ask[2:])
+        if code:
+            assert code == 1, err
+            assert err.startswith(f"attnstore: can't read {damaged}: ")
+            assert err.endswith("`attnstore verify` tells what is damaged\n")
+        refused += bool(code)
+        assert code or out.count(",") == sound.count(",")
+    assert refused
+
+
+def test_verify_reads_the_files_alone_where_the_model_is_gone(small_store, tmp_path):
+    """Without a sample no model is wanted; with one, a missing model is told before anything is read."""
+    case = Case(tmp_path, small_store, None, None)
+    store = case.manifest(model=str(tmp_path / "nope"))
+    assert attnstore("verify", store, "--sample", "0")[0] == 0
+    code, out, _ = attnstore("verify", store)
+    assert (code, out) == (1, "")
+
+
+def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path):
+    """Values changed together with their hashes pass the files' checks, and fail against the oracle."""
+    from attnstore.store.manifest import Manifest
+
+    forged = copied(small_store, tmp_path)
+    manifest = Manifest.from_json((forged / "manifest.json").read_text())
+    files = []
+    for stored in manifest.files:
+        path = forged / stored.path
+        table = pq.read_table(path, partitioning=None)
+        pairs = [(f"cls_01{kind}", f"cls_02{kind}") for kind in ("", "_lift", "_entropy")]
+        swapped = {
+            name: table[other]
+            for a, b in pairs
+            if a in table.column_names
+            for name, other in ((a, b), (b, a))
+        }
+        for name, column in swapped.items():
+            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+        pq.write_table(table, path)
+        content = path.read_bytes()
+        files.append(replace(stored, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    (forged / "manifest.json").write_text(replace(manifest, files=tuple(files)).to_json())
+    code, out, _ = attnstore("verify", forged)
+    assert code == 1
+    assert re.search(r"^FAULT cls recomputed: worst difference", out, re.MULTILINE)
+    assert re.search(r"^ok +received recomputed", out, re.MULTILINE)

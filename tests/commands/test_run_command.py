@@ -1,0 +1,220 @@
+"""`attnstore run` and `finetune`: what they print, and how they end."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import tiny
+import torch
+import transformers
+from command_line import attnstore, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_path):
+    """Documents, tokens, accuracy, the top words of each class and what to type next, on stdout."""
+    store = tmp_path / "s.attn"
+    code, out, err = run(store, reviews, tiny_model, "--max-length", "40", "--part-size", "20")
+    assert code == 0
+    tokens = pl.read_parquet(store / "tokens", hive_partitioning=True)
+    documents = pl.read_parquet(store / "documents", hive_partitioning=True)
+    correct = (documents["label"] == documents["prediction"]).sum()
+    lines = out.splitlines()
+    assert re.fullmatch(
+        rf"60 documents, {len(tokens):,} tokens in [\d.]+ s \([\d,]+ tokens/s\); {store} is sealed with 60 documents",
+        lines[0],
+    )
+    assert lines[1] == f"{documents['truncated'].sum()} documents were cut at 40 tokens"
+    assert lines[2] == f"accuracy {correct / 60:.5f} ({correct} of 60)"
+    assert lines[-5:] == [
+        "next:",
+        f"  attnstore query {store} top_words_by_class",
+        f"  attnstore show {store} 0",
+        f"  attnstore info {store}",
+        "  attnstore queries",
+    ]
+    assert "note: the text column is" not in out  # notes go to stderr
+    assert "documents" in err  # the progress bar
+
+
+def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):
+    """A store with a blank in its name is quoted; one document, cut, is not `1 documents`."""
+    data = tmp_path / "one.csv"
+    data.write_text(f"text,label\n{'good ' * 50},pos\n")
+    code, out, _ = run(tmp_path / "my store", data, tiny_model, "--max-length", "40")
+    assert code == 0
+    assert f"  attnstore show '{tmp_path / 'my store'}' 0\n" in out
+    assert out.startswith("1 document, 40 tokens in ")
+    assert out.splitlines()[0].endswith("is sealed with 1 document")
+    assert out.splitlines()[1] == "1 document was cut at 40 tokens"
+
+
+def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
+    """Nothing is done twice, and the summary says why it was so quick."""
+    store = tmp_path / "s.attn"
+    run(store, reviews, tiny_model, "--max-length", "40")
+    code, out, _ = run(store, reviews, tiny_model, "--max-length", "40")
+    assert (code, out.splitlines()[0]) == (0, f"{store} was finished before: 60 documents")
+
+
+def test_reductions_add_up_whether_listed_or_repeated(tiny_model, reviews, tmp_path):
+    """`--reduce a,b --reduce c` stores all three; none is dropped in silence."""
+    code, _, _ = run(
+        tmp_path / "s.attn",
+        reviews,
+        tiny_model,
+        "--limit",
+        "4",
+        "--reduce",
+        "rollout,from_2",
+        "--reduce",
+        "cls",
+    )
+    assert code == 0
+    columns = pl.scan_parquet(tmp_path / "s.attn" / "tokens").collect_schema().names()
+    stored = [name for name in columns if re.match("rollout|from_|cls|received", name)]
+    assert stored == ["rollout", *(f"from_2_0{i}" for i in (1, 2, 3)), *(f"cls_0{i}" for i in (1, 2, 3))]
+
+
+def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_path):
+    """SIGINT in a real process: the part in hand is finished, stderr says what is missing, and 130."""
+    import signal
+
+    slowed = (
+        "import sys, time; from attnstore import commands; from attnstore.engine import classifier\n"
+        "call = classifier.Classifier.__call__\n"
+        "def slow(self, batch):\n    print('batch', flush=True); time.sleep(0.3); return call(self, batch)\n"
+        "classifier.Classifier.__call__ = slow; commands.main(sys.argv[1:])"
+    )
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-c", slowed, "run", str(tmp_path / "s.attn"), "--data", str(reviews)),
+            *("--model", str(tiny_model), "--part-size", "10", "--max-length", "40", "--device", "cpu"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert re.search(
+        r"attnstore: stopped; [1-5] of 6 parts are missing: the same command goes on$", err.strip()
+    )
+    code, out, _ = attnstore("info", tmp_path / "s.attn")
+    assert code == 0
+    assert re.search(r"^state: +unsealed: [1-5] of 6 parts", out, re.MULTILINE)
+
+
+def test_six_classes_go_through_finetune_run_and_query_without_a_special_case(tmp_path):
+    """Names with spaces, a slash and an accent: learnt, stored, and asked for, each word found in its own class."""
+    torch.manual_seed(0)
+    encoder = transformers.AutoModel.from_config(tiny.settings("bert", initializer_range=0.1))
+    encoder.save_pretrained(tmp_path / "encoder")
+    tiny.tokenizer().save_pretrained(tmp_path / "encoder")
+    telling = {
+        "glad": "great",
+        "sad": "awful",
+        "Odd / strange": "boring",
+        "calm": "good",
+        "angry": "bad",
+        "été": "fun",
+    }
+    rows = ["text,label"]
+    for number in range(240):
+        label, word = list(telling.items())[number % 6]
+        rows.append(f'the film {"was " * (number % 5)}{word} plot,"{label}"')
+    data = tmp_path / "six.csv"
+    data.write_text("\n".join(rows) + "\n")
+    code, out, err = attnstore(
+        *(
+            "finetune",
+            tmp_path / "model",
+            "--model",
+            tmp_path / "encoder",
+            "--data",
+            data,
+            "--epochs",
+            "8",
+            "--device",
+            "cpu",
+        ),
+        *("--learning-rate", "3e-3", "--max-length", "32", "--dtype", "float32"),
+    )
+    assert code == 0, err
+    assert "6 classes (Odd / strange, angry, calm, glad, sad, été)" in out
+    code, out, err = run(tmp_path / "six.attn", data, tmp_path / "model", "--max-length", "32")
+    assert code == 0, err
+    assert "accuracy 1.00000 (240 of 240)" in out
+    code, out, _ = attnstore(
+        *(
+            "query",
+            tmp_path / "six.attn",
+            "top_tokens_by_class",
+            "-p",
+            "by=label",
+            "-p",
+            "limit=50",
+            "--format",
+            "json",
+        ),
+    )
+    assert code == 0
+    found = {(row["class"], row["token"]): row["occurrences"] for row in json.loads(out)}
+    assert {key: n for key, n in found.items() if key[1] in telling.values()} == dict.fromkeys(
+        telling.items(), 40
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB: enough for a part or two."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small tmpfs can't be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_model, tmp_path):
+    """The store on a disk that fills up: what was written stays readable, and a run elsewhere is whole."""
+    from conftest import write_reviews
+
+    data = write_reviews(tmp_path / "many.csv", 900)
+    code, _, err = run(small_disk / "s.attn", data, tiny_model, "--part-size", "50", "--max-length", "40")
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("attnstore: ")
+    assert "space" in last.lower()
+    assert "Traceback" not in err
+    code, out, _ = attnstore("info", small_disk / "s.attn")
+    assert code == 0
+    assert int(re.search(r"unsealed: (\d+) of 18 parts", out)[1]) >= 1
+
+
+def test_a_second_writer_is_refused_by_process_and_host(tiny_model, reviews, tmp_path):
+    """While one process writes a store, another is told who does."""
+    from attnstore.store.resume import create_or_resume
+    from attnstore.store.store import open_store
+
+    run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40")
+    manifest = open_store(tmp_path / "s.attn").manifest
+    shutil.rmtree(tmp_path / "s.attn")
+    with create_or_resume(tmp_path / "s.attn", manifest):
+        code, _, err = run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40")
+    assert code == 1
+    assert str(os.getpid()) in err
+    assert socket.gethostname() in err
