@@ -44,7 +44,7 @@ def manifest(**changes: object) -> Manifest:
 
 
 def entropy(values: Sequence[object]) -> object:
-    """Of a document's values, one a token, made to add up to 1, in nats; of each head's where they are lists.
+    """Of a document's values, one per token, made to add up to 1, in nats; of each head's where they are lists.
 
     None where a value is missing or negative, and where there is nothing to add up.
     """

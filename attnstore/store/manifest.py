@@ -25,8 +25,8 @@ PART_FILE = re.compile(r"(documents|tokens)/split=[^/\\\0]+/(?:label=[^/\\\0]*/)
 class StoredReduction:
     """One reduction as the store holds it.
 
-    `per_layer`: one column a layer, named `<name>_<layer, two digits>`, layers counted from 1; otherwise one
-    column `<name>`. `per_head`: each value is a fixed-size list, one float a head; otherwise a float.
+    `per_layer`: one column per layer, named `<name>_<layer, two digits>`, layers counted from 1; otherwise one
+    column `<name>`. `per_head`: each value is a fixed-size list, one float per head; otherwise a float.
     `meaning` is the sentence that stands in the column's metadata. `total` is what a document's values add
     up to in each column (in each head, if per head): 1.0 for an attention distribution, None where nothing
     is promised.
@@ -95,7 +95,7 @@ class Manifest:
     with an equal fingerprint. Everything in it is a JSON scalar or a list of them. `labels` are the model's
     classes in the order of its logits. `rejected` counts the rows of the source that became no document,
     by reason; `rejected_rows` says where they stood (the first 1,000). `notes` are the guesses and
-    warnings of the run, told to the user once and kept. `runs` has one entry for each time the run was
+    warnings of the run, reported to the user once and kept. `runs` has one entry for each time the run was
     started: device, seconds, tokens per second.
     """
 

@@ -119,10 +119,8 @@ def _differences(stored: Manifest, ours: Manifest) -> list[str]:
 def _clear_up(store: Path) -> None:
     """Take away what a crash between the sealing and the end of its run left in a sealed store."""
     if (store / RECEIPTS).exists() or (store / LOCK).exists():
-        with (
-            suppress(StoreError),
-            write_lock(store),
-        ):  # if it is not available, nothing is lost: it is not read
+        # If the lock is not available, nothing is lost: what is left over is not read.
+        with suppress(StoreError), write_lock(store):
             shutil.rmtree(store / RECEIPTS, ignore_errors=True)
 
 

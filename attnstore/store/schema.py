@@ -41,10 +41,10 @@ def _reduction_columns(manifest: Manifest) -> Iterator[tuple[str, pa.DataType, s
 
 
 def documents_schema(manifest: Manifest) -> pa.Schema:
-    """One row a document, in dataset order. `split` and (if the manifest says so) `label` are in the path.
+    """One row per document, in dataset order. `split` and (if the manifest says so) `label` are in the path.
 
     For each column of a reduction there is, as `<column>_entropy`, the entropy (nats) of its values over all the
-    document's tokens, made to add up to 1 (of each head's, where it has one a head). It is null where a token has
+    document's tokens, made to add up to 1 (those of each head, where it has one per head). It is null where a token has
     no value, where one is negative, and where all are 0.
     """
     fields = [
@@ -75,7 +75,7 @@ def documents_schema(manifest: Manifest) -> pa.Schema:
 
 
 def tokens_schema(manifest: Manifest) -> pa.Schema:
-    """One row a token, sorted by (document, position); the last columns are the reductions.
+    """One row per token, sorted by (document, position); the last columns are the reductions.
 
     `new_token` and `new_word` mark first occurrences within a document, so that the number of documents in
     which a term occurs is `count_if(new_token)`: a sum, where a count of distinct documents would hash
@@ -110,10 +110,10 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
 
 
 def totals_schema(manifest: Manifest) -> pa.Schema:
-    """One row a term: the tokens added up over the documents of one split, label and prediction.
+    """One row per term: the tokens added up over the documents of one split, label and prediction.
 
-    For each column of a reduction there are two: the sum of its values (of each head's, where it has one a head), and
-    as `<column>_lift` the sum of value × length of the document.
+    For each column of a reduction there are two: the sum of its values, and as `<column>_lift` the sum of value ×
+    length of the document; where it has a value per head, the sums are per head, too.
     """
     fields = [
         _field("split", DICTIONARY, "the split of the documents added up"),

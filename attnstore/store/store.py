@@ -166,7 +166,7 @@ class Store:
 
     def unreadable(self, why: str) -> StoreError:
         """The error that the store can't be read; `why` is on one line."""
-        return StoreError(f"can't read {self.path}: {why}: `attnstore verify` tells what is damaged")
+        return StoreError(f"can't read {self.path}: {why}: `attnstore verify` says what is damaged")
 
     def damaged_parts(self) -> dict[int, str]:
         """Parts of an unsealed store that were finished and no longer are: what is wrong with each, at a quick look.

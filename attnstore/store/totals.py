@@ -1,4 +1,4 @@
-"""The tokens of a store added up over its documents: one row a term, a small table beside the large one.
+"""The tokens of a store added up over its documents: one row per term, a small table beside the large one.
 
 A term is a wordpiece in its place in a word, in documents of one split, label and prediction; on top of that,
 tokens for which a reduction has a value are kept apart from those for which it has none. Questions that ask for
@@ -125,7 +125,7 @@ def _by_column(
 
 
 def _names(column: str, schema: pa.Schema) -> list[str]:
-    """A column's own name, or one a head."""
+    """A column's own name, or one per head."""
     heads = _heads(schema.field(column).type)
     return [f"{column}:{head}" for head in range(heads)] if heads else [column]
 

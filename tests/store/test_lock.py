@@ -42,7 +42,7 @@ def lock_text(process: int | None = None, host: str | None = None) -> str:
     return f"{process or os.getpid()}\n{host or socket.gethostname()}\n"
 
 
-def test_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None:
+def test_second_process_is_refused_and_learns_who_writes(tmp_path: Path) -> None:
     """While one process holds the lock another is refused, with the holder's number and host."""
     first = holder(tmp_path)
     assert first.stdout.readline() == "held\n"
@@ -85,7 +85,7 @@ def test_stale_lock_is_taken_over(tmp_path: Path, text) -> None:
 
 
 def test_lock_of_another_host_stands(tmp_path: Path) -> None:
-    """Whether a process runs on another host can't be seen from here: the user is told what to look at."""
+    """Whether a process runs on another host can't be seen from here: the refusal says what to look at."""
     text = lock_text(process=7, host="elsewhere")
     (tmp_path / LOCK).write_text(text)
     with pytest.raises(StoreError) as refused:

@@ -347,7 +347,7 @@ def test_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
 
 @contextmanager
 def mounted(path: Path, options: str):
-    """A small file system in memory at `path`; the test is skipped where it can't be had."""
+    """A small file system in memory at `path`; the test is skipped where it is not available."""
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
     try:

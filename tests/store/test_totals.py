@@ -1,4 +1,4 @@
-"""The tokens added up: one row a term, in the sealed store's file as in a view of what is there."""
+"""The tokens added up: one row per term, in the sealed store's file as in a view of what is there."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def by_hand(documents):
                 seen_words.add(row["word"])
             for column in COLUMNS:
                 if row[column] is not None:
-                    value = np.array(row[column], np.float64)  # a number, or one a head
+                    value = np.array(row[column], np.float64)  # a number, or one per head
                     of_term[column] = of_term[column] + value
                     of_term[f"{column}_lift"] = of_term[f"{column}_lift"] + value * length
     rows = [{**dict(zip(adding.KEYS, key, strict=True)), **values} for (key, _), values in sums.items()]
@@ -74,7 +74,7 @@ def made_up(request, tmp_path_factory):
 
 
 def test_a_sealed_store_holds_its_tokens_added_up(made_up):
-    """One row a split, label, prediction and token in its place in a word; values lacking are kept apart."""
+    """One row per split, label, prediction and token in its place in a word; values lacking are kept apart."""
     documents, store = made_up
     assert any(row["odd"] is None for row in by_hand(documents))
     with pq.ParquetFile(store.path / "totals.parquet") as file:
@@ -135,7 +135,7 @@ def test_in_how_many_passes_changes_nothing(made_up, monkeypatch):
 
 
 def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
-    """Totals without a seal are nobody's: verify tells of them, and the next run begins by taking them away."""
+    """Totals without a seal are nobody's: verify reports them, and the next run begins by taking them away."""
     store = run(tmp_path / "s", manifest(), seal=False)
     left = store.path / "totals.parquet"
     left.write_bytes(b"of another set of parts")
@@ -152,7 +152,7 @@ def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
     assert pq.read_metadata(left).num_rows > 0
 
 
-def test_damaged_tokens_are_told_when_they_are_added_up(tmp_path):
+def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
     """Sealing, and every question of an unfinished store, name the store on one line, and no traceback."""
     store = run(tmp_path / "s", manifest(), seal=False)
     path = store.tokens_files()[0]
@@ -163,10 +163,10 @@ def test_damaged_tokens_are_told_when_they_are_added_up(tmp_path):
         lambda: attnstore.open(store.path).query("sinks", engine="polars"),
     ):
         with pytest.raises(
-            StoreError, match=r"can't read .*`attnstore verify` tells what is damaged"
-        ) as told:
+            StoreError, match=r"can't read .*`attnstore verify` says what is damaged"
+        ) as refused:
             ask()
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
@@ -174,12 +174,12 @@ def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
     store = write_store(tmp_path / "s", made_up_documents(30), parts=[0, 1])
     right = store.added_up()
     with create_or_resume(store.path, store.manifest) as writer:
-        for wrong, told in (
+        for wrong, wording in (
             (right.slice(1), "tokens, the parts have"),
             (right.drop_columns("odd"), "'odd' is missing"),
         ):
             monkeypatch.setattr(Store, "added_up", lambda _, wrong=wrong: wrong)
-            with pytest.raises(StoreError, match=told):
+            with pytest.raises(StoreError, match=wording):
                 writer.seal()
         assert not open_store(store.path).sealed
         monkeypatch.undo()
@@ -216,7 +216,7 @@ def one_more(table):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "wording"),
     [
         (lambda table: table, None),
         (a_little_more, "cls_02_lift is not what the tokens add up to"),
@@ -224,15 +224,15 @@ def one_more(table):
         (lambda table: table.slice(1), "split is not what the tokens add up to"),
     ],
 )
-def test_verify_adds_the_tokens_up_again(tmp_path, change, told):
+def test_verify_adds_the_tokens_up_again(tmp_path, change, wording):
     """Totals that are not those of the tokens are a finding, also where size and hash are as recorded."""
     store = tampered(run(tmp_path / "s", manifest()), change)
     (finding,) = (finding for finding in verify_files(store) if finding.subject == "totals.parquet")
-    assert (finding.ok, finding.detail) == ((False, told) if told else (True, finding.detail))
-    assert told is not None or finding.detail.endswith(" terms")
+    assert (finding.ok, finding.detail) == ((False, wording) if wording else (True, finding.detail))
+    assert wording is not None or finding.detail.endswith(" terms")
 
 
-def test_totals_that_are_gone_or_damaged_are_told(tmp_path):
+def test_totals_that_are_gone_or_damaged_are_reported(tmp_path):
     """A question that needs them says so in one line; verify names the file."""
     store = write_store(tmp_path / "s", made_up_documents(30))
     path = store.path / "totals.parquet"
@@ -248,8 +248,8 @@ def test_totals_that_are_gone_or_damaged_are_told(tmp_path):
             reader.query("top_words_by_class", engine=engine, intervals=False)
 
 
-def test_a_term_has_its_totals_a_head(made_up):
-    """A reduction with a value a head is added up head by head; questions get a head, or the mean of the heads."""
+def test_a_term_has_its_totals_per_head(made_up):
+    """A reduction with a value per head is added up head by head; questions get a head, or the mean of the heads."""
     documents, store = made_up
     added = QuestionColumns(
         means={"attention": ("cls_heads_02",)}, heads=HEADS, elements={"attention_02_02": ("cls_heads_02", 1)}
