@@ -124,14 +124,14 @@ def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, u
     """The run that goes on says what it found, and ends with the bytes of an undisturbed one."""
     path, notes = tmp_path / "store.attn", []
 
-    def interrupt(_):
-        if not path.joinpath("_parts").exists():
+    def interrupt(event):
+        if isinstance(event, Computed) and not path.joinpath("_parts").exists():
             os.kill(os.getpid(), signal.SIGINT)
 
-    run(config, path, on_progress=interrupt)
+    run(config, path, on_event=interrupt)
     damaged = open_store(path).tokens_files()[0]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    run(config, path, on_note=notes.append)
+    run(config, path, on_event=lambda event: notes.append(event.line) if isinstance(event, Noted) else None)
     assert notes == [
         f"part 0 is computed again: {damaged.relative_to(path)}: its SHA-256 is not the one recorded: it is damaged"
     ]
