@@ -43,6 +43,7 @@ ONLY_IN = {
     "torch": {"engine", "check", "learn"},
     "transformers": {"engine", "learn"},
     "triton": {"engine"},
+    "filelock": {"store"},
     "duckdb": {"store", "ask", "check"},
     "polars": {"store", "ask", "show", "check", "reader"},
     "cli": set(),

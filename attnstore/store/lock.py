@@ -6,12 +6,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING, Self
 
 from attnstore.errors import StoreError
 from attnstore.store.durable import writing
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LOCK = "writer.lock"
 
@@ -24,7 +25,7 @@ _PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 class WriteLock:
     """The right to write a store, held until `release` or the end of the `with` block."""
 
-    def __init__(self, path: Path, lock: BaseFileLock) -> None:
+    def __init__(self, path: Path, lock: "BaseFileLock") -> None:
         self.path = path
         self._lock = lock
 
@@ -56,6 +57,8 @@ def write_lock(path: str | Path) -> WriteLock:
     Raises:
         StoreError: another process holds the lock, or the directory can't be written.
     """
+    from filelock import FileLock, Timeout  # readers of a store need not wait for it
+
     store = Path(path)
     file = store / LOCK
     lock = FileLock(file, thread_local=False)
