@@ -1,7 +1,6 @@
 """What the tests share: small models, a small dataset, and a small sealed store, built once a session."""
 
 import os
-import random
 from pathlib import Path
 
 import pytest
@@ -15,44 +14,31 @@ for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
 
 import tiny  # noqa: E402 - it imports transformers
 import torch  # noqa: E402 - beside it
+from hypothesis import settings  # noqa: E402 - beside it
+from reviews import write_reviews  # noqa: E402 - beside it
+from shared import shared  # noqa: E402 - beside it
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and busy machines lose by them
-
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
 def imdb_archive() -> Path:
-    path = SHARED / "data/imdb/aclImdb_v1.tar.gz"
-    if not path.is_file():
-        pytest.skip(f"the real IMDb archive is not at {path}")
-    return path
+    """The real IMDb archive."""
+    return shared("data/imdb/aclImdb_v1.tar.gz")
 
 
 @pytest.fixture(scope="session")
 def real_model() -> Path:
-    path = SHARED / "models/minilm-imdb"
-    if not path.is_dir():
-        pytest.skip(f"the fine-tuned MiniLM is not at {path}")
-    return path
+    """A MiniLM fine-tuned on IMDb."""
+    return shared("models/minilm-imdb")
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("tiny-bert"))
-
-
-def write_reviews(path: Path, count: int, seed: int = 0) -> Path:
-    """A CSV of `count` small reviews with id, label, group and text; every tenth is empty or long."""
-    generator = random.Random(seed)
-    words = [w for w in tiny.WORDS if not w.startswith("##") and w.isalpha()]
-    lines = ["id,label,group,text"]
-    for number in range(count):
-        length = {3: 0, 7: 90}.get(number % 10, generator.randint(1, 25))
-        text = " ".join(generator.choices(words, k=length))
-        lines.append(f"r{number},{'pos' if generator.random() < 0.5 else 'neg'},film{number % 7},{text}")
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 @pytest.fixture(scope="session")

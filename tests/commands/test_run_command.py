@@ -57,6 +57,7 @@ def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):
     assert out.splitlines()[1] == "1 document was cut at 40 tokens"
 
 
+@pytest.mark.slow
 def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
     """Nothing is done twice, and the summary says why it was so quick."""
     store = tmp_path / "s.attn"
@@ -65,6 +66,7 @@ def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
     assert (code, out.splitlines()[0]) == (0, f"{store} was finished before: 60 documents")
 
 
+@pytest.mark.slow
 def test_reductions_add_up_whether_listed_or_repeated(tiny_model, reviews, tmp_path):
     """`--reduce a,b --reduce c` stores all three; none is dropped in silence."""
     code, _, _ = run(
@@ -115,6 +117,7 @@ def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_p
     assert re.search(r"^state: +unsealed: [1-5] of 6 parts", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_six_classes_go_through_finetune_run_and_query_without_a_special_case(tmp_path):
     """Names with spaces, a slash and an accent: learnt, stored, and asked for, each word found in its own class."""
     torch.manual_seed(0)
@@ -191,7 +194,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_model, tmp_path):
     """The store on a disk that fills up: what was written stays readable, and a run elsewhere is whole."""
-    from conftest import write_reviews
+    from reviews import write_reviews
 
     data = write_reviews(tmp_path / "many.csv", 900)
     code, _, err = run(small_disk / "s.attn", data, tiny_model, "--part-size", "50", "--max-length", "40")
@@ -205,6 +208,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_m
     assert int(re.search(r"unsealed: (\d+) of 18 parts", out)[1]) >= 1
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_by_process_and_host(tiny_model, reviews, tmp_path):
     """While one process writes a store, another is told who does."""
     from attnstore.store.resume import create_or_resume

@@ -30,8 +30,6 @@ from attnstore.data.documents import Document, Rejected
 from attnstore.data.survey import survey
 from attnstore.errors import AttnstoreError, DataError, UsageError
 
-ARCHIVE = Path(__file__).parents[3] / "shared/data/imdb/aclImdb_v1.tar.gz"
-
 
 @pytest.fixture(params=CONTAINERS)
 def imdb(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
@@ -57,10 +55,10 @@ class TestImdb:
         first = next(iter(inside))
         assert first == Document("so <br />bad", "neg/0_2", "tt000", "held-out", "neg")
 
-    @pytest.mark.skipif(not ARCHIVE.exists(), reason="needs ../shared/data/imdb")
-    def test_the_real_archive(self) -> None:
+    @pytest.mark.slow
+    def test_the_real_archive(self, imdb_archive: Path) -> None:
         """The 25,000 test reviews come in the archive's order, 12,500 of each label, with their films."""
-        with tarfile.open(ARCHIVE) as tar:
+        with tarfile.open(imdb_archive) as tar:
             names = [
                 m.name
                 for m in tar
@@ -68,7 +66,7 @@ class TestImdb:
             ]
             texts = {name: tar.extractfile(name) for name in names[::5000]}
             expected = {name: file.read().decode() for name, file in texts.items() if file is not None}
-        read = [item for item in open_(ARCHIVE, split="test") if isinstance(item, Document)]
+        read = [item for item in open_(imdb_archive, split="test") if isinstance(item, Document)]
         assert [item.id for item in read] == [
             name.removeprefix("aclImdb/").removesuffix(".txt") for name in names
         ]

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from conftest import write_reviews
+from reviews import write_reviews
 
 from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verify_sample
 from attnstore.check.verify import verify_files
@@ -71,12 +71,14 @@ def test_every_stored_value_is_the_oracles(small_store, tiny_model):
     assert found["logits"].absolute < 1e-5
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_writes_the_same_bytes(config, undisturbed, tmp_path):
     """Nothing in the tables knows the time, the machine's mood or the thread that was first."""
     run(config, tmp_path / "again.attn")
     assert content(tmp_path / "again.attn") == undisturbed
 
 
+@pytest.mark.slow
 def test_the_same_run_in_half_precision_twice_writes_the_same_bytes(config, tmp_path):
     """bfloat16 rounds more, but no otherwise the second time."""
     half = replace(config, dtype="bfloat16", reductions=("cls", "received", "rollout", "cls_heads"))
@@ -85,6 +87,7 @@ def test_the_same_run_in_half_precision_twice_writes_the_same_bytes(config, tmp_
     assert content(tmp_path / "one.attn") == content(tmp_path / "other.attn")
 
 
+@pytest.mark.slow
 def test_the_token_budget_changes_no_row(config, undisturbed, tmp_path):
     """Batches of 50 tokens or of 8,192 give the same rows, and values within the stored precision."""
     run(replace(config, batch_tokens=50, full_precision=True), tmp_path / "small.attn")
@@ -99,6 +102,7 @@ def test_the_token_budget_changes_no_row(config, undisturbed, tmp_path):
     assert difference.max() < 1e-6
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_path):
     """Ctrl-C lets the part in hand finish; the same call finishes the store, to the byte."""
     path = tmp_path / "store.attn"
@@ -147,6 +151,7 @@ def test_a_finished_store_is_left_alone(config, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in modified} == modified
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
     """SIGKILL ten times at moments spread over the run, then resume: every file equal, none too many."""
     path = tmp_path / "store.attn"
@@ -213,6 +218,7 @@ def test_a_reduction_without_any_value_is_told(config, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -368,6 +374,7 @@ def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkey
             run(replace(config, model=str(model)), tmp_path / "store.attn")
 
 
+@pytest.mark.slow
 def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
     """While a part is in the making, at most three parts of documents are alive: read ahead, in hand, behind."""
     from attnstore.engine import batches
@@ -392,6 +399,7 @@ def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
     assert most[0] <= 5 * 4, "documents of finished parts are still held"
 
 
+@pytest.mark.slow
 def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive, real_model, tmp_path):
     """Six IMDb reviews through the fine-tuned MiniLM in float32: every stored value to 1e-5."""
     config = RunConfig(
@@ -411,6 +419,7 @@ def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive,
     assert [d["label"] for d in documents] == ["neg"] * 3 + ["pos"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swapped", [False, True])
 def test_neighbouring_layers_that_have_changed_places_are_found_in_half_precision(
     swapped, imdb_archive, real_model, tmp_path
