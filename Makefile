@@ -1,21 +1,26 @@
-# Everything here makes .venv by itself. `make` prints this help.
+# Everything here makes the environment that it needs by itself. `make` prints this help.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
+INSTALL := --editable '.[dev]'
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+# A worker a core. `worksteal` keeps the cores busy to the end; each worker builds the session's small models for itself.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test picture bench lint types clean
+.PHONY: help demo test test-fast test-lowest test-python test-bare pytest check coverage docs picture bench lint types clean
 
 help:  ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One marker for the whole environment: it is made again when what it is made from changes. torch comes first and
 # alone: with it there, nothing asks for the build with several GB of CUDA packages.
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("attnstore needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch
+	$(PIP) $(INSTALL)
 	touch $@
 
 demo: $(VENV)/.ready  ## run the embedded model over the embedded reviews, ask, and show one
@@ -24,11 +29,44 @@ demo: $(VENV)/.ready  ## run the embedded model over the embedded reviews, ask, 
 	$(BIN)/attnstore query demo.attn top_words_by_class -p limit=10
 	$(BIN)/attnstore show demo.attn 0 --words sum
 
-test: $(VENV)/.ready  ## run the tests, the linter and the type checker
+test: check pytest  ## lint, check the types and run all tests: what CI runs
+
+test-fast: $(VENV)/.ready  ## run the tests that are not slow, in about a minute
+	$(PYTEST) -m "not slow"
+
+pytest: $(VENV)/.ready  ## run all tests
+	$(PYTEST)
+
+test-lowest:  ## run all tests with the lowest versions that pyproject.toml allows
+	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt INSTALL="--editable '.[test]'"
+
+test-python:  ## run all tests with another Python: make test-python PYTHON=python3.13
+	$(MAKE) pytest VENV=.venv-$(notdir $(PYTHON)) INSTALL="--editable '.[test]'"
+
+test-bare:  ## install the package without any extra and run the demo's commands with it, away from the checkout
+	rm -rf build/lib build/bdist.*
+	$(MAKE) bare VENV=.venv-bare INSTALL=.
+
+bare: $(VENV)/.ready
+	rm -rf $(VENV)/demo.attn
+	cd $(VENV) && $(abspath $(BIN))/attnstore run
+	cd $(VENV) && $(abspath $(BIN))/attnstore query demo.attn top_words_by_class -p limit=10
+	cd $(VENV) && $(abspath $(BIN))/attnstore show demo.attn 0 --words sum
+
+check: $(VENV)/.ready  ## lint, look at the format and check the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.ready  ## run all tests and report the lines and branches that none of them reaches
+	$(PYTEST) --cov --cov-report=term --cov-report=html:build/coverage
+
+docs: $(VENV)/.docs  ## build the pages of docs/ and the reference of the Python API into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(PIP) --editable '.[dev,docs]'
+	touch $@
 
 picture: $(VENV)/.ready  ## draw the README's picture from the demo's store (needs chromium)
 	$(BIN)/attnstore show demo.attn review-072 --words sum --ignore-special --html build/heatmap.html
@@ -47,5 +85,5 @@ lint: $(VENV)/.ready  ## format and lint
 types: $(VENV)/.ready  ## check the types
 	$(BIN)/mypy
 
-clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) demo.attn build *.egg-info
+clean:  ## remove the environments and what the demo, the docs and the coverage wrote
+	rm -rf .venv .venv-* demo.attn build site .coverage *.egg-info
