@@ -99,6 +99,7 @@ def test_the_readmes_commands_are_commands(beside_a_demo):
         assert set(re.findall(r"--[a-z-]+", rest)) <= options
 
 
+@pytest.mark.slow
 def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
     """`attnstore run` without options prints the README's lines, but for the time it takes."""
     from attnstore.engine.classifier import choose_device, fast_bfloat16
@@ -199,6 +200,7 @@ def test_the_store_pages_sql_over_the_totals_is_that_over_the_tokens(beside_a_de
     assert found["lift"].to_list() == pytest.approx(expected["lift"].to_list(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_reductions_of_the_docs_run(tiny_model, reviews, tmp_path, monkeypatch):
     """The two functions of docs/reductions.md, by their names on the command line, are columns of the store."""
     monkeypatch.syspath_prepend(tmp_path)

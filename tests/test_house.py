@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def room(module: str) -> str:
     return module.partition(".")[0]
 
 
+@cache
 def imports(path: Path) -> tuple[set[str], set[str]]:
     """(own modules by dotted name, other libraries) that a file imports anywhere in it, inside functions too."""
     own, others = set(), set()
@@ -116,10 +118,8 @@ def test_there_are_no_circles(of):
     [
         ("import attnstore", ("torch", "transformers", "polars", "pyarrow", "duckdb", "click", "numpy")),
         ("import attnstore.commands", ("torch", "transformers", "polars", "pyarrow", "duckdb", "numpy")),
-        (
-            "import attnstore.pipeline.run",
-            ("polars", "duckdb"),
-        ),  # the forward pass waits for no reader of stores
+        # The forward pass waits for no reader of stores. Slow, as it waits for torch.
+        pytest.param("import attnstore.pipeline.run", ("polars", "duckdb"), marks=pytest.mark.slow),
     ],
 )
 def test_what_must_answer_at_once_waits_for_no_heavy_import(statement, forbidden):

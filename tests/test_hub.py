@@ -39,6 +39,7 @@ def with_a_pickle(tiny_model, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(with_a_pickle, reviews, tmp_path):
     """The run finds the model by name, fetches safetensors and JSON alone, and the manifest has the name."""
     with hub.serving({"someone/tiny": with_a_pickle}) as (address, asked):
@@ -53,6 +54,7 @@ def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(with_a_pickl
     assert json.loads((tmp_path / "s.attn/manifest.json").read_text())["model"] == "someone/tiny@main"
 
 
+@pytest.mark.slow
 def test_a_name_that_the_hub_does_not_have_is_told(reviews, tmp_path):
     """One line with the name, exit code 1, no store."""
     with hub.serving({}) as (address, _):

@@ -10,6 +10,8 @@ from attnstore.store.manifest import StoredReduction
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
 WORDS, FILMS, OF_A_WORD, TRUTH = 500, 70, 40, 1.0
 
+pytestmark = pytest.mark.slow  # what every test here asks is a store of 500 simulations
+
 
 @pytest.fixture(scope="module")
 def simulations():

@@ -214,6 +214,7 @@ def naive(unrelated, of_review):
     ).pvalue
 
 
+@pytest.mark.slow
 def test_of_200_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelated):
     """0.05 ± 0.01 of all words and relabelings; the test that counts tokens finds far too many."""
     ours, tokenwise = [], []
@@ -225,6 +226,7 @@ def test_of_200_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelat
     assert np.mean(np.array(tokenwise) < 0.05) > 0.2
 
 
+@pytest.mark.slow
 def test_films_that_stand_under_both_labels_are_no_more_found_different(of_films):
     """Where reviews hang together by film and are relabelled one by one: 0.05 ± 0.015, and below 0.001 hardly any.
 

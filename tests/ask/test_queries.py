@@ -307,6 +307,7 @@ def test_labels_that_are_no_partition_change_nothing(tmp_path):
     assert_all_questions(store, documents)
 
 
+@pytest.mark.slow
 def test_labels_and_splits_of_any_script_read_back_as_themselves(tmp_path):
     """What is percent-encoded in the path is told as the data has it."""
     labels = ("it's a/b", "50% – 映画", 'c"=d')

@@ -200,6 +200,7 @@ def test_documents_are_found_sorted_and_filtered(probable, parameters):
     assert_rows(asked(store, "find_documents", **parameters), expected)
 
 
+@pytest.mark.slow
 def test_no_document_is_wrong_where_labels_are_not_the_models(tmp_path, documents):
     store = write_store(tmp_path / "store", documents, labels_are_models=False)
     assert (

@@ -446,6 +446,7 @@ def test_attention_is_held_against_frequency_as_a_loop_over_words_does(store, do
     assert_rows(asked(store, "attention_vs_frequency", **parameters), expected)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_ratio_of_shares_is_a_bootstraps():
     """Films drawn again 2,000 times: the closed form's ends lie where the bootstrap's percentiles do."""
     documents = made_up_documents(2000, seed=7)
@@ -559,6 +560,7 @@ def test_documents_of_special_tokens_alone_have_no_words(tmp_path):
     assert_rows(asked(store, "position_profile"), position_profile(documents))
 
 
+@pytest.mark.slow
 def test_three_classes_and_documents_without_labels(tmp_path):
     """By label, those without one are left out."""
     documents = made_up_documents(

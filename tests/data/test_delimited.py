@@ -224,6 +224,7 @@ class TestEncoding:
         assert rows_of(source) == [("caf\u00e9", "pos")]
         assert [item.reason for item in source if isinstance(item, Rejected)] == ["not UTF-8"]
 
+    @pytest.mark.slow
     def test_another_one_is_refused_wherever_it_shows(self, tmp_path: Path) -> None:
         """Behind the first megabyte, too: what would be left are the rows without an accent."""
         content = b"text,label\n" + b"plain text,pos\n" * 80_000 + "caf\u00e9,neg\n".encode("cp1252") * 5
@@ -302,6 +303,7 @@ class TestColumns:
             open_source(SourceConfig(str(tmp_path)))
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(
         st.tuples(

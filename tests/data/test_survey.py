@@ -38,6 +38,7 @@ class TestSurvey:
         assert (found.documents, found.labels, found.unlabelled) == (6, {"neg": 3, "pos": 3}, 0)
         assert (found.rejected, found.rejected_rows) == ({"not UTF-8": 1}, ("test/neg/1_1: not UTF-8",))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["csv", "jsonl", "tar"])
     def test_memory_does_not_grow_with_the_documents(
         self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -290,6 +290,7 @@ class TestTsv:
         if headerless:
             assert [item.id for item in source if isinstance(item, Document)] == ["7", "8", "9"]
 
+    @pytest.mark.slow
     def test_a_quoted_field_across_the_sample(self, tmp_path: Path) -> None:
         """Quoting is told from the beginning of a file, even if that ends inside a field."""
         content = 'text\tlabel\n"a\tb"\tpos\n"' + "long\n" * 400_000 + '"\tneg\n'

@@ -163,6 +163,7 @@ def test_readme_tells_data_recipe_and_figures(undisturbed: Path) -> None:
         assert part in card
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_other_seed_others(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_torn_checkpoint_is_passed_over(
     assert same(config.out, undisturbed)
 
 
+@pytest.mark.slow
 def test_six_classes_numbers_and_no_test_split(encoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "six.csv", list(TELLING), 120)
     config = config_of(encoder, tmp_path / "six.csv", tmp_path / "model", epochs=8, dtype="bfloat16")
@@ -282,6 +284,7 @@ def test_head_is_kept_for_the_same_classes_and_new_for_others(
     assert torch.allclose(before[name], after[name], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_attention_dropout_is_the_models_or_what_was_asked_for(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

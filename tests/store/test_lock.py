@@ -105,6 +105,7 @@ def test_release_leaves_another_writers_lock_alone(tmp_path: Path) -> None:
     assert (tmp_path / LOCK).read_text() == lock_text(process=7, host="elsewhere")
 
 
+@pytest.mark.slow
 def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
     """Taking over is atomic: of six processes at once exactly one gets the lock, and all others name it."""
     (tmp_path / LOCK).write_text(lock_text(process=dead_process()))

@@ -124,6 +124,7 @@ def test_any_labels_read_back_as_themselves(labels: list[str | None]) -> None:
     assert labels_read_back(labels) == [labels] * len(READERS)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("aeflnrstuyxINTd019-+.:_ %", min_size=1, max_size=8), min_size=1, max_size=3))
 def test_labels_like_values_read_back_as_themselves(labels: list[str]) -> None:

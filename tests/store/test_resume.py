@@ -146,6 +146,7 @@ for last in range(1000):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_step_and_resumed(tmp_path: Path) -> None:
     """Killed before any of its syncs to the disk, from the first to the last, the resumed run ends with the
@@ -161,6 +162,7 @@ def test_killed_at_any_step_and_resumed(tmp_path: Path) -> None:
     assert int(done.stdout) >= 2 * 13
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     """Killed with SIGKILL whenever it may be, a run goes on from there, to the bytes of an undisturbed one."""
     chance, plan = random.Random(5), manifest(documents=200, part_size=5, reductions=())
@@ -213,6 +215,7 @@ def test_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == before
 
 
+@pytest.mark.slow
 def test_store_without_a_finished_part_is_begun_again_by_any_run(tmp_path: Path) -> None:
     """What a run leaves that failed before its first receipt is no obstacle, and none of it stays."""
     with create_or_resume(tmp_path / "store", manifest(fingerprint={"model": "big"})) as store:
@@ -362,6 +365,7 @@ def mounted(path: Path, options: str):
         subprocess.run(["umount", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
     """On a full disk the run ends with one line; with space again it goes on to the bytes of an undisturbed run."""
     plan = manifest(documents=60, part_size=2)
@@ -403,6 +407,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.slow
 def test_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
     """The same where the system refuses a file for another reason: here a limit on its size."""
     pytest.importorskip("resource", reason="needs POSIX limits")

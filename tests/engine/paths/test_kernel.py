@@ -201,6 +201,7 @@ def test_innermost_strides_other_than_one_are_copied():
         assert torch.equal(mine, its)
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_no_second_openmp_runtime_and_no_change_of_threads():
     """The kernel works in torch's own pool: one runtime is loaded, and torch's settings stay."""

@@ -174,6 +174,7 @@ def test_every_path_agrees_with_float64_for_every_head_size(path, depth, dtype):
     batch.assert_as_expected(*PATHS[path](batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DRAWN)
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -265,6 +266,7 @@ def test_what_the_cuda_path_does_not_serve_it_says(monkeypatch):
     assert why() == "ATTNSTORE_KERNEL=off"
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("depth", [16, 80])
 def test_the_cuda_path_is_believed_only_if_it_agrees_with_the_reference(depth, monkeypatch):
@@ -338,6 +340,7 @@ for weightings, windowed, depth, head_rows in ((0, False, 64, True), (3, True, 8
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
     """What the interpreter lets pass, the compiler may not: machine code for Ampere and Hopper, on tensor cores."""
@@ -428,6 +431,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 def test_no_tensor_is_quadratic_in_a_long_document(compiled, tmp_path, monkeypatch):
     """2,048 and 8,192 tokens through a ModernBERT: four times the length is four times the largest tensor.
