@@ -91,17 +91,19 @@ def choose_columns(
     *,
     taken: bool = False,
     sample: Sample,
+    classes: frozenset[str] = frozenset(),
 ) -> Columns:
     """Which of the columns `found` in the table `name` to read; each guess is added to `notes`.
 
-    `taken` says that the table's split is known without a column. Raises UsageError if a named column is not there,
+    `taken` says that the table's split is known without a column; `classes` are columns whose numbers the data set
+    itself says are classes. Raises UsageError if a named column is not there,
     or no column looks like the text.
     """
     choice = _Choice(name, list(found), config, sample, notes)
     texts, label, id_, group = choice.texts(), *map(choice.option, ("label", "id", "group"))
     if sample.headed:
         texts = texts or (_text_by_content(choice, [label, id_, group]),)
-        label = label if label is not None else _usual_label(choice, texts)
+        label = label if label is not None else _usual_label(choice, texts, classes)
         id_ = id_ if id_ is not None else choice.usual("id", ID_COLUMNS)
         group = group if group is not None else choice.usual("group", GROUP_COLUMNS)
     else:
@@ -206,10 +208,10 @@ def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
     return text
 
 
-def _usual_label(choice: _Choice, texts: Sequence[str]) -> str | None:
+def _usual_label(choice: _Choice, texts: Sequence[str], classes: frozenset[str]) -> str | None:
     """The column with a label's usual name, unless it holds many different numbers."""
     label = choice.usual("label", [each for each in LABEL_COLUMNS if not same(texts, each)])
-    if label is None or _may_be_labels(choice.cells(label), len(choice.sample.rows)):
+    if label is None or label in classes or _may_be_labels(choice.cells(label), len(choice.sample.rows)):
         return label
     choice.notes[-1] = (
         f"column {quoted(label)} holds fractions, or too many different numbers for classes: it was not taken for the"

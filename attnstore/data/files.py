@@ -84,6 +84,15 @@ def _of_newest_snapshots(root: Path, names: list[str]) -> tuple[list[str], list[
     return names, notes
 
 
+def neighbours(path: Path) -> Files:
+    """The files in the folder of a file, that one included; none where they can't be listed."""
+    try:
+        names = sorted(each.name for each in path.parent.iterdir() if each.is_file())
+    except OSError:
+        names = []
+    return Files(names, lambda name: (path.parent / name).open("rb"))
+
+
 def matching(pattern: str) -> Files:
     """The files that match a glob (`**` for any depth). Raises UsageError if there is none."""
     # glob.glob, as Path.glob takes no absolute pattern.

@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 
+from attnstore.data.class_names import NAMES_JSON
 from attnstore.errors import DataError
 from attnstore.messages import one_line
 
@@ -28,6 +29,8 @@ def is_no_data(name: str) -> bool:
     if any(part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING for part in parts):
         return True
     file = PurePosixPath(parts[-1].lower())
+    if file.name in NAMES_JSON:
+        return True
     return file.name.partition(".")[0] in _DESCRIPTIONS or file.suffix in (".crc", ".md", ".rst", ".py")
 
 

@@ -1,97 +1,150 @@
-"""Whose labels are whose: the source's, as the model's classes."""
+"""Whose labels are whose: one rule by which the data's labels are the model's classes, or are not.
 
+A mapping counts only if it explains every label of the whole data set, the splits that are not read included. In
+this order: names, numbers from 0, numbers from 1. Otherwise the labels are not the model's: they are kept as they
+are, nothing is left out, and no accuracy is claimed. How often a label occurs plays no part.
+"""
+
+import csv
+import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from attnstore.data.survey import Survey
 from attnstore.errors import UsageError
-from attnstore.messages import listed
+from attnstore.messages import counted, listed, one_line, quoted, similar
+
+_SHOWN = 10  # pairs that a note shows
+_ADVISED = 12  # labels that an advised `--labels` maps at most
+_SHORT = {"pos": "positive", "neg": "negative", "neu": "neutral"}
+#: Orders in which data sets number these classes. A model has them in any order (ProsusAI/finbert: positive, negative,
+#: neutral; facebook/bart-large-mnli: contradiction, neutral, entailment), so that numbers need not be its indices.
+_USUAL_ORDERS = (
+    ("verynegative", "negative", "neutral", "positive", "verypositive"),
+    ("entailment", "neutral", "contradiction"),
+    ("bad", "good"),
+    ("false", "true"),
+    ("no", "yes"),
+    ("ham", "spam"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """The source's labels as the model's. A label that `mapping` lacks is unknown, its rows are rejected.
+    """The source's labels as the model's. The rows of a label that `mapping` lacks are left out.
 
-    `are_models` is False where no label is the model's, or there is none: then no accuracy can be claimed.
+    `are_models` is False where the labels are not the model's, or there is none: then no accuracy can be claimed.
     `model_labels` are the model's classes in the order of its logits, by the names this run gives them.
+    `dismissed` are labels that the user sent to nothing.
     """
 
     mapping: Mapping[str, str]
     are_models: bool
     note: str | None
     model_labels: tuple[str, ...]
+    dismissed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`--labels` taken apart: the model's classes in the order of its logits, and labels of the data by class.
+
+    `classes` is () where they keep their names; a label in `pairs` that goes to "" goes to nothing.
+    """
+
+    classes: tuple[str, ...]
+    pairs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, entries: Sequence[str]) -> "Given":
+        """Raises UsageError for a class or a label without a name, or named twice."""
+        classes = tuple(entry.strip() for entry in entries if "=" not in entry)
+        if len({name.casefold() for name in classes}) < len(classes) or "" in classes:
+            raise UsageError(f"--labels must be different names, none empty: {listed(entries)}")
+        pairs: dict[str, str] = {}
+        for entry in entries:
+            if "=" not in entry:
+                continue
+            label, _, name = (part.strip() for part in entry.rpartition("="))
+            if not label:
+                raise UsageError(
+                    f"--labels {quoted(entry)}: a pair is LABEL=CLASS, or LABEL= to leave its rows out"
+                )
+            if pairs.get(label, name) != name:
+                raise UsageError(
+                    f"--labels maps {quoted(label)} twice: to {quoted(pairs[label])} and {quoted(name)}"
+                )
+            pairs[label] = name
+        return cls(classes, pairs)
 
 
 def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str] = ()) -> LabelMap:
-    """Tell which of the source's labels is which of the model's.
+    """Decide which of the source's labels is which of the model's; the note says how.
 
-    In this order: by name, ignoring case and outer blanks; if no name fits, by number, which is the number in
-    the model's label if each has one (`LABEL_0`, `3 stars`), else its index, and only if most of the numbered
-    documents have a number of the model's; if the model has nothing but `LABEL_0`, `LABEL_1`, ... and the
-    source as many labels, the source's in order (of number, else of the alphabet) name the model's.
-    `given` replaces the model's own names. Raises UsageError if these are not as many as the model's classes.
+    1. By name: the data set's own class names, else its labels, each spelled like a class of the model's (exactly; by
+       case, accents, hyphens, underscores and blanks; `pos` for `positive`, one `star` for `stars`), or the only one
+       to begin like it. Different labels are one class only where they are spellings of it. A number stands for the
+       number in a class's name (`3` for `3 stars`) unless it could as well be the class's index.
+    2. By number: exactly 0 … n-1, or fewer of them with both 0 and n-1.
+    3. By number less one: exactly 1 … n.
+
+    `given` is `--labels`: classes in the model's order replace its names, pairs `label=class` come before all rules.
+    With pairs, other labels must be classes by name; the rest is unknown and left out. If pairs do nothing but
+    dismiss labels, the rules decide about the others.
+
+    Raises:
+        UsageError: `given` has not as many names as the model has classes, or a pair leads to no class.
     """
-    names = tuple(model_labels)
-    if given:
-        names = tuple(label.strip() for label in given)
-        if len(names) != len(model_labels):
-            raise UsageError(
-                f"--labels names {len(names)} classes ({listed(names)}), the model has {len(model_labels)}"
-                f" ({listed(model_labels)})"
-            )
-        if len({name.casefold() for name in names}) < len(names) or "" in names:
-            raise UsageError(f"--labels must be different names, none empty: {listed(names)}")
+    options = Given.of(given)
+    names = options.classes or tuple(model_labels)
+    if len(names) != len(model_labels):
+        raise UsageError(
+            f"--labels names {len(names)} classes ({listed(names)}), the model has {len(model_labels)}"
+            f" ({listed(model_labels)})"
+        )
     if not found.labels:
         return LabelMap({}, False, "the data has no labels: no accuracy is computed", names)
-
-    shown = {raw: _shown_label(raw, found.label_names) for raw in found.labels}
-    by_name = {name.strip().casefold(): name for name in names}
-    named = {raw: by_name[name.casefold()] for raw, name in shown.items() if name.casefold() in by_name}
-    if named:
-        return LabelMap(named, True, None, names)
-
-    generic = not given and all(re.fullmatch(r"LABEL_\d+", name) for name in names)
-    if generic and len(found.label_names) == len(names):
-        numbers = [str(number) for number in range(len(names))]
-        return _naming_the_model(
-            dict(zip(numbers, found.label_names, strict=True)), names, "the dataset's own order"
-        )
-
-    by_number = _numbers_of(names)
-    numbered = {raw: _number(raw) for raw in found.labels}
-    fitting = {raw: by_number[n] for raw, n in numbered.items() if n is not None and n in by_number}
-    documents = sum(found.labels[raw] for raw in fitting)
-    others = sum(found.labels[raw] for raw, n in numbered.items() if n is not None) - documents
-    if generic and len(fitting) < len(shown) == len(names):
-        order = sorted(shown, key=_label_order(list(shown)))
-        return _naming_the_model({raw: shown[raw] for raw in order}, names, "their sorted order")
-    if documents > others:
-        pairs = ", ".join(f"{raw.strip()} is {name}" for raw, name in sorted(fitting.items())[:10])
-        return LabelMap(fitting, True, f"labels were matched by number: {pairs}", names)
-    return LabelMap(
-        shown,
-        False,
-        f"the data's labels ({listed(sorted(set(shown.values())))}) are not the model's ({listed(names)}): they are"
-        " kept as they are, no accuracy is computed; --labels gives the model's classes other names",
-        names,
+    shown = shown_labels(found)
+    notes: list[str] = []
+    told = _told(shown, names, options.pairs, notes)
+    rest = {raw: name for raw, name in shown.items() if raw not in told}
+    dismissed = frozenset(raw for raw, name in told.items() if not name)
+    if any(told.values()):
+        named = {
+            raw: _spelled(name, names)
+            for raw, name in rest.items()
+            if whole_number(name) is None or name in names
+        }
+        mapping = {raw: name for raw, name in (told | named).items() if name}
+        notes.insert(0, f"labels were mapped by --labels: {_pairs(mapping, shown)}")
+        return LabelMap(mapping, True, "; ".join(notes), names, dismissed)
+    if matched := _matched(rest, names):
+        mapping, how = matched
+        return LabelMap(mapping, bool(mapping), "; ".join([how, *notes]), names, dismissed)
+    kept = sorted(set(rest.values()), key=label_order(set(rest.values())))
+    notes.insert(
+        0,
+        f"the data's labels ({listed(kept)}) are not the model's ({listed(names)}): they are kept as they are, no"
+        f" accuracy is computed; {_advice(found, rest, names)}",
     )
+    return LabelMap(rest, False, "; ".join(notes), names, dismissed)
 
 
-def _shown_label(raw: str, label_names: tuple[str, ...]) -> str:
-    number = _number(raw) if label_names else None
-    return label_names[number] if number is not None and 0 <= number < len(label_names) else raw.strip()
+def shown_labels(found: Survey) -> dict[str, str]:
+    """Each label of the whole data set by the name that the data set gives it, else without outer blanks."""
+    raws = [*found.labels, *found.labels_elsewhere]
+    numbers = {raw: number for raw in raws if (number := whole_number(raw)) is not None}
+    if found.class_names is not None and len(numbers) == len(raws):
+        names = found.class_names.of(numbers.values())
+        if names:
+            return {raw: names[number] for raw, number in numbers.items()}
+    return {raw: raw.strip() for raw in raws}
 
 
-def _naming_the_model(shown: Mapping[str, str], names: Sequence[str], order: str) -> LabelMap:
-    new = tuple(shown.values())
-    pairs = ", ".join(f"{name} is {label}" for name, label in list(zip(names, new, strict=True))[:10])
-    note = f"the model's classes have no names, so the data's labels, in {order}, name them: {pairs}"
-    return LabelMap(dict(shown), True, note, new)
-
-
-def _number(label: str) -> int | None:
+def whole_number(label: str) -> int | None:
     """The whole number that a label is, `1.0` and `true` included, else None."""
     text = label.strip().casefold()
     if text in ("false", "true"):
@@ -99,19 +152,286 @@ def _number(label: str) -> int | None:
     return int(text.partition(".")[0]) if re.fullmatch(r"[+-]?[0-9]{1,9}(\.0*)?", text) else None
 
 
-def _numbers_of(names: Sequence[str]) -> dict[int, str]:
-    """The number each class goes by: the only one in its name if all have one, else its index."""
-    inside = [re.findall(r"[0-9]+", name) for name in names]
-    if all(len(numbers) == 1 for numbers in inside):
-        by_number = {int(numbers[0]): name for numbers, name in zip(inside, names, strict=True)}
-        if len(by_number) == len(names):
-            return by_number
-    return dict(enumerate(names))
+def spelling(label: str) -> str:
+    """What is left of a label without case, accents, and what stands between words."""
+    folded = unicodedata.normalize("NFKD", label.casefold())
+    plain = "".join(character for character in folded if not "\u0300" <= character <= "\u036f")
+    return " ".join(re.sub(r"[\s_./\u2010-\u2015-]+", " ", unicodedata.normalize("NFC", plain)).split())
 
 
-def _label_order(labels: Sequence[str]) -> Callable[[str], Any]:
+def label_order(labels: Iterable[str]) -> Callable[[str], Any]:
+    """The key to sort labels by: numbers by size if all are numbers, else as text."""
     try:
         numbers = {label: float(label) for label in labels}
     except ValueError:
-        return lambda label: label.strip()
+        return str.strip
     return lambda label: numbers[label]
+
+
+def are_nameless(names: Sequence[str]) -> bool:
+    """The model was saved without names for its classes: `LABEL_0`, `LABEL_1`, … or bare numbers from 0."""
+    found = (re.fullmatch(r"(?:label|class)?[\s_-]*([0-9]+)", name.strip(), re.IGNORECASE) for name in names)
+    return all(match is not None and int(match[1]) == index for index, match in enumerate(found))
+
+
+def best_assignment(counts: Mapping[tuple[str, str], int], model_labels: Sequence[str]) -> tuple[str, int]:
+    """The value of `--labels` by which the most predictions agree with the labels, and how many documents these are.
+
+    `counts` holds the documents by (label, prediction). Each class goes to one label at most and each label to one
+    class (Kuhn 1955, by scipy's linear_sum_assignment); a label left over goes to nothing. If there are as many
+    labels as classes, and the model has no names for these, the labels are given as names, in the model's order.
+    """
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    labels = sorted({label for label, _ in counts}, key=label_order({label for label, _ in counts}))
+    table = np.array([[counts.get((label, name), 0) for name in model_labels] for label in labels])
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    class_of = {labels[row]: model_labels[column] for row, column in zip(rows, columns, strict=True)}
+    agreeing = int(table[rows, columns].sum())
+    if (
+        are_nameless(model_labels)
+        and len(labels) == len(model_labels)
+        and not any("=" in each for each in labels)
+    ):
+        label_of = {name: label for label, name in class_of.items()}
+        return _option([label_of[name] for name in model_labels]), agreeing
+    return _option([f"{label}={class_of.get(label, '')}" for label in labels]), agreeing
+
+
+def _option(entries: Sequence[str]) -> str:
+    """Entries as `--labels` takes them; one that holds a comma or a quote is quoted."""
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="").writerow(entries)
+    return sink.getvalue()
+
+
+# --- The rule ---------------------------------------------------------------------------------------------------
+
+
+def _matched(shown: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, str], str] | None:
+    """The class of each label, and how it was found; None if no way explains all of them."""
+    if not shown:
+        return {}, "--labels leaves all labels out: no accuracy is computed"
+    if (mapping := _by_name(shown, names)) is not None:
+        if all(mapping[raw] == name == raw.strip() for raw, name in shown.items()):
+            return (
+                mapping,
+                f"the data's labels are the model's classes: {listed(sorted(set(mapping.values())))}",
+            )
+        return mapping, f"labels were matched by name: {_pairs(mapping, shown)}"
+    return _by_index(shown, names)
+
+
+def _by_index(shown: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, str], str] | None:
+    """See `match_labels`, 2 and 3. `LABEL_3` is what a model without names says for 3: it counts from 0."""
+    numbers = {raw: int(name[6:]) for raw, name in shown.items() if re.fullmatch("LABEL_[0-9]{1,4}", name)}
+    is_from_0 = bool(numbers)
+    numbers |= {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
+    if len(numbers) < len(shown) or _usual_order(names) != list(names):
+        return None
+    found, count = set(numbers.values()), len(names)
+    if found <= set(range(count)) and {0, count - 1} <= found:
+        mapping = {raw: names[number] for raw, number in numbers.items()}
+        from_0 = "" if len(found) == count else f", counted from 0 as both 0 and {count - 1} occur"
+        return mapping, f"labels were matched by number{from_0}: {_pairs(mapping, shown)}"
+    if found == set(range(1, count + 1)) and not is_from_0:
+        mapping = {raw: names[number - 1] for raw, number in numbers.items()}
+        return mapping, f"labels were matched by number, counted from 1: {_pairs(mapping, shown)}"
+    return None
+
+
+def _by_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
+    """The class that each label names; None unless every one does."""
+    if any(whole_number(name) is None for name in shown.values()):
+        return _by_spelling(shown, names)
+    if are_nameless(names):
+        return None  # what number a class without a name goes by is what is to be found out
+    by_exact = {name.strip(): name for name in names}
+    if all(name in by_exact for name in shown.values()):
+        return {raw: by_exact[name] for raw, name in shown.items()}
+    return _by_number_in_name(shown, names)
+
+
+def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
+    """The class of each label by `_spelled`, or, for one label a class, by `_beginning`; None unless all have one."""
+    mapping: dict[str, str] = {}
+    only_begin: dict[str, set[str]] = {}  # by class, the spellings of the labels that only begin like it
+    for raw, label in shown.items():
+        name = _spelled(label, names)
+        if name is None and (name := _beginning(label, names)) is not None:
+            only_begin.setdefault(name, set()).add(spelling(label))
+        if name is None:
+            return None
+        mapping[raw] = name
+    for name, spellings in only_begin.items():
+        if spellings != {spelling(shown[raw]) for raw, own in mapping.items() if own == name}:
+            return None  # another label spells the class
+        if len(spellings) > 1:
+            return None
+    return mapping
+
+
+def _spelled(label: str, names: Sequence[str]) -> str | None:
+    """The class that the label is a spelling of: exactly, else by case, accents and blanks, else by a known pair."""
+    for key in (str.strip, _compact, _canonical):
+        alike = [name for name in names if key(name) == key(label) != ""]
+        if alike:
+            return alike[0] if len(alike) == 1 else None
+    return None
+
+
+def _compact(label: str) -> str:
+    return spelling(label).replace(" ", "")
+
+
+def _canonical(label: str) -> str:
+    """The spelling without blanks and what abbreviates: `neg`, `1 stars` and `LABEL_3` are `negative`, `1star`, `3`."""
+    words = [_SHORT.get(word, word) for word in spelling(label).split()]
+    if len(words) == 2 and words[0] == "label" and words[1].isdecimal():
+        return words[1]
+    if words and len(words[-1]) > 3 and re.search("[^s]s$", words[-1]):
+        words[-1] = words[-1][:-1]
+    return "".join(words)
+
+
+def _beginning(label: str, names: Sequence[str]) -> str | None:
+    """The only class that begins like the label, or like whose name it begins: with whole words, or three letters."""
+
+    def alike(name: str) -> bool:
+        short, long = sorted((spelling(label), spelling(name)), key=len)
+        rest = long[len(short) :]
+        if not short or not long.startswith(short) or re.search(r"\b(no|not|non|free)\b|less\b", rest):
+            return False
+        return rest.startswith(" ") or (len(short) >= 3 and short[-1].isalpha() and rest[:1].isalpha())
+
+    found = [name for name in names if alike(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _number_in(names: Sequence[str]) -> dict[int, str]:
+    """The classes by the only number in the name of each; empty if they have none, or not each its own."""
+    inside = [re.findall("[0-9]+", name) for name in names]
+    if any(len(numbers) != 1 for numbers in inside):
+        return {}
+    by_number = {int(numbers[0]): name for numbers, name in zip(inside, names, strict=True)}
+    return by_number if len(by_number) == len(names) else {}
+
+
+def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
+    """`3` is `3 stars`, if all labels are such numbers, and can't all be indices that mean other classes."""
+    by_number = _number_in(names)
+    numbers = {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
+    if not by_number or not by_number.keys() >= set(numbers.values()):
+        return None
+    mapping = {raw: by_number[number] for raw, number in numbers.items()}
+    as_index = {raw: names[number] for raw, number in numbers.items() if 0 <= number < len(names)}
+    return None if len(as_index) == len(mapping) and as_index != mapping else mapping
+
+
+def _usual_order(names: Sequence[str]) -> list[str]:
+    """The classes in the order in which data usually number them: by the numbers in their names, else as they are
+    but for those that have a place in one of `_USUAL_ORDERS`.
+    """
+    if by_number := _number_in(names):
+        return [by_number[number] for number in sorted(by_number)]
+    for usual in _USUAL_ORDERS:
+        place = {name: usual.index(_canonical(name)) for name in names if _canonical(name) in usual}
+        if len(place) > 1:
+            ordered = iter(sorted(place, key=lambda name: place[name]))
+            names = [next(ordered) if name in place else name for name in names]
+            break
+    return list(names)
+
+
+def _told(
+    shown: Mapping[str, str], names: Sequence[str], pairs: Mapping[str, str], notes: list[str]
+) -> dict[str, str]:
+    """The class, or "" for nothing, of each label that `--labels` maps. Raises UsageError for what is no class."""
+    classes: dict[str, str] = {}
+    for label, name in pairs.items():
+        found = _spelled(name, names) if name else ""
+        if found is None:
+            hint = similar(name, names)
+            if are_nameless(names):
+                hint = ": name all its classes, in their order, before the pairs"
+            raise UsageError(
+                f"--labels {one_line(label)}={one_line(name)}: the model has no class {quoted(name)}, it has"
+                f" {listed(names)}{hint}"
+            )
+        classes[label] = found
+    told: dict[str, str] = {}
+    used: set[str] = set()
+    for raw, name in shown.items():
+        number = whole_number(raw)
+        for label in pairs:
+            if label in (raw.strip(), name) or (number is not None and number == whole_number(label)):
+                break
+        else:
+            label = next((label for label in pairs if _compact(label) == _compact(name) != ""), "")
+        if label:
+            told[raw] = classes[label]
+            used.add(label)
+    if unused := [label for label in pairs if label not in used]:
+        notes.append(f"no row has the label {listed(unused)} of --labels")
+    return told
+
+
+# --- How it is said ---------------------------------------------------------------------------------------------
+
+
+def _pairs(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:
+    """`0 is neg, 1 is pos`: each label, by the data set's name for it where it has one, and its class."""
+
+    def said(raw: str) -> str:
+        own = shown[raw]
+        return one_line(own if own == raw.strip() else f"{raw.strip()} ({own})")
+
+    order = label_order(list(mapping))
+    pairs = dict.fromkeys(f"{said(raw)} is {one_line(mapping[raw])}" for raw in sorted(mapping, key=order))
+    more = len(pairs) - _SHOWN
+    return ", ".join(list(pairs)[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _advice(found: Survey, rest: Mapping[str, str], names: Sequence[str]) -> str:
+    """Which `--labels` would map the labels, as far as that can be known."""
+    labels = sorted(set(rest.values()), key=label_order(set(rest.values())))
+    general = "--labels LABEL=CLASS,… maps them, LABEL= leaves the rows of a label out"
+    if len(labels) > _ADVISED:
+        return general
+    numbers = [number for label in labels if (number := whole_number(label)) is not None]
+    if len(numbers) == len(labels):
+        classes = _advised(numbers, _usual_order(names))
+        if not classes:
+            return general
+        option = _option([f"{label}={name}" for label, name in zip(labels, classes, strict=True)])
+        return f"if they mean the model's classes in this order, --labels {option} says so"
+    mapping = {label: _spelled(label, names) or _beginning(label, names) for label in labels}
+    if not any(mapping.values()):
+        return general
+    option = _option([f"{label}={name or ''}" for label, name in mapping.items()])
+    rows = {label: 0 for label, name in mapping.items() if name is None}
+    for raw, label in rest.items():
+        if label in rows:
+            rows[label] += found.labels.get(raw, 0)
+    unknown = ", ".join(f"{quoted(label)} ({counted(count, 'row')})" for label, count in rows.items())
+    return (
+        f"unknown are {unknown}; --labels {option} leaves them out"
+        if rows
+        else f"--labels {option} maps them"
+    )
+
+
+def _advised(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
+    """A class for each of the sorted numbers, "" for none; [] where nothing suggests itself."""
+    count, classes = len(numbers), len(names)
+    half = count // 2
+    if count == 1:
+        return []
+    if classes == 2:
+        return [names[0]] * half + [""] * (count % 2) + [names[1]] * half
+    if count in (2, classes):
+        return list(names) if count == classes else [names[0], names[-1]]
+    first = 1 if numbers[0] >= 1 and numbers[-1] <= classes else 0
+    fits = first <= numbers[0] and numbers[-1] < classes + first
+    return [names[number - first] for number in numbers] if fits else []

@@ -53,10 +53,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineFiles:
-    """All files of a source. `label_names` name the numbers that stand for labels, in order."""
+    """All files of a source, and what was guessed about them."""
 
     files: Sequence[LineFile]
-    label_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
 
@@ -74,7 +73,7 @@ def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | N
     twins = {name: twin for name in names if (twin := _twin(name, names)) is not None}
     if twins:
         found = [LineFile(name, _split(stems[name]), labels=twin) for name, twin in twins.items()]
-        return LineFiles(found, _mapping(files, names))
+        return LineFiles(found)
     classes = {name: [word for word in _WORDS.split(_whole(name)) if word in _CLASSES] for name in names}
     if len(names) > 1 and all(len(words) == 1 for words in classes.values()):
         found = [LineFile(name, _split(stems[name]), label=words[0]) for name, words in classes.items()]
@@ -148,20 +147,6 @@ def _twin(name: str, names: Sequence[str]) -> str | None:
                 folder = PurePosixPath(name).parent
                 return next(n for n in names if _whole(n) == wanted and PurePosixPath(n).parent == folder)
     return None
-
-
-def _mapping(files: Files, names: Sequence[str]) -> tuple[str, ...]:
-    """The names of numbered labels out of `mapping.txt`, a number and a name a line."""
-    for name in names:
-        if PurePosixPath(name).name.lower() == "mapping.txt":
-            with suppress(ValueError, UnicodeError):
-                pairs = [
-                    line.split("\t", 1) for line in files.contents(name).decode().splitlines() if line.strip()
-                ]
-                numbered = {int(number): label.strip() for number, label in pairs}
-                if sorted(numbered) == list(range(len(numbered))):
-                    return tuple(numbered[number] for number in sorted(numbered))
-    return ()
 
 
 def _stem(name: str) -> str:

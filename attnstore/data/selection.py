@@ -10,10 +10,12 @@ from attnstore.data.survey import MAX_LISTED, Survey
 from attnstore.errors import DataError
 from attnstore.messages import one_line, quoted
 
+MAX_LABELS_NAMED = 50  # labels whose rows are left out that are counted one by one
+
 
 def count_documents(found: Survey, labels: LabelMap, limit: int | None = None) -> int:
     """How many documents `read_documents` yields."""
-    usable = found.documents - sum(_unknown(found, labels).values())
+    usable = found.documents - sum(_left_out(found, labels).values())
     return usable if limit is None else min(limit, usable)
 
 
@@ -22,7 +24,7 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents with the model's labels; the place in this stream is the document's number.
 
-    Rows with an unknown label are left out. Of N documents, `limit` takes number i·N // limit for i = 0, 1,
+    Rows whose label has no class are left out. Of N documents, `limit` takes number i·N // limit for i = 0, 1,
     ..., limit - 1: IMDb is sorted by label, its first documents are of one class.
     Raises DataError if the source no longer holds what `found` counted.
     """
@@ -55,26 +57,30 @@ class Rejections:
 
 
 def rejections(found: Survey, labels: LabelMap, strict: bool = False) -> Rejections:
-    """What is left out, unknown labels included. With `strict` any is a DataError that names the first."""
+    """What is left out, by reason; of the labels without a class each is a reason of its own.
+
+    With `strict` any is a DataError that names the first, but for labels that the user has sent to nothing.
+    """
     counts = dict(found.rejected)
     rows = list(found.rejected_rows)
-    unknown = _unknown(found, labels)
-    if unknown:
-        counts["unknown label"] = sum(unknown.values())
-        rows += [
-            f"{id_}: unknown label {quoted(raw)}"
-            for raw in unknown
-            for id_ in found.ids_by_label.get(raw, ())
-        ]
-    total = sum(counts.values())
+    left_out = _left_out(found, labels)
+    unknown = {raw: count for raw, count in left_out.items() if raw not in labels.dismissed}
+    for number, (raw, count) in enumerate(left_out.items()):
+        what = "unknown label" if raw in unknown else "left out by --labels: label"
+        reason = f"{what} {quoted(raw)}" if number < MAX_LABELS_NAMED else "other labels"
+        counts[reason] = counts.get(reason, 0) + count
+    rows += [
+        f"{id_}: unknown label {quoted(raw)}" for raw in unknown for id_ in found.ids_by_label.get(raw, ())
+    ]
+    total = sum(found.rejected.values()) + sum(unknown.values())
     if strict and total:
         first = rows[0] if rows else f"label {quoted(next(iter(unknown)))} is unknown"
         others = f", and {total - 1:,} more rows were rejected" if total > 1 else ""
         raise DataError(
-            f"{one_line(first)}{others}: mend the data, or leave --strict out to go on without such rows"
+            f"{one_line(first)}{others}: fix the data, or leave --strict out to go on without such rows"
         )
     return Rejections(counts, tuple(rows[:MAX_LISTED]))
 
 
-def _unknown(found: Survey, labels: LabelMap) -> dict[str, int]:
+def _left_out(found: Survey, labels: LabelMap) -> dict[str, int]:
     return {raw: count for raw, count in found.labels.items() if raw not in labels.mapping}

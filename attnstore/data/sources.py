@@ -27,21 +27,34 @@ from pathlib import Path, PurePosixPath
 
 from attnstore.config import SourceConfig
 from attnstore.data.archives import put_aside, tar_members, zip_members
+from attnstore.data.class_names import ClassNames, agreed
+from attnstore.data.class_names import beside as names_beside
 from attnstore.data.columns import Columns
 from attnstore.data.delimited import Bad
 from attnstore.data.documents import Document, Noticed, Rejected
-from attnstore.data.files import Files, folder, hub_files, matching, similar_path
+from attnstore.data.files import Files, folder, hub_files, matching, neighbours, similar_path
 from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import fetch_imdb
 from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.splits import only_a_name, wanted_splits
 from attnstore.data.streams import decompressed, reading
-from attnstore.data.tables import Kind, Padded, Table, class_names, columns_of, kind_of, rows, table_at
+from attnstore.data.tables import (
+    Kind,
+    Padded,
+    Table,
+    class_names,
+    columns_of,
+    kind_of,
+    label_values,
+    rows,
+    table_at,
+)
 from attnstore.data.texts import URLS, TextTree, lay_out
 from attnstore.errors import DataError, UsageError
 from attnstore.events import OnEvent, ignore
 from attnstore.messages import counted, listed, one_line, quoted, similar
 
+MAX_LABELS = 10_000  # in more distinct values there are no classes
 MAX_SPLITS = 50  # with more distinct values a column holds no splits
 
 _KINDS_READ = (
@@ -58,8 +71,9 @@ class Source:
     """A dataset, ready to be read as often as needed, always in the same order.
 
     `name` is what the user called it; `splits` are all of the dataset's, () if it has none, and iterating
-    reads those asked for; `notes` are the guesses made, a sentence each; `label_names` are the names that the
-    dataset itself gives its numbered labels (the hub's ClassLabel), in order.
+    reads those asked for; `notes` are the guesses made, a sentence each; `class_names` are the names that the
+    dataset itself gives its numbered labels (the hub's ClassLabel); `labels_elsewhere` yields the labels of the splits
+    that were not asked for, repeated or not: what a label means is decided for the whole dataset.
 
     Iterating raises DataError where the data can't be read any further.
     """
@@ -67,8 +81,9 @@ class Source:
     name: str
     splits: tuple[str, ...]
     notes: tuple[str, ...]
-    label_names: tuple[str, ...]
+    class_names: ClassNames | None
     read: Callable[[], Iterator[Document | Rejected | Noticed]] = field(repr=False)
+    labels_elsewhere: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
 
     def __iter__(self) -> Iterator[Document | Rejected | Noticed]:
         with reading(self.name):
@@ -139,8 +154,8 @@ def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> S
         raise UsageError(f"{one_line(str(path))} is no archive: it has no member {quoted(member)}")
     if start.startswith(b"PAR1"):
         table = Table(path.name, "parquet", None, {}, lambda _: path.open("rb"))
-        return _open_tables([table], config)
-    return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config)
+        return _open_tables([table], config, neighbours(path))
+    return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config, neighbours(path))
 
 
 def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
@@ -156,8 +171,11 @@ def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
     return replace(files, names=chosen, named=len(chosen) == 1)
 
 
-def _open_files(files: Files, config: SourceConfig) -> Source:
-    """A source of many files: tables of one kind, texts in class folders, or texts by line."""
+def _open_files(files: Files, config: SourceConfig, beside: Files | None = None) -> Source:
+    """A source of many files: tables of one kind, texts in class folders, or texts by line.
+
+    `beside`: where names of classes may stand, if that is not among these files.
+    """
     names = [name for name in files.names if files.named or not is_no_data(name)]
     for name in names[:_LOOKED_AT]:
         with decompressed(files.open(name)) as stream:
@@ -188,7 +206,9 @@ def _open_files(files: Files, config: SourceConfig) -> Source:
         )
     if tables:
         found = [table_at(name, files.open, _kind(name, config) or "csv") for name in tables]
-        return _open_tables([replace(table, split=None) for table in found] if files.named else found, config)
+        if files.named:
+            found = [replace(table, split=None) for table in found]
+        return _open_tables(found, config, beside or files)
     what = counted(len(files.names), "file") if files.names else "no files"
     archives = [name for name in names if _is_archive(name)]
     hint = f"name the archive itself: {listed(archives)}" if archives else _KINDS_READ
@@ -298,7 +318,9 @@ def _open_texts(
             text = _in_encoding(content(), config)
             yield _document(id_, place.split or config.split, text, id_, place.label, place.group(stem))
 
-    return Source(config.data, splits, tuple(notes), (), lambda: _mostly_utf8(read(), config))
+    return Source(
+        config.data, splits, tuple(notes), None, lambda: _mostly_utf8(read(), config), lambda: tree.labels
+    )
 
 
 def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
@@ -317,10 +339,21 @@ def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
                     yield Rejected(one_line(where), line.reason)
                 else:
                     id_ = f"{file.name}:{line.number}"
-                    text, label = _in_encoding(line.text, config), line.label
-                    yield _document(where, file.split or config.split, text, id_, label, None)
+                    text = _in_encoding(line.text, config)
+                    yield _document(where, file.split or config.split, text, id_, line.label, None)
 
-    return Source(config.data, splits, tuple(notes), found.label_names, lambda: _mostly_utf8(read(), config))
+    def labels_elsewhere() -> Iterator[str]:
+        for file in found.files:
+            if splits and file.split not in wanted:
+                for line in lines_of(files, file):
+                    with suppress(UnicodeError):
+                        if not line.reason and (label := _label(line.label)) is not None:
+                            yield label
+
+    names = names_beside(files.names, files.open, None)
+    return Source(
+        config.data, splits, tuple(notes), names, lambda: _mostly_utf8(read(), config), labels_elsewhere
+    )
 
 
 def _in_encoding(content: bytes, config: SourceConfig) -> str | bytes:
@@ -351,7 +384,8 @@ def _mostly_utf8(items: Iterator[Document | Rejected], config: SourceConfig) -> 
         )
 
 
-def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
+def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -> Source:
+    """`beside` are the files that may hold the names of the classes."""
     if any(table.split for table in tables):
         tables = [
             replace(table, split=table.split or PurePosixPath(table.name).name.partition(".")[0])
@@ -359,17 +393,35 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
         ]
     splits = tuple(dict.fromkeys(table.split for table in tables if table.split))
     wanted = wanted_splits(splits, config)
-    tables = [table for table in tables if table.split is None or table.split in wanted]
+    others = [table for table in tables if table.split is not None and table.split not in wanted]
+    tables = [table for table in tables if table not in others]
     notes: list[str] = []
     columns = {
         table.name: chosen for table, chosen in zip(tables, _columns(tables, config, notes), strict=True)
     }
-    inside = any(chosen.split is not None for chosen in columns.values())
-    if inside:
-        splits = _splits_inside(tables, columns, config)
+    label_column = next((chosen.label for chosen in columns.values() if chosen.label is not None), None)
+    names = _class_names([*tables, *others], label_column, beside)
+
+    def label_of(value: object) -> str | None:
+        # -1 is the hub's way to say that a label is kept secret.
+        return None if names is not None and value in (-1, "-1", b"-1") else _label(value)
+
+    labels_inside: dict[str, set[str]] = {}
+    if any(chosen.split is not None for chosen in columns.values()):
+        labels_inside = _splits_inside(tables, columns, config, label_of)
+        splits = tuple(labels_inside)
         wanted = wanted_splits(splits, config)
     notes += only_a_name(splits, config)
-    label_names = class_names(tables[0], columns[tables[0].name].label) if tables[0].kind == "parquet" else ()
+
+    def labels_elsewhere() -> Iterator[str]:
+        for split, labels in labels_inside.items():
+            if split not in wanted:
+                yield from labels
+        for table in others if label_column is not None else ():
+            for value in label_values(table, str(label_column), config):
+                with suppress(TypeError, UnicodeError):
+                    if (label := label_of(value)) is not None:
+                        yield label
 
     def read() -> Iterator[Document | Rejected | Noticed]:
         for table in tables:
@@ -385,10 +437,9 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
                     table.partition[name] if name is not None and name in table.partition else value
                     for name, value in zip(chosen, values, strict=True)
                 )
-                if label_names and label == -1:
-                    label = None  # the hub's way to say that a label is kept secret
                 try:
-                    label, id_, group = _scalar(label), _scalar(id_), _scalar(group)
+                    label = None if names is not None and label in (-1, "-1", b"-1") else _scalar(label)
+                    id_, group = _scalar(id_), _scalar(group)
                     split = table.split or (config.split if chosen.split is None else _split(own))
                 except TypeError:
                     yield Rejected(one_line(where), "malformed row")
@@ -404,7 +455,16 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig) -> Source:
                     )
                 yield _document(where, split, _joined(texts), id_ or f"{table.name}:{row}", label, group)
 
-    return Source(config.data, splits, tuple(dict.fromkeys(notes)), label_names, read)
+    return Source(config.data, splits, tuple(dict.fromkeys(notes)), names, read, labels_elsewhere)
+
+
+def _class_names(tables: Sequence[Table], label: str | None, beside: Files) -> ClassNames | None:
+    """The dataset's own names of its classes. Raises DataError if two of its files have different ones."""
+    if label is None:
+        return None
+    found = [names for table in tables if (names := class_names(table, label)) is not None]
+    names = names_beside(beside.names, beside.open, label)
+    return agreed(found if names is None else [*found, names])
 
 
 def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) -> list[Columns]:
@@ -507,6 +567,13 @@ def _scalar(value: object) -> str | bytes | None:
     return str(value)
 
 
+def _label(value: object) -> str | None:
+    """A label as the source has it, a blank one is none. Raises TypeError for a list or object, and UnicodeError."""
+    scalar = _scalar(value)
+    label = "" if scalar is None else _utf8(scalar)
+    return label if label.strip() else None
+
+
 def _split(value: object) -> str:
     """A row's own split; `all` where it has none. Raises TypeError for a list or an object."""
     split = _scalar(value) or "all"
@@ -514,20 +581,28 @@ def _split(value: object) -> str:
 
 
 def _splits_inside(
-    tables: Sequence[Table], columns: Mapping[str, Columns], config: SourceConfig
-) -> tuple[str, ...]:
-    """The splits in the tables' column of that name, which is read through for them."""
-    found: dict[str, None] = {}
+    tables: Sequence[Table],
+    columns: Mapping[str, Columns],
+    config: SourceConfig,
+    label_of: Callable[[object], str | None],
+) -> dict[str, set[str]]:
+    """The splits in the tables' column of that name, which is read through for them, and the labels in each."""
+    found: dict[str, set[str]] = {}
     for table in tables:
         chosen = columns[table.name]
         if chosen.split is None:
             continue
         for _, values in rows(table, chosen, config):
-            with suppress(TypeError):
-                found |= {} if isinstance(values, Bad) else {_split(values[-1]): None}
+            if isinstance(values, Bad):
+                continue
+            with suppress(TypeError, UnicodeError):
+                labels = found.setdefault(_split(values[-1]), set())
+                label = label_of(values[len(chosen.texts)])
+                if label is not None and len(labels) <= MAX_LABELS:
+                    labels.add(label)
             if len(found) > MAX_SPLITS:
                 raise DataError(
                     f"{one_line(config.data)} has more than {MAX_SPLITS} splits in its column"
                     f" {quoted(chosen.split)}: give it another name if it holds something else"
                 )
-    return tuple(found)
+    return found

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from attnstore.data.class_names import ClassNames
 from attnstore.data.documents import Document, Noticed, Rejected
-from attnstore.data.sources import Source
+from attnstore.data.sources import MAX_LABELS, Source
+from attnstore.data.streams import reading
 from attnstore.errors import DataError
 from attnstore.messages import counted, one_line, quoted
 
 MAX_LISTED = 1000  # rejected rows told one by one
-MAX_LABELS = 10_000  # with more distinct values a column holds no classes
 MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
 
 
@@ -19,11 +20,11 @@ MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the 
 class Survey:
     """A source read through once.
 
-    `labels` counts the source's own labels, `unlabelled` the documents without; `rejected` counts by reason
-    and `rejected_rows` says where (the first 1,000). `ids_by_label` keeps the ids of some documents of
-    each label, to name the rows should the label turn out to be unknown. `sha256` is over split, id, group,
-    label and text of all documents in order, each preceded by its length: a folder and an archive of the same
-    data have the same.
+    `labels` counts the source's own labels, `unlabelled` the documents without; `labels_elsewhere` are those that
+    only the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
+    1,000). `ids_by_label` keeps the ids of some documents of each label, to name the rows should the label turn out to
+    be unknown. `sha256` is over split, id, group, label and text of all documents in order, each preceded by its
+    length: a folder and an archive of the same data have the same.
     """
 
     documents: int
@@ -33,7 +34,8 @@ class Survey:
     rejected_rows: tuple[str, ...]
     sha256: str
     notes: tuple[str, ...] = ()
-    label_names: tuple[str, ...] = ()
+    class_names: ClassNames | None = None
+    labels_elsewhere: tuple[str, ...] = ()
     ids_by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
 
@@ -70,10 +72,7 @@ def survey(source: Source) -> Survey:
             continue
         labels[item.label] += 1
         if labels[item.label] == 1 and len(labels) > MAX_LABELS:
-            raise DataError(
-                f"{one_line(source.name)} has more than {MAX_LABELS:,} labels, the last {quoted(item.label)}: "
-                "these are no classes; name another column with --label-column"
-            )
+            raise _no_classes(source, item.label)
         ids = ids_by_label.setdefault(item.label, [])
         if len(ids) < MAX_LISTED and remembered < MAX_REMEMBERED:
             ids.append(item.id)
@@ -100,8 +99,28 @@ def survey(source: Source) -> Survey:
         rejected_rows=tuple(rows),
         sha256=digest.hexdigest(),
         notes=tuple(notes),
-        label_names=source.label_names,
+        class_names=source.class_names,
+        labels_elsewhere=_elsewhere(source, labels),
         ids_by_label={label: tuple(ids) for label, ids in ids_by_label.items()},
+    )
+
+
+def _elsewhere(source: Source, labels: Mapping[str, int]) -> tuple[str, ...]:
+    """The labels that only the splits have that were not asked for. Raises DataError if they are no classes."""
+    found: dict[str, None] = {}
+    with reading(source.name):
+        for label in source.labels_elsewhere():
+            if label not in labels:
+                found[label] = None
+                if len(labels) + len(found) > MAX_LABELS:
+                    raise _no_classes(source, label)
+    return tuple(found)
+
+
+def _no_classes(source: Source, last: str) -> DataError:
+    return DataError(
+        f"{one_line(source.name)} has more than {MAX_LABELS:,} labels, the last {quoted(last)}: "
+        "these are no classes; name another column with --label-column"
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from attnstore.config import SourceConfig
+from attnstore.data.class_names import ClassNames, of_feature
 from attnstore.data.columns import Columns, Sample, Values, choose_columns
 from attnstore.data.delimited import SAMPLE, SAMPLE_ROWS, Bad, Layout, delimited_rows, layout_of
 from attnstore.data.splits import SPLIT_WORDS
@@ -100,7 +101,10 @@ def columns_of(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
     known = {key: value for key, value in table.partition.items() if key not in found}
     sample = Sample([[*row, *known.values()] for row in sample.rows], sample.headed)
     taken = table.split is not None
-    columns = choose_columns(table.name, [*found, *known], config, notes, taken=taken, sample=sample)
+    classes = frozenset() if schema is None else frozenset(_named_classes(schema, table.name))
+    columns = choose_columns(
+        table.name, [*found, *known], config, notes, taken=taken, sample=sample, classes=classes
+    )
     if schema is not None:
         _check_texts(table, columns, schema)
     return columns
@@ -130,6 +134,19 @@ def rows(table: Table, columns: Columns, config: SourceConfig) -> Iterator[tuple
                     else:
                         values = (None if place is None else row.cells[place] for place in places)
                         yield number, Padded(values) if row.padded else tuple(values)
+
+
+def label_values(table: Table, label: str, config: SourceConfig) -> Iterator[object]:
+    """What stands in the column of the labels; None where there is no such column.
+
+    Raises DataError if the table can't be read any further.
+    """
+    if label in table.partition:
+        yield table.partition[label]
+        return
+    for _, values in rows(table, Columns((), label, None, None, None, None), config):
+        if not isinstance(values, Bad):
+            yield values[0]
 
 
 class Padded(tuple[object, ...]):
@@ -211,15 +228,19 @@ def _parquet_schema(table: Table) -> pa.Schema:
         return _parquet_file(file).schema_arrow
 
 
-def class_names(table: Table, label: str | None) -> tuple[str, ...]:
+def class_names(table: Table, label: str) -> ClassNames | None:
     """The names that a dataset of the hub keeps in its Parquet files' metadata for its numbered labels."""
-    metadata = _parquet_schema(table).metadata or {}
+    return _named_classes(_parquet_schema(table), table.name).get(label) if table.kind == "parquet" else None
+
+
+def _named_classes(schema: pa.Schema, where: str) -> dict[str, ClassNames]:
+    """The columns of classes with names, by the metadata that the `datasets` library writes."""
     try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
-        names = feature["names"] if feature["_type"] == "ClassLabel" else []
-        return tuple(str(name) for name in names)
-    except (KeyError, TypeError, ValueError):
-        return ()
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        named = {str(column): of_feature(feature, where) for column, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    return {column: names for column, names in named.items() if names is not None}
 
 
 def _parquet_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | Bad]]:

@@ -44,7 +44,15 @@ from transformers import (
 import attnstore
 from attnstore.config import Device, Dtype, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.data.labels import LabelMap, match_labels
+from attnstore.data.labels import (
+    Given,
+    LabelMap,
+    label_order,
+    match_labels,
+    shown_labels,
+    spelling,
+    whole_number,
+)
 from attnstore.data.selection import read_documents, rejections
 from attnstore.data.sources import open_source
 from attnstore.data.survey import Survey, survey
@@ -483,36 +491,48 @@ def _read(
 
 
 def _classes_of(found: Survey, given: tuple[str, ...], model_labels: tuple[str, ...]) -> LabelMap:
-    """The source's labels as classes, in the order of the logits: as given, the model's, by number, by name."""
+    """The source's labels as classes, in the order of the logits: as given, the model's, by number, by name.
+
+    Labels that are spelled alike are one class, by the name that most documents have.
+    """
     if not found.labels:
         raise DataError("the data has no labels to learn: name their column with --label-column")
-    if given:
-        matched = match_labels(found, given)
+    shown = shown_labels(found)
+    options = Given.of(given)
+    if names := options.classes or tuple(dict.fromkeys(name for name in options.pairs.values() if name)):
+        matched = match_labels(found, names, given)
         if not matched.are_models:
             raise DataError(
-                f"none of the data's labels ({listed(sorted(found.labels))}) is one of those given ({listed(given)})"
+                f"not all of the data's labels ({listed(sorted(set(shown.values())))}) are among those given"
+                f" ({listed(names)}): --labels LABEL=CLASS says which is which, LABEL= leaves its rows out"
             )
         return matched
-    names: dict[str, str] = {}
-    for raw in found.labels:
-        number = int(raw) if raw.isdecimal() else -1
-        known = 0 <= number < len(found.label_names)
-        names[raw] = found.label_names[number] if known else raw.strip()
-    classes = set(names.values()) | set(found.label_names)
+    dismissed = frozenset(raw for raw, name in shown.items() if {raw.strip(), name} & options.pairs.keys())
+    keys = {raw: _key(name) for raw, name in shown.items() if raw not in dismissed}
+    spellings: dict[str, Counter[str]] = {}
+    for raw, key in keys.items():
+        # What only the other splits have is no class, unless the data set itself names it.
+        if raw in found.labels or found.class_names is not None:
+            spellings.setdefault(key, Counter())[shown[raw]] += found.labels.get(raw, 0)
+    name_of = {key: each.most_common(1)[0][0] for key, each in spellings.items()}
+    mapping = {raw: name_of[key] for raw, key in keys.items() if key in name_of}
+    own = found.class_names.names if found.class_names is not None else ()
+    classes = set(name_of.values())
+    if classes <= set(own):
+        classes |= set(own)
     if len(classes) > MOST_CLASSES:
         raise DataError(
             f"the label column has {len(classes):,} different values in {found.documents:,} documents: "
             "these are no classes, name another column with --label-column"
         )
-    if classes == set(model_labels):
-        return LabelMap(names, True, None, model_labels)
-    if classes == set(found.label_names):
-        return LabelMap(names, True, None, found.label_names)
-    try:
-        order = sorted(classes, key=float)
-    except ValueError:
-        order = sorted(classes)
-    return LabelMap(names, True, None, tuple(order))
+    order = next((known for known in (model_labels, own) if classes == set(known)), None)
+    return LabelMap(mapping, True, None, order or tuple(sorted(classes, key=label_order(classes))), dismissed)
+
+
+def _key(label: str) -> str:
+    """What two spellings of a class have in common: `Pos` and `pos `, `1` and `1.0`."""
+    number = whole_number(label)
+    return str(number) if number is not None else spelling(label) or label
 
 
 def _tokenise(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnstore.config import SourceConfig
+from attnstore.data.class_names import ClassNames
 from attnstore.data.documents import Document, Rejected
 from attnstore.data.sources import Source, open_source
 from attnstore.errors import AttnstoreError
@@ -56,7 +57,7 @@ def test_twin_files_give_texts_and_labels_line_by_line(tmp_path: Path) -> None:
     }
     source = opened(tree(tmp_path, files))
     assert rows_of(source) == [("good", "1", "val"), ("", "0", "val")]
-    assert source.label_names == ("negative", "positive")
+    assert source.class_names == ClassNames({0: "negative", 1: "positive"}, "mapping.txt")
 
 
 def test_twin_files_of_different_length_are_refused(tmp_path: Path) -> None:

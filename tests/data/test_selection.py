@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from written import open_
 
 from attnstore.data.documents import Document
-from attnstore.data.labels import match_labels
+from attnstore.data.labels import LabelMap, match_labels
 from attnstore.data.selection import count_documents, read_documents, rejections
 from attnstore.data.sources import Source
-from attnstore.data.survey import survey
+from attnstore.data.survey import Survey, survey
 from attnstore.errors import DataError
 
 
@@ -26,7 +26,7 @@ class TestReadDocuments:
         """The stream holds the model's labels; a row with another is left out, one without any is kept."""
         source = self.rows(tmp_path)
         found = survey(source)
-        labels = match_labels(found, ["neg", "pos"])
+        labels = match_labels(found, ["neg", "pos"], ["huh=neg"])
         read = list(read_documents(source, found, labels))
         assert [(item.text, item.label) for item in read] == [
             ("t0", "neg"),
@@ -34,28 +34,45 @@ class TestReadDocuments:
             ("t2", "pos"),
             ("t4", "pos"),
             ("t5", "neg"),
+            ("t6", "neg"),
         ]
-        assert count_documents(found, labels) == 5
+        assert count_documents(found, labels) == 6
         told = rejections(found, labels)
-        assert told.counts == {"unknown label": 2}
-        assert told.rows == ("r.csv:4: unknown label 'what'", "r.csv:7: unknown label 'huh'")
+        assert told.counts == {"unknown label 'what'": 1}
+        assert told.rows == ("r.csv:4: unknown label 'what'",)
+
+    def test_one_unknown_label_leaves_nothing_out(self, tmp_path: Path) -> None:
+        """Where --labels says nothing, labels that are not all the model's are kept as they are, with all rows."""
+        source = self.rows(tmp_path)
+        found = survey(source)
+        labels = match_labels(found, ["neg", "pos"])
+        read = list(read_documents(source, found, labels))
+        assert [item.label for item in read] == ["neg", None, "POS", "what", "pos", "neg", "huh"]
+        assert (labels.are_models, rejections(found, labels, strict=True).counts) == (False, {})
 
     def test_strict_names_the_first(self, tmp_path: Path) -> None:
         """--strict turns rejected rows into one line that names the first."""
         source = self.rows(tmp_path)
         found = survey(source)
         with pytest.raises(DataError) as caught:
-            rejections(found, match_labels(found, ["neg", "pos"]), strict=True)
+            rejections(found, match_labels(found, ["neg", "pos"], ["neg=neg"]), strict=True)
         assert str(caught.value) == (
             "r.csv:4: unknown label 'what', and 1 more rows were rejected:"
-            " mend the data, or leave --strict out to go on without such rows"
+            " fix the data, or leave --strict out to go on without such rows"
         )
+
+    def test_many_unknown_labels_are_counted_together(self) -> None:
+        """The first 50 by name, the others in one count, so that the manifest stays small."""
+        counts = {f"label {n}": 1 for n in range(60)}
+        found = Survey(60, counts, 0, {}, (), "")
+        told = rejections(found, LabelMap({}, True, None, ("neg", "pos")))
+        assert told.counts == {f"unknown label 'label {n}'": 1 for n in range(50)} | {"other labels": 10}
 
     @given(total=st.integers(1, 200), limit=st.integers(1, 250))
     def test_a_limit_is_spread_evenly(self, total: int, limit: int) -> None:
         """`limit` documents are taken at steps that differ by one at most, the first included."""
         items = [Document("t", str(n), None, "all", None) for n in range(total)]
-        source = Source("test", (), (), (), lambda: iter(items))
+        source = Source("test", (), (), None, lambda: iter(items))
         found = survey(source)
         labels = match_labels(found, ["neg", "pos"])
         taken = [int(item.id) for item in read_documents(source, found, labels, limit)]
@@ -70,5 +87,5 @@ class TestReadDocuments:
         found = survey(source)
         labels = match_labels(found, ["neg", "pos"])
         (tmp_path / "r.csv").write_text("text,label\nt0,neg\n")
-        with pytest.raises(DataError, match="changed while it was read: 5 documents before, 1 now"):
+        with pytest.raises(DataError, match="changed while it was read: 7 documents before, 1 now"):
             list(read_documents(source, found, labels))

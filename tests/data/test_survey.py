@@ -93,7 +93,7 @@ class TestSurvey:
         """Moving a character from one field or document to the next makes another hash."""
 
         def hash_of(items: list[Document]) -> str:
-            return survey(Source("test", (), (), (), lambda: iter(items))).sha256
+            return survey(Source("test", (), (), None, lambda: iter(items))).sha256
 
         items = [
             Document(text.encode("utf-8", "replace").decode(), str(n), None, "s", label)

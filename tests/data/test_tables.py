@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
+from attnstore.data.class_names import ClassNames
 from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.sources import Source, open_source
 from attnstore.data.tables import table_at
@@ -349,7 +350,7 @@ class TestParquetTypes:
         table = pa.table({"text": ["a", "b", "c"], "label": [1, -1, 0]}).replace_schema_metadata(metadata)
         pq.write_table(table, tmp_path / "r.parquet")
         source = open_(tmp_path / "r.parquet")
-        assert source.label_names == ("neg", "pos")
+        assert source.class_names == ClassNames({0: "neg", 1: "pos"}, "r.parquet")
         assert rows_of(source) == [("a", "1"), ("b", None), ("c", "0")]
 
 

@@ -1,0 +1,272 @@
+"""Labels as real data sets have them, from the files to the model's classes.
+
+`CASES` are shapes after public reports that lie in ../shared/cases; the tests after them write their own of each kind.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from written import open_, write_folder
+
+from attnstore.data.labels import LabelMap, match_labels
+from attnstore.data.selection import read_documents, rejections
+from attnstore.data.sources import Source
+from attnstore.data.survey import Survey, survey
+from attnstore.errors import DataError
+
+SHARED = Path(__file__).parents[3] / "shared/cases/data"
+BINARY = ["neg", "pos"]
+FIVE = ["very negative", "negative", "neutral", "positive", "very positive"]
+STARS = ["1 star", *(f"{n} stars" for n in range(2, 6))]
+FOUR = [f"LABEL_{n}" for n in range(4)]
+
+
+def labels_of(source: Source, model: list[str], *given: str) -> tuple[Counter[str | None], LabelMap, Survey]:
+    """The labels that are stored, how they were found, and what was there."""
+    found = survey(source)
+    labels = match_labels(found, model, given)
+    read = list(read_documents(source, found, labels))
+    assert len(read) == found.documents - sum(rejections(found, labels).counts.values())
+    return Counter(item.label for item in read), labels, found
+
+
+# --- ../shared/cases ------------------------------------------------------------------------------------------------
+
+#: The case, the model's classes, what is stored, whether an accuracy is claimed.
+CASES: list[tuple[str, list[str], dict[str | None, int], bool]] = [
+    ("stars_all_named5", FIVE, dict.fromkeys(FIVE, 5), True),
+    ("polarity12_more1", BINARY, {"neg": 11, "pos": 9}, True),
+    ("s140_more0", BINARY, {"0": 11, "4": 9}, False),
+    ("zero_one_3class", ["negative", "neutral", "positive"], {"0": 10, "1": 10}, False),
+    ("ags", FOUR, {"1": 2, "2": 2, "3": 2}, False),
+    ("polts", BINARY, {"neg": 17, "pos": 16}, True),
+    ("cl_yelpfull", STARS, {"1 star": 4, "2 stars": 3, "3 stars": 3, "4 stars": 3, "5 stars": 3}, True),
+    ("stray_one_name", BINARY, {"pos": 11, "neg": 9}, True),
+    ("jig", BINARY, {None: 32}, False),
+    ("red", BINARY, {None: 32}, False),
+    ("cl_reversed", BINARY, {"pos": 8, "neg": 8}, True),
+    ("cv", BINARY, {"pos": 3, "neg": 1}, True),
+    ("kaggle2", BINARY, {"neg": 8, "pos": 8, None: 16}, True),
+]
+
+
+def shared(case: str) -> Path:
+    if not (SHARED / case).exists():
+        pytest.skip(f"needs ../shared/cases/data/{case}")
+    return SHARED / case
+
+
+class TestShared:
+    @pytest.mark.parametrize(("case", "model", "stored", "claimed"), CASES, ids=[case[0] for case in CASES])
+    def test_case(self, case: str, model: list[str], stored: dict[str | None, int], claimed: bool) -> None:
+        """No document is lost, and each label is the true class, or none is claimed."""
+        found, labels, _ = labels_of(open_(shared(case)), model)
+        assert (dict(found), labels.are_models) == (stored, claimed)
+        assert labels.note is not None
+
+    def test_splits_of_polts_are_mapped_alike(self) -> None:
+        """Neither which of 1 and 2 has more rows, nor which split is read plays a part."""
+        found = {
+            split: labels_of(open_(shared("polts"), split=split), BINARY)[0] for split in ("train", "test")
+        }
+        assert found == {"train": {"neg": 8, "pos": 8}, "test": {"neg": 9, "pos": 8}}
+
+    def test_s140_is_mapped_by_the_line_that_the_note_shows(self) -> None:
+        """0 and 4 are kept, and the note says what maps them."""
+        source = open_(shared("s140_more0"))
+        _, labels, _ = labels_of(source, BINARY)
+        assert labels.note is not None and labels.note.endswith("--labels 0=neg,4=pos says so")
+        found, labels, _ = labels_of(source, BINARY, "0=neg", "4=pos")
+        assert (found, labels.are_models) == ({"neg": 11, "pos": 9}, True)
+
+    def test_b77_is_not_named_by_the_alphabet(self) -> None:
+        """77 names and 77 classes without a name: all are kept, none is the model's."""
+        found, labels, _ = labels_of(open_(shared("b77")), [f"LABEL_{n}" for n in range(77)])
+        assert (len(found), found.total(), labels.are_models) == (77, 77, False)
+        assert labels.model_labels[:2] == ("LABEL_0", "LABEL_1")
+
+    def test_multicfg_is_refused(self) -> None:
+        """Two configurations with classes of their own are two data sets; both are named."""
+        with pytest.raises(DataError) as caught:
+            open_(shared("multicfg"))
+        assert str(caught.value) == (
+            "emotion/test-00000-of-00001.parquet and sentiment/test-00000-of-00001.parquet name the classes differently"
+            " (anger, joy, optimism, sadness; negative, neutral, positive): these are two data sets, name one with"
+            " --data"
+        )
+
+
+# --- Of the same kinds ----------------------------------------------------------------------------------------------
+
+
+def csv_of(labels: list[str], column: str = "label") -> bytes:
+    rows = (f"row number {n} says this and that,{label}\n" for n, label in enumerate(labels))
+    return f"text,{column}\n{''.join(rows)}".encode()
+
+
+def class_label(path: Path, labels: list[int | None], names: list[str] | None, column: str = "label") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"text": [f"row {n} of it all" for n in range(len(labels))], column: labels})
+    if names is not None:
+        feature = {"names": names, "_type": "ClassLabel"}
+        table = table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": {column: feature}}})}
+        )
+    pq.write_table(table, path)
+
+
+class TestWholeDataSet:
+    @pytest.mark.parametrize("form", ["files", "column", "parquet", "lines"])
+    def test_a_split_with_a_part_of_the_labels(self, form: str, tmp_path: Path) -> None:
+        """A split that holds 1 and 2 alone is mapped as the whole, where 0 shows that numbers count from 0."""
+        train, test = ["0", "1", "2", "0"], ["1", "2", "2"]
+        match form:
+            case "files":
+                write_folder(tmp_path, {"train.csv": csv_of(train), "test.csv": csv_of(test)})
+            case "column":
+                rows = [("train", label) for label in train] + [("test", label) for label in test]
+                text = "".join(
+                    f"row {n} of it all,{label},{split}\n" for n, (split, label) in enumerate(rows)
+                )
+                (tmp_path / "data.csv").write_text(f"text,label,split\n{text}")
+            case "parquet":
+                class_label(tmp_path / "train.parquet", [0, 1, 2, 0], None)
+                class_label(tmp_path / "test.parquet", [1, 2, 2], None)
+            case _:
+                for split, labels in (("train", train), ("test", test)):
+                    lines = "".join(f"__label__{label} row {n} of it all\n" for n, label in enumerate(labels))
+                    (tmp_path / f"{split}.txt").write_text(lines)
+        model = ["negative", "neutral", "positive"]
+        found, labels, _ = labels_of(open_(tmp_path, split="test"), model)
+        assert (found, labels.are_models) == ({"neutral": 1, "positive": 2}, True)
+        found, _, _ = labels_of(open_(tmp_path), model)
+        assert found == {"negative": 2, "neutral": 2, "positive": 3}
+
+    def test_class_folders_of_another_split(self, tmp_path: Path) -> None:
+        """Class folders are the labels of all splits, whatever is read of them."""
+        write_folder(tmp_path, {f"train/{n}/a.txt": b"text" for n in "012"} | {"test/1/b.txt": b"text"})
+        found = survey(open_(tmp_path, split="test"))
+        assert (found.labels, set(found.labels_elsewhere)) == ({"1": 1}, {"0", "2"})
+
+    def test_a_split_that_is_not_asked_for_has_no_labels(self, tmp_path: Path) -> None:
+        """It says nothing about the labels, and does no harm."""
+        write_folder(tmp_path, {"train.csv": csv_of(["0", "1"]), "test.csv": b"text\nsome text or other\n"})
+        found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
+        assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
+
+
+class TestClassNames:
+    @pytest.mark.parametrize("reader", ["train", "test", "all"])
+    def test_splits_with_names_of_their_own_are_refused(self, reader: str, tmp_path: Path) -> None:
+        """Whatever split is read: what a number means must not depend on it."""
+        class_label(tmp_path / "train.parquet", [0, 1], ["neg", "pos"])
+        class_label(tmp_path / "test.parquet", [0, 1], ["pos", "neg"])
+        with pytest.raises(
+            DataError,
+            match=r"t\w+.parquet and t\w+.parquet name the classes differently \(\w+, \w+; \w+, \w+\)",
+        ):
+            open_(tmp_path, split=reader)
+
+    def test_a_file_without_names_is_of_the_same_data_set(self, tmp_path: Path) -> None:
+        """Only files that have names can differ in them."""
+        class_label(tmp_path / "train.parquet", [0, 1], ["pos", "neg"])
+        class_label(tmp_path / "test.parquet", [0, 1, -1], None)
+        found, _, _ = labels_of(open_(tmp_path), BINARY)
+        assert found == {"pos": 2, "neg": 2, None: 1}
+
+    def test_classes_with_names_are_labels_however_many_they_are(self, tmp_path: Path) -> None:
+        """A column of 150 numbers looks like a measurement; the data set says that it is none."""
+        names = [f"intent {n}" for n in range(150)]
+        class_label(tmp_path / "r.parquet", list(range(150)), names)
+        found, labels, _ = labels_of(open_(tmp_path / "r.parquet"), names[::-1])
+        assert (found, labels.are_models) == (dict.fromkeys(names, 1), True)
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("id2label.json", '{"0": "positive", "1": "negative"}'),
+            ("id2label.json", '{"id2label": {"0": "positive", "1": "negative"}}'),
+            ("label2id.json", '{"positive": 0, "negative": 1}'),
+            ("label_names.json", '["positive", "negative"]'),
+            ("classes.txt", "positive\nnegative\n"),
+            ("mapping.txt", "0\tpositive\n1\tnegative\n"),
+            (
+                "dataset_info.json",
+                '{"features": {"label": {"names": ["positive", "negative"], "_type": "ClassLabel"}}}',
+            ),
+            (
+                "dataset_infos.json",
+                '{"plain": {"features": {"label": {"names": ["positive", "negative"], "_type": "ClassLabel"}}}}',
+            ),
+            (
+                "README.md",
+                "---\nlicense: mit\ndataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n"
+                "        names:\n          '0': positive\n          '1': negative\n---\n# It\n",
+            ),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("data", ["folder", "file"])
+    def test_names_beside_the_data(self, data: str, name: str, content: str, tmp_path: Path) -> None:
+        """Names of numbered classes count from whatever file they come; by number, 0 would be `neg`."""
+        write_folder(tmp_path, {"r.csv": csv_of(["0", "1", "1"]), name: content.encode()})
+        found, labels, _ = labels_of(open_(tmp_path / "r.csv" if data == "file" else tmp_path), BINARY)
+        assert found == {"pos": 1, "neg": 2}
+        assert labels.note == "labels were matched by name: 0 (positive) is pos, 1 (negative) is neg"
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("id2label.json", "{"),
+            ("id2label.json", '{"0": 1}'),
+            ("id2label.json", '{"0": "same", "1": "same"}'),
+            ("id2label.json", '{"first": "positive", "second": "negative"}'),
+            ("labels.txt", "1\n0\n1\n"),  # a label a row, not a name a class
+            ("README.md", "---\n: [\n---\n"),
+            ("README.md", "# no head"),
+            ("dataset_infos.json", "[]"),
+            ("classes.txt", "\xff"),
+        ],
+    )
+    def test_what_is_no_list_of_names(self, name: str, content: str, tmp_path: Path) -> None:
+        """Other files by such names, and damaged ones, are passed over."""
+        write_folder(tmp_path, {"r.csv": csv_of(["0", "1"]), name: content.encode("latin-1")})
+        found, labels, _ = labels_of(open_(tmp_path / "r.csv"), BINARY)
+        assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
+
+    def test_names_that_contradict_each_other(self, tmp_path: Path) -> None:
+        """Two files with different names are both named."""
+        write_folder(
+            tmp_path, {"r.csv": csv_of(["0"]), "classes.txt": b"a\nb\n", "id2label.json": b'["b", "a"]'}
+        )
+        with pytest.raises(DataError, match=r"classes.txt and id2label.json name the classes differently"):
+            open_(tmp_path)
+
+    def test_ag_news_with_its_list_of_classes(self, tmp_path: Path) -> None:
+        """Names a line, labels from 1 to 4: the 4 shows where they begin, also for a split that lacks it."""
+        classes = ["World", "Sports", "Business", "Sci/Tech"]
+        write_folder(
+            tmp_path,
+            {
+                "train.csv": csv_of(["1", "2", "3", "4"]),
+                "test.csv": csv_of(["1", "2", "3"]),
+                "classes.txt": "\n".join(classes).encode(),
+            },
+        )
+        model = ["Business", "Sci/Tech", "Sports", "World"]
+        assert labels_of(open_(tmp_path, split="test"), model)[0] == dict.fromkeys(classes[:3], 1)
+
+
+class TestSaid:
+    def test_rows_left_out_are_counted_by_label(self, tmp_path: Path) -> None:
+        """Each label of which rows are left out is a reason of its own."""
+        (tmp_path / "r.csv").write_bytes(csv_of(["1 star"] * 4 + ["2 star"] * 3 + ["3 star"] * 2))
+        found, labels, counts = labels_of(open_(tmp_path / "r.csv"), ["bad", "good"], "1 star=bad", "3 star=")
+        assert (found, labels.are_models) == ({"bad": 4}, True)
+        assert rejections(counts, labels).counts == {
+            "unknown label '2 star'": 3,
+            "left out by --labels: label '3 star'": 2,
+        }
