@@ -22,7 +22,8 @@ class SourceConfig:
     `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
     `format`: what a file is, whatever its name: csv, tsv, jsonl, parquet, or lines (a text per line).
     `limit`: take this many documents, spread evenly over the source.
-    `labels`: the model's class names in the order of its logits, for a model that has none of its own.
+    `labels`: the model's class names in the order of its logits, for a model that has none of its own; and entries
+    such as `1=neg` that say which class a label of the data is (`3=`: none, its rows are left out).
     `strict`: a row that can't become a document is an error instead of being counted.
     """
 

@@ -102,7 +102,7 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
             f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}, {past['kernel']}",
         )
     for reason, count in manifest.rejected.items():
-        yield "rejected", f"{count:,} rows: {reason}"
+        yield "left out", f"{reason}: {counted(count, 'row')}"
     for note in manifest.notes:
         yield "note", note
     yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())

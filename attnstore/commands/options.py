@@ -1,5 +1,6 @@
 """Arguments and options that commands share, and the records made of them."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,7 +72,11 @@ source_option = options(
         type=click.Choice(["csv", "tsv", "jsonl", "parquet", "lines"]),
         help="What a file is, whatever its name; lines is a text per line.",
     ),
-    click.option("--labels", metavar="A,B,…", help="The model's classes in the order of its logits."),
+    click.option(
+        "--labels",
+        metavar="A,B,…",
+        help="The model's classes in the order of its logits, or the data's labels by class: 1=neg,2=pos,3= (nothing).",
+    ),
     click.option(
         "--limit", type=click.IntRange(min=1), help="Take this many documents, spread over the source."
     ),
@@ -120,8 +125,9 @@ output_option = options(
 def source_config(data: str, options: dict[str, Any]) -> SourceConfig:
     """The fields of SourceConfig out of a command's options, which lose them."""
     options = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
-    labels = tuple(name.strip() for name in options.pop("labels").split(",")) if options["labels"] else ()
-    options.pop("labels", None)
+    given = options.pop("labels", None)
+    # As a row of a CSV, so that a label can hold a comma: '"Arts, Crafts=arts"'.
+    labels = tuple(next(csv.reader([given], skipinitialspace=True), ())) if given else ()
     if columns := options.pop("columns", None):
         options["columns"] = tuple(name.strip() for name in columns.split(","))
     if options.get("delimiter") == "tab":

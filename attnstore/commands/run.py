@@ -27,6 +27,9 @@ from attnstore.messages import counted
 
 if TYPE_CHECKING:
     from attnstore.pipeline.run import RunResult
+    from attnstore.store.store import Store
+
+_MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 
 
 @click.command()
@@ -115,6 +118,24 @@ def _run(config: RunConfig, store: Path, quiet: bool) -> None:
     _summarise(result)
 
 
+def _propose_labels(store: "Store") -> None:
+    """Show predictions by label, and the `--labels` by which most of them agree."""
+    from attnstore.ask.crossed import cross_table, predictions_by_label
+    from attnstore.data.labels import best_assignment
+
+    counts = predictions_by_label(store)
+    if not counts or len({label for label, _ in counts}) > _MOST_PROPOSED:
+        return
+    click.echo("the labels are not the model's classes, no accuracy is claimed; predictions by label:")
+    for line in cross_table(counts, store.manifest.labels):
+        click.echo(f"  {line}")
+    option, agreeing = best_assignment(counts, store.manifest.labels)
+    click.echo(
+        f"a proposal, to be checked: --labels {shlex.quote(option)} (by it {agreeing:,} of"
+        f" {counted(sum(counts.values()), 'prediction')} agree, more than by any other mapping of labels to classes)"
+    )
+
+
 def _summarise(result: "RunResult") -> None:
     from attnstore.ask.questions import ask, find_questions, get_question
 
@@ -128,13 +149,15 @@ def _summarise(result: "RunResult") -> None:
     else:
         click.echo(f"{store.path} was finished before: {counted(manifest.documents, 'document')}")
     for reason, count in manifest.rejected.items():
-        click.echo(f"{counted(count, 'row')} became no document: {reason}")
+        click.echo(f"left out: {reason}: {counted(count, 'row')}")
     whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]
     if whole["truncated"]:
         were = "was" if whole["truncated"] == 1 else "were"
         click.echo(f"{counted(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
     if whole["accuracy"] is not None:
         click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
+    if not manifest.labels_are_models:
+        _propose_labels(store)
     reduction = manifest.reductions[0].name
     # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
     asked = {"reduction": reduction, "limit": 8, "intervals": False}

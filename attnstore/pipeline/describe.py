@@ -40,7 +40,7 @@ def describe(
             ", ".join(f"{count} {reason}" for reason, count in rejected.counts.items()) or "it has no rows"
         )
         raise DataError(f"{source.name} has no document to read: {reasons}")
-    used = sorted(set(labels.mapping.values()))
+    used = sorted({labels.mapping[raw] for raw in found.labels if raw in labels.mapping})
     label_note = [labels.note] if labels.note else []
     return Manifest(
         fingerprint={
@@ -50,6 +50,8 @@ def describe(
             "split": config.source.split,
             "limit": config.source.limit,
             "labels": list(labels.model_labels),
+            "labels_are_models": labels.are_models,
+            "label_map": _label_map(found, labels),
             "max_length": classifier.max_length,
             "reductions": [r.identity or r.name for r in classifier.reductions],
             "dtype": str(classifier.dtype).removeprefix("torch."),
@@ -72,6 +74,12 @@ def describe(
         rejected_rows=rejected.rows,
         notes=(*source.notes, *found.notes, *label_note, *classifier.notes),
     )
+
+
+def _label_map(found: Survey, labels: LabelMap) -> list[str]:
+    """The labels that are stored by another name, or not at all: `1=neg`, `3=`."""
+    stored = {raw: labels.mapping.get(raw, "") for raw in found.labels}
+    return sorted(f"{raw}={name}" for raw, name in stored.items() if name != raw)
 
 
 def _versions() -> dict[str, str]:

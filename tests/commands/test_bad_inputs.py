@@ -55,7 +55,9 @@ BAD = {
     "texts all in latin-1": (lambda c: c.run(c.file("a.csv", b"text,label\n\xe9\xe8,pos\n\xe9,neg\n")), "--encoding cp1252"),
     "a file of an unknown kind": (lambda c: c.run(c.file("a.docx", "words")), "a.docx"),
     "bad row with --strict": (lambda c: c.run(c.file("a.jsonl", JSONL + "{\n"), "--strict"), "row 2"),
-    "bad label with --strict": (lambda c: c.run(c.file("a.csv", GOOD + "3,meh,film\n"), "--strict"), "meh"),
+    "bad label with --strict": (
+        lambda c: c.run(c.file("a.csv", GOOD + "3,meh,film\n"), "--strict", "--labels", "neg=neg,pos=pos"), "meh",
+    ),
     "only unreadable labels": (lambda c: c.run(c.file("a.csv", GOOD), "--labels", "good,awful,meh"), "--labels"),
     # columns and splits
     "no text column": (lambda c: c.run(c.file("a.csv", "x,y\n1,2\n")), "--text-column"),

@@ -269,6 +269,44 @@ def test_stars_are_ordered_by_number_and_the_last_weights_taken(encoder: Path, t
     assert result.dev_accuracy is None and result.steps == 1
 
 
+def test_spellings_of_a_class_are_one_class_in_both_splits(encoder: Path, tmp_path: Path) -> None:
+    """`Glad`, `glad ` and `glad` are one, by the name that most documents to train on have; `huh` of test is none."""
+    (tmp_path / "train.csv").write_text(
+        "text,label\n" + "the film was good warm,glad\nthe film was bad grey,SAD\n" * 6
+        + "good it was,Glad\nwarm it was,glad \nbad it was,sad\n"
+    )  # fmt: skip
+    (tmp_path / "test.csv").write_text(
+        "text,label\ngood was the film,GLAD\nbad was the film,sad\nthe film was seen,huh\n"
+    )
+    source = SourceConfig(str(tmp_path))
+    config = config_of(encoder, tmp_path, tmp_path / "model", source=source, epochs=0.5, dev_fraction=0.0)
+    result = finetune(config)
+    assert (result.labels, result.train_documents, result.test_documents) == (("SAD", "glad"), 15, 2)
+    card = (config.out / "README.md").read_text()
+    assert "rows left out of test: 1 unknown label 'huh'" in card
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "documents"),
+    [
+        (("1=bad", "2=bad", "4=good", "5=good", "3="), ("bad", "good"), 8),
+        (("good", "bad", "1=bad", "2=bad", "4=good", "5=good", "3="), ("good", "bad"), 8),
+        (("3=",), ("1", "2", "4", "5"), 8),
+        (("a", "b", "c", "d", "e"), ("a", "b", "c", "d", "e"), 10),
+    ],
+)
+def test_labels_may_be_mapped_and_left_out(
+    given: tuple[str, ...], labels: tuple[str, ...], documents: int, encoder: Path, tmp_path: Path
+) -> None:
+    """--labels by pairs gives the classes in the order in which they come up, unless a list gives them."""
+    rows = "".join(f"good film {'the ' * n},{n}\n" for n in (1, 2, 3, 4, 5) * 2)
+    (tmp_path / "stars.csv").write_text(f"text,label\n{rows}")
+    source = SourceConfig(str(tmp_path / "stars.csv"), labels=given)
+    config = config_of(encoder, tmp_path, tmp_path / "model", source=source, epochs=0.5, dev_fraction=0.0)
+    result = finetune(config)
+    assert (result.labels, result.train_documents) == (labels, documents)
+
+
 def test_head_is_kept_for_the_same_classes_and_new_for_others(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

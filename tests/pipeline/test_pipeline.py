@@ -306,13 +306,17 @@ def test_bad_rows_are_counted_and_listed_and_the_rest_goes_on(config, tmp_path):
         '{"id": "c", "label": "neg"}\n{"id": "d", "text": "awful", "label": "meh"}\n'
         '{"id": "e", "text": "", "label": "neg"}\n'
     )
-    run(replace(config, source=SourceConfig(str(data))), tmp_path / "store.attn")
+    labels = ("neg=neg", "pos=pos")
+    run(replace(config, source=SourceConfig(str(data), labels=labels)), tmp_path / "store.attn")
     manifest = open_store(tmp_path / "store.attn").manifest
     assert manifest.documents == 2
-    assert manifest.rejected == {"text missing": 1, "unknown label": 2}
+    assert manifest.rejected == {"text missing": 1, "unknown label 'meh'": 2}
     assert len(manifest.rejected_rows) == 3
     with pytest.raises(DataError, match=r"mixed\.jsonl"):
-        run(replace(config, source=SourceConfig(str(data), strict=True)), tmp_path / "strict.attn")
+        run(
+            replace(config, source=SourceConfig(str(data), labels=labels, strict=True)),
+            tmp_path / "strict.attn",
+        )
     assert not (tmp_path / "strict.attn").exists()
 
 
