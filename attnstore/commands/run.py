@@ -131,8 +131,8 @@ def _propose_labels(store: "Store") -> None:
         click.echo(f"  {line}")
     option, agreeing = best_assignment(counts, store.manifest.labels)
     click.echo(
-        f"a proposal, to be checked: --labels {shlex.quote(option)} (by it {agreeing:,} of"
-        f" {counted(sum(counts.values()), 'prediction')} agree, more than by any other mapping of labels to classes)"
+        f"a proposal, to be checked: --labels {shlex.quote(option)} ({agreeing:,} of"
+        f" {counted(sum(counts.values()), 'prediction')} agree with it, with no other mapping more)"
     )
 
 

@@ -66,7 +66,7 @@ def rejections(found: Survey, labels: LabelMap, strict: bool = False) -> Rejecti
     left_out = _left_out(found, labels)
     unknown = {raw: count for raw, count in left_out.items() if raw not in labels.dismissed}
     for number, (raw, count) in enumerate(left_out.items()):
-        what = "unknown label" if raw in unknown else "left out by --labels: label"
+        what = "unknown label" if raw in unknown else "by --labels, label"
         reason = f"{what} {quoted(raw)}" if number < MAX_LABELS_NAMED else "other labels"
         counts[reason] = counts.get(reason, 0) + count
     rows += [

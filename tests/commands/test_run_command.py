@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -43,6 +45,56 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
     ]
     assert "note: the text column is" not in out  # notes go to stderr
     assert "documents" in err  # the progress bar
+
+
+def test_labels_of_a_nameless_model_are_proposed_and_the_proposal_runs(tmp_path):
+    """No accuracy by a guess: predictions by label, and the --labels by which the most agree, which can be copied."""
+    model = tiny.save(tmp_path / "model", id2label={0: "LABEL_0", 1: "LABEL_1"}, label2id=None)
+    data = tmp_path / "r.csv"
+    words = ["good film", "bad plot", "great actor", "awful", "never boring", "fun", "the end", "lov it"]
+    rows = "".join(
+        f"{text},{'ham' if number % 3 else 'spam, or so'!r}\n" for number, text in enumerate(words)
+    )
+    data.write_text("text,label\n" + rows.replace("'", '"'))
+    code, out, err = run(tmp_path / "s.attn", data, model)
+    assert code == 0, err
+    documents = pl.read_parquet(tmp_path / "s.attn/documents", hive_partitioning=True)
+    counts = Counter(
+        zip(documents["label"].cast(pl.String), documents["prediction"].cast(pl.String), strict=True)
+    )
+    best = max(counts["ham", "LABEL_0"] + counts["spam, or so", "LABEL_1"],
+               counts["ham", "LABEL_1"] + counts["spam, or so", "LABEL_0"])  # fmt: skip
+    assert "accuracy" not in out.replace("no accuracy is claimed", "")
+    assert "  label        LABEL_0  LABEL_1\n" in out
+    assert f"  ham          {counts['ham', 'LABEL_0']:>7}  {counts['ham', 'LABEL_1']:>7}\n" in out
+    proposal = re.search(
+        r"a proposal, to be checked: (--labels .*) \((\d) of 8 predictions agree with it", out
+    )
+    assert int(proposal[2]) == best
+    code, out, _ = run(tmp_path / "t.attn", data, model, *shlex.split(proposal[1]))
+    assert code == 0
+    assert f"accuracy {best / 8:.5f} ({best} of 8)\n" in out
+
+
+def test_rows_left_out_are_said_by_label_in_summary_and_info(tiny_model, tmp_path):
+    """A label that --labels does not map, and one that it sends to nothing, with how many rows have it."""
+    data = tmp_path / "r.csv"
+    data.write_text("text,label\n" + "good,3 star\nbad,1 star\n" * 2 + "so so,2 star\n" * 3 + "fun,none\n")
+    code, out, _ = run(tmp_path / "s.attn", data, tiny_model, "--labels", "1 star=neg,3 star=pos,none=")
+    assert code == 0
+    assert "left out: unknown label '2 star': 3 rows\nleft out: by --labels, label 'none': 1 row\n" in out
+    _, out, _ = attnstore("info", tmp_path / "s.attn")
+    assert re.search(r"^left out: +unknown label '2 star': 3 rows$", out, re.MULTILINE)
+
+
+def test_another_mapping_is_another_run(tiny_model, reviews, tmp_path):
+    """A store is not gone on with by a run that would store other labels for the same rows."""
+    assert run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40")[0] == 0
+    code, _, err = run(
+        tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40", "--labels", "neg=pos,pos=neg"
+    )
+    assert code == 1
+    assert "label_map" in err.splitlines()[-1]
 
 
 def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):

@@ -268,5 +268,5 @@ class TestSaid:
         assert (found, labels.are_models) == ({"bad": 4}, True)
         assert rejections(counts, labels).counts == {
             "unknown label '2 star'": 3,
-            "left out by --labels: label '3 star'": 2,
+            "by --labels, label '3 star'": 2,
         }

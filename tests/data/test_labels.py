@@ -316,7 +316,7 @@ class TestGiven:
             ("neg", "pos"),
             frozenset({"3"}),
         )
-        assert rejections(found, labels, strict=True).counts == {"left out by --labels: label '3'": 2}
+        assert rejections(found, labels, strict=True).counts == {"by --labels, label '3'": 2}
         assert count_documents(found, labels) == 7
         assert not match_labels(found, ["neg", "pos"], ("1=", "2=", "3=")).are_models
 
