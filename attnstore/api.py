@@ -36,7 +36,7 @@ def run(
         AttnstoreError: of the kind that fits: the data, the model, the options or the store.
         TypeError: an option that there is not.
     """
-    compiler.ahead(options.get("device"))
+    compiler.start(options.get("device"))
     from attnstore.pipeline.run import run as run_pipeline
 
     for name, value in (("reductions", reductions), ("labels", options.get("labels"))):

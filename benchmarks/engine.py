@@ -54,7 +54,7 @@ from variants import (
 )
 
 from attnstore.config import DEFAULT_REDUCTIONS
-from attnstore.engine.classifier import choose_dtype
+from attnstore.engine.devices import choose_dtype
 from attnstore.engine.paths import kernel
 
 RESULTS = Path(__file__).parent / "results"

@@ -26,7 +26,7 @@ import transformers
 import workload
 from variants import BY_HAND, VARIANTS, Documents, Loader, Variant
 
-from attnstore.engine.classifier import choose_dtype
+from attnstore.engine.devices import choose_dtype
 from attnstore.engine.paths import kernel
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
-from attnstore.engine.classifier import BATCH_TOKENS, Classifier, load_classifier
+from attnstore.engine.classifier import Classifier
+from attnstore.engine.loading import BATCH_TOKENS, load_classifier
 from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 

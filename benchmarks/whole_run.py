@@ -52,7 +52,7 @@ def measure(folder: Path, data: Path, scratch: Path, warm: int) -> list[WholeRun
 def main() -> None:
     """The child: prints the runs as JSON."""
     folder, data, scratch, warm, started = sys.argv[1:]
-    compiler.ahead("cpu")
+    compiler.start("cpu")
     import machine
 
     from attnstore.config import RunConfig, SourceConfig

@@ -102,7 +102,7 @@ def test_the_readmes_commands_are_commands(beside_a_demo):
 @pytest.mark.slow
 def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
     """`attnstore run` without options prints the README's lines, but for the time it takes."""
-    from attnstore.engine.classifier import choose_device, fast_bfloat16
+    from attnstore.engine.devices import choose_device, fast_bfloat16
 
     if not fast_bfloat16(choose_device("auto")):
         pytest.skip("the README's lines are of bfloat16, which is slow on this machine")

@@ -18,7 +18,7 @@ import torch
 
 from attnstore.check.verify import Finding
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.engine.classifier import load_eager
+from attnstore.engine.loading import load_eager
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store

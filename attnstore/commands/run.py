@@ -104,7 +104,7 @@ def _run(config: RunConfig, store: Path, quiet: bool) -> None:
         sys.path.append(
             str(Path.cwd())
         )  # the user's own modules; last, so that they can't stand in for others
-    compiler.ahead(config.device)
+    compiler.start(config.device)
     with shown(quiet) as on_event:
         from attnstore.pipeline.run import run as run_pipeline
 

@@ -250,7 +250,9 @@ class ReducedLayer:
     custom: list[list[Tensor]] = field(
         default_factory=list
     )  # of each document, of each custom reduction: (n,)
-    spread: Callable[[Tensor], Tensor] | None = None  # w (T,) -> P̄ᵀw of every document (T,), for the sweep
+    apply_transposed_mean: Callable[[Tensor], Tensor] | None = (
+        None  # w (T,) -> P̄ᵀw of every document (T,), for the sweep
+    )
 
 
 def probabilities(
@@ -404,7 +406,7 @@ def join(attended: Sequence[Attended]) -> ReducedLayer:
     traces = [a.trace for a in attended if a.trace is not None]
     lengths = [a.weighted.shape[1] for a in attended]
 
-    def spread(w: Tensor) -> Tensor:
+    def apply_transposed_mean(w: Tensor) -> Tensor:
         pieces = zip(traces, torch.split(w, lengths), strict=True)
         return torch.cat([_transposed_mean_times(trace, piece, BLOCK) for trace, piece in pieces])
 
@@ -412,7 +414,7 @@ def join(attended: Sequence[Attended]) -> ReducedLayer:
         weighted=torch.cat([a.weighted for a in attended], dim=1),
         head_rows=torch.cat(rows) if rows else None,
         custom=[a.custom for a in attended],
-        spread=spread if traces else None,
+        apply_transposed_mean=apply_transposed_mean if traces else None,
     )
 
 
@@ -423,9 +425,9 @@ def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
     first[np.cumsum(lengths) - np.array(lengths)] = 1.0
     w = upload(first, like.device)
     for layer in reversed(layers):
-        if layer.spread is None:
+        if layer.apply_transposed_mean is None:
             raise ValueError("a layer was reduced without what the sweep needs")
-        w = 0.5 * w + 0.5 * layer.spread(w)
+        w = 0.5 * w + 0.5 * layer.apply_transposed_mean(w)
     return w
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnstore.engine.batches import Batch, TokenisedDocument
 from attnstore.engine.classifier import Reduced
+from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.schema import documents_schema, entropy, tokens_schema
 
@@ -46,6 +47,7 @@ def part_tables(
     # Where each token of the sorted table stands in the batches' order.
     token_order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in order])
     scores = torch.cat(logits)[torch.from_numpy(order)]
+    _must_be_finite(scores, [documents[i] for i in order])
     probabilities = torch.softmax(scores, dim=-1)
     predicted = scores.argmax(dim=-1)
     ordered = [documents[i] for i in order]
@@ -58,6 +60,19 @@ def part_tables(
         _documents(manifest, ordered, scores, probabilities, predicted, of_documents),
         _tokens(manifest, ordered, predicted.numpy(), of_tokens, normalise),
     )
+
+
+def _must_be_finite(scores: Tensor, documents: Sequence[TokenisedDocument]) -> None:
+    """Raise ModelError for a document whose logits are none: all of them would be predicted as the first class."""
+    finite = torch.isfinite(scores).all(dim=1)
+    if not finite.all():
+        first = documents[int((~finite).nonzero()[0])]
+        count = int((~finite).sum())
+        others = f" and {count - 1:,} more of its part" if count > 1 else ""
+        raise ModelError(
+            f"the model gives no finite logits for document {first.document.id}{others}: if it was run in float16, "
+            "--dtype bfloat16 or float32 may; else its weights are damaged"
+        )
 
 
 def _stored(values: Tensor, order: np.ndarray, *, full_precision: bool) -> np.ndarray:

@@ -56,7 +56,8 @@ from attnstore.data.labels import (
 from attnstore.data.selection import read_documents, rejections
 from attnstore.data.sources import open_source
 from attnstore.data.survey import Survey, survey
-from attnstore.engine.classifier import choose_device, fast_bfloat16, local_model
+from attnstore.engine.devices import choose_device, fast_bfloat16
+from attnstore.engine.models import local_model
 from attnstore.engine.paths import memory
 from attnstore.errors import AttnstoreError, DataError, ModelError, UsageError
 from attnstore.events import OnEvent, Trained, ignore

@@ -17,7 +17,8 @@ from attnstore.config import RunConfig
 from attnstore.data.labels import match_labels
 from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
-from attnstore.engine.classifier import load_classifier, read_model_files
+from attnstore.engine.loading import load_classifier
+from attnstore.engine.models import read_model_files
 from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.events import Computed, Noted, OnEvent, Started, ignore

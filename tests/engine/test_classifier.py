@@ -15,7 +15,8 @@ from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
-from attnstore.engine.classifier import choose_device, choose_dtype, fast_bfloat16, load_classifier
+from attnstore.engine.devices import choose_device, choose_dtype, fast_bfloat16
+from attnstore.engine.loading import load_classifier
 from attnstore.engine.paths import linears
 from attnstore.engine.paths.linears import FusedLinear
 from attnstore.engine.reductions import resolve_reductions

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from attnstore.commands.group import attnstore
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine import classifier as engine
+from attnstore.engine.loading import BATCH_TOKENS
 from attnstore.errors import UsageError
 from attnstore.events import Computed, Noted, Started
 from attnstore.pipeline.run import run
@@ -69,7 +70,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
     assert rows.equals(true_rows)
     assert np.abs(values - true_values).max() < 1e-6
     (note,) = [each.line for each in notes]
-    before = f"{engine.BATCH_TOKENS['cpu']:,}"
+    before = f"{BATCH_TOKENS['cpu']:,}"
     assert note.startswith(f"cpu ran out of memory with batches of up to {before} tokens: going on with ")
     assert "\n" not in note
     failed = [tokens for tokens in tried if tokens > 100]

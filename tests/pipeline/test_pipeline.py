@@ -21,7 +21,7 @@ from reviews import write_reviews
 from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verify_sample
 from attnstore.check.verify import verify_files
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.engine.classifier import choose_device, fast_bfloat16
+from attnstore.engine.devices import choose_device, fast_bfloat16
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.events import Computed, Noted
 from attnstore.pipeline.run import run

@@ -33,7 +33,7 @@ def off() -> bool:
     return os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off"
 
 
-def ahead(device: str | None) -> None:
+def start(device: str | None) -> None:
     """Begin to compile the library if it isn't in the cache, and return at once; a run on cuda needs none.
 
     Whether `auto` will find a GPU is known only when torch is loaded, which is too late to begin.

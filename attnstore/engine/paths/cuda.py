@@ -129,10 +129,12 @@ def attend(
     sums = functools.partial(column_sums, q, k, lse, scale, layout.tiles, block=_TILE, window=window)
     weighted, rows = sums(weights, head_rows=head_rows)
 
-    def spread(w: Tensor) -> Tensor:
+    def apply_transposed_mean(w: Tensor) -> Tensor:
         return sums(w[None])[0][0]
 
-    reduced = ReducedLayer(weighted=weighted, head_rows=rows, spread=spread if keep else None)
+    reduced = ReducedLayer(
+        weighted=weighted, head_rows=rows, apply_transposed_mean=apply_transposed_mean if keep else None
+    )
     return layout.back(output, query.shape[0], query.shape[2]), reduced
 
 
@@ -189,10 +191,10 @@ def _agrees(device: torch.device, dtype: torch.dtype, depth: int, window: int | 
     weights = torch.rand(2, sum(lengths), generator=draw).to(device)
     layout = Layout.of(lengths, device, packed=True)
     output, layer = attend(q, k, v, scale, layout, weights, window=window, head_rows=True, keep=True)
-    if layer.head_rows is None or layer.spread is None:
+    if layer.head_rows is None or layer.apply_transposed_mean is None:
         return False
     k, v = k.repeat_interleave(2, dim=1), v.repeat_interleave(2, dim=1)
-    swept, good, start = layer.spread(weights[0]), True, 0
+    swept, good, start = layer.apply_transposed_mean(weights[0]), True, 0
     for n in lengths:
         own = slice(start, start + n)
         true = reductions.attend(

@@ -199,12 +199,14 @@ def attend(
         mean = keep.buffer(layer, size)
         call.keep, call.mean = 1, mean.data_ptr()
         held = () if everything.value else (query, key)
-        reduced.spread = functools.partial(_spread, library, call, places, mean, held)
+        reduced.apply_transposed_mean = functools.partial(
+            _apply_transposed_mean, library, call, places, mean, held
+        )
     _run(library, call)
     return out, reduced
 
 
-def _spread(
+def _apply_transposed_mean(
     library: ctypes.CDLL, call: _Call, places: Places, mean: Tensor, held: tuple[Tensor, ...], w: Tensor
 ) -> Tensor:
     """P̄ᵀw of every document, (T,): from the head means that were kept, else from q and k again.

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 
-#: Within one module, by the name of a linear layer, that of the activation that gets its output and nothing else.
-_ACTIVATIONS = {"dense": "intermediate_act_fn", "lin1": "activation", "ffn": "activation"}
+from attnstore.engine.families import ACTIVATIONS
 
 #: oneDNN's algorithm for each of the activations that it can put behind a product.
 _GELU: dict[type, str] = {GELUActivation: "none", NewGELUActivation: "tanh", GELUTanh: "tanh"}
@@ -57,7 +56,7 @@ def fuse(model: nn.Module) -> Callable[[], None]:
         for name, child in children.items():
             if type(child) is not nn.Linear:  # a subclass may compute something else
                 continue
-            activation = _ACTIVATIONS.get(name, "")
+            activation = ACTIVATIONS.get(name, "")
             algorithm = _GELU.get(type(children.get(activation)))
             if algorithm is not None:
                 exchange(parent, activation, nn.Identity())

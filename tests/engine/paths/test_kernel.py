@@ -15,7 +15,7 @@ from random_batch import RandomBatch
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
-from attnstore.engine.classifier import load_classifier
+from attnstore.engine.loading import load_classifier
 from attnstore.engine.paths import compiler, kernel
 from attnstore.engine.paths.kernel import Workspace
 from attnstore.engine.reductions import resolve_reductions
@@ -56,7 +56,7 @@ class Case(RandomBatch):
         output, layer = kernel.attend(
             self.q, self.k, self.v, self.scale, self.places, self.weights, **arguments
         )
-        return output, layer.weighted, layer.head_rows, layer.spread(self.sweep)
+        return output, layer.weighted, layer.head_rows, layer.apply_transposed_mean(self.sweep)
 
     def check(self):
         self.assert_as_expected(*self.run())
@@ -252,9 +252,9 @@ def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp
     """`ahead` returns before the compiler does; whoever wants the library then has it from the same compilation."""
     slow = fake_compiler(tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; sleep 0.3; echo whole >')
     monkeypatch.setenv("CXX", str(slow))
-    compiler.ahead("cuda")
+    compiler.start("cuda")
     assert compiler._begun.cache_info().currsize == 0  # a GPU needs none
-    compiler.ahead("auto")
+    compiler.start("auto")
     assert not list(tmp_path.glob("*.so"))
     library = compiler.library()
     assert (library.read_text(), (tmp_path / "calls").read_text()) == (

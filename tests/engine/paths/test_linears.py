@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from attnstore.engine.classifier import fast_bfloat16
+from attnstore.engine.devices import fast_bfloat16
 from attnstore.engine.paths.linears import FusedLinear, fuse
 
 pytestmark = pytest.mark.skipif(

@@ -24,7 +24,7 @@ from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.engine import classifier as engine
-from attnstore.engine import reductions
+from attnstore.engine import loading, reductions
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
@@ -69,7 +69,7 @@ def by_reference(batch, block):
         output[place] = found.output.transpose(0, 1)
         documents.append(found)
     layer = join(documents)
-    return output, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+    return output, layer.weighted, layer.head_rows, layer.apply_transposed_mean(batch.sweep)
 
 
 def by_kernel(batch):
@@ -80,7 +80,7 @@ def by_kernel(batch):
         batch.q, batch.k, batch.v, batch.scale, batch.places, batch.weights,
         window=batch.window, head_rows=True, keep=kernel.Workspace(),
     )  # fmt: skip
-    return output, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+    return output, layer.weighted, layer.head_rows, layer.apply_transposed_mean(batch.sweep)
 
 
 def flash(q, k, v, scale, layout, window):
@@ -112,7 +112,7 @@ def by_triton(batch):
             batch.q, batch.k, batch.v, batch.scale, layout, batch.weights,
             window=batch.window, head_rows=True, keep=True,
         )  # fmt: skip
-    return output, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+    return output, layer.weighted, layer.head_rows, layer.apply_transposed_mean(batch.sweep)
 
 
 def by_hook(batch):
@@ -125,7 +125,7 @@ def by_hook(batch):
             reduce_probabilities(p, batch.weights[:, own], head_rows=True, custom=(), trace=True)
         )
     layer = join(documents)
-    return None, layer.weighted, layer.head_rows, layer.spread(batch.sweep)
+    return None, layer.weighted, layer.head_rows, layer.apply_transposed_mean(batch.sweep)
 
 
 def by_identity(batch):
@@ -368,7 +368,7 @@ def load(folder, **changes):
         SourceConfig(""), str(folder), **({"dtype": "float32", "device": "cpu", "max_length": 32} | changes)
     )
     names = ["cls", "received", "rollout", "cls_heads", "from_3"]
-    return engine.load_classifier(config, resolve_reductions(names))
+    return loading.load_classifier(config, resolve_reductions(names))
 
 
 def tokenised(classifier, texts):

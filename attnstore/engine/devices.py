@@ -1,0 +1,45 @@
+"""Which device computes, in which dtype."""
+
+from typing import get_args
+
+import torch
+
+from attnstore.config import Device, Dtype
+from attnstore.errors import UsageError
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device for `auto`, `cpu` or `cuda`. Raises UsageError for others, and for CUDA where there is none."""
+    if asked not in get_args(Device):
+        raise UsageError(f"--device {asked}: it is one of {', '.join(get_args(Device))}")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: torch sees no CUDA device here; leave the option out, or say --device cpu"
+        )
+    if asked in ("cpu", "cuda"):
+        return torch.device(asked)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices faster than float32 ones.
+
+    Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[str]]:
+    """The dtype for `auto`, `float32`, `bfloat16` or `float16`, and what the user should know about it."""
+    if asked not in get_args(Dtype):
+        raise UsageError(f"--dtype {asked}: it is one of {', '.join(get_args(Dtype))}")
+    fast = fast_bfloat16(device)
+    if asked == "auto":
+        # Never float16: large activations overflow in it, and what comes out is no prediction.
+        return (torch.bfloat16 if fast else torch.float32), []
+    notes = []
+    if asked == "bfloat16" and not fast:
+        notes.append("bfloat16 is emulated on this hardware and very slow: --dtype float32 is faster")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[asked], notes

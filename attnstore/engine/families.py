@@ -1,0 +1,62 @@
+"""What is known of each architecture, once: its positions, what can be left out behind its last attention, what follows
+its linear layers. A family that is not named here is read all the same, in the slower of the ways.
+"""
+
+from typing import Any
+
+from torch import nn
+
+#: Families whose learned positions start behind the padding index, as fairseq counts them. A test holds the list to the
+#: sources of transformers: no field of a config says it.
+BEHIND_PADDING = frozenset(
+    ("camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
+     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+)  # fmt: skip
+
+_BERT_LAYER = "encoder.layer.*.attention.output"
+
+#: The module of a packable family, below its base model, whose inputs in the last layer (`*`: the last of a list) can
+#: be cut to the rows that the head reads: the first one behind the attention that is given all that goes on from there.
+CUT = {
+    "bert": _BERT_LAYER,
+    "roberta": _BERT_LAYER,
+    "xlm-roberta": _BERT_LAYER,
+    "camembert": _BERT_LAYER,
+    "electra": _BERT_LAYER,
+    "ernie": _BERT_LAYER,
+    "albert": "encoder.albert_layer_groups.*.albert_layers.*.attention.LayerNorm",
+    "distilbert": "transformer.layer.*.sa_layer_norm",
+    "modernbert": "final_norm",
+}
+
+#: Within one module, by the name of a linear layer, that of the activation that gets its output and nothing else.
+ACTIVATIONS = {"dense": "intermediate_act_fn", "lin1": "activation", "ffn": "activation"}
+
+
+def first_position(settings: Any) -> int:
+    """The position of a document's first token, by the model's config."""
+    if settings.model_type == "mpnet":
+        return 2  # whatever the config's padding index is
+    return int(settings.pad_token_id) + 1 if settings.model_type in BEHIND_PADDING else 0
+
+
+def usable_positions(settings: Any) -> int | None:
+    """How many tokens of a document have a position; None for a model without a table of them."""
+    table = getattr(settings, "max_position_embeddings", None)
+    if not isinstance(table, int) or table <= 0:
+        return None
+    if settings.model_type == "esm" and settings.position_embedding_type == "rotary":
+        return table
+    return table - first_position(settings)
+
+
+def reads_mean(settings: Any) -> bool:
+    """Whether the head reads the mean of a document's states instead of that of [CLS]."""
+    return getattr(settings, "classifier_pooling", "cls") == "mean"
+
+
+def submodule(module: nn.Module, path: str) -> nn.Module:
+    """The module at `path` below another; `*` stands for the last of a list."""
+    for name in path.split("."):
+        module = list(module.children())[-1] if name == "*" else module.get_submodule(name)
+    return module

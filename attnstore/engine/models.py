@@ -1,0 +1,219 @@
+"""A model's files: found, judged, read. Whatever is not a single-label text classifier is refused in one line."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from attnstore.config import RunConfig
+from attnstore.engine.families import usable_positions
+from attnstore.errors import ModelError, UsageError
+from attnstore.messages import first_line, listed
+
+#: Any of these holds a vocabulary. Without one, transformers 5 makes an empty tokenizer and says nothing.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a model says of itself before its weights are read: its folder, its config and its tokenizer."""
+
+    folder: Path
+    settings: Any
+    tokenizer: Any
+
+
+def read_model_files(config: RunConfig) -> ModelFiles:
+    """Find the model, and see that it is what attnstore can read, in a fraction of the time that loading takes.
+
+    Raises ModelError, one line, for whatever is not a single-label text classifier with a fast tokenizer.
+    """
+    folder = model_folder(config)
+    settings = _read_config(folder, config)
+    return ModelFiles(folder, settings, _read_tokenizer(folder, config, settings.vocab_size))
+
+
+def local_model(model: str) -> Path | None:
+    """The folder of a model that is one; None for what can only be a name on the hub. Raises ModelError for others."""
+    if not model.strip():
+        raise UsageError("--model is empty: name a model's folder, or a model on the hub")
+    local = Path(model).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise ModelError(f"{model} is a folder without config.json: give the folder of a saved model")
+        return local
+    if local.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ModelError(f"there is no model folder {model}")
+    return None
+
+
+def model_folder(config: RunConfig) -> Path:
+    """The local folder of a model: itself, or the snapshot of a hub repository, downloaded if need be.
+
+    Only safetensors weights, JSON and vocabulary files are fetched: never a pickle, and never code unless
+    `trust_remote_code` is set.
+    """
+    if (local := local_model(config.model)) is not None:
+        return local
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.txt", "*.model"] + (
+        ["*.py"] if config.trust_remote_code else []
+    )
+    try:
+        return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise ModelError(f"{config.model} is neither a folder nor the name of a hub model") from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"there is no folder {config.model}, and the hub can't be reached to look for a model of that name"
+        ) from error
+    except HfHubHTTPError as error:
+        status = f" ({error.response.status_code})" if error.response is not None else ""
+        raise ModelError(
+            f"the hub has no model {config.model} that can be read{status}: {first_line(error)}"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"can't fetch {config.model} from the hub: {first_line(error)}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Transformers reports on loading by itself; what matters of it is told in one line, by us."""
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
+    logger.setLevel(logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _read_config(folder: Path, config: RunConfig) -> Any:
+    try:
+        with quiet():
+            settings = transformers.AutoConfig.from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code
+            )
+    except Exception as error:  # transformers raises many kinds for a config that is not one
+        hint = " (--trust-remote-code runs the code it brings)" if "trust_remote_code" in str(error) else ""
+        raise ModelError(
+            f"can't read the model's config.json in {config.model}{hint}: {first_line(error)}"
+        ) from error
+    architecture = (settings.architectures or ["no architecture"])[0]
+    if settings.is_encoder_decoder or getattr(settings, "is_decoder", False):
+        raise ModelError(f"{config.model} is a generative model ({architecture}): attnstore reads encoders")
+    if "ForSequenceClassification" not in architecture:
+        raise ModelError(
+            f"{config.model} has no classification head (it is a {architecture}): "
+            "fine-tune it first, for example with `attnstore finetune`"
+        )
+    if settings.problem_type == "multi_label_classification":
+        raise ModelError(f"{config.model} is a multi-label classifier: attnstore reads single-label ones")
+    if sorted(settings.id2label) != list(range(settings.num_labels)):
+        named = listed([str(number) for number in sorted(settings.id2label)])
+        raise ModelError(
+            f"{config.model} names the classes {named} in its id2label, which has to have 0 to"
+            f" {settings.num_labels - 1}: correct its config.json"
+        )
+    if settings.num_labels < 2:
+        raise ModelError(
+            f"{config.model} has {settings.num_labels} output (a regression): attnstore needs two classes"
+        )
+    return settings
+
+
+def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> Any:
+    if not any(found for pattern in _VOCABULARIES for found in folder.glob(pattern)):
+        raise ModelError(
+            f"{config.model} has no tokenizer: save it into the model's folder with save_pretrained"
+        )
+    try:
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code
+            )
+    except Exception as error:  # as above: the kinds are many and undocumented
+        raise ModelError(f"can't read the tokenizer of {config.model}: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{config.model} has a tokenizer without a fast version ({type(tokenizer).__name__}): "
+            "the places of tokens in the text are known only to fast ones"
+        )
+    if len(tokenizer) > vocabulary_size:
+        raise ModelError(
+            f"the tokenizer of {config.model} has {len(tokenizer):,} tokens, its model only {vocabulary_size:,}: "
+            "they do not belong together"
+        )
+    if not tokenizer("").encodings[0].ids:
+        raise ModelError(
+            f"the tokenizer of {config.model} adds no special tokens: there is no [CLS] to look from"
+        )
+    return tokenizer
+
+
+def longest(asked: int | None, settings: Any, tokenizer: Any) -> int:
+    """The smaller of 512 and the model's own limit, or what was asked for if the model can take it."""
+    limits = []
+    positions = usable_positions(settings)
+    if positions is not None:
+        limits.append(positions)
+    if 0 < tokenizer.model_max_length < 1_000_000:  # transformers says 1e30 for "no limit known"
+        limits.append(int(tokenizer.model_max_length))
+    if asked is None:
+        return min([512, *limits])
+    least = len(tokenizer("").encodings[0].ids) + 1
+    if asked < least:
+        raise UsageError(f"--max-length {asked} leaves no room for text: the smallest here is {least}")
+    # The tokenizer's limit is a habit of training; only the position table is a wall.
+    if positions is not None and positions < asked:
+        raise UsageError(f"--max-length {asked} is more than the model's {positions} positions")
+    return asked
+
+
+def read_model(
+    folder: Path, config: RunConfig, settings: Any, dtype: torch.dtype, implementation: str
+) -> Any:
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{config.model} has no safetensors weights, and pickles are never loaded: "
+            "save it again with save_pretrained, which writes safetensors"
+        )
+    try:
+        with quiet():
+            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=settings,
+                dtype=dtype,
+                attn_implementation=implementation,
+                use_safetensors=True,
+                trust_remote_code=config.trust_remote_code,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, torch and transformers each have their own kinds
+        raise ModelError(f"can't load the weights of {config.model}: {first_line(error)}") from error
+    missing = sorted(report["missing_keys"]) + sorted(str(m) for m in report.get("mismatched_keys", ()))
+    if missing:
+        raise ModelError(
+            f"the weights of {config.model} lack {len(missing)} tensors of a classifier (first: {missing[0]}): "
+            "it was saved without its head, or is not fine-tuned"
+        )
+    return model.eval()
+
+
+def hash_files(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
