@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from attnstore.data.survey import Survey
@@ -121,7 +122,8 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
         mapping = {raw: name for raw, name in (told | named).items() if name}
         notes.insert(0, f"labels were mapped by --labels: {_pairs(mapping, shown)}")
         return LabelMap(mapping, True, "; ".join(notes), names, dismissed)
-    if matched := _matched(rest, names):
+    declared = _declared(found)
+    if declared is not None and (matched := _matched(rest, names, declared)):
         mapping, how = matched
         return LabelMap(mapping, bool(mapping), "; ".join([how, *notes]), names, dismissed)
     kept = sorted(set(rest.values()), key=label_order(set(rest.values())))
@@ -144,6 +146,22 @@ def shown_labels(found: Survey) -> dict[str, str]:
     return {raw: raw.strip() for raw in raws}
 
 
+def _declared(found: Survey) -> frozenset[int] | None:
+    """The numbers that the data set itself calls its classes by, where its names for them are numbers.
+
+    None where its names don't fit its labels: then nothing is known of these.
+    """
+    if found.class_names is None:
+        return frozenset()
+    numbers = [whole_number(raw) for raw in (*found.labels, *found.labels_elsewhere)]
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers):
+        return frozenset()
+    names = found.class_names.of(known)
+    by_name = [whole_number(name) for name in names.values()]
+    return frozenset(number for number in by_name if number is not None) if names else None
+
+
 def whole_number(label: str) -> int | None:
     """The whole number that a label is, `1.0` and `true` included, else None."""
     text = label.strip().casefold()
@@ -152,6 +170,7 @@ def whole_number(label: str) -> int | None:
     return int(text.partition(".")[0]) if re.fullmatch(r"[+-]?[0-9]{1,9}(\.0*)?", text) else None
 
 
+@lru_cache(maxsize=1 << 14)
 def spelling(label: str) -> str:
     """What is left of a label without case, accents, and what stands between words."""
     folded = unicodedata.normalize("NFKD", label.casefold())
@@ -209,8 +228,13 @@ def _option(entries: Sequence[str]) -> str:
 # --- The rule ---------------------------------------------------------------------------------------------------
 
 
-def _matched(shown: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, str], str] | None:
-    """The class of each label, and how it was found; None if no way explains all of them."""
+def _matched(
+    shown: Mapping[str, str], names: Sequence[str], declared: frozenset[int]
+) -> tuple[dict[str, str], str] | None:
+    """The class of each label, and how it was found; None if no way explains all of them.
+
+    `declared` are numbers that may be labels, whether any row has them or not.
+    """
     if not shown:
         return {}, "--labels leaves all labels out: no accuracy is computed"
     if (mapping := _by_name(shown, names)) is not None:
@@ -220,17 +244,19 @@ def _matched(shown: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, 
                 f"the data's labels are the model's classes: {listed(sorted(set(mapping.values())))}",
             )
         return mapping, f"labels were matched by name: {_pairs(mapping, shown)}"
-    return _by_index(shown, names)
+    return _by_index(shown, names, declared)
 
 
-def _by_index(shown: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, str], str] | None:
+def _by_index(
+    shown: Mapping[str, str], names: Sequence[str], declared: frozenset[int]
+) -> tuple[dict[str, str], str] | None:
     """See `match_labels`, 2 and 3. `LABEL_3` is what a model without names says for 3: it counts from 0."""
     numbers = {raw: int(name[6:]) for raw, name in shown.items() if re.fullmatch("LABEL_[0-9]{1,4}", name)}
     is_from_0 = bool(numbers)
     numbers |= {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
     if len(numbers) < len(shown) or _usual_order(names) != list(names):
         return None
-    found, count = set(numbers.values()), len(names)
+    found, count = {*numbers.values(), *declared}, len(names)
     if found <= set(range(count)) and {0, count - 1} <= found:
         mapping = {raw: names[number] for raw, number in numbers.items()}
         from_0 = "" if len(found) == count else f", counted from 0 as both 0 and {count - 1} occur"
@@ -396,6 +422,9 @@ def _pairs(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:
 def _advice(found: Survey, rest: Mapping[str, str], names: Sequence[str]) -> str:
     """Which `--labels` would map the labels, as far as that can be known."""
     labels = sorted(set(rest.values()), key=label_order(set(rest.values())))
+    if found.class_names is not None and _declared(found) is None:
+        names_of = f"{one_line(found.class_names.where)} ({listed(found.class_names.names)})"
+        return f"the names in {names_of} do not fit them; --labels LABEL=CLASS,… maps them"
     general = "--labels LABEL=CLASS,… maps them, LABEL= leaves the rows of a label out"
     if len(labels) > _ADVISED:
         return general

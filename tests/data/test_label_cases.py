@@ -3,13 +3,18 @@
 `CASES` are shapes after public reports that lie in ../shared/cases; the tests after them write their own of each kind.
 """
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from written import open_, write_folder
 
 from attnstore.data.labels import LabelMap, match_labels
@@ -270,3 +275,81 @@ class TestSaid:
             "unknown label '2 star'": 3,
             "by --labels, label '3 star'": 2,
         }
+
+
+# --- Every form through every writer ----------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, rows: list[dict[str, object]]) -> Path:
+    path = path.with_suffix(".csv")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_pandas(path: Path, rows: list[dict[str, object]]) -> Path:
+    path = path.with_suffix(".tsv")
+    pd.DataFrame(rows).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def write_polars(path: Path, rows: list[dict[str, object]]) -> Path:
+    path = path.with_suffix(".jsonl")
+    pl.DataFrame(rows).write_ndjson(path)
+    return path
+
+
+def write_arrow(path: Path, rows: list[dict[str, object]]) -> Path:
+    path = path.with_suffix(".parquet")
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@given(st.data())
+def test_what_is_stored_is_true_whatever_wrote_it(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Columns in any order, labels as names or numbers, read a split at a time: the true class, or no claim."""
+    classes = data.draw(
+        st.sampled_from([["negative", "positive"], FIVE, ["World", "Sports", "Business", "Sci/Tech"]])
+    )
+    form = data.draw(st.sampled_from(["name", "upper", "from 0", "from 1", "named"]))
+    model = list(data.draw(st.permutations(classes))) if form in ("name", "upper", "named") else classes
+    write = data.draw(st.sampled_from([write_csv, write_pandas, write_polars, write_arrow]))
+    columns = data.draw(st.permutations(["text", "label", "id"]))
+    truth: dict[str, str] = {}
+    folder = tmp_path_factory.mktemp("written")
+    for split in ("train", "test"):
+        rows: list[dict[str, object]] = []
+        for number in range(data.draw(st.integers(1, 6))):
+            name = data.draw(st.sampled_from(classes))
+            row = {"id": f"{split}-{number}", "text": f"This is {split} row {number}, about this and that"}
+            truth[row["id"]] = name
+            match form:
+                case "name":
+                    label: object = name
+                case "upper":
+                    label = name.upper()
+                case "from 1":
+                    label = classes.index(name) + 1
+                case _:
+                    label = classes.index(name)
+            rows.append({column: {**row, "label": label}[column] for column in columns})
+        write(folder / split, rows)
+    if form == "named":
+        (folder / "label_names.json").write_text(json.dumps(classes))
+    claimed = set()
+    for split in ("train", "test", "all"):
+        source = open_(folder, split=split)
+        found = survey(source)
+        labels = match_labels(found, model)
+        claimed.add(labels.are_models)
+        read = {item.id: item.label for item in read_documents(source, found, labels)}
+        expected = {id_: name for id_, name in truth.items() if split in ("all", id_.partition("-")[0])}
+        assert read.keys() == expected.keys()
+        if labels.are_models:
+            assert read == expected
+    assert len(claimed) == 1, "a label means the same in all splits"
+    assert claimed == {True} or form in ("from 0", "from 1")

@@ -152,6 +152,21 @@ class TestByName:
             "03": False,
         }
 
+    def test_names_that_are_numbers_count_as_a_whole(self) -> None:
+        """The data set calls its classes 1 to 5: a file without the 5 is still numbered from 1."""
+        stars = ("1", "2", "3", "4", "5")
+        found = found_of({"0": 1, "3": 2}, class_names=stars)
+        assert match_labels(found, FIVE).mapping == {"0": "very negative", "3": "positive"}
+        assert match_labels(found, STARS).mapping == {"0": "1 stars", "3": "4 stars"}
+
+    def test_names_that_do_not_fit_the_labels(self) -> None:
+        """Where there are names, but none for a label, the numbers are not taken for classes either."""
+        found = found_of({"0": 1, "1": 1, "2": 1}, class_names=("a", "b"))
+        labels = match_labels(found, ["x", "y", "z"])
+        assert (labels.mapping, labels.are_models) == ({"0": "0", "1": "1", "2": "2"}, False)
+        assert labels.note is not None
+        assert "the names in test (a, b) do not fit them; --labels LABEL=CLASS,… maps them" in labels.note
+
 
 class TestByNumber:
     @pytest.mark.parametrize(
