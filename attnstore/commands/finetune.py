@@ -56,7 +56,7 @@ def finetune(out: Path, data: str | None, quiet: bool, **options: Any) -> None:
     if data is None:
         raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")
     with shown(quiet) as on_event:
-        from attnstore.learn.finetune import FinetuneConfig
+        from attnstore.learn.config import FinetuneConfig
         from attnstore.learn.finetune import finetune as finetune_model
 
         source = source_config(data, options)

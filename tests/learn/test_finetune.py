@@ -25,15 +25,11 @@ from transformers import (
 from attnstore.config import SourceConfig
 from attnstore.errors import AttnstoreError
 from attnstore.events import Event, Trained
-from attnstore.learn.finetune import (
-    CHECKPOINTS,
-    Choice,
-    FinetuneConfig,
-    FinetuneInterrupted,
-    LengthGroupedBatches,
-    finetune,
-    split_dev,
-)
+from attnstore.learn.choice import Choice
+from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, FinetuneInterrupted
+from attnstore.learn.examples import split_dev
+from attnstore.learn.finetune import finetune
+from attnstore.learn.training import LengthGroupedBatches
 
 NOISE = ["the", "a", "film", "of", "was", "and", "seen", "in", "it", "we", "one", "two"]
 TELLING = {
@@ -175,9 +171,9 @@ def test_same_seed_same_weights_other_seed_others(
 
 def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Send SIGINT from inside the training, while that step is computed."""
-    from attnstore.learn import finetune as module
+    from attnstore.learn.training import Watcher
 
-    plain = module._Watcher.loss
+    plain = Watcher.loss
     calls = 0
 
     def loss(self: object, *args: object, **kwargs: object) -> object:
@@ -188,7 +184,7 @@ def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
         return plain(self, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module._Watcher, "loss", loss)
+    monkeypatch.setattr(Watcher, "loss", loss)
 
 
 @pytest.mark.parametrize("step", [4, 10, 23])  # in the first epoch, at its end, in the last

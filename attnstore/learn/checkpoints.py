@@ -1,0 +1,93 @@
+"""What an interrupted run leaves, and how one goes on."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from attnstore.errors import UsageError
+from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, FinetuneInterrupted
+from attnstore.learn.examples import Split
+
+#: What the checkpoints are renamed to when the model is complete: from then on nothing but removing them is left.
+FINISHED = ".finished"
+
+
+def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Split]) -> Path | None:
+    """Make the folder, or find the checkpoint to go on from. Resuming another run is refused."""
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        digest.update(f"{name} {len(split.ids)} {split.labels}".encode())
+        for ids in split.ids:
+            digest.update(ids.tobytes())
+    decisive = {k: v for k, v in asdict(config).items() if k not in ("resume", "out")}
+    run = json.loads(json.dumps({**decisive, "labels": labels, "tokens": digest.hexdigest()}, default=str))
+    folder = config.out / CHECKPOINTS
+    if config.resume:
+        begun = _begun(folder / "run.json")
+        for name, value in run.items():
+            if begun.get(name) != value:
+                was, now = (f"{json.dumps(v)[:60]}" for v in (begun.get(name), value))
+                raise UsageError(f"the run in {config.out} was begun with {name} {was}, not {now}")
+        complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
+        return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "run.json.tmp"
+        part.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        part.replace(folder / "run.json")
+    except OSError as error:
+        raise UsageError(f"can't write to {config.out}: {error.strerror or error}") from error
+    return None
+
+
+def _begun(record: Path) -> dict[str, object]:
+    """What a run was begun with. Raises UsageError if that can't be read any more."""
+    try:
+        begun = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{record} is damaged: begin anew in a new folder") from error
+    if not isinstance(begun, dict):
+        raise UsageError(f"{record} is damaged: begin anew in a new folder")
+    return begun
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether a checkpoint's last file was written to its end; one without it was cut short by a crash."""
+    try:
+        return isinstance(json.loads(state.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def finish(out: Path, write: Callable[[Path], None]) -> None:
+    """Put the model that `write` saves into a folder at `out`, and remove the checkpoints.
+
+    Until the model is complete a killed run goes on from its last checkpoint; after that nothing of it is needed.
+    """
+    folder = out / CHECKPOINTS
+    made = folder / "model"
+    shutil.rmtree(made, ignore_errors=True)
+    write(made)
+    for file in sorted(made.iterdir()):
+        file.replace(out / file.name)
+    folder.rename(out / FINISHED)
+    clear_up(out)
+
+
+def clear_up(out: Path) -> bool:
+    """Remove what a run that was killed in its last moment has left. True if there was any: the model is whole."""
+    left = out / FINISHED
+    if not left.is_dir():
+        return False
+    shutil.rmtree(left)
+    return True
+
+
+def interrupted(config: FinetuneConfig, when: str) -> FinetuneInterrupted:
+    return FinetuneInterrupted(
+        f"interrupted {when}; what was learnt is kept in {config.out / CHECKPOINTS}: "
+        "the same command with --resume goes on"
+    )

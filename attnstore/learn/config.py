@@ -1,0 +1,129 @@
+"""What a fine-tuning is, and what it gives."""
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnstore.config import Device, Dtype, SourceConfig
+from attnstore.engine.devices import choose_device, fast_bfloat16
+from attnstore.engine.models import local_model
+from attnstore.errors import AttnstoreError, UsageError
+
+#: Where a run keeps what it needs to go on; removed when the run has ended.
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """Everything that decides what a fine-tuning gives, and where it goes.
+
+    `source`: the dataset. Of one with splits, `train` is trained on and `test` evaluated once, at the end;
+    of one without, all is trained on. `source.limit` counts for each split by itself. `source.labels`, if
+    given, is the order of the classes.
+    `out`: the folder that becomes the model. `epochs` may be a fraction. `warmup` is the fraction of all
+    steps in which the learning rate rises to its full height; it falls to zero in the rest, linearly.
+    `attention_dropout`: the share of attention weights that training drops; None: as the model's config says.
+    Without any, torch takes its fused attention, and on a CPU a step about two thirds of the time.
+    `dev_fraction`: the part of the train split that is held out, by whole groups, to choose the epoch by: the
+    last one, unless an earlier one is better by more than chance (`Choice`). 0 trains on everything and takes
+    the last. `dtype` is what the products are computed in: the
+    weights are float32 throughout.
+    """
+
+    source: SourceConfig
+    out: Path
+    model: str = "bert-base-uncased"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    max_length: int | None = None  # 512, or the model's own limit
+    batch_size: int = 8
+    learning_rate: float = 3e-5
+    epochs: float = 3.0
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    attention_dropout: float | None = None
+    dev_fraction: float = 0.05
+    seed: int = 0
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """What a fine-tuning gave. Accuracies are None where there was nothing to measure them on."""
+
+    out: Path
+    labels: tuple[str, ...]
+    train_documents: int
+    dev_documents: int
+    test_documents: int
+    dev_accuracies: tuple[float, ...]  # one an epoch
+    chosen_step: int
+    steps: int
+    dev_accuracy: float | None  # of the chosen model
+    test_accuracy: float | None
+    seconds: float  # of this call; a resumed run's earlier calls are not in it
+    max_length: int
+    dtype: str
+    device: str
+    notes: tuple[str, ...] = ()
+
+
+class FinetuneInterrupted(AttnstoreError):  # noqa: N818 - nothing went wrong
+    """The user stopped the run; what it had learnt is kept, and the message says how to go on."""
+
+    exit_code = 130
+
+
+def check(config: FinetuneConfig) -> None:
+    """Refuse what can't work before anything slow is begun."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise UsageError("fine-tuning needs accelerate: pip install 'attnstore[finetune]'")
+    bounds = [
+        ("--epochs", config.epochs, 0 < config.epochs < math.inf, "more than 0"),
+        ("--batch-size", config.batch_size, config.batch_size >= 1, "at least 1"),
+        ("--learning-rate", config.learning_rate, 0 < config.learning_rate < 1, "between 0 and 1"),
+        (
+            "--max-length",
+            config.max_length,
+            config.max_length is None or config.max_length >= 3,
+            "at least 3",
+        ),
+        ("--warmup", config.warmup, 0 <= config.warmup < 1, "at least 0 and less than 1"),
+        ("--weight-decay", config.weight_decay, 0 <= config.weight_decay < 1, "at least 0 and less than 1"),
+        (
+            "--attention-dropout",
+            config.attention_dropout,
+            config.attention_dropout is None or 0 <= config.attention_dropout < 1,
+            "at least 0 and less than 1",
+        ),
+        ("--dev-fraction", config.dev_fraction, 0 <= config.dev_fraction <= 0.5, "between 0 and 0.5"),
+        ("--seed", config.seed, 0 <= config.seed < 2**32, "between 0 and 2^32 - 1"),
+    ]
+    for option, value, good, wanted in bounds:
+        if not good:
+            raise UsageError(f"{option} is {value}: it has to be {wanted}")
+    local_model(config.model)
+    out = config.out
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: name a folder for the model")
+    if config.resume:
+        if not (out / CHECKPOINTS / "run.json").is_file():
+            raise UsageError(f"{out} holds no interrupted run: leave --resume out to begin one")
+        return
+    begun = (out / CHECKPOINTS / "run.json").is_file()
+    if begun or (out.exists() and any(file.name != CHECKPOINTS for file in out.iterdir())):
+        advice = "--resume goes on with the run begun there" if begun else "name a new folder"
+        raise UsageError(f"{out} is not empty: {advice}")
+
+
+def compute(config: FinetuneConfig) -> tuple[str, str]:
+    """The device, `cpu` or `cuda`, and the type that products are computed in."""
+    device = choose_device(config.device)
+    if config.dtype == "float16" and device.type == "cpu":
+        raise UsageError("--dtype float16 trains on CUDA only: use bfloat16 or float32 on a CPU")
+    if config.dtype != "auto":
+        return device.type, config.dtype
+    return device.type, "bfloat16" if fast_bfloat16(device) else "float32"

@@ -1,0 +1,124 @@
+"""A fine-tuning that is killed, whenever that is, leaves what it can go on from, or a whole model."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from attnstore.config import SourceConfig
+from attnstore.errors import UsageError
+from attnstore.learn.checkpoints import FINISHED, begin, clear_up, finish
+from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, check
+from attnstore.learn.examples import Split
+
+SPLITS = {"train": Split([], [], [])}
+MODEL = {"config.json": "{}", "model.safetensors": "weights", "README.md": "card"}
+
+
+def config(out: Path, **changes: object) -> FinetuneConfig:
+    return replace(FinetuneConfig(SourceConfig("data.csv"), out), **changes)
+
+
+def write(folder: Path) -> None:
+    folder.mkdir()
+    for name, content in MODEL.items():
+        (folder / name).write_text(content)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in folder.iterdir() if p.is_file()}
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
+    """Die before the operation of that number, of those that change the folder."""
+    done: list[str] = []
+
+    def counting(owner, name):
+        real = getattr(owner, name)
+
+        def operation(*arguments, **options):
+            if len(done) == number:
+                raise Killed
+            done.append(name)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, operation)
+
+    for name in ("replace", "rename", "mkdir", "write_text"):
+        counting(Path, name)
+    counting(shutil, "rmtree")
+    return done
+
+
+def test_a_run_killed_before_any_operation_of_its_end_goes_on_or_is_whole(tmp_path, monkeypatch):
+    """From each point the same end is reached: the model's files alone, as they were meant."""
+    for number in range(100):
+        out = tmp_path / str(number)
+        assert begin(config(out), ("neg", "pos"), SPLITS) is None
+        (out / CHECKPOINTS / "checkpoint-3").mkdir()
+        (out / CHECKPOINTS / "checkpoint-3/trainer_state.json").write_text("{}")
+        with monkeypatch.context() as patch:
+            done = kill_at(patch, number)
+            try:
+                finish(out, write)
+            except Killed:
+                survived = False
+            else:
+                survived = True
+        if not survived and not clear_up(out):
+            going_on = begin(config(out, resume=True), ("neg", "pos"), SPLITS)
+            assert going_on == out / CHECKPOINTS / "checkpoint-3"
+            finish(out, write)
+        assert contents(out) == MODEL
+        assert {p.name for p in out.iterdir()} == MODEL.keys()
+        if survived:
+            assert len(done) > len(MODEL)
+            return
+    raise AssertionError("it never ended")
+
+
+def test_a_run_killed_at_its_very_beginning_can_be_begun_again(tmp_path, monkeypatch):
+    """A folder without a whole run.json holds nothing to go on from: the same command begins anew."""
+    for number in range(3):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            kill_at(patch, number)
+            with pytest.raises(Killed):
+                begin(config(out), ("neg", "pos"), SPLITS)
+        check(config(out))
+        begin(config(out), ("neg", "pos"), SPLITS)
+        assert (out / CHECKPOINTS / "run.json").is_file()
+
+
+def test_a_torn_checkpoint_is_passed_over_for_an_older_whole_one(tmp_path):
+    """trainer_state.json cut in the middle, empty, or no object: the checkpoint before is taken."""
+    begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
+    folder = tmp_path / "out" / CHECKPOINTS
+    for step, state in ((3, "{}"), (5, '{"global_step": 5, "log_'), (7, ""), (9, "[]")):
+        (folder / f"checkpoint-{step}").mkdir()
+        (folder / f"checkpoint-{step}/trainer_state.json").write_text(state)
+    again = begin(config(tmp_path / "out", resume=True), ("neg", "pos"), SPLITS)
+    assert again == folder / "checkpoint-3"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"run"', "\0"])
+def test_a_damaged_record_is_one_line(content, tmp_path):
+    """Never a traceback, and never another run resumed."""
+    begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
+    (tmp_path / "out" / CHECKPOINTS / "run.json").write_text(content)
+    with pytest.raises(UsageError, match=r"run.json is damaged: begin anew in a new folder"):
+        begin(config(tmp_path / "out", resume=True), ("neg", "pos"), SPLITS)
+
+
+def test_what_is_left_of_a_finished_run_is_removed_once(tmp_path):
+    """The folder of checkpoints under its last name is all that can be left."""
+    (tmp_path / FINISHED / "checkpoint-3").mkdir(parents=True)
+    assert clear_up(tmp_path)
+    assert not clear_up(tmp_path)
+    assert json.dumps([p.name for p in tmp_path.iterdir()]) == "[]"
