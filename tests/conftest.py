@@ -1,6 +1,7 @@
 """What the tests share: small models, a small dataset, and a small sealed store, built once a session."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
+
+# A shell starts its background jobs with Ctrl-C ignored, and tests that press it would wait for nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import tiny  # noqa: E402 - it imports transformers
 import torch  # noqa: E402 - beside it

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared import shared
 from written import open_, write_folder
 
 from attnstore.data.labels import LabelMap, match_labels
@@ -23,7 +24,6 @@ from attnstore.data.sources import Source
 from attnstore.data.survey import Survey, survey
 from attnstore.errors import DataError
 
-SHARED = Path(__file__).parents[3] / "shared/cases/data"
 BINARY = ["neg", "pos"]
 FIVE = ["very negative", "negative", "neutral", "positive", "very positive"]
 STARS = ["1 star", *(f"{n} stars" for n in range(2, 6))]
@@ -59,30 +59,25 @@ CASES: list[tuple[str, list[str], dict[str | None, int], bool]] = [
 ]
 
 
-def shared(case: str) -> Path:
-    if not (SHARED / case).exists():
-        pytest.skip(f"needs ../shared/cases/data/{case}")
-    return SHARED / case
-
-
 class TestShared:
     @pytest.mark.parametrize(("case", "model", "stored", "claimed"), CASES, ids=[case[0] for case in CASES])
     def test_case(self, case: str, model: list[str], stored: dict[str | None, int], claimed: bool) -> None:
         """No document is lost, and each label is the true class, or none is claimed."""
-        found, labels, _ = labels_of(open_(shared(case)), model)
+        found, labels, _ = labels_of(open_(shared(f"cases/data/{case}")), model)
         assert (dict(found), labels.are_models) == (stored, claimed)
         assert labels.note is not None
 
     def test_splits_of_polts_are_mapped_alike(self) -> None:
         """Neither which of 1 and 2 has more rows, nor which split is read plays a part."""
         found = {
-            split: labels_of(open_(shared("polts"), split=split), BINARY)[0] for split in ("train", "test")
+            split: labels_of(open_(shared("cases/data/polts"), split=split), BINARY)[0]
+            for split in ("train", "test")
         }
         assert found == {"train": {"neg": 8, "pos": 8}, "test": {"neg": 9, "pos": 8}}
 
     def test_s140_is_mapped_by_the_line_that_the_note_shows(self) -> None:
         """0 and 4 are kept, and the note says what maps them."""
-        source = open_(shared("s140_more0"))
+        source = open_(shared("cases/data/s140_more0"))
         _, labels, _ = labels_of(source, BINARY)
         assert labels.note is not None and labels.note.endswith("--labels 0=neg,4=pos says so")
         found, labels, _ = labels_of(source, BINARY, "0=neg", "4=pos")
@@ -90,14 +85,14 @@ class TestShared:
 
     def test_b77_is_not_named_by_the_alphabet(self) -> None:
         """77 names and 77 classes without a name: all are kept, none is the model's."""
-        found, labels, _ = labels_of(open_(shared("b77")), [f"LABEL_{n}" for n in range(77)])
+        found, labels, _ = labels_of(open_(shared("cases/data/b77")), [f"LABEL_{n}" for n in range(77)])
         assert (len(found), found.total(), labels.are_models) == (77, 77, False)
         assert labels.model_labels[:2] == ("LABEL_0", "LABEL_1")
 
     def test_multicfg_is_refused(self) -> None:
         """Two configurations with classes of their own are two data sets; both are named."""
         with pytest.raises(DataError) as caught:
-            open_(shared("multicfg"))
+            open_(shared("cases/data/multicfg"))
         assert str(caught.value) == (
             "emotion/test-00000-of-00001.parquet and sentiment/test-00000-of-00001.parquet name the classes differently"
             " (anger, joy, optimism, sadness; negative, neutral, positive): these are two data sets, name one with"
