@@ -62,7 +62,7 @@ coverage: $(VENV)/.ready  ## run all tests and report the lines and branches tha
 	$(PYTEST) --cov --cov-report=term --cov-report=html:build/coverage
 
 docs: $(VENV)/.docs  ## build the pages of docs/ and the reference of the Python API into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/.docs: $(VENV)/.ready
 	$(PIP) --editable '.[dev,docs]'
