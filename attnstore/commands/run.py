@@ -121,7 +121,7 @@ def _run(config: RunConfig, store: Path, quiet: bool) -> None:
 def _propose_labels(store: "Store") -> None:
     """Show predictions by label, and the `--labels` by which most of them agree."""
     from attnstore.ask.crossed import cross_table, predictions_by_label
-    from attnstore.data.labels import best_assignment
+    from attnstore.data.advice import best_assignment
 
     counts = predictions_by_label(store)
     if not counts or len({label for label, _ in counts}) > _MOST_PROPOSED:

@@ -5,32 +5,27 @@ this order: names, numbers from 0, numbers from 1. Otherwise the labels are not 
 are, nothing is left out, and no accuracy is claimed. How often a label occurs plays no part.
 """
 
-import csv
-import io
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
+from attnstore.data.advice import advice
+from attnstore.data.spelling import (
+    are_nameless,
+    beginning,
+    compact,
+    label_order,
+    number_in,
+    spelled,
+    spelling,
+    usual_order,
+    whole_number,
+)
 from attnstore.data.survey import Survey
 from attnstore.errors import UsageError
-from attnstore.messages import counted, listed, one_line, quoted, similar
+from attnstore.messages import listed, one_line, quoted, similar
 
 _SHOWN = 10  # pairs that a note shows
-_ADVISED = 12  # labels that an advised `--labels` maps at most
-_SHORT = {"pos": "positive", "neg": "negative", "neu": "neutral"}
-#: Orders in which data sets number these classes. A model has them in any order (ProsusAI/finbert: positive, negative,
-#: neutral; facebook/bart-large-mnli: contradiction, neutral, entailment), so that numbers need not be its indices.
-_USUAL_ORDERS = (
-    ("verynegative", "negative", "neutral", "positive", "verypositive"),
-    ("entailment", "neutral", "contradiction"),
-    ("bad", "good"),
-    ("false", "true"),
-    ("no", "yes"),
-    ("ham", "spam"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +110,7 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
     dismissed = frozenset(raw for raw, name in told.items() if not name)
     if any(told.values()):
         named = {
-            raw: _spelled(name, names)
+            raw: spelled(name, names)
             for raw, name in rest.items()
             if whole_number(name) is None or name in names
         }
@@ -127,10 +122,15 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
         mapping, how = matched
         return LabelMap(mapping, bool(mapping), "; ".join([how, *notes]), names, dismissed)
     kept = sorted(set(rest.values()), key=label_order(set(rest.values())))
+    if declared is None and found.class_names is not None:
+        where = f"{one_line(found.class_names.where)} ({listed(found.class_names.names)})"
+        hint = f"the names in {where} do not fit them; --labels LABEL=CLASS,… maps them"
+    else:
+        hint = advice(found.labels, rest, names)
     notes.insert(
         0,
         f"the data's labels ({listed(kept)}) are not the model's ({listed(names)}): they are kept as they are, no"
-        f" accuracy is computed; {_advice(found, rest, names)}",
+        f" accuracy is computed; {hint}",
     )
     return LabelMap(rest, False, "; ".join(notes), names, dismissed)
 
@@ -162,69 +162,6 @@ def _declared(found: Survey) -> frozenset[int] | None:
     return frozenset(number for number in by_name if number is not None) if names else None
 
 
-def whole_number(label: str) -> int | None:
-    """The whole number that a label is, `1.0` and `true` included, else None."""
-    text = label.strip().casefold()
-    if text in ("false", "true"):
-        return int(text == "true")
-    return int(text.partition(".")[0]) if re.fullmatch(r"[+-]?[0-9]{1,9}(\.0*)?", text) else None
-
-
-@lru_cache(maxsize=1 << 14)
-def spelling(label: str) -> str:
-    """What is left of a label without case, accents, and what stands between words."""
-    folded = unicodedata.normalize("NFKD", label.casefold())
-    plain = "".join(character for character in folded if not "\u0300" <= character <= "\u036f")
-    return " ".join(re.sub(r"[\s_./\u2010-\u2015-]+", " ", unicodedata.normalize("NFC", plain)).split())
-
-
-def label_order(labels: Iterable[str]) -> Callable[[str], Any]:
-    """The key to sort labels by: numbers by size if all are numbers, else as text."""
-    try:
-        numbers = {label: float(label) for label in labels}
-    except ValueError:
-        return str.strip
-    return lambda label: numbers[label]
-
-
-def are_nameless(names: Sequence[str]) -> bool:
-    """The model was saved without names for its classes: `LABEL_0`, `LABEL_1`, … or bare numbers from 0."""
-    found = (re.fullmatch(r"(?:label|class)?[\s_-]*([0-9]+)", name.strip(), re.IGNORECASE) for name in names)
-    return all(match is not None and int(match[1]) == index for index, match in enumerate(found))
-
-
-def best_assignment(counts: Mapping[tuple[str, str], int], model_labels: Sequence[str]) -> tuple[str, int]:
-    """The value of `--labels` by which the most predictions agree with the labels, and how many documents these are.
-
-    `counts` holds the documents by (label, prediction). Each class goes to one label at most and each label to one
-    class (Kuhn 1955, by scipy's linear_sum_assignment); a label left over goes to nothing. If there are as many
-    labels as classes, and the model has no names for these, the labels are given as names, in the model's order.
-    """
-    import numpy as np
-    from scipy.optimize import linear_sum_assignment
-
-    labels = sorted({label for label, _ in counts}, key=label_order({label for label, _ in counts}))
-    table = np.array([[counts.get((label, name), 0) for name in model_labels] for label in labels])
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    class_of = {labels[row]: model_labels[column] for row, column in zip(rows, columns, strict=True)}
-    agreeing = int(table[rows, columns].sum())
-    if (
-        are_nameless(model_labels)
-        and len(labels) == len(model_labels)
-        and not any("=" in each for each in labels)
-    ):
-        label_of = {name: label for label, name in class_of.items()}
-        return _option([label_of[name] for name in model_labels]), agreeing
-    return _option([f"{label}={class_of.get(label, '')}" for label in labels]), agreeing
-
-
-def _option(entries: Sequence[str]) -> str:
-    """Entries as `--labels` takes them; one that holds a comma or a quote is quoted."""
-    sink = io.StringIO()
-    csv.writer(sink, lineterminator="").writerow(entries)
-    return sink.getvalue()
-
-
 # --- The rule ---------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +191,7 @@ def _by_index(
     numbers = {raw: int(name[6:]) for raw, name in shown.items() if re.fullmatch("LABEL_[0-9]{1,4}", name)}
     is_from_0 = bool(numbers)
     numbers |= {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
-    if len(numbers) < len(shown) or _usual_order(names) != list(names):
+    if len(numbers) < len(shown) or usual_order(names) != list(names):
         return None
     found, count = {*numbers.values(), *declared}, len(names)
     if found <= set(range(count)) and {0, count - 1} <= found:
@@ -280,12 +217,12 @@ def _by_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] |
 
 
 def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
-    """The class of each label by `_spelled`, or, for one label a class, by `_beginning`; None unless all have one."""
+    """The class of each label by `spelled`, or, for one label a class, by `beginning`; None unless all have one."""
     mapping: dict[str, str] = {}
     only_begin: dict[str, set[str]] = {}  # by class, the spellings of the labels that only begin like it
     for raw, label in shown.items():
-        name = _spelled(label, names)
-        if name is None and (name := _beginning(label, names)) is not None:
+        name = spelled(label, names)
+        if name is None and (name := beginning(label, names)) is not None:
             only_begin.setdefault(name, set()).add(spelling(label))
         if name is None:
             return None
@@ -298,55 +235,9 @@ def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, st
     return mapping
 
 
-def _spelled(label: str, names: Sequence[str]) -> str | None:
-    """The class that the label is a spelling of: exactly, else by case, accents and blanks, else by a known pair."""
-    for key in (str.strip, _compact, _canonical):
-        alike = [name for name in names if key(name) == key(label) != ""]
-        if alike:
-            return alike[0] if len(alike) == 1 else None
-    return None
-
-
-def _compact(label: str) -> str:
-    return spelling(label).replace(" ", "")
-
-
-def _canonical(label: str) -> str:
-    """The spelling without blanks and what abbreviates: `neg`, `1 stars` and `LABEL_3` are `negative`, `1star`, `3`."""
-    words = [_SHORT.get(word, word) for word in spelling(label).split()]
-    if len(words) == 2 and words[0] == "label" and words[1].isdecimal():
-        return words[1]
-    if words and len(words[-1]) > 3 and re.search("[^s]s$", words[-1]):
-        words[-1] = words[-1][:-1]
-    return "".join(words)
-
-
-def _beginning(label: str, names: Sequence[str]) -> str | None:
-    """The only class that begins like the label, or like whose name it begins: with whole words, or three letters."""
-
-    def alike(name: str) -> bool:
-        short, long = sorted((spelling(label), spelling(name)), key=len)
-        rest = long[len(short) :]
-        if not short or not long.startswith(short) or re.search(r"\b(no|not|non|free)\b|less\b", rest):
-            return False
-        return rest.startswith(" ") or (len(short) >= 3 and short[-1].isalpha() and rest[:1].isalpha())
-
-    found = [name for name in names if alike(name)]
-    return found[0] if len(found) == 1 else None
-
-
-def _number_in(names: Sequence[str]) -> dict[int, str]:
-    """The classes by the only number in the name of each; empty if they have none, or not each its own."""
-    inside = [re.findall("[0-9]+", name) for name in names]
-    if any(len(numbers) != 1 for numbers in inside):
-        return {}
-    by_number = {int(numbers[0]): name for numbers, name in zip(inside, names, strict=True)}
-    return by_number if len(by_number) == len(names) else {}
-
-
 def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
     """`3` is `3 stars`, if all labels are such numbers, and can't all be indices that mean other classes."""
-    by_number = _number_in(names)
+    by_number = number_in(names)
     numbers = {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
     if not by_number or not by_number.keys() >= set(numbers.values()):
         return None
@@ -355,28 +246,13 @@ def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[s
     return None if len(as_index) == len(mapping) and as_index != mapping else mapping
 
 
-def _usual_order(names: Sequence[str]) -> list[str]:
-    """The classes in the order in which data usually number them: by the numbers in their names, else as they are
-    but for those that have a place in one of `_USUAL_ORDERS`.
-    """
-    if by_number := _number_in(names):
-        return [by_number[number] for number in sorted(by_number)]
-    for usual in _USUAL_ORDERS:
-        place = {name: usual.index(_canonical(name)) for name in names if _canonical(name) in usual}
-        if len(place) > 1:
-            ordered = iter(sorted(place, key=lambda name: place[name]))
-            names = [next(ordered) if name in place else name for name in names]
-            break
-    return list(names)
-
-
 def _told(
     shown: Mapping[str, str], names: Sequence[str], pairs: Mapping[str, str], notes: list[str]
 ) -> dict[str, str]:
     """The class, or "" for nothing, of each label that `--labels` maps. Raises UsageError for what is no class."""
     classes: dict[str, str] = {}
     for label, name in pairs.items():
-        found = _spelled(name, names) if name else ""
+        found = spelled(name, names) if name else ""
         if found is None:
             hint = similar(name, names)
             if are_nameless(names):
@@ -394,7 +270,7 @@ def _told(
             if label in (raw.strip(), name) or (number is not None and number == whole_number(label)):
                 break
         else:
-            label = next((label for label in pairs if _compact(label) == _compact(name) != ""), "")
+            label = next((label for label in pairs if compact(label) == compact(name) != ""), "")
         if label:
             told[raw] = classes[label]
             used.add(label)
@@ -417,50 +293,3 @@ def _pairs(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:
     pairs = dict.fromkeys(f"{said(raw)} is {one_line(mapping[raw])}" for raw in sorted(mapping, key=order))
     more = len(pairs) - _SHOWN
     return ", ".join(list(pairs)[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _advice(found: Survey, rest: Mapping[str, str], names: Sequence[str]) -> str:
-    """Which `--labels` would map the labels, as far as that can be known."""
-    labels = sorted(set(rest.values()), key=label_order(set(rest.values())))
-    if found.class_names is not None and _declared(found) is None:
-        names_of = f"{one_line(found.class_names.where)} ({listed(found.class_names.names)})"
-        return f"the names in {names_of} do not fit them; --labels LABEL=CLASS,… maps them"
-    general = "--labels LABEL=CLASS,… maps them, LABEL= leaves the rows of a label out"
-    if len(labels) > _ADVISED:
-        return general
-    numbers = [number for label in labels if (number := whole_number(label)) is not None]
-    if len(numbers) == len(labels):
-        classes = _advised(numbers, _usual_order(names))
-        if not classes:
-            return general
-        option = _option([f"{label}={name}" for label, name in zip(labels, classes, strict=True)])
-        return f"if they mean the model's classes in this order, --labels {option} says so"
-    mapping = {label: _spelled(label, names) or _beginning(label, names) for label in labels}
-    if not any(mapping.values()):
-        return general
-    option = _option([f"{label}={name or ''}" for label, name in mapping.items()])
-    rows = {label: 0 for label, name in mapping.items() if name is None}
-    for raw, label in rest.items():
-        if label in rows:
-            rows[label] += found.labels.get(raw, 0)
-    unknown = ", ".join(f"{quoted(label)} ({counted(count, 'row')})" for label, count in rows.items())
-    return (
-        f"unknown are {unknown}; --labels {option} leaves them out"
-        if rows
-        else f"--labels {option} maps them"
-    )
-
-
-def _advised(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
-    """A class for each of the sorted numbers, "" for none; [] where nothing suggests itself."""
-    count, classes = len(numbers), len(names)
-    half = count // 2
-    if count == 1:
-        return []
-    if classes == 2:
-        return [names[0]] * half + [""] * (count % 2) + [names[1]] * half
-    if count in (2, classes):
-        return list(names) if count == classes else [names[0], names[-1]]
-    first = 1 if numbers[0] >= 1 and numbers[-1] <= classes else 0
-    fits = first <= numbers[0] and numbers[-1] < classes + first
-    return [names[number - first] for number in numbers] if fits else []

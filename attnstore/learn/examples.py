@@ -12,17 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnstore.data.documents import Document
-from attnstore.data.labels import (
-    Given,
-    LabelMap,
-    label_order,
-    match_labels,
-    shown_labels,
-    spelling,
-    whole_number,
-)
+from attnstore.data.labels import Given, LabelMap, match_labels, shown_labels
 from attnstore.data.selection import read_documents, rejections
 from attnstore.data.sources import open_source
+from attnstore.data.spelling import label_order, spelling, whole_number
 from attnstore.data.survey import Survey, survey
 from attnstore.engine.models import quiet
 from attnstore.errors import DataError, UsageError
