@@ -16,8 +16,10 @@ TEXT_COLUMNS = (
     "text", "review", "sentence", "body", "content", "comment", "document", "review_text", "review_body",
     "comment_text", "message", "tweet", "tweet_text", "post", "article", "description",
 )  # fmt: skip
+#: Names before numbers: data sets that have both keep the names in `label_text`.
 LABEL_COLUMNS = (
-    "label", "sentiment", "class", "category", "target", "stars", "rating", "polarity", "labels",
+    "label_text", "label_name", "label", "sentiment", "class", "category", "target", "stars", "rating", "polarity",
+    "labels",
 )  # fmt: skip
 ID_COLUMNS = ("id", "idx", "guid", "uid", "doc_id", "document_id", "review_id", "text_id")
 GROUP_COLUMNS = ("group",)

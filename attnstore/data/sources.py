@@ -417,11 +417,8 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
         for split, labels in labels_inside.items():
             if split not in wanted:
                 yield from labels
-        for table in others if label_column is not None else ():
-            for value in label_values(table, str(label_column), config):
-                with suppress(TypeError, UnicodeError):
-                    if (label := label_of(value)) is not None:
-                        yield label
+        if label_column is not None:
+            yield from _labels_of_others(others, label_column, label_of, config)
 
     def read() -> Iterator[Document | Rejected | Noticed]:
         for table in tables:
@@ -465,6 +462,21 @@ def _class_names(tables: Sequence[Table], label: str | None, beside: Files) -> C
     found = [names for table in tables if (names := class_names(table, label)) is not None]
     names = names_beside(beside.names, beside.open, label)
     return agreed(found if names is None else [*found, names])
+
+
+def _labels_of_others(
+    tables: Sequence[Table], column: str, label_of: Callable[[object], str | None], config: SourceConfig
+) -> Iterator[str]:
+    """The labels of splits that are not read, without those of a split that has none but -1: they are kept secret."""
+    found: dict[str | None, set[str]] = {}
+    for table in tables:
+        labels = found.setdefault(table.split, set())
+        for value in label_values(table, column, config):
+            with suppress(TypeError, UnicodeError):
+                if len(labels) <= MAX_LABELS and (label := label_of(value)) is not None:
+                    labels.add(label)
+    for labels in found.values():
+        yield from () if labels == {"-1"} else sorted(labels)
 
 
 def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) -> list[Columns]:

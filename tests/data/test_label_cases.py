@@ -158,6 +158,25 @@ class TestWholeDataSet:
         found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
         assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
 
+    def test_a_split_whose_labels_are_kept_secret(self, tmp_path: Path) -> None:
+        """A test split of -1 throughout, as GLUE has it, is none with a third class; a -1 among others is one."""
+        write_folder(tmp_path, {"train.csv": csv_of(["0", "1"]), "test.csv": csv_of(["-1", "-1"])})
+        found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
+        assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
+        (tmp_path / "test.csv").write_bytes(csv_of(["-1", "1"]))
+        found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
+        assert (found, labels.are_models) == ({"0": 1, "1": 1}, False)
+
+    def test_names_beside_numbers_in_the_table(self, tmp_path: Path) -> None:
+        """Of a column of numbers and one of their names, the names are taken: by number, 0 would be `neg`."""
+        rows = "".join(f"row {n} of it all,{n % 2},{['positive', 'negative'][n % 2]}\n" for n in range(6))
+        (tmp_path / "r.csv").write_text(f"text,label,label_text\n{rows}")
+        source = open_(tmp_path / "r.csv")
+        assert "label column guessed: 'label_text'" in source.notes
+        found = survey(source)
+        read = read_documents(source, found, match_labels(found, BINARY))
+        assert [item.label for item in read] == ["pos", "neg"] * 3
+
 
 class TestClassNames:
     @pytest.mark.parametrize("reader", ["train", "test", "all"])
