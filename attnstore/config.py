@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Device = Literal["auto", "cpu", "cuda"]
+#: How a document that is longer than the model reads is read; see `engine.long`.
+Long = Literal["cut", "tail", "head+tail", "windows"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 #: What `attnstore run` reduces attention to unless told otherwise.
@@ -48,6 +50,8 @@ class SourceConfig:
 class RunConfig:
     """Everything that decides what a run writes, and how it is computed.
 
+    `long`: how documents of more than `max_length` tokens are read; `stride`: tokens from the beginning of one window
+    to that of the next, None for half of what a window reads.
     `reductions`: names of built-in ones, `package.module:function` for custom ones, or the functions.
     `batch_tokens`: how many tokens a batch holds at most, None for the device's default; it changes no row.
     `part_size`: documents in a part, fixed when the store is created.
@@ -61,6 +65,8 @@ class RunConfig:
     device: Device = "auto"
     dtype: Dtype = "auto"
     max_length: int | None = None
+    long: Long = "cut"
+    stride: int | None = None
     reductions: tuple[str | Callable[..., Any], ...] = field(default=DEFAULT_REDUCTIONS)
     batch_tokens: int | None = None
     part_size: int = 1000

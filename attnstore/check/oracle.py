@@ -91,13 +91,13 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
     relative: dict[str, list[np.ndarray]] = {}
     distance: dict[str, dict[str, list[float]]] = {}
     for table, logits in _stored(store, documents):
-        own_logits, attentions = oracle(table["token_id"].to_numpy())
+        own_logits, windows = _windows(store.manifest, oracle, table)
         absolute.setdefault("logits", []).append(float(np.abs(own_logits - logits).max()))
         for name in recomputable(manifest):
             reduction = manifest.reduction(name)
             if reduction is None:
                 continue
-            expected = reduced_by_definition(attentions, name)
+            expected = _by_definition(windows, table.num_rows, name)
             by_column = expected if reduction.per_layer else expected[None]
             for column, own in zip(reduction.columns(manifest.layers), by_column, strict=True):
                 held = _numbers(table[column])
@@ -121,6 +121,49 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
             max(float(np.median(distances)) for distances in columns),
         )
     return found
+
+
+def _windows(
+    manifest: Manifest, oracle: Oracle, table: pa.Table
+) -> tuple[np.ndarray, list[tuple[np.ndarray, list[np.ndarray]]]]:
+    """A document's logits, and for each window that the model read its tokens' places and its layers' weights.
+
+    What was read at once is one window. The logits of several are averaged.
+    """
+    ids, special = table["token_id"].to_numpy(), table["special"].to_numpy()
+    n, most = len(ids), manifest.max_length
+    held = [np.arange(n)]
+    if n > most:
+        front = int(np.argmin(special))  # special tokens before the text
+        back = int(np.argmin(special[::-1]))
+        room, stride = most - front - back, int(manifest.fingerprint["stride"])
+        first = 0
+        held = []
+        while True:
+            first = min(first, n - front - back - room)
+            text = np.arange(front + first, front + first + room)
+            held.append(np.concatenate([np.arange(front), text, np.arange(n - back, n)]))
+            if first + room == n - front - back:
+                break
+            first += stride
+    found = [oracle(ids[places]) for places in held]
+    logits = np.mean([each for each, _ in found], axis=0)
+    return logits, [(places, attentions) for places, (_, attentions) in zip(held, found, strict=True)]
+
+
+def _by_definition(windows: Sequence[tuple[np.ndarray, list[np.ndarray]]], n: int, name: str) -> np.ndarray:
+    """A reduction of a whole document: of its one window, or each token's mean lift over those that hold it."""
+    reduced = [reduced_by_definition(attentions, name) for _, attentions in windows]
+    if len(windows) == 1:
+        return reduced[0]
+    layered = [values if name != "rollout" else values[None] for values in reduced]  # (layers, n_w[, heads])
+    lifts: list[list[np.ndarray]] = [[] for _ in range(n)]
+    for (places, _), values in zip(windows, layered, strict=True):
+        for token, place in enumerate(places):
+            lifts[place].append(values[:, token] * len(places))
+    mean = np.stack([np.mean(each, axis=0) for each in lifts], axis=1)  # (layers, n[, heads])
+    shares = np.asarray(mean / mean.sum(axis=1, keepdims=True))
+    return shares if name != "rollout" else np.asarray(shares[0])
 
 
 def verify_sample(
@@ -200,7 +243,7 @@ def _stored(store: Store, documents: Sequence[int]) -> Iterator[tuple[pa.Table, 
     names = [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     for path in store.tokens_files():
         table = pq.read_table(
-            path, columns=["document", "token_id", *names], filters=[("document", "in", wanted)]
+            path, columns=["document", "token_id", "special", *names], filters=[("document", "in", wanted)]
         )
         for number in sorted(set(table["document"].to_pylist())):
             rows = table.filter(pc.equal(table["document"], pa.scalar(number, pa.int32())))

@@ -295,9 +295,12 @@ def _document_faults(
 
     yield from told(np.diff(numbers, prepend=numbers[:1] - 1) <= 0, "the order of the documents is broken")
     lengths = documents["length"].to_numpy()
-    yield from told(
-        (lengths < 0) | (lengths > manifest.max_length), f"the length is not in 0 to {manifest.max_length}"
-    )
+    long = lengths > manifest.max_length
+    if manifest.long == "windows":
+        windows = documents["windows"].to_numpy()
+        yield from told((windows > 1) != long, "the number of windows does not fit the length")
+        long = windows < 1
+    yield from told((lengths < 0) | long, f"the length is not in 0 to {manifest.max_length}")
     yield from told(predictions < 0, "the prediction is no class of the model")
     sizes = [pc.list_value_length(documents[name]).to_numpy() for name in ("logits", "probabilities")]
     uneven = (sizes[0] != classes) | (sizes[1] != classes)

@@ -58,6 +58,19 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     help="Tokens a document. Default: 512, or the model's own limit.",
 )
 @click.option(
+    "--long",
+    type=click.Choice(["cut", "tail", "head+tail", "windows"]),
+    default="cut",
+    show_default=True,
+    help="How to read documents of more tokens: their beginning, their end, both, or all in windows.",
+)
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens from the beginning of one window to that of the next. Default: half of --max-length.",
+)
+@click.option(
     "--batch-tokens",
     type=click.IntRange(min=1),
     help="Tokens a batch. Changes no row, only speed and memory.",

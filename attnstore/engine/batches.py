@@ -4,13 +4,16 @@ A batch is some documents end to end, sorted by length, under a token budget. Wh
 changes no row of the store: batches are planned within a part, and rows are put back in document order.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from attnstore.data.documents import Document
+
+#: (tokens of the body, tokens that a pass has room for) -> the places that each pass reads.
+Passes = Callable[[int, int], list[np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,9 @@ class TokenisedDocument:
 
     `word` numbers the document's words from 0, -1 for tokens that belong to none (special ones). `start` and
     `end` are character positions in the text. `number` is the document's place in the dataset.
+
+    A document may be read in several `windows`, each of which is one of these; `window` numbers them from 0, and
+    `places` (n,) says where in the whole document its tokens stand. `truncated`: tokens of the text were left out.
     """
 
     number: int
@@ -30,6 +36,9 @@ class TokenisedDocument:
     end: np.ndarray  # (n,) int32
     special: np.ndarray  # (n,) bool
     truncated: bool
+    places: np.ndarray  # (n,) int64
+    window: int = 0
+    windows: int = 1
 
     @property
     def text(self) -> str:
@@ -56,29 +65,38 @@ class Batch:
 
 
 def tokenise(
-    numbered: Iterable[tuple[int, Document]], tokenizer: Any, max_length: int, at_once: int = 256
+    numbered: Iterable[tuple[int, Document]],
+    tokenizer: Any,
+    max_length: int,
+    at_once: int = 256,
+    passes: Passes | None = None,
 ) -> Iterator[TokenisedDocument]:
-    """Tokenise documents with a fast Hugging Face tokenizer, special tokens added, cut at `max_length` tokens.
+    """Tokenise documents with a fast Hugging Face tokenizer, special tokens added, at most `max_length` tokens each.
 
-    The tokenizer's own threads work on `at_once` documents at a time. Order is kept.
+    `passes(body, room)` says which tokens of a longer one are read, once or in windows; None cuts it. The tokenizer's
+    own threads work on `at_once` documents at a time. Order is kept.
     """
     group: list[tuple[int, Document]] = []
     for item in numbered:
         group.append(item)
         if len(group) == at_once:
-            yield from _tokenise_group(group, tokenizer, max_length)
+            yield from _tokenise_group(group, tokenizer, max_length, passes)
             group = []
     if group:
-        yield from _tokenise_group(group, tokenizer, max_length)
+        yield from _tokenise_group(group, tokenizer, max_length, passes)
 
 
 def _tokenise_group(
-    group: Sequence[tuple[int, Document]], tokenizer: Any, max_length: int
+    group: Sequence[tuple[int, Document]], tokenizer: Any, max_length: int, passes: Passes | None
 ) -> Iterator[TokenisedDocument]:
-    encoded = tokenizer([document.text for _, document in group], truncation=True, max_length=max_length)
+    texts = [document.text for _, document in group]
+    if passes is None:
+        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+    else:
+        encoded = tokenizer(texts, truncation=False, verbose=False)  # which would warn of long ones
     for (number, document), encoding in zip(group, encoded.encodings, strict=True):
         spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
-        yield TokenisedDocument(
+        whole = TokenisedDocument(
             number=number,
             document=document,
             ids=np.array(encoding.ids, dtype=np.int32),
@@ -88,6 +106,35 @@ def _tokenise_group(
             end=spans[:, 1],
             special=np.array(encoding.special_tokens_mask, dtype=bool),
             truncated=len(encoding.overflowing) > 0,
+            places=np.arange(len(encoding.ids)),
+        )
+        if passes is None or whole.length <= max_length:
+            yield whole
+        else:
+            yield from _in_passes(whole, max_length, passes)
+
+
+def _in_passes(whole: TokenisedDocument, max_length: int, passes: Passes) -> Iterator[TokenisedDocument]:
+    """The document as each pass reads it, between the special tokens that frame it."""
+    text = np.flatnonzero(~whole.special)
+    before = np.arange(text[0])
+    behind = np.arange(text[-1] + 1, whole.length)
+    body = whole.length - len(before) - len(behind)
+    read = passes(body, max_length - len(before) - len(behind))
+    for window, places in enumerate(read):
+        chosen = np.concatenate([before, text[0] + places, behind])
+        yield replace(
+            whole,
+            ids=whole.ids[chosen],
+            tokens=[whole.tokens[place] for place in chosen.tolist()],
+            word=whole.word[chosen],
+            start=whole.start[chosen],
+            end=whole.end[chosen],
+            special=whole.special[chosen],
+            truncated=len(read) == 1,
+            places=chosen,
+            window=window,
+            windows=len(read),
         )
 
 
@@ -102,7 +149,7 @@ def plan_batches(
     """
     batch: list[TokenisedDocument] = []
     used = 0
-    for document in sorted(documents, key=lambda d: (-d.length, d.number)):
+    for document in sorted(documents, key=lambda d: (-d.length, d.number, d.window)):
         cost = batch[0].length if padded and batch else document.length
         if batch and used + cost > batch_tokens:
             yield Batch(tuple(batch))

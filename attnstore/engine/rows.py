@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnstore.engine.batches import Batch, TokenisedDocument
 from attnstore.engine.classifier import Reduced
+from attnstore.engine.long import joined
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.schema import documents_schema, entropy, tokens_schema
@@ -41,25 +42,40 @@ def part_tables(
         logits.append(reduced.logits)
         for name, values in reduced.columns.items():
             columns.setdefault(name, []).append(values)
+    scores = torch.cat(logits)
+    _must_be_finite(scores, documents)
+    computed = {name: torch.cat(parts) for name, parts in columns.items()}
+    if any(d.windows > 1 for d in documents):
+        documents, scores, computed = _joined(manifest, documents, scores, computed)
     order = np.argsort([d.number for d in documents], kind="stable")
     lengths = np.array([d.length for d in documents])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     # Where each token of the sorted table stands in the batches' order.
     token_order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in order])
-    scores = torch.cat(logits)[torch.from_numpy(order)]
-    _must_be_finite(scores, [documents[i] for i in order])
+    scores = scores[torch.from_numpy(order)]
     probabilities = torch.softmax(scores, dim=-1)
     predicted = scores.argmax(dim=-1)
     ordered = [documents[i] for i in order]
     of_tokens, of_documents = {}, {}
-    for name, parts in columns.items():
-        stored = _stored(torch.cat(parts), token_order, full_precision=full_precision)
+    for name, values in computed.items():
+        stored = _stored(values, token_order, full_precision=full_precision)
         of_tokens[name] = _column(stored)
         of_documents[entropy(name)] = _column(_entropies(stored, lengths[order]))
     return PartTables(
         _documents(manifest, ordered, scores, probabilities, predicted, of_documents),
         _tokens(manifest, ordered, predicted.numpy(), of_tokens, normalise),
     )
+
+
+def _joined(
+    manifest: Manifest, documents: Sequence[TokenisedDocument], scores: Tensor, values: dict[str, Tensor]
+) -> tuple[list[TokenisedDocument], Tensor, dict[str, Tensor]]:
+    """Every document once, whatever the number of windows that it was read in."""
+    totals = {column: r.total for r in manifest.reductions for column in r.columns(manifest.layers)}
+    found, logits, columns = joined(
+        documents, scores.numpy(), {name: each.numpy() for name, each in values.items()}, totals
+    )
+    return found, torch.from_numpy(logits), {name: torch.from_numpy(each) for name, each in columns.items()}
 
 
 def _must_be_finite(scores: Tensor, documents: Sequence[TokenisedDocument]) -> None:
@@ -168,6 +184,7 @@ def _documents(
         "logits": lists(logits),
         "length": pa.array([d.length for d in documents], type=pa.int32()),
         "truncated": pa.array([d.truncated for d in documents], type=pa.bool_()),
+        "windows": pa.array([d.windows for d in documents], type=pa.int16()),
         **_partition_columns(documents, np.ones(len(documents), dtype=np.int64)),
         **entropies,
     }

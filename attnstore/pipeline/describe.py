@@ -3,10 +3,10 @@
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import attnstore
-from attnstore.config import RunConfig
+from attnstore.config import Long, RunConfig
 from attnstore.data.labels import LabelMap
 from attnstore.data.selection import count_documents, rejections
 from attnstore.data.sources import Source
@@ -24,9 +24,35 @@ def check(config: RunConfig) -> None:
         ("--batch-tokens", config.batch_tokens),
         ("--limit", config.source.limit),
         ("--max-length", config.max_length),
+        ("--stride", config.stride),
     ):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} {value}: it must be a whole number, at least 1")
+    if config.long not in get_args(Long):
+        raise UsageError(f"--long {config.long}: it is one of {', '.join(get_args(Long))}")
+    if config.stride is not None and config.long != "windows":
+        raise UsageError(f"--stride belongs to --long windows, not to --long {config.long}")
+    positions = [r for r in config.reductions if isinstance(r, str) and r.startswith("from_")]
+    if config.long != "cut" and positions:
+        raise UsageError(
+            f"{positions[0]} looks from a place in the document, which --long {config.long} moves: leave one out"
+        )
+
+
+def stride_of(config: RunConfig, classifier: Classifier) -> int | None:
+    """How far a window begins behind the one before, in tokens; None without windows.
+
+    Raises UsageError for windows between which tokens would be left unread.
+    """
+    if config.long != "windows":
+        return None
+    room = classifier.max_length - len(classifier.tokenizer("").encodings[0].ids)
+    if config.stride is not None and config.stride > room:
+        raise UsageError(
+            f"--stride {config.stride}: a window reads {room} tokens of a text here, and with a larger step some would"
+            " be left unread"
+        )
+    return config.stride or max(1, room // 2)
 
 
 def describe(
@@ -53,6 +79,8 @@ def describe(
             "labels_are_models": labels.are_models,
             "label_map": _label_map(found, labels),
             "max_length": classifier.max_length,
+            "long": config.long,
+            "stride": stride_of(config, classifier),
             "reductions": [r.identity or r.name for r in classifier.reductions],
             "dtype": str(classifier.dtype).removeprefix("torch."),
             "values": "float32" if config.full_precision else "bfloat16",

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from attnstore.config import RunConfig
 from attnstore.data.labels import LabelMap
@@ -12,10 +13,12 @@ from attnstore.data.sources import Source
 from attnstore.data.survey import Survey
 from attnstore.engine.batches import Batch, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier, Reduced
+from attnstore.engine.long import passes
 from attnstore.engine.paths import memory
 from attnstore.engine.rows import part_tables, word_normaliser
 from attnstore.errors import DataError
 from attnstore.pipeline.ahead import ahead
+from attnstore.pipeline.describe import stride_of
 from attnstore.store.store import Store
 
 #: Batches after which freed memory goes back. After each one it would cost a tenth of the run; after a whole part,
@@ -28,13 +31,16 @@ def batches(
 ) -> Iterator[tuple[int, list[Batch]]]:
     """Each missing part with its batches, in order. Documents of finished parts are read over."""
     documents = enumerate(read_documents(source, found, labels, config.source.limit))
+    read = None
+    if config.long != "cut":
+        stride = stride_of(config, classifier) or 1
+        read = partial(passes, long=config.long, stride=stride)
     for part in store.missing_parts():
         numbers = store.part_range(part)
         rest = itertools.dropwhile(lambda item, first=numbers[0]: item[0] < first, documents)  # type: ignore[misc] # mypy can't type a lambda's default
-        tokenised = list(
-            tokenise(itertools.islice(rest, len(numbers)), classifier.tokenizer, classifier.max_length)
-        )
-        if [d.number for d in tokenised] != list(numbers):
+        wanted = itertools.islice(rest, len(numbers))
+        tokenised = list(tokenise(wanted, classifier.tokenizer, classifier.max_length, passes=read))
+        if [d.number for d in tokenised if d.window == 0] != list(numbers):
             raise DataError(f"{source.name} has changed while it was read: part {part} lacks documents")
         yield part, list(plan_batches(tokenised, classifier.batch_tokens, padded=classifier.padded))
 

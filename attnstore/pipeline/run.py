@@ -73,7 +73,7 @@ def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> R
         parts = batches(store, config, source, found, labels, classifier)
         try:
             for batch in write_parts(store, config, classifier, parts, stop):
-                documents += len(batch.documents)
+                documents += sum(document.window == 0 for document in batch.documents)
                 tokens += batch.tokens
                 for note in classifier.new_notes():
                     on_event(Noted(note))

@@ -122,6 +122,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def long(self) -> str:
+        """How documents longer than the model reads were read: cut, tail, head+tail or windows."""
+        return str(self.fingerprint.get("long", "cut"))
+
+    @property
     def parts(self) -> int:
         """How many parts the plan has."""
         return -(-self.documents // self.part_size)

@@ -63,8 +63,10 @@ def documents_schema(manifest: Manifest) -> pa.Schema:
             "logits", pa.list_(pa.float32()), "the classifier's output, in the order of the model's classes"
         ),
         _field("length", pa.int32(), "tokens the model saw, special ones included"),
-        _field("truncated", pa.bool_(), "the text went on beyond the last token the model saw"),
+        _field("truncated", pa.bool_(), "the text has tokens that the model did not see"),
     ]
+    if manifest.long == "windows":
+        fields.append(_field("windows", pa.int16(), "in how many windows the model read the document"))
     if not manifest.label_in_path:
         fields.append(_LABEL)
     fields += [
@@ -83,7 +85,9 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
     """
     fields = [
         _field("document", pa.int32(), "the document's number, from 0, in dataset order"),
-        _field("position", pa.int32(), "the token's place in its document, from 0"),
+        _field(
+            "position", pa.int32(), "the token's place among those of its document that are stored, from 0"
+        ),
         _field("token_id", pa.int32(), "the token's number in the vocabulary"),
         _field("token", DICTIONARY, "the token as the tokenizer prints it"),
         _field("word", DICTIONARY, "the whole word it belongs to, normalised as the tokenizer does", True),

@@ -1,0 +1,112 @@
+"""Documents longer than the model reads: cut, read by their end or by both ends, or read whole in windows.
+
+Lengths here are of a document's body: its tokens without the special ones that the tokenizer puts before and behind.
+Each pass through the model gets those, too.
+
+Head and tail: of the 510 tokens between BERT's special ones Sun et al. 2019 ("How to Fine-Tune BERT for Text
+Classification?", section 5.3.1) keep the first 128 and the last 382; the same share of other lengths.
+
+Windows: each token's value is the mean over the windows that hold it, of what it gets there times the window's
+length: its lift, which does not depend on how long a window is. Divided by the document's length it is a value again,
+and all are scaled so that a document's add up to what one window's do. Logits are the mean over the windows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from attnstore.config import Long
+from attnstore.engine.batches import TokenisedDocument
+
+_HEAD_SHARE = 128 / 510
+
+
+def passes(body: int, room: int, long: Long, stride: int) -> list[np.ndarray]:
+    """The places in the body that each pass reads, in order; one pass for a document that fits into `room` tokens."""
+    if body <= room:
+        return [np.arange(body)]
+    if long == "cut":
+        return [np.arange(room)]
+    if long == "tail":
+        return [np.arange(body - room, body)]
+    if long == "head+tail":
+        head = round(room * _HEAD_SHARE)
+        return [np.concatenate([np.arange(head), np.arange(body - (room - head), body)])]
+    # The last window is as long as the others: it begins earlier instead of being shorter.
+    starts = [*range(0, body - room, stride), body - room]
+    return [np.arange(start, start + room) for start in starts]
+
+
+def joined(
+    documents: Sequence[TokenisedDocument],
+    logits: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    totals: Mapping[str, float | None],
+) -> tuple[list[TokenisedDocument], np.ndarray, dict[str, np.ndarray]]:
+    """Documents, logits and columns with each document's windows put together.
+
+    `logits`: (passes, classes); `columns`: by name (T,) or (T, heads), the passes end to end in the order of
+    `documents`; `totals`: what a column's values add up to in a document, None where nothing is promised: such values
+    are averaged as they are. What was read in one pass stays as it is.
+    """
+    starts = np.cumsum([0, *(d.length for d in documents)])
+    of_number: dict[int, list[int]] = {}
+    for place, document in enumerate(documents):
+        of_number.setdefault(document.number, []).append(place)
+    whole: list[TokenisedDocument] = []
+    own_logits: list[np.ndarray] = []
+    own: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    for places in of_number.values():
+        windows = sorted(places, key=lambda place: documents[place].window)
+        own_logits.append(logits[windows].mean(axis=0))
+        spans = [slice(starts[place], starts[place + 1]) for place in windows]
+        if len(windows) == 1:
+            whole.append(documents[windows[0]])
+            for name, values in columns.items():
+                own[name].append(values[spans[0]])
+            continue
+        pieces = [documents[place] for place in windows]
+        whole.append(_whole(pieces))
+        held = [piece.places for piece in pieces]
+        for name, values in columns.items():
+            own[name].append(_averaged([values[span] for span in spans], held, totals[name]))
+    return whole, np.stack(own_logits), {name: np.concatenate(values) for name, values in own.items()}
+
+
+def _averaged(values: Sequence[np.ndarray], places: Sequence[np.ndarray], total: float | None) -> np.ndarray:
+    """One column of a document, (n,) or (n, heads), from those of its windows."""
+    n = 1 + max(int(held[-1]) for held in places)
+    summed = np.zeros((n, *values[0].shape[1:]), dtype=np.float64)
+    windows = np.zeros(n)
+    for window, held in zip(values, places, strict=True):
+        summed[held] += window * (1 if total is None else len(held))
+        windows[held] += 1
+    mean = summed / windows.reshape(-1, *[1] * (summed.ndim - 1))
+    if total is not None:
+        mean *= total / mean.sum(axis=0)
+    return mean.astype(np.float32)
+
+
+def _whole(windows: Sequence[TokenisedDocument]) -> TokenisedDocument:
+    """A document with all the tokens of its windows."""
+    n = 1 + max(int(window.places[-1]) for window in windows)
+    tokens: list[str] = [""] * n
+    arrays = {name: np.zeros(n, dtype=np.int32) for name in ("ids", "word", "start", "end")}
+    special = np.zeros(n, dtype=bool)
+    for window in windows:
+        for name, array in arrays.items():
+            array[window.places] = getattr(window, name)
+        special[window.places] = window.special
+        for place, token in zip(window.places.tolist(), window.tokens, strict=True):
+            tokens[place] = token
+    return replace(
+        windows[0],
+        ids=arrays["ids"],
+        word=arrays["word"],
+        start=arrays["start"],
+        end=arrays["end"],
+        tokens=tokens,
+        special=special,
+        places=np.arange(n),
+    )
