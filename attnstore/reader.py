@@ -7,7 +7,9 @@ from typing import Any, Literal, SupportsIndex
 import polars as pl
 import pyarrow as pa
 
-from attnstore.ask import questions
+from attnstore.ask.answer import ask, document_with_tokens
+from attnstore.ask.questions import find_questions, get_question
+from attnstore.ask.sql import run_sql
 from attnstore.errors import StoreError
 from attnstore.show.heatmap import Heatmap
 from attnstore.show.words import ignore_tokens, merge_words
@@ -43,7 +45,7 @@ class Reader:
 
     def sql(self, sql: str) -> pa.Table:
         """The answer to one read-only SQL statement over the views `documents`, `tokens` and `totals`."""
-        return questions.run_sql(self.store, sql)
+        return run_sql(self.store, sql)
 
     def query(
         self, name: str, *, engine: Literal["duckdb", "polars"] = "duckdb", **parameters: Any
@@ -53,8 +55,8 @@ class Reader:
         Raises:
             UsageError: there is no such question, or it has no such parameter.
         """
-        question = questions.get_question(name, questions.find_questions())
-        return questions.ask(self.store, question, parameters, engine)
+        question = get_question(name, find_questions())
+        return ask(self.store, question, parameters, engine)
 
     def show(
         self,
@@ -81,7 +83,7 @@ class Reader:
         if not self.manifest.reductions:
             raise StoreError(f"{self.store.path} holds no reduction: there is nothing to shade by")
         chosen = reduction or self.manifest.reductions[0].name
-        row, tokens = questions.document_with_tokens(self.store, document, chosen, layer)
+        row, tokens = document_with_tokens(self.store, document, chosen, layer)
         if words is not None:
             tokens = merge_words(tokens, words)
         if ignore or ignore_special or renormalise:

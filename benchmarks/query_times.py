@@ -18,9 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from attnstore.ask import views
-from attnstore.ask.questions import Question, ask, find_questions, run_sql
-from attnstore.ask.questions import _bound as bound  # the columns that a question's parameters ask for
+from attnstore.ask import sql
+from attnstore.ask.answer import ask
+from attnstore.ask.binding import bound  # the columns that a question's parameters ask for
+from attnstore.ask.questions import Question, find_questions
+from attnstore.ask.sql import run_sql
 from attnstore.errors import UsageError
 from attnstore.store.store import Store, open_store
 
@@ -36,7 +38,7 @@ def bare_scan(store: Store, question: Question, parameters: dict[str, Any]) -> f
     """Seconds to read the columns of both tables that the question names or its parameters add."""
     _, added = bound(store, question, parameters)
     began = time.perf_counter()
-    with views.connect(store, added) as connection:
+    with sql.connect(store, added) as connection:
         for table in ("documents", "tokens"):
             schema = connection.sql(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608 - one of two names
             reads = []
@@ -45,7 +47,7 @@ def bare_scan(store: Store, question: Question, parameters: dict[str, Any]) -> f
                     total = "sum" if str(kind) in ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT") else "count"
                     reads.append(f'{total}("{name}")')
             if reads:
-                views.select(store, connection, f"SELECT {', '.join(reads)} FROM {table}")  # noqa: S608 - as above
+                sql.select(store, connection, f"SELECT {', '.join(reads)} FROM {table}")  # noqa: S608 - as above
     return time.perf_counter() - began
 
 

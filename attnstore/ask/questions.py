@@ -43,80 +43,42 @@ same table: the same columns and types, the rows in an order that leaves nothing
 """
 
 import importlib.util
-import json
-import math
 import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
-import duckdb
 import polars as pl
-import pyarrow as pa
 
 import attnstore
-from attnstore.ask import views
-from attnstore.ask.views import connect, run_sql
-from attnstore.errors import AttnstoreError, StoreError, UsageError
+from attnstore.ask.statement import one_line, reading_statement
+from attnstore.ask.values import (
+    CONVERSIONS,
+    Parameter,
+    as_text,
+    converted,
+)
+from attnstore.errors import StoreError, UsageError
 from attnstore.messages import suggestion
-from attnstore.store.frames import QuestionColumns, Tables, collect, documents
-from attnstore.store.manifest import Manifest, StoredReduction
-from attnstore.store.store import Store
-
-__all__ = [
-    "BASIS_KEY",
-    "Parameter",
-    "Question",
-    "ask",
-    "connect",
-    "describe",
-    "document_number",
-    "document_with_tokens",
-    "find_questions",
-    "get_question",
-    "run_sql",
-    "signature",
-    "unknown_word",
-]
+from attnstore.store.frames import Tables
 
 Engine = Literal["duckdb", "polars"]
 Twin = Callable[[Tables, Mapping[str, Any]], pl.LazyFrame]
 
 _PACKAGE = Path(attnstore.__file__).parent
-
 #: Inside an installed wheel's package, or beside the package in a checkout and an editable install.
 _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
-_ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
+ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
 #: What every question may use beside its own parameters: facts of the store.
-_FACTS = ("labels_are_models", "layers", "heads")
-_LAYER_WORDS = ("first", "last", "mean", "all")
+FACTS = ("labels_are_models", "layers", "heads")
 
 _PARAMETER = re.compile(
     r"@param (?P<name>\w+): (?P<type>[\w|]+)(?P<has> = ?(?P<default>.*?))? -- (?P<meaning>.+)"
 )
-
-#: The metadata key of an answer that says in one line what it is based on.
-BASIS_KEY = b"attnstore.basis"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of a question. `type` is a word of the module's list; one of words has type `text`.
-
-    `default` is the value that is bound when none is given; None stands for `auto`, or for nothing if the
-    parameter is `required`. `choices` is empty where any value of the type will do.
-    """
-
-    name: str
-    type: str
-    default: object
-    meaning: str
-    choices: tuple[str, ...] = ()
-    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +99,6 @@ class Question:
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Finding and describing
-# ---------------------------------------------------------------------------------------------------------
 
 
 def find_questions(*folders: str | Path) -> dict[str, Question]:
@@ -200,19 +157,8 @@ def describe(question: Question) -> str:
 
 def signature(p: Parameter) -> str:
     """A parameter's name, what it takes, and its default as a user would type it."""
-    default = "required" if p.required else f"default {_as_text(p.default) or 'none'}"
+    default = "required" if p.required else f"default {as_text(p.default) or 'none'}"
     return f"{p.name}: {'|'.join(p.choices) or p.type}, {default}"
-
-
-def _as_text(value: object) -> str:
-    """A bound value as a user would type it."""
-    if value is None:
-        return "auto"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value)
 
 
 def _read(path: Path) -> Question:
@@ -274,15 +220,15 @@ def _declared(declaration: str, path: Path) -> Parameter:
         choices = ("prediction", "label")
     elif type_ == "cluster":
         choices = ("group", "document")
-    elif type_ not in _CONVERSIONS:
+    elif type_ not in CONVERSIONS:
         raise UsageError(
-            f"{path}: {match['name']} has the unknown type {type_!r}{suggestion(type_, _CONVERSIONS)}"
+            f"{path}: {match['name']} has the unknown type {type_!r}{suggestion(type_, CONVERSIONS)}"
         )
     parameter = Parameter(match["name"], type_, None, meaning, choices, required=match["has"] is None)
     if parameter.required or match["default"].strip() == "auto":
         return parameter
     try:
-        default = _converted(parameter, match["default"].strip())
+        default = converted(parameter, match["default"].strip())
     except UsageError as error:
         raise UsageError(f"{path}: the default does not fit: {error}") from error
     return Parameter(parameter.name, type_, default, meaning, choices)
@@ -292,12 +238,12 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
     names = Counter(p.name for p in parameters)
     if twice := [name for name, n in names.items() if n > 1]:
         raise UsageError(f"{path}: the parameter {twice[0]} is declared twice")
-    if taken := [name for name in names if name in _FACTS]:
+    if taken := [name for name in names if name in FACTS]:
         raise UsageError(
             f"{path}: ${taken[0]} is what the store says of itself: give the parameter another name"
         )
     types = Counter(p.type for p in parameters)
-    if twice := [type_ for type_ in _ONCE if types[type_] > 1]:
+    if twice := [type_ for type_ in ONCE if types[type_] > 1]:
         raise UsageError(f"{path}: a question has at most one parameter of type {twice[0]}")
     if types["reduction"] and types["reductions"]:
         raise UsageError(
@@ -312,10 +258,10 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
 def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
     """One SELECT, in which every `$name` is known."""
     try:
-        statement = views.reading_statement(text)
+        statement = reading_statement(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    known = [*(p.name for p in parameters), *_FACTS]
+    known = [*(p.name for p in parameters), *FACTS]
     if unknown := sorted(set(statement.named_parameters) - set(known)):
         raise UsageError(f"{path}: ${unknown[0]} is not declared{suggestion(unknown[0], known)}")
 
@@ -332,410 +278,7 @@ def _twin(path: Path) -> Twin:
             spec.loader.exec_module(module)
             answer: Twin = module.answer
         except Exception as error:  # whatever a user's own file may raise
-            raise UsageError(f"{path} can't be loaded: {views.one_line(error)}") from error
+            raise UsageError(f"{path} can't be loaded: {one_line(error)}") from error
         return answer(tables, parameters)
 
     return twin
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Binding
-# ---------------------------------------------------------------------------------------------------------
-
-
-def _bound(
-    store: Store, question: Question, given: Mapping[str, object]
-) -> tuple[dict[str, Any], QuestionColumns]:
-    """A question's parameters and the store's facts by name, checked, and the columns that they ask for.
-
-    A document is still as it was given: its number is looked up where the store is read in any case.
-    """
-    names = [p.name for p in question.parameters]
-    for name in given:
-        if name not in names:
-            raise UsageError(f"{question.name} has no parameter {name!r}{suggestion(name, names)}")
-    values: dict[str, Any] = {}
-    for parameter in question.parameters:
-        if parameter.name in given:
-            values[parameter.name] = _converted(parameter, given[parameter.name])
-        elif parameter.required:
-            raise UsageError(f"{question.name} needs the parameter {parameter.name}: {parameter.meaning}")
-        else:
-            values[parameter.name] = parameter.default
-        if parameter.type == "model_class" and values[parameter.name] not in (None, *store.manifest.labels):
-            raise UsageError(
-                f"{parameter.name}={values[parameter.name]} does not fit: the model's classes are "
-                f"{', '.join(store.manifest.labels)}"
-            )
-
-    of_type = {parameter.type: parameter.name for parameter in question.parameters if parameter.type in _ONCE}
-    class_column = values[of_type["class"]] if "class" in of_type else None
-    if class_column == "label" and not _has_labels(store):
-        raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
-    columns = _attention(store.manifest, of_type, values)
-    facts = {name: getattr(store.manifest, name) for name in _FACTS}
-    cluster = values[of_type["cluster"]] if "cluster" in of_type else None
-    return values | facts, replace(columns, class_column=class_column, cluster=cluster)
-
-
-def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str, Any]) -> QuestionColumns:
-    """The columns with attention that a question's parameters ask for. Their `values` become plain ones."""
-    means: dict[str, tuple[str, ...]] = {}
-    elements: Mapping[str, tuple[str, int]] = {}
-    heads = None
-    if "reduction" in of_type:
-        reduction = _reduction(manifest, of_type["reduction"], values[of_type["reduction"]])
-        heads = manifest.heads if reduction.per_head else None
-        columns = reduction.columns(manifest.layers)
-        if "layer" in of_type:
-            name = of_type["layer"]
-            layer = values[name] = _layer(manifest, reduction, name, values[name], several="mean")
-            means["attention"] = (columns[int(str(layer)) - 1],) if _is_number(layer) else tuple(columns)
-        else:
-            means |= {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
-    if "heads" in of_type:
-        reduction = _of_heads(manifest, values[of_type["heads"]])
-        layer = None
-        if "layer" in of_type:
-            name = of_type["layer"]
-            layer = values[name] = _layer(manifest, reduction, name, values[name], several="all")
-        elements = _by_head(manifest, reduction, layer)
-    if "reductions" in of_type:
-        name = of_type["reductions"]
-        values[name], several = _of_several(manifest, name, values[name])
-        means |= {f"attention:{column}": (column,) for column in several}
-    return QuestionColumns(means, heads, elements)
-
-
-def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction:
-    reduction = manifest.reduction(name)
-    if reduction is None:
-        held = ", ".join(r.name for r in manifest.reductions) or "none"
-        raise UsageError(f"the store has no reduction {name!r}: {parameter} is one of those it holds: {held}")
-    return reduction
-
-
-def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
-    reduction = manifest.reduction(name)
-    if reduction is None or not reduction.per_head:
-        raise UsageError(
-            f"the store has no values a head of {name!r}: run again with --reduce cls_heads beside what else you want"
-        )
-    return reduction
-
-
-def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) -> dict[str, tuple[str, int]]:
-    """The column for each layer (or the one) and head of a reduction, and where its value stands."""
-    return {
-        f"attention_{number:02d}_{head:02d}": (column, head - 1)
-        for number, column in enumerate(reduction.columns(manifest.layers), start=1)
-        for head in range(1, manifest.heads + 1)
-        if not _is_number(layer) or number == int(str(layer))
-    }
-
-
-def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> tuple[list[str], list[str]]:
-    """The reductions' names, and the columns of all their layers; None is all that have one value a token."""
-    if names is None:
-        names = [reduction.name for reduction in manifest.reductions if not reduction.per_head]
-    columns: list[str] = []
-    for name in names:
-        reduction = _reduction(manifest, parameter, name)
-        if reduction.per_head:
-            raise UsageError(f"{name} has a value a head: {parameter} takes reductions of one value a token")
-        columns += reduction.columns(manifest.layers)
-    return names, list(dict.fromkeys(columns))
-
-
-def _layer(
-    manifest: Manifest, reduction: StoredReduction, parameter: str, layer: str, several: str
-) -> str | None:
-    """The layer as its number, or the word `several`; None for a reduction that has one value for all layers."""
-    if not reduction.per_layer:
-        if _is_number(layer):
-            raise UsageError(f"{reduction.name} has one value for all layers: leave {parameter} out")
-        return None
-    if layer == several:
-        return layer
-    if layer in ("mean", "all"):
-        raise UsageError(f"{parameter}={layer} does not fit: it is a number, first, last or {several}")
-    number = {"first": 1, "last": manifest.layers}.get(layer) or int(layer)
-    if not 1 <= number <= manifest.layers:
-        raise UsageError(
-            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or {several}"
-        )
-    return str(number)
-
-
-def _is_number(layer: str | None) -> bool:
-    return layer is not None and layer not in _LAYER_WORDS
-
-
-def _has_labels(store: Store) -> bool:
-    """Whether some document has a gold label. While there is no document yet, nothing speaks against it."""
-    if store.manifest.label_in_path:
-        found = [label for _, label, _ in store.partitions(store.documents_files())]
-        return not found or any(label is not None for label in found)
-    frame = documents(store).select(some=pl.col("label").is_not_null().any(), rows=pl.len())
-    some, rows = collect(store, frame).row(0)
-    return bool(some or rows == 0)
-
-
-def unknown_word(store: Store, word: str) -> str:
-    """What to say of a word that no document of the store has; nothing if one has it."""
-    sql = "SELECT DISTINCT word FROM tokens WHERE word IN ($word, $lower)"
-    with connect(store) as connection:
-        found = (
-            views.select(store, connection, sql, {"word": word, "lower": word.lower()}).column(0).to_pylist()
-        )
-    if word in found:
-        return ""
-    return f"no document has the word {word!r}" + (f": {word.lower()!r} is there" if found else "")
-
-
-def document_number(store: Store, wanted: str | SupportsIndex) -> int:
-    """The number of the document with that id or, if no document has it for its id, with that number.
-
-    A number that is no text, or written `@3`, is never taken for an id.
-
-    Raises:
-        UsageError: there is no such document, or the id belongs to several.
-        StoreError: the store can't be read.
-    """
-    with connect(store) as connection:
-        return _number_of(store, connection, wanted)
-
-
-def _number_of(store: Store, connection: duckdb.DuckDBPyConnection, wanted: str | SupportsIndex) -> int:
-    """`document_number`, over a connection that is there."""
-
-    def column(sql: str, **values: object) -> list[Any]:
-        return list(views.select(store, connection, sql, values).column(0).to_pylist())
-
-    if isinstance(wanted, str) and (written := _BY_NUMBER.fullmatch(wanted)):
-        wanted = int(written[1])
-    if isinstance(wanted, str):
-        found = column("SELECT document FROM documents WHERE id = $id ORDER BY document", id=wanted)
-        if len(found) > 1:
-            numbers = ", ".join(f"@{number}" for number in found[:3]) + (" ..." if found[3:] else "")
-            raise UsageError(
-                f"{len(found)} documents have the id {wanted!r}: give the number of one ({numbers})"
-            )
-        if found:
-            return int(found[0])
-    number = _whole(wanted) if not isinstance(wanted, str) or _NUMBER.fullmatch(wanted) else None
-    if number is not None and column("SELECT 1 FROM documents WHERE document = $number", number=number):
-        return number
-    (there,) = column("SELECT count(*) FROM documents")
-    planned = store.manifest.documents
-    holds = f"{planned:,} documents" if there == planned else f"{there:,} of {planned:,} documents so far"
-    close = column(
-        "SELECT id FROM documents ORDER BY jaro_winkler_similarity(id, $id) DESC, document LIMIT 3",
-        id=str(wanted),
-    )
-    hint = f": did you mean {', '.join(close)}?" if close and number is None else ": they count from 0"
-    raise UsageError(f"there is no document {wanted!r} in this store of {holds}{hint}")
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Values of parameters
-# ---------------------------------------------------------------------------------------------------------
-
-
-def _converted(parameter: Parameter, value: object) -> Any:
-    """`value`, which may be text from the command line, as the parameter's type. Raises UsageError."""
-    if parameter.default is None and not parameter.required and (value is None or value == "auto"):
-        return None
-    convert, wanted = _CONVERSIONS[parameter.type]
-    if parameter.choices:
-        wanted = f"one of {', '.join(parameter.choices)}"
-    try:
-        converted = convert(value)
-        if parameter.choices and converted not in parameter.choices:
-            raise ValueError
-    except ValueError as error:
-        raise UsageError(f"{parameter.name}={_as_text(value)} does not fit: it is {wanted}") from error
-    return converted
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-#: A document's number, where a text would be its id. Not `#3`: shells take that for a comment.
-_BY_NUMBER = re.compile(r"@([0-9]{1,18})")
-_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not (
-        isinstance(value, SupportsIndex) or (isinstance(value, str) and _NUMBER.fullmatch(value))
-    ):
-        raise ValueError
-    number = int(value)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError
-    return number
-
-
-def _count(value: object) -> int:
-    number = _whole(value)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _amount(value: object) -> float:
-    number = _number(value)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _truth(value: object) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    word = str(value).lower()
-    if word not in words:
-        raise ValueError
-    return words[word]
-
-
-def _texts(value: object) -> list[str]:
-    if isinstance(value, str):
-        try:
-            # `[CLS]` is no JSON but a token.
-            value = json.loads(value) if value.startswith("[") else value.split(",") if value else []
-        except ValueError:
-            value = str(value).split(",")
-    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(t, str) for t in value):
-        raise ValueError
-    return list(value)
-
-
-def _layer_value(value: object) -> str:
-    return str(value) if value in _LAYER_WORDS else str(_whole(value))
-
-
-def _document_value(value: object) -> str | int:
-    return value if isinstance(value, str) else _whole(value)
-
-
-_CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
-    "text": (_text, "a text"),
-    "integer": (_whole, "a whole number"),
-    "count": (_count, "a whole number, 0 or more"),
-    "number": (_number, "a number"),
-    "amount": (_amount, "a number, 0 or more"),
-    "boolean": (_truth, "true or false"),
-    "list": (_texts, 'texts, separated by commas or as JSON: ["a", "b"]'),
-    "model_class": (_text, "a class of the model"),
-    "class": (_text, ""),
-    "cluster": (_text, ""),
-    "reduction": (_text, "the name of a reduction"),
-    "heads": (_text, "the name of a reduction"),
-    "reductions": (_texts, "the names of reductions, separated by commas"),
-    "layer": (_layer_value, "a number, or a word such as first or last"),
-    "document": (_document_value, "an id, or a number, such as @3"),
-}
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Asking
-# ---------------------------------------------------------------------------------------------------------
-
-
-def ask(
-    store: Store,
-    question: Question,
-    parameters: Mapping[str, object] | None = None,
-    engine: Engine = "duckdb",
-) -> pa.Table:
-    """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
-
-    `parameters` by name, as values or as the text of one; those not given have their defaults. An unfinished
-    store answers with the parts that are there.
-
-    Raises:
-        UsageError: a parameter is unknown, missing or unfit, the store does not have what it names, or the
-            question has no answer in that engine.
-        StoreError: the store can't be read.
-    """
-    if engine not in ("duckdb", "polars"):
-        raise UsageError(f"there is no engine {engine!r}: duckdb and polars are there")
-    if engine == "polars" and question.polars is None:
-        raise UsageError(f"{question.name} is there for DuckDB alone: it has no {question.name}.py beside it")
-    values, added = _bound(store, question, parameters or {})
-    document = next((p.name for p in question.parameters if p.type == "document"), None)
-    if engine == "duckdb":
-        with connect(store, added) as connection:
-            if document is not None:
-                values[document] = _number_of(store, connection, values[document])
-            return _duckdb_answer(store, connection, question, values)
-    if document is not None:
-        values[document] = document_number(store, values[document])
-    return _based(store, values, _polars_answer(store, question, values, added))
-
-
-def document_with_tokens(
-    store: Store, wanted: str | SupportsIndex, reduction: str, layer: int | str
-) -> tuple[dict[str, Any], pa.Table]:
-    """The row of the document that `document_number` finds, by column, and its tokens: `document_tokens`.
-
-    Raises:
-        UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
-        StoreError: the store can't be read.
-    """
-    question = get_question("document_tokens", find_questions())
-    given = {"document": wanted, "reduction": reduction, "layer": layer}
-    values, added = _bound(store, question, given)
-    with connect(store, added) as connection:
-        number = values["document"] = _number_of(store, connection, values["document"])
-        sql = "SELECT * FROM documents WHERE document = $number"
-        (row,) = views.select(store, connection, sql, {"number": number}).to_pylist()
-        return row, _duckdb_answer(store, connection, question, values)
-
-
-def _duckdb_answer(
-    store: Store, connection: duckdb.DuckDBPyConnection, question: Question, values: Mapping[str, Any]
-) -> pa.Table:
-    named = views.reading_statement(question.sql).named_parameters
-    table = views.select(store, connection, question.sql, {name: values[name] for name in named})
-    return _based(store, values, table)
-
-
-def _based(store: Store, values: Mapping[str, Any], table: pa.Table) -> pa.Table:
-    """The answer with the line that says what it is based on."""
-    finished = store.finished_parts()
-    there = f"{sum(len(store.part_range(part)) for part in finished):,} documents"
-    if len(finished) < store.manifest.parts:
-        there += f" ({len(finished)} of {store.manifest.parts} parts)"
-    basis = [there, *(f"{name}={_as_text(value)}" for name, value in values.items() if name not in _FACTS)]
-    return table.replace_schema_metadata({BASIS_KEY: ", ".join(basis).encode()})
-
-
-def _polars_answer(
-    store: Store, question: Question, values: Mapping[str, Any], added: QuestionColumns
-) -> pa.Table:
-    assert question.polars is not None  # noqa: S101 - `ask` has looked
-    try:
-        answer = question.polars(Tables(store, added), values)
-        frame = collect(store, answer)
-    except AttnstoreError:
-        raise
-    except Exception as error:  # a user's own file may do anything
-        # A twin that asks for the columns has the files opened.
-        if isinstance(error, pl.exceptions.ComputeError) and str(error).startswith("parquet"):
-            raise store.unreadable(views.one_line(error)) from error
-        raise UsageError(f"{question.path.with_suffix('.py')} failed: {views.one_line(error)}") from error
-    return views.plain(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))

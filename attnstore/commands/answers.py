@@ -15,7 +15,7 @@ def write(table: "pa.Table", form: Any, output: Path | None) -> None:
 
     content = render(table, form)
     if form in ("table", "markdown"):
-        from attnstore.ask.questions import BASIS_KEY
+        from attnstore.ask.answer import BASIS_KEY
 
         if basis := (table.schema.metadata or {}).get(BASIS_KEY):
             content += b"\nbased on " + basis + b"\n"

@@ -7,16 +7,14 @@ from typing import Any
 import click
 
 from attnstore.commands.answers import write
-from attnstore.commands.options import output_option, queries_option, store_argument
+from attnstore.commands.options import given_option, output_option, queries_option, store_argument
 from attnstore.errors import UsageError
 
 
 @click.command()
 @store_argument
 @click.argument("name")
-@click.option(
-    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the question."
-)
+@given_option
 @click.option("--engine", type=click.Choice(["duckdb", "polars"]), default="duckdb", show_default=True)
 @queries_option
 @output_option
@@ -30,17 +28,12 @@ def query(
     output: Path | None,
 ) -> None:
     """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
-    from attnstore.ask.questions import ask, find_questions, get_question, unknown_word
+    from attnstore.ask.answer import ask
+    from attnstore.ask.lookup import unknown_word
+    from attnstore.ask.questions import find_questions, get_question
     from attnstore.store.store import open_store
 
-    parameters: dict[str, str] = {}
-    for item in given:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"-p {item}: write it as name=value")
-        if key in parameters:
-            raise UsageError(f"-p {item}: {key} is given twice")
-        parameters[key] = value
+    parameters = _parameters(given)
     opened = open_store(store)
     question = get_question(name, find_questions(*folders))
     answer = ask(opened, question, parameters, engine)
@@ -49,14 +42,48 @@ def query(
         click.echo(f"note: {note}", err=True)
 
 
+def _parameters(given: Sequence[str]) -> dict[str, str]:
+    """Parameters by name. Raises UsageError for what is none, or is given twice."""
+    parameters: dict[str, str] = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"-p {item}: write it as name=value")
+        if key in parameters:
+            raise UsageError(f"-p {item}: {key} is given twice")
+        parameters[key] = value
+    return parameters
+
+
 @click.command()
 @click.argument("name", required=False)
+@click.option(
+    "--sql",
+    "store",
+    metavar="STORE",
+    type=click.Path(path_type=Path),
+    help="Print the question as a script that any DuckDB runs over STORE.",
+)
+@given_option
 @queries_option
-def queries(name: str | None, folders: Sequence[Path]) -> None:
-    """List the questions, a line each, or document the question NAME with its parameters."""
+def queries(name: str | None, store: Path | None, given: Sequence[str], folders: Sequence[Path]) -> None:
+    """List the questions, a line each, or document the question NAME with its parameters.
+
+    With --sql the question is printed as one SQL script, with nothing of attnstore's in it: copy it, change it, run it.
+    """
     from attnstore.ask.questions import describe, find_questions, get_question
 
     known = find_questions(*folders)
+    if store is not None:
+        from attnstore.ask.script import script
+        from attnstore.store.store import open_store
+
+        if name is None:
+            raise UsageError("--sql prints one question: attnstore queries NAME --sql STORE")
+        click.echo(script(open_store(store), get_question(name, known), _parameters(given)), nl=False)
+        return
+    if given:
+        raise UsageError("-p belongs to --sql STORE here, or to attnstore query")
     if name is not None:
         click.echo(describe(get_question(name, known)))
         return
@@ -70,7 +97,7 @@ def queries(name: str | None, folders: Sequence[Path]) -> None:
 @output_option
 def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
-    from attnstore.ask.questions import run_sql
+    from attnstore.ask.sql import run_sql
     from attnstore.store.store import open_store
 
     write(run_sql(open_store(store), statement), form, output)

@@ -102,6 +102,10 @@ dtype_option = click.option(
 
 quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr; notes and errors alone.")
 
+given_option = click.option(
+    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the question."
+)
+
 queries_option = click.option(
     "--queries",
     "folders",

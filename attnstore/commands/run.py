@@ -150,7 +150,8 @@ def _propose_labels(store: "Store") -> None:
 
 
 def _summarise(result: "RunResult") -> None:
-    from attnstore.ask.questions import ask, find_questions, get_question
+    from attnstore.ask.answer import ask
+    from attnstore.ask.questions import find_questions, get_question
 
     store, manifest, known = result.store, result.store.manifest, find_questions()
     if result.documents:

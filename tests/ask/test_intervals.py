@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from asked_store import token, write_store
 
-from attnstore.ask.questions import ask, find_questions
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions
 from attnstore.store.manifest import StoredReduction
 
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)

@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 from asked_store import token, write_store
 
-from attnstore.ask.questions import ask, find_questions
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions
 from attnstore.store.manifest import StoredReduction
 
 QUESTION = find_questions()["distinctive_words"]

@@ -18,7 +18,8 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.ask.questions import ask, find_questions
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions
 from attnstore.errors import UsageError
 from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import open_store

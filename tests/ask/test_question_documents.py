@@ -19,7 +19,8 @@ from asked_store import (
 )
 from test_question_profiles import SINGLE, asked, assert_rows, least_documents, single, word_places
 
-from attnstore.ask.questions import ask, find_questions
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions
 from attnstore.errors import UsageError
 from attnstore.store.manifest import StoredReduction
 

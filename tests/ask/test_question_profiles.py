@@ -20,7 +20,8 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.ask.questions import ask, find_questions
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions
 
 QUESTIONS = find_questions()
 STOP_WORDS = {"the", "film"}

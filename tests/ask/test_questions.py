@@ -6,16 +6,10 @@ import duckdb
 import pytest
 from asked_store import made_up_documents, write_store
 
-from attnstore.ask.questions import (
-    BASIS_KEY,
-    Parameter,
-    ask,
-    describe,
-    document_number,
-    document_with_tokens,
-    find_questions,
-    get_question,
-)
+from attnstore.ask.answer import BASIS_KEY, ask, document_with_tokens
+from attnstore.ask.lookup import document_number
+from attnstore.ask.questions import describe, find_questions, get_question
+from attnstore.ask.values import Parameter
 from attnstore.errors import UsageError
 from attnstore.store import frames
 

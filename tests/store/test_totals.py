@@ -12,7 +12,7 @@ from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_stor
 from small_store import manifest, run
 
 import attnstore
-from attnstore.ask.views import connect, run_sql
+from attnstore.ask.sql import connect, run_sql
 from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
 from attnstore.store import totals as adding

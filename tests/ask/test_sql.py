@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 from asked_store import made_up_documents, write_store
 
-from attnstore.ask.views import connect, run_sql
+from attnstore.ask.sql import connect, run_sql
 from attnstore.errors import StoreError, UsageError
 from attnstore.store.frames import QuestionColumns, collect, documents, tokens
 from attnstore.store.store import open_store
@@ -228,7 +228,7 @@ def test_reading_leaves_nothing_behind(store, tmp_path):
     """No spill directory, no database, in the working directory or in the store."""
     before = snapshot(store.path)
     script = (
-        "import sys; from attnstore.store.store import open_store; from attnstore.ask.views import run_sql; "
+        "import sys; from attnstore.store.store import open_store; from attnstore.ask.sql import run_sql; "
         "run_sql(open_store(sys.argv[1]), 'select token, count(*) from tokens group by all order by all')"
     )
     root = Path(__file__).parents[2]

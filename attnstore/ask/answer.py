@@ -1,0 +1,115 @@
+"""Questions answered, in either engine."""
+
+from collections.abc import Mapping
+from typing import Any, SupportsIndex
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from attnstore.ask.binding import bound
+from attnstore.ask.lookup import document_number, number_of
+from attnstore.ask.questions import FACTS, Engine, Question, find_questions, get_question
+from attnstore.ask.sql import connect, plain, select
+from attnstore.ask.statement import one_line, reading_statement
+from attnstore.ask.values import (
+    as_text,
+)
+from attnstore.errors import AttnstoreError, UsageError
+from attnstore.store.frames import QuestionColumns, Tables, collect
+from attnstore.store.store import Store
+
+#: The metadata key of an answer that says in one line what it is based on.
+BASIS_KEY = b"attnstore.basis"
+
+
+def ask(
+    store: Store,
+    question: Question,
+    parameters: Mapping[str, object] | None = None,
+    engine: Engine = "duckdb",
+) -> pa.Table:
+    """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
+
+    `parameters` by name, as values or as the text of one; those not given have their defaults. An unfinished
+    store answers with the parts that are there.
+
+    Raises:
+        UsageError: a parameter is unknown, missing or unfit, the store does not have what it names, or the
+            question has no answer in that engine.
+        StoreError: the store can't be read.
+    """
+    if engine not in ("duckdb", "polars"):
+        raise UsageError(f"there is no engine {engine!r}: duckdb and polars are there")
+    if engine == "polars" and question.polars is None:
+        raise UsageError(f"{question.name} is there for DuckDB alone: it has no {question.name}.py beside it")
+    values, added = bound(store, question, parameters or {})
+    document = next((p.name for p in question.parameters if p.type == "document"), None)
+    if engine == "duckdb":
+        with connect(store, added) as connection:
+            if document is not None:
+                values[document] = number_of(store, connection, values[document])
+            return _duckdb_answer(store, connection, question, values)
+    if document is not None:
+        values[document] = document_number(store, values[document])
+    return _based(store, values, _polars_answer(store, question, values, added))
+
+
+def document_with_tokens(
+    store: Store, wanted: str | SupportsIndex, reduction: str, layer: int | str
+) -> tuple[dict[str, Any], pa.Table]:
+    """The row of the document that `document_number` finds, by column, and its tokens: `document_tokens`.
+
+    Raises:
+        UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
+        StoreError: the store can't be read.
+    """
+    question = get_question("document_tokens", find_questions())
+    given = {"document": wanted, "reduction": reduction, "layer": layer}
+    values, added = bound(store, question, given)
+    with connect(store, added) as connection:
+        number = values["document"] = number_of(store, connection, values["document"])
+        sql = "SELECT * FROM documents WHERE document = $number"
+        (row,) = select(store, connection, sql, {"number": number}).to_pylist()
+        return row, _duckdb_answer(store, connection, question, values)
+
+
+def _duckdb_answer(
+    store: Store, connection: duckdb.DuckDBPyConnection, question: Question, values: Mapping[str, Any]
+) -> pa.Table:
+    named = reading_statement(question.sql).named_parameters
+    table = select(store, connection, question.sql, {name: values[name] for name in named})
+    return _based(store, values, table)
+
+
+def based_on(store: Store, values: Mapping[str, Any]) -> str:
+    """What an answer rests on, in one line: how many documents, and the parameters."""
+    finished = store.finished_parts()
+    there = f"{sum(len(store.part_range(part)) for part in finished):,} documents"
+    if len(finished) < store.manifest.parts:
+        there += f" ({len(finished)} of {store.manifest.parts} parts)"
+    return ", ".join(
+        [there, *(f"{name}={as_text(value)}" for name, value in values.items() if name not in FACTS)]
+    )
+
+
+def _based(store: Store, values: Mapping[str, Any], table: pa.Table) -> pa.Table:
+    """The answer with the line that says what it is based on."""
+    return table.replace_schema_metadata({BASIS_KEY: based_on(store, values).encode()})
+
+
+def _polars_answer(
+    store: Store, question: Question, values: Mapping[str, Any], added: QuestionColumns
+) -> pa.Table:
+    assert question.polars is not None  # noqa: S101 - `ask` has looked
+    try:
+        answer = question.polars(Tables(store, added), values)
+        frame = collect(store, answer)
+    except AttnstoreError:
+        raise
+    except Exception as error:  # a user's own file may do anything
+        # A twin that asks for the columns has the files opened.
+        if isinstance(error, pl.exceptions.ComputeError) and str(error).startswith("parquet"):
+            raise store.unreadable(one_line(error)) from error
+        raise UsageError(f"{question.path.with_suffix('.py')} failed: {one_line(error)}") from error
+    return plain(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))

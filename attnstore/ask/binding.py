@@ -1,0 +1,153 @@
+"""A question's parameters bound to a store: values checked, and the columns that they ask for."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from attnstore.ask.questions import FACTS, ONCE, Question
+from attnstore.ask.values import LAYER_WORDS, converted
+from attnstore.errors import UsageError
+from attnstore.messages import suggestion
+from attnstore.store.frames import QuestionColumns, collect, documents
+from attnstore.store.manifest import Manifest, StoredReduction
+from attnstore.store.store import Store
+
+
+def bound(
+    store: Store, question: Question, given: Mapping[str, object]
+) -> tuple[dict[str, Any], QuestionColumns]:
+    """A question's parameters and the store's facts by name, checked, and the columns that they ask for.
+
+    A document is still as it was given: its number is looked up where the store is read in any case.
+    """
+    names = [p.name for p in question.parameters]
+    for name in given:
+        if name not in names:
+            raise UsageError(f"{question.name} has no parameter {name!r}{suggestion(name, names)}")
+    values: dict[str, Any] = {}
+    for parameter in question.parameters:
+        if parameter.name in given:
+            values[parameter.name] = converted(parameter, given[parameter.name])
+        elif parameter.required:
+            raise UsageError(f"{question.name} needs the parameter {parameter.name}: {parameter.meaning}")
+        else:
+            values[parameter.name] = parameter.default
+        if parameter.type == "model_class" and values[parameter.name] not in (None, *store.manifest.labels):
+            raise UsageError(
+                f"{parameter.name}={values[parameter.name]} does not fit: the model's classes are "
+                f"{', '.join(store.manifest.labels)}"
+            )
+
+    of_type = {parameter.type: parameter.name for parameter in question.parameters if parameter.type in ONCE}
+    class_column = values[of_type["class"]] if "class" in of_type else None
+    if class_column == "label" and not _has_labels(store):
+        raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
+    columns = _attention(store.manifest, of_type, values)
+    facts = {name: getattr(store.manifest, name) for name in FACTS}
+    cluster = values[of_type["cluster"]] if "cluster" in of_type else None
+    return values | facts, replace(columns, class_column=class_column, cluster=cluster)
+
+
+def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str, Any]) -> QuestionColumns:
+    """The columns with attention that a question's parameters ask for. Their `values` become plain ones."""
+    means: dict[str, tuple[str, ...]] = {}
+    elements: Mapping[str, tuple[str, int]] = {}
+    heads = None
+    if "reduction" in of_type:
+        reduction = _reduction(manifest, of_type["reduction"], values[of_type["reduction"]])
+        heads = manifest.heads if reduction.per_head else None
+        columns = reduction.columns(manifest.layers)
+        if "layer" in of_type:
+            name = of_type["layer"]
+            layer = values[name] = _layer(manifest, reduction, name, values[name], several="mean")
+            means["attention"] = (columns[int(str(layer)) - 1],) if _is_number(layer) else tuple(columns)
+        else:
+            means |= {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
+    if "heads" in of_type:
+        reduction = _of_heads(manifest, values[of_type["heads"]])
+        layer = None
+        if "layer" in of_type:
+            name = of_type["layer"]
+            layer = values[name] = _layer(manifest, reduction, name, values[name], several="all")
+        elements = _by_head(manifest, reduction, layer)
+    if "reductions" in of_type:
+        name = of_type["reductions"]
+        values[name], several = _of_several(manifest, name, values[name])
+        means |= {f"attention:{column}": (column,) for column in several}
+    return QuestionColumns(means, heads, elements)
+
+
+def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction:
+    reduction = manifest.reduction(name)
+    if reduction is None:
+        held = ", ".join(r.name for r in manifest.reductions) or "none"
+        raise UsageError(f"the store has no reduction {name!r}: {parameter} is one of those it holds: {held}")
+    return reduction
+
+
+def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
+    reduction = manifest.reduction(name)
+    if reduction is None or not reduction.per_head:
+        raise UsageError(
+            f"the store has no values a head of {name!r}: run again with --reduce cls_heads beside what else you want"
+        )
+    return reduction
+
+
+def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) -> dict[str, tuple[str, int]]:
+    """The column for each layer (or the one) and head of a reduction, and where its value stands."""
+    return {
+        f"attention_{number:02d}_{head:02d}": (column, head - 1)
+        for number, column in enumerate(reduction.columns(manifest.layers), start=1)
+        for head in range(1, manifest.heads + 1)
+        if not _is_number(layer) or number == int(str(layer))
+    }
+
+
+def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> tuple[list[str], list[str]]:
+    """The reductions' names, and the columns of all their layers; None is all that have one value a token."""
+    if names is None:
+        names = [reduction.name for reduction in manifest.reductions if not reduction.per_head]
+    columns: list[str] = []
+    for name in names:
+        reduction = _reduction(manifest, parameter, name)
+        if reduction.per_head:
+            raise UsageError(f"{name} has a value a head: {parameter} takes reductions of one value a token")
+        columns += reduction.columns(manifest.layers)
+    return names, list(dict.fromkeys(columns))
+
+
+def _layer(
+    manifest: Manifest, reduction: StoredReduction, parameter: str, layer: str, several: str
+) -> str | None:
+    """The layer as its number, or the word `several`; None for a reduction that has one value for all layers."""
+    if not reduction.per_layer:
+        if _is_number(layer):
+            raise UsageError(f"{reduction.name} has one value for all layers: leave {parameter} out")
+        return None
+    if layer == several:
+        return layer
+    if layer in ("mean", "all"):
+        raise UsageError(f"{parameter}={layer} does not fit: it is a number, first, last or {several}")
+    number = {"first": 1, "last": manifest.layers}.get(layer) or int(layer)
+    if not 1 <= number <= manifest.layers:
+        raise UsageError(
+            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or {several}"
+        )
+    return str(number)
+
+
+def _is_number(layer: str | None) -> bool:
+    return layer is not None and layer not in LAYER_WORDS
+
+
+def _has_labels(store: Store) -> bool:
+    """Whether some document has a gold label. While there is no document yet, nothing speaks against it."""
+    if store.manifest.label_in_path:
+        found = [label for _, label, _ in store.partitions(store.documents_files())]
+        return not found or any(label is not None for label in found)
+    frame = documents(store).select(some=pl.col("label").is_not_null().any(), rows=pl.len())
+    some, rows = collect(store, frame).row(0)
+    return bool(some or rows == 0)

@@ -1,0 +1,64 @@
+"""Documents by id or number, and words that are not there."""
+
+from typing import Any, SupportsIndex
+
+import duckdb
+
+from attnstore.ask.sql import connect, select
+from attnstore.ask.values import BY_NUMBER, NUMBER, whole
+from attnstore.errors import UsageError
+from attnstore.store.store import Store
+
+
+def unknown_word(store: Store, word: str) -> str:
+    """What to say of a word that no document of the store has; nothing if one has it."""
+    sql = "SELECT DISTINCT word FROM tokens WHERE word IN ($word, $lower)"
+    with connect(store) as connection:
+        found = select(store, connection, sql, {"word": word, "lower": word.lower()}).column(0).to_pylist()
+    if word in found:
+        return ""
+    return f"no document has the word {word!r}" + (f": {word.lower()!r} is there" if found else "")
+
+
+def document_number(store: Store, wanted: str | SupportsIndex) -> int:
+    """The number of the document with that id or, if no document has it for its id, with that number.
+
+    A number that is no text, or written `@3`, is never taken for an id.
+
+    Raises:
+        UsageError: there is no such document, or the id belongs to several.
+        StoreError: the store can't be read.
+    """
+    with connect(store) as connection:
+        return number_of(store, connection, wanted)
+
+
+def number_of(store: Store, connection: duckdb.DuckDBPyConnection, wanted: str | SupportsIndex) -> int:
+    """`document_number`, over a connection that is there."""
+
+    def column(sql: str, **values: object) -> list[Any]:
+        return list(select(store, connection, sql, values).column(0).to_pylist())
+
+    if isinstance(wanted, str) and (written := BY_NUMBER.fullmatch(wanted)):
+        wanted = int(written[1])
+    if isinstance(wanted, str):
+        found = column("SELECT document FROM documents WHERE id = $id ORDER BY document", id=wanted)
+        if len(found) > 1:
+            numbers = ", ".join(f"@{number}" for number in found[:3]) + (" ..." if found[3:] else "")
+            raise UsageError(
+                f"{len(found)} documents have the id {wanted!r}: give the number of one ({numbers})"
+            )
+        if found:
+            return int(found[0])
+    number = whole(wanted) if not isinstance(wanted, str) or NUMBER.fullmatch(wanted) else None
+    if number is not None and column("SELECT 1 FROM documents WHERE document = $number", number=number):
+        return number
+    (there,) = column("SELECT count(*) FROM documents")
+    planned = store.manifest.documents
+    holds = f"{planned:,} documents" if there == planned else f"{there:,} of {planned:,} documents so far"
+    close = column(
+        "SELECT id FROM documents ORDER BY jaro_winkler_similarity(id, $id) DESC, document LIMIT 3",
+        id=str(wanted),
+    )
+    hint = f": did you mean {', '.join(close)}?" if close and number is None else ": they count from 0"
+    raise UsageError(f"there is no document {wanted!r} in this store of {holds}{hint}")

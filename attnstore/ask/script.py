@@ -1,0 +1,103 @@
+"""A question as one SQL script that any DuckDB runs over the store, with nothing of ours.
+
+The parameters' values are variables, the tables are views over the store's files, and functions of ours are macros:
+what stands in the script is all that there is. Its last statement is the question as it stands in its file, but for
+`$name`, which there is `getvariable('name')`.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from attnstore.ask.answer import based_on
+from attnstore.ask.binding import bound
+from attnstore.ask.lookup import document_number
+from attnstore.ask.questions import Question
+from attnstore.ask.sql import identifier, literal, views_of
+from attnstore.ask.statement import reading_statement
+from attnstore.store.store import Store
+
+#: What in a statement is not its text: literals, quoted names, comments; then a parameter.
+_PIECES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w+)", re.DOTALL)
+_MACRO = re.compile(r"CREATE OR REPLACE TEMP MACRO (\w+)\(")
+
+
+def script(store: Store, question: Question, parameters: Mapping[str, object] | None = None) -> str:
+    """The SQL script that gives the question's answer; parameters as for `ask`.
+
+    Raises:
+        UsageError: a parameter is unknown, missing or unfit, or the store does not have what it names.
+        StoreError: the store can't be read.
+    """
+    values, added = bound(store, question, parameters or {})
+    for parameter in question.parameters:
+        if parameter.type == "document":
+            values[parameter.name] = document_number(store, values[parameter.name])
+    named = set(reading_statement(question.sql).named_parameters)
+    views = views_of(store, added)
+    head = f"-- {question.name}: {question.summary}\n-- Based on {based_on(store, values)}.\n"
+    variables = [
+        f"SET VARIABLE {identifier(name)} = {_value(value)};"
+        for name, value in values.items()
+        if name in named
+    ]
+    empty = [_empty(name, schema) for name, schema in views.empty.items()]
+    made = [
+        f"{statement.replace('CREATE TEMP VIEW', 'CREATE OR REPLACE TEMP VIEW', 1)};"
+        for statement in views.statements
+    ]
+    asked = _PIECES.sub(_variable, question.sql).strip().rstrip(";")
+    return (
+        "\n\n".join([head + "\n".join(variables), *empty, *made, *_macros(question.sql), f"{asked};"]) + "\n"
+    )
+
+
+def _variable(piece: re.Match[str]) -> str:
+    name = piece[1]
+    return piece[0] if name is None else f"getvariable({literal(name)})"
+
+
+def _value(value: Any) -> str:
+    """A bound value as a literal of its type."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]::VARCHAR[]"
+    if isinstance(value, float):
+        return f"{value!r}::DOUBLE"
+    return str(value) if isinstance(value, int) else literal(value)
+
+
+def _empty(name: str, schema: pa.Schema) -> str:
+    """The table of a store that has no part yet."""
+    with duckdb.connect() as connection:
+        connection.register("rows", pa.schema([_plain(field) for field in schema]).empty_table())
+        columns = connection.sql("DESCRIBE rows").fetchall()
+    of_type = ", ".join(f"{identifier(column)} {kind}" for column, kind, *_ in columns)
+    return f"CREATE OR REPLACE TEMP TABLE {name} ({of_type});"
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+
+
+def _macros(sql: str) -> list[str]:
+    """The macros that a statement uses, and those that these use, in the order of their file."""
+    text = files("attnstore.ask").joinpath("statistics.sql").read_text(encoding="utf-8")
+    starts = [found.start() for found in _MACRO.finditer(text)]
+    bodies = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+    macros = {str(_MACRO.match(body)[1]): re.sub(r"\n--[^\n]*", "", body).strip() for body in bodies}  # type: ignore[index]
+    used: set[str] = set()
+    asked = [sql]
+    while asked:
+        words = set(re.findall(r"\w+(?=\()", asked.pop()))
+        new = (macros.keys() & words) - used
+        used |= new
+        asked += [macros[name] for name in new]
+    return [body for name, body in macros.items() if name in used]

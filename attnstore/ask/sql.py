@@ -1,0 +1,253 @@
+"""A store's tables as DuckDB views, to be read and nothing else: what `attnstore.store.frames` is for Polars."""
+
+import re
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from attnstore.ask import statistics
+from attnstore.ask.statement import one_line, reading_statement
+from attnstore.errors import AttnstoreError, UsageError
+from attnstore.store.frames import NOTHING, QuestionColumns
+from attnstore.store.schema import without_label
+from attnstore.store.store import Store
+from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
+
+
+def connect(store: Store, added: QuestionColumns = NOTHING) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB connection with the views `documents`, `tokens` and `totals`, to be closed by the caller.
+
+    It reads the files of the store's finished parts and no other, loads no extension, and its configuration
+    is locked.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+    connection = duckdb.connect()
+    try:
+        statistics.register(connection)
+        paths = [*store.documents_files(), *store.tokens_files(), *filter(None, [store.totals_file()])]
+        files = [path.absolute() for path in paths]
+        # DuckDB looks at what it is asked for, a pattern, and at what that matches.
+        allowed = dict.fromkeys([*map(literal, files), *map(pattern, files)])
+        connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
+        spill = Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}")  # DuckDB makes and removes it
+        connection.execute(f"SET temp_directory = {literal(spill)}")
+        for setting in (
+            "autoload_known_extensions",
+            "autoinstall_known_extensions",
+            "python_enable_replacements",
+            "enable_external_access",
+        ):
+            connection.execute(f"SET {setting} = false")
+        made = views_of(store, added)
+        for name, schema in made.empty.items():
+            connection.register(name, _empty(schema))
+        for statement in made.statements:
+            connection.execute(statement)
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        raise store.unreadable(one_line(error)) from error
+    return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The statements that make a store's views. They name tables without rows, which have to be there: `empty`."""
+
+    statements: list[str]
+    empty: dict[str, pa.Schema]
+
+
+def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
+    """`documents`, `tokens` and `totals` over the files of the finished parts, with the columns that a question adds.
+
+    Raises StoreError if a file is gone.
+    """
+
+    def value(column: str) -> str:
+        return f"list_avg({identifier(column)}::DOUBLE[])" if added.heads else f"{identifier(column)}::DOUBLE"
+
+    def elements(of_lists: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+        return {
+            name: f"{identifier(column)}[{place + 1}]::DOUBLE" for name, (column, place) in of_lists.items()
+        }
+
+    def mean(values: Sequence[str]) -> str:
+        return f"({' + '.join(values)}) / {len(values)}"
+
+    means = {name: mean([value(column) for column in columns]) for name, columns in added.means.items()}
+    summed = {
+        name: mean([value(column) for column in columns]) for name, columns in added.summed_means.items()
+    }
+    of_tokens = means | elements(added.elements)
+    of_totals = summed | elements(added.summed_elements)
+    classes = {} if added.class_column is None else {"class": identifier(added.class_column)}
+    clusters = {
+        None: {},
+        "document": {"cluster": "document"},
+        "group": {
+            "cluster": 'CASE WHEN "group" IS NULL THEN document ELSE min(document) OVER (PARTITION BY "group") END'
+        },
+    }[added.cluster]
+    of_documents = elements(added.entropies) | clusters
+    empty: dict[str, pa.Schema] = {}
+    rows = {}
+    for view, of_files, schema in (
+        ("documents", store.documents_files(), store.documents_schema),
+        ("tokens", store.tokens_files(), store.tokens_schema),
+    ):
+        if not of_files:
+            empty[f"no_{view}"] = schema
+        rows[view] = _rows(store, view, of_files, schema)
+    statements = [
+        _view(view, source, schema, extra)
+        for view, source, schema, extra in (
+            ("documents", rows["documents"], store.documents_schema, of_documents | classes),
+            ("tokens", rows["tokens"], store.tokens_schema, of_tokens | classes),
+            ("totals", _totals(store, rows["tokens"]), store.totals_schema, of_totals | classes),
+        )
+    ]
+    return Views(statements, empty)
+
+
+def run_sql(store: Store, sql: str) -> pa.Table:
+    """The result of one SELECT over the views `documents`, `tokens` and `totals`.
+
+    The statement can read these views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
+    FROM and EXPLAIN are welcome.
+
+    Raises:
+        UsageError: it is not one statement that only reads, or DuckDB refuses it.
+        StoreError: the store can't be read.
+    """
+    reading_statement(sql)
+    with connect(store) as connection:
+        return select(store, connection, sql)
+
+
+def select(
+    store: Store, connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any] | None = None
+) -> pa.Table:
+    """Run `reading_statement(sql)` with its `$names` bound to `values`, in plain Arrow types.
+
+    Dictionaries and large strings come as strings, sums of integers (128 bits in DuckDB) as int64 where they
+    fit.
+
+    Raises:
+        UsageError: DuckDB refuses it.
+        StoreError: the store can't be read.
+    """
+    try:
+        # Read only: even a SELECT may hold an INSERT in a WITH clause.
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        table = connection.sql(sql, params=dict(values or {})).to_arrow_table()
+        connection.execute("COMMIT")
+    except duckdb.Error as error:
+        raise _told(store, error) from error
+    return plain(table)
+
+
+def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> str:
+    """The statement that makes a view of the rows. Names are quoted: nothing of a user's is pasted."""
+    hidden = [identifier(name) for name in extra]
+    # `label` stands at the end wherever it is stored, but among the keys of the totals.
+    of_table = schema.names if view == "totals" else without_label(schema)
+    names = dict.fromkeys([*of_table, "split", "label"])
+    kept = [name for name in map(identifier, names) if name not in hidden]
+    added = [f"{expression} AS {identifier(name)}" for name, expression in extra.items()]
+    return f"CREATE TEMP VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
+
+
+def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> str:
+    """The SELECT of a table's stored columns, `split` and `label`. Names are quoted, and texts literals."""
+    names = [identifier(name) for name in without_label(schema)]
+    selects = []
+    for split, label, paths in store.partitions(files):
+        of_path = f"{'NULL' if label is None else literal(label)}::VARCHAR AS label"
+        columns = [*names, f"{literal(split)} AS split", "label" if "label" in schema.names else of_path]
+        source = f"read_parquet([{', '.join(map(pattern, paths))}], hive_partitioning = false)"
+        selects.append(f"SELECT {', '.join(columns)} FROM {source}")  # noqa: S608 - see above
+    if not selects:
+        columns = [*names, "NULL::VARCHAR AS split", "NULL::VARCHAR AS label"]
+        selects.append(f"SELECT {', '.join(columns)} FROM no_{view}")  # noqa: S608
+    return " UNION ALL ".join(selects)
+
+
+def _totals(store: Store, tokens: str) -> str:
+    """The SELECT of the totals: of their file or, while the store is not sealed, of the rows of its `tokens`."""
+    path = store.totals_file()
+    if path is not None:
+        if not path.is_file():
+            raise store.unreadable(f"{path.name} is missing")
+        names = ", ".join(map(identifier, store.totals_schema.names))
+        return f"SELECT {names} FROM read_parquet({pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
+    sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]
+    for column in value_columns(store.tokens_schema):
+        type_, name = store.tokens_schema.field(column).type, identifier(column)
+        for alias, factor in ((name, ""), (identifier(lift(column)), " * length")):
+            if pa.types.is_fixed_size_list(type_):
+                heads = [f"sum({name}[{head}]::DOUBLE{factor})" for head in range(1, type_.list_size + 1)]
+                of_heads = f"[{', '.join(heads)}]::FLOAT[{type_.list_size}]"
+                sums.append(f"CASE WHEN {heads[0]} IS NOT NULL THEN {of_heads} END AS {alias}")
+            else:
+                sums.append(f"sum({name}::DOUBLE{factor})::FLOAT AS {alias}")
+    absent = [f"({identifier(column)} IS NULL)" for column in store.columns_with_nulls()]
+    return f"SELECT {', '.join([*KEYS, *sums])} FROM ({tokens}) GROUP BY {', '.join([*KEYS, *absent])}"  # noqa: S608
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def pattern(path: Path) -> str:
+    """A path as `read_parquet` wants it: a pattern that this path alone matches."""
+    return literal(re.sub(r"([*?\[])", r"[\1]", str(path)))
+
+
+def _empty(schema: pa.Schema) -> pa.Table:
+    """A table without rows, its dictionaries as plain strings."""
+    fields = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema
+    ]
+    return pa.schema(fields).empty_table()
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table without metadata, in types that every reader knows; see `select`."""
+    for index, column in enumerate(table.schema):
+        kind = column.type
+        if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            wanted = pa.string()
+        elif pa.types.is_decimal(kind) and kind.scale == 0:
+            wanted = pa.int64()
+        else:
+            continue
+        try:
+            table = table.set_column(index, column.name, table.column(index).cast(wanted))
+        except pa.ArrowInvalid:  # does not fit into 64 bits: it stays as it is
+            continue
+    return table.replace_schema_metadata(None)
+
+
+def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
+    """DuckDB's error as the user's mistake, or as the store's damage."""
+    message = one_line(error)
+    if isinstance(error, duckdb.PermissionException):
+        return UsageError(f"{message}: only the views documents, tokens and totals can be read")
+    # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
+    damage = type(error) is duckdb.Error or "Invalid unicode" in message
+    if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
+        return store.unreadable(message)
+    return UsageError(message)

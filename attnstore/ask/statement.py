@@ -1,0 +1,101 @@
+"""The guard of what is asked in SQL: one statement that reads, through and through."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from typing import Any
+
+import duckdb
+
+from attnstore.errors import UsageError
+
+_EXPLAIN = re.compile(r"\s*explain(\s+analyze)?(\s*\([^)]*\))?\s", re.IGNORECASE)
+_READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
+#: Others run SQL from a text, change settings, or take raw pointers.
+_TABLE_FUNCTIONS = frozenset(
+    {
+        "range",
+        "generate_series",
+        "repeat",
+        "unnest",
+        "histogram",
+        "histogram_values",
+        "json_each",
+        "json_tree",
+    }
+    | {
+        "duckdb_columns",
+        "duckdb_functions",
+        "duckdb_settings",
+        "duckdb_views",
+        "read_parquet",
+        "parquet_scan",
+    }
+    | {"parquet_metadata", "parquet_schema", "parquet_file_metadata", "parquet_kv_metadata"}
+)
+
+
+@lru_cache(maxsize=64)  # a question is checked when it is found, and asked later
+def reading_statement(sql: str) -> duckdb.Statement:
+    """The one statement that `sql` holds.
+
+    It is a SELECT (or an EXPLAIN of one) through and through: in DuckDB a WITH clause may hold a COPY, which
+    could write over the very files that the connection is allowed to read.
+
+    Raises:
+        UsageError: it holds none, several, no SQL, or something else than a statement that only reads.
+    """
+    with _parser().cursor() as connection:
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1:
+                raise UsageError(f"give one SELECT: here are {len(statements) or 'no'} statements")
+            statement = explained = statements[0]
+            if statement.type == duckdb.StatementType.EXPLAIN and (start := _EXPLAIN.match(statement.query)):
+                # EXPLAIN ANALYZE runs what it explains.
+                (explained,) = connection.extract_statements(statement.query[start.end() :])
+            if explained.type == duckdb.StatementType.MULTI:
+                raise UsageError("a PIVOT has to name its values here: PIVOT ... ON column IN (a, b) ...")
+            if explained.type != duckdb.StatementType.SELECT:
+                raise UsageError(f"a store is only read: give a SELECT, not {explained.type.name}")
+            ((tree,),) = connection.execute(
+                "SELECT json_serialize_sql($sql)", {"sql": explained.query}
+            ).fetchall()
+        except duckdb.Error as error:
+            raise UsageError(one_line(error)) from error
+    parsed = json.loads(tree)
+    if parsed["error"]:
+        raise UsageError(f"a store is only read: give a plain SELECT ({parsed['error_message']})")
+    for kind, function in _parts(parsed):
+        if kind.endswith("_NODE") and kind not in _READING_NODES:
+            raise UsageError(f"a store is only read: no {kind.removesuffix('_QUERY_NODE')} in a WITH clause")
+        if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS:
+            raise UsageError(
+                f"the table function {function} is not for a store: the views documents, tokens and totals are"
+            )
+    return statement
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """An empty database that parses; to make one takes longer than most statements."""
+    return duckdb.connect()
+
+
+def _parts(tree: Any) -> Iterator[tuple[str, str]]:
+    """(type, name of the table function or "") of every part of a serialised statement."""
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _parts(part)
+    elif isinstance(tree, dict):
+        if isinstance(tree.get("type"), str):
+            function = tree.get("function")
+            yield tree["type"], function.get("function_name", "") if isinstance(function, dict) else ""
+        for part in tree.values():
+            yield from _parts(part)
+
+
+def one_line(error: BaseException) -> str:
+    """An engine's message on one line, without the excerpt of the query that it may end with."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__

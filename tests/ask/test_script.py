@@ -1,0 +1,166 @@
+"""Every question can be copied out and run by a DuckDB that has never heard of attnstore."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from command_line import attnstore
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import stdtr, stdtrit
+from scipy.stats import false_discovery_control
+
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions
+from attnstore.ask.script import script
+from attnstore.store.store import open_store
+
+#: Runs a script's statements in a process that can't import attnstore, and prints the last one's rows.
+BARE = """
+import json, sys
+sys.modules["attnstore"] = None
+import duckdb
+connection = duckdb.connect()
+*statements, asked = connection.extract_statements(sys.stdin.read())
+for statement in statements:
+    connection.execute(statement)
+found = connection.sql(asked.query)
+print(json.dumps({"columns": found.columns, "rows": found.fetchall()}, default=str))
+"""
+
+
+def run_bare(text: str, folder: Path) -> tuple[list[str], list[list[object]]]:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", BARE],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return found["columns"], found["rows"]
+
+
+def assert_same(found: tuple[list[str], list[list[object]]], expected: pa.Table) -> None:
+    columns, rows = found
+    assert columns == expected.column_names
+    wanted = json.loads(json.dumps([list(row.values()) for row in expected.to_pylist()], default=str))
+    assert len(rows) == len(wanted)
+    for row, other in zip(rows, wanted, strict=True):
+        for value, true in zip(row, other, strict=True):
+            if isinstance(true, float) and isinstance(value, float | int):
+                assert value == pytest.approx(true, rel=1e-8, abs=1e-9, nan_ok=True)
+            else:
+                assert value == true
+
+
+GIVEN = {
+    "contexts": {"word": "film"},
+    "document_tokens": {"document": "r7"},
+    "similar_documents": {"document": "r7"},
+}
+#: Small stores have few words in enough documents: without these, most answers would be empty.
+SOME = {"min_documents": 1, "limit": 1000}
+
+
+@pytest.mark.parametrize("name", find_questions())
+def test_every_question_answers_the_same_in_a_bare_duckdb(name, small_store, tmp_path):
+    """Copied out by --sql: the same columns and rows as `query`, p values and intervals included."""
+    question = find_questions()[name]
+    store = open_store(small_store)
+    for more in ({}, SOME):
+        given = GIVEN.get(name, {}) | {k: v for k, v in more.items() if question.parameter(k) is not None}
+        expected = ask(store, question, given)
+        assert_same(run_bare(script(store, question, given), tmp_path), expected)
+
+
+def test_an_unfinished_store_is_added_up_by_the_script(small_store, tmp_path):
+    """Of a run that goes on, the finished parts answer; of one that has none, nothing does, without an error."""
+    import shutil
+
+    import small_store as made
+
+    shutil.rmtree(tmp_path / "u.attn", ignore_errors=True)
+    plan = made.manifest()
+    from attnstore.store.resume import create_or_resume
+
+    question = find_questions()["top_tokens_by_class"]
+    with create_or_resume(tmp_path / "u.attn", plan) as store:
+        assert_same(run_bare(script(store, question, SOME), tmp_path), ask(store, question, SOME))
+        for part in store.missing_parts()[:2]:
+            store.write_part(part, *made.tables(plan, store.part_range(part)))
+        asked = SOME | {"intervals": False}
+        assert_same(run_bare(script(store, question, asked), tmp_path), ask(store, question, asked))
+
+
+def test_the_command_prints_the_script(small_store, tmp_path):
+    """`attnstore queries NAME --sql STORE -p …` is the script, and nothing else is printed."""
+    question = find_questions()["predictions"]
+    code, out, err = attnstore("queries", "predictions", "--sql", small_store)
+    assert (code, out, err) == (0, script(open_store(small_store), question), "")
+    assert attnstore("queries", "--sql", small_store)[0] == 2
+    assert attnstore("queries", "predictions", "-p", "by=label")[0] == 2
+
+
+HOSTILE = ["it's", '"', "$limit", "--", "/*", "\\", "'; DROP TABLE x; --", "naïve", "film"]
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_values_are_literals_whatever_they_hold(word, small_store, tmp_path):
+    """A quote or a comment in a parameter changes nothing but the value."""
+    question, store = find_questions()["contexts"], open_store(small_store)
+    expected = ask(store, question, {"word": word})
+    assert_same(run_bare(script(store, question, {"word": word}), tmp_path), expected)
+
+
+@pytest.fixture(scope="module")
+def macros():
+    connection = duckdb.connect()
+    text = (Path(script.__code__.co_filename).with_name("statistics.sql")).read_text()
+    connection.execute(text)
+    return connection
+
+
+def test_p_values_are_scipys(macros):
+    """To 1e-10, and to 1e-5 of themselves down to 1e-30, over all degrees of freedom."""
+    draw = np.random.default_rng(0)
+    t = 10 ** draw.uniform(-4, 1.5, 3000) * draw.choice([-1, 1], 3000)
+    df = 10 ** draw.uniform(0, 6.5, 3000)
+    df[:100] = np.inf
+    tests = pa.table({"t": t, "df": df})  # noqa: F841 - DuckDB reads it by name
+    found = macros.sql("SELECT p_value(t, df) AS p FROM tests").to_arrow_table()["p"].to_numpy()
+    expected = 2 * stdtr(df, -np.abs(t))
+    assert np.abs(found - expected).max() < 1e-10
+    some = expected > 1e-30
+    assert np.abs(found[some] / expected[some] - 1).max() < 1e-5
+    pairs = ("0, 3", "'inf'::DOUBLE, 3", "NULL, 3", "1, NULL", "'nan'::DOUBLE, 3")
+    edges = f"SELECT [{', '.join(f'p_value({pair})' for pair in pairs)}]"
+    assert macros.sql(edges).fetchall()[0][0] == [1.0, 0.0, None, None, None]
+
+
+def test_quantiles_are_scipys(macros):
+    """t of 95 % intervals, to 1e-12 of itself, from 1 to infinitely many degrees of freedom."""
+    df = np.concatenate([10 ** np.linspace(0, 9, 4000), [np.inf]])
+    tests = pa.table({"df": df})  # noqa: F841 - DuckDB reads it by name
+    found = macros.sql("SELECT t_quantile(0.975, df) AS t FROM tests").to_arrow_table()["t"].to_numpy()
+    assert np.abs(found / stdtrit(df, 0.975) - 1).max() < 1e-12
+    assert macros.sql("SELECT [t_quantile(0.9, 5), t_quantile(0.975, NULL)]").fetchall()[0][0] == [None, None]
+
+
+@given(st.lists(st.none() | st.floats(0, 1) | st.sampled_from([0.01, 0.5]), max_size=12))
+def test_q_values_are_scipys(family):
+    """Benjamini and Hochberg's, ties and missing tests included, in the order that they came."""
+    connection = duckdb.connect()
+    connection.execute((Path(script.__code__.co_filename).with_name("statistics.sql")).read_text())
+    found = connection.execute("SELECT q_values($p::DOUBLE[])", {"p": family}).fetchone()[0] or []
+    tested = [p for p in family if p is not None]
+    adjusted = iter(false_discovery_control(tested, method="bh")) if tested else iter(())
+    expected = [None if p is None else next(adjusted) for p in family]
+    assert found == [pytest.approx(q, abs=1e-12) if q is not None else None for q in expected]
