@@ -23,8 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.engine import classifier as engine
-from attnstore.engine import loading, reductions
+from attnstore.engine import loading, reductions, tap
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
@@ -390,7 +389,7 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
     monkeypatch.setattr(kernel, "serves", lambda *_: False)
     monkeypatch.setattr(cuda, "obstacle", lambda *_: "")
     monkeypatch.setattr(cuda, "_flash", flash)
-    monkeypatch.setattr(engine, "_on_cuda", lambda _: True)
+    monkeypatch.setattr(tap, "_on_cuda", lambda _: True)
     calls = []
     monkeypatch.setattr(cuda, "attend", lambda *a, real=cuda.attend, **k: (calls.append(1), real(*a, **k))[1])
     reduced = classifier(batch)
