@@ -242,3 +242,11 @@ def test_the_house_page_names_every_file_in_its_room():
         assert named - files <= {p.stem for p in package.rglob("*.py")} | {"kernel"}, (
             f"{room}: {named - files} is gone"
         )
+
+
+def test_every_page_stands_in_the_menu():
+    """`make docs` refuses a page of docs/ that mkdocs.yml does not name."""
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    named = set(re.findall(r"([\w-]+\.md)$", menu, re.MULTILINE))
+    elsewhere = {"index.md", "contributing.md", "security.md", "changelog.md"}
+    assert named - elsewhere == {page.name for page in (ROOT / "docs").glob("*.md")}
