@@ -44,7 +44,7 @@ test-python:  ## run all tests with another Python: make test-python PYTHON=pyth
 	$(MAKE) pytest VENV=.venv-$(notdir $(PYTHON)) INSTALL="--editable '.[test]'"
 
 test-bare:  ## install the package without any extra and run the demo's commands with it, away from the checkout
-	rm -rf build/lib build/bdist.*
+	rm -rf .venv-bare build/lib build/bdist.*
 	$(MAKE) bare VENV=.venv-bare INSTALL=.
 
 bare: $(VENV)/.ready
