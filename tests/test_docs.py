@@ -250,3 +250,11 @@ def test_every_page_stands_in_the_menu():
     named = set(re.findall(r"([\w-]+\.md)$", menu, re.MULTILINE))
     elsewhere = {"index.md", "contributing.md", "security.md", "changelog.md"}
     assert named - elsewhere == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_tests_that_hold_a_promise_are_there():
+    """SECURITY.md and CONTRIBUTING.md name files that exist."""
+    for name in ("SECURITY.md", "CONTRIBUTING.md"):
+        paths = re.findall(r"`((?:tests|attnstore|docs|queries)/[\w/.-]*)`", (ROOT / name).read_text())
+        assert len(paths) > 5
+        assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
