@@ -83,8 +83,7 @@ summed AS (
         sum(occurrences)::BIGINT AS occurrences,
         sum(tokens)::BIGINT AS tokens,
         sum(attention) AS attention,
-        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
-        CASE WHEN sum(tokens) ** 2 >= 2 * sum(tokens * tokens) THEN sum(tokens) ** 2 / sum(tokens * tokens) END AS clusters,
+        effective_clusters(sum(tokens), sum(tokens * tokens)) AS clusters,
         sum(attention * attention) AS aa, sum(attention * tokens) AS an, sum(tokens * tokens) AS nn,
         sum(attention * whole) AS aw, sum(tokens * whole) AS nw
     FROM gathered JOIN drawn USING (class, cluster)
@@ -92,7 +91,7 @@ summed AS (
     GROUP BY class, word
 ),
 support AS (
-    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    SELECT class, least_documents($min_documents, count(*)) AS least
     FROM documents
     GROUP BY class
 ),
@@ -114,8 +113,7 @@ measured AS (
     WHERE
         documents >= least
         AND occurrences > 0
-        AND ($punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]'))
-        AND NOT list_contains($ignore::VARCHAR[], word)
+        AND is_listed(word, $punctuation, $ignore)
 ),
 ranked AS (
     SELECT

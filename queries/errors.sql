@@ -65,37 +65,10 @@ judged AS (
     FROM documents
     WHERE $labels_are_models AND prediction IS NOT NULL AND label IS NOT NULL
 ),
-considered AS (
-    SELECT
-        document, length,
-        -- A token of no word (a special one) stands for itself where it is listed, and nowhere else.
-        CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
-        CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
-        CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
-        attention,
-        coalesce(pieces, 1) AS pieces
-    FROM tokens
-    WHERE $labels_are_models AND attention IS NOT NULL
-),
-remaining AS (  -- of each document, where the rest is renormalised: what is left without the unlisted words
-    SELECT document, sum(attention) AS mass, count(*) AS tokens
-    FROM considered
-    WHERE
-        $renormalise
-        AND term IS NOT NULL
-        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
-        AND NOT list_contains($ignore::VARCHAR[], term)
-    GROUP BY document
-),
-weighed AS (
-    SELECT document, term, starts, new, attention * length / pieces AS lift
-    FROM considered
-    WHERE NOT $renormalise AND term IS NOT NULL
-    UNION ALL
-    -- The unlisted words, too: they are counted, and left out below.
-    SELECT document, term, starts, new, attention / mass * tokens / pieces
-    FROM considered JOIN remaining USING (document)
-    WHERE $renormalise AND term IS NOT NULL AND mass <> 0
+weighed AS (  -- the unlisted words, too: they are counted, and left out below
+    SELECT document, term, starts, new, attention * length / parts AS lift
+    FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
+    WHERE $labels_are_models AND term IS NOT NULL
 ),
 sides AS (  -- each cluster's wrong documents beside its right ones (o)
     SELECT
@@ -103,20 +76,20 @@ sides AS (  -- each cluster's wrong documents beside its right ones (o)
         count_if(new AND wrong) AS documents,
         count_if(starts AND wrong) AS n,
         sum(CASE WHEN wrong THEN lift ELSE 0 END) AS y,
-        count_if(new AND NOT wrong) AS o_documents,
-        count_if(starts AND NOT wrong) AS o_n,
-        sum(CASE WHEN wrong THEN 0 ELSE lift END) AS o_y
+        count_if(new AND NOT wrong) AS other_documents,
+        count_if(starts AND NOT wrong) AS other_n,
+        sum(CASE WHEN wrong THEN 0 ELSE lift END) AS other_y
     FROM weighed JOIN judged USING (document)
     GROUP BY class, cluster, term
 ),
 counted AS (
     SELECT
         class, term,
-        sum(documents) AS documents, sum(o_documents) AS o_documents,
-        sum(n) AS n, sum(y) AS y, sum(o_n) AS o_n, sum(o_y) AS o_y,
+        sum(documents) AS documents, sum(other_documents) AS other_documents,
+        sum(n) AS n, sum(y) AS y, sum(other_n) AS other_n, sum(other_y) AS other_y,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
-        sum(o_y * o_y) AS o_yy, sum(o_y * o_n) AS o_yn, sum(o_n * o_n) AS o_nn,
-        sum(y * o_y) AS y_o_y, sum(y * o_n) AS y_o_n, sum(n * o_y) AS n_o_y, sum(n * o_n) AS n_o_n
+        sum(other_y * other_y) AS other_yy, sum(other_y * other_n) AS other_yn, sum(other_n * other_n) AS other_nn,
+        sum(y * other_y) AS y_other_y, sum(y * other_n) AS y_other_n, sum(n * other_y) AS n_other_y, sum(n * other_n) AS n_other_n
     FROM sides
     GROUP BY class, term
 ),
@@ -124,67 +97,58 @@ opposed AS (
     SELECT
         *,
         sum(n) OVER of_class AS words,
-        sum(o_n) OVER of_class AS o_words
+        sum(other_n) OVER of_class AS other_words
     FROM counted
     WINDOW of_class AS (PARTITION BY class)
 ),
 sizes AS (
-    SELECT class, count_if(wrong) AS size, count_if(NOT wrong) AS o_size
+    SELECT class, count_if(wrong) AS size, count_if(NOT wrong) AS other_size
     FROM judged
     GROUP BY class
 ),
 kept AS (
     SELECT
         *,
-        y / n AS r, o_y / o_n AS o_r,
-        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
-        CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END AS g,
-        CASE WHEN o_n * o_n >= 2 * o_nn THEN o_n ** 2 / o_nn END AS o_g,
-        coalesce($prior::DOUBLE / (words + o_words), 0.01) AS part
+        y / n AS r, other_y / other_n AS other_r,
+        effective_clusters(n, nn) AS g,
+        effective_clusters(other_n, other_nn) AS other_g,
+        coalesce($prior::DOUBLE / (words + other_words), 0.01) AS part
     FROM opposed JOIN sizes USING (class)
     WHERE
-        documents >= coalesce($min_documents, greatest(5, (size + 199) // 200))
-        AND o_documents >= coalesce($min_documents, greatest(5, (o_size + 199) // 200))
+        documents >= least_documents($min_documents, size)
+        AND other_documents >= least_documents($min_documents, other_size)
         AND n > 0
-        AND o_n > 0
-        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
-        AND NOT list_contains($ignore::VARCHAR[], term)
+        AND other_n > 0
+        AND is_listed(term, $punctuation, $ignore)
 ),
 levelled AS (
     SELECT
         *,
-        exp(coalesce(median(CASE WHEN r > 0 AND o_r > 0 THEN ln(r / o_r) END) OVER of_class, 0)) AS factor
+        exp(coalesce(median(CASE WHEN r > 0 AND other_r > 0 THEN ln(r / other_r) END) OVER of_class, 0)) AS factor
     FROM kept
     WINDOW of_class AS (PARTITION BY class)
 ),
-varying AS (  -- what is expected (e) of the one side: what the other has, times the factor
+varying AS (  -- what is expected (expected) of the one side: what the other has, times the factor
     SELECT
         *,
-        factor * o_r AS e,
-        part * (n + o_n) AS alpha,
-        -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
-        greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1) AS v,
-        greatest(0, o_yy - 2 * o_r * o_yn + o_r ** 2 * o_nn) / o_n ** 2 * o_g / (o_g - 1) * factor ** 2 AS e_v,
-        (y_o_y - o_r * y_o_n - r * n_o_y + r * o_r * n_o_n) / (n * o_n)
-            * sqrt(g / (g - 1) * o_g / (o_g - 1)) * factor AS covariance,
-        -- nullif: the logarithm of a word that is the only one
-        ln((n + part * (n + o_n)) / nullif(words - n + part * (words - n + o_words - o_n), 0))
-            - ln((o_n + part * (n + o_n)) / nullif(o_words - o_n + part * (words - n + o_words - o_n), 0))
-            AS log_odds
+        factor * other_r AS expected,
+        part * (n + other_n) AS alpha,
+        ratio_variance(r, n, yy, yn, nn, g) AS v,
+        ratio_variance(other_r, other_n, other_yy, other_yn, other_nn, other_g) * factor ** 2 AS expected_var,
+        (y_other_y - other_r * y_other_n - r * n_other_y + r * other_r * n_other_n) / (n * other_n)
+            * sqrt(g / (g - 1) * other_g / (other_g - 1)) * factor AS covariance,
+        log_odds_ratio(n, other_n, words, other_words, part) AS log_odds
     FROM levelled
 ),
 compared AS (
     SELECT
         *,
-        r - e AS difference,
-        -- What is left by rounding alone is no error.
-        sqrt(
-            CASE WHEN v + e_v - 2 * covariance > 1e-14 * (r ** 2 + e ** 2) THEN v + e_v - 2 * covariance END
-        ) AS error,
-        (v + e_v) ** 2
-            / nullif(v ** 2 / (g - 1) + e_v ** 2 / (o_g - 1) + 2 * v * e_v * n_o_n / (n * o_n), 0) AS df,
-        CASE WHEN r > 0 AND e > 0 THEN ln(r / e) END AS log_ratio,
-        log_odds / sqrt(1 / (n + alpha) + 1 / (o_n + alpha)) AS z
+        r - expected AS difference,
+        error_of(v + expected_var - 2 * covariance, r ** 2 + expected ** 2) AS error,
+        (v + expected_var) ** 2
+            / nullif(v ** 2 / (g - 1) + expected_var ** 2 / (other_g - 1) + 2 * v * expected_var * n_other_n / (n * other_n), 0) AS df,
+        CASE WHEN r > 0 AND expected > 0 THEN ln(r / expected) END AS log_ratio,
+        log_odds / sqrt(1 / (n + alpha) + 1 / (other_n + alpha)) AS z
     FROM varying
 ),
 tested AS (
@@ -213,11 +177,11 @@ SELECT
     class,
     term AS word,
     documents::BIGINT AS wrong_documents,
-    o_documents::BIGINT AS right_documents,
+    other_documents::BIGINT AS right_documents,
     n::BIGINT AS wrong_occurrences,
-    o_n::BIGINT AS right_occurrences,
+    other_n::BIGINT AS right_occurrences,
     r AS wrong_lift,
-    o_r AS right_lift,
+    other_r AS right_lift,
     factor, difference, error, t, p, q, log_ratio, log_odds, z
 FROM ranked
 QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) <= $limit

@@ -60,40 +60,10 @@ sorted AS (
     FROM documents
     WHERE label IS NOT NULL AND prediction IS NOT NULL
 ),
-considered AS (
-    SELECT
-        document, length,
-        -- A token of no word (a special one) stands for itself where it is listed, and nowhere else.
-        CASE WHEN $specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
-        CASE WHEN $specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
-        CASE WHEN $specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
-        attention,
-        coalesce(pieces, 1) AS pieces
-    FROM tokens
-    WHERE attention IS NOT NULL
-),
-listed AS (  -- only looked at where the rest is renormalised
-    SELECT *
-    FROM considered
-    WHERE
-        $renormalise
-        AND term IS NOT NULL
-        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
-        AND NOT list_contains($ignore::VARCHAR[], term)
-),
-remaining AS (  -- of each document, what is left when the unlisted words are taken out of it
-    SELECT document, sum(attention) AS mass, count(*) AS tokens
-    FROM listed
-    GROUP BY document
-),
 weighed AS (
-    SELECT document, term, starts, new, attention * length / pieces AS lift
-    FROM considered
-    WHERE NOT $renormalise AND term IS NOT NULL
-    UNION ALL
-    SELECT document, term, starts, new, attention / mass * tokens / pieces
-    FROM listed JOIN remaining USING (document)
-    WHERE mass <> 0
+    SELECT document, term, starts, new, attention * length / parts AS lift
+    FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
+    WHERE listed AND term IS NOT NULL
 ),
 gathered AS (
     SELECT
@@ -114,7 +84,7 @@ counted AS (
     GROUP BY label, prediction, term
 ),
 sizes AS (
-    SELECT label, prediction, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    SELECT label, prediction, least_documents($min_documents, count(*)) AS least
     FROM sorted
     GROUP BY label, prediction
 ),
@@ -124,14 +94,12 @@ kept AS (
         y / n AS lift,
         sum(n) OVER of_cell AS cell_n,
         sum(y) OVER of_cell / sum(n) OVER of_cell AS usual,
-        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
-        CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END AS g
+        effective_clusters(n, nn) AS g
     FROM counted JOIN sizes USING (label, prediction)
     WHERE
         documents >= least
         AND n > 0
-        AND ($punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
-        AND NOT list_contains($ignore::VARCHAR[], term)
+        AND is_listed(term, $punctuation, $ignore)
     WINDOW of_cell AS (PARTITION BY label, prediction)
 ),
 spread AS (  -- the listed words over the clusters
@@ -164,7 +132,7 @@ varying AS (
     FROM kept JOIN of_words USING (label, prediction, term) JOIN of_cells USING (label, prediction)
 ),
 measured AS (
-    SELECT *, sqrt(CASE WHEN v > 1e-14 * lift ** 2 THEN v END) AS error  -- what rounding leaves is no error
+    SELECT *, error_of(v, lift ** 2) AS error
     FROM varying
 ),
 tested AS (

@@ -77,7 +77,7 @@ shares AS (
     GROUP BY class, place
 ),
 support AS (
-    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    SELECT class, least_documents($min_documents, count(*)) AS least
     FROM documents
     GROUP BY class
 ),

@@ -71,7 +71,7 @@ every AS (
     GROUP BY class, word
 ),
 support AS (
-    SELECT class, bucket, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    SELECT class, bucket, least_documents($min_documents, count(*)) AS least
     FROM (
         SELECT class, third + 1 AS bucket FROM thirds
         UNION ALL

@@ -48,7 +48,7 @@ summed AS (
     GROUP BY class, word
 ),
 support AS (
-    SELECT class, coalesce($min_documents, greatest(5, (count(*) + 199) // 200)) AS least
+    SELECT class, least_documents($min_documents, count(*)) AS least
     FROM documents
     GROUP BY class
 ),
@@ -68,8 +68,7 @@ listed AS (
             len($words::VARCHAR[]) > 0
             OR (
                 documents >= least
-                AND ($punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]'))
-                AND NOT list_contains($ignore::VARCHAR[], word)
+                AND is_listed(word, $punctuation, $ignore)
             )
         )
 ),
@@ -112,11 +111,7 @@ counted AS (
         sum(documents)::BIGINT AS documents,
         sum(occurrences)::BIGINT AS occurrences,
         sum(lift) / sum(occurrences) AS lift,
-        -- As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
-        CASE
-            WHEN sum(occurrences) ** 2 >= 2 * sum(occurrences * occurrences)
-            THEN sum(occurrences) ** 2 / sum(occurrences * occurrences)
-        END AS clusters,
+        effective_clusters(sum(occurrences), sum(occurrences * occurrences)) AS clusters,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
@@ -126,10 +121,7 @@ counted AS (
 measured AS (
     SELECT
         *,
-        -- Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
-        sqrt(
-            greatest(0, squares - 2 * lift * products + lift ** 2 * counts) * clusters / (clusters - 1)
-        ) / occurrences AS error
+        sqrt(ratio_variance(lift, occurrences, squares, products, counts, clusters)) AS error
     FROM counted
 ),
 bounded AS (
@@ -139,7 +131,7 @@ bounded AS (
 SELECT
     class, word, layer, documents, occurrences, lift,
     -- Of the logarithm, where there is one: lifts are skewed, and none is below 0.
-    CASE WHEN lift > 0 THEN lift / exp(half / lift) ELSE lift - half END AS low,
-    CASE WHEN lift > 0 THEN lift * exp(half / lift) ELSE lift + half END AS high
+    low_end(lift, half) AS low,
+    high_end(lift, half) AS high
 FROM bounded
 ORDER BY class, place, layer

@@ -14,6 +14,7 @@ from command_line import attnstore
 import attnstore as attnstore_package
 
 ROOT = Path(__file__).parents[1]
+QUESTIONS = sorted(path for path in (ROOT / "queries").glob("*.sql") if path.name != "shared.sql")
 README = (ROOT / "README.md").read_text()
 
 
@@ -138,7 +139,7 @@ def test_scattertext_is_fed_in_three_lines(beside_a_demo):
 def test_every_question_has_an_answer_in_the_docs():
     """A heading, the command that was run, and its columns as the question gives them, in docs/questions.md."""
     page = (ROOT / "docs/questions.md").read_text()
-    for question in (ROOT / "queries").glob("*.sql"):
+    for question in QUESTIONS:
         (section,) = re.findall(rf"^## {question.stem}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
         assert re.search(rf"^`attnstore query \w+\.attn {question.stem}\b", section, re.MULTILINE)
         assert "**Not so:**" in section
@@ -154,7 +155,7 @@ def test_every_command_and_every_question_is_documented():
     for name in group.commands:
         assert f"attnstore {name}" in README or f"`{name}`" in README, name
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    for question in (ROOT / "queries").glob("*.sql"):
+    for question in QUESTIONS:
         assert f"`{question.stem}`" in changelog, question.stem
 
 
@@ -258,3 +259,39 @@ def test_the_tests_that_hold_a_promise_are_there():
         paths = re.findall(r"`((?:tests|attnstore|docs|queries)/[\w/.-]*)`", (ROOT / name).read_text())
         assert len(paths) > 5
         assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
+
+
+def test_the_queries_by_hand_are_run(beside_a_demo):
+    """Each of docs/by-hand.md gives what the same question gives in Polars."""
+    tokens_of_class, by_length, document = re.findall(
+        r"```sql\n(.*?)```", (ROOT / "docs/by-hand.md").read_text(), re.DOTALL
+    )
+    tokens = pl.read_parquet("demo.attn/tokens", hive_partitioning=True).cast(
+        {"token": pl.String, "prediction": pl.String}
+    )
+    documents = pl.read_parquet("demo.attn/documents", hive_partitioning=True)
+    lift = (pl.col("cls_03").cast(pl.Float64) * pl.col("length")).mean().alias("lift")
+    expected = (
+        tokens.filter(~pl.col("special"))
+        .group_by("prediction", "token")
+        .agg(pl.len().alias("occurrences"), lift)
+        .filter(pl.col("occurrences") >= 20)
+    )
+    found = duckdb.sql(tokens_of_class).pl()
+    assert len(found) > 2
+    order = ["prediction", "token"]
+    assert found.sort(order).select(order).equals(expected.sort(order).select(order))
+    assert found.sort(order)["lift"].to_list() == pytest.approx(expected.sort(order)["lift"].to_list())
+    right = documents.select(
+        (pl.col("length") // 128 * 128).alias("from"),
+        (pl.col("prediction").cast(pl.String) == pl.col("label")).alias("right"),
+    )
+    expected = right.group_by("from").agg(pl.len(), pl.col("right").mean()).sort("from")
+    assert duckdb.sql(by_length).fetchall() == [pytest.approx(row) for row in expected.rows()]
+    text = documents.filter(pl.col("document") == 0)["text"][0]
+    rows = tokens.filter(pl.col("document") == 0).sort("position")
+    spans = zip(rows["start"].to_list(), rows["end"].to_list(), strict=True)
+    expected = list(
+        zip(rows["position"].to_list(), (text[a:b] for a, b in spans), rows["cls_03"].to_list(), strict=True)
+    )
+    assert duckdb.sql(document).fetchall() == expected

@@ -9,9 +9,18 @@ import pyarrow as pa
 
 from attnstore.ask.binding import bound
 from attnstore.ask.lookup import document_number, number_of
-from attnstore.ask.questions import FACTS, Engine, Question, find_questions, get_question
+from attnstore.ask.macros import needed
+from attnstore.ask.questions import (
+    FACTS,
+    Engine,
+    Question,
+    asked_statement,
+    find_questions,
+    get_question,
+    shared_macros,
+)
 from attnstore.ask.sql import connect, plain, select
-from attnstore.ask.statement import one_line, reading_statement
+from attnstore.ask.statement import one_line
 from attnstore.ask.values import (
     as_text,
 )
@@ -46,7 +55,7 @@ def ask(
     values, added = bound(store, question, parameters or {})
     document = next((p.name for p in question.parameters if p.type == "document"), None)
     if engine == "duckdb":
-        with connect(store, added) as connection:
+        with connect(store, added, needed(question.sql, shared_macros())) as connection:
             if document is not None:
                 values[document] = number_of(store, connection, values[document])
             return _duckdb_answer(store, connection, question, values)
@@ -77,7 +86,7 @@ def document_with_tokens(
 def _duckdb_answer(
     store: Store, connection: duckdb.DuckDBPyConnection, question: Question, values: Mapping[str, Any]
 ) -> pa.Table:
-    named = reading_statement(question.sql).named_parameters
+    named = asked_statement(question.sql).named_parameters
     table = select(store, connection, question.sql, {name: values[name] for name in named})
     return _based(store, values, table)
 

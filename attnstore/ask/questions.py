@@ -51,9 +51,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import duckdb
 import polars as pl
 
 import attnstore
+from attnstore.ask.macros import macros_in
 from attnstore.ask.statement import one_line, reading_statement
 from attnstore.ask.values import (
     CONVERSIONS,
@@ -75,6 +77,9 @@ _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
 #: What every question may use beside its own parameters: facts of the store.
 FACTS = ("labels_are_models", "layers", "heads")
+
+#: The file of the macros that questions share; it is no question.
+SHARED = "shared.sql"
 
 _PARAMETER = re.compile(
     r"@param (?P<name>\w+): (?P<type>[\w|]+)(?P<has> = ?(?P<default>.*?))? -- (?P<meaning>.+)"
@@ -108,14 +113,12 @@ def find_questions(*folders: str | Path) -> dict[str, Question]:
         UsageError: a folder does not exist or has no question, two questions have the same name, or a file is
             not of the form that the module describes.
     """
-    shipped = next((folder for folder in _SHIPPED if folder.is_dir()), None)
-    if shipped is None:
-        raise StoreError("attnstore's own questions are missing: install attnstore again")
+    shipped = _shipped()
     questions: dict[str, Question] = {}
     for folder in (shipped, *map(Path, folders)):
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: give one with .sql files in it")
-        paths = sorted(folder.glob("*.sql"))
+        paths = sorted(path for path in folder.glob("*.sql") if path != shipped / SHARED)
         if not paths:
             raise UsageError(f"{folder} has no .sql file in it: each question is one")
         for path in paths:
@@ -126,6 +129,23 @@ def find_questions(*folders: str | Path) -> dict[str, Question]:
                 )
             questions[question.name] = question
     return questions
+
+
+def _shipped() -> Path:
+    shipped = next((folder for folder in _SHIPPED if folder.is_dir()), None)
+    if shipped is None:
+        raise StoreError("attnstore's own questions are missing: install attnstore again")
+    return shipped
+
+
+def shared_macros() -> Mapping[str, str]:
+    """What the questions' SQL shares, by name: the statement that makes each DuckDB macro."""
+    return macros_in(_shipped() / SHARED)
+
+
+def asked_statement(sql: str) -> duckdb.Statement:
+    """The one SELECT of a question, which may call the shared macros. Raises UsageError as `reading_statement` does."""
+    return reading_statement(sql, frozenset(shared_macros()))
 
 
 def get_question(name: str, questions: Mapping[str, Question]) -> Question:
@@ -258,7 +278,7 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
 def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
     """One SELECT, in which every `$name` is known."""
     try:
-        statement = reading_statement(text)
+        statement = asked_statement(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     known = [*(p.name for p in parameters), *FACTS]

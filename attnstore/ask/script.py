@@ -7,7 +7,7 @@ what stands in the script is all that there is. Its last statement is the questi
 
 import re
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,14 +16,13 @@ import pyarrow as pa
 from attnstore.ask.answer import based_on
 from attnstore.ask.binding import bound
 from attnstore.ask.lookup import document_number
-from attnstore.ask.questions import Question
+from attnstore.ask.macros import macros_in, needed
+from attnstore.ask.questions import Question, asked_statement, shared_macros
 from attnstore.ask.sql import identifier, literal, views_of
-from attnstore.ask.statement import reading_statement
 from attnstore.store.store import Store
 
 #: What in a statement is not its text: literals, quoted names, comments; then a parameter.
 _PIECES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w+)", re.DOTALL)
-_MACRO = re.compile(r"CREATE OR REPLACE TEMP MACRO (\w+)\(")
 
 
 def script(store: Store, question: Question, parameters: Mapping[str, object] | None = None) -> str:
@@ -37,7 +36,7 @@ def script(store: Store, question: Question, parameters: Mapping[str, object] | 
     for parameter in question.parameters:
         if parameter.type == "document":
             values[parameter.name] = document_number(store, values[parameter.name])
-    named = set(reading_statement(question.sql).named_parameters)
+    named = set(asked_statement(question.sql).named_parameters)
     views = views_of(store, added)
     head = f"-- {question.name}: {question.summary}\n-- Based on {based_on(store, values)}.\n"
     variables = [
@@ -88,16 +87,7 @@ def _plain(field: pa.Field) -> pa.Field:
 
 
 def _macros(sql: str) -> list[str]:
-    """The macros that a statement uses, and those that these use, in the order of their file."""
-    text = files("attnstore.ask").joinpath("statistics.sql").read_text(encoding="utf-8")
-    starts = [found.start() for found in _MACRO.finditer(text)]
-    bodies = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-    macros = {str(_MACRO.match(body)[1]): re.sub(r"\n--[^\n]*", "", body).strip() for body in bodies}  # type: ignore[index]
-    used: set[str] = set()
-    asked = [sql]
-    while asked:
-        words = set(re.findall(r"\w+(?=\()", asked.pop()))
-        new = (macros.keys() & words) - used
-        used |= new
-        asked += [macros[name] for name in new]
-    return [body for name, body in macros.items() if name in used]
+    """The macros that a statement uses, and those that these use: our statistics, then the questions' own."""
+    shared = needed(sql, shared_macros())
+    own = macros_in(Path(__file__).with_name("statistics.sql"))
+    return [*needed("\n".join([sql, *shared]), own), *shared]

@@ -20,11 +20,13 @@ from attnstore.store.store import Store
 from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
 
 
-def connect(store: Store, added: QuestionColumns = NOTHING) -> duckdb.DuckDBPyConnection:
+def connect(
+    store: Store, added: QuestionColumns = NOTHING, macros: Sequence[str] = ()
+) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB connection with the views `documents`, `tokens` and `totals`, to be closed by the caller.
 
     It reads the files of the store's finished parts and no other, loads no extension, and its configuration
-    is locked.
+    is locked. `macros` are statements that make what the SQL calls.
 
     Raises:
         StoreError: the store can't be read.
@@ -49,7 +51,7 @@ def connect(store: Store, added: QuestionColumns = NOTHING) -> duckdb.DuckDBPyCo
         made = views_of(store, added)
         for name, schema in made.empty.items():
             connection.register(name, _empty(schema))
-        for statement in made.statements:
+        for statement in (*made.statements, *macros):
             connection.execute(statement)
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:

@@ -37,8 +37,8 @@ _TABLE_FUNCTIONS = frozenset(
 
 
 @lru_cache(maxsize=64)  # a question is checked when it is found, and asked later
-def reading_statement(sql: str) -> duckdb.Statement:
-    """The one statement that `sql` holds.
+def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.Statement:
+    """The one statement that `sql` holds. `macros` are table functions of ours that it may call.
 
     It is a SELECT (or an EXPLAIN of one) through and through: in DuckDB a WITH clause may hold a COPY, which
     could write over the very files that the connection is allowed to read.
@@ -70,7 +70,7 @@ def reading_statement(sql: str) -> duckdb.Statement:
     for kind, function in _parts(parsed):
         if kind.endswith("_NODE") and kind not in _READING_NODES:
             raise UsageError(f"a store is only read: no {kind.removesuffix('_QUERY_NODE')} in a WITH clause")
-        if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS:
+        if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS | macros:
             raise UsageError(
                 f"the table function {function} is not for a store: the views documents, tokens and totals are"
             )

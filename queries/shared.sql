@@ -1,0 +1,232 @@
+-- What the questions share, as DuckDB macros. It is no question itself: attnstore makes those that a question uses
+-- before it runs, and prints them with `attnstore queries NAME --sql STORE`. A question of your own may use them, too.
+--
+-- `specials`, `punctuation`, `ignore`, `renormalise` and `min_documents` are the parameters of that name, as in
+-- top_words_by_class.sql. Views: `documents`, `tokens`, `totals`. p_value, t_quantile and q_values are attnstore's.
+
+-- Whether a word is among those that punctuation and ignore leave. What is no word is not.
+CREATE OR REPLACE TEMP MACRO is_listed(term, punctuation, ignore) AS
+    term IS NOT NULL
+    AND (punctuation = 'in' OR regexp_matches(term, '[\p{L}\p{N}]'))
+    AND NOT list_contains(ignore::VARCHAR[], term);
+
+-- The same of a token, whose mark of a new word (Ġ, Ċ) is no letter.
+CREATE OR REPLACE TEMP MACRO is_listed_token(token, punctuation, ignore) AS
+    token IS NOT NULL
+    AND (punctuation = 'in' OR regexp_matches(token, '[^\P{L}ĠĊ]|\p{N}'))
+    AND NOT list_contains(ignore::VARCHAR[], token);
+
+-- In how many of `size` documents a word has to be found: as asked, or one in 200 and at least 5.
+CREATE OR REPLACE TEMP MACRO least_documents(min_documents, size) AS
+    coalesce(min_documents, greatest(5, (size + 199) // 200));
+
+-- As many clusters of equal size as weigh as much (Kish 1965): n is Σn, nn Σn². Fewer than two tell no error.
+CREATE OR REPLACE TEMP MACRO effective_clusters(n, nn) AS
+    CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END;
+
+-- The variance of r = Σy / Σn over g clusters (Cochran 1977, section 6.3): Σ (y − r · n)², multiplied out; rounding must
+-- not push it below 0.
+CREATE OR REPLACE TEMP MACRO ratio_variance(r, n, yy, yn, nn, g) AS
+    greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1);
+
+-- The ends of an interval of half the width `half`: of the logarithm, where there is one, as lifts are skewed and none is
+-- below 0.
+CREATE OR REPLACE TEMP MACRO low_end(mean, half) AS
+    CASE WHEN mean > 0 THEN mean / exp(half / mean) ELSE mean - half END;
+CREATE OR REPLACE TEMP MACRO high_end(mean, half) AS
+    CASE WHEN mean > 0 THEN mean * exp(half / mean) ELSE mean + half END;
+
+-- Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008) of n among `words` against other_n among
+-- other_words; `part` of a word's own count on both sides is its prior. nullif: a word that is the only one.
+CREATE OR REPLACE TEMP MACRO log_odds_ratio(n, other_n, words, other_words, part) AS
+    ln((n + part * (n + other_n))
+        / nullif(words - n + part * (words - n + other_words - other_n), 0))
+    - ln((other_n + part * (n + other_n))
+        / nullif(other_words - other_n + part * (words - n + other_words - other_n), 0));
+
+-- What is left by rounding alone is no error.
+CREATE OR REPLACE TEMP MACRO error_of(variance, scale) AS
+    sqrt(CASE WHEN variance > 1e-14 * scale THEN variance END);
+
+-- `tokens` as pieces of words: `term` (a token of no word stands for itself where special tokens are listed, and nowhere
+-- else), `starts` (the first piece), `new` (of the word's first occurrence in its document), `parts` of the word.
+CREATE OR REPLACE TEMP MACRO word_pieces(specials) AS TABLE
+    SELECT
+        *,
+        CASE WHEN specials = 'in' THEN coalesce(word, token) ELSE word END AS term,
+        CASE WHEN specials = 'in' THEN coalesce(piece, 0) ELSE piece END = 0 AS starts,
+        CASE WHEN specials = 'in' THEN new_word OR (word IS NULL AND new_token) ELSE new_word END AS new,
+        coalesce(pieces, 1) AS parts
+    FROM tokens
+    WHERE attention IS NOT NULL;
+
+-- The same, with attention and length as they are or, renormalised, as if the unlisted words had never been in their
+-- document: the attention of the rest adds up to 1. `listed` says which are.
+CREATE OR REPLACE TEMP MACRO weighed_words(specials, punctuation, ignore, renormalise) AS TABLE
+    SELECT *, true AS listed
+    FROM word_pieces(specials)
+    WHERE NOT renormalise
+    UNION ALL
+    SELECT every.* REPLACE (attention / mass AS attention, remaining AS length), is_listed(term, punctuation, ignore)
+    FROM word_pieces(specials) AS every
+    JOIN (
+        SELECT document, sum(attention) AS mass, count(*) AS remaining
+        FROM word_pieces(specials)
+        WHERE renormalise AND is_listed(term, punctuation, ignore)
+        GROUP BY document
+    ) USING (document)
+    WHERE renormalise AND mass <> 0;
+
+-- `tokens`, or `totals` where single documents do not matter, in one form: `term`, `new`, `occurrences`, `attention`,
+-- `lift`, `parts`. `unit` is `word` or `token`.
+CREATE OR REPLACE TEMP MACRO terms_of_tokens(unit, specials) AS TABLE
+    SELECT
+        document, class, length, attention,
+        CASE
+            WHEN unit = 'word' THEN term
+            WHEN specials = 'in' OR NOT special THEN token
+        END AS term,
+        CASE WHEN unit = 'word' THEN starts ELSE true END::INTEGER AS occurrences,
+        CASE WHEN unit = 'word' THEN new ELSE new_token END::INTEGER AS new,
+        CASE WHEN unit = 'word' THEN parts ELSE 1 END AS parts
+    FROM word_pieces(specials)
+    WHERE class IS NOT NULL;
+
+CREATE OR REPLACE TEMP MACRO terms_of_totals(unit, specials) AS TABLE
+    SELECT
+        class, attention, attention_lift AS lift,
+        CASE
+            WHEN unit = 'word' THEN CASE WHEN specials = 'in' THEN coalesce(word, token) ELSE word END
+            WHEN specials = 'in' OR NOT special THEN token
+        END AS term,
+        CASE
+            WHEN unit = 'token' OR piece = 0 OR (piece IS NULL AND specials = 'in') THEN occurrences ELSE 0
+        END AS occurrences,
+        CASE WHEN unit = 'token' OR (word IS NULL AND specials = 'in') THEN new_token ELSE new_word END AS new,
+        CASE WHEN unit = 'word' THEN coalesce(pieces, 1) ELSE 1 END AS parts
+    FROM totals
+    WHERE class IS NOT NULL AND attention IS NOT NULL;
+
+CREATE OR REPLACE TEMP MACRO is_listed_term(unit, term, punctuation, ignore) AS
+    CASE WHEN unit = 'word' THEN is_listed(term, punctuation, ignore) ELSE is_listed_token(term, punctuation, ignore) END;
+
+-- The terms of each class, measured and ranked: what top_words_by_class and top_tokens_by_class ask. A column each for
+-- what they show, and `place`, the rank in its class. `merging` is the parameter `pieces`. The percentile takes time, and is null unless ranked by.
+CREATE OR REPLACE TEMP MACRO top_terms(
+    unit, specials, punctuation, ignore, renormalise, intervals, merging, min_documents, shrinkage, rank_by
+) AS TABLE
+    WITH
+    remaining AS (  -- of each document, what is left when the unlisted are taken out of it
+        SELECT document, sum(attention) AS mass, count(*) AS tokens
+        FROM terms_of_tokens(unit, specials)
+        WHERE renormalise AND is_listed_term(unit, term, punctuation, ignore)
+        GROUP BY document
+    ),
+    weighed AS (
+        SELECT document, class, term, occurrences, new, parts, attention, attention * length AS lift
+        FROM terms_of_tokens(unit, specials)
+        WHERE (intervals OR rank_by = 'percentile') AND NOT renormalise
+        UNION ALL
+        SELECT document, class, term, occurrences, new, parts, attention / mass, attention / mass * tokens
+        FROM terms_of_tokens(unit, specials) JOIN remaining USING (document)
+        WHERE renormalise AND is_listed_term(unit, term, punctuation, ignore) AND mass <> 0
+    ),
+    placed AS (
+        SELECT *, NULL::DOUBLE AS percentile
+        FROM weighed
+        WHERE rank_by <> 'percentile'
+        UNION ALL
+        -- Halfway between the part that has less attention and the part that has no more.
+        SELECT
+            *,
+            (cume_dist() OVER by_attention
+                + (rank() OVER by_attention - 1) / count(*) OVER (PARTITION BY document)) / 2
+        FROM weighed
+        WHERE rank_by = 'percentile'
+        WINDOW by_attention AS (PARTITION BY document ORDER BY attention)
+        UNION ALL
+        SELECT NULL, class, term, occurrences, new, parts, attention, lift, NULL
+        FROM terms_of_totals(unit, specials)
+        WHERE NOT (intervals OR renormalise OR rank_by = 'percentile')
+    ),
+    gathered AS (  -- by cluster, for the intervals
+        SELECT
+            class, cluster, term,
+            sum(new) AS documents,
+            sum(occurrences) AS occurrences,
+            sum(attention) AS total,
+            sum(CASE WHEN merging = 'sum' THEN attention ELSE attention / parts END) AS mass,
+            sum(lift / parts) AS lift,
+            sum(percentile / parts) AS percentile
+        FROM placed JOIN (SELECT document, cluster FROM documents) USING (document)
+        WHERE intervals
+        GROUP BY class, cluster, term
+    ),
+    counted AS (
+        SELECT
+            class, term,
+            sum(documents)::BIGINT AS documents,
+            sum(occurrences)::BIGINT AS occurrences,
+            sum(total) AS total,
+            sum(mass) AS mass,
+            sum(lift) AS lift,
+            sum(percentile) AS percentile,
+            effective_clusters(sum(occurrences), sum(occurrences * occurrences)) AS clusters,
+            sum(lift * lift) AS squares,
+            sum(lift * occurrences) AS products,
+            sum(occurrences * occurrences) AS counts
+        FROM gathered
+        GROUP BY class, term
+        UNION ALL
+        SELECT  -- without intervals: at once, and no join
+            class, term,
+            sum(new)::BIGINT,
+            sum(occurrences)::BIGINT,
+            sum(attention),
+            sum(CASE WHEN merging = 'sum' THEN attention ELSE attention / parts END),
+            sum(lift / parts),
+            sum(percentile / parts),
+            NULL, NULL, NULL, NULL
+        FROM placed
+        WHERE NOT intervals
+        GROUP BY class, term
+    ),
+    measured AS (
+        SELECT
+            class, term, documents, occurrences, clusters,
+            mass / occurrences AS mean_attention,
+            lift / occurrences AS lift,
+            percentile / occurrences AS percentile,
+            sqrt(ratio_variance(lift / occurrences, occurrences, squares, products, counts, clusters)) AS error,
+            mass / nullif(sum(total) OVER (PARTITION BY class), 0) AS share
+        FROM counted
+    ),
+    kept AS (
+        SELECT *, sum(lift * occurrences) OVER of_class / sum(occurrences) OVER of_class AS class_lift
+        FROM measured JOIN (SELECT class, count(*) AS size FROM documents GROUP BY class) USING (class)
+        WHERE
+            documents >= least_documents(min_documents, size)
+            AND occurrences > 0
+            AND is_listed_term(unit, term, punctuation, ignore)
+        WINDOW of_class AS (PARTITION BY class)
+    ),
+    compared AS (
+        SELECT
+            *,
+            low_end(lift, t_quantile(0.975, clusters - 1) * error) AS low,
+            high_end(lift, t_quantile(0.975, clusters - 1) * error) AS high,
+            (lift * occurrences + class_lift * shrinkage) / (occurrences + shrinkage) AS shrunk
+        FROM kept
+    ),
+    ranked AS (
+        SELECT
+            *,
+            -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+            CASE rank_by
+                WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'low' THEN low
+                WHEN 'share' THEN share WHEN 'percentile' THEN percentile ELSE mean_attention
+            END::FLOAT AS rank
+        FROM compared
+    )
+    SELECT *, row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) AS place
+    FROM ranked;
