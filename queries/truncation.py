@@ -13,17 +13,30 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     text = pl.col("text").str.len_chars().cast(pl.Int64)
     gold = pl.col("label") if p["labels_are_models"] else pl.lit(None, dtype=pl.String)
     # What is left after the last token of a document seen whole is white space.
-    hidden = pl.when("truncated").then((text - pl.col("seen").fill_null(0)).clip(lower_bound=0)).otherwise(0)
-    measured = tables.documents.join(
-        tables.tokens.group_by("document").agg(seen=pl.col("end").max()), on="document", how="left"
-    ).select(
-        pl.col("class").cast(pl.String),
-        "truncated",
-        "length",
-        characters=text,
-        hidden=hidden,
-        labelled=gold.is_not_null(),
-        correct=(gold == pl.col("prediction")).fill_null(False),
+    beyond = {
+        "tail": pl.col("first").fill_null(text),
+        "head+tail": pl.col("skipped").fill_null(0),
+    }.get(p["long"], (text - pl.col("seen").fill_null(0)).clip(lower_bound=0))
+    hidden = pl.when("truncated").then(beyond.cast(pl.Int64)).otherwise(0)
+    of_text = tables.tokens.filter(~pl.col("special")).sort("document", "position")
+    gaps = of_text.select("document", skipped=pl.col("start") - pl.col("end").shift().over("document"))
+    skipped = gaps.group_by("document").agg(pl.col("skipped").max())
+    if p["long"] != "head+tail":
+        skipped = skipped.clear()
+    first = pl.col("start").filter(~pl.col("special")).min()
+    seen = tables.tokens.group_by("document").agg(seen=pl.col("end").max(), first=first)
+    measured = (
+        tables.documents.join(seen, on="document", how="left")
+        .join(skipped, on="document", how="left")
+        .select(
+            pl.col("class").cast(pl.String),
+            "truncated",
+            "length",
+            characters=text,
+            hidden=hidden,
+            labelled=gold.is_not_null(),
+            correct=(gold == pl.col("prediction")).fill_null(False),
+        )
     )
 
     def counted(every: bool, whole: bool) -> pl.LazyFrame:

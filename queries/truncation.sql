@@ -2,7 +2,8 @@
 --
 -- How to read the answer: one row a class, and one for all (class null), first those cut (`truncated` true), then
 -- those seen whole, then both (null). `tokens` is what was seen, special tokens included; `characters` is the
--- length of the texts, `hidden` how many of them stand beyond the last token seen, and `hidden_share` their part.
+-- length of the texts, `hidden` how many of them the model did not see, and `hidden_share` their part: those beyond the
+-- last token or, in a store of `--long tail`, before the first; of `head+tail`, the widest stretch between two tokens.
 -- `accuracy` is the share of the labelled documents that are predicted right. If it is no lower where documents
 -- were cut, what was hidden mattered little; if it is, a longer `max_length` or a model for long documents may help.
 --
@@ -21,8 +22,17 @@
 -- Source: counts.
 WITH
 seen AS (
-    SELECT document, max("end") AS seen
+    SELECT document, max("end") AS seen, min(CASE WHEN NOT special THEN start END) AS first
     FROM tokens
+    GROUP BY document
+),
+skipped AS (  -- only looked at where head and tail were read
+    SELECT document, max(start - before) AS skipped
+    FROM (
+        SELECT document, start, lag("end") OVER (PARTITION BY document ORDER BY position) AS before
+        FROM tokens
+        WHERE $long = 'head+tail' AND NOT special
+    )
     GROUP BY document
 ),
 measured AS (
@@ -30,8 +40,13 @@ measured AS (
         class, truncated, length, prediction, CASE WHEN $labels_are_models THEN label END AS gold,
         length(text) AS characters,
         -- What is left after the last token of a document seen whole is white space.
-        CASE WHEN truncated THEN greatest(0, length(text) - coalesce(seen, 0)) ELSE 0 END AS hidden
-    FROM documents LEFT JOIN seen USING (document)
+        CASE
+            WHEN NOT truncated THEN 0
+            WHEN $long = 'tail' THEN coalesce(first, length(text))
+            WHEN $long = 'head+tail' THEN coalesce(skipped, 0)
+            ELSE greatest(0, length(text) - coalesce(seen, 0))
+        END AS hidden
+    FROM documents LEFT JOIN seen USING (document) LEFT JOIN skipped USING (document)
 ),
 counted AS (
     SELECT

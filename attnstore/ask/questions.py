@@ -33,7 +33,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
 and a question has at most one parameter of each of the last seven. Beside its own parameters it may use what
-the store says of itself: `$labels_are_models`, `$layers`, `$heads`; and the functions `p_value`, `t_quantile` and
+the store says of itself: `$labels_are_models`, `$layers`, `$heads`, `$long`; and `p_value`, `t_quantile` and
 `q_values` of `attnstore.ask.statistics`. The `.py` file defines
 
     answer(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame
@@ -76,7 +76,7 @@ _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
 ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
 #: What every question may use beside its own parameters: facts of the store.
-FACTS = ("labels_are_models", "layers", "heads")
+FACTS = ("labels_are_models", "layers", "heads", "long")
 
 #: The file of the macros that questions share; it is no question.
 SHARED = "shared.sql"

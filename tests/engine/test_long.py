@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import tiny
 
+import attnstore
 from attnstore.check.oracle import Oracle, compare, verify_sample
 from attnstore.check.verify import verify_files
 from attnstore.config import RunConfig, SourceConfig
@@ -148,3 +149,29 @@ def test_what_does_not_fit_together_is_refused(changes, message, data, tiny_mode
     with pytest.raises(UsageError, match=message):
         run(replace(config(data, tiny_model), **changes), tmp_path / "s.attn")
     assert not (tmp_path / "s.attn").exists()
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
+def test_truncation_counts_what_was_not_read(long, engine, data, tiny_model, tmp_path):
+    """The characters hidden behind the cut, before the tail, between head and tail, or none: by brute force."""
+    run(config(data, tiny_model, long=long), tmp_path / "s.attn")
+    tokens = pl.read_parquet(tmp_path / "s.attn/tokens", hive_partitioning=True).sort("document", "position")
+    hidden = 0
+    for document in pl.read_parquet(tmp_path / "s.attn/documents", hive_partitioning=True).iter_rows(
+        named=True
+    ):
+        rows = tokens.filter((pl.col("document") == document["document"]) & ~pl.col("special"))
+        spans = rows.select("start", "end").rows()
+        if not document["truncated"]:
+            continue
+        if long == "cut":
+            hidden += len(document["text"]) - spans[-1][1]
+        elif long == "tail":
+            hidden += spans[0][0]
+        else:
+            hidden += max(b[0] - a[1] for a, b in itertools.pairwise(spans))
+    assert (hidden > 0) == (long != "windows")
+    rows = attnstore.open(tmp_path / "s.attn").query("truncation", engine=engine).to_pylist()
+    (whole,) = [row for row in rows if row["class"] is None and row["truncated"] is None]
+    assert whole["hidden"] == hidden
