@@ -22,7 +22,7 @@ class SourceConfig:
     `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
     `columns`: the names of a delimited file's columns, `header` whether its first row holds names; `delimiter`,
     `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
-    `format`: what a file is, whatever its name: csv, tsv, jsonl, parquet, or lines (a text per line).
+    `format`: what a file is, whatever its name: csv, tsv, json, jsonl, parquet, arrow, or lines (a text per line).
     `limit`: take this many documents, spread evenly over the source.
     `labels`: the model's class names in the order of its logits, for a model that has none of its own; and entries
     such as `1=neg` that say which class a label of the data is (`3=`: none, its rows are left out).
@@ -40,7 +40,7 @@ class SourceConfig:
     delimiter: str | None = None
     escape: str | None = None
     encoding: str | None = None
-    format: Literal["csv", "tsv", "jsonl", "parquet", "lines"] | None = None
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "lines"] | None = None
     labels: tuple[str, ...] = ()
     limit: int | None = None
     strict: bool = False

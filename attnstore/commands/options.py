@@ -69,7 +69,7 @@ source_option = options(
     click.option("--encoding", metavar="NAME", help="The text's encoding, such as cp1252. Default: UTF-8."),
     click.option(
         "--format",
-        type=click.Choice(["csv", "tsv", "jsonl", "parquet", "lines"]),
+        type=click.Choice(["csv", "tsv", "json", "jsonl", "parquet", "arrow", "lines"]),
         help="What a file is, whatever its name; lines is a text per line.",
     ),
     click.option(

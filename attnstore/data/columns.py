@@ -153,6 +153,8 @@ class _Choice:
     def usual(self, what: str, names: Sequence[str]) -> str | None:
         """The column with the most usual of these names."""
         fitting = next(filter(None, (same(self.found, each) for each in names)), None)
+        if fitting is None and what in ("text", "label"):
+            fitting = self.inside(names)
         if fitting is None:
             return None
         self.notes.append(f"{what} column guessed: {quoted(fitting[0])}")
@@ -171,6 +173,16 @@ class _Choice:
             return () if text is None else (text,)
         parts = [wanted] if wanted in self.found or "," not in wanted else wanted.split(",")
         return tuple(self.named("text", part) for part in parts)
+
+    def inside(self, names: Sequence[str]) -> list[str] | None:
+        """The one path into an object whose last key is one of these names; None if two are, or none is."""
+        paths = [each for each in self.found if "." in each and "[]" not in each]
+        for name in names:
+            if fitting := [each for each in paths if same([each.rpartition(".")[2]], name)]:
+                return fitting if len(fitting) == 1 else None
+        # Label Studio's, which keeps the choices of each annotator.
+        fitting = [each for each in self.found if each.endswith("[].value.choices")]
+        return fitting if len(fitting) == 1 and "label" in names else None
 
     def _only(self, fitting: Sequence[str]) -> str:
         if len(fitting) > 1:

@@ -4,8 +4,8 @@ import glob
 import os
 import posixpath
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -20,13 +20,15 @@ _SNAPSHOT = re.compile(r"((?:.*/)?)snapshots/([^/]+)/")
 class Files:
     """Files by name ("/"-separated, relative, sorted part by part), wherever they are.
 
-    `named` says that the user named this one file, instead of a place where files are.
+    `named` says that the user named this one file, instead of a place where files are. `splits` are those that the
+    data set itself says, by file.
     """
 
     names: Sequence[str]
     open: Callable[[str], IO[bytes]]
     named: bool = False
     notes: Sequence[str] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
 
     def contents(self, name: str) -> bytes:
         """All of a file's bytes, as they are."""

@@ -5,7 +5,7 @@ folder's or a zip archive's files, and for IMDb the films' ids. In order of what
 
 * the word `imdb` (a download), `hf://datasets/...`, a folder, a file, a glob;
 * gzip, zstd, bzip2, xz, tar, zip and Parquet by their first bytes, the kinds of text by their names:
-  `.csv`, `.tsv` or `.tab`, `.jsonl`, `.ndjson` or `.json` (an object a line), `.parquet`;
+  `.csv`, `.tsv` or `.tab`, `.jsonl`, `.ndjson` or `.json`, `.parquet`, `.arrow` or `.feather`;
 * splits: folders above the class folders; else files whose names hold a split's name as a word (`train.csv`,
   `imdb-test-00000-of-00001.parquet`) or stand in a folder of that name, or Hive's `split=test`; else what stands
   in a table's column `split`.
@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 
 from attnstore.config import SourceConfig
 from attnstore.data.archives import put_aside, tar_members, zip_members
+from attnstore.data.arrow import of_saved
 from attnstore.data.class_names import ClassNames, agreed
 from attnstore.data.class_names import beside as names_beside
 from attnstore.data.columns import Columns
@@ -58,8 +59,10 @@ MAX_LABELS = 10_000  # in more distinct values there are no classes
 MAX_SPLITS = 50  # with more distinct values a column holds no splits
 
 _KINDS_READ = (
-    "attnstore reads .csv, .tsv, .jsonl, .parquet (also compressed), folders of .txt, tar and zip archives"
+    "attnstore reads .csv, .tsv, .json, .jsonl, .parquet, .arrow, .feather (also compressed), folders of .txt, tar and"
+    " zip archives"
 )
+_MAGIC: dict[bytes, Kind] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"FEA1": "arrow"}
 _FOREIGN = "not UTF-8"  # why a text is rejected
 _FOREIGN_TEXTS = 3  # that many show another encoding than UTF-8, unless some text beyond ASCII is UTF-8
 _LOOKED_AT = 20  # files of a source whose beginning is looked at
@@ -152,8 +155,9 @@ def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> S
         return _open_tar(path, config, member)
     if member is not None:
         raise UsageError(f"{one_line(str(path))} is no archive: it has no member {quoted(member)}")
-    if start.startswith(b"PAR1"):
-        table = Table(path.name, "parquet", None, {}, lambda _: path.open("rb"))
+    magic = next((kind for bytes_, kind in _MAGIC.items() if start.startswith(bytes_)), None)
+    if magic is not None:
+        table = Table(path.name, magic, None, {}, lambda _: path.open("rb"))
         return _open_tables([table], config, neighbours(path))
     return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config, neighbours(path))
 
@@ -176,6 +180,7 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
 
     `beside`: where names of classes may stand, if that is not among these files.
     """
+    files = of_saved(files)
     names = [name for name in files.names if files.named or not is_no_data(name)]
     for name in names[:_LOOKED_AT]:
         with decompressed(files.open(name)) as stream:
@@ -206,6 +211,7 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
         )
     if tables:
         found = [table_at(name, files.open, _kind(name, config) or "csv") for name in tables]
+        found = [replace(table, split=files.splits.get(table.name, table.split)) for table in found]
         if files.named:
             found = [replace(table, split=None) for table in found]
         return _open_tables(found, config, beside or files)
@@ -246,6 +252,8 @@ def _kind(name: str, config: SourceConfig) -> Kind | None:
     """The kind of table that a file is: what the user says, else what its name tells."""
     if config.format is None:
         return kind_of(name)
+    if config.format == "jsonl":
+        return "json"
     return None if config.format == "lines" else config.format
 
 
@@ -400,7 +408,7 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
         table.name: chosen for table, chosen in zip(tables, _columns(tables, config, notes), strict=True)
     }
     label_column = next((chosen.label for chosen in columns.values() if chosen.label is not None), None)
-    names = _class_names([*tables, *others], label_column, beside)
+    names = _class_names([*tables, *others], label_column, beside, config)
 
     def label_of(value: object) -> str | None:
         # -1 is the hub's way to say that a label is kept secret.
@@ -438,6 +446,9 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                     label = None if names is not None and label in (-1, "-1", b"-1") else _scalar(label)
                     id_, group = _scalar(id_), _scalar(group)
                     split = table.split or (config.split if chosen.split is None else _split(own))
+                except _SeveralError:
+                    yield Rejected(one_line(where), "several labels")
+                    continue
                 except TypeError:
                     yield Rejected(one_line(where), "malformed row")
                     continue
@@ -455,11 +466,13 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
     return Source(config.data, splits, tuple(dict.fromkeys(notes)), names, read, labels_elsewhere)
 
 
-def _class_names(tables: Sequence[Table], label: str | None, beside: Files) -> ClassNames | None:
+def _class_names(
+    tables: Sequence[Table], label: str | None, beside: Files, config: SourceConfig
+) -> ClassNames | None:
     """The dataset's own names of its classes. Raises DataError if two of its files have different ones."""
     if label is None:
         return None
-    found = [names for table in tables if (names := class_names(table, label)) is not None]
+    found = [names for table in tables if (names := class_names(table, label, config)) is not None]
     names = names_beside(beside.names, beside.open, label)
     return agreed(found if names is None else [*found, names])
 
@@ -566,8 +579,16 @@ def _utf8(value: str | bytes) -> str:
     return value
 
 
+class _SeveralError(TypeError):
+    """A list of several labels, ids or groups: the row is of many classes, or of many documents."""
+
+
 def _scalar(value: object) -> str | bytes | None:
-    """A label, id or group as text. Raises TypeError for a list or an object."""
+    """A label, id or group as text; a list of one is that one. Raises TypeError for an object, or a longer list."""
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise _SeveralError
+        value = value[0] if value else None
     if value is None or isinstance(value, str | bytes):
         return value or None
     if isinstance(value, bool):

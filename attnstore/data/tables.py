@@ -1,52 +1,67 @@
-"""Rows of tables: CSV, TSV, JSON Lines, Parquet, one file at a time, one row in memory.
+"""Rows of tables, one table at a time: which kind a file is, and its rows by that kind.
 
 Rows are counted from 1, a header not included; in JSON Lines a row is a line. A row that can't be read is
 told by its number, with a fixed phrase why, and the next ones go on.
 """
 
-import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO, Literal
 from urllib.parse import unquote
 
-import pyarrow as pa
-
 from attnstore.config import SourceConfig
-from attnstore.data.class_names import ClassNames, of_feature
+from attnstore.data.arrow import (
+    Batches,
+    batch_rows,
+    check_texts,
+    columns_with_classes,
+    of_ipc,
+    of_parquet,
+    sample_of,
+)
+from attnstore.data.class_names import ClassNames
 from attnstore.data.columns import Columns, Sample, Values, choose_columns
-from attnstore.data.delimited import SAMPLE, SAMPLE_ROWS, Bad, Layout, delimited_rows, layout_of
+from attnstore.data.delimited import Bad, Layout, delimited_rows, layout_of
+from attnstore.data.json_files import of_json
+from attnstore.data.objects import Objects, found_in, object_rows
 from attnstore.data.splits import SPLIT_WORDS
-from attnstore.data.streams import compression, decompressed, reading
-from attnstore.errors import DataError, UsageError
-from attnstore.messages import one_line, quoted
+from attnstore.data.streams import decompressed, reading
+from attnstore.errors import DataError
+from attnstore.messages import one_line
 
-Kind = Literal["csv", "tsv", "jsonl", "parquet"]
+Kind = Literal["csv", "tsv", "json", "parquet", "arrow"]
 
 _SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ftr": "arrow",
+    ".ipc": "arrow",
 }
+_SHAPES_READ = "rows are objects, one a line or in an array, or what pandas' to_json writes"
 _COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file of rows. `partition` are the columns that its path holds (Hive's `label=pos`)."""
+    """Rows, in a file, or by `content` elsewhere. `partition` are columns that a path holds (Hive's `label=pos`)."""
 
     name: str
     kind: Kind
     split: str | None
     partition: Mapping[str, str | None]
     open: Callable[[str], IO[bytes]]
+    content: Batches | Objects | None = None
 
     def stream(self) -> IO[bytes]:
         """The file's bytes, decompressed."""
@@ -87,26 +102,27 @@ def columns_of(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
     Raises UsageError if a column can't be told, or the text's holds something else; DataError for what can't be read.
     """
     with reading(table.name):
-        schema = None
-        if table.kind == "parquet":
-            schema = _parquet_schema(table)
-            found, sample = [str(name) for name in schema.names], Sample(_parquet_sample(table))
-        elif table.kind == "jsonl":
-            found, sample = _json_sample(table)
+        content = _content(table, config)
+        classes: frozenset[str] = frozenset()
+        if isinstance(content, Batches):
+            found, sample = [str(name) for name in content.schema.names], sample_of(content)
+            classes = frozenset(columns_with_classes(content, table.name))
+        elif isinstance(content, Objects):
+            found, sample = found_in(content, config)
+            if not found:
+                raise DataError(f"{one_line(table.name)} holds no JSON object: {_SHAPES_READ}")
         else:
-            layout = _layout(table, config)
-            notes += layout.notes
-            found = list(layout.columns)
-            sample = Sample(layout.sample, headed=layout.headed or bool(config.columns))
+            notes += content.notes
+            found = list(content.columns)
+            sample = Sample(content.sample, headed=content.headed or bool(config.columns))
     known = {key: value for key, value in table.partition.items() if key not in found}
     sample = Sample([[*row, *known.values()] for row in sample.rows], sample.headed)
     taken = table.split is not None
-    classes = frozenset() if schema is None else frozenset(_named_classes(schema, table.name))
     columns = choose_columns(
         table.name, [*found, *known], config, notes, taken=taken, sample=sample, classes=classes
     )
-    if schema is not None:
-        _check_texts(table, columns, schema)
+    if isinstance(content, Batches):
+        check_texts(table.name, columns, content.schema)
     return columns
 
 
@@ -117,23 +133,13 @@ def rows(table: Table, columns: Columns, config: SourceConfig) -> Iterator[tuple
     Raises DataError if the table can't be read any further.
     """
     with reading(table.name):
-        if table.kind == "parquet":
-            yield from _parquet_rows(table, columns)
-        elif table.kind == "jsonl":
-            yield from _json_rows(table, columns)
+        content = _content(table, config)
+        if isinstance(content, Batches):
+            yield from batch_rows(content, columns)
+        elif isinstance(content, Objects):
+            yield from object_rows(content, columns)
         else:
-            layout = _layout(table, config)
-            places = [
-                None if name is None or name not in layout.columns else layout.columns.index(name)
-                for name in columns
-            ]
-            with table.stream() as stream:
-                for number, row in delimited_rows(stream, layout):
-                    if isinstance(row, Bad):
-                        yield number, row
-                    else:
-                        values = (None if place is None else row.cells[place] for place in places)
-                        yield number, Padded(values) if row.padded else tuple(values)
+            yield from _delimited(table, columns, content)
 
 
 def label_values(table: Table, label: str, config: SourceConfig) -> Iterator[object]:
@@ -149,151 +155,40 @@ def label_values(table: Table, label: str, config: SourceConfig) -> Iterator[obj
             yield values[0]
 
 
+def class_names(table: Table, label: str, config: SourceConfig) -> ClassNames | None:
+    """The names that a dataset of the hub keeps in its files' metadata for its numbered labels."""
+    if table.content is None and table.kind not in ("parquet", "arrow"):
+        return None
+    content = _content(table, config)
+    return columns_with_classes(content, table.name).get(label) if isinstance(content, Batches) else None
+
+
 class Padded(tuple[object, ...]):
     """The values of a row that was shorter than its table."""
 
 
-def _layout(table: Table, config: SourceConfig) -> Layout:
+def _content(table: Table, config: SourceConfig) -> Batches | Objects | Layout:
+    """How the rows of a table are had, by its kind."""
+    if table.content is not None:
+        return table.content
+    if table.kind == "parquet":
+        return of_parquet(table.name, lambda: table.open(table.name))
+    if table.kind == "arrow":
+        return of_ipc(table.name, lambda: table.open(table.name))
+    if table.kind == "json":
+        return of_json(table.name, table.stream, config)
     with table.stream() as stream:
         return layout_of(table.name, stream, config, table.kind == "tsv")
 
 
-def _json_sample(table: Table) -> tuple[list[str], Sample]:
-    """The keys of the first objects, and their values."""
-    keys: dict[str, None] = {}
-    objects: list[dict[str, Any]] = []
+def _delimited(table: Table, columns: Columns, layout: Layout) -> Iterator[tuple[int, Values | Bad]]:
+    places = [
+        None if name is None or name not in layout.columns else layout.columns.index(name) for name in columns
+    ]
     with table.stream() as stream:
-        sample = stream.read(SAMPLE)
-    if b"\0" in sample:
-        raise DataError(f"{one_line(table.name)} is binary or UTF-16, not text (it holds NUL bytes)")
-    if not sample.strip():
-        raise DataError(f"{one_line(table.name)} is empty")
-    if sample.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-        raise DataError(
-            f"{one_line(table.name)} is one JSON array: write an object a line (JSON Lines) instead"
-        )
-    for line in sample.splitlines()[:SAMPLE_ROWS]:
-        value = _json_object(line)
-        if isinstance(value, dict):
-            keys.update(dict.fromkeys(value))
-            objects.append(value)
-    if not keys:
-        raise DataError(f"{one_line(table.name)} holds no JSON object on a line of its own (JSON Lines)")
-    return list(keys), Sample([[_shown(each.get(key)) for key in keys] for each in objects])
-
-
-def _shown(value: object) -> str | None:
-    """A value as the cell of a sample: a list or an object is none."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return None if value is None or isinstance(value, list | dict) else str(value)
-
-
-def _json_object(line: bytes) -> dict[str, Any] | str:
-    """The object, or the reason why there is none."""
-    try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return "not UTF-8"
-    except (ValueError, RecursionError):
-        return "malformed row"
-    return value if isinstance(value, dict) else "malformed row"
-
-
-def _json_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | Bad]]:
-    with table.stream() as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            value = _json_object(line)
-            if isinstance(value, str):
-                yield number, Bad(value)
+        for number, row in delimited_rows(stream, layout):
+            if isinstance(row, Bad):
+                yield number, row
             else:
-                yield number, tuple(None if name is None else value.get(name) for name in columns)
-
-
-def _parquet_file(file: IO[bytes]) -> Any:
-    import pyarrow.parquet as pq
-
-    # Buffered, so that a row group of any size is read page by page.
-    return pq.ParquetFile(file, buffer_size=SAMPLE, pre_buffer=False)
-
-
-def _parquet_schema(table: Table) -> pa.Schema:
-    with table.open(table.name) as file:
-        if compression(file) is not None:
-            raise DataError(
-                f"{one_line(table.name)} is Parquet inside another compression: decompress it first"
-            )
-        return _parquet_file(file).schema_arrow
-
-
-def class_names(table: Table, label: str) -> ClassNames | None:
-    """The names that a dataset of the hub keeps in its Parquet files' metadata for its numbered labels."""
-    return _named_classes(_parquet_schema(table), table.name).get(label) if table.kind == "parquet" else None
-
-
-def _named_classes(schema: pa.Schema, where: str) -> dict[str, ClassNames]:
-    """The columns of classes with names, by the metadata that the `datasets` library writes."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        named = {str(column): of_feature(feature, where) for column, feature in features.items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return {}
-    return {column: names for column, names in named.items() if names is not None}
-
-
-def _parquet_rows(table: Table, columns: Columns) -> Iterator[tuple[int, Values | Bad]]:
-    with table.open(table.name) as file:
-        parquet = _parquet_file(file)
-        schema = parquet.schema_arrow
-        inside = [name for name in columns if name is not None and name in schema.names]
-        number = 0
-        for batch in parquet.iter_batches(batch_size=1024, columns=inside):
-            lists = {name: _values(batch.column(name)) for name in inside}
-            nothing: list[object] = [None] * batch.num_rows
-            each = [nothing if name is None else lists.get(name, nothing) for name in columns]
-            for values in zip(*each, strict=True):
-                number += 1
-                yield number, values
-
-
-def _parquet_sample(table: Table) -> list[list[str | None]]:
-    """The first rows of a Parquet file."""
-    with table.open(table.name) as file:
-        batch = next(_parquet_file(file).iter_batches(batch_size=SAMPLE_ROWS), None)
-    if batch is None:
-        return []
-    return [[_shown(value) for value in row] for row in zip(*map(_values, batch.columns), strict=True)]
-
-
-def _check_texts(table: Table, columns: Columns, schema: pa.Schema) -> None:
-    for name in columns.texts:
-        if name in schema.names and not _is_text(kind := schema.field(name).type):
-            raise UsageError(
-                f"{one_line(table.name)}: column {quoted(name)} is {one_line(kind)}, not text: use --text-column"
-            )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    tests = (
-        "is_string",
-        "is_large_string",
-        "is_string_view",
-        "is_binary",
-        "is_large_binary",
-        "is_binary_view",
-    )
-    return any(getattr(pa.types, test)(kind) for test in tests)
-
-
-def _values(column: pa.Array) -> list[object]:
-    """A column as Python values, strings as bytes: whether they are UTF-8 is for each row to show."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if _is_text(column.type):
-        column = column.cast(pa.large_binary())
-    values: list[object] = column.to_pylist()
-    return values
+                values = (None if place is None else row.cells[place] for place in places)
+                yield number, Padded(values) if row.padded else tuple(values)

@@ -1,0 +1,196 @@
+"""Tables that Arrow reads: Parquet, IPC files and streams (Feather, `datasets`' `save_to_disk`), those in memory.
+
+One batch of rows is held at a time, of the columns that are read.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+import pyarrow as pa
+
+from attnstore.data.class_names import ClassNames, of_feature
+from attnstore.data.columns import Columns, Sample, Values
+from attnstore.data.delimited import SAMPLE, SAMPLE_ROWS
+from attnstore.data.files import Files
+from attnstore.data.streams import compression
+from attnstore.errors import DataError, UsageError
+from attnstore.messages import one_line, quoted
+
+_FILE = b"ARROW1"  # the first bytes of an IPC file; a stream begins with its schema's length
+_FEATHER_1 = b"FEA1"
+_ROWS = 1024  # Parquet's rows that become Python values at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Rows as Arrow has them. `read` yields their batches from the beginning, with at least the columns named.
+
+    `classes` are the names that the data set itself gives the numbers in a column, where its schema has none.
+    """
+
+    schema: pa.Schema
+    read: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+    classes: dict[str, ClassNames] | None = None
+
+
+def of_parquet(name: str, open_: Callable[[], IO[bytes]]) -> Batches:
+    """The rows of a Parquet file."""
+
+    @contextmanager
+    def parquet() -> Iterator[Any]:
+        import pyarrow.parquet as pq
+
+        with open_() as file:
+            if compression(file) is not None:
+                raise DataError(
+                    f"{one_line(name)} is Parquet inside another compression: decompress it first"
+                )
+            # Buffered, so that a row group of any size is read page by page.
+            yield pq.ParquetFile(file, buffer_size=SAMPLE, pre_buffer=False)
+
+    def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with parquet() as file:
+            yield from file.iter_batches(batch_size=_ROWS, columns=list(columns))
+
+    with parquet() as file:
+        return Batches(file.schema_arrow, read)
+
+
+def of_ipc(name: str, open_: Callable[[], IO[bytes]]) -> Batches:
+    """The rows of an Arrow file or stream, by its first bytes. Raises DataError for Feather's first version."""
+
+    @contextmanager
+    def opened() -> Iterator[tuple[bool, IO[bytes]]]:
+        with open_() as file:
+            head = file.read(8)
+            file.seek(0)
+            if compression(file) is not None:
+                raise DataError(f"{one_line(name)} is Arrow inside another compression: decompress it first")
+            if head.startswith(_FEATHER_1):
+                raise DataError(
+                    f"{one_line(name)} is of Feather's first version: write it again as Feather V2"
+                )
+            yield head.startswith(_FILE), file
+
+    def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        places = [place for place, each in enumerate(schema.names) if each in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=places)
+        with opened() as (is_file, file):
+            if is_file:
+                reader = pa.ipc.open_file(file, options=options)
+                for number in range(reader.num_record_batches):
+                    yield reader.get_batch(number)
+            else:
+                yield from pa.ipc.open_stream(file, options=options)
+
+    with opened() as (is_file, file):
+        schema = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).schema
+    return Batches(schema, read)
+
+
+def of_saved(files: Files) -> Files:
+    """The files of folders that `datasets`' `save_to_disk` wrote, without what its cache has put beside them.
+
+    `state.json` names the files of a split; the folder above is the split, if `dataset_dict.json` stands above it.
+    Other files are as they were.
+    """
+    names = list(files.names)
+    splits = dict(files.splits)
+    for state in [name for name in names if PurePosixPath(name).name == "state.json"]:
+        folder = PurePosixPath(state).parent
+        try:
+            held = {
+                str(folder / each["filename"]) for each in json.loads(files.contents(state))["_data_files"]
+            }
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        own = [name for name in names if PurePosixPath(name).parent == folder and name.endswith(".arrow")]
+        if missing := sorted(held - set(own)):
+            raise DataError(f"{one_line(state)} names a file that is not there: {one_line(missing[0])}")
+        names = [name for name in names if name not in own or name in held]
+        if str(folder.parent / "dataset_dict.json") in files.names:
+            splits |= dict.fromkeys(held, folder.name)
+    return replace(files, names=names, splits=splits)
+
+
+def columns_with_classes(batches: Batches, where: str) -> dict[str, ClassNames]:
+    """The columns of classes with names, by the metadata that the `datasets` library writes."""
+    try:
+        features = json.loads((batches.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        named = {str(column): of_feature(feature, where) for column, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        named = {}
+    return {column: names for column, names in named.items() if names is not None} | (batches.classes or {})
+
+
+def sample_of(batches: Batches) -> Sample:
+    """The first rows."""
+    shown: list[Sequence[str | None]] = []
+    for batch in batches.read(batches.schema.names):
+        part = batch.slice(0, SAMPLE_ROWS - len(shown))
+        shown += [list(map(as_cell, row)) for row in zip(*map(_values, part.columns), strict=True)]
+        if len(shown) >= SAMPLE_ROWS:
+            break
+    return Sample(shown)
+
+
+def batch_rows(batches: Batches, columns: Columns) -> Iterator[tuple[int, Values]]:
+    """Each row's number, from 1, with its values; None for columns that there are not."""
+    names = set(batches.schema.names)
+    inside = list(dict.fromkeys(name for name in columns if name is not None and name in names))
+    number = 0
+    for whole in batches.read(inside):
+        for start in range(0, whole.num_rows, _ROWS):
+            batch = whole.slice(start, _ROWS)
+            lists = {name: _values(batch.column(name)) for name in inside}
+            nothing: list[object] = [None] * batch.num_rows
+            each = [nothing if name is None else lists.get(name, nothing) for name in columns]
+            for values in zip(*each, strict=True):
+                number += 1
+                yield number, values
+
+
+def check_texts(name: str, columns: Columns, schema: pa.Schema) -> None:
+    """Raise UsageError if a column of the text holds something else."""
+    for text in columns.texts:
+        if text in schema.names and not _is_text(kind := schema.field(text).type):
+            raise UsageError(
+                f"{one_line(name)}: column {quoted(text)} is {one_line(kind)}, not text: use --text-column"
+            )
+
+
+def as_cell(value: object) -> str | None:
+    """A value as the cell of a sample: an object is none, nor is a list unless it has one element."""
+    if isinstance(value, list) and len(value) == 1:
+        return as_cell(value[0])
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value is None or isinstance(value, list | dict) else str(value)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (
+        "is_string",
+        "is_large_string",
+        "is_string_view",
+        "is_binary",
+        "is_large_binary",
+        "is_binary_view",
+    )
+    return any(getattr(pa.types, test)(kind) for test in tests)
+
+
+def _values(column: pa.Array) -> list[object]:
+    """A column as Python values, strings as bytes: whether they are UTF-8 is for each row to show."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _is_text(column.type):
+        column = column.cast(pa.large_binary())
+    values: list[object] = column.to_pylist()
+    return values

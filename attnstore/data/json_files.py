@@ -1,0 +1,264 @@
+"""JSON as people write it: an object a line, an array of objects, and what pandas' `to_json` writes.
+
+Lines and arrays are read row by row. Any other document is one value, which is held in memory as a whole: above
+256 MiB it is refused, with the advice to write JSON Lines.
+
+| document | rows |
+|---|---|
+| `[{"text": …}, …]`, `{"data": [{…}, …]}` | the objects |
+| `[["…", "pos"], …]` (pandas' values) | the lists, whose columns are called by their places, from 1 |
+| `{"columns": […], "data": [[…], …]}` (split) | the lists, with these names |
+| `{"text": {"0": …}, "label": {"0": …}}` (columns), `{"text": […], "label": […]}` | the columns' values, key by key |
+| `{"0": {"text": …, "label": …}, …}` (index) | the objects |
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from attnstore.config import SourceConfig
+from attnstore.data.columns import USUAL_COLUMNS
+from attnstore.data.delimited import SAMPLE, Bad
+from attnstore.data.objects import Object, Objects
+from attnstore.errors import DataError
+from attnstore.messages import listed, one_line
+
+LARGEST = 256 << 20  # bytes of a document that is held in memory
+_BLANK = b" \t\r\n"
+_NEAR = 12  # characters: an error that near to the end of what was read may be one of what was not
+_MALFORMED = Bad("malformed row")
+_DECODER = json.JSONDecoder()
+
+
+def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) -> Objects:
+    """The rows of a file of JSON. Raises DataError for a document that holds no rows, or is too large."""
+    with stream() as file:
+        start = file.read(SAMPLE)
+        if b"\0" in start:
+            raise DataError(f"{one_line(name)} is binary or UTF-16, not text (it holds NUL bytes)")
+        start = start.removeprefix(b"\xef\xbb\xbf").lstrip(_BLANK)
+        if not start:
+            raise DataError(f"{one_line(name)} is empty")
+        is_document = start.startswith(b"{") and _is_document(start, file)
+    if start.startswith(b"["):
+        if not start[1:].lstrip(_BLANK).startswith(b"["):
+            return Objects(lambda: _array(name, stream, dict))
+        return Objects(lambda: _named(_array(name, stream, list), config.columns), bool(config.columns))
+    if not is_document:
+        return Objects(lambda: _lines(stream))
+
+    def read() -> Iterator[tuple[int, Object | Bad]]:
+        return enumerate(_rows_of(name, _whole(name, stream), config), start=1)
+
+    read()  # a document that holds no rows is refused now; while it is not read it is not held
+    return Objects(read)
+
+
+def _lines(stream: Callable[[], IO[bytes]]) -> Iterator[tuple[int, Object | Bad]]:
+    with stream() as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, _object(line)
+
+
+def _object(line: bytes) -> Object | Bad:
+    """The object, or the reason why there is none."""
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Bad("not UTF-8")
+    except (ValueError, RecursionError):
+        return _MALFORMED
+    return value if isinstance(value, dict) else _MALFORMED
+
+
+def _is_document(start: bytes, file: IO[bytes]) -> bool:
+    """Whether a file that begins with `start` is one value: its first line is all there is, or only a part of one."""
+    line, _, rest = start.partition(b"\n")
+    while not rest and len(line) <= LARGEST and (more := file.readline(SAMPLE)):
+        line += more
+        if more.endswith(b"\n"):
+            rest = file.read(SAMPLE)
+            break
+    try:
+        json.loads(line.decode(errors="replace"))
+    except RecursionError:
+        return False
+    except ValueError as error:
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        # A first line that ends too early, and a second that goes on with it.
+        ends_early = error.pos >= len(line.decode(errors="replace").rstrip())
+        return ends_early and rest.lstrip(_BLANK)[:1] in (b'"', b"}", b"[", b"]")
+    return not rest.strip()
+
+
+def _whole(name: str, stream: Callable[[], IO[bytes]]) -> Any:
+    with stream() as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise DataError(
+            f"{one_line(name)} is one JSON value of more than {LARGEST >> 20} MiB, which would have to be held in"
+            " memory: write an object a line (JSON Lines, pandas' to_json(orient='records', lines=True))"
+        )
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise DataError(f"{one_line(name)} is not UTF-8") from None
+    except RecursionError:
+        raise DataError(f"{one_line(name)} is JSON nested too deep") from None
+    except ValueError as error:
+        said = (
+            f"{error.msg} in line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else str(error)
+        )
+        raise DataError(f"{one_line(name)} is no JSON: {one_line(said)}") from None
+
+
+def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object | Bad]:
+    """The rows in a document, which may be one itself. Raises DataError if it can be read in two ways."""
+    values = list(document.values())
+    if _is_split(document):
+        return _with_names(document["data"], document["columns"])
+    tables = [key for key, value in document.items() if _is_table(value)]
+    if len(tables) > 1:
+        raise DataError(
+            f"{one_line(name)} holds several lists of rows ({listed(tables)}): write each to a file of its own"
+        )
+    if values and all(isinstance(value, list) for value in values) and not tables:
+        if len({len(value) for value in values}) > 1:
+            raise DataError(f"{one_line(name)} holds columns of different lengths ({listed(list(document))})")
+        return (dict(zip(document, row, strict=True)) for row in zip(*values, strict=True))
+    if tables:
+        return (each if isinstance(each, dict) else _MALFORMED for each in document[tables[0]])
+    if values and all(isinstance(value, dict) for value in values):
+        return _crossed(name, document, config)
+    return [document]
+
+
+def _is_split(document: Mapping[str, Any]) -> bool:
+    columns, data = document.get("columns"), document.get("data")
+    return (
+        isinstance(columns, list)
+        and isinstance(data, list)
+        and all(isinstance(row, list) and len(row) == len(columns) for row in data)
+    )
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value[:20])
+
+
+def _crossed(
+    name: str, document: Mapping[str, Mapping[str, Any]], config: SourceConfig
+) -> Iterable[Object | Bad]:
+    """The rows of objects in an object: the keys of the outer one are columns, or rows, or it is a row itself."""
+    outer, inner = list(document), list(dict.fromkeys(key for each in document.values() for key in each))
+    known = {
+        *USUAL_COLUMNS,
+        *(config.text_column or "").casefold().split(","),
+        (config.label_column or "").casefold(),
+    }
+
+    def are_columns(keys: Sequence[str]) -> bool:
+        return any(key.strip().casefold() in known for key in keys)
+
+    def are_numbers(keys: Sequence[str]) -> bool:
+        return bool(keys) and all(key.isdecimal() for key in keys)
+
+    if are_numbers(inner) or (are_columns(outer) and not are_columns(inner) and len(outer) < len(inner)):
+        return ({key: column.get(row) for key, column in document.items()} for row in inner)
+    if are_numbers(outer) or (are_columns(inner) and not are_columns(outer)):
+        return document.values()
+    if len(outer) == 1 or are_columns(outer):
+        return [document]
+    raise DataError(
+        f"{one_line(name)} is an object of objects, of which either may be the columns: write an object a line"
+        " (JSON Lines)"
+    )
+
+
+def _with_names(rows: Sequence[Sequence[Any]], names: Sequence[object]) -> Iterator[Object]:
+    return (dict(zip(map(str, names), row, strict=True)) for row in rows)
+
+
+def _named(rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Object | Bad]]:
+    """Lists as objects, whose keys are `names`, or the places from 1."""
+    for number, row in rows:
+        if isinstance(row, Bad):
+            yield number, row
+            continue
+        names = names or [str(place) for place in range(1, len(row) + 1)]
+        yield number, dict(zip(names, row, strict=True)) if len(row) == len(names) else _MALFORMED
+
+
+def _array(name: str, stream: Callable[[], IO[bytes]], kind: type) -> Iterator[tuple[int, Any]]:
+    """The elements of an array of objects or lists, each parsed by itself; those of another kind are malformed.
+
+    Raises DataError where it is no JSON: what follows can't be told apart.
+    """
+    number = 0
+    with stream() as file:
+        text = _Text(file)
+        try:
+            text.take("[")
+            while number or text.next() != "]":
+                value = text.value()
+                number += 1
+                yield number, value if isinstance(value, kind) else _MALFORMED
+                if text.next() == "]":
+                    break
+                text.take(",")
+            text.take("]")
+            text.take("")
+        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
+            said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            after = f"after row {number:,}" if number else "at its beginning"
+            raise DataError(f"{one_line(name)} is damaged or cut off {after}: {one_line(said)}") from None
+
+
+class _Text:
+    """JSON that is read as far as it is needed, and forgotten behind that."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        # What is not UTF-8 is for each row to show.
+        self._file = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+        self._text = ""
+        self._at = 0
+
+    def next(self) -> str:
+        """The next character that is no blank, "" at the end."""
+        while True:
+            while (here := self._text[self._at : self._at + 1]) and here in " \t\r\n":
+                self._at += 1
+            if here or not self._more():
+                return here
+
+    def take(self, wanted: str) -> None:
+        """Go past the next character, which must be `wanted`."""
+        if self.next() != wanted:
+            raise json.JSONDecodeError(f"expecting {wanted!r}" if wanted else "data after its end", "", 0)
+        self._at += len(wanted)
+
+    def value(self) -> Any:
+        """The next value. Raises JSONDecodeError."""
+        self.next()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _NEAR
+                if not is_cut or len(self._text) - self._at > LARGEST or not self._more():
+                    raise
+                continue
+            if end == len(self._text) and self._more():
+                continue  # a number may go on
+            self._at = end
+            return value
+
+    def _more(self) -> bool:
+        rest = self._text[self._at :]
+        # As much again, so that a large value is not parsed for every piece of it.
+        read = self._file.read(max(SAMPLE, len(rest)))
+        self._text, self._at = rest + read, 0
+        return bool(read)

@@ -1,0 +1,128 @@
+"""Arrow files and streams, Feather, and what `datasets` saves: whole documents as the real libraries wrote them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather
+import pytest
+from shared import shared
+from written import open_
+
+from attnstore.data.class_names import ClassNames
+from attnstore.data.documents import Document
+from attnstore.errors import DataError, UsageError
+
+ROWS = [("a fine film", "pos"), ("dull, and long", "neg"), ("schöne Grüße \U0001f600", None)]
+COLUMNS = {"text": [row[0] for row in ROWS], "label": [row[1] for row in ROWS]}
+TABLE = pa.table(COLUMNS)
+
+
+def ipc_file(path: Path) -> None:
+    with pa.ipc.new_file(path, TABLE.schema) as writer:
+        writer.write_table(TABLE, max_chunksize=2)
+
+
+def ipc_stream(path: Path) -> None:
+    with pa.ipc.new_stream(path, TABLE.schema) as writer:
+        writer.write_table(TABLE, max_chunksize=2)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "file.arrow": ipc_file,
+    "stream.arrow": ipc_stream,
+    "r.arrows": ipc_stream,
+    "no ending": ipc_file,
+    "r.feather": lambda path: pa.feather.write_feather(TABLE, path, compression="zstd"),
+    "pandas.feather": lambda path: pd.DataFrame(COLUMNS).to_feather(path),
+    "polars.ipc": lambda path: pl.DataFrame(COLUMNS).write_ipc(path, compression="lz4"),
+    "categories.feather": lambda path: pd.DataFrame(COLUMNS).astype({"label": "category"}).to_feather(path),
+    "polars stream.arrow": lambda path: pl.DataFrame(COLUMNS).write_ipc_stream(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_gives_the_same_documents(name: str, tmp_path: Path) -> None:
+    """Texts, labels and row numbers are those of the table that was written, twice over."""
+    WRITERS[name](tmp_path / name)
+    source = open_(tmp_path / name)
+    expected = [Document(text, f"{name}:{n}", None, "all", label) for n, (text, label) in enumerate(ROWS, 1)]
+    assert (list(source), list(source)) == (expected, expected)
+
+
+def test_columns_that_are_no_text(tmp_path: Path) -> None:
+    """A column of numbers is refused as the text, as Parquet's is."""
+    pa.feather.write_feather(pa.table({"text": [1, 2]}), tmp_path / "r.feather")
+    with pytest.raises(UsageError, match=r"r.feather: column 'text' is int64, not text"):
+        open_(tmp_path / "r.feather")
+
+
+@pytest.mark.parametrize("writer", [ipc_file, ipc_stream])
+def test_a_file_that_is_cut_off(writer: Callable[[Path], None], tmp_path: Path) -> None:
+    """A file without its end is one line, whenever it is found out."""
+    path = tmp_path / "r.arrow"
+    writer(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"^r.arrow can't be read: [^\n]+$"):
+        list(open_(path))
+
+
+FEATURES = datasets.Features(
+    {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+)
+
+
+def data_set(*texts: str) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(
+        {"text": list(texts), "label": [n % 2 for n in range(len(texts))]}, features=FEATURES
+    )
+
+
+class TestSaveToDisk:
+    def test_splits_and_names(self, tmp_path: Path) -> None:
+        """Splits are those of `dataset_dict.json`, whatever they are called; classes have the data set's names."""
+        saved = datasets.DatasetDict({"fold one": data_set("a", "b"), "test": data_set("c")})
+        saved.save_to_disk(tmp_path, num_shards={"fold one": 2, "test": 1})
+        source = open_(tmp_path)
+        assert source.class_names is not None and source.class_names.names == ("pos", "neg")
+        assert source.splits == ("fold one", "test")
+        assert list(source) == [
+            Document("a", "fold one/data-00000-of-00002.arrow:1", None, "fold one", "0"),
+            Document("b", "fold one/data-00001-of-00002.arrow:1", None, "fold one", "1"),
+            Document("c", "test/data-00000-of-00001.arrow:1", None, "test", "0"),
+        ]
+
+    def test_what_its_cache_leaves_is_no_data(self, tmp_path: Path) -> None:
+        """`map` leaves its results beside the data set; they are not read a second time."""
+        data_set("a", "b").save_to_disk(tmp_path)
+        loaded = datasets.load_from_disk(tmp_path)
+        loaded.map(lambda row: {"text": row["text"].upper()})
+        assert len(list(tmp_path.glob("cache-*.arrow"))) == 1
+        assert [each.text for each in open_(tmp_path) if isinstance(each, Document)] == ["a", "b"]
+
+    def test_a_shard_that_is_not_there(self, tmp_path: Path) -> None:
+        """A part of a data set is not taken for the whole."""
+        data_set("a", "b").save_to_disk(tmp_path, num_shards=2)
+        (tmp_path / "data-00001-of-00002.arrow").unlink()
+        with pytest.raises(
+            DataError, match=r"state.json names a file that is not there: data-00001-of-00002"
+        ):
+            open_(tmp_path)
+
+    def test_names_in_the_schema(self, tmp_path: Path) -> None:
+        """The metadata of an Arrow file by itself has the names, too."""
+        table = TABLE.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y"]}}}})}
+        )
+        pa.feather.write_feather(table, tmp_path / "r.arrow")
+        assert open_(tmp_path / "r.arrow").class_names == ClassNames({0: "x", 1: "y"}, "r.arrow")
+
+
+def test_shared_case() -> None:
+    """The case `arrow` is read without an option."""
+    found = [each for each in open_(shared("cases/data/arrow")) if isinstance(each, Document)]
+    assert (len(found), found[0].text, found[-1].text) == (16, "a wonderful heartfelt picture", "badly made")

@@ -1,0 +1,181 @@
+"""JSON in every shape that people have: each gives the rows that pandas or the tool itself wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shared import shared
+from written import open_
+
+from attnstore.data import json_files
+from attnstore.data.documents import Document, Rejected
+from attnstore.errors import DataError
+
+ROWS = [
+    ("a fine film, all in all", "pos"),
+    ('dull "and" long\nschöne Grüße \U0001f600', "neg"),
+    ("so so", None),
+]
+FRAME = pd.DataFrame(ROWS, columns=["text", "label"])
+
+
+def read(path: Path, content: object, **options: object) -> list[Any]:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return list(open_(path, **options))
+
+
+def documents(name: str) -> list[Document]:
+    return [
+        Document(text, f"{name}:{row}", None, "all", label) for row, (text, label) in enumerate(ROWS, start=1)
+    ]
+
+
+class TestShapes:
+    @pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table"])
+    @pytest.mark.parametrize("indent", [None, 2])
+    def test_what_pandas_writes(self, orient: Any, indent: int | None, tmp_path: Path) -> None:
+        """Each orientation of `to_json`, on one line or on many, holds the rows of the frame."""
+        content = FRAME.to_json(orient=orient, indent=indent)
+        assert read(tmp_path / "r.json", content) == documents("r.json")
+
+    def test_values_have_no_names(self, tmp_path: Path) -> None:
+        """pandas' values are rows without a header: `--columns` names them, or places do."""
+        content = FRAME.to_json(orient="values")
+        assert read(tmp_path / "r.json", content, columns=("text", "label")) == documents("r.json")
+        found = read(tmp_path / "r.json", content, text_column="1", label_column="2")
+        assert found == documents("r.json")
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"text": [row[0] for row in ROWS], "label": [row[1] for row in ROWS]},
+            {"version": 2, "data": [{"text": text, "label": label} for text, label in ROWS]},
+            {f"doc{n}": {"text": text, "label": label} for n, (text, label) in enumerate(ROWS)},
+        ],
+        ids=["lists", "wrapped", "by key"],
+    )
+    def test_other_objects(self, content: object, tmp_path: Path) -> None:
+        """Lists by column, objects by name, and a list of rows behind a key are rows, too."""
+        assert read(tmp_path / "r.json", content) == documents("r.json")
+
+    @pytest.mark.parametrize("indent", [None, 1])
+    def test_one_object_is_one_row(self, indent: int | None, tmp_path: Path) -> None:
+        """A file of one object, on however many lines, is a row."""
+        found = read(tmp_path / "r.json", json.dumps({"text": "a fine film", "label": "pos"}, indent=indent))
+        assert found == [Document("a fine film", "r.json:1", None, "all", "pos")]
+
+    def test_lines_with_a_bad_first_one_are_lines(self, tmp_path: Path) -> None:
+        """A damaged first line is a bad row, not the beginning of a document."""
+        content = '{"text": "cut o\n{"text": "whole", "label": "pos"}\n'
+        assert read(tmp_path / "r.json", content) == [
+            Rejected("r.json row 1", "malformed row"),
+            Document("whole", "r.json:2", None, "all", "pos"),
+        ]
+
+    @given(
+        rows=st.lists(st.tuples(st.text(), st.sampled_from(["pos", "neg"])), min_size=1),
+        size=st.integers(1, 9),
+    )
+    def test_an_array_is_read_in_pieces(
+        self, rows: list[tuple[str, str]], size: int, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """Wherever the piece that was read ends, the rows are those that Python's json wrote."""
+        path = tmp_path_factory.mktemp("array") / "r.json"
+        content = json.dumps([{"text": text, "label": label, "n": 1234.5} for text, label in rows])
+        path.write_text(content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_files, "SAMPLE", size)
+            found = [each for _, each in json_files._array("r.json", lambda: path.open("rb"), dict)]
+        assert found == json.loads(content)
+
+    def test_bad_rows_of_an_array(self, tmp_path: Path) -> None:
+        """What is no object is counted, and so is half a surrogate pair; NaN is no label."""
+        content = (
+            '[{"text": "a", "label": NaN}, 5, ["x"], {"text": "\\ud83d"}, {"text": "b", "label": 1}, null]'
+        )
+        assert read(tmp_path / "r.json", content) == [
+            Document("a", "r.json:1", None, "all", None),
+            Rejected("r.json row 2", "malformed row"),
+            Rejected("r.json row 3", "malformed row"),
+            Rejected("r.json row 4", "not UTF-8"),
+            Document("b", "r.json:5", None, "all", "1"),
+            Rejected("r.json row 6", "malformed row"),
+        ]
+
+    def test_a_large_document_is_refused_a_large_array_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What would have to be held in memory as a whole has a limit; what is read row by row has none."""
+        monkeypatch.setattr(json_files, "LARGEST", 100)
+        rows = [{"text": f"text {n}", "label": "pos"} for n in range(50)]
+        assert len(read(tmp_path / "array.json", rows)) == 50
+        with pytest.raises(DataError, match=r"d.json is one JSON value of more than 0 MiB.*JSON Lines"):
+            read(tmp_path / "d.json", {"data": rows})
+
+
+class TestPaths:
+    def test_nested_text(self, tmp_path: Path) -> None:
+        """A path leads into objects and lists; it is guessed where it ends in a usual name."""
+        rows = [{"data": {"text": f"text {n}"}, "notes": [{"by": "x", "class": "pos"}]} for n in range(2)]
+        expected = [Document(f"text {n}", f"r.json:{n + 1}", None, "all", "pos") for n in range(2)]
+        assert read(tmp_path / "r.json", rows, label_column="notes[0].class") == expected
+        options = {"text_column": "data.text", "label_column": "notes[].class"}
+        assert read(tmp_path / "r.json", rows, **options) == expected
+
+    def test_label_studio(self, tmp_path: Path) -> None:
+        """Each annotator's choices are looked at: a row on which they differ has several labels."""
+
+        def task(number: int, *choices: list[str]) -> dict[str, object]:
+            results = [[{"type": "choices", "value": {"choices": each}}] for each in choices]
+            return {
+                "id": number,
+                "data": {"text": f"text {number}"},
+                "annotations": [{"id": 9, "result": each} for each in results],
+            }
+
+        rows = [
+            task(1, ["pos"]),
+            task(2, ["neg"], ["neg"]),
+            task(3, ["pos"], ["neg"]),
+            task(4),
+            task(5, ["a", "b"]),
+        ]
+        expected = [
+            Document("text 1", "1", None, "all", "pos"),
+            Document("text 2", "2", None, "all", "neg"),
+            Rejected("r.json row 3", "several labels"),
+            Document("text 4", "4", None, "all", None),
+            Rejected("r.json row 5", "several labels"),
+        ]
+        assert read(tmp_path / "r.json", rows) == expected
+        first = read(tmp_path / "r.json", rows, label_column="annotations[0].result[0].value.choices")
+        expected[2] = Document("text 3", "3", None, "all", "pos")
+        assert first == expected
+
+    def test_spans_are_no_label_of_the_document(self, tmp_path: Path) -> None:
+        """Labels of pieces of a text are not guessed to be that of the text."""
+        rows = [{"text": "Anna met Bob", "spans": [{"start": 0, "label": "PER"}]}]
+        assert read(tmp_path / "r.json", rows) == [Document("Anna met Bob", "r.json:1", None, "all", None)]
+
+    def test_a_key_with_a_dot(self, tmp_path: Path) -> None:
+        """A key that is written like a path is that key."""
+        found = read(
+            tmp_path / "r.json", [{"data.text": "key", "data": {"text": "path"}}], text_column="data.text"
+        )
+        assert found == [Document("key", "r.json:1", None, "all", None)]
+
+
+CASES = {"ls": "export.json", "json_default": "r.json", "doc": "all.jsonl"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_shared_cases(case: str) -> None:
+    """Exports of Label Studio, of pandas by default, and of doccano are read without an option."""
+    found = list(open_(shared(f"cases/data/{case}")))
+    first, last = ("a wonderful heartfelt picture", "pos"), ("badly made", "neg")
+    assert [(each.text, each.label) for each in (found[0], found[-1])] == [first, last]
+    assert (len(found), [each.label for each in found]) == (16, ["pos"] * 8 + ["neg"] * 8)
