@@ -236,14 +236,14 @@ def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, st
 
 
 def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
-    """`3` is `3 stars`, if all labels are such numbers, and can't all be indices that mean other classes."""
+    """`3` is `3 stars`, if all labels are such numbers, and can't all be indices, of whatever order of the classes."""
     by_number = number_in(names)
     numbers = {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
     if not by_number or not by_number.keys() >= set(numbers.values()):
         return None
-    mapping = {raw: by_number[number] for raw, number in numbers.items()}
-    as_index = {raw: names[number] for raw, number in numbers.items() if 0 <= number < len(names)}
-    return None if len(as_index) == len(mapping) and as_index != mapping else mapping
+    if all(0 <= number < len(names) for number in numbers.values()):
+        return None
+    return {raw: by_number[number] for raw, number in numbers.items()}
 
 
 def _told(

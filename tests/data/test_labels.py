@@ -380,6 +380,15 @@ class TestGiven:
             match_labels(found, LABEL_4[:2], ("x=neg", "y=pos"))
 
 
+def test_a_number_that_may_be_an_index_is_no_number_in_a_name() -> None:
+    """A model that has `1 stars` second by chance: 1 may be that, or the second of the classes in their order."""
+    shuffled = ["2 stars", "1 stars", "3 stars", "4 stars", "5 stars"]
+    assert not match_labels(found_of({"1": 3}), shuffled).are_models
+    assert not match_labels(found_of({"1": 3, "4": 1}), shuffled).are_models
+    both_ends = match_labels(found_of({"1": 3, "5": 1}), shuffled)
+    assert both_ends.mapping == {"1": "1 stars", "5": "5 stars"}
+
+
 # --- All forms against the truth ---------------------------------------------------------------------------------
 
 NAMES = [
