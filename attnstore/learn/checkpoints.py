@@ -86,8 +86,10 @@ def clear_up(out: Path) -> bool:
     return True
 
 
-def interrupted(config: FinetuneConfig, when: str) -> FinetuneInterrupted:
+def interrupted(config: FinetuneConfig, when: str, number: int) -> FinetuneInterrupted:
+    """What to raise when the signal of that number has ended the run."""
     return FinetuneInterrupted(
         f"interrupted {when}; what was learnt is kept in {config.out / CHECKPOINTS}: "
-        "the same command with --resume goes on"
+        "the same command with --resume goes on",
+        number,
     )

@@ -74,7 +74,9 @@ class FinetuneResult:
 class FinetuneInterrupted(AttnstoreError):  # noqa: N818 - nothing went wrong
     """The user stopped the run; what it had learnt is kept, and the message says how to go on."""
 
-    exit_code = 130
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number  # as a shell counts a signal of that number
 
 
 def check(config: FinetuneConfig) -> None:

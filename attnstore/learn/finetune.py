@@ -40,8 +40,8 @@ from attnstore.learn.training import (
 def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneResult:
     """Fine-tune `config.model` on `config.source` and write the classifier to `config.out`.
 
-    The result is a plain Hugging Face folder with a README.md. Ctrl-C (SIGINT) ends the run after the step
-    in hand with a `FinetuneInterrupted`, and `resume=True` goes on from there to the same weights as if
+    The result is a plain Hugging Face folder with a README.md. Ctrl-C, SIGTERM or SIGHUP end the run after the
+    step in hand with a `FinetuneInterrupted`, and `resume=True` goes on from there to the same weights as if
     nothing had happened. With one seed on one machine the weights are the same every time. `on_event` gets
     `Trained` as it goes, and `Downloaded` before.
 
@@ -91,7 +91,9 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
             state = trainer.state
             watcher.check_loss(state.global_step)
             if state.global_step < state.max_steps:
-                raise interrupted(config, f"at step {state.global_step:,} of {state.max_steps:,}")
+                raise interrupted(
+                    config, f"at step {state.global_step:,} of {state.max_steps:,}", stop.number
+                )
             tested = None
             if "test" in splits:
                 watcher.phase = "test"
@@ -99,7 +101,7 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
                 tested = float(found.metrics["test_accuracy"])
                 watcher.tell(state, accuracy=tested)
         except Stopped as error:
-            raise interrupted(config, "while the test split was being measured") from error
+            raise interrupted(config, "while the test split was being measured", stop.number) from error
         except torch.OutOfMemoryError as error:
             raise AttnstoreError(
                 f"the {device} has too little memory for batches of {config.batch_size} documents of "
