@@ -1,21 +1,122 @@
-"""Ctrl-C, and what a scheduler sends, as a request: what is in hand is finished first."""
+"""Ctrl-C, and what a scheduler sends: an end at once, or a request, so that what is in hand is finished first."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeAlias, TypeVar
+
+_T = TypeVar("_T")
+_Handlers: TypeAlias = dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None]
 
 #: What asks a process to end: a terminal's Ctrl-C, `kill`, a terminal that closes, a terminal's Ctrl-\\.
 _REQUESTS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
 
+#: Seconds that an ending process has to clear up in, before it ends without.
+_GRACE = 2.0
+
+#: Seconds between two looks at work that is waited for. Its end is noticed at once.
+_LOOKED_EVERY = 0.2
+
+#: Seconds between two requests to the same work to end: the first may come before it has begun.
+_ASKED_EVERY = 0.02
+
+
+class Ended(BaseException):
+    """A signal asked the process to end. `number` is the signal's.
+
+    No KeyboardInterrupt: click makes an empty line and an Abort of that, which knows no number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 class Stop(threading.Event):
     """Set by the first signal that asks to end. `number` is that signal's, 0 while there was none."""
 
     number: int = 0
+
+
+@contextmanager
+def end_on_signals(say: Callable[[], object]) -> Iterator[None]:
+    """SIGINT, SIGTERM, SIGHUP and SIGQUIT raise `Ended` in the main thread; called in another one it does nothing.
+
+    What can't be stopped, such as a thread that others wait for, has two seconds: then `say` is called, if the block
+    has not ended, and the process ends with 128 + the signal's number, whatever is still going on. A second signal
+    ends it so at once. Inside `stop_on_interrupt` the first signal is a request, and the second one the first here.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    done = threading.Event()
+    before = _handlers()
+    raised = False
+
+    def leave(number: int) -> None:
+        if not done.is_set():
+            say()
+        os._exit(128 + number)
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal raised
+        if raised:
+            leave(number)
+        raised = True
+        timer = threading.Timer(_GRACE, leave, (number,))
+        timer.daemon = True
+        timer.start()
+        raise Ended(number)
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        done.set()
+        _restore(before)
+
+
+def waited_for(result: Future[_T]) -> _T:
+    """What a future returns or raises. A signal's handler is called meanwhile, as in `Future.result` it may not be.
+
+    Polars sets up SIGINT so that a wait without an end is gone on with before Python learns of the signal.
+    """
+    while not result.done():
+        wait([result], _LOOKED_EVERY)
+    return result.result()
+
+
+def interruptible(work: Callable[[], _T], interrupt: Callable[[], object] | None = None) -> _T:
+    """What `work` returns or raises, computed in a thread, so that the main one can take a signal meanwhile.
+
+    For work that computes for long without coming back to Python. If a signal's handler raises, `interrupt` has to
+    end the work, which is waited for, and may be called several times. Without it the thread is left to itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()  # signals are the main thread's
+    result: Future[_T] = Future()
+
+    def compute() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=compute, daemon=True).start()
+    try:
+        return waited_for(result)
+    except BaseException:
+        while interrupt is not None and not result.done():
+            interrupt()
+            wait([result], _ASKED_EVERY)
+        raise
 
 
 @contextmanager
@@ -29,24 +130,27 @@ def stop_on_interrupt() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {
-        number: handler
-        for number in _REQUESTS
-        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
-    }
+    before = _handlers()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         stop.number = number
         stop.set()
-        restore()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
 
     for number in before:
         signal.signal(number, on_signal)
     try:
         yield stop
     finally:
-        restore()
+        _restore(before)
+
+
+def _handlers() -> _Handlers:
+    """What each signal does now; those that are ignored, or not Python's, are left out."""
+    found = {number: signal.getsignal(number) for number in _REQUESTS}
+    return {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+
+
+def _restore(handlers: _Handlers) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

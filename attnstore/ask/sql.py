@@ -14,6 +14,7 @@ import pyarrow as pa
 from attnstore.ask import statistics
 from attnstore.ask.statement import one_line, reading_statement
 from attnstore.errors import AttnstoreError, UsageError
+from attnstore.interrupts import interruptible
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.schema import without_label
 from attnstore.store.store import Store
@@ -141,7 +142,7 @@ def select(
     """Run `reading_statement(sql)` with its `$names` bound to `values`, in plain Arrow types.
 
     Dictionaries and large strings come as strings, sums of integers (128 bits in DuckDB) as int64 where they
-    fit.
+    fit. A signal that ends the process, such as Ctrl-C, ends the statement at once.
 
     Raises:
         UsageError: DuckDB refuses it.
@@ -150,7 +151,9 @@ def select(
     try:
         # Read only: even a SELECT may hold an INSERT in a WITH clause.
         connection.execute("BEGIN TRANSACTION READ ONLY")
-        table = connection.sql(sql, params=dict(values or {})).to_arrow_table()
+        table = interruptible(
+            lambda: connection.sql(sql, params=dict(values or {})).to_arrow_table(), connection.interrupt
+        )
         connection.execute("COMMIT")
     except duckdb.Error as error:
         raise _told(store, error) from error

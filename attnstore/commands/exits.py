@@ -5,8 +5,6 @@ from typing import NoReturn
 
 import click
 
-INTERRUPTED = 130
-
 
 def fail(message: str, code: int) -> NoReturn:
     click.echo(f"attnstore: {' '.join(message.split())}", err=True)

@@ -9,17 +9,22 @@ import click
 
 from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
-from attnstore.commands.exits import INTERRUPTED, fail
+from attnstore.commands.exits import fail
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
 from attnstore.commands.run import run
 from attnstore.errors import AttnstoreError
+from attnstore.interrupts import Ended, end_on_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
     try:
-        sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
+        with end_on_signals(_say_interrupted):
+            sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
+    except Ended as ended:
+        _say_interrupted()
+        sys.exit(128 + ended.number)
     except AttnstoreError as error:
         fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -30,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f" (see {error.ctx.command_path} --help)"
         fail(error.format_message() + hint, error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise  # not about a file the user named: a bug, and its traceback is wanted
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
+
+
+def _say_interrupted() -> None:
+    click.echo("attnstore: interrupted", err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

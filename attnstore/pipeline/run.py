@@ -22,7 +22,7 @@ from attnstore.engine.models import read_model_files
 from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.events import Computed, Noted, OnEvent, Started, ignore
-from attnstore.interrupts import stop_on_interrupt
+from attnstore.interrupts import stop_on_interrupt, waited_for
 from attnstore.pipeline.describe import check, describe, this_run
 from attnstore.pipeline.parts import batches, write_parts
 from attnstore.store.resume import create_or_resume
@@ -60,7 +60,7 @@ def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> R
     with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
         surveyed = aside.submit(survey, source)
         classifier = load_classifier(config, reductions, files)
-        found = surveyed.result()
+        found = waited_for(surveyed)
     labels = match_labels(found, classifier.labels, config.source.labels)
     manifest = describe(config, source, found, labels, classifier)
     with create_or_resume(path, manifest) as store, stop_on_interrupt() as stop:

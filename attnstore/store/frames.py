@@ -12,6 +12,7 @@ from typing import Literal
 
 import polars as pl
 
+from attnstore.interrupts import interruptible
 from attnstore.messages import one_line
 from attnstore.store.scan import scan
 from attnstore.store.schema import entropy
@@ -133,7 +134,8 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
         StoreError: a file of the store can't be read.
     """
     try:
-        return answer.collect(engine="streaming")  # a store may be larger than the memory
+        # Streaming: a store may be larger than the memory. Polars can't end a streaming query: it is left to itself.
+        return interruptible(lambda: answer.collect(engine="streaming"))
     except (OSError, pl.exceptions.ComputeError) as error:
         raise store.unreadable(one_line(error)) from error
 
