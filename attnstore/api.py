@@ -10,7 +10,7 @@ from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
 from attnstore.reader import Reader
 
-_SOURCE_OPTIONS = frozenset(SourceConfig.__dataclass_fields__) - {"data"}
+_SOURCE_OPTIONS = frozenset(SourceConfig.__dataclass_fields__) - {"data", "held"}
 
 
 def open(path: str | Path) -> Reader:  # noqa: A001 - as gzip.open and sqlite3's users would call it
@@ -22,13 +22,15 @@ def run(
     path: str | Path,
     *,
     model: str | Path | None = None,
-    data: str | Path | None = None,
+    data: str | Path | object | None = None,
     reductions: Sequence[str | Callable[..., Any]] = DEFAULT_REDUCTIONS,
     **options: Any,
 ) -> Reader:
     """Run a dataset through a classifier into a store at `path`, and open it.
 
-    `model` and `data` default to the embedded ones. `options` are the fields of `config.SourceConfig` and
+    `model` and `data` default to the embedded ones. `data` is a path or another source as the command takes it, or
+    what the program holds: a table of pandas, Polars or Arrow, a `datasets.Dataset`, a mapping of these by split, or
+    any object of dicts that can be iterated more than once. `options` are the fields of `config.SourceConfig` and
     `config.RunConfig` by name, such as `split="test"`, `limit=1000`, `device="cpu"`, `max_length=256`.
     A run that was interrupted is resumed by the same call.
 
@@ -37,13 +39,17 @@ def run(
         TypeError: an option that there is not.
     """
     compiler.start(options.get("device"))
+    from attnstore.data.in_memory import name_of
     from attnstore.pipeline.run import run as run_pipeline
 
     for name, value in (("reductions", reductions), ("labels", options.get("labels"))):
         if isinstance(value, str):
             raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
     chosen = {name: options.pop(name) for name in tuple(options) if name in _SOURCE_OPTIONS}
-    source = SourceConfig(data=str(data if data is not None else REVIEWS), **chosen)
+    if data is None or isinstance(data, str | Path):
+        source = SourceConfig(data=str(REVIEWS if data is None else data), **chosen)
+    else:
+        source = SourceConfig(data=name_of(data), held=data, **chosen)
     config = RunConfig(
         source=source,
         model=str(model if model is not None else MODEL),

@@ -17,12 +17,15 @@ DEFAULT_REDUCTIONS = ("cls", "received", "rollout")
 class SourceConfig:
     """A dataset and how to read it.
 
-    `data`: a folder, an archive, a file, a glob, an `hf://datasets/...` path, or the word `imdb`.
+    `data`: a folder, an archive, a file, a glob, an address (`hf://datasets/...`, `https://...`), a hub's name, `-` for
+    the standard input, or the word `imdb`. `FILE::NAME` is a member of an archive, a sheet, or a database's table.
+    `held`: data that the program holds, of which `data` is then only what it is called.
+    `config`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
     `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
     `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
     `columns`: the names of a delimited file's columns, `header` whether its first row holds names; `delimiter`,
     `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
-    `format`: what a file is, whatever its name: csv, tsv, json, jsonl, parquet, arrow, or lines (a text per line).
+    `format`: what a file is, by any name: csv, tsv, json, jsonl, parquet, arrow, excel, or lines (a text per line).
     `limit`: take this many documents, spread evenly over the source.
     `labels`: the model's class names in the order of its logits, for a model that has none of its own; and entries
     such as `1=neg` that say which class a label of the data is (`3=`: none, its rows are left out).
@@ -30,7 +33,10 @@ class SourceConfig:
     """
 
     data: str
+    held: object | None = field(default=None, repr=False, compare=False)
     split: str = "all"
+    config: str | None = None
+    query: str | None = None
     text_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
@@ -40,7 +46,7 @@ class SourceConfig:
     delimiter: str | None = None
     escape: str | None = None
     encoding: str | None = None
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "lines"] | None = None
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"] | None = None
     labels: tuple[str, ...] = ()
     limit: int | None = None
     strict: bool = False

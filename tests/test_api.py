@@ -27,6 +27,20 @@ def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_pa
     assert store.manifest.sealed
 
 
+def test_run_takes_what_the_program_holds(tiny_model, tmp_path):
+    """A frame is stored row by row, and the manifest says what it was."""
+    frame = pl.DataFrame({"text": ["a fine film", "dull and long"], "label": ["pos", "neg"]})
+    store = attnstore.run(
+        tmp_path / "s.attn", model=tiny_model, data=frame, labels=["neg", "pos"], device="cpu"
+    )
+    documents = store.documents().select("id", "text", "label").collect()
+    assert documents.sort("id").rows() == [
+        ("data:1", "a fine film", "pos"),
+        ("data:2", "dull and long", "neg"),
+    ]
+    assert store.manifest.data == "polars.DataFrame of 2 rows"
+
+
 def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_path):
     """A misspelt keyword is Python's own error, before anything is read or written."""
     with pytest.raises(TypeError, match="max_lenght"):

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"ask", "data", "engine", "store"},
     "learn": {"data", "engine"},
     "reader": {"ask", "show", "store"},
-    "api": {"engine", "pipeline", "reader"},
+    "api": {"data", "engine", "pipeline", "reader"},
     "commands": {"api", "ask", "check", "data", "engine", "learn", "pipeline", "reader", "show", "store"},
     "": {"api"},
     "__main__": {"commands"},
@@ -45,7 +45,7 @@ ONLY_IN = {
     "transformers": {"engine", "learn"},
     "triton": {"engine"},
     "filelock": {"store"},
-    "duckdb": {"store", "ask", "check"},
+    "duckdb": {"data", "store", "ask", "check"},  # data: a DuckDB file may be what is read
     "polars": {"store", "ask", "show", "check", "reader"},
     "cli": set(),
     "tests": set(),

@@ -50,8 +50,10 @@ source_option = options(
         metavar="SOURCE",
         multiple=True,
         callback=_once,
-        help="A folder, archive, file, glob, hf://datasets/… path, or imdb.",
+        help="A folder, archive, file, glob, https://…, a hub's OWNER/NAME, FILE::TABLE, - (stdin), or imdb.",
     ),
+    click.option("--config", metavar="NAME", help="The configuration of a data set that has several."),
+    click.option("--query", metavar="SELECT", help="The rows of a SQLite or DuckDB file, as SQL."),
     click.option(
         "--text-column",
         metavar="NAME,…",
@@ -69,7 +71,7 @@ source_option = options(
     click.option("--encoding", metavar="NAME", help="The text's encoding, such as cp1252. Default: UTF-8."),
     click.option(
         "--format",
-        type=click.Choice(["csv", "tsv", "json", "jsonl", "parquet", "arrow", "lines"]),
+        type=click.Choice(["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]),
         help="What a file is, whatever its name; lines is a text per line.",
     ),
     click.option(

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from attnstore.config import SourceConfig
 from attnstore.data.archives import put_aside, tar_members, zip_members
@@ -31,11 +32,13 @@ from attnstore.data.arrow import of_saved
 from attnstore.data.class_names import ClassNames, agreed
 from attnstore.data.class_names import beside as names_beside
 from attnstore.data.columns import Columns
+from attnstore.data.databases import database_kind, of_database
 from attnstore.data.delimited import Bad
 from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.files import Files, folder, hub_files, matching, neighbours, similar_path
 from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import fetch_imdb
+from attnstore.data.in_memory import contents_of
 from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.splits import only_a_name, wanted_splits
 from attnstore.data.streams import decompressed, reading
@@ -59,10 +62,15 @@ MAX_LABELS = 10_000  # in more distinct values there are no classes
 MAX_SPLITS = 50  # with more distinct values a column holds no splits
 
 _KINDS_READ = (
-    "attnstore reads .csv, .tsv, .json, .jsonl, .parquet, .arrow, .feather (also compressed), folders of .txt, tar and"
-    " zip archives"
+    "attnstore reads .csv, .tsv, .json, .jsonl, .parquet, .arrow, .feather, .xlsx (also compressed), SQLite, DuckDB,"
+    " folders of .txt, tar and zip archives"
 )
-_MAGIC: dict[bytes, Kind] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"FEA1": "arrow"}
+_MAGIC: dict[bytes, Kind] = {
+    b"PAR1": "parquet",
+    b"ARROW1": "arrow",
+    b"FEA1": "arrow",
+    b"\xd0\xcf\x11\xe0": "excel",
+}
 _FOREIGN = "not UTF-8"  # why a text is rejected
 _FOREIGN_TEXTS = 3  # that many show another encoding than UTF-8, unless some text beyond ASCII is UTF-8
 _LOOKED_AT = 20  # files of a source whose beginning is looked at
@@ -103,6 +111,8 @@ def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
     data = config.data
     if config.limit is not None and config.limit < 1:
         raise UsageError(f"--limit must be at least 1, not {config.limit}")
+    if config.held is not None:
+        return _open_held(config)
     if not data.strip():
         raise UsageError(
             "--data is empty: name a folder, a file, an archive, a glob, hf://datasets/... or imdb"
@@ -119,6 +129,19 @@ def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
         return _open_path(Path(data).expanduser(), config)
 
 
+def _open_held(config: SourceConfig) -> Source:
+    """A source that the program holds."""
+    tables = [
+        Table(split or "data", "arrow", split, {}, _no_file, content)
+        for split, content in contents_of(config.held).items()
+    ]
+    return _open_tables(tables, config, Files([], _no_file))
+
+
+def _no_file(name: str) -> IO[bytes]:
+    raise FileNotFoundError(name)
+
+
 def _open_path(path: Path, config: SourceConfig) -> Source:
     """A source on this machine."""
     data = config.data
@@ -128,7 +151,7 @@ def _open_path(path: Path, config: SourceConfig) -> Source:
     if path.is_dir():
         files = folder(path)
         held = [name for name in files.names if not is_no_data(name)]
-        if len(held) == 1 and _is_archive(held[0]):
+        if len(held) == 1 and (_is_archive(held[0]) or database_kind(path / held[0])):
             return _open_file(path / held[0], config)
         source = _open_files(files, config)
         return replace(source, notes=(*files.notes, *source.notes))
@@ -147,7 +170,15 @@ def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> S
         head = file.read(4)
     if not head:
         raise DataError(f"{one_line(config.data)} is empty")
-    if head in (b"PK\x03\x04", b"PK\x05\x06"):
+    if database_kind(path) is not None:
+        content = of_database(path, member, config.query)
+        name = path.name if member is None else f"{path.name}::{member}"
+        return _open_tables([Table(name, "arrow", None, {}, _no_file, content)], config, neighbours(path))
+    is_zip = head in (b"PK\x03\x04", b"PK\x05\x06")
+    if _kind(path.name, config) == "excel" or (is_zip and "xl/workbook.xml" in zip_members(path).names):
+        book = Table(path.name, "excel", None, {}, lambda _: path.open("rb"), sheet=member)
+        return _open_tables([book], config, neighbours(path))
+    if is_zip:
         return _open_files(_members(zip_members(path), member, config), config)
     with decompressed(path.open("rb")) as stream:
         start = stream.read(512)
@@ -180,6 +211,8 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
 
     `beside`: where names of classes may stand, if that is not among these files.
     """
+    if config.query is not None:
+        raise UsageError(f"--query asks a SQLite or DuckDB file, which {one_line(config.data)} is not")
     files = of_saved(files)
     names = [name for name in files.names if files.named or not is_no_data(name)]
     for name in names[:_LOOKED_AT]:

@@ -24,6 +24,7 @@ from attnstore.data.arrow import (
 from attnstore.data.class_names import ClassNames
 from attnstore.data.columns import Columns, Sample, Values, choose_columns
 from attnstore.data.delimited import Bad, Layout, delimited_rows, layout_of
+from attnstore.data.excel import of_excel
 from attnstore.data.json_files import of_json
 from attnstore.data.objects import Objects, found_in, object_rows
 from attnstore.data.splits import SPLIT_WORDS
@@ -31,7 +32,7 @@ from attnstore.data.streams import decompressed, reading
 from attnstore.errors import DataError
 from attnstore.messages import one_line
 
-Kind = Literal["csv", "tsv", "json", "parquet", "arrow"]
+Kind = Literal["csv", "tsv", "json", "parquet", "arrow", "excel"]
 
 _SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
@@ -47,14 +48,24 @@ _SUFFIXES: dict[str, Kind] = {
     ".feather": "arrow",
     ".ftr": "arrow",
     ".ipc": "arrow",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".xlsb": "excel",
+    ".xls": "excel",
+    ".ods": "excel",
 }
-_SHAPES_READ = "rows are objects, one a line or in an array, or what pandas' to_json writes"
+_ROWS_READ = (
+    "JSON object: rows are objects (dicts), one a line or in an array, or what pandas' to_json writes"
+)
 _COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows, in a file, or by `content` elsewhere. `partition` are columns that a path holds (Hive's `label=pos`)."""
+    """Rows, in a file, or by `content` elsewhere.
+
+    `partition` are columns that a path holds (Hive's `label=pos`), `sheet` is a workbook's, None for its first.
+    """
 
     name: str
     kind: Kind
@@ -62,6 +73,7 @@ class Table:
     partition: Mapping[str, str | None]
     open: Callable[[str], IO[bytes]]
     content: Batches | Objects | None = None
+    sheet: str | None = None
 
     def stream(self) -> IO[bytes]:
         """The file's bytes, decompressed."""
@@ -102,7 +114,7 @@ def columns_of(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
     Raises UsageError if a column can't be told, or the text's holds something else; DataError for what can't be read.
     """
     with reading(table.name):
-        content = _content(table, config)
+        content = _content(table, config, notes)
         classes: frozenset[str] = frozenset()
         if isinstance(content, Batches):
             found, sample = [str(name) for name in content.schema.names], sample_of(content)
@@ -110,7 +122,7 @@ def columns_of(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
         elif isinstance(content, Objects):
             found, sample = found_in(content, config)
             if not found:
-                raise DataError(f"{one_line(table.name)} holds no JSON object: {_SHAPES_READ}")
+                raise DataError(f"{one_line(table.name)} holds no {_ROWS_READ}")
         else:
             notes += content.notes
             found = list(content.columns)
@@ -167,14 +179,19 @@ class Padded(tuple[object, ...]):
     """The values of a row that was shorter than its table."""
 
 
-def _content(table: Table, config: SourceConfig) -> Batches | Objects | Layout:
-    """How the rows of a table are had, by its kind."""
+def _content(
+    table: Table, config: SourceConfig, notes: list[str] | None = None
+) -> Batches | Objects | Layout:
+    """How the rows of a table are had, by its kind; what was guessed of a workbook is added to `notes`."""
     if table.content is not None:
         return table.content
     if table.kind == "parquet":
         return of_parquet(table.name, lambda: table.open(table.name))
     if table.kind == "arrow":
         return of_ipc(table.name, lambda: table.open(table.name))
+    if table.kind == "excel":
+        made: list[str] = [] if notes is None else notes
+        return of_excel(table.name, lambda: table.open(table.name), config, table.sheet, made)
     if table.kind == "json":
         return of_json(table.name, table.stream, config)
     with table.stream() as stream:

@@ -1,0 +1,102 @@
+"""Workbooks as pandas and Polars write them; whole documents."""
+
+import io
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from shared import shared
+from written import open_, write_zip
+
+from attnstore.data.documents import Document
+from attnstore.errors import DataError, UsageError
+
+FRAME = pd.DataFrame({"text": ["a fine film", "dull; and\nlong"], "label": [1, 0], "score": [0.5, None]})
+EXPECTED = [
+    Document("a fine film", "r.xlsx:1", None, "all", "1"),
+    Document("dull; and\nlong", "r.xlsx:2", None, "all", "0"),
+]
+
+
+def workbook(**sheets: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    with pd.ExcelWriter(sink, engine="openpyxl") as writer:
+        for name, frame in sheets.items():
+            frame.to_excel(writer, sheet_name=name, index=False)
+    return sink.getvalue()
+
+
+def test_documents(tmp_path: Path) -> None:
+    """Whole numbers are labels without a point, and the rows are read as often as asked."""
+    (tmp_path / "r.xlsx").write_bytes(workbook(one=FRAME))
+    source = open_(tmp_path / "r.xlsx")
+    assert (list(source), list(source)) == (EXPECTED, EXPECTED)
+
+
+def test_a_workbook_by_another_name(tmp_path: Path) -> None:
+    """What it holds shows that it is no other zip archive."""
+    (tmp_path / "r").write_bytes(workbook(one=FRAME))
+    assert [each.text for each in open_(tmp_path / "r") if isinstance(each, Document)] == list(FRAME["text"])
+
+
+def test_a_workbook_in_an_archive(tmp_path: Path) -> None:
+    """An archive's member is read as a file is."""
+    write_zip(tmp_path / "a.zip", {"r.xlsx": workbook(one=FRAME)})
+    assert list(open_(tmp_path / "a.zip")) == EXPECTED
+
+
+def test_sheets(tmp_path: Path) -> None:
+    """The first sheet is read and the others are said; another one is named."""
+    other = pd.DataFrame({"text": ["from the other sheet"], "label": ["pos"]})
+    path = tmp_path / "r.xlsx"
+    path.write_bytes(workbook(first=FRAME, second=other))
+    source = open_(path)
+    assert list(source) == EXPECTED
+    assert "r.xlsx: the sheet 'first' is read, not second: FILE::SHEET names one" in source.notes
+    assert list(open_(f"{path}::second")) == [
+        Document("from the other sheet", "r.xlsx:1", None, "all", "pos")
+    ]
+    with pytest.raises(
+        UsageError, match=r"r.xlsx has no sheet 'secnd', it has first, second: did you mean 'second'"
+    ):
+        open_(f"{path}::secnd")
+
+
+def test_without_a_header(tmp_path: Path) -> None:
+    """Names from `--columns` stand for a header, and beside one they replace it."""
+    sink = io.BytesIO()
+    FRAME.to_excel(sink, index=False, header=False)
+    (tmp_path / "r.xlsx").write_bytes(sink.getvalue())
+    assert list(open_(tmp_path / "r.xlsx", columns=("text", "label", "score"))) == EXPECTED
+    with pytest.raises(UsageError, match=r"r.xlsx without a header: give its columns' names with --columns"):
+        open_(tmp_path / "r.xlsx", header=False)
+
+
+@pytest.mark.parametrize("name", ["r.xlsx", "r.xls"])
+def test_damaged(name: str, tmp_path: Path) -> None:
+    """A file that is no workbook, or a part of one, is one line."""
+    (tmp_path / name).write_bytes(workbook(one=FRAME)[:3000])
+    with pytest.raises(DataError, match=rf"^{name} is no workbook that can be read: [^\n]+$"):
+        open_(tmp_path / name)
+
+
+def test_an_empty_sheet(tmp_path: Path) -> None:
+    """A sheet without a cell is one line."""
+    (tmp_path / "r.xlsx").write_bytes(workbook(one=pd.DataFrame()))
+    with pytest.raises(DataError, match=r"^r.xlsx: its sheet 'one' is empty$"):
+        open_(tmp_path / "r.xlsx")
+
+
+def test_without_fastexcel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing extra is one line that says what to install."""
+    (tmp_path / "r.xlsx").write_bytes(workbook(one=FRAME))
+    monkeypatch.setitem(sys.modules, "fastexcel", None)
+    with pytest.raises(UsageError, match=r"^r.xlsx is a workbook, .*: pip install 'attnstore\[excel\]'$"):
+        open_(tmp_path / "r.xlsx")
+
+
+def test_shared_case() -> None:
+    """The case `excel_x` is read without an option."""
+    found = [each for each in open_(shared("cases/data/excel_x")) if isinstance(each, Document)]
+    assert (len(found), found[0].text, found[-1].text) == (16, "a wonderful heartfelt picture", "badly made")
