@@ -1,4 +1,4 @@
-"""The mistakes a user can make, each told in one line: what was found, and what to do about it.
+"""The mistakes a user can make, each reported in one line: what was found, and what to do about it.
 
 Every error that attnstore raises on purpose is an `AttnstoreError`. The command line turns one into its
 message and its exit code, never into a traceback; anything else that escapes is a bug of ours.
@@ -6,7 +6,7 @@ message and its exit code, never into a traceback; anything else that escapes is
 
 
 class AttnstoreError(Exception):
-    """A problem that the user can mend. `str(error)` is one line; `exit_code` is the command's status."""
+    """A problem that the user can fix. `str(error)` is one line; `exit_code` is the command's status."""
 
     exit_code = 1
 

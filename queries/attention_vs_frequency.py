@@ -63,7 +63,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .agg(
             pl.col("documents", "occurrences", "tokens", "attention").sum(),
             pl.col("all_tokens", "all_attention", "squares").first(),
-            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+            # As many clusters of equal size as weigh as much (Kish); fewer than two give no error.
             clusters=pl.when(n.sum() ** 2 >= 2 * (n * n).sum()).then(n.sum() ** 2 / (n * n).sum()),
             aa=(a * a).sum(),
             an=(a * n).sum(),

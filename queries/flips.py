@@ -63,7 +63,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .with_columns(
             pl.col("word").cast(pl.String),
             lift=y / n,
-            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+            # As many clusters of equal size as weigh as much (Kish); fewer than two give no error.
             g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
         )
         .with_columns(excess=lift - usual, v=square * g / (g - 1))

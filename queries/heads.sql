@@ -12,7 +12,7 @@
 -- what earlier layers gathered; and many heads can be removed without loss (Michel et al. 2019), so that what a
 -- head looks at need not matter to the prediction. Among hundreds of heads some will look like specialists.
 --
--- It needs a reduction with a value a head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Tokens of
+-- It needs a reduction with a value per head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Tokens of
 -- which it has nothing to say (null) are left out, and with by=label documents that have no label; `documents` are
 -- those with an entropy, in which the head has a value for each token, none negative, and not all 0. Words of equal
 -- lift are ordered by documents, then by word.
@@ -24,17 +24,17 @@
 --
 -- The entropies are read off the view `documents`, the special tokens' and the words' part off the view `totals`.
 --
--- @param reduction: heads = cls_heads -- a reduction that has a value a head
+-- @param reduction: heads = cls_heads -- a reduction that has a value per head
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or all, which takes longer
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
 --     200 of the class's documents, and at least 5
--- @param limit: count = 8 -- words a head
+-- @param limit: count = 8 -- words per head
 --
 -- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 and 3.3;
 -- effective numbers as in `concentration`.
 WITH
-spread AS (  -- a list element a head, the layers' one after the other
+spread AS (  -- a list element per head, the layers' one after the other
     SELECT
         class,
         unnest([*COLUMNS('^attention_[0-9]+_[0-9]+_entropy$')]) AS entropy,

@@ -20,7 +20,7 @@
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, length=all, one=cls_01, other=cls_02, words=2853, correlation=0.1177
 --
--- @param reductions: reductions = auto -- these reductions' layers; auto: all of one value a token
+-- @param reductions: reductions = auto -- these reductions' layers; auto: all of one value per token
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class and length; auto:
 --     one in 200 of them, and at least 5

@@ -3,7 +3,7 @@
 -- How to read the answer: one row a split and class. Where `split` is null all splits are meant, where `class`
 -- is null all classes; the first row is the whole store. `predicted` counts the documents which the model gives
 -- the class, `labelled` those whose gold label it is, `correct` those with both; for all classes, `predicted`
--- counts all documents. `accuracy` (correct / labelled) is told for all classes; the confusion counts
+-- counts all documents. `accuracy` (correct / labelled) is reported for all classes; the confusion counts
 -- `false_positives` (predicted so, labelled otherwise) and `false_negatives` (labelled so, predicted
 -- otherwise), `precision`, `recall` and `f1` for each. What can't be computed (0 / 0) is null. `truncated`
 -- counts the documents among the predicted whose end the model did not see. Every pair of label and

@@ -20,7 +20,7 @@ CREATE OR REPLACE TEMP MACRO is_listed_token(token, punctuation, ignore) AS
 CREATE OR REPLACE TEMP MACRO least_documents(min_documents, size) AS
     coalesce(min_documents, greatest(5, (size + 199) // 200));
 
--- As many clusters of equal size as weigh as much (Kish 1965): n is Σn, nn Σn². Fewer than two tell no error.
+-- As many clusters of equal size as weigh as much (Kish 1965): n is Σn, nn Σn². Fewer than two give no error.
 CREATE OR REPLACE TEMP MACRO effective_clusters(n, nn) AS
     CASE WHEN n * n >= 2 * nn THEN n ** 2 / nn END;
 

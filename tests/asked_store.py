@@ -22,7 +22,7 @@ from attnstore.store.schema import documents_schema, tokens_schema
 LAYERS, HEADS = 3, 2
 REDUCTIONS = (
     StoredReduction("cls", per_layer=True, per_head=False, meaning="attention from [CLS]"),
-    StoredReduction("cls_heads", per_layer=True, per_head=True, meaning="the same, a value a head"),
+    StoredReduction("cls_heads", per_layer=True, per_head=True, meaning="the same, a value per head"),
     StoredReduction("rollout", per_layer=False, per_head=False, meaning="attention rollout of [CLS]"),
     StoredReduction("odd", per_layer=False, per_head=False, meaning="something of mine", total=None),
 )

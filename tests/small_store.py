@@ -31,7 +31,7 @@ def manifest(**changes: object) -> Manifest:
         "heads": 3,
         "reductions": (
             StoredReduction("cls", per_layer=True, per_head=False, meaning="attention from [CLS]"),
-            StoredReduction("cls_heads", per_layer=True, per_head=True, meaning="the same, a value a head"),
+            StoredReduction("cls_heads", per_layer=True, per_head=True, meaning="the same, a value per head"),
             StoredReduction("odd", per_layer=False, per_head=False, meaning="something of mine", total=None),
         ),
         "max_length": 512,

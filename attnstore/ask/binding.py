@@ -91,7 +91,7 @@ def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
     reduction = manifest.reduction(name)
     if reduction is None or not reduction.per_head:
         raise UsageError(
-            f"the store has no values a head of {name!r}: run again with --reduce cls_heads beside what else you want"
+            f"the store has no values per head of {name!r}: run again with --reduce cls_heads beside what else you want"
         )
     return reduction
 
@@ -107,14 +107,16 @@ def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) 
 
 
 def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> tuple[list[str], list[str]]:
-    """The reductions' names, and the columns of all their layers; None is all that have one value a token."""
+    """The reductions' names, and the columns of all their layers; None is all that have one value per token."""
     if names is None:
         names = [reduction.name for reduction in manifest.reductions if not reduction.per_head]
     columns: list[str] = []
     for name in names:
         reduction = _reduction(manifest, parameter, name)
         if reduction.per_head:
-            raise UsageError(f"{name} has a value a head: {parameter} takes reductions of one value a token")
+            raise UsageError(
+                f"{name} has a value per head: {parameter} takes reductions of one value per token"
+            )
         columns += reduction.columns(manifest.layers)
     return names, list(dict.fromkeys(columns))
 

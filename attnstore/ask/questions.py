@@ -21,14 +21,14 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     cluster                             `group` or `document`, what is independent: `documents` gets a number
                                         `cluster`, one a group (a document without a group is its own)
     reduction, layer                    `tokens` gets a column `attention`, double precision: the layer's values
-                                        (or their mean over layers; of a reduction with a value a head, the mean
+                                        (or their mean over layers; of a reduction with a value per head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
                                         `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
-    heads                               a reduction that has a value a head: `tokens` gets `attention_01_01`,
+    heads                               a reduction that has a value per head: `tokens` gets `attention_01_01`,
                                         `attention_01_02`, ...: layer, then head; of one layer where there is a
                                         layer parameter that is not `all`. `totals` gets their sums and lifts,
                                         `documents` their entropies: `attention_01_01_entropy`, ...
-    reductions                          a list of reductions; `auto` is all those of one value a token. `tokens`
+    reductions                          a list of reductions; `auto` is all those of one value per token. `tokens`
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
@@ -152,7 +152,7 @@ def get_question(name: str, questions: Mapping[str, Question]) -> Question:
     """The question of that name.
 
     Raises:
-        UsageError: there is none; the closest names are told.
+        UsageError: there is none; the message names the closest.
     """
     if name not in questions:
         raise UsageError(f"there is no question {name!r}{suggestion(name, questions)}")

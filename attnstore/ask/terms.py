@@ -138,7 +138,7 @@ def compared(words: pl.LazyFrame, prior: float | None) -> pl.LazyFrame:
         words.with_columns(
             r=pl.col("y") / n,
             o_r=pl.col("o_y") / o_n,
-            # As many clusters of equal size as weigh as much (Kish); fewer than two tell no error.
+            # As many clusters of equal size as weigh as much (Kish); fewer than two give no error.
             g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
             o_g=pl.when(o_n * o_n >= 2 * pl.col("o_nn")).then(o_n**2 / pl.col("o_nn")),
         )

@@ -25,11 +25,11 @@ from attnstore.errors import UsageError
 @click.option(
     "--epochs", type=float, default=3.0, show_default=True, help="Passes over the data; may be a fraction."
 )
-@click.option("--batch-size", type=int, default=8, show_default=True, help="Documents a step.")
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Documents per step.")
 @click.option(
     "--learning-rate", type=float, default=3e-5, show_default=True, help="At its height, after warming up."
 )
-@click.option("--max-length", type=int, help="Tokens a document. Default: 512, or the model's own limit.")
+@click.option("--max-length", type=int, help="Tokens per document. Default: 512, or the model's own limit.")
 @click.option(
     "--warmup", type=float, default=0.06, show_default=True, help="Share of the steps to warm up in."
 )

@@ -133,7 +133,7 @@ def _findings(
     files: Iterator[Any], opened: Any, model: str | None, sample: int, trust: bool
 ) -> Iterator[Any]:
     recomputed: Iterator[Any] = iter(())
-    if sample:  # a wrong model is told before the store is read
+    if sample:  # a wrong model is reported before the store is read
         from attnstore.check.oracle import verify_sample
 
         recomputed = verify_sample(opened, model, sample=sample, trust_remote_code=trust)

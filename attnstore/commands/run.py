@@ -55,7 +55,7 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    help="Tokens a document. Default: 512, or the model's own limit.",
+    help="Tokens per document. Default: 512, or the model's own limit.",
 )
 @click.option(
     "--long",
@@ -73,10 +73,10 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @click.option(
     "--batch-tokens",
     type=click.IntRange(min=1),
-    help="Tokens a batch. Changes no row, only speed and memory.",
+    help="Tokens per batch. Changes no row, only speed and memory.",
 )
 @click.option(
-    "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents a part."
+    "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents per part."
 )
 @click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
 @quiet_option

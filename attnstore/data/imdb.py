@@ -28,7 +28,7 @@ def fetch_imdb(on_event: OnEvent = ignore) -> Path:
 
     The cache is ATTNSTORE_CACHE, by default ~/.cache/attnstore. A download that breaks off is kept and
     resumed, by this call or the next. `on_event` gets `Downloaded` as it goes.
-    Raises DataError if the archive can't be had, or is not the authors' (it is removed then).
+    Raises DataError if the archive is not available, or is not the authors' (it is removed then).
     """
     folder = cache_folder()
     archive = folder / IMDB_URL.rpartition("/")[2]

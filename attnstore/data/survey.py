@@ -12,7 +12,7 @@ from attnstore.data.streams import reading
 from attnstore.errors import DataError
 from attnstore.messages import counted, one_line, quoted
 
-MAX_LISTED = 1000  # rejected rows told one by one
+MAX_LISTED = 1000  # rejected rows reported one by one
 MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
 
 

@@ -74,7 +74,7 @@ def load_classifier(
 
 @contextmanager
 def _fitting(model: str, device: torch.device) -> Iterator[None]:
-    """Running out of the device's memory in here is told in one line."""
+    """Running out of the device's memory in here is reported in one line."""
     try:
         yield
     except torch.OutOfMemoryError as error:

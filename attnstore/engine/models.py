@@ -86,7 +86,7 @@ def model_folder(config: RunConfig) -> Path:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Transformers reports on loading by itself; what matters of it is told in one line, by us."""
+    """Transformers reports on loading by itself; what matters of it is reported in one line, by us."""
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
     logger.setLevel(logging.CRITICAL)

@@ -113,7 +113,7 @@ ROLLOUT = Reduction(
     sweep=True,
 )
 CLS_HEADS = Reduction(
-    StoredReduction("cls_heads", True, True, "attention from the first token ([CLS]), one value a head"),
+    StoredReduction("cls_heads", True, True, "attention from the first token ([CLS]), one value per head"),
     head_rows=True,
 )
 BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS)}

@@ -59,7 +59,7 @@ class FinetuneResult:
     train_documents: int
     dev_documents: int
     test_documents: int
-    dev_accuracies: tuple[float, ...]  # one an epoch
+    dev_accuracies: tuple[float, ...]  # one per epoch
     chosen_step: int
     steps: int
     dev_accuracy: float | None  # of the chosen model

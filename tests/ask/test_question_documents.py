@@ -358,7 +358,7 @@ def test_heads_need_values_a_head(store):
     """The message says how to get them; so does that for a store that has none."""
     for reduction in ("cls", "cls_head"):
         with pytest.raises(
-            UsageError, match=rf"no values a head of '{reduction}': run again with --reduce cls_heads"
+            UsageError, match=rf"no values per head of '{reduction}': run again with --reduce cls_heads"
         ):
             ask(store, QUESTIONS["heads"], {"reduction": reduction})
     for layer, told in (("mean", "layer=mean does not fit"), ("4", "the store has no layer 4")):
@@ -443,12 +443,12 @@ def test_agreement_is_the_rank_correlation_scipy_has(store, documents, parameter
 
 
 def test_agreement_is_over_all_reductions_of_one_value_unless_told(store):
-    """cls_heads has a value a head: it is left out, and refused."""
+    """cls_heads has a value per head: it is left out, and refused."""
     rows = asked(store, "layer_agreement")
     names = {row["one"] for row in rows} | {row["other"] for row in rows}
     assert names == {"cls_01", "cls_02", "cls_03", "odd", "rollout"}
     with pytest.raises(
-        UsageError, match=r"^cls_heads has a value a head: reductions takes reductions of one"
+        UsageError, match=r"^cls_heads has a value per head: reductions takes reductions of one"
     ):
         ask(store, QUESTIONS["layer_agreement"], {"reductions": "cls,cls_heads"})
     with pytest.raises(

@@ -25,7 +25,7 @@ _LINK = ("-shared",)
 
 
 class NoKernelError(Exception):
-    """The kernel can't be had; the message is the reason."""
+    """The kernel is not available; the message is the reason."""
 
 
 def off() -> bool:

@@ -1,7 +1,7 @@
 """The CPU kernel: one layer's attention over a whole batch, with its reductions, in one parallel region.
 
 `kernel.cpp` does the work (the method is on top of it); `compiler` makes a library of it. It knows nothing of torch
-but the OpenMP runtime that torch has loaded, so one compiled file serves every version. Where it can't be had (no
+but the OpenMP runtime that torch has loaded, so one compiled file serves every version. Where it is not available (no
 compiler, no AVX-512, not Linux) everything goes through `reductions.attend` instead, which computes the same:
 `path()` says which. ATTNSTORE_KERNEL=off asks for the torch path.
 """
