@@ -72,4 +72,6 @@ def finetune(out: Path, data: str | None, quiet: bool, **options: Any) -> None:
         click.echo(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
     if result.test_accuracy is not None:
         click.echo(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
-    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {shlex.quote(data)}")
+    # Not on what it was trained on: its accuracy there says little.
+    unseen = f"{shlex.quote(data)} --split test" if result.test_documents else "NEW"
+    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {unseen}")

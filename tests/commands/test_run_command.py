@@ -230,6 +230,76 @@ def test_six_classes_go_through_finetune_run_and_query_without_a_special_case(tm
     )
 
 
+@pytest.mark.parametrize(("test_documents", "unseen"), [(7, "'my data' --split test"), (0, "NEW")])
+def test_finetune_proposes_data_that_the_model_was_not_trained_on(
+    monkeypatch, tmp_path, test_documents, unseen
+):
+    """The test split of the same source if it has one, and else data that the user has to name."""
+    from attnstore.learn import finetune
+    from attnstore.learn.config import FinetuneResult
+
+    result = FinetuneResult(
+        out=tmp_path / "a model",
+        labels=("neg", "pos"),
+        train_documents=95,
+        dev_documents=5,
+        test_documents=test_documents,
+        dev_accuracies=(0.8,),
+        chosen_step=12,
+        steps=12,
+        dev_accuracy=0.8,
+        test_accuracy=0.75 if test_documents else None,
+        seconds=3.0,
+        max_length=40,
+        dtype="float32",
+        device="cpu",
+    )
+    monkeypatch.setattr(finetune, "finetune", lambda *_, **__: result)
+    code, out, _ = attnstore("finetune", tmp_path / "a model", "--data", "my data")
+    assert (code, out.splitlines()[-1]) == (
+        0,
+        f"next: attnstore run STORE --model '{tmp_path}/a model' --data {unseen}",
+    )
+
+
+def test_a_source_given_twice_is_refused(tiny_model, reviews, tmp_path):
+    """One of the two would be left out in silence."""
+    code, out, err = run(tmp_path / "s.attn", reviews, tiny_model, "--data", reviews)
+    assert (code, out) == (2, "")
+    assert (
+        err == "attnstore: --data is given 2 times: name one folder, or several files by a glob in quotes\n"
+    )
+    assert not (tmp_path / "s.attn").exists()
+
+
+def test_a_store_at_an_address_is_refused(tiny_model, reviews, tmp_path):
+    """`s3://bucket/x` would be a folder called `s3:` in the one we are in."""
+    code, out, err = attnstore("run", "s3://bucket/x", "--data", reviews, "--model", tiny_model, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        r"attnstore: s3:/{1,2}bucket/x is an address: a store is a folder on this machine\n", err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_in_a_log_is_lines_and_quiet_leaves_notes_alone(tiny_model, reviews, tmp_path, monkeypatch):
+    """A redirected stderr has no carriage return; with --quiet nothing that is no note, and the same summary."""
+    from attnstore.commands import progress
+
+    monkeypatch.setattr(progress, "_LINE_EVERY", 0.0)
+    said, summaries = {}, {}
+    for name, more in (("loud", ()), ("quiet", ("--quiet",))):
+        code, out, err = run(tmp_path / f"{name}.attn", reviews, tiny_model, "--max-length", "40", *more)
+        assert code == 0
+        assert "\r" not in out + err
+        said[name] = err.splitlines()
+        summaries[name] = re.sub(r" in .* tokens/s\)", "", out.replace(name, ""))
+    assert summaries["loud"] == summaries["quiet"]
+    shown = [line for line in said["loud"] if not line.startswith("note: ")]
+    assert re.fullmatch(r"60 of 60 documents, [\d,]+ tokens/s", shown[-1])
+    assert said["quiet"] == [line for line in said["loud"] if line.startswith("note: ")] != []
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 300 kB: enough for a part or two."""
