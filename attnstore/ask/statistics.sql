@@ -1,7 +1,7 @@
 -- The functions of attnstore.ask.statistics for a DuckDB that has nothing of ours, as macros.
 --
 -- How exact, against scipy (tests/ask/test_script.py): p_value to 1e-10, and to 1e-5 of itself where it is as small as
--- 1e-30; t_quantile to 1e-12 of itself, for p = 0.975 alone (else it is null); q_values as scipy's but for rounding.
+-- 1e-30; t_quantile to 1e-10 of itself, for p = 0.975 alone (else it is null); q_values as scipy's but for rounding.
 
 -- ln B(a, 1/2)
 CREATE OR REPLACE TEMP MACRO log_beta_half(a) AS lgamma(a) + lgamma(0.5) - lgamma(a + 0.5);

@@ -146,11 +146,11 @@ def test_p_values_are_scipys(macros):
 
 
 def test_quantiles_are_scipys(macros):
-    """t of 95 % intervals, to 1e-12 of itself, from 1 to infinitely many degrees of freedom."""
+    """t of 95 % intervals, to 1e-10 of itself, from 1 to infinitely many degrees of freedom."""
     df = np.concatenate([10 ** np.linspace(0, 9, 4000), [np.inf]])
     tests = pa.table({"df": df})  # noqa: F841 - DuckDB reads it by name
     found = macros.sql("SELECT t_quantile(0.975, df) AS t FROM tests").to_arrow_table()["t"].to_numpy()
-    assert np.abs(found / stdtrit(df, 0.975) - 1).max() < 1e-12
+    assert np.abs(found / stdtrit(df, 0.975) - 1).max() < 1e-10  # of scipy 1.15 itself 4e-11
     assert macros.sql("SELECT [t_quantile(0.9, 5), t_quantile(0.975, NULL)]").fetchall()[0][0] == [None, None]
 
 
