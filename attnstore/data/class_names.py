@@ -113,16 +113,21 @@ def agreed(found: Sequence[ClassNames]) -> ClassNames | None:
     return next((each for each in found if each.is_counted), found[0] if found else None)
 
 
+def head_of_card(text: str) -> dict[str, Any]:
+    """What stands in the head (YAML) of a data set's card; nothing if it has none."""
+    import yaml
+
+    head = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    try:
+        described = yaml.safe_load(head[1]) if head else None
+    except yaml.YAMLError:
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
 def _of_json(text: str, file: str, where: str, label: str | None) -> ClassNames | None:
     if file == "README.md":
-        import yaml
-
-        head = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
-        try:
-            described = yaml.safe_load(head[1]) if head else None
-        except yaml.YAMLError:
-            return None
-        infos = described.get("dataset_info") if isinstance(described, dict) else None
+        infos = head_of_card(text).get("dataset_info")
         return _of_infos(infos if isinstance(infos, list) else [infos], where, label)
     value = json.loads(text)
     if file == "dataset_info.json":

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,29 +104,6 @@ def matching(pattern: str) -> Files:
     root = Path(os.path.commonpath([path.parent for path in paths]))
     names = sorted((path.relative_to(root).as_posix() for path in paths), key=by_parts)
     return Files(names, lambda name: (root / name).open("rb"))
-
-
-def hub_files(address: str) -> Files:
-    """The files under an `hf://datasets/OWNER/NAME[@REVISION][/PATH]` (a glob, too), through the hub's client.
-
-    Names are relative to the dataset. Raises UsageError if there is nothing.
-    """
-    from huggingface_hub import HfFileSystem
-
-    path = address.removeprefix("hf://").rstrip("/")
-    if not re.match(r"datasets/[^/]+/[^/]+", path):
-        raise UsageError(
-            f"{one_line(address)}: a dataset of the hub is hf://datasets/OWNER/NAME, or a path in it"
-        )
-    hub = HfFileSystem()
-    is_glob = glob.has_magic(path)
-    found = hub.glob(path) if is_glob else hub.find(path)
-    paths = [str(each) for each in found if not is_glob or hub.isfile(each)]  # type: ignore[no-untyped-call]
-    if not paths:
-        raise UsageError(f"no such dataset or file on the hub: {one_line(address)}")
-    names = {"/".join(each.split("/")[3:]): each for each in paths}
-    named = not is_glob and len(paths) == 1 and posixpath.basename(paths[0]) == posixpath.basename(path)
-    return Files(sorted(names, key=by_parts), lambda name: hub.open(names[name], "rb"), named)
 
 
 def similar_path(path: Path) -> str:

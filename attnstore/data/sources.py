@@ -3,7 +3,8 @@
 A source is read in streams and as often as needed; what is held in memory is one row, the names of a
 folder's or a zip archive's files, and for IMDb the films' ids. In order of what they are told from:
 
-* the word `imdb` (a download), `hf://datasets/...`, a folder, a file, a glob;
+* the word `imdb` (a download), `-` (the standard input), an address (`hf://datasets/...`, `https://...`), a folder,
+  a file, a glob, the name of a data set of the hub;
 * gzip, zstd, bzip2, xz, tar, zip and Parquet by their first bytes, the kinds of text by their names:
   `.csv`, `.tsv` or `.tab`, `.jsonl`, `.ndjson` or `.json`, `.parquet`, `.arrow` or `.feather`;
 * splits: folders above the class folders; else files whose names hold a split's name as a word (`train.csv`,
@@ -32,14 +33,23 @@ from attnstore.data.arrow import of_saved
 from attnstore.data.class_names import ClassNames, agreed
 from attnstore.data.class_names import beside as names_beside
 from attnstore.data.columns import Columns
+from attnstore.data.configurations import of_configuration
 from attnstore.data.databases import database_kind, of_database
 from attnstore.data.delimited import Bad
 from attnstore.data.documents import Document, Noticed, Rejected
-from attnstore.data.files import Files, folder, hub_files, matching, neighbours, similar_path
+from attnstore.data.files import Files, folder, matching, neighbours, similar_path
 from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import fetch_imdb
 from attnstore.data.in_memory import contents_of
 from attnstore.data.lines import LineFiles, line_files, lines_of
+from attnstore.data.remote import (
+    fetched,
+    hub_files,
+    is_hub_name,
+    remote_files,
+    standard_input,
+    without_secrets,
+)
 from attnstore.data.splits import only_a_name, wanted_splits
 from attnstore.data.streams import decompressed, reading
 from attnstore.data.tables import (
@@ -120,12 +130,12 @@ def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
     with reading(data):
         if data == "imdb":
             return _open_file(fetch_imdb(on_event), config)
+        if data == "-":
+            return _open_file(standard_input(), config)
         if data.startswith("hf://"):
-            return _open_files(hub_files(data), config)
+            return _open_place(hub_files(data), config)
         if "://" in data:
-            raise UsageError(
-                f"{one_line(data)} is an address: download it first (only hf:// and imdb are fetched)"
-            )
+            return _open_address(data, replace(config, data=without_secrets(data)))
         return _open_path(Path(data).expanduser(), config)
 
 
@@ -142,6 +152,14 @@ def _no_file(name: str) -> IO[bytes]:
     raise FileNotFoundError(name)
 
 
+def _open_address(address: str, config: SourceConfig) -> Source:
+    """A source elsewhere. What a web server has is fetched first; the rest is read where it is."""
+    if address.startswith(("http://", "https://")):
+        address, inside, member = address.partition("::")
+        return _open_file(fetched(address), config, member if inside else None)
+    return _open_place(remote_files(address), config)
+
+
 def _open_path(path: Path, config: SourceConfig) -> Source:
     """A source on this machine."""
     data = config.data
@@ -153,21 +171,33 @@ def _open_path(path: Path, config: SourceConfig) -> Source:
         held = [name for name in files.names if not is_no_data(name)]
         if len(held) == 1 and (_is_archive(held[0]) or database_kind(path / held[0])):
             return _open_file(path / held[0], config)
-        source = _open_files(files, config)
-        return replace(source, notes=(*files.notes, *source.notes))
+        return _open_place(files, config)
     if path.is_file():
         return _open_file(path, config)
     if path.exists():
         raise DataError(f"{one_line(data)} is neither a file nor a folder")
     if glob.has_magic(data):
         return _open_files(matching(str(path)), config)
+    if is_hub_name(data) and not _kind(data, config) and not _is_archive(data):
+        address = f"hf://datasets/{data}"
+        with reading(address):
+            return _open_place(hub_files(address), config)
     raise UsageError(f"no such file or folder: {one_line(data)}{similar_path(path)}")
+
+
+def _open_place(files: Files, config: SourceConfig) -> Source:
+    """A source in a folder, or at an address, which may have configurations."""
+    files = of_configuration(files, config)
+    source = _open_files(files, config)
+    return replace(source, notes=(*files.notes, *source.notes))
 
 
 def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> Source:
     """A source in one local file: an archive, or members of it that are named, or a table, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(4)
+    if config.config is not None:
+        raise UsageError(f"--config chooses among folders of data, and {one_line(config.data)} is a file")
     if not head:
         raise DataError(f"{one_line(config.data)} is empty")
     if database_kind(path) is not None:

@@ -61,8 +61,8 @@ def reading(what: str) -> Iterator[None]:
     except AttnstoreError:
         raise
     except Exception as error:
-        # The hub's client lets its HTTP library's own errors through, none of them an OSError.
-        if not what.startswith("hf://") and not isinstance(error, _UNREADABLE):
+        # What fetches from elsewhere lets its HTTP library's own errors through, none of them an OSError.
+        if "://" not in what and not isinstance(error, _UNREADABLE):
             raise
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(

@@ -1,0 +1,119 @@
+"""Configurations of a data set: those of its card, folders, and the hub's names."""
+
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from written import open_, write_folder
+
+from attnstore.data.documents import Document
+from attnstore.errors import DataError, UsageError
+
+FILES = {
+    f"{config}/{name}.csv": f"text,label\n{config} {name} text,pos\n".encode()
+    for config in ("plain", "short")
+    for name in ("train-0", "heldout-0")
+}
+CARD = """---
+configs:
+- config_name: plain
+  data_files:
+  - {split: train, path: plain/train-*}
+  - {split: final, path: [plain/heldout-*]}
+- config_name: short
+  data_files: short/*.csv
+---
+# It
+"""
+
+
+def texts(data: Path | str, **options: object) -> list[tuple[str, str]]:
+    return [(each.split, each.text) for each in open_(data, **options) if isinstance(each, Document)]
+
+
+class TestCard:
+    def test_a_configuration_is_chosen(self, tmp_path: Path) -> None:
+        """Its files are read, and its splits are those that the card says."""
+        write_folder(tmp_path, FILES | {"README.md": CARD.encode()})
+        assert texts(tmp_path, config="plain") == [
+            ("final", "plain heldout-0 text"),
+            ("train", "plain train-0 text"),
+        ]
+        assert texts(tmp_path, config="plain", split="final") == [("final", "plain heldout-0 text")]
+        assert [text for _, text in texts(tmp_path, config="short")] == [
+            "short heldout-0 text",
+            "short train-0 text",
+        ]
+
+    def test_several_without_a_choice_are_refused(self, tmp_path: Path) -> None:
+        """Two configurations are two data sets: they are named instead of being read as one."""
+        write_folder(tmp_path, FILES | {"README.md": CARD.encode()})
+        with pytest.raises(UsageError, match=r"has the configurations plain, short: name one with --config$"):
+            open_(tmp_path)
+        with pytest.raises(
+            UsageError, match=r"has no configuration 'shrt' \(--config\), it has plain, short: did you"
+        ):
+            open_(tmp_path, config="shrt")
+
+    def test_the_default_is_read_and_said(self, tmp_path: Path) -> None:
+        """The card's default is taken without a choice."""
+        card = CARD.replace("config_name: short", "config_name: short\n  default: true")
+        write_folder(tmp_path, FILES | {"README.md": card.encode()})
+        source = open_(tmp_path)
+        assert "the configuration 'short' is read, not plain: --config names another" in source.notes
+        assert [each.text for each in source if isinstance(each, Document)] == [
+            "short heldout-0 text",
+            "short train-0 text",
+        ]
+
+    def test_files_that_are_not_there(self, tmp_path: Path) -> None:
+        """A card without its files is one line."""
+        write_folder(tmp_path, {"other.csv": b"text\na\n", "README.md": CARD.encode()})
+        with pytest.raises(
+            DataError, match=r"^the card's configuration 'plain' has files that are not there$"
+        ):
+            open_(tmp_path, config="plain")
+
+
+def test_folders_are_configurations(tmp_path: Path) -> None:
+    """Without a card that says so, `--config` names a folder."""
+    write_folder(tmp_path, FILES)
+    assert [text for _, text in texts(tmp_path, config="short")] == [
+        "short heldout-0 text",
+        "short train-0 text",
+    ]
+
+
+class TestHubNames:
+    @pytest.fixture(autouse=True)
+    def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A folder in the place of the hub: the client's own file system, but for the network."""
+        monkeypatch.setattr(
+            huggingface_hub,
+            "HfFileSystem",
+            lambda: DirFileSystem(str(tmp_path / "hub"), fs=LocalFileSystem(), skip_instance_cache=True),
+        )
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        write_folder(tmp_path / "hub/datasets/owner/name", FILES | {"README.md": CARD.encode()})
+
+    def test_a_name_is_a_data_set_of_the_hub(self) -> None:
+        """OWNER/NAME that is no path is the hub's, configuration and split are chosen as anywhere."""
+        assert texts("owner/name", config="plain", split="train") == [("train", "plain train-0 text")]
+        assert texts("hf://datasets/owner/name", config="plain", split="train") == [
+            ("train", "plain train-0 text")
+        ]
+
+    def test_a_folder_of_that_name_comes_first(self, tmp_path: Path) -> None:
+        """What lies here is what is meant."""
+        write_folder(tmp_path / "here/owner/name", {"mine.csv": b"text\nmine\n"})
+        assert texts("owner/name") == [("all", "mine")]
+
+    def test_a_name_that_there_is_not(self) -> None:
+        """One line."""
+        with pytest.raises(
+            UsageError, match="no such dataset or file on the hub: hf://datasets/owner/nothing"
+        ):
+            open_("owner/nothing")

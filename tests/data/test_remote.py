@@ -1,0 +1,175 @@
+"""Data from elsewhere: a web server on this machine, a file system of fsspec's, the standard input."""
+
+import functools
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.registry import _registry
+from written import IMDB, IMDB_TEST, open_, write_folder, write_tar, write_zip
+
+from attnstore.data.documents import Document
+from attnstore.data.remote import without_secrets
+from attnstore.errors import AttnstoreError, UsageError
+
+CSV = b"text,label\na fine film,pos\ndull and long,neg\n"
+
+
+def documents(name: str) -> list[Document]:
+    return [
+        Document("a fine film", f"{name}:1", None, "all", "pos"),
+        Document("dull and long", f"{name}:2", None, "all", "neg"),
+    ]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """A web server for a folder `web`; its address, and what was asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (tmp_path / "web").mkdir()
+    handler = functools.partial(Handler, directory=str(tmp_path / "web"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class TestWeb:
+    def test_a_file_is_fetched_once(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
+        """It is read as often as asked, and opened again, from one download; what is secret is not kept."""
+        address, asked = server
+        (tmp_path / "web/my reviews.csv").write_bytes(CSV)
+        given = f"{address}/my%20reviews.csv?signature=secret"
+        sources = [open_(given), open_(given)]
+        assert [list(each) for each in (*sources, sources[0])] == [documents("my reviews.csv")] * 3
+        assert sources[0].name == f"{address}/my%20reviews.csv"
+        assert len(asked) == 1
+
+    def test_archives(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
+        """A tar of class folders and a member of a zip are read as they are from a disk."""
+        address, _ = server
+        write_tar(tmp_path / "web/imdb.tar.gz", IMDB)
+        write_zip(tmp_path / "web/a.zip", {"train.csv": CSV, "other.csv": b"text\nx\n"})
+        assert list(open_(f"{address}/imdb.tar.gz", split="test")) == IMDB_TEST
+        assert list(open_(f"{address}/a.zip::train.csv")) == documents("train.csv")
+
+    def test_a_name_without_an_ending(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
+        """The format is said where the address does not show it."""
+        address, _ = server
+        (tmp_path / "web/export").write_bytes(CSV)
+        assert list(open_(f"{address}/export", format="csv")) == documents("export")
+
+    def test_what_is_not_there(self, server: tuple[str, list[str]]) -> None:
+        """404 and a server that is none are one line each, without what is secret."""
+        address, _ = server
+        with pytest.raises(UsageError) as caught:
+            open_(f"{address}/nothing.csv?token=secret")
+        assert str(caught.value) == f"there is nothing at {address}/nothing.csv"
+        with pytest.raises(AttnstoreError) as caught:
+            open_("http://user:secret@127.0.0.1:9/a.csv")
+        assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+    def test_without_aiohttp(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A missing extra is one line that says what to install."""
+        monkeypatch.setitem(sys.modules, "aiohttp", None)
+        monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+        monkeypatch.delitem(_registry, "http", raising=False)
+        with pytest.raises(UsageError, match=r"^http:// is not read .*: pip install 'attnstore\[remote\]'$"):
+            open_("http://127.0.0.1:9/a.csv")
+
+    @pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
+    def test_without_what_reads_a_bucket(
+        self, protocol: str, package: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Buckets need packages of their own, which are named."""
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UsageError, match=rf"^{protocol}:// is not read .*: pip install {package}$"):
+            open_(f"{protocol}://bucket/a.csv")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("s3://bucket/a.csv", "s3://bucket/a.csv"),
+        ("https://me:pass@host:80/a.csv?X-Amz-Signature=1#x", "https://host:80/a.csv"),
+        ("memory://a/b", "memory://a/b"),
+    ],
+)
+def test_an_address_is_shown_without_secrets(address: str, shown: str) -> None:
+    """Passwords, signatures and tokens are not for a manifest, nor for a message."""
+    assert without_secrets(address) == shown
+
+
+def test_a_folder_of_a_file_system(tmp_path: Path) -> None:
+    """Whatever fsspec reads, a file, a folder and a glob of it are a source."""
+    memory = fsspec.filesystem("memory")
+    for name in ("train.csv", "sub/test.csv"):
+        memory.pipe(f"/{tmp_path.name}/{name}", CSV)
+    root = f"memory://{tmp_path.name}"
+    assert [each.id for each in open_(root) if isinstance(each, Document)] == [
+        *("sub/test.csv:1", "sub/test.csv:2", "train.csv:1", "train.csv:2")
+    ]
+    assert open_(root).splits == ("test", "train")
+    assert list(open_(f"{root}/train.csv")) == documents("train.csv")
+    assert list(open_(f"{root}/s*/*.csv", split="test")) == [
+        Document(each.text, each.id, None, "test", each.label) for each in documents("test.csv")
+    ]
+
+
+class Pipe(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return False
+
+
+class TestStandardInput:
+    def test_it_is_read_once_and_opened_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What came through the pipe is put aside, for as many readings as there are."""
+        monkeypatch.setattr("attnstore.data.remote._aside", {})
+        monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(CSV)))
+        sources = [open_("-", format="csv"), open_("-", format="csv")]
+        assert [list(each) for each in (*sources, sources[0])] == [documents("stdin")] * 3
+
+    def test_without_a_format(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pipe has no name that shows what it is."""
+        monkeypatch.setattr("attnstore.data.remote._aside", {})
+        monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(CSV)))
+        with pytest.raises(UsageError, match="-: unknown kind of file: say which with --format"):
+            open_("-")
+
+    @pytest.mark.slow
+    def test_a_pipe_of_the_shell(self, tmp_path: Path, tiny_model: Path) -> None:
+        """`cat data | attnstore run --data -` stores the documents."""
+        store = tmp_path / "s.attn"
+        command = [sys.executable, "-m", "attnstore", "run", str(store), "--data", "-", "--format", "csv"]
+        options = ["--model", str(tiny_model), "--labels", "neg,pos", "--device", "cpu", "--quiet"]
+        subprocess.run([*command, *options], input=CSV, check=True)
+        import attnstore
+
+        found = attnstore.open(store).documents().select("id", "label").collect().sort("id").rows()
+        assert found == [("stdin:1", "pos"), ("stdin:2", "neg")]
+
+
+def test_a_name_that_may_be_the_hubs_or_a_slip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is such a folder, the name is a path with a slip in it, and nothing is asked of the hub."""
+    write_folder(tmp_path, {"data/reviews/train.csv": CSV})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^no such file or folder: data/review: did you mean 'reviews'\?$"):
+        open_("data/review")
