@@ -13,8 +13,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
 
-# A shell starts its background jobs with Ctrl-C ignored, and tests that press it would wait for nothing.
+# A shell starts its background jobs with Ctrl-C ignored, nohup everything with SIGHUP ignored: tests that send them
+# would wait for nothing.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
+    if hasattr(signal, ignored):
+        signal.signal(getattr(signal, ignored), signal.SIG_DFL)
 
 import tiny  # noqa: E402 - it imports transformers
 import torch  # noqa: E402 - beside it
