@@ -71,7 +71,7 @@ class Bad:
 class Row:
     """The cells of a row, as many as there are columns. `padded` says that the file had fewer."""
 
-    cells: Sequence[str | None]
+    cells: list[str | None]
     padded: bool = False
 
 

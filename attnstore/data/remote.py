@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from attnstore.data.files import Files, by_parts
 from attnstore.data.streams import BUFFER
-from attnstore.errors import UsageError
+from attnstore.errors import DataError, UsageError
 from attnstore.messages import first_line, one_line
 
 #: What brings the file systems that fsspec does not have itself.
@@ -60,8 +60,16 @@ def fetched(address: str) -> Path:
     file_system, path = _file_system(address)
     try:
         return _put_aside(name, lambda: file_system.open(path, "rb"), address)
-    except FileNotFoundError:
-        raise UsageError(f"there is nothing at {one_line(without_secrets(address))}") from None
+    except Exception as error:
+        # aiohttp's errors have no class in common and name the whole address; fsspec hides them behind its own.
+        shown, why = one_line(without_secrets(address)), error.__cause__ or error
+        status = getattr(why, "status", None)
+        if isinstance(error, FileNotFoundError) and status in (None, 404):
+            raise UsageError(f"there is nothing at {shown}") from None
+        said = (
+            f"{status} {getattr(why, 'message', '')}" if status else first_line(why).replace(address, shown)
+        )
+        raise DataError(f"{shown} can't be fetched: {said}") from None
 
 
 _aside: dict[str, tuple[Path, tempfile.TemporaryDirectory[str]]] = {}

@@ -32,7 +32,7 @@ from attnstore.data.archives import put_aside, tar_members, zip_members
 from attnstore.data.arrow import of_saved
 from attnstore.data.class_names import ClassNames, agreed
 from attnstore.data.class_names import beside as names_beside
-from attnstore.data.columns import Columns
+from attnstore.data.columns import Columns, Values
 from attnstore.data.configurations import of_configuration
 from attnstore.data.databases import database_kind, of_database
 from attnstore.data.delimited import Bad
@@ -127,7 +127,7 @@ def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
         raise UsageError(
             "--data is empty: name a folder, a file, an archive, a glob, hf://datasets/... or imdb"
         )
-    with reading(data):
+    with reading(without_secrets(data) if "://" in data else data):
         if data == "imdb":
             return _open_file(fetch_imdb(on_event), config)
         if data == "-":
@@ -502,8 +502,7 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                     )
                     continue
                 *texts, label, id_, group, answer, own = (
-                    table.partition[name] if name is not None and name in table.partition else value
-                    for name, value in zip(chosen, values, strict=True)
+                    _with_partition(table, chosen, values) if table.partition else values
                 )
                 try:
                     label = None if names is not None and label in (-1, "-1", b"-1") else _scalar(label)
@@ -527,6 +526,14 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                 yield _document(where, split, _joined(texts), id_ or f"{table.name}:{row}", label, group)
 
     return Source(config.data, splits, tuple(dict.fromkeys(notes)), names, read, labels_elsewhere)
+
+
+def _with_partition(table: Table, columns: Columns, values: Values) -> Values:
+    """A row's values, those of the columns in its file's path filled in."""
+    return tuple(
+        table.partition[name] if name is not None and name in table.partition else value
+        for name, value in zip(columns, values, strict=True)
+    )
 
 
 def _class_names(
@@ -648,12 +655,14 @@ class _SeveralError(TypeError):
 
 def _scalar(value: object) -> str | bytes | None:
     """A label, id or group as text; a list of one is that one. Raises TypeError for an object, or a longer list."""
+    if value is None or isinstance(value, str | bytes):
+        return value or None
     if isinstance(value, list):
         if len(value) > 1:
             raise _SeveralError
-        value = value[0] if value else None
-    if value is None or isinstance(value, str | bytes):
-        return value or None
+        if value and isinstance(value[0], list):
+            raise TypeError
+        return _scalar(value[0]) if value else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and math.isnan(value):

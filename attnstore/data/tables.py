@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import IO, Literal
 from urllib.parse import unquote
 
@@ -199,13 +200,18 @@ def _content(
 
 
 def _delimited(table: Table, columns: Columns, layout: Layout) -> Iterator[tuple[int, Values | Bad]]:
-    places = [
-        None if name is None or name not in layout.columns else layout.columns.index(name) for name in columns
-    ]
+    # What is not a column is the last of the cells, behind which a None is put.
+    take = itemgetter(
+        *(
+            layout.columns.index(name) if name is not None and name in layout.columns else -1
+            for name in columns
+        )
+    )
     with table.stream() as stream:
         for number, row in delimited_rows(stream, layout):
             if isinstance(row, Bad):
                 yield number, row
             else:
-                values = (None if place is None else row.cells[place] for place in places)
-                yield number, Padded(values) if row.padded else tuple(values)
+                row.cells.append(None)
+                values = take(row.cells)
+                yield number, Padded(values) if row.padded else values

@@ -4,6 +4,7 @@ import platform
 from importlib.metadata import version
 
 import attnstore
+from attnstore.data.remote import without_secrets
 from attnstore.learn.config import FinetuneConfig, FinetuneResult
 from attnstore.messages import listed
 
@@ -30,7 +31,7 @@ def card(config: FinetuneConfig, result: FinetuneResult) -> str:
         figures.append("- the data has no test split: the accuracy on unseen data is not known")
     settings = [
         ("base", config.model if config.revision is None else f"{config.model}@{config.revision}"),
-        ("data", config.source.data),
+        ("data", without_secrets(config.source.data)),
         ("documents trained on", f"{result.train_documents:,}"),
         ("longest document", f"{result.max_length} tokens"),
         ("epochs", f"{config.epochs:g}"),
@@ -70,7 +71,7 @@ A text classifier with {len(result.labels)} classes ({listed(result.labels)}), f
 {notes}
 ## Use
 
-    attnstore run out.attn --model {config.out.name} --data {config.source.data}
+    attnstore run out.attn --model {config.out.name} --data {without_secrets(config.source.data)}
 
 or `AutoModelForSequenceClassification.from_pretrained` and `AutoTokenizer.from_pretrained` on this folder.
 The licence of the base model and the terms of the data hold for this model too. What a classifier attends to

@@ -85,11 +85,19 @@ def test_splits_and_classes() -> None:
 def test_bad_rows() -> None:
     """What is no dict is counted, and so are lists of several labels."""
     rows = [{"text": "a", "label": ["x"]}, "b", {"text": "c", "label": ["x", "y"]}, {"text": 5, "label": "x"}]
+    rows += [
+        {"text": "d", "label": [[0, 4, "x"]]},
+        {"text": "e", "label": []},
+        {"text": "f", "label": {"a": 1}},
+    ]
     assert list(held(rows)) == [
         Document("a", "data:1", None, "all", "x"),
         Rejected("data row 2", "malformed row"),
         Rejected("data row 3", "several labels"),
         Rejected("data row 4", "text is not a string"),
+        Rejected("data row 5", "malformed row"),
+        Document("e", "data:6", None, "all", None),
+        Rejected("data row 7", "malformed row"),
     ]
 
 

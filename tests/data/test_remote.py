@@ -16,7 +16,7 @@ from written import IMDB, IMDB_TEST, open_, write_folder, write_tar, write_zip
 
 from attnstore.data.documents import Document
 from attnstore.data.remote import without_secrets
-from attnstore.errors import AttnstoreError, UsageError
+from attnstore.errors import AttnstoreError, DataError, UsageError
 
 CSV = b"text,label\na fine film,pos\ndull and long,neg\n"
 
@@ -36,7 +36,9 @@ def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            super().do_GET()
+            if self.path.startswith("/forbidden"):
+                return self.send_error(403)
+            return super().do_GET()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -86,6 +88,14 @@ class TestWeb:
         with pytest.raises(AttnstoreError) as caught:
             open_("http://user:secret@127.0.0.1:9/a.csv")
         assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+    def test_what_is_refused(self, server: tuple[str, list[str]]) -> None:
+        """An answer that is an error is one line with what the server said, without what is secret."""
+        address, _ = server
+        with pytest.raises(DataError) as caught:
+            open_(f"{address}/forbidden.csv?token=secret")
+        assert str(caught.value).startswith(f"{address}/forbidden.csv can't be fetched: 403")
+        assert "secret" not in str(caught.value)
 
     def test_without_aiohttp(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A missing extra is one line that says what to install."""
