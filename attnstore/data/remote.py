@@ -64,7 +64,7 @@ def fetched(address: str) -> Path:
         # aiohttp's errors have no class in common and name the whole address; fsspec hides them behind its own.
         shown, why = one_line(without_secrets(address)), error.__cause__ or error
         status = getattr(why, "status", None)
-        if isinstance(error, FileNotFoundError) and status in (None, 404):
+        if status == 404:
             raise UsageError(f"there is nothing at {shown}") from None
         said = (
             f"{status} {getattr(why, 'message', '')}" if status else first_line(why).replace(address, shown)

@@ -88,6 +88,7 @@ class TestWeb:
         with pytest.raises(AttnstoreError) as caught:
             open_("http://user:secret@127.0.0.1:9/a.csv")
         assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+        assert str(caught.value).startswith("http://127.0.0.1:9/a.csv can't be fetched: ")
 
     def test_what_is_refused(self, server: tuple[str, list[str]]) -> None:
         """An answer that is an error is one line with what the server said, without what is secret."""
