@@ -83,7 +83,8 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
             f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
         )
     yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
-    yield "tokens", f"{rows['tokens']:,}, documents cut at {manifest.max_length}"
+    longer = "cut" if manifest.long == "cut" else f"read by --long {manifest.long}"
+    yield "tokens", f"{rows['tokens']:,}, documents of more than {manifest.max_length} are {longer}"
     yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
     yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
     yield "classes", ", ".join(manifest.labels)
