@@ -4,9 +4,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from attnstore.data.remote import without_secrets
 from attnstore.errors import UsageError
 from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, FinetuneInterrupted
 from attnstore.learn.examples import Split
@@ -22,7 +23,9 @@ def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Spl
         digest.update(f"{name} {len(split.ids)} {split.labels}".encode())
         for ids in split.ids:
             digest.update(ids.tobytes())
-    decisive = {k: v for k, v in asdict(config).items() if k not in ("resume", "out")}
+    # An address may bear a password, or a signature that is another one each time.
+    source = replace(config.source, data=without_secrets(str(config.source.data)))
+    decisive = {k: v for k, v in asdict(replace(config, source=source)).items() if k not in ("resume", "out")}
     run = json.loads(json.dumps({**decisive, "labels": labels, "tokens": digest.hexdigest()}, default=str))
     folder = config.out / CHECKPOINTS
     if config.resume:

@@ -122,3 +122,14 @@ def test_what_is_left_of_a_finished_run_is_removed_once(tmp_path):
     assert clear_up(tmp_path)
     assert not clear_up(tmp_path)
     assert json.dumps([p.name for p in tmp_path.iterdir()]) == "[]"
+
+
+def test_no_secret_of_an_address_is_written(tmp_path):
+    """A password or a signature in the data's address is not kept in the folder, and another one goes on."""
+    signed = "https://user:word@host/reviews.csv?sig=abc"
+    begin(config(tmp_path / "out", source=SourceConfig(signed)), ("neg", "pos"), SPLITS)
+    record = (tmp_path / "out" / CHECKPOINTS / "run.json").read_text()
+    assert "word" not in record
+    assert "abc" not in record
+    other = SourceConfig(signed.replace("abc", "xyz"))
+    assert begin(config(tmp_path / "out", source=other, resume=True), ("neg", "pos"), SPLITS) is None
