@@ -1,8 +1,8 @@
 """What the Polars twins of the questions have in common: which words, found how often, attended to how much.
 
-A `.sql` file says all of its question by itself, so that it can be copied and run anywhere; its twin takes from here
-what others take, too. `p` are a question's parameters, under the names and with the meanings of
-`top_words_by_class.sql`. Expressions are over columns of the contract, or of the frames that come from here.
+What the `.sql` files share is in `queries/shared.sql`; tests hold the two to the same answers. `p` are a question's
+parameters, under the names and with the meanings of `top_words_by_class.sql`. Expressions are over columns of the
+contract, or of the frames that come from here.
 """
 
 from collections.abc import Mapping
