@@ -8,6 +8,7 @@ import attnstore
 from attnstore.errors import StoreError, UsageError
 
 
+@pytest.mark.slow
 def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_path):
     """The same options give the same tables as the store that the pipeline made; the store comes back open."""
     store = attnstore.run(
@@ -27,6 +28,7 @@ def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_pa
     assert store.manifest.sealed
 
 
+@pytest.mark.slow
 def test_run_takes_what_the_program_holds(tiny_model, tmp_path):
     """A frame is stored row by row, and the manifest says what it was."""
     frame = pl.DataFrame({"text": ["a fine film", "dull and long"], "label": ["pos", "neg"]})

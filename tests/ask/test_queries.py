@@ -204,12 +204,14 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", SETTINGS, ids=str)
 def test_top_tokens_are_those_of_brute_force(store, documents, parameters):
     """Every parameter, in both engines: whole tables, in order."""
     assert_answer(store, "top_tokens_by_class", parameters, top_terms(documents, "token", **parameters))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [*SETTINGS, {"min_documents": 1, "pieces": "mean"}, {"min_documents": 1, "pieces": "mean", "intervals": False},
@@ -221,6 +223,7 @@ def test_top_words_are_those_of_brute_force(store, documents, parameters):
     assert_answer(store, "top_words_by_class", parameters, top_terms(documents, "word", **parameters))
 
 
+@pytest.mark.slow
 def test_every_setting_changes_the_answer(documents):
     """The comparisons above would miss a parameter that does nothing; none does nothing."""
     for unit in ("token", "word"):
@@ -229,6 +232,7 @@ def test_every_setting_changes_the_answer(documents):
             assert top_terms(documents, unit, **parameters) != plain, parameters
 
 
+@pytest.mark.slow
 def test_the_default_support_grows_with_the_class(tmp_path):
     """One in 200 documents of the class, at least 5: a word in 5 documents is kept among 1,000, not among 1,001."""
     documents = []
@@ -248,6 +252,7 @@ def test_the_default_support_grows_with_the_class(tmp_path):
         assert found == [("neg", "the", 991), ("neg", "bear", 5), ("pos", "the", 992)]
 
 
+@pytest.mark.slow
 def test_equal_ranks_are_ordered_by_documents_then_by_name(tmp_path):
     """The order leaves nothing open, so that both engines agree."""
     documents = made_up_documents(6, labels=("pos",), predictions=("pos",), seed=1)
@@ -273,6 +278,7 @@ def test_confusion_is_that_of_brute_force(store, documents):
     assert_answer(store, "confusion", {}, confusion(documents))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 33, 59])
 @pytest.mark.parametrize(
     "parameters",
@@ -301,6 +307,7 @@ def assert_all_questions(store, documents, labels_are_models=True, by=("predicti
     assert_answer(store, "document_tokens", {"document": 3}, document_tokens(documents[3]))
 
 
+@pytest.mark.slow
 def test_labels_that_are_no_partition_change_nothing(tmp_path):
     """Labels that look like numbers are an ordinary column; a question never notices."""
     documents = made_up_documents(30, labels=("0", "1", "01"), predictions=("0", "1", "01"))
@@ -316,6 +323,7 @@ def test_labels_and_splits_of_any_script_read_back_as_themselves(tmp_path):
     assert_all_questions(write_store(tmp_path / "s", documents, labels=labels), documents)
 
 
+@pytest.mark.slow
 def test_a_store_below_directories_that_look_like_partitions(tmp_path):
     """`lr=3e-5`, `label=x`, quotes and pattern characters above the store are none of the store's business."""
     documents = made_up_documents(20)
@@ -323,6 +331,7 @@ def test_a_store_below_directories_that_look_like_partitions(tmp_path):
     assert_all_questions(write_store(path, documents), documents)
 
 
+@pytest.mark.slow
 def test_a_relative_path_will_do(tmp_path, monkeypatch):
     """A store is opened from where one stands."""
     documents = made_up_documents(10)
@@ -331,6 +340,7 @@ def test_a_relative_path_will_do(tmp_path, monkeypatch):
     assert_all_questions(open_store(Path("s")), documents)
 
 
+@pytest.mark.slow
 def test_an_unlabelled_store_claims_no_accuracy(tmp_path):
     """No document is labelled, accuracy is null, and asking by label is one clear line."""
     documents = made_up_documents(20, labels=(None,))
@@ -344,6 +354,7 @@ def test_an_unlabelled_store_claims_no_accuracy(tmp_path):
             ask(store, QUESTIONS["top_words_by_class"], {"by": "label"}, engine)
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_the_models_are_compared_with_nothing(tmp_path):
     """They group documents, but there is nothing to be right about, even where a name is the same."""
     documents = made_up_documents(20, labels=("pos", "sports"))
@@ -353,6 +364,7 @@ def test_labels_that_are_not_the_models_are_compared_with_nothing(tmp_path):
     assert (first["predicted"], first["labelled"], first["correct"], first["accuracy"]) == (20, 0, 0, None)
 
 
+@pytest.mark.slow
 def test_an_unfinished_store_answers_with_what_is_there(tmp_path):
     """Two of its four parts are: the answers are those of these documents."""
     documents = made_up_documents(28)
@@ -361,6 +373,7 @@ def test_an_unfinished_store_answers_with_what_is_there(tmp_path):
     assert_all_questions(store, there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("label_in_path", [True, False])
 def test_a_store_without_any_part_answers_with_no_rows(tmp_path, engine, label_in_path):
@@ -374,6 +387,7 @@ def test_a_store_without_any_part_answers_with_no_rows(tmp_path, engine, label_i
     assert rows_of(store, "confusion", engine, {}) == []
 
 
+@pytest.mark.slow
 def test_a_reduction_named_like_a_questions_column(tmp_path):
     """Someone's own reduction may be called `attention` or `class`: the question's column comes first."""
     mine = tuple(StoredReduction(n, False, False, "mine", None) for n in ("attention", "class"))

@@ -269,6 +269,7 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", SETTINGS, ids=str)
 def test_distinctive_words_are_those_of_brute_force(store, documents, parameters):
     """Every parameter, in both engines: whole tables, in order."""
@@ -277,6 +278,7 @@ def test_distinctive_words_are_those_of_brute_force(store, documents, parameters
     assert_answer(store, "distinctive_words", parameters, expected)
 
 
+@pytest.mark.slow
 def test_three_classes_are_each_held_against_the_other_two(tmp_path):
     """Pooled: the counts of the others are those of both together."""
     kinds = ("bad", "good", "mixed")
@@ -371,6 +373,7 @@ def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path,
         assert row["difference"] and row["log_ratio"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_left_out_is_counted(tmp_path, engine):
     """The log-odds are among all words, where the rest is renormalised, too: `film` is 1 of 2 words in neg and 1 of
@@ -393,6 +396,7 @@ def test_what_is_left_out_is_counted(tmp_path, engine):
             assert found["log_odds"] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path, engine):
     """A word of one class only; one class only; a word in one cluster; no part at all; only special tokens."""
@@ -505,6 +509,7 @@ def test_an_error_worked_out_by_hand(tmp_path, engine):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path, engine):
     """No label; labels that are not the model's classes, even where the names agree; no wrong one; no part."""
@@ -603,6 +608,7 @@ def test_flips_are_those_of_brute_force(more, more_documents, parameters):
     assert_answer(more, "flips", parameters, expected)
 
 
+@pytest.mark.slow
 def test_flips_among_three_predictions_take_every_pair(tmp_path):
     """Labels that are not the model's classes will do."""
     kinds = ("bad", "good", "mixed")
@@ -648,6 +654,7 @@ def test_a_flip_worked_out_by_hand(tmp_path, engine):
     assert (film["p"], film["swing"]) == (pytest.approx(0.25, rel=1e-9), 1.0625)  # of t = 1, the weaker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_without_two_predictions_at_a_label_nothing_flips(tmp_path, engine):
     """No label; one prediction; no part."""

@@ -249,6 +249,7 @@ def similar_documents(documents, number, *, reduction="cls", layer="last", ignor
     return rows[:limit]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -550,6 +550,7 @@ def test_a_store_without_documents_has_an_empty_answer(tmp_path, name):
     assert asked(store, name) == []
 
 
+@pytest.mark.slow
 def test_documents_of_special_tokens_alone_have_no_words(tmp_path):
     documents = made_up_documents(12)
     for document in documents:

@@ -336,6 +336,7 @@ def test_a_parameter_that_does_not_fit_is_one_line(store, engine, name, given, m
     assert one_line(caught) == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_texts_are_bound_and_never_pasted(store, engine):
     """A quote, a comment and a statement in a text are that text: they match no word, and change nothing."""
@@ -347,6 +348,7 @@ def test_texts_are_bound_and_never_pasted(store, engine):
         ask(store, QUESTIONS["document_tokens"], {"document": "' OR 1=1 --"}, engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_values_from_the_command_line_do_what_values_from_python_do(store, engine):
     """Everything may come as text."""
@@ -359,6 +361,7 @@ def test_values_from_the_command_line_do_what_values_from_python_do(store, engin
     assert same(automatic, ask(store, question, {}, engine))
 
 
+@pytest.mark.slow
 def test_a_list_may_hold_commas_and_brackets(store):
     """`[CLS]` is a token, not JSON; a comma itself is written as JSON; nothing is an empty list."""
     question = QUESTIONS["top_words_by_class"]
@@ -379,6 +382,7 @@ def test_an_engine_that_is_not_there_is_told(store):
         ask(store, QUESTIONS["predictions"], {}, "spark")
 
 
+@pytest.mark.slow
 def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
     """In its metadata: documents, missing parts, the parameters with their defaults, the layer as a number."""
 
@@ -400,6 +404,7 @@ def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
 # -- one document -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_document_is_found_by_id_then_by_number(tmp_path):
     """Where ids are numbers themselves, a text means the id first; a number, or `@2`, always means the number."""
     made_up = made_up_documents(6)

@@ -70,6 +70,7 @@ GIVEN = {
 SOME = {"min_documents": 1, "limit": 1000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", find_questions())
 def test_every_question_answers_the_same_in_a_bare_duckdb(name, small_store, tmp_path):
     """Copied out by --sql: the same columns and rows as `query`, p values and intervals included."""
@@ -81,6 +82,7 @@ def test_every_question_answers_the_same_in_a_bare_duckdb(name, small_store, tmp
         assert_same(run_bare(script(store, question, given), tmp_path), expected)
 
 
+@pytest.mark.slow
 def test_an_unfinished_store_is_added_up_by_the_script(small_store, tmp_path):
     """Of a run that goes on, the finished parts answer; of one that has none, nothing does, without an error."""
     import shutil
@@ -112,6 +114,7 @@ def test_the_command_prints_the_script(small_store, tmp_path):
 HOSTILE = ["it's", '"', "$limit", "--", "/*", "\\", "'; DROP TABLE x; --", "naïve", "film"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", HOSTILE)
 def test_values_are_literals_whatever_they_hold(word, small_store, tmp_path):
     """A quote or a comment in a parameter changes nothing but the value."""
@@ -128,6 +131,7 @@ def macros():
     return connection
 
 
+@pytest.mark.slow
 def test_p_values_are_scipys(macros):
     """To 1e-10, and to 1e-5 of themselves down to 1e-30, over all degrees of freedom."""
     draw = np.random.default_rng(0)
@@ -154,6 +158,7 @@ def test_quantiles_are_scipys(macros):
     assert macros.sql("SELECT [t_quantile(0.9, 5), t_quantile(0.975, NULL)]").fetchall()[0][0] == [None, None]
 
 
+@pytest.mark.slow
 @given(st.lists(st.none() | st.floats(0, 1) | st.sampled_from([0.01, 0.5]), max_size=12))
 def test_q_values_are_scipys(family):
     """Benjamini and Hochberg's, ties and missing tests included, in the order that they came."""

@@ -89,6 +89,7 @@ def test_documents_get_the_entropies_of_the_heads_that_are_asked_for(store, made
             assert heads == pytest.approx(wanted.tolist(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_statements_that_only_read_are_welcome(store):
     """SELECT in all its forms, DESCRIBE, SUMMARIZE, EXPLAIN, UNPIVOT, unions, recursion, table macros."""
     for sql, first in (
@@ -224,6 +225,7 @@ def test_the_connection_itself_is_locked(store, sql):
     assert not Path("/tmp/attnstore-no.csv").exists()  # noqa: S108 - that is what must not appear
 
 
+@pytest.mark.slow
 def test_reading_leaves_nothing_behind(store, tmp_path):
     """No spill directory, no database, in the working directory or in the store."""
     before = snapshot(store.path)

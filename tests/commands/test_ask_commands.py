@@ -9,11 +9,13 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
+import pytest
 from command_line import attnstore
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_query_answers_in_every_format_and_to_a_file(small_store, tmp_path):
     """CSV, JSON and Parquet hold the same rows; markdown and table show them rounded."""
     ask = ("query", small_store, "top_tokens_by_class", "-p", "limit=3", "-p", "min_documents=2")
@@ -104,6 +106,7 @@ def test_your_own_question_may_not_take_the_name_of_ours_nor_lack_its_comment(sm
             assert re.fullmatch(rf"attnstore: {re.escape(str(folder / name))}\.sql:? {wrong}\n", err)
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_quietly(small_store):
     """`attnstore query … | head -1` prints one line and no traceback."""
     asked = "document_tokens -p document=r7 --format csv"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from bad_inputs import Case, copied, flipped
 from command_line import attnstore
 
@@ -64,6 +65,7 @@ def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_pa
     assert err == f"attnstore: {damaged} has 1 fault\n"
 
 
+@pytest.mark.slow
 def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_path):
     """A byte flipped anywhere: the answer is the same as before, or exit 1, the store's name and `verify`."""
     ask = ("query", small_store, "top_tokens_by_class", "-p", "min_documents=2", "--format", "csv")

@@ -21,6 +21,7 @@ from command_line import attnstore, run
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_path):
     """Documents, tokens, accuracy, the top words of each class and what to type next, on stdout."""
     store = tmp_path / "s.attn"
@@ -47,6 +48,7 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
     assert "documents" in err  # the progress bar
 
 
+@pytest.mark.slow
 def test_labels_of_a_nameless_model_are_proposed_and_the_proposal_runs(tmp_path):
     """No accuracy by a guess: predictions by label, and the --labels by which the most agree, which can be copied."""
     model = tiny.save(tmp_path / "model", id2label={0: "LABEL_0", 1: "LABEL_1"}, label2id=None)
@@ -76,6 +78,7 @@ def test_labels_of_a_nameless_model_are_proposed_and_the_proposal_runs(tmp_path)
     assert f"accuracy {best / 8:.5f} ({best} of 8)\n" in out
 
 
+@pytest.mark.slow
 def test_rows_left_out_are_said_by_label_in_summary_and_info(tiny_model, tmp_path):
     """A label that --labels does not map, and one that it sends to nothing, with how many rows have it."""
     data = tmp_path / "r.csv"
@@ -87,6 +90,7 @@ def test_rows_left_out_are_said_by_label_in_summary_and_info(tiny_model, tmp_pat
     assert re.search(r"^left out: +unknown label '2 star': 3 rows$", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_another_mapping_is_another_run(tiny_model, reviews, tmp_path):
     """A store is not gone on with by a run that would store other labels for the same rows."""
     assert run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40")[0] == 0
@@ -97,6 +101,7 @@ def test_another_mapping_is_another_run(tiny_model, reviews, tmp_path):
     assert "label_map" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):
     """A store with a blank in its name is quoted; one document, cut, is not `1 documents`."""
     data = tmp_path / "one.csv"
@@ -138,6 +143,7 @@ def test_reductions_add_up_whether_listed_or_repeated(tiny_model, reviews, tmp_p
     assert stored == ["rollout", *(f"from_2_0{i}" for i in (1, 2, 3)), *(f"cls_0{i}" for i in (1, 2, 3))]
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_path):
     """SIGINT in a real process: the part in hand is finished, stderr says what is missing, and 130."""
     import signal
@@ -282,6 +288,7 @@ def test_a_store_at_an_address_is_refused(tiny_model, reviews, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_progress_in_a_log_is_lines_and_quiet_leaves_notes_alone(tiny_model, reviews, tmp_path, monkeypatch):
     """A redirected stderr has no carriage return; with --quiet nothing that is no note, and the same summary."""
     from attnstore.commands import progress
@@ -314,6 +321,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_model, tmp_path):
     """The store on a disk that fills up: what was written stays readable, and a run elsewhere is whole."""
     from reviews import write_reviews

@@ -82,6 +82,7 @@ def run_of(store, data, model):
     return "run", store, "--data", data, "--model", model, *options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_an_endless_statement(small_store, number):
     """`attnstore sql` of a recursion without an end: DuckDB is stopped, and not waited for."""
@@ -89,6 +90,7 @@ def test_a_signal_ends_an_endless_statement(small_store, number):
     assert ended == (128 + number, "attnstore: interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -103,6 +105,7 @@ def test_ctrl_c_ends_a_question(small_store, tmp_path, text):
     assert ended == (130, "attnstore: interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_question_to_polars(small_store, tmp_path, number):
     """Polars can't be stopped: its thread is left behind."""
@@ -116,6 +119,7 @@ def test_a_signal_ends_a_question_to_polars(small_store, tmp_path, number):
     assert signalled(number, QUERYING, *asked) == (128 + number, "attnstore: interrupted\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_questions_of_a_summary(tiny_model, reviews, tmp_path):
     """The store is sealed by then: nothing is missing."""
     endless = (
@@ -134,6 +138,7 @@ attnstore.ask.sql.select = select
     assert re.search(r"^state: +sealed", attnstore("info", tmp_path / "s.attn")[1], re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "number"),
     [
@@ -151,6 +156,7 @@ def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path
     assert not (tmp_path / "s.attn").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_path, number):
     """stderr says what is missing, and the same command goes on to the bytes of a run that nothing disturbed."""

@@ -50,6 +50,7 @@ both = pytest.mark.parametrize("write", [sqlite, duck])
 
 @both
 class TestBoth:
+    @pytest.mark.slow
     def test_a_table(self, write: Writer, tmp_path: Path) -> None:
         """The only table needs no name; one of several is named, and read as often as asked."""
         path = tmp_path / "r.db"

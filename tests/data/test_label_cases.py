@@ -321,6 +321,7 @@ def write_arrow(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_what_is_stored_is_true_whatever_wrote_it(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

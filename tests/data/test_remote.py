@@ -46,7 +46,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     (tmp_path / "web").mkdir()
     handler = functools.partial(Handler, directory=str(tmp_path / "web"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()

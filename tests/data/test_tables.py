@@ -112,6 +112,7 @@ class TestFormats:
         assert rows_of(source) == ROWS
         assert not [item for item in source if isinstance(item, Rejected)]
 
+    @pytest.mark.slow
     @given(
         rows=st.lists(
             st.tuples(

@@ -78,6 +78,7 @@ def test_every_family_agrees_with_eager_float32_attention(family, tmp_path):
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "way"),
     [

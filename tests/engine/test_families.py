@@ -45,6 +45,7 @@ def test_the_families_whose_positions_start_behind_padding_are_those_of_transfor
     assert found == BEHIND_PADDING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*tiny.ROUTED, *tiny.UNROUTED])
 def test_the_longest_document_that_a_family_takes_runs_and_one_token_more_is_refused(family, tmp_path):
     """One line that says how many positions there are, never an index out of range."""
@@ -62,6 +63,7 @@ def test_the_longest_document_that_a_family_takes_runs_and_one_token_more_is_ref
         load(tmp_path, positions + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_a_batch_of_a_model_with_few_positions_is_filled_up_by_no_more_than_it_has(family, tmp_path):
     """The filler of a packed batch is a document, too: with 80 positions it may not be longer."""

@@ -86,6 +86,7 @@ def test_each_pass_is_framed_by_the_special_tokens_and_has_true_spans(long):
             assert words[start:end] == token.removeprefix("##")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta"])
 def test_a_store_is_what_eager_attention_says(long, family, data, tmp_path):
@@ -102,6 +103,7 @@ def test_a_store_is_what_eager_attention_says(long, family, data, tmp_path):
     assert [finding for finding in verify_sample(store) if not finding.ok] == []
 
 
+@pytest.mark.slow
 def test_windows_store_every_token_once_and_a_documents_attention_adds_up_to_one(data, tiny_model, tmp_path):
     """`windows` says in how many a document was read; nothing is truncated; other ways have no such column."""
     run(config(data, tiny_model, long="windows", stride=10), tmp_path / "w.attn")
@@ -125,6 +127,7 @@ def test_windows_store_every_token_once_and_a_documents_attention_adds_up_to_one
     assert "windows" not in cut.columns
 
 
+@pytest.mark.slow
 def test_another_way_is_another_run(data, tiny_model, tmp_path):
     """A store is not continued with its long documents read otherwise."""
     run(config(data, tiny_model), tmp_path / "s.attn")
@@ -151,6 +154,7 @@ def test_what_does_not_fit_together_is_refused(changes, message, data, tiny_mode
     assert not (tmp_path / "s.attn").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
 def test_truncation_counts_what_was_not_read(long, engine, data, tiny_model, tmp_path):

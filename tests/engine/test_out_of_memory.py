@@ -54,6 +54,7 @@ def stored(path):
     return tokens.drop(pl.selectors.float()), tokens.select(pl.selectors.float()).to_numpy()
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config, memory, tmp_path):
     """Same rows, values to 1e-6, one note; the budget stays low, so that what follows is not tried in vain."""
     whole = run(config, tmp_path / "whole.attn")
@@ -80,6 +81,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
     assert record["batch_tokens"] == failed[-1] // 2
 
 
+@pytest.mark.slow
 def test_padded_batches_are_halved_by_their_padded_size(config, memory, tmp_path):
     """A family without packing: the budget counts padding, and so does its fall."""
     tiny.save(tmp_path / "gte", "gte")
@@ -121,6 +123,7 @@ def test_a_model_that_does_not_fit_is_told_in_one_line(config, monkeypatch, tmp_
     assert not (tmp_path / "store.attn").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_note_once(config, memory, tmp_path):
     """On stderr, beside the progress bar, and not again for every later batch."""
     memory(60)

@@ -187,6 +187,7 @@ def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Watcher, "loss", loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 10, 23])  # in the first epoch, at its end, in the last
 def test_interrupted_and_resumed_is_undisturbed(
     step: int,
@@ -213,6 +214,7 @@ def test_interrupted_and_resumed_is_undisturbed(
     assert (config.out / "README.md").read_text() == (undisturbed / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_interrupted_while_the_test_split_is_measured(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ def test_interrupted_while_the_test_split_is_measured(
     assert result.test_accuracy == 1.0 and len(result.dev_accuracies) == 3
 
 
+@pytest.mark.slow
 def test_torn_checkpoint_is_passed_over(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +258,7 @@ def test_six_classes_numbers_and_no_test_split(encoder: Path, tmp_path: Path) ->
     assert "not known" in (config.out / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_stars_are_ordered_by_number_and_the_last_weights_taken(encoder: Path, tmp_path: Path) -> None:
     rows = "\n".join(f"good film {'the ' * n},{n}" for n in (2, 10, 1, 10, 2, 1))
     (tmp_path / "stars.csv").write_text(f"body,stars\n{rows}\n")
@@ -265,6 +269,7 @@ def test_stars_are_ordered_by_number_and_the_last_weights_taken(encoder: Path, t
     assert result.dev_accuracy is None and result.steps == 1
 
 
+@pytest.mark.slow
 def test_spellings_of_a_class_are_one_class_in_both_splits(encoder: Path, tmp_path: Path) -> None:
     """`Glad`, `glad ` and `glad` are one, by the name that most documents to train on have; `huh` of test is none."""
     (tmp_path / "train.csv").write_text(
@@ -282,6 +287,7 @@ def test_spellings_of_a_class_are_one_class_in_both_splits(encoder: Path, tmp_pa
     assert "rows left out of test: 1 unknown label 'huh'" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "labels", "documents"),
     [
@@ -303,6 +309,7 @@ def test_labels_may_be_mapped_and_left_out(
     assert (result.labels, result.train_documents) == (labels, documents)
 
 
+@pytest.mark.slow
 def test_head_is_kept_for_the_same_classes_and_new_for_others(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -337,6 +344,7 @@ def test_attention_dropout_is_the_models_or_what_was_asked_for(
     assert dropout(again) == 0.3
 
 
+@pytest.mark.slow
 def test_limit_counts_for_each_split(encoder: Path, two_classes: Path, tmp_path: Path) -> None:
     config = config_of(encoder, two_classes, tmp_path / "model", epochs=0.1)
     result = finetune(replace(config, source=replace(config.source, limit=12)))
@@ -397,6 +405,7 @@ def test_a_resumed_choice_knows_the_earlier_epochs(tmp_path: Path) -> None:
     assert Choice(tmp_path).metrics(1, hits("000000"), choosing=True)["rank"] == -1.0
 
 
+@pytest.mark.slow
 def test_an_epoch_that_none_equals_later_is_what_is_written(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +463,7 @@ BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "says"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input_is_one_line(
     change: Callable[[FinetuneConfig, Path], FinetuneConfig], says: str, encoder: Path, tmp_path: Path
@@ -478,6 +488,7 @@ def test_bad_input_is_one_line(
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(
     encoder: Path, two_classes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def predicted(store: Path, data: Path, model: Path, **options: object) -> pd.Dat
     )
 
 
+@pytest.mark.slow
 def test_ag_news_in_one_command(tmp_path):
     """test.csv of AG News: no header, quoted, class 1 to 4, title, description; joined by --text-column 2,3."""
     draw = random.Random(0)
@@ -56,6 +57,7 @@ def test_ag_news_in_one_command(tmp_path):
     assert set(found["label"]) == set(NEWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_sst2_in_one_command(split, tiny_model, tmp_path):
     """GLUE's folder: train.tsv and dev.tsv with labels 0 and 1, test.tsv with an index and none."""

@@ -124,6 +124,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_pa
     assert content(path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, undisturbed, tmp_path):
     """The run that goes on says what it found, and ends with the bytes of an undisturbed one."""
     path, notes = tmp_path / "store.attn", []
@@ -142,6 +143,7 @@ def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, u
     assert content(path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_finished_store_is_left_alone(config, tmp_path):
     """Running once more does nothing, and says so by its zeros."""
     run(config, tmp_path / "store.attn")
@@ -203,6 +205,7 @@ def nowhere(document):
     return np.full(document.length, np.nan)
 
 
+@pytest.mark.slow
 def test_a_reduction_without_any_value_is_told(config, tmp_path):
     """Custom or not, its columns are null from end to end, and a note says so; one value is enough for none."""
     few = replace(config.source, limit=5)
@@ -242,6 +245,7 @@ def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, m
     assert content(tmp_path / "store.attn") == before
 
 
+@pytest.mark.slow
 def test_another_model_or_other_data_is_another_run(config, tmp_path):
     """Weights and texts are compared by hash: names and places do not count, but they are what is told."""
     run(config, tmp_path / "store.attn")
@@ -262,6 +266,7 @@ def test_another_model_or_other_data_is_another_run(config, tmp_path):
     assert run(replace(config, source=SourceConfig(str(moved))), tmp_path / "store.attn").documents == 0
 
 
+@pytest.mark.slow
 def test_a_limit_takes_documents_spread_over_the_source(config, tmp_path):
     """Sorted data would otherwise give one class: 6 of 60 are each tenth."""
     run(replace(config, source=replace(config.source, limit=6)), tmp_path / "store.attn")
@@ -271,6 +276,7 @@ def test_a_limit_takes_documents_spread_over_the_source(config, tmp_path):
     assert [i for (i,) in ids] == ["r0", "r10", "r20", "r30", "r40", "r50"]
 
 
+@pytest.mark.slow
 def test_a_custom_function_from_python_is_a_column_of_the_store(config, tmp_path):
     """Both kinds, stored under their names, equal to their definitions."""
     names = ("cls", last_token, strongest)
@@ -298,6 +304,7 @@ def strongest(probabilities):
     return probabilities.amax(dim=(0, 1))
 
 
+@pytest.mark.slow
 def test_bad_rows_are_counted_and_listed_and_the_rest_goes_on(config, tmp_path):
     """Two rows of an unknown label and one without a text are in the manifest, by reason and by place."""
     data = tmp_path / "mixed.jsonl"
@@ -320,6 +327,7 @@ def test_bad_rows_are_counted_and_listed_and_the_rest_goes_on(config, tmp_path):
     assert not (tmp_path / "strict.attn").exists()
 
 
+@pytest.mark.slow
 def test_unlabelled_data_make_a_store_without_labels(config, tmp_path):
     """label is null, and no accuracy is claimed."""
     data = tmp_path / "texts.jsonl"

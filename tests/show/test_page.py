@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import pytest
 from drawings import Page, documents, neutral, rgb, shaded, special, table, wcag
 from hypothesis import given, settings
 
@@ -111,6 +112,7 @@ def test_a_document_is_no_template():
     assert page.words.count(text) == 3  # the heading, the label and the prediction; the title says more
 
 
+@pytest.mark.slow
 @given(documents())
 @settings(max_examples=150, deadline=None)
 def test_a_page_holds_the_document_s_text_and_no_other(drawn):

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+import pytest
 from drawings import SGR, documents, neutral, shaded, word
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,7 @@ def test_a_text_drives_no_terminal():
         assert not [c for c in left if unicodedata.category(c) in ("Cc", "Cf", "Zl") and c != "\n"]
 
 
+@pytest.mark.slow
 @given(documents(), st.sampled_from(["none", "256", "truecolor"]), st.integers(20, 90))
 @example(shaded(" \x9b\x9b\x80", []), "none", 20)  # broken after the space, it is still too long for a line
 @settings(max_examples=200, deadline=None)

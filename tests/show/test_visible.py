@@ -3,11 +3,13 @@
 import sys
 import unicodedata
 
+import pytest
 from drawings import neutral
 
 from attnstore.show.visible import visible, visible_line
 
 
+@pytest.mark.slow
 def test_every_character_is_itself_or_has_the_stated_name():
     """All of Unicode, lone surrogates apart, against the rule said another way."""
     everything = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) != "Cs")

@@ -42,6 +42,7 @@ def lock_text(process: int | None = None, host: str | None = None) -> str:
     return f"{process or os.getpid()}\n{host or socket.gethostname()}\n"
 
 
+@pytest.mark.slow
 def test_second_process_is_refused_and_learns_who_writes(tmp_path: Path) -> None:
     """While one process holds the lock another is refused, with the holder's number and host."""
     first = holder(tmp_path)
@@ -60,6 +61,7 @@ def test_second_process_is_refused_and_learns_who_writes(tmp_path: Path) -> None
     assert not (tmp_path / LOCK).exists()
 
 
+@pytest.mark.slow
 def test_same_process_is_refused_too(tmp_path: Path) -> None:
     """Two stores open for writing in one process would spoil each other just as well."""
     with write_lock(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()} on this host"):
@@ -119,6 +121,7 @@ def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
     assert sum(f"is being written by process {winner} " in answer for answer in answers) == 5
 
 
+@pytest.mark.slow
 def test_lock_that_is_held_but_not_signed_yet_is_respected(tmp_path: Path) -> None:
     """Whoever has the lock has it, also before its name is in the file; the refusal then names nobody."""
     fcntl = pytest.importorskip("fcntl", reason="needs POSIX file locks")
@@ -174,6 +177,7 @@ def test_link_in_the_locks_place_is_never_followed(tmp_path: Path, target: str) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "store"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_pipe_in_the_locks_place_is_not_waited_for(tmp_path: Path) -> None:
     """Nobody is at the other end: the lock is taken all the same."""

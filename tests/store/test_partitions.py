@@ -117,6 +117,7 @@ def test_as_many_labels_as_may_stand_in_the_path() -> None:
     assert label_fits_in_path(f"label {n}" for n in range(MAX_LABEL_PARTITIONS))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=12)), min_size=1, max_size=4))
 def test_any_labels_read_back_as_themselves(labels: list[str | None]) -> None:

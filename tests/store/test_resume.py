@@ -313,6 +313,7 @@ def test_parents_are_made_and_an_empty_directory_is_taken(tmp_path: Path) -> Non
     assert contents(tmp_path / "empty") == contents(tmp_path / "a" / "b" / "store")
 
 
+@pytest.mark.slow
 def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     """The lock lasts from opening to closing, also when the run ends with an error."""
     path = tmp_path / "store"

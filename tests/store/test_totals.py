@@ -114,6 +114,7 @@ def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
         assert_same(sorted(rows, key=place), by_hand(there))
 
 
+@pytest.mark.slow
 def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
     """However few rows are put together at a time, the sums are the same; the same way twice, to the bit."""
     documents, store = made_up
@@ -123,6 +124,7 @@ def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
     assert_same(once.to_pylist(), by_hand(documents))
 
 
+@pytest.mark.slow
 def test_in_how_many_passes_changes_nothing(made_up, monkeypatch):
     """A column at a time, or all at once: the same table."""
     _, store = made_up

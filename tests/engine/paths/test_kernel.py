@@ -248,6 +248,7 @@ def forget():
     kernel._load.cache_clear()
 
 
+@pytest.mark.slow
 def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp_path):
     """`ahead` returns before the compiler does; whoever wants the library then has it from the same compilation."""
     slow = fake_compiler(tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; sleep 0.3; echo whole >')

@@ -164,6 +164,7 @@ PATHS = {
 DRAWN = [name for name in PATHS if name != "c++ kernel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("depth", HEAD_SIZES)
 @pytest.mark.parametrize("path", PATHS)
@@ -197,6 +198,7 @@ def test_every_path_agrees_with_float64_for_random_shapes(path, data):
 # ---------------------------------------------------------------- the CUDA path, as far as no GPU is needed
 
 
+@pytest.mark.slow
 @needs_triton
 def test_triton_gives_a_document_the_same_bits_alone_and_among_others():
     """No sum of the kernel knows who else is in the batch, and twice the same call is the same."""
@@ -213,6 +215,7 @@ def test_triton_gives_a_document_the_same_bits_alone_and_among_others():
         assert torch.equal(spread, first[3][own])
 
 
+@pytest.mark.slow
 @needs_triton
 def test_triton_passes_over_rows_that_nothing_counts_and_minds_those_that_are_nan():
     """One-hot weights read one block in each document; `from_300` is NaN in a short one, and only there."""
@@ -375,6 +378,7 @@ def tokenised(classifier, texts):
     return list(tokenise(enumerate(documents), classifier.tokenizer, classifier.max_length))
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert"])
 def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_path, monkeypatch):
