@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, Self, SupportsIndex
 
 import polars as pl
 import pyarrow as pa
@@ -19,7 +19,10 @@ from attnstore.store.store import Store, open_store
 
 
 class Reader:
-    """What `attnstore.open` gives. It reads sealed stores, and the finished parts of unsealed ones."""
+    """What `attnstore.open` gives. It reads sealed stores, and the finished parts of unsealed ones.
+
+    Every answer is of the store as it was when it was opened, whatever a run finishes meanwhile; `refresh` looks again.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.store: Store = open_store(path)
@@ -30,6 +33,15 @@ class Reader:
     @property
     def manifest(self) -> Manifest:
         return self.store.manifest
+
+    def refresh(self) -> Self:
+        """Look again: from now on, what a run has finished until now is there. Tables taken before stay as they were.
+
+        Raises:
+            StoreError: the store is gone, or its manifest can't be read any more.
+        """
+        self.store = open_store(self.store.path)
+        return self
 
     def documents(self) -> pl.LazyFrame:
         """One row per document; see `schema.documents_schema`."""

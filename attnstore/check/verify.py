@@ -44,8 +44,9 @@ def verify_files(store: Store) -> Iterator[Finding]:
     totals that are the tokens added up. Beside them: files that are none of the store's.
 
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
-    Damage is a finding, not an exception. One part is in memory at a time, of its reductions one column; then the
-    totals, twice.
+    Damage is a finding, not an exception. A part that a run finishes meanwhile is no part of what is checked: the state
+    is that in which `store` was opened. One part is in memory at a time, of its reductions one column; then the totals,
+    twice.
     """
     files = store.files()
     yield _state(store, files)
@@ -76,7 +77,7 @@ def verify_files(store: Store) -> Iterator[Finding]:
         unsure = "" if all_sound else ", not compared with the tokens, which are not sound"
         yield Finding(TOTALS, wrong is None, wrong or said + unsure)
     elif (store.path / TOTALS).exists():
-        yield Finding(TOTALS, True, "of a sealing that was not finished: the next run writes over it")
+        yield Finding(TOTALS, True, "of a sealing that was not finished when the store was opened")
     yield from _foreign_files(store, {file.path for file in files})
 
 
@@ -101,7 +102,7 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
                 continue
             name = PART_FILE.fullmatch(relative)
             if name is not None and not store.sealed and int(name[2]) not in finished:
-                yield Finding(relative, True, "of a part that is not finished: the next run writes over it")
+                yield Finding(relative, True, "of a part that was not finished when the store was opened")
             else:
                 yield Finding(
                     relative, False, "no file of this store's, yet a plain reader reads it: move it away"

@@ -65,10 +65,7 @@ NOTHING = QuestionColumns()
 
 @dataclass(frozen=True)
 class Tables:
-    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given.
-
-    Each is of the parts that are there when it is first asked for, however often it is.
-    """
+    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given."""
 
     store: Store
     added: QuestionColumns

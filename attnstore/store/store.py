@@ -45,13 +45,25 @@ from attnstore.store.schema import documents_schema, tokens_schema, totals_schem
 class Store:
     """A store's directory and its manifest. Made by `resume.create_or_resume` (to write) or `open_store` (to read).
 
-    As a context manager it gives its write lock back at the end.
+    It is one state of the store: what was there when it was opened, and what has been written through it since. What
+    others finish meanwhile is not in it, and whatever it names stays: a part's files are never taken away. As a context
+    manager it gives its write lock back at the end.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, lock: WriteLock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        lock: WriteLock | None = None,
+        finished: Mapping[int, tuple[StoredFile, ...]] | None = None,
+        damaged: Mapping[int, str] | None = None,
+    ) -> None:
+        """`finished` and `damaged`: the receipts of an unsealed store, as `read_receipts` gives them."""
         self.path = path
         self.manifest = manifest
         self._lock = lock
+        self._finished = dict(finished or {})
+        self._damaged = dict(damaged or {})
         #: Of each part that is computed again because its files were damaged, what was wrong.
         self.damaged: tuple[str, ...] = ()
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
@@ -91,7 +103,7 @@ class Store:
 
     def finished_parts(self) -> list[int]:
         """The parts that are wholly there, in order."""
-        return list(range(self.manifest.parts)) if self.sealed else sorted(self._receipts())
+        return list(range(self.manifest.parts)) if self.sealed else sorted(self._finished)
 
     def missing_parts(self) -> list[int]:
         """The parts that are still to be written, in order."""
@@ -99,7 +111,7 @@ class Store:
 
     def files(self) -> list[StoredFile]:
         """The Parquet files of the finished parts and, once sealed, the totals, sorted by path."""
-        files = self.manifest.files if self.sealed else [f for r in self._receipts().values() for f in r]
+        files = self.manifest.files if self.sealed else [f for part in self._finished.values() for f in part]
         return sorted(files, key=lambda file: file.path)
 
     def documents_files(self) -> list[Path]:
@@ -173,11 +185,7 @@ class Store:
 
         Readers leave them out, and the next run computes them again.
         """
-        return {} if self.sealed else read_receipts(self.path, self.manifest.parts)[1]
-
-    def _receipts(self) -> dict[int, tuple[StoredFile, ...]]:
-        """The files of each finished part."""
-        return read_receipts(self.path, self.manifest.parts)[0]
+        return {} if self.sealed else dict(self._damaged)
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -217,6 +225,7 @@ class Store:
                 )
                 files.append(self._write(path, rows_of_it, schema, temporary))
         write_receipt(self.path, part, files)
+        self._finished[part] = tuple(files)
 
     def drop_damaged(self) -> None:
         """Read every file of the finished parts, and let those parts be missing whose files are not as written.
@@ -227,7 +236,7 @@ class Store:
             StoreError: the store is sealed, or can't be read or written.
         """
         self._must_be_writable()
-        _, damaged = read_receipts(self.path, self.manifest.parts, hashed=True)
+        self._finished, damaged = read_receipts(self.path, self.manifest.parts, hashed=True)
         for part in damaged:
             with writing(self.path / RECEIPTS):
                 remove_receipt(self.path, part)
@@ -252,13 +261,16 @@ class Store:
                 store is sealed already, or it can't be written.
         """
         self._must_be_writable()
+        damaged: dict[int, str] = {}
+        if not self.missing_parts():
+            self._finished, damaged = read_receipts(self.path, self.manifest.parts, hashed=True)
+        if damaged:
+            part, fault = next(iter(damaged.items()))
+            raise StoreError(f"{self.path} can't be sealed: {fault}: run again to compute part {part} again")
         if missing := self.missing_parts():
             raise StoreError(
                 f"{self.path} can't be sealed: {_some(missing, 'part')} missing: run again to go on"
             )
-        if damaged := read_receipts(self.path, self.manifest.parts, hashed=True)[1]:
-            part, fault = next(iter(damaged.items()))
-            raise StoreError(f"{self.path} can't be sealed: {fault}: run again to compute part {part} again")
         parts = self.files()
         tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
         totals = checked(self.added_up(), self.totals_schema, "totals")
@@ -290,7 +302,7 @@ class Store:
 
 
 def open_store(path: str | Path) -> Store:
-    """A store to read from, sealed or not.
+    """A store to read from, sealed or not, in the state that it has now: see `Store`.
 
     Raises:
         StoreError: there is no store at `path`, or its manifest is damaged or of another version.
@@ -300,10 +312,20 @@ def open_store(path: str | Path) -> Store:
         raise StoreError(f"{store} does not exist: give the directory that a run wrote")
     if not store.is_dir():
         raise StoreError(f"{store} is a file, not a store: give the directory that a run wrote")
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise StoreError(f"{store} is not a store: it has no {MANIFEST}; give the directory that a run wrote")
-    return Store(store, manifest)
+    while True:
+        manifest = read_manifest(store)
+        if manifest is None:
+            raise StoreError(
+                f"{store} is not a store: it has no {MANIFEST}; give the directory that a run wrote"
+            )
+        if manifest.sealed is not None:
+            return Store(store, manifest)
+        finished, damaged = read_receipts(store, manifest.parts)
+        # Sealing completes the manifest and then takes the receipts away; another run replaces it before it writes any.
+        # So receipts belong to the manifest that stands there before and after they are read.
+        now = read_manifest(store)
+        if now is not None and now.to_json() == manifest.to_json():
+            return Store(store, manifest, finished=finished, damaged=damaged)
 
 
 def _now() -> str:

@@ -63,7 +63,7 @@ def test_unfinished_store(tmp_path: Path) -> None:
         Finding("part 0", True, "{} documents, {} tokens".format(*rows_of(range(4)))),
         Finding("part 1", True, "{} documents, {} tokens".format(*rows_of(range(4, 8)))),
         *(
-            Finding(name, True, "of a part that is not finished: the next run writes over it")
+            Finding(name, True, "of a part that was not finished when the store was opened")
             for name in of_part_2
         ),
     ]

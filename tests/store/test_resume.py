@@ -53,6 +53,7 @@ def test_part_without_receipt_or_with_a_lost_file_is_missing(tmp_path: Path) -> 
     lost = next(path for path in store.tokens_files() if path.name == "part-00001.parquet")
     lost.write_bytes(lost.read_bytes()[:-1])
     (store.path / "_parts" / "part-00002.json").write_text('{"part": 2, "fil')
+    store = open_store(store.path)
     assert (store.finished_parts(), store.documents_files(), store.tokens_files()) == ([], [], [])
     run(tmp_path / "store", plan)
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")

@@ -145,7 +145,7 @@ def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
         found for found in verify_files(open_store(store.path)) if found.subject == "totals.parquet"
     )
     assert (finding.ok, finding.detail) == (
-        True, "of a sealing that was not finished: the next run writes over it",
+        True, "of a sealing that was not finished when the store was opened",
     )  # fmt: skip
     assert totals(open_store(store.path)).collect().height > 0
     create_or_resume(store.path, manifest()).close()

@@ -1,0 +1,128 @@
+"""Promises of attnstore.reader: what is open stays one state of the store, whatever a run does meanwhile."""
+
+from pathlib import Path
+
+import pytest
+from small_store import document_rows, manifest, run, tables
+
+import attnstore
+import attnstore.store.store
+from attnstore.ask.sql import connect
+from attnstore.check.verify import verify_files
+from attnstore.errors import StoreError
+from attnstore.reader import Reader
+from attnstore.store.receipts import read_receipts
+from attnstore.store.resume import create_or_resume
+from attnstore.store.store import open_store
+
+
+def with_parts(path: Path, parts: int) -> Path:
+    """A store with the first parts of three, not sealed."""
+    with create_or_resume(path, manifest()) as store:
+        for part in store.missing_parts()[:parts]:
+            store.write_part(part, *tables(manifest(), store.part_range(part)))
+    return path
+
+
+def rows(documents: int) -> dict[str, int]:
+    """How many rows each table has of the first documents."""
+    found = [document_rows(number, ("neg", "pos", None)) for number in range(documents)]
+    tokens = sum(len(tokens) for _, tokens in found)
+    return {"documents": documents, "tokens": tokens, "totals": tokens}
+
+
+def answers(reader: Reader) -> dict[str, dict[str, int]]:
+    """The same counts by every way to ask: SQL, frames, questions in both engines, and what verify says."""
+    counted = "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM tokens), "
+    counted += "(SELECT sum(occurrences) FROM totals)::BIGINT"
+    names = ("documents", "tokens", "totals")
+    (sql,) = (tuple(row.values()) for row in reader.sql(counted).to_pylist())
+    frames = (
+        reader.documents().collect().height,
+        reader.tokens().collect().height,
+        int(reader.totals().collect()["occurrences"].sum()),
+    )
+    found = {"sql": sql, "frames": frames}
+    for engine in ("duckdb", "polars"):
+        confusion = reader.query("confusion", engine=engine).to_pylist()
+        found[engine] = (sum(row["documents"] for row in confusion), *frames[1:])
+    assert [finding for finding in verify_files(reader.store) if not finding.ok] == []
+    return {way: dict(zip(names, counts, strict=True)) for way, counts in found.items()}
+
+
+def as_many(documents: int) -> dict[str, dict[str, int]]:
+    return dict.fromkeys(("sql", "frames", "duckdb", "polars"), rows(documents))
+
+
+def test_reader_that_is_open_while_a_run_goes_on_keeps_its_state(tmp_path: Path) -> None:
+    """Neither a part more nor the sealing, which takes the receipts away, reaches it before it looks again."""
+    path = with_parts(tmp_path / "store", 1)
+    reader = attnstore.open(path)
+    taken = reader.tokens()
+    assert answers(reader) == as_many(4)
+    with_parts(path, 1)
+    assert answers(reader) == as_many(4)
+    assert answers(attnstore.open(path)) == as_many(8)
+    run(path, manifest())
+    assert not (path / "_parts").exists()
+    assert answers(reader) == as_many(4)
+    assert answers(reader.refresh()) == as_many(10)
+    assert reader.store.sealed
+    assert taken.collect().height == rows(4)["tokens"]
+
+
+def test_store_that_is_sealed_while_it_is_opened_is_opened_sealed(tmp_path: Path, monkeypatch) -> None:
+    """Between reading the manifest and the receipts, after some receipts, after all: never no documents."""
+    for moment in ("before", "after"):
+        path = with_parts(tmp_path / moment, 3)
+
+        def sealing(store, parts, hashed=False, moment=moment, path=path):
+            with monkeypatch.context() as undisturbed:
+                undisturbed.setattr(attnstore.store.store, "read_receipts", read_receipts)
+                found = read_receipts(store, parts, hashed) if moment == "after" else None
+                run(path, manifest())
+                return found or read_receipts(store, parts, hashed)
+
+        monkeypatch.setattr(attnstore.store.store, "read_receipts", sealing)
+        assert open_store(path).sealed
+        monkeypatch.setattr(attnstore.store.store, "read_receipts", read_receipts)
+
+
+def test_receipts_of_another_run_are_not_read_with_the_first_ones_manifest(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """A run that finished no part is replaced by the next one: a reader has the one or the other."""
+    path = with_parts(tmp_path / "store", 0)
+    other = manifest(fingerprint={"model": "another"}, documents=4, part_size=2)
+
+    def replaced(store, parts, hashed=False):
+        with monkeypatch.context() as undisturbed:
+            undisturbed.setattr(attnstore.store.store, "read_receipts", read_receipts)
+            run(path, other, seal=False)
+            return read_receipts(store, parts, hashed)
+
+    with monkeypatch.context() as late:
+        late.setattr(attnstore.store.store, "read_receipts", replaced)
+        opened = open_store(path)
+    assert (opened.manifest.fingerprint, opened.finished_parts()) == ({"model": "another"}, [0, 1])
+
+
+def test_question_asked_while_a_part_is_finished_is_answered(tmp_path: Path, monkeypatch) -> None:
+    """The files that a connection may read are those that its views name, whenever it is that a part is finished."""
+    path = with_parts(tmp_path / "store", 1)
+    store = open_store(path)
+    listed = store.files
+    monkeypatch.setattr(store, "files", lambda: (with_parts(path, 1), listed())[1])
+    with connect(store) as connection:
+        assert connection.execute("SELECT count(*) FROM documents").fetchone() == (4,)
+    assert open_store(path).finished_parts() == [0, 1, 2]
+
+
+def test_looking_again_at_what_is_gone_is_one_line(tmp_path: Path) -> None:
+    """The store was deleted: the error says so, and the reader stays what it was."""
+    path = with_parts(tmp_path / "store", 1)
+    reader = attnstore.open(path)
+    path.rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="does not exist: give the directory that a run wrote"):
+        reader.refresh()
+    assert reader.store.finished_parts() == [0]
