@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,25 +88,33 @@ def _facts(opened: Any) -> Iterator[tuple[str, str]]:
     yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
     yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
     yield "classes", ", ".join(manifest.labels)
-    yield "data", f"{manifest.data}, split {manifest.fingerprint['split']}"
+    split = manifest.fingerprint.get("split")
+    yield "data", manifest.data + ("" if split is None else f", split {split}")
     if not manifest.labels_are_models:
         yield "labels", "none, or not the model's classes: no accuracy is claimed"
-    yield "values", f"computed in {manifest.fingerprint['dtype']}, stored as {manifest.fingerprint['values']}"
+    dtype, values = (manifest.fingerprint.get(name, "unknown") for name in ("dtype", "values"))
+    yield "values", f"computed in {dtype}, stored as {values}"
     for reduction in manifest.reductions:
         columns = reduction.columns(manifest.layers)
         span = columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
         yield "reduction", f"{span}: {reduction.meaning}"
     for past in manifest.runs:
-        speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
-        yield (
-            "run",
-            f"{past['ended']}: {past['parts']} parts, {speed} on {past['device']}, {past['way']}, {past['kernel']}",
-        )
+        yield "run", _past_run(past)
     for reason, count in manifest.rejected.items():
         yield "left out", f"{reason}: {counted(count, 'row')}"
     for note in manifest.notes:
         yield "note", note
     yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _past_run(past: Mapping[str, Any]) -> str:
+    """An entry of `Manifest.runs` in words; of one that another program wrote, whatever it holds."""
+    try:
+        speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
+        way = f"{past['device']}, {past['way']}, {past['kernel']}"
+        return f"{past['ended']}: {past['parts']} parts, {speed} on {way}"
+    except (KeyError, TypeError, ValueError):
+        return ", ".join(f"{name} {value}" for name, value in past.items())
 
 
 @click.command()

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from bad_inputs import Case, copied, flipped
 from command_line import attnstore
+from small_store import manifest
+from small_store import run as written
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +48,16 @@ def test_info_tells_a_sealed_store_in_text_and_in_json(small_store):
     assert re.search(r"^documents: +60 of 60$", out, re.MULTILINE)
     assert re.search(r"^reduction: +cls_01 … cls_03: attention from the first token", out, re.MULTILINE)
     assert json.loads(attnstore("info", small_store, "--format", "json")[1])["documents"] == 60
+
+
+def test_info_describes_a_store_that_lacks_what_a_run_records(tmp_path):
+    """Another program's manifest need not say how the values were computed, nor what its runs were like."""
+    store = written(tmp_path / "s", manifest(runs=({"by": "hand", "tokens": 7},)))
+    code, out, err = attnstore("info", store.path)
+    assert (code, err) == (0, "")
+    assert re.search(r"^data: +made up$", out, re.MULTILINE)
+    assert re.search(r"^values: +computed in unknown, stored as unknown$", out, re.MULTILINE)
+    assert re.search(r"^run: +by hand, tokens 7$", out, re.MULTILINE)
 
 
 def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_path):

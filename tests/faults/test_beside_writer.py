@@ -1,0 +1,25 @@
+"""Readers beside a live run: each has one state of the store, and none meets an error or a false fault."""
+
+import random
+from pathlib import Path
+
+import pytest
+from beside import READERS, look, writer
+
+
+def readers_beside_a_writer(folder: Path, kind: str, readers: int, seed: int) -> None:
+    chance = random.Random(seed)
+    with writer(folder, 1000) as process:
+        for _ in range(readers):
+            look(folder, kind, chance)
+        assert process.poll() is None  # all the time somebody was writing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "readers"), [("Python", 20), ("bare DuckDB or Polars", 40), ("a command", 6)]
+)
+def test_reader_beside_a_writer_has_one_state(tmp_path: Path, kind: str, readers: int) -> None:
+    """At random moments between a store's first file and its seal: `beside` says what each kind looks at."""
+    assert kind in READERS
+    readers_beside_a_writer(tmp_path, kind, readers, seed=18)
