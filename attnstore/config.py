@@ -23,6 +23,7 @@ class SourceConfig:
     `config`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
     `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
     `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
+    `keep`: columns of the data whose values go into the store's `documents`.
     `columns`: the names of a delimited file's columns, `header` whether its first row holds names; `delimiter`,
     `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
     `format`: what a file is, by any name: csv, tsv, json, jsonl, parquet, arrow, excel, or lines (a text per line).
@@ -41,6 +42,7 @@ class SourceConfig:
     label_column: str | None = None
     id_column: str | None = None
     group_column: str | None = None
+    keep: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     header: bool | None = None
     delimiter: str | None = None

@@ -41,6 +41,13 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @source_option
 @split_option
 @click.option(
+    "--keep-column",
+    "keep",
+    metavar="NAME",
+    multiple=True,
+    help="A column of the data that the store's documents keep. May be repeated.",
+)
+@click.option(
     "--reduce",
     "reductions",
     metavar="A,B,…",

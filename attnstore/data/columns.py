@@ -38,7 +38,10 @@ USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS, *GROUP_CO
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the columns to read. Several `texts` are joined with a space, in their order."""
+    """The names of the columns to read. Several `texts` are joined with a space, in their order.
+
+    `kept` are those whose values go along with the documents.
+    """
 
     texts: tuple[str, ...]
     label: str | None
@@ -46,9 +49,10 @@ class Columns:
     group: str | None
     answer: str | None  # Prodigy's: whether the annotator accepted the row
     split: str | None
+    kept: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str | None]:
-        return iter((*self.texts, self.label, self.id, self.group, self.answer, self.split))
+        return iter((*self.texts, self.label, self.id, self.group, self.answer, self.split, *self.kept))
 
 
 Values = tuple[object, ...]  # in the order of `Columns`
@@ -120,9 +124,10 @@ def choose_columns(
     used = [*texts, label, id_, group]
     taken = taken or not sample.headed or any(same([each], "split") for each in used if each)
     split = None if taken else choice.usual("split", ("split",))
+    kept = tuple(choice.named("keep", wanted) for wanted in config.keep)
     if config.text_column is None:
-        notes += _texts_left_out(choice, texts, [*used, split])
-    return Columns(texts, label, id_, group, _answer(choice), split)
+        notes += _texts_left_out(choice, texts, [*used, split, *kept])
+    return Columns(texts, label, id_, group, _answer(choice), split, kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -458,7 +458,13 @@ def _is_headed(name: str, rows: Sequence[Sequence[str]], config: SourceConfig, n
         return [cell.casefold() for cell in first] == [column.strip().casefold() for column in config.columns]
     named = {
         part.strip().casefold()
-        for column in (config.text_column, config.label_column, config.id_column, config.group_column)
+        for column in (
+            config.text_column,
+            config.label_column,
+            config.id_column,
+            config.group_column,
+            *config.keep,
+        )
         for part in [*(column or "").split(","), column or ""]
         if part.strip() and not part.strip().isdecimal()
     }

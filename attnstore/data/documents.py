@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass
 
+from attnstore.data.kept import Value
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to classify. `label` is the source's own until `read_documents` maps it to the model's."""
+    """A text to classify. `label` is the source's own until `read_documents` maps it to the model's.
+
+    `kept` are the values of the columns to keep, in the order in which they were asked for.
+    """
 
     text: str
     id: str
     group: str | None
     split: str
     label: str | None
+    kept: tuple[Value | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

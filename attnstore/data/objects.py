@@ -55,6 +55,7 @@ def found_in(objects: Objects, config: SourceConfig) -> tuple[list[str], Sample]
         config.id_column,
         config.group_column,
         *(config.text_column or "").split(","),
+        *config.keep,
     ]
     asked = [path for path in named if path and any(value_at(each, path) is not None for each in first)]
     names = list(dict.fromkeys([*keys, *list(paths)[:_MOST], *asked]))

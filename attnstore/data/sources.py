@@ -41,6 +41,7 @@ from attnstore.data.files import Files, folder, matching, neighbours, similar_pa
 from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import fetch_imdb
 from attnstore.data.in_memory import contents_of
+from attnstore.data.kept import Value, kept_value
 from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.remote import (
     fetched,
@@ -94,7 +95,8 @@ class Source:
     `name` is what the user called it; `splits` are all of the dataset's, () if it has none, and iterating
     reads those asked for; `notes` are the guesses made, a sentence each; `class_names` are the names that the
     dataset itself gives its numbered labels (the hub's ClassLabel); `labels_elsewhere` yields the labels of the splits
-    that were not asked for, repeated or not: what a label means is decided for the whole dataset.
+    that were not asked for, repeated or not: what a label means is decided for the whole dataset. `kept` are the names
+    of the columns whose values the documents keep.
 
     Iterating raises DataError where the data can't be read any further.
     """
@@ -105,6 +107,7 @@ class Source:
     class_names: ClassNames | None
     read: Callable[[], Iterator[Document | Rejected | Noticed]] = field(repr=False)
     labels_elsewhere: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
+    kept: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Document | Rejected | Noticed]:
         with reading(self.name):
@@ -118,6 +121,15 @@ def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
     Raises UsageError for what does not exist (the path, the split, a column), with what does exist, and
     DataError for what can't be read.
     """
+    source = _opened(config, on_event)
+    if len(source.kept) < len(config.keep):
+        raise UsageError(
+            f"--keep-column {one_line(config.keep[0])}: {one_line(source.name)} has no columns to keep"
+        )
+    return source
+
+
+def _opened(config: SourceConfig, on_event: OnEvent) -> Source:
     data = config.data
     if config.limit is not None and config.limit < 1:
         raise UsageError(f"--limit must be at least 1, not {config.limit}")
@@ -501,9 +513,7 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                         one_line(f"{where} ({values.where})" if values.where else where), values.reason
                     )
                     continue
-                *texts, label, id_, group, answer, own = (
-                    _with_partition(table, chosen, values) if table.partition else values
-                )
+                texts, (label, id_, group, answer, own, *extra) = _parted(table, chosen, values)
                 try:
                     label = None if names is not None and label in (-1, "-1", b"-1") else _scalar(label)
                     id_, group = _scalar(id_), _scalar(group)
@@ -523,17 +533,29 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                     yield Noticed(
                         one_line(where), "shorter than its table: its last cells were taken for empty"
                     )
-                yield _document(where, split, _joined(texts), id_ or f"{table.name}:{row}", label, group)
+                yield _document(
+                    where, split, _joined(texts), id_ or f"{table.name}:{row}", label, group, extra
+                )
 
-    return Source(config.data, splits, tuple(dict.fromkeys(notes)), names, read, labels_elsewhere)
-
-
-def _with_partition(table: Table, columns: Columns, values: Values) -> Values:
-    """A row's values, those of the columns in its file's path filled in."""
-    return tuple(
-        table.partition[name] if name is not None and name in table.partition else value
-        for name, value in zip(columns, values, strict=True)
+    return Source(
+        config.data,
+        splits,
+        tuple(dict.fromkeys(notes)),
+        names,
+        read,
+        labels_elsewhere,
+        next((chosen.kept for chosen in columns.values()), ()),
     )
+
+
+def _parted(table: Table, columns: Columns, values: Values) -> tuple[Values, Values]:
+    """A row's texts and its other values, those of the columns in its file's path filled in."""
+    if table.partition:
+        values = tuple(
+            table.partition[name] if name is not None and name in table.partition else value
+            for name, value in zip(columns, values, strict=True)
+        )
+    return values[: len(columns.texts)], values[len(columns.texts) :]
 
 
 def _class_names(
@@ -619,6 +641,7 @@ def _document(
     id_: str | bytes,
     label: str | bytes | None,
     group: str | bytes | None,
+    extra: Sequence[object] = (),
 ) -> Document | Rejected:
     """One row, judged: strings are as the source has them, blank labels and groups are none."""
     if text is None:
@@ -629,6 +652,7 @@ def _document(
         text, id_, split = _utf8(text), _utf8(id_), _utf8(split)
         label = _utf8(label) if label is not None else None
         group = _utf8(group) if group is not None else None
+        kept: tuple[Value | None, ...] = tuple(map(kept_value, extra))
     except UnicodeError:
         return Rejected(one_line(where), _FOREIGN)
     return Document(
@@ -637,6 +661,7 @@ def _document(
         group if group and group.strip() else None,
         split,
         label if label and label.strip() else None,
+        kept,
     )
 
 
@@ -701,7 +726,7 @@ def _splits_inside(
             if isinstance(values, Bad):
                 continue
             with suppress(TypeError, UnicodeError):
-                labels = found.setdefault(_split(values[-1]), set())
+                labels = found.setdefault(_split(values[len(chosen.texts) + 4]), set())
                 label = label_of(values[len(chosen.texts)])
                 if label is not None and len(labels) <= MAX_LABELS:
                     labels.add(label)

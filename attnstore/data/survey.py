@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from attnstore.data.class_names import ClassNames
 from attnstore.data.documents import Document, Noticed, Rejected
+from attnstore.data.kept import TypeFinder
 from attnstore.data.sources import MAX_LABELS, Source
 from attnstore.data.streams import reading
 from attnstore.errors import DataError
@@ -23,8 +24,9 @@ class Survey:
     `labels` counts the source's own labels, `unlabelled` the documents without; `labels_elsewhere` are those that
     only the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
     1,000). `ids_by_label` keeps the ids of some documents of each label, to name the rows should the label turn out to
-    be unknown. `sha256` is over split, id, group, label and text of all documents in order, each preceded by its
-    length: a folder and an archive of the same data have the same.
+    be unknown. `kept` has the type of each column that the documents keep. `sha256` is over split, id, group, label,
+    text and what is kept of all documents in order, each preceded by its length: a folder and an archive of the same
+    data have the same.
     """
 
     documents: int
@@ -37,6 +39,7 @@ class Survey:
     class_names: ClassNames | None = None
     labels_elsewhere: tuple[str, ...] = ()
     ids_by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey(source: Source) -> Survey:
@@ -51,6 +54,7 @@ def survey(source: Source) -> Survey:
     seen: set[str] = set()
     repeated: str | None = None
     digest = hashlib.sha256()
+    types = TypeFinder(len(source.kept))
     for item in source:
         if isinstance(item, Rejected):
             rejected[item.reason] += 1
@@ -64,6 +68,7 @@ def survey(source: Source) -> Survey:
         documents += 1
         empty += not item.text.strip()
         digest.update(_digestible(item))
+        types.add(item.kept)
         if repeated is None and documents <= MAX_REMEMBERED:
             repeated = item.id if item.id in seen else None
             seen.add(item.id)
@@ -102,6 +107,7 @@ def survey(source: Source) -> Survey:
         class_names=source.class_names,
         labels_elsewhere=_elsewhere(source, labels),
         ids_by_label={label: tuple(ids) for label, ids in ids_by_label.items()},
+        kept=dict(zip(source.kept, types.types(), strict=True)),
     )
 
 
@@ -126,7 +132,8 @@ def _no_classes(source: Source, last: str) -> DataError:
 
 def _digestible(document: Document) -> bytes:
     parts = []
-    for value in (document.split, document.id, document.group, document.label, document.text):
+    kept = (None if value is None else str(value) for value in document.kept)
+    for value in (document.split, document.id, document.group, document.label, document.text, *kept):
         if value is None:
             parts.append(b"\xff" * 8)  # no length can be this
         else:

@@ -9,12 +9,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from attnstore.data.kept import as_type
 from attnstore.engine.batches import Batch, TokenisedDocument
 from attnstore.engine.classifier import Reduced
 from attnstore.engine.long import joined
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
-from attnstore.store.schema import documents_schema, entropy, tokens_schema
+from attnstore.store.schema import KEPT, documents_schema, entropy, tokens_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,10 @@ def _documents(
         "length": pa.array([d.length for d in documents], type=pa.int32()),
         "truncated": pa.array([d.truncated for d in documents], type=pa.bool_()),
         "windows": pa.array([d.windows for d in documents], type=pa.int16()),
+        **{
+            name: pa.array([as_type(d.document.kept[place], type_) for d in documents], type=KEPT[type_])
+            for place, (name, type_) in enumerate(manifest.kept.items())
+        },
         **_partition_columns(documents, np.ones(len(documents), dtype=np.int64)),
         **entropies,
     }

@@ -1,6 +1,7 @@
 """What a run is, in the manifest's words: before it begins, and each time that it was started."""
 
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, get_args
@@ -13,8 +14,10 @@ from attnstore.data.sources import Source
 from attnstore.data.survey import Survey
 from attnstore.engine.classifier import Classifier
 from attnstore.errors import DataError, UsageError
+from attnstore.messages import quoted
 from attnstore.store.manifest import Manifest
 from attnstore.store.partitions import label_fits_in_path
+from attnstore.store.schema import documents_schema
 
 
 def check(config: RunConfig) -> None:
@@ -68,7 +71,7 @@ def describe(
         raise DataError(f"{source.name} has no document to read: {reasons}")
     used = sorted({labels.mapping[raw] for raw in found.labels if raw in labels.mapping})
     label_note = [labels.note] if labels.note else []
-    return Manifest(
+    manifest = Manifest(
         fingerprint={
             "model_sha256": classifier.model_sha256,
             "tokenizer_sha256": classifier.tokenizer_sha256,
@@ -79,6 +82,7 @@ def describe(
             "labels_are_models": labels.are_models,
             "label_map": _label_map(found, labels),
             "max_length": classifier.max_length,
+            "kept": [f"{name}: {type_}" for name, type_ in found.kept.items()],
             "long": config.long,
             "stride": stride_of(config, classifier),
             "reductions": [r.identity or r.name for r in classifier.reductions],
@@ -100,8 +104,25 @@ def describe(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rejected=rejected.counts,
         rejected_rows=rejected.rows,
+        kept=dict(found.kept),
         notes=(*source.notes, *found.notes, *label_note, *classifier.notes),
     )
+    _must_be_free(manifest)
+    return manifest
+
+
+def _must_be_free(manifest: Manifest) -> None:
+    """Raise UsageError for a kept column that would hide one of the store's, or that SQL could not name."""
+    own = documents_schema(replace(manifest, kept={})).names
+    taken = {name.casefold() for name in (*own, "split", "label", "class", "cluster", "attention")}
+    for name in manifest.kept:
+        if not name.strip() or not name.isprintable():
+            raise UsageError(f"--keep-column {quoted(name)}: give the column a plain name in the data")
+        if name.casefold() in taken:
+            raise UsageError(
+                f"--keep-column {quoted(name)}: documents has a column of that name; give the data's another one"
+            )
+        taken.add(name.casefold())
 
 
 def _label_map(found: Survey, labels: LabelMap) -> list[str]:

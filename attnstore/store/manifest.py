@@ -94,7 +94,8 @@ class Manifest:
     `fingerprint` holds what makes two runs the same run, by name: a store is only ever resumed by a run
     with an equal fingerprint. Everything in it is a JSON scalar or a list of them. `labels` are the model's
     classes in the order of its logits. `rejected` counts the rows of the source that became no document,
-    by reason; `rejected_rows` says where they stood (the first 1,000). `notes` are the guesses and
+    by reason; `rejected_rows` says where they stood (the first 1,000). `kept` are the columns of the data that
+    `documents` has beside its own, each with its type: boolean, integer, number or text. `notes` are the guesses and
     warnings of the run, reported to the user once and kept. `runs` has one entry for each time the run was
     started: device, seconds, tokens per second.
     """
@@ -115,6 +116,7 @@ class Manifest:
     created: str  # ISO 8601, UTC
     rejected: dict[str, int] = field(default_factory=dict)
     rejected_rows: tuple[str, ...] = ()
+    kept: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing

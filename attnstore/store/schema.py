@@ -18,6 +18,9 @@ def _field(name: str, type_: pa.DataType, meaning: str, nullable: bool = False) 
 #: Strings that repeat from row to row. The index is int32: a vocabulary may be larger than int16 holds.
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
+#: The types of the columns of the data that are kept, by their names in the manifest.
+KEPT = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "text": pa.string()}
+
 _LABEL = _field("label", DICTIONARY, "the gold class; null where the data has none", nullable=True)
 
 
@@ -67,6 +70,10 @@ def documents_schema(manifest: Manifest) -> pa.Schema:
     ]
     if manifest.long == "windows":
         fields.append(_field("windows", pa.int16(), "in how many windows the model read the document"))
+    fields += [
+        _field(name, KEPT[type_], "as the data has it (--keep-column)", True)
+        for name, type_ in manifest.kept.items()
+    ]
     if not manifest.label_in_path:
         fields.append(_LABEL)
     fields += [

@@ -458,3 +458,26 @@ def test_neighbouring_layers_that_have_changed_places_are_found_in_half_precisio
         "received recomputed": True,
         "rollout recomputed": True,
     }
+
+
+def test_columns_of_the_data_are_kept_as_what_they_are(config, tmp_path):
+    """`documents` has them with their types and values, in any reader; other columns make another run."""
+    rows = [{"text": f"a good film {n}", "label": "pos", "year": 1990 + n, "zip": f"0{n}"} for n in range(9)]
+    rows[4]["year"] = None
+    data = tmp_path / "rows.csv"
+    pl.DataFrame(rows).write_csv(data)
+    kept = replace(config, source=SourceConfig(str(data), keep=("year", "zip")))
+    store = run(kept, tmp_path / "s.attn").store
+    assert not [finding for finding in verify_files(store) if not finding.ok]
+    found = duckdb.sql(f"select year, zip from '{store.path}/documents/**/*.parquet' order by document")  # noqa: S608 - a path of this test's own
+    assert [str(kind) for kind in found.types] == ["BIGINT", "VARCHAR"]
+    assert found.fetchall() == [(row["year"], row["zip"]) for row in rows]
+    with pytest.raises(StoreError, match=r"kept is \[\"year: integer\", \"zip: text\"\] in the store"):
+        run(replace(kept, source=SourceConfig(str(data), keep=("year",))), tmp_path / "s.attn")
+    for name in ("length", "Label", "cls_01_entropy"):
+        pl.DataFrame(rows).with_columns(pl.lit(1).alias(name)).write_csv(data)
+        with pytest.raises(UsageError, match=f"--keep-column '{name}': documents has a column of that name"):
+            run(
+                replace(kept, source=SourceConfig(str(data), label_column="label", keep=(name,))),
+                tmp_path / "t.attn",
+            )
