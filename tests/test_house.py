@@ -29,9 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "show": {"ask", "store"},
     "check": {"ask", "data", "engine", "store"},
     "learn": {"data", "engine"},
+    "convert": set(),
     "reader": {"ask", "show", "store"},
     "api": {"data", "engine", "pipeline", "reader"},
-    "commands": {"api", "ask", "check", "data", "engine", "learn", "pipeline", "reader", "show", "store"},
+    "commands": {"api", "ask", "check", "convert", "data", "engine", "learn", "pipeline", "reader", "show", "store"},
     "": {"api"},
     "__main__": {"commands"},
 } | {name: set() for name in GROUND}
@@ -42,7 +43,8 @@ ONLY_IN = {
     "tqdm": {"commands"},
     "jinja2": {"show"},
     "torch": {"engine", "check", "learn"},
-    "transformers": {"engine", "learn"},
+    "transformers": {"engine", "learn", "convert"},
+    "google_crc32c": {"convert"},
     "triton": {"engine"},
     "filelock": {"store"},
     "duckdb": {"data", "store", "ask", "check"},  # data: a DuckDB file may be what is read

@@ -9,6 +9,7 @@ import click
 
 from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
+from attnstore.commands.convert import convert
 from attnstore.commands.exits import fail
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
@@ -63,5 +64,5 @@ def attnstore() -> None:
     """
 
 
-for command in (run, finetune, query, queries, sql, show, info, verify):
+for command in (run, finetune, convert, query, queries, sql, show, info, verify):
     attnstore.add_command(command)

@@ -1,0 +1,44 @@
+"""`attnstore convert`: a checkpoint of TensorFlow 1 into a model's folder."""
+
+import csv
+import shlex
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--labels", metavar="A,B,…", help="The classes in the order of the logits. Default: LABEL_0 and so on."
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where bert_config.json and vocab.txt lie. Default: beside the checkpoint.",
+)
+@click.option(
+    "--cased/--uncased",
+    default=None,
+    help="Whether the model tells upper case from lower. Default: as vocab.txt has it, if it can say.",
+)
+def convert(folder: Path, out: Path, labels: str | None, base: Path | None, cased: bool | None) -> None:
+    """Make a folder OUT that `run` takes for --model of a BERT that google-research/bert has fine-tuned.
+
+    FOLDER holds the checkpoint of TensorFlow 1 (NAME.index and NAME.data-…); of several the latest is taken, or name
+    one: FOLDER/model.ckpt-2343. TensorFlow is not needed.
+    """
+    from attnstore.convert.checkpoint import convert as convert_checkpoint
+
+    names = next(csv.reader([labels], skipinitialspace=True), []) if labels is not None else []
+    done = convert_checkpoint(folder, out, labels=names, base=base, cased=cased)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    classes = ", ".join(done.labels[:8]) + (", …" if len(done.labels) > 8 else "")
+    click.echo(
+        f"{done.out}: {done.checkpoint.name}, {done.parameters:,} parameters, {done.layers} layers of {done.heads}"
+        f" heads, {len(done.labels)} classes ({classes}), {'cased' if done.cased else 'uncased'}"
+    )
+    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(done.out))} --data SOURCE")

@@ -1,0 +1,251 @@
+"""TensorFlow's checkpoints, read without TensorFlow: `NAME.index` says where in `NAME.data-…` each tensor lies.
+
+The index is a table as LevelDB writes it (github.com/google/leveldb, doc/table_format.md): blocks of sorted entries
+whose keys leave out what they share with the key before, and a footer. Its values are the messages BundleHeaderProto
+and BundleEntryProto of tensorflow/core/protobuf/tensor_bundle.proto, of which the few fields needed are read here.
+Every block and every tensor has its CRC-32C, which is checked.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from attnstore.errors import ModelError
+
+_MAGIC = 0xDB4775248B80FB57
+#: Two handles of varints, padded to 40 bytes, and the magic number.
+_FOOTER = 48
+#: Behind each block: how it is compressed, and its CRC-32C.
+_TRAILER = 5
+_FLOAT32 = 1  # tensorflow/core/framework/types.proto
+#: Of a message of protocol buffers, how a field is written.
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a tensor lies. `crc`: masked, as it is stored. `parts`: it is stored in pieces, which is not read."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    parts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checkpoint's index. `prefix` is its path without `.index`."""
+
+    prefix: Path
+    shards: int
+    entries: dict[str, Entry]
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor, float32, in its shape.
+
+        Raises:
+            ModelError: it is of another type, or its file is missing, too short or damaged.
+        """
+        entry = self.entries[name]
+        if entry.parts or entry.dtype != _FLOAT32:
+            how = "in pieces" if entry.parts else f"as TensorFlow's type {entry.dtype}"
+            raise ModelError(f"{self.prefix}.index holds {name} {how}: only whole float32 tensors are read")
+        if entry.size != 4 * math.prod(entry.shape):
+            raise ModelError(
+                f"{self.prefix}.index is damaged: {name} of shape {entry.shape} has {entry.size:,} bytes"
+            )
+        shard = Path(f"{self.prefix}.data-{entry.shard:05d}-of-{self.shards:05d}")
+        if not shard.is_file():
+            raise ModelError(
+                f"there is no {shard.name} beside {self.prefix}.index: copy all of the checkpoint's files"
+            )
+        if shard.stat().st_size < entry.offset + entry.size:
+            raise ModelError(f"{shard} is too short: it ends within {name} or before it; copy it again")
+        with shard.open("rb") as file:
+            file.seek(entry.offset)
+            content = file.read(entry.size)
+        if _masked_crc(content) != entry.crc:
+            raise ModelError(
+                f"{shard} is damaged: {name} has another checksum than the index says; copy it again"
+            )
+        return np.frombuffer(content, dtype="<f4").reshape(entry.shape)
+
+
+def read_bundle(prefix: Path) -> Bundle:
+    """The index of the checkpoint `prefix`.
+
+    Raises:
+        ModelError: it is damaged, or holds what is not read.
+    """
+    index = Path(f"{prefix}.index")
+    content = index.read_bytes()
+    try:
+        table = dict(_table(content, index))
+        header = _fields(table.pop(b"", b""))
+        bundle = Bundle(
+            prefix, _number(header, 1), {key.decode(): _entry(value) for key, value in table.items()}
+        )
+    except (IndexError, ValueError, struct.error) as error:
+        raise ModelError(f"{index} is damaged: copy it again") from error
+    if _number(header, 2):
+        raise ModelError(f"{index} was written on a big-endian machine, which is not read")
+    return bundle
+
+
+def _table(content: bytes, index: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Every key and value of the table, in the order of the keys."""
+    if len(content) < _FOOTER or struct.unpack("<Q", content[-8:])[0] != _MAGIC:
+        raise ModelError(f"{index} is no checkpoint's index, or it was cut short: copy it again")
+    footer = content[-_FOOTER:]
+    _, place = _handle(footer, 0)  # of the meta index, which TensorFlow leaves empty
+    (offset, size), _ = _handle(footer, place)
+    for _, handle in _block(content, offset, size, index):
+        (offset, size), _ = _handle(handle, 0)
+        yield from _block(content, offset, size, index)
+
+
+def _block(content: bytes, offset: int, size: int, index: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values of one block."""
+    block = content[offset : offset + size]
+    compression, crc = struct.unpack("<BI", content[offset + size : offset + size + _TRAILER])
+    if _masked_crc(content[offset : offset + size + 1]) != crc:
+        raise ModelError(f"{index} is damaged: a block has another checksum than it says; copy it again")
+    if compression:
+        raise ModelError(f"{index} is compressed, which TensorFlow's own never are: it is not read")
+    # At the end: where keys are whole again, four bytes each, and how many such places there are.
+    end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0]
+    place, key = 0, b""
+    while place < end:
+        shared, place = _varint(block, place)
+        rest, place = _varint(block, place)
+        length, place = _varint(block, place)
+        key = key[:shared] + block[place : place + rest]
+        place += rest
+        yield key, block[place : place + length]
+        place += length
+
+
+def _handle(content: bytes, place: int) -> tuple[tuple[int, int], int]:
+    """((offset, size) of a block, where the handle ends)."""
+    offset, place = _varint(content, place)
+    size, place = _varint(content, place)
+    return (offset, size), place
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    """(the number, where it ends): seven bits to a byte, the lowest first."""
+    number = shift = 0
+    while True:
+        byte = content[place]
+        number |= (byte & 0x7F) << shift
+        place += 1
+        shift += 7
+        if byte < 0x80:
+            return number, place
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+def _fields(message: bytes) -> dict[int, list[int | bytes]]:
+    """The fields of a message of protocol buffers by their numbers."""
+    fields: dict[int, list[int | bytes]] = {}
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        value: int | bytes
+        kind = tag & 7
+        if kind == _VARINT:
+            value, place = _varint(message, place)
+        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
+            size = 8 if kind == _EIGHT_BYTES else 4
+            value = int.from_bytes(message[place : place + size], "little")
+            place += size
+        elif kind == _BYTES:
+            length, place = _varint(message, place)
+            value = message[place : place + length]
+            place += length
+        else:
+            raise ValueError(f"a field of kind {kind}")
+        if place > len(message):
+            raise ValueError("a field beyond its message")
+        fields.setdefault(tag >> 3, []).append(value)
+    return fields
+
+
+def _number(fields: dict[int, list[int | bytes]], number: int) -> int:
+    """A field that is a number; 0 where it is left out, as protocol buffers do."""
+    value = fields.get(number, [0])[-1]
+    if not isinstance(value, int):
+        raise ValueError(f"field {number} is no number")
+    return value
+
+
+def _messages(fields: dict[int, list[int | bytes]], number: int) -> list[bytes]:
+    """A field that is a message, as often as it is there."""
+    return [value for value in fields.get(number, ()) if isinstance(value, bytes)]
+
+
+def _entry(message: bytes) -> Entry:
+    fields = _fields(message)
+    shape = [_fields(shape) for shape in _messages(fields, 2)]
+    dimensions = [_number(_fields(dimension), 1) for each in shape for dimension in _messages(each, 2)]
+    return Entry(
+        dtype=_number(fields, 1),
+        shape=tuple(dimensions),
+        shard=_number(fields, 3),
+        offset=_number(fields, 4),
+        size=_number(fields, 5),
+        crc=_number(fields, 6),
+        parts=7 in fields,
+    )
+
+
+def _masked_crc(content: bytes) -> int:
+    """The CRC-32C as LevelDB stores it: rotated and shifted, as a CRC of what holds a CRC is a weak one."""
+    crc = google_crc32c.value(content)
+    return int(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def find_checkpoint(place: Path) -> Path:
+    """The prefix of a checkpoint: that of a folder, or one that is named, with or without `.index`.
+
+    Raises:
+        ModelError: there is none, or there are several and no file `checkpoint` says which is meant.
+    """
+    if not place.is_dir():
+        prefix = place.with_name(place.name.removesuffix(".index"))
+        if not Path(f"{prefix}.index").is_file():
+            raise ModelError(f"there is no checkpoint {place}: give its folder, or its path as far as .index")
+        return prefix
+    found = sorted(file.with_suffix("") for file in place.glob("*.index"))
+    if not found:
+        raise ModelError(f"{place} holds no checkpoint of TensorFlow: there is no file NAME.index")
+    if len(found) == 1:
+        return found[0]
+    named = _latest(place)
+    if named is None or place / named not in found:
+        several = f"{len(found)} checkpoints, {found[0].name} to {found[-1].name}"
+        raise ModelError(
+            f"{place} holds {several}, and its file `checkpoint` names none of them: give one's path"
+        )
+    return place / named
+
+
+def _latest(folder: Path) -> str | None:
+    """The name of the checkpoint that a folder's file `checkpoint` calls the latest."""
+    record = folder / "checkpoint"
+    if not record.is_file():
+        return None
+    for line in record.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model_checkpoint_path":
+            return Path(value.strip().strip('"')).name  # it may have been written elsewhere, with that path
+    return None
