@@ -32,6 +32,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param order: most|least = most -- most attention for their number first, or least
 -- @param limit: count = 20 -- rows a class
+-- @columns class, word, documents, ratio, low, high
 --
 -- Source: the interval is of the logarithm of a ratio of four sums over clusters, linearised (Cochran 1977,
 -- "Sampling Techniques", sections 6.3 and 6.19), with Student's t of the effective number of clusters, (Σn)² / Σn²

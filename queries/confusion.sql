@@ -9,6 +9,8 @@
 -- Example: attnstore query imdb.attn confusion, over the 25,000 IMDb test reviews, first row:
 --     split=test, label=neg, prediction=neg, documents=11481, share=0.9185, mean_probability=0.9734,
 --     truncated=1541
+--
+-- @columns split, label, prediction, documents, share, mean_probability
 WITH counted AS (
     SELECT
         split, label, prediction,

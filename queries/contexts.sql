@@ -24,6 +24,7 @@
 -- @param order: most|least = most -- the most attended occurrences, or the least
 -- @param width: count = 8 -- words on each side
 -- @param limit: count = 10 -- rows a class
+-- @columns class, id, …left, keyword, right, lift
 --
 -- Source: keyword in context, Luhn 1960.
 WITH

@@ -65,6 +65,7 @@
 --     together, are added to the counts of either side; auto: 1 in 100 of the words of both sides
 -- @param rank_by: difference|t|log_ratio|residual|log_odds|z = difference -- the column to rank by
 -- @param limit: count = 20 -- rows a class
+-- @columns class, word, lift, other_lift, difference, q
 --
 -- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
 -- sequence count data", Genome Biology 11:R106, equation 5, of two samples. The error: two ratios of sums

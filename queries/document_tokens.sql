@@ -14,6 +14,7 @@
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @columns position, token, word, special, attention, lift
 SELECT
     position, token, word, piece, pieces, start, "end", special, attention, attention * length AS lift
 FROM tokens

@@ -54,6 +54,7 @@
 --     documents together, are added to the counts of either side; auto: 1 in 100 of the words of both
 -- @param rank_by: t|difference|log_ratio|log_odds|z = t -- the column to rank by
 -- @param limit: count = 20 -- rows a class
+-- @columns class, word, wrong_lift, right_lift, difference, q
 --
 -- Source: the method is that of distinctive_words, the wrong documents in the place of the class and the
 -- right ones in that of the others, and is written out there: Anders and Huber 2010, equation 5; Cochran

@@ -31,6 +31,7 @@
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
 -- @param specials: in|out = in -- count the attention of special tokens, or of the others alone
 -- @param limit: count = 20 -- rows
+-- @columns id, label, prediction, probability, length, beginning
 --
 -- Source: margins as certainty, Scheffer et al. 2001; entropy and effective numbers as in `concentration`.
 WITH

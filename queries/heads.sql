@@ -30,6 +30,7 @@
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
 --     200 of the class's documents, and at least 5
 -- @param limit: count = 8 -- words per head
+-- @columns class, layer, head, effective_tokens, specials, words
 --
 -- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 and 3.3;
 -- effective numbers as in `concentration`.

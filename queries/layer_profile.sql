@@ -31,6 +31,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param rank_by: lift|spread = lift -- what the leading words lead by
 -- @param limit: count = 5 -- words a class
+-- @columns class, word, layer, documents, lift, low, high
 --
 -- Source: attention layer by layer, Clark et al. 2019, "What Does BERT Look At?"; the interval is that of
 -- top_words_by_class.

@@ -18,6 +18,8 @@
 --     false_positives=null, false_negatives=null, precision=null, recall=null, f1=null, truncated=3513
 --
 -- Source: the usual definitions; f1 = 2 correct / (2 correct + false positives + false negatives).
+--
+-- @columns split, class, predicted, correct, accuracy, precision, recall
 WITH
 judged AS (
     SELECT split, prediction, CASE WHEN $labels_are_models THEN label END AS gold, truncated

@@ -23,6 +23,7 @@
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param limit: count = 10 -- rows
+-- @columns id, prediction, similarity, words, beginning
 --
 -- Source: Bhattacharyya 1943. To compare documents by what is attended to in them is ours: it finds the near
 -- copies and the twins across classes that a list of errors hides.

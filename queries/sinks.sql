@@ -23,6 +23,7 @@
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param stop_words: list = auto -- words counted as stop words, as the store spells them; auto: 135 English
 --     function words, negations not among them
+-- @columns class, layer, kind, share_of_tokens, share, lift
 --
 -- Source: the shares of special tokens and punctuation, Clark et al. 2019, "What Does BERT Look At?",
 -- section 3.2, and that attention to [SEP] may be a no-op.

@@ -18,6 +18,7 @@
 --     hidden_share=0.3214, labelled=1713, correct=1541, accuracy=0.8996
 --
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @columns class, truncated, documents, hidden_share, labelled, accuracy
 --
 -- Source: counts.
 WITH

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,18 @@ import pytest
 from attnstore import commands
 
 
-def attnstore(*arguments, cwd=None):
-    """(exit code, stdout, stderr) of a command, run in this process."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
+class _Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+def attnstore(*arguments, cwd=None, terminal=None):
+    """(exit code, stdout, stderr) of a command, run in this process; with stdout a terminal of so many columns."""
+    kind = io.TextIOWrapper if terminal is None else _Terminal
+    out, err = kind(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
     with contextlib.ExitStack() as stack:
+        if terminal is not None:
+            stack.enter_context(pytest.MonkeyPatch.context()).setitem(os.environ, "COLUMNS", str(terminal))
         stack.enter_context(contextlib.chdir(cwd or Path.cwd()))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))

@@ -1,5 +1,6 @@
 """Questions answered, in either engine."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
@@ -25,11 +26,14 @@ from attnstore.ask.values import (
     as_text,
 )
 from attnstore.errors import AttnstoreError, UsageError
+from attnstore.messages import suggestion
 from attnstore.store.frames import QuestionColumns, Tables, collect
 from attnstore.store.store import Store
 
 #: The metadata key of an answer that says in one line what it is based on.
 BASIS_KEY = b"attnstore.basis"
+#: The one that says which columns a terminal shows, as JSON: names as in `Question.columns`.
+COLUMNS_KEY = b"attnstore.columns"
 
 
 def ask(
@@ -40,6 +44,7 @@ def ask(
 ) -> pa.Table:
     """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
 
+    It also says which columns a terminal shows (`COLUMNS_KEY`): those of the question, and the one to rank by.
     `parameters` by name, as values or as the text of one; those not given have their defaults. An unfinished
     store answers with the parts that are there.
 
@@ -61,7 +66,7 @@ def ask(
             return _duckdb_answer(store, connection, question, values)
     if document is not None:
         values[document] = document_number(store, values[document])
-    return _based(store, values, _polars_answer(store, question, values, added))
+    return _based(store, question, values, _polars_answer(store, question, values, added))
 
 
 def document_with_tokens(
@@ -88,7 +93,7 @@ def _duckdb_answer(
 ) -> pa.Table:
     named = asked_statement(question.sql).named_parameters
     table = select(store, connection, question.sql, {name: values[name] for name in named})
-    return _based(store, values, table)
+    return _based(store, question, values, table)
 
 
 def based_on(store: Store, values: Mapping[str, Any]) -> str:
@@ -102,9 +107,23 @@ def based_on(store: Store, values: Mapping[str, Any]) -> str:
     )
 
 
-def _based(store: Store, values: Mapping[str, Any], table: pa.Table) -> pa.Table:
-    """The answer with the line that says what it is based on."""
-    return table.replace_schema_metadata({BASIS_KEY: based_on(store, values).encode()})
+def _based(store: Store, question: Question, values: Mapping[str, Any], table: pa.Table) -> pa.Table:
+    """The answer with the line that says what it is based on, and the columns to show."""
+    names = [name.removeprefix("…") for name in question.columns]
+    if unknown := [name for name in names if name not in table.column_names]:
+        raise UsageError(
+            f"{question.path}: @columns names {unknown[0]}, which is no column of the answer"
+            f"{suggestion(unknown[0], table.column_names)}"
+        )
+    # What the rows are ranked by is to be seen: the value of a parameter that chooses one of the columns.
+    chosen = [values[p.name] for p in question.parameters if p.type == "text" and p.choices]
+    ranked = [name for name in chosen if names and name in table.column_names and name not in names]
+    return table.replace_schema_metadata(
+        {
+            BASIS_KEY: based_on(store, values).encode(),
+            COLUMNS_KEY: json.dumps([*question.columns, *ranked]).encode(),
+        }
+    )
 
 
 def _polars_answer(

@@ -32,7 +32,13 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
-and a question has at most one parameter of each of the last seven. Beside its own parameters it may use what
+and a question has at most one parameter of each of the last seven. One more line may say which columns of the
+answer a terminal shows unless it is asked for all; where there is none, it shows as many as fit. A text after `…`
+is cut at its beginning where it is too long, others at their end:
+
+    -- @columns NAME, NAME, …NAME
+
+Beside its own parameters it may use what
 the store says of itself: `$labels_are_models`, `$layers`, `$heads`, `$long`; and `p_value`, `t_quantile` and
 `q_values` of `attnstore.ask.statistics`. The `.py` file defines
 
@@ -90,13 +96,15 @@ _PARAMETER = re.compile(
 class Question:
     """A question to a store. `documentation` is its comment as plain text, less the first line, `summary`.
 
-    `polars` is the twin, None where there is none; its file is only loaded when it is called.
+    `columns` are those that a terminal shows, as they are declared; none where that is left open. `polars` is the
+    twin, None where there is none; its file is only loaded when it is called.
     """
 
     name: str
     summary: str
     documentation: str
     parameters: tuple[Parameter, ...]
+    columns: tuple[str, ...]
     sql: str
     polars: Twin | None
     path: Path
@@ -194,7 +202,8 @@ def _read(path: Path) -> Question:
     if not comment or not comment[0] or comment[0].startswith("@"):
         raise UsageError(f"{path} has to begin with a comment, its first line the question")
     prose, declarations = _split_comment(comment[1:])
-    parameters = tuple(_declared(declaration, path) for declaration in declarations)
+    shown = [line for line in declarations if line.startswith("@columns")]
+    parameters = tuple(_declared(line, path) for line in declarations if line not in shown)
     _check_names(parameters, path)
     _check_sql(text, parameters, path)
     module = path.with_suffix(".py")
@@ -203,6 +212,7 @@ def _read(path: Path) -> Question:
         summary=comment[0],
         documentation=prose,
         parameters=parameters,
+        columns=_columns(shown, path),
         sql=text,
         polars=_twin(module) if module.exists() else None,
         path=path,
@@ -210,12 +220,12 @@ def _read(path: Path) -> Question:
 
 
 def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """The prose of a comment, and its `@param` declarations, each put into one line."""
+    """The prose of a comment, and its declarations, `@param` and `@columns`, each put into one line."""
     prose: list[str] = []
     declarations: list[str] = []
     inside = False
     for line in lines:
-        if line.startswith("@param"):
+        if line.startswith(("@param", "@columns")):
             declarations.append(line)
             inside = True
         elif inside and line.startswith(" "):
@@ -224,6 +234,16 @@ def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
             inside = False
             prose.append(line)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(prose)).strip(), declarations
+
+
+def _columns(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
+    """The columns that a terminal shows, of the lines that declare them: none or one."""
+    if len(declarations) > 1:
+        raise UsageError(f"{path}: the columns are declared twice")
+    names = [name.strip() for line in declarations for name in line.removeprefix("@columns").split(",")]
+    if not all(name.strip("…") for name in names):
+        raise UsageError(f"{path}: {declarations[0]!r} is not `@columns NAME, NAME, …NAME`")
+    return tuple(names)
 
 
 def _declared(declaration: str, path: Path) -> Parameter:

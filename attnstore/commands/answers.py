@@ -1,5 +1,6 @@
 """Where a table of answers goes: stdout, or a file, in the format that was asked for."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write(table: "pa.Table", form: Any, output: Path | None) -> None:
+def write(table: "pa.Table", form: Any, output: Path | None, wide: bool, rows: int) -> None:
+    """Write the table to stdout or a file. A terminal gets `rows` rows (0: all) and, unless `wide`, what fits."""
     from attnstore.show.formats import render
 
+    if form == "table" and output is None and sys.stdout.isatty():
+        from attnstore.show.fitted import fitted_lines
+
+        width = shutil.get_terminal_size().columns
+        sys.stdout.write(fitted_lines(table, width, rows or None, wide, "--wide", "--rows 0") + "\n")
+        return
     content = render(table, form)
     if form in ("table", "markdown"):
         from attnstore.ask.answer import BASIS_KEY

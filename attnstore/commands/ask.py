@@ -26,6 +26,8 @@ def query(
     folders: Sequence[Path],
     form: str,
     output: Path | None,
+    wide: bool,
+    rows: int,
 ) -> None:
     """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
     from attnstore.ask.answer import ask
@@ -37,7 +39,7 @@ def query(
     opened = open_store(store)
     question = get_question(name, find_questions(*folders))
     answer = ask(opened, question, parameters, engine)
-    write(answer, form, output)
+    write(answer, form, output, wide, rows)
     if not answer.num_rows and "word" in parameters and (note := unknown_word(opened, parameters["word"])):
         click.echo(f"note: {note}", err=True)
 
@@ -95,9 +97,9 @@ def queries(name: str | None, store: Path | None, given: Sequence[str], folders:
 @store_argument
 @click.argument("statement")
 @output_option
-def sql(store: Path, statement: str, form: str, output: Path | None) -> None:
+def sql(store: Path, statement: str, form: str, output: Path | None, wide: bool, rows: int) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
     from attnstore.ask.sql import run_sql
     from attnstore.store.store import open_store
 
-    write(run_sql(open_store(store), statement), form, output)
+    write(run_sql(open_store(store), statement), form, output, wide, rows)

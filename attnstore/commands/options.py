@@ -125,6 +125,15 @@ output_option = options(
         show_default=True,
     ),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of to stdout."),
+    click.option("--wide", is_flag=True, help="On a terminal, show every column, and texts whole."),
+    click.option(
+        "--rows",
+        type=click.IntRange(min=0),
+        metavar="N",
+        default=60,
+        show_default=True,
+        help="On a terminal, show so many rows; 0 is all. Files and pipes get everything.",
+    ),
 )
 
 

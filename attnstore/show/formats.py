@@ -22,14 +22,12 @@ def render(table: pa.Table, form: Format) -> bytes:
     `json` is one list of rows. `table` and `markdown` round numbers to four significant digits; the others
     keep every digit. Raises UsageError for columns that the format can't hold, or that have the same name.
     """
-    _refuse(table, form)
+    refuse(table, form)
     if form == "parquet":
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         return buffer.getvalue()
-    frame = pl.from_arrow(table)
-    if not isinstance(frame, pl.DataFrame):  # from_arrow gives a Series for what is no table
-        raise TypeError(f"expected a table, not {type(table).__name__}")
+    frame = frame_of(table)
     if form == "csv":
         return frame.write_csv().encode()
     if form == "json":
@@ -40,8 +38,21 @@ def render(table: pa.Table, form: Format) -> bytes:
         rounded = rounded.rename(lambda name: name.replace("|", r"\|")).with_columns(
             cell.str.replace_all(r"\r\n?|\n", "<br>")
         )
+    drawn = grid(rounded, "MARKDOWN" if form == "markdown" else "UTF8_FULL_CONDENSED")
+    return (visible(drawn) + "\n").encode()  # a text's control characters would reach a terminal
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    if not isinstance(frame, pl.DataFrame):  # from_arrow gives a Series for what is no table
+        raise TypeError(f"expected a table, not {type(table).__name__}")
+    return frame
+
+
+def grid(frame: pl.DataFrame, rules: Literal["MARKDOWN", "UTF8_FULL_CONDENSED"]) -> str:
+    """The frame drawn whole, a column as wide as its widest cell."""
     with pl.Config(
-        tbl_formatting="MARKDOWN" if form == "markdown" else "UTF8_FULL_CONDENSED",
+        tbl_formatting=rules,
         tbl_rows=-1,
         tbl_cols=-1,
         tbl_width_chars=60_000,
@@ -52,10 +63,10 @@ def render(table: pa.Table, form: Format) -> bytes:
         tbl_cell_numeric_alignment="RIGHT",
         float_precision=None,
     ):
-        return (visible(str(rounded)) + "\n").encode()  # a text's control characters would reach a terminal
+        return str(frame)
 
 
-def _refuse(table: pa.Table, form: Format) -> None:
+def refuse(table: pa.Table, form: Format) -> None:
     """Raise UsageError for the first column that `form` can't hold, with what to do about it."""
     if twice := [name for name, n in Counter(table.column_names).items() if n > 1]:
         raise UsageError(f"two columns are called {twice[0]}: give one another name, as in `... AS other`")

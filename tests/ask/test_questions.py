@@ -1,12 +1,13 @@
 """Questions as files: how they are found, described, and how their parameters are bound."""
 
+import json
 import re
 
 import duckdb
 import pytest
 from asked_store import made_up_documents, write_store
 
-from attnstore.ask.answer import BASIS_KEY, ask, document_with_tokens
+from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY, ask, document_with_tokens
 from attnstore.ask.lookup import document_number
 from attnstore.ask.questions import describe, find_questions, get_question
 from attnstore.ask.values import Parameter
@@ -188,6 +189,25 @@ def test_a_users_question_is_described_and_bound_like_ours(folder, store, docume
     assert set(find_questions(folder)) == {*QUESTIONS, "mine"}
 
 
+def test_the_columns_that_a_terminal_shows_are_those_declared_and_the_one_to_rank_by(folder, store):
+    """They come with the answer, in either engine; a name that the answer does not have is refused."""
+    for engine in ENGINES:
+        for rank, more in (("lift", []), ("share", ["share"])):
+            answer = ask(store, QUESTIONS["top_words_by_class"], {"rank_by": rank}, engine)
+            shown = json.loads(answer.schema.metadata[COLUMNS_KEY])
+            assert shown == ["class", "word", "documents", "lift", "low", "high", *more]
+    mine = write_question(folder, "-- Which?\n-- @columns b, …a\nSELECT 1 AS a, 2 AS b, 3 AS c\n")
+    assert mine.columns == ("b", "…a")
+    assert json.loads(ask(store, mine, {}).schema.metadata[COLUMNS_KEY]) == ["b", "…a"]
+    wrong = write_question(folder, "-- Which?\n-- @columns lenght\nSELECT 1 AS length\n")
+    with pytest.raises(UsageError) as caught:
+        ask(store, wrong, {})
+    assert (
+        "mine.sql: @columns names lenght, which is no column of the answer: did you mean length?"
+        in one_line(caught)
+    )
+
+
 def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents):
     """`attention_01`, `attention_02`, ...: what a question about layers is made of."""
     question = write_question(
@@ -217,6 +237,8 @@ def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents)
         ("--\n-- later\nSELECT 1", "has to begin with a comment"),
         ("-- Q?\n-- @param limit count -- n\nSELECT 1", "is not `@param NAME: TYPE -- meaning`"),
         ("-- Q?\n-- @param limit: count = 3\nSELECT 1", "is not `@param NAME: TYPE -- meaning`"),
+        ("-- Q?\n-- @columns a,\nSELECT 1", "'@columns a,' is not `@columns NAME, NAME, …NAME`"),
+        ("-- Q?\n-- @columns a\n-- @columns b\nSELECT 1", "the columns are declared twice"),
         ("-- Q?\n-- @param a: cuont -- n\nSELECT 1", "unknown type 'cuont': did you mean count?"),
         ("-- Q?\n-- @param a: count = x -- n\nSELECT 1", "the default does not fit: a=x does not fit"),
         ("-- Q?\n-- @param a: b|c = d -- n\nSELECT 1", "a=d does not fit: it is one of b, c"),

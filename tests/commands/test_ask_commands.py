@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import attnstore
 
+from attnstore.ask.questions import find_questions
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,6 +30,48 @@ def test_query_answers_in_every_format_and_to_a_file(small_store, tmp_path):
     assert pq.read_table(tmp_path / "answer.parquet").to_pylist() == rows
     assert answers["markdown"][1].startswith("| class ")
     assert rows[0]["token"] in answers["table"][1]
+
+
+#: What questions that have a required parameter are asked with.
+ASKED = {
+    "contexts": ["-p", "word=great"],
+    "document_tokens": ["-p", "document=@3"],
+    "similar_documents": ["-p", "document=@3"],
+}
+
+
+@pytest.mark.slow
+def test_every_answer_fits_the_terminal(small_store):
+    """No line is wider, the declared columns are there, and what is left out is said."""
+    for name, question in find_questions().items():
+        ask = ("query", small_store, name, "--rows", "3", *ASKED.get(name, []))
+        code, out, _ = attnstore(*ask, terminal=80)
+        lines = out.splitlines()
+        assert code == 0
+        assert max(map(len, lines)) <= 80, name
+        if question.columns:
+            shown = [cell.strip() for cell in lines[1].strip("│").split("┆")]
+            assert shown[: len(question.columns)] == [c.removeprefix("…") for c in question.columns]
+            assert f"{len(shown)} of " in out
+            assert "; --wide shows all" in out
+        assert "based on 60 documents" in out
+
+
+def test_a_terminal_gets_so_many_rows_and_pipes_get_everything(small_store):
+    """60 unless told otherwise, and a line that says so; a pipe has every row, every column and whole texts."""
+    select = "select *, repeat('x', 500) as long from tokens"
+    everything = pl.read_parquet(small_store / "tokens", hive_partitioning=True).height
+    for more, rows in (([], 60), (["--rows", "7"], 7), (["--rows", "0"], everything)):
+        _, out, _ = attnstore("sql", small_store, select, *more, terminal=80)
+        lines = out.splitlines()
+        assert sum(line.startswith("│") for line in lines) == rows + 1
+        assert max(map(len, lines)) <= 80
+        assert (f"{rows} of {everything:,} rows; --rows 0 shows all" in out) == (rows != everything)
+    _, wide, _ = attnstore("sql", small_store, select, "--wide", "--rows", "1", terminal=80)
+    _, piped, _ = attnstore("sql", small_store, select)
+    assert "x" * 500 in wide
+    assert piped.count("x" * 500) == everything
+    assert wide.splitlines()[1].split() == piped.splitlines()[1].split()
 
 
 def test_both_engines_print_the_same_answer(small_store):

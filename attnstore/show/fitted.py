@@ -1,0 +1,143 @@
+"""A table of answers cut to a terminal: as many rows and columns as it holds, long texts shortened.
+
+What is cut is said (`Fitted.left_out`); nothing is cut where a table goes to a file or a pipe (`formats`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
+from attnstore.messages import counted
+from attnstore.show.columns import display_width, paragraph
+from attnstore.show.formats import frame_of, grid, refuse
+from attnstore.show.visible import visible_line
+
+#: A column of texts is not made narrower than this to let one more column in.
+_LEAST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A drawn table, a line per row, and how much of the table it is. `of_columns` and `of_rows` are the table's."""
+
+    text: str
+    columns: int
+    of_columns: int
+    rows: int
+    of_rows: int
+
+    def left_out(self, all_columns: str, all_rows: str) -> str:
+        """What is not drawn, in words, and what shows it; nothing where all is drawn."""
+        notes = []
+        if self.columns < self.of_columns:
+            notes.append(f"{self.columns} of {counted(self.of_columns, 'column')}; {all_columns} shows all")
+        if self.rows < self.of_rows:
+            notes.append(f"{self.rows:,} of {counted(self.of_rows, 'row')}; {all_rows} shows all")
+        return " · ".join(notes)
+
+
+def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[str] = ()) -> Fitted:
+    """The table in at most `width` columns of a terminal, its first `rows` rows (all where that is None).
+
+    `columns` are the table's columns to draw, all where there are none named; a text after `…` keeps its end where it
+    is cut. Columns that find no place are left out from the last on; the first is always there, and where its name
+    alone is wider than the terminal, so is the drawing. Numbers have four significant digits.
+
+    Raises:
+        UsageError: columns that can't be drawn, or that have the same name.
+    """
+    refuse(table, "table")
+    ends = {name.removeprefix("…") for name in columns if name.startswith("…")}
+    chosen = [name.removeprefix("…") for name in columns] or table.column_names
+    first = table.select(chosen).slice(0, rows)
+    frame = _as_lines(frame_of(first))
+    texts = {name for name in chosen if frame[name].dtype == pl.String}
+    frame = frame.rename({name: visible_line(name) for name in chosen})
+    names = frame.columns
+    texts, ends = ({visible_line(name) for name in some} for some in (texts, ends))
+    natural = dict(zip(names, _widths(frame), strict=True))
+    headers = {name: sum(map(display_width, name)) for name in names}
+
+    def width_of(name: str, cap: int) -> int:
+        return min(natural[name], max(cap, headers[name])) if name in texts else natural[name]
+
+    def total(some: Sequence[str], cap: int) -> int:
+        return sum(width_of(name, cap) + 3 for name in some) + 1
+
+    count = next((n for n in range(len(names), 1, -1) if total(names[:n], _LEAST) <= width), 1)
+    shown = names[:count]
+    widest = max((natural[name] for name in shown), default=0)
+    cap = next((cap for cap in range(widest, 0, -1) if total(shown, cap) <= width), 1)
+    cut = [
+        pl.Series(name, [_cut(text, width_of(name, cap), name in ends) for text in frame[name]], pl.String)
+        for name in shown
+        if name in texts and width_of(name, cap) < natural[name]
+    ]
+    drawn = grid(frame.select(shown).with_columns(cut), "UTF8_FULL_CONDENSED")
+    return Fitted(drawn, len(shown), table.num_columns, first.num_rows, table.num_rows)
+
+
+def fitted_lines(
+    table: pa.Table, width: int, rows: int | None, wide: bool, all_columns: str, all_rows: str
+) -> str:
+    """A table as a person sees it: its short set of columns or, if `wide`, all; what is left out; what it rests on.
+
+    The columns and the basis are the metadata of an answer (`ask.answer`); other tables have all columns that fit.
+    `all_columns` and `all_rows` say what shows those that are left out.
+    """
+    metadata = table.schema.metadata or {}
+    columns = [] if wide else json.loads(metadata.get(COLUMNS_KEY, b"[]"))
+    fitted = fit(table, 10**6 if wide else width, rows, columns)
+    lines = [fitted.text]
+    if note := fitted.left_out(all_columns, all_rows):
+        lines += paragraph(note, width)
+    if basis := metadata.get(BASIS_KEY):
+        lines += paragraph(f"based on {basis.decode()}", width)
+    return "\n".join(lines)
+
+
+def _as_lines(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with each cell on one line: floats rounded, texts made visible, nested values and others as texts."""
+    columns = []
+    for column in frame.get_columns():
+        if column.dtype.is_float():
+            column = column.round_sig_figs(4)  # noqa: PLW2901 - the same column, as it is drawn
+        elif column.dtype.is_nested() or not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+            texts = [None if value is None else visible_line(_text(value)) for value in column.to_list()]
+            column = pl.Series(column.name, texts, pl.String)  # noqa: PLW2901
+        columns.append(column)
+    return pl.DataFrame(columns)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_text(field)}' for name, field in value.items())}}}"
+    return "null" if value is None else str(value)
+
+
+def _widths(frame: pl.DataFrame) -> list[int]:
+    """How wide each column is drawn, read off the rule below the header: the renderer's own measure."""
+    rule = next(line for line in grid(frame, "UTF8_FULL_CONDENSED").splitlines() if line.startswith("╞"))
+    return [len(part) - 2 for part in rule.strip("╞╡").split("╪")]
+
+
+def _cut(text: str | None, width: int, keep_end: bool) -> str | None:
+    """The text in at most `width` columns, what is cut off replaced by `…`."""
+    if text is None or sum(map(display_width, text)) <= width:
+        return text
+    used, kept = 1, []
+    for character in reversed(text) if keep_end else text:
+        used += display_width(character)
+        if used > width:
+            break
+        kept.append(character)
+    return "…" + "".join(reversed(kept)).lstrip() if keep_end else "".join(kept).rstrip() + "…"
