@@ -12,6 +12,7 @@ from attnstore.ask.questions import find_questions, get_question
 from attnstore.ask.sql import run_sql
 from attnstore.errors import StoreError
 from attnstore.show.heatmap import Heatmap
+from attnstore.show.plot import Plot, plot
 from attnstore.show.words import ignore_tokens, merge_words
 from attnstore.store import frames
 from attnstore.store.manifest import Manifest
@@ -69,6 +70,18 @@ class Reader:
         """
         question = get_question(name, find_questions())
         return ask(self.store, question, parameters, engine)
+
+    def plot(self, name: str, *, classes: Sequence[str] = (), **parameters: Any) -> Plot:
+        """A question's chart: a picture in a notebook, and `.save("words.svg")` elsewhere.
+
+        `classes` are those to draw, where the chart sets classes apart; by default those with most documents, as many
+        as the chart can hold.
+
+        Raises:
+            UsageError: there is no such question, parameter or class, or the question has no chart.
+            StoreError: the store can't be read.
+        """
+        return plot(self.store, get_question(name, find_questions()), parameters, classes)
 
     def show(
         self,

@@ -42,6 +42,7 @@ ONLY_IN = {
     "click": {"commands"},
     "tqdm": {"commands"},
     "jinja2": {"show"},
+    "vl_convert": {"show"},
     "torch": {"engine", "check", "learn"},
     "transformers": {"engine", "learn", "convert"},
     "google_crc32c": {"convert"},

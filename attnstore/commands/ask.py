@@ -35,7 +35,7 @@ def query(
     from attnstore.ask.questions import find_questions, get_question
     from attnstore.store.store import open_store
 
-    parameters = _parameters(given)
+    parameters = given_parameters(given)
     opened = open_store(store)
     question = get_question(name, find_questions(*folders))
     answer = ask(opened, question, parameters, engine)
@@ -44,7 +44,7 @@ def query(
         click.echo(f"note: {note}", err=True)
 
 
-def _parameters(given: Sequence[str]) -> dict[str, str]:
+def given_parameters(given: Sequence[str]) -> dict[str, str]:
     """Parameters by name. Raises UsageError for what is none, or is given twice."""
     parameters: dict[str, str] = {}
     for item in given:
@@ -82,7 +82,7 @@ def queries(name: str | None, store: Path | None, given: Sequence[str], folders:
 
         if name is None:
             raise UsageError("--sql prints one question: attnstore queries NAME --sql STORE")
-        click.echo(script(open_store(store), get_question(name, known), _parameters(given)), nl=False)
+        click.echo(script(open_store(store), get_question(name, known), given_parameters(given)), nl=False)
         return
     if given:
         raise UsageError("-p belongs to --sql STORE here, or to attnstore query")

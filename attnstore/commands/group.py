@@ -10,6 +10,7 @@ import click
 from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
 from attnstore.commands.convert import convert
+from attnstore.commands.draw import plot
 from attnstore.commands.exits import fail
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
@@ -64,5 +65,5 @@ def attnstore() -> None:
     """
 
 
-for command in (run, finetune, convert, query, queries, sql, show, info, verify):
+for command in (run, finetune, convert, query, queries, sql, plot, show, info, verify):
     attnstore.add_command(command)

@@ -1,28 +1,20 @@
 """A document as a web page, or as a piece of one for a notebook. The pages themselves are in `templates/`."""
 
-import re
 from collections.abc import Iterable
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attnstore.show import captions
-from attnstore.show.colours import PAGE, SHADES
+from attnstore.show.markup import render
 from attnstore.show.segments import segments
 from attnstore.show.shading import (
     FULL_LIFT,
-    LEVELS,
     ShadedDocument,
     intensities,
     level_reached,
     most_attended,
     without_text,
 )
-from attnstore.show.visible import visible, visible_line
 from attnstore.show.words import are_merged, changes, token_rows
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 
 def html(drawn: ShadedDocument | Iterable[ShadedDocument]) -> str:
@@ -30,34 +22,12 @@ def html(drawn: ShadedDocument | Iterable[ShadedDocument]) -> str:
     documents = [drawn] if isinstance(drawn, ShadedDocument) else list(drawn)
     title = documents[0].id if len(documents) == 1 else f"{len(documents):,} documents"
     drawings = [_drawing(document) for document in documents]
-    return _templates().get_template("page.html").render(title=title, drawings=drawings)
+    return render("page.html", title=title, drawings=drawings)
 
 
 def fragment(document: ShadedDocument) -> str:
     """The same document as a piece of HTML with its own style, for a notebook or another page."""
-    return _templates().get_template("fragment.html").render(drawing=_drawing(document))
-
-
-@cache
-def _templates() -> "Environment":
-    """The templates. Every value they print is made visible, then escaped, wherever it stands."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(_source),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(str(value)),
-    )
-    environment.filters["one_line"] = visible_line
-    environment.globals |= {"captions": captions, "page": PAGE, "shades": SHADES, "levels": range(LEVELS + 1)}
-    return environment
-
-
-def _source(name: str) -> str:
-    """A template's text. Lines and indentation serve the reader of the .html ones; on the page they would be spaces."""
-    text = (files("attnstore.show") / "templates" / name).read_text(encoding="utf-8")
-    return re.sub(r"\n\s*", "", text) if name.endswith(".html") else text
+    return render("fragment.html", drawing=_drawing(document))
 
 
 def _drawing(document: ShadedDocument) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""`attnstore plot`: a question drawn."""
+
+import os
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attnstore.commands.ask import given_parameters
+from attnstore.commands.options import given_option, queries_option, store_argument
+
+
+@click.command()
+@store_argument
+@click.argument("name")
+@given_option
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="Draw this class. May be repeated. Default: all that fit.",
+)
+@queries_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A file: .svg, .png, .pdf, .html or .json. Default: a page, which is opened.",
+)
+@click.option(
+    "--background",
+    type=click.Choice(["light", "dark"]),
+    default="light",
+    show_default=True,
+    help="Of a picture; a page follows its reader.",
+)
+def plot(
+    store: Path,
+    name: str,
+    given: Sequence[str],
+    classes: Sequence[str],
+    folders: Sequence[Path],
+    output: Path | None,
+    background: Any,
+) -> None:
+    """Draw the answer of STORE to the question NAME. `attnstore queries` lists the questions."""
+    from attnstore.ask.lookup import unknown_word
+    from attnstore.ask.questions import find_questions, get_question
+    from attnstore.show.plot import form_of, plot
+    from attnstore.store.store import open_store
+
+    if output is not None:
+        form_of(output)  # before the work is done
+    opened = open_store(store)
+    question = get_question(name, find_questions(*folders))
+    parameters = given_parameters(given)
+    drawn = plot(opened, question, parameters, classes)
+    written = drawn.save(output or _new_page(question.name), background)
+    click.echo(f"wrote {written}")
+    if (
+        not drawn.table.num_rows
+        and "word" in parameters
+        and (note := unknown_word(opened, parameters["word"]))
+    ):
+        click.echo(f"note: {note}", err=True)
+    if output is None and _has_screen(os.environ, sys.platform) and sys.stdout.isatty():
+        webbrowser.open(written.as_uri())
+
+
+def _new_page(name: str) -> Path:
+    """A page nobody has asked to keep: where the system keeps such things."""
+    return Path(tempfile.mkdtemp(prefix="attnstore-"), f"{name}.html")
+
+
+def _has_screen(environment: Mapping[str, str], platform: str) -> bool:
+    """Whether a browser would have a window. Without one, Python would start one that takes the terminal."""
+    return platform in ("darwin", "win32") or bool(
+        environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")
+    )

@@ -1,0 +1,245 @@
+"""Questions drawn: a question's chart, which is a Vega-Lite specification without data, filled with its answer.
+
+Beside `<question>.sql` stands `<question>.vl.json`. The answer's rows become its data; what the store
+knows and no specification can is added where the specification has left it out:
+
+- `usermeta.attnstore` says what is attnstore's: `class`, the column by which the chart sets classes apart, `at_most`,
+  how many of them it can hold, and `parameters`, in which the chart asks otherwise than the table does.
+- Whatever is drawn by `class`, `label` or `prediction` has the model's classes in their order, and each its colour.
+- A mark with `"tooltip": true` shows the whole row.
+- Bands so many that the picture would be too large (`{"step": ...}`) become narrower.
+"""
+
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import pyarrow as pa
+
+from attnstore.ask.questions import Question
+from attnstore.errors import UsageError
+from attnstore.messages import first_line, listed, one_line, quoted
+from attnstore.show.visible import visible_line
+
+#: Columns whose values are classes.
+_CLASSES = ("class", "label", "prediction")
+_POSITIONS = ("x", "y", "xOffset", "yOffset", "facet", "row", "column")
+_LONGEST = 960  # pixels that the bands of one axis take together, where they can be made narrower
+_NARROWEST = 5
+
+
+def read_chart(question: Question) -> dict[str, Any]:
+    """The specification beside a question.
+
+    Raises:
+        UsageError: there is none, or it is no JSON object, or it brings data of its own.
+    """
+    path = question.path.with_suffix(".vl.json")
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{question.name} has no chart: put a Vega-Lite specification without data beside it, {path}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"can't read {path}: {first_line(error)}") from error
+    if not isinstance(spec, dict):
+        raise UsageError(f"{path} is not a Vega-Lite specification: it has to be a JSON object")
+    if any("data" in each or "url" in each for each in _objects(spec)):
+        raise UsageError(f"{path} brings data of its own: leave data and url out, the answer is put in")
+    about = (
+        spec.get("usermeta", {}).get("attnstore", {}) if isinstance(spec.get("usermeta", {}), dict) else {}
+    )
+    if not isinstance(about, dict) or not isinstance(about.get("parameters", {}), dict):
+        raise UsageError(f"{path}: usermeta.attnstore is an object with class, at_most and parameters")
+    return spec
+
+
+def own_parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters in which a chart asks otherwise than the table, by name."""
+    return dict(_about(spec).get("parameters", {}))
+
+
+def fill(
+    spec: Mapping[str, Any],
+    table: pa.Table,
+    *,
+    labels: Sequence[str] = (),
+    by: str | None = None,
+    only: Sequence[str] = (),
+) -> tuple[dict[str, Any], list[str]]:
+    """The specification with the answer `table` in it, and notes that belong under its title.
+
+    `labels` are the model's classes, `by` is what a class is (`prediction` or `label`), `only` are the classes to draw,
+    where the chart sets classes apart; without it those with most documents, as many as the chart can hold. Texts are
+    made visible: no control character of a stranger's reaches a picture.
+
+    Raises:
+        UsageError: `only` names a class that the answer does not have, or the chart knows no classes.
+    """
+    filled = deepcopy(dict(spec))
+    about = _about(filled)
+    filled.pop("usermeta", None)
+    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    notes = [] if rows else ["The answer has no rows: nothing is drawn."]
+    column = about.get("class")
+    shown, said = _shown(rows, column, about.get("at_most"), [visible_line(name) for name in only])
+    notes += said
+    if shown is not None:
+        rows = [row for row in rows if row[str(column)] in shown]
+    order = list(dict.fromkeys(visible_line(label) for label in labels))
+    found = {row[name] for row in rows for name in _CLASSES if isinstance(row.get(name), str)}
+    order += sorted(found - set(order))
+    for channels in _encodings(filled):
+        _put_classes(channels, order, rows, column, by)
+    _put_tooltips(filled, table.schema)
+    for unit in _objects(filled):
+        _narrow(unit, rows)
+    filled["data"] = {"values": rows}
+    return filled, notes
+
+
+def with_title(spec: Mapping[str, Any], title: str, lines: Sequence[str]) -> dict[str, Any]:
+    """The chart with a title, and under it `lines`, all wrapped; and the same as its description in words."""
+    return {
+        **{name: value for name, value in spec.items() if name == "$schema"},
+        "title": {
+            "text": textwrap.wrap(title, 80) or [""],
+            "subtitle": [short for line in lines for short in textwrap.wrap(line, 110)],
+        },
+        "description": " ".join([title, *lines]),
+        **{name: value for name, value in spec.items() if name not in ("$schema", "title", "description")},
+    }
+
+
+def _about(spec: Mapping[str, Any]) -> dict[str, Any]:
+    about: dict[str, Any] = spec.get("usermeta", {}).get("attnstore", {})
+    return about
+
+
+def _objects(part: Any) -> Iterator[dict[str, Any]]:
+    """All JSON objects in a specification, itself first."""
+    if isinstance(part, dict):
+        yield part
+        for inner in part.values():
+            yield from _objects(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _objects(inner)
+
+
+def _encodings(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The channels of every view, by name. A facet stands beside them and is one."""
+    for each in _objects(spec):
+        if isinstance(each.get("encoding"), dict):
+            yield each["encoding"]
+        if isinstance(each.get("facet"), dict):
+            yield each["facet"] if {"row", "column"} & each["facet"].keys() else {"facet": each["facet"]}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON and Vega have it: text that shows, no NaN, and whatever JSON does not know as text."""
+    if isinstance(value, str):
+        return visible_line(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return visible_line(str(value))
+
+
+def _shown(
+    rows: Sequence[Mapping[str, Any]], column: str | None, at_most: int | None, only: Sequence[str]
+) -> tuple[list[Any] | None, list[str]]:
+    """The classes to draw, None for all, and what is to be said of the others."""
+    if column is None:
+        if only:
+            raise UsageError("this chart sets no classes apart: leave out which to draw")
+        return None, []
+    there = list(dict.fromkeys(row.get(column) for row in rows))
+    if only:
+        if missing := [name for name in only if name not in there]:
+            names = listed([str(name) for name in there])
+            raise UsageError(f"the answer has no class {quoted(missing[0])}: it has {names}")
+        return list(only), [f"{len(only)} of {len(there)} classes are drawn, as asked"]
+    if at_most is None or len(there) <= at_most:
+        return None, []
+    size = {name: max(_documents(row) for row in rows if row.get(column) == name) for name in there}
+    most = sorted(there, key=lambda name: -size[name])[:at_most]
+    kept = [name for name in there if name in most]
+    return kept, [
+        f"{at_most} of {len(there)} classes are drawn, those with most documents; choose others with --class"
+    ]
+
+
+def _documents(row: Mapping[str, Any]) -> float:
+    """How many documents a row stands on, as far as the answer says."""
+    numbers = [value for name, value in row.items() if name.endswith(("documents", "tokens")) and value]
+    return float(max((n for n in numbers if isinstance(n, int | float)), default=0))
+
+
+def _put_classes(
+    channels: dict[str, Any],
+    order: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    column: str | None,
+    by: str | None,
+) -> None:
+    """Give the channels that draw classes the model's order, and each class its colour, in every chart the same."""
+    for channel, drawn in channels.items():
+        if not isinstance(drawn, dict) or drawn.get("field") not in _CLASSES:
+            continue
+        if channel in _POSITIONS and "sort" not in drawn:
+            drawn["sort"] = list(order)
+        if channel == "color" and "scale" not in drawn:
+            drawn["scale"] = {"domain": list(order)}
+            there = {row.get(drawn["field"]) for row in rows}
+            if drawn.get("legend", ...) is not None and there != {None}:
+                drawn["legend"] = {
+                    **drawn.get("legend", {}),
+                    "values": [name for name in order if name in there],
+                }
+        if channel == "facet" and by is not None and drawn["field"] == column:
+            said = "predicted" if by == "prediction" else "labelled"
+            drawn["header"] = {"title": f"documents {said}", **drawn.get("header", {})}
+
+
+def _put_tooltips(spec: dict[str, Any], schema: pa.Schema) -> None:
+    """Let marks with `"tooltip": true` show every column of the row under the pointer."""
+    columns: list[dict[str, Any]] = []
+    for column in schema:
+        name = column.name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
+        if pa.types.is_floating(column.type):
+            form: dict[str, Any] = {"type": "quantitative", "format": ".4~g"}
+        elif pa.types.is_integer(column.type):
+            form = {"type": "quantitative", "format": ","}
+        else:
+            form = {"type": "nominal"}
+        columns.append({"field": name, "title": one_line(column.name), **form})
+    for unit in _objects(spec):
+        mark = unit.get("mark")
+        if isinstance(mark, dict) and mark.get("tooltip") is True:
+            unit.setdefault("encoding", {}).setdefault("tooltip", columns)
+
+
+def _narrow(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make the bands of a view narrower where there are very many."""
+    for side, channel in (("width", "x"), ("height", "y")):
+        size = unit.get(side)
+        if not isinstance(size, dict) or not isinstance(size.get("step"), int | float):
+            continue
+        fields = {
+            drawn["field"]
+            for channels in _encodings(unit)
+            if isinstance(drawn := channels.get(channel), dict) and "field" in drawn
+        }
+        bands = max((len({str(row.get(field)) for row in rows}) for field in fields), default=0)
+        if bands * size["step"] > _LONGEST and fields & set(_CLASSES):
+            unit[side] = {"step": max(_NARROWEST, _LONGEST / bands)}

@@ -1,0 +1,56 @@
+"""The templates in `templates/`, rendered. Every value they print is made visible, then escaped, wherever it stands."""
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from attnstore.show import captions
+from attnstore.show.colours import PAGE, SHADES
+from attnstore.show.shading import LEVELS
+from attnstore.show.visible import visible, visible_line
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(name: str, **values: Any) -> str:
+    """The template of that name with these values."""
+    return _templates().get_template(name).render(**values)
+
+
+def script(source: str) -> dict[str, Any]:
+    """JavaScript of ours as a template wants it: the source as it is, and its digest for the page's security policy.
+
+    A page names the digests of its scripts: nothing else runs in it, whatever a stranger's text brings along.
+    """
+    from markupsafe import Markup
+
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return {"source": Markup(source), "policy": f"'sha256-{digest}'"}  # noqa: S704 - from the package, not from data
+
+
+def source(name: str) -> str:
+    """A file of `templates/`. Lines and indentation serve the reader of .html; on the page they would be spaces."""
+    text = (files("attnstore.show") / "templates" / name).read_text(encoding="utf-8")
+    return re.sub(r"\n\s*", "", text) if name.endswith(".html") else text
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FunctionLoader(source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        # Markup is what `tojson` and `script` made: safe as it is.
+        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
+    )
+    environment.filters["one_line"] = visible_line
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment.globals |= {"captions": captions, "page": PAGE, "shades": SHADES, "levels": range(LEVELS + 1)}
+    return environment

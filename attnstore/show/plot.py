@@ -1,0 +1,169 @@
+"""A chart that draws itself in a notebook and saves itself. What makes pictures, vl-convert, is known here alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+
+from attnstore.ask.answer import ask, based_on
+from attnstore.ask.binding import bound
+from attnstore.ask.questions import Question
+from attnstore.errors import StoreError, UsageError
+from attnstore.messages import first_line
+from attnstore.show.charts import fill, own_parameters, read_chart, with_title
+from attnstore.show.colours import Background
+from attnstore.show.markup import render, script, source
+from attnstore.show.themes import theme
+from attnstore.store.store import Store
+
+FORMATS = ("svg", "png", "pdf", "html", "json")
+_SCALE = 2.0  # pixels of a PNG per pixel of the chart: sharp on screens of today
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A question's chart with its answer in it. It draws itself in Jupyter, marimo and VS Code.
+
+    `spec` is a complete Vega-Lite specification, less its looks; `table` the answer that is drawn, with its basis in
+    the metadata.
+    """
+
+    question: str
+    spec: dict[str, Any] = field(repr=False, hash=False)
+    table: pa.Table = field(repr=False, hash=False)
+
+    def save(self, path: str | Path, background: Background = "light") -> Path:
+        """Write the chart to a file, in the format that its name ends in: svg, png, pdf, html or json.
+
+        A page (html) is complete in itself, follows the reader's choice of light or dark, and fetches nothing.
+
+        Raises:
+            UsageError: the name ends otherwise, or vl-convert is not installed.
+        """
+        path = Path(path)
+        path.write_bytes(self.rendered(form_of(path), background))
+        return path
+
+    def rendered(self, form: str, background: Background = "light") -> bytes:
+        """The chart in one of `FORMATS`.
+
+        Raises:
+            UsageError: vl-convert is needed and not installed, or can't draw the chart.
+        """
+        if form == "json":
+            return (self.json(background) + "\n").encode()
+        if form == "html":
+            return self.html().encode()
+        draw = getattr(_vl_convert(), f"vegalite_to_{form}")
+        options: dict[str, Any] = {"scale": _SCALE} if form == "png" else {}
+        try:
+            # Nothing is fetched, whatever a specification asks for.
+            made = draw(self.json(background), allowed_base_urls=[], **options)
+        except ValueError as error:
+            raise UsageError(f"the chart of {self.question} can't be drawn: {first_line(error)}") from error
+        return made.encode() if isinstance(made, str) else bytes(made)
+
+    def json(self, background: Background = "light") -> str:
+        """The complete specification as JSON, with its looks, for any program that knows Vega-Lite."""
+        return json.dumps({**self.spec, "config": theme(background)}, ensure_ascii=False)
+
+    def html(self) -> str:
+        """A page with the chart, complete in itself."""
+        return render(
+            "chart.html",
+            title=" ".join(self.spec["title"]["text"]),
+            lines=self.spec["title"]["subtitle"],
+            question=self.question,
+            chart={"spec": self.spec, "themes": themes()},
+            scripts=[script(javascript()), script(source("charts.js")), script(source("chart.js"))],
+        )
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = {
+            "application/vnd.vegalite.v6+json": {**self.spec, "config": theme("light")},
+            "text/plain": repr(self),
+        }
+        with suppress(UsageError):  # no vl-convert: who knows Vega-Lite draws it, others have the words
+            bundle["image/png"] = self.rendered("png")
+        return bundle
+
+
+def form_of(path: Path) -> str:
+    """The format that a file's name ends in. Raises UsageError if it is none of `FORMATS`."""
+    form = path.suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise UsageError(f"{path}: a chart is written as .svg, .png, .pdf, .html or .json")
+    return form
+
+
+def plot(
+    store: Store,
+    question: Question,
+    parameters: Mapping[str, object] | None = None,
+    classes: Sequence[str] = (),
+) -> Plot:
+    """The chart of a question over a store; `classes` are those to draw, where the chart sets classes apart.
+
+    Raises:
+        UsageError: the question has no chart, a parameter does not fit, or there is no such class.
+        StoreError: the store can't be read.
+    """
+    spec = read_chart(question)
+    given = own_parameters(spec) | dict(parameters or {})
+    values, _ = bound(store, question, given)
+    table = ask(store, question, given)
+    by = next((values[p.name] for p in question.parameters if p.type == "class"), None)
+    filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes)
+    lines = [f"based on {basis(store, question, values)}", *notes]
+    return Plot(question.name, with_title(filled, question.summary, lines), table)
+
+
+def basis(store: Store, question: Question, values: Mapping[str, Any]) -> str:
+    """What a chart rests on, in one line: how many documents, whose attention, what a class is, the support, and
+    every parameter that is not as usual.
+    """
+    always = ("reduction", "reductions", "heads", "layer", "class", "cluster")
+    said = {
+        p.name: values[p.name]
+        for p in question.parameters
+        if p.name == "min_documents"
+        or values[p.name] != p.default
+        or (p.type in always and values[p.name] is not None)
+    }
+    return based_on(store, said)
+
+
+def themes() -> dict[Background, dict[str, Any]]:
+    return {"light": theme("light"), "dark": theme("dark")}
+
+
+@cache
+def javascript() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, for a page that fetches nothing. About 0.9 MB.
+
+    Raises:
+        UsageError: vl-convert is not installed.
+        StoreError: the script would end its element.
+    """
+    script = str(_vl_convert().javascript_bundle())
+    if "</script" in script.lower():
+        raise StoreError(
+            "vl-convert's script can't stand in a page: install another version of vl-convert-python"
+        )
+    return script
+
+
+def _vl_convert() -> ModuleType:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UsageError(
+            "drawing charts needs vl-convert-python: pip install 'attnstore[charts]', or write .json"
+        ) from error
+    return vl_convert

@@ -1,0 +1,191 @@
+"""Questions' charts: each draws the whole answer, classes in order and colour, whatever the store holds."""
+
+import json
+import re
+
+import pyarrow as pa
+import pytest
+from asked_store import made_up_documents, write_store
+
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions, get_question
+from attnstore.errors import UsageError
+from attnstore.show.charts import fill, own_parameters, read_chart
+from attnstore.show.plot import plot
+from attnstore.store.store import open_store
+
+QUESTIONS = find_questions()
+REQUIRED = {"text": "film", "document": "@3"}
+
+
+def given(question):
+    """Parameters that have to be given, and a support that small stores reach."""
+    found = {p.name: REQUIRED[p.type] for p in question.parameters if p.required}
+    return found | ({"min_documents": 1} if question.parameter("min_documents") else {})
+
+
+def store_of(path, count, classes, labels=True):
+    documents = made_up_documents(
+        count, labels=(*classes, None) if labels else (None,), predictions=classes, splits=("test", "train")
+    )
+    for document in documents:
+        rest = (1 - document["probability"]) / (len(classes) - 1)
+        document["probabilities"] = [
+            document["probability"] if name == document["prediction"] else rest for name in classes
+        ]
+    write_store(path, documents, labels=classes, label_in_path=len(classes) < 10)
+    return open_store(path)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Stores of 2 and of 20 classes, and one of 2 without labels."""
+    folder = tmp_path_factory.mktemp("stores")
+    return {
+        "2 classes": store_of(folder / "two", 60, ("neg", "pos")),
+        "20 classes": store_of(folder / "twenty", 120, tuple(f"topic {n:02d}" for n in range(20))),
+        "no labels": store_of(folder / "bare", 60, ("neg", "pos"), labels=False),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["2 classes", "20 classes", "no labels"])
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_has_a_chart_that_draws_its_answer(stores, name, kind):
+    """Beside every .sql stands a .vl.json. Its data are the answer's rows, and it has marks where there are any."""
+    store, question = stores[kind], QUESTIONS[name]
+    drawn = plot(store, question, given(question))
+    rows = drawn.table.to_pylist()
+    asked = ask(store, question, own_parameters(read_chart(question)) | given(question))
+    assert (drawn.table.schema, len(rows)) == (asked.schema, asked.num_rows)
+    about = read_chart(question).get("usermeta", {}).get("attnstore", {})
+    column, at_most = about.get("class"), about.get("at_most")
+    data = json.loads(drawn.json())["data"]["values"]
+    if column is not None:
+        classes = {row[column] for row in data}
+        assert len(classes) == min(at_most, len({row[column] for row in rows}))
+        rows = [row for row in rows if row[column] in classes]
+    assert data == [{name: json_value(value) for name, value in row.items()} for row in rows]
+    svg = drawn.rendered("svg").decode()
+    width = float(re.search(r'<svg [^>]*?width="([\d.]+)"', svg)[1])
+    assert width < 3600
+    assert bool(
+        re.search(r'aria-roledescription="(point|bar|circle|rect mark|rect|text mark|line mark)"', svg)
+    ) == bool(rows), "marks are drawn where there are rows, and only there"
+    assert (
+        f"based on {sum(1 for _ in documents_of(store)):,} documents"
+        in json.loads(drawn.json())["description"]
+    )
+
+
+def documents_of(store):
+    return range(store.manifest.documents)
+
+
+def json_value(value):
+    return None if value != value else value
+
+
+def test_classes_have_the_models_order_and_each_its_colour():
+    """The domain is the model's classes, then what else the data calls classes; a legend lists those that are there."""
+    spec = {"encoding": {"color": {"field": "class"}, "x": {"field": "class"}, "y": {"field": "label"}}}
+    table = pa.table({"class": ["pos", "neg"], "label": ["pos", "other"]})
+    filled, notes = fill(spec, table, labels=("pos", "neu", "neg"))
+    order = ["pos", "neu", "neg", "other"]
+    assert filled["encoding"] == {
+        "color": {"field": "class", "scale": {"domain": order}, "legend": {"values": ["pos", "neg"]}},
+        "x": {"field": "class", "sort": order},
+        "y": {"field": "label", "sort": order},
+    }
+    assert notes == []
+
+
+def many(classes=150):
+    """An answer with a row a class; the later a class, the more documents."""
+    return pa.table({"class": [f"c{n:03d}" for n in range(classes)], "documents": list(range(classes))})
+
+
+def test_more_classes_than_a_chart_can_hold_are_chosen_and_said():
+    """Of 150 classes those with most documents are drawn; the note says how to see others."""
+    spec = {"usermeta": {"attnstore": {"class": "class", "at_most": 3}}, "mark": "bar"}
+    filled, notes = fill(spec, many())
+    assert [row["class"] for row in filled["data"]["values"]] == ["c147", "c148", "c149"]
+    assert notes == ["3 of 150 classes are drawn, those with most documents; choose others with --class"]
+    filled, notes = fill(spec, many(), only=["c001"])
+    assert [row["class"] for row in filled["data"]["values"]] == ["c001"]
+    assert notes == ["1 of 150 classes are drawn, as asked"]
+    with pytest.raises(UsageError, match=r"^the answer has no class 'c999': it has c000, c001, "):
+        fill(spec, many(), only=["c999"])
+    with pytest.raises(UsageError, match=r"^this chart sets no classes apart: leave out which to draw$"):
+        fill({"mark": "bar"}, many(), only=["c001"])
+
+
+def test_bands_of_very_many_classes_become_narrower():
+    """150 classes along an axis take 960 pixels; three keep the width that the chart gives them."""
+    spec = {"width": {"step": 40}, "height": 100, "mark": "bar", "encoding": {"x": {"field": "class"}}}
+    assert fill(spec, many(150))[0]["width"] == {"step": 6.4}
+    assert fill(spec, many(3))[0]["width"] == {"step": 40}
+
+
+def test_a_mark_with_a_tooltip_shows_the_whole_row():
+    """All columns, numbers rounded; a name with a dot is not taken for a path."""
+    spec = {"layer": [{"mark": {"type": "bar", "tooltip": True}}, {"mark": "rule"}]}
+    filled, _ = fill(spec, pa.table({"word": ["film"], "a.b": [1.23456], "documents": [12345]}))
+    assert filled["layer"] == [
+        {
+            "mark": {"type": "bar", "tooltip": True},
+            "encoding": {
+                "tooltip": [
+                    {"field": "word", "title": "word", "type": "nominal"},
+                    {"field": "a\\.b", "title": "a.b", "type": "quantitative", "format": ".4~g"},
+                    {"field": "documents", "title": "documents", "type": "quantitative", "format": ","},
+                ]
+            },
+        },
+        {"mark": "rule"},
+    ]
+
+
+def test_what_a_stranger_wrote_shows_instead_of_acting():
+    """Control characters and reordering ones become visible, and NaN, which JSON does not know, null."""
+    table = pa.table({"word": ["\x1b[31m\u202e映画", "</script>"], "lift": [float("nan"), float("inf")]})
+    filled, _ = fill({"mark": "bar"}, table)
+    assert filled["data"]["values"] == [
+        {"word": "␛[31m⟨U+202E⟩映画", "lift": None},
+        {"word": "</script>", "lift": None},
+    ]
+
+
+def test_an_empty_answer_is_said():
+    """A picture without anything on it says why."""
+    assert fill({"mark": "bar"}, many(0))[1] == ["The answer has no rows: nothing is drawn."]
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal"),
+    [
+        (None, "mine has no chart: put a Vega-Lite specification without data beside it, {path}"),
+        (
+            "{",
+            "can't read {path}: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
+        ("[]", "{path} is not a Vega-Lite specification: it has to be a JSON object"),
+        (
+            '{"layer": [{"data": {"url": "https://example.org/x.csv"}}]}',
+            "{path} brings data of its own: leave data and url out, the answer is put in",
+        ),
+        (
+            '{"usermeta": {"attnstore": []}}',
+            "{path}: usermeta.attnstore is an object with class, at_most and parameters",
+        ),
+    ],
+)
+def test_a_folder_of_ones_own_may_bring_charts(tmp_path, content, refusal):
+    """A question without a chart, or with one that is none, is refused in one line that says what to do."""
+    (tmp_path / "mine.sql").write_text("-- How many?\nSELECT count(*) AS n FROM documents")
+    path = tmp_path / "mine.vl.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError) as refused:
+        read_chart(get_question("mine", find_questions(tmp_path)))
+    assert str(refused.value) == refusal.format(path=path)
