@@ -79,3 +79,26 @@ class RunConfig:
     batch_tokens: int | None = None
     part_size: int = 1000
     full_precision: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FaithfulnessConfig:
+    """What `attnstore faithfulness` measures, and how it is computed.
+
+    `documents`: how many, drawn by `seed` from `split` (or from all) in the proportions of the predicted classes.
+    `scores`: columns of `tokens`, or reductions for all their layers; none for every column of one value per token.
+    `by`: tokens are deleted, or replaced by the tokenizer's mask token. `unit`: what is ranked and taken out as one.
+    `model`: where the model is now, None for where the run found it.
+    """
+
+    documents: int = 1000
+    scores: tuple[str, ...] = ()
+    by: Literal["deletion", "mask"] = "deletion"
+    unit: Literal["token", "word"] = "token"
+    seed: int = 0
+    split: str = "all"
+    model: str | None = None
+    trust_remote_code: bool = False
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    batch_tokens: int | None = None

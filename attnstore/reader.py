@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore.ask.answer import ask, document_with_tokens
+from attnstore.ask.faithful import best_layer
 from attnstore.ask.questions import find_questions, get_question
 from attnstore.ask.sql import run_sql
 from attnstore.errors import StoreError
@@ -56,8 +57,12 @@ class Reader:
         """The tokens added up, one row per term; see `schema.totals_schema`."""
         return frames.totals(self.store)
 
+    def faithfulness(self) -> pl.LazyFrame:
+        """What `attnstore faithfulness` has measured; see `store.faithfulness.SCHEMA`. Raises UsageError if nothing."""
+        return frames.faithfulness(self.store)
+
     def sql(self, sql: str) -> pa.Table:
-        """The answer to one read-only SQL statement over the views `documents`, `tokens` and `totals`."""
+        """The answer to one read-only SQL statement over the views named like the methods that give frames."""
         return run_sql(self.store, sql)
 
     def query(
@@ -108,6 +113,9 @@ class Reader:
         if not self.manifest.reductions:
             raise StoreError(f"{self.store.path} holds no reduction: there is nothing to shade by")
         chosen = reduction or self.manifest.reductions[0].name
+        stored = self.manifest.reduction(chosen)
+        if layer == "best" and stored is not None and stored.per_layer:
+            layer = best_layer(self.store, stored)
         row, tokens = document_with_tokens(self.store, document, chosen, layer)
         if words is not None:
             tokens = merge_words(tokens, words)
@@ -115,7 +123,6 @@ class Reader:
             tokens = ignore_tokens(
                 tokens, [ignore] if isinstance(ignore, str) else ignore, renormalise, ignore_special
             )
-        stored = self.manifest.reduction(chosen)
         return Heatmap(
             id=row["id"],
             text=row["text"],

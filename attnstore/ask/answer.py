@@ -20,7 +20,7 @@ from attnstore.ask.questions import (
     get_question,
     shared_macros,
 )
-from attnstore.ask.sql import connect, plain, select
+from attnstore.ask.sql import connect, needs_measured, plain, select
 from attnstore.ask.statement import one_line
 from attnstore.ask.values import (
     as_text,
@@ -59,6 +59,7 @@ def ask(
         raise UsageError(f"{question.name} is there for DuckDB alone: it has no {question.name}.py beside it")
     values, added = bound(store, question, parameters or {})
     document = next((p.name for p in question.parameters if p.type == "document"), None)
+    needs_measured(store, question.sql)
     if engine == "duckdb":
         with connect(store, added, needed(question.sql, shared_macros())) as connection:
             if document is not None:

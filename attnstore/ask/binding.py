@@ -6,11 +6,12 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.ask.faithful import best_layer
 from attnstore.ask.questions import FACTS, ONCE, Question
 from attnstore.ask.values import LAYER_WORDS, converted
 from attnstore.errors import UsageError
 from attnstore.messages import suggestion
-from attnstore.store.frames import QuestionColumns, collect, documents
+from attnstore.store.frames import QuestionColumns, collect, documents, faithfulness
 from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.store import Store
 
@@ -39,19 +40,31 @@ def bound(
                 f"{parameter.name}={values[parameter.name]} does not fit: the model's classes are "
                 f"{', '.join(store.manifest.labels)}"
             )
+        if parameter.type == "score":
+            _must_be_measured(store, parameter.name, values[parameter.name])
 
     of_type = {parameter.type: parameter.name for parameter in question.parameters if parameter.type in ONCE}
     class_column = values[of_type["class"]] if "class" in of_type else None
     if class_column == "label" and not _has_labels(store):
         raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
-    columns = _attention(store.manifest, of_type, values)
+    columns = _attention(store, of_type, values)
     facts = {name: getattr(store.manifest, name) for name in FACTS}
     cluster = values[of_type["cluster"]] if "cluster" in of_type else None
     return values | facts, replace(columns, class_column=class_column, cluster=cluster)
 
 
-def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str, Any]) -> QuestionColumns:
+def _must_be_measured(store: Store, parameter: str, score: str) -> None:
+    """Raise UsageError if that score is not in the table `faithfulness`."""
+    scores = collect(store, faithfulness(store).select("score").unique())["score"].sort().to_list()
+    if score not in scores:
+        raise UsageError(
+            f"{parameter}={score} does not fit: it has not been measured{suggestion(score, scores)}"
+        )
+
+
+def _attention(store: Store, of_type: Mapping[str, str], values: dict[str, Any]) -> QuestionColumns:
     """The columns with attention that a question's parameters ask for. Their `values` become plain ones."""
+    manifest = store.manifest
     means: dict[str, tuple[str, ...]] = {}
     elements: Mapping[str, tuple[str, int]] = {}
     heads = None
@@ -61,7 +74,7 @@ def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str,
         columns = reduction.columns(manifest.layers)
         if "layer" in of_type:
             name = of_type["layer"]
-            layer = values[name] = _layer(manifest, reduction, name, values[name], several="mean")
+            layer = values[name] = _layer(store, reduction, name, values[name], several="mean")
             means["attention"] = (columns[int(str(layer)) - 1],) if _is_number(layer) else tuple(columns)
         else:
             means |= {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
@@ -70,7 +83,7 @@ def _attention(manifest: Manifest, of_type: Mapping[str, str], values: dict[str,
         layer = None
         if "layer" in of_type:
             name = of_type["layer"]
-            layer = values[name] = _layer(manifest, reduction, name, values[name], several="all")
+            layer = values[name] = _layer(store, reduction, name, values[name], several="all")
         elements = _by_head(manifest, reduction, layer)
     if "reductions" in of_type:
         name = of_type["reductions"]
@@ -121,10 +134,9 @@ def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> 
     return names, list(dict.fromkeys(columns))
 
 
-def _layer(
-    manifest: Manifest, reduction: StoredReduction, parameter: str, layer: str, several: str
-) -> str | None:
+def _layer(store: Store, reduction: StoredReduction, parameter: str, layer: str, several: str) -> str | None:
     """The layer as its number, or the word `several`; None for a reduction that has one value for all layers."""
+    manifest = store.manifest
     if not reduction.per_layer:
         if _is_number(layer):
             raise UsageError(f"{reduction.name} has one value for all layers: leave {parameter} out")
@@ -132,11 +144,15 @@ def _layer(
     if layer == several:
         return layer
     if layer in ("mean", "all"):
-        raise UsageError(f"{parameter}={layer} does not fit: it is a number, first, last or {several}")
+        raise UsageError(
+            f"{parameter}={layer} does not fit: it is a number, first, last or {several}, or best"
+        )
+    if layer == "best":
+        return str(best_layer(store, reduction))
     number = {"first": 1, "last": manifest.layers}.get(layer) or int(layer)
     if not 1 <= number <= manifest.layers:
         raise UsageError(
-            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or {several}"
+            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or {several}, or best"
         )
     return str(number)
 

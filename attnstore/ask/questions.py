@@ -2,8 +2,8 @@
 
 A question is a file `<name>.sql`, and beside it, for those who work in Polars, `<name>.py` with the same
 answer. The shipped ones are in `queries/`; a folder of a user's own is read the same way and may leave the
-`.py` out. A `.sql` file is one SELECT over the views `documents`, `tokens` and `totals`. It begins with a comment:
-the question in one line, then how to read the answer, and its parameters,
+`.py` out. A `.sql` file is one SELECT over the views `documents`, `tokens`, `totals` and `faithfulness`. It begins
+with a comment: the question in one line, then how to read the answer, and its parameters,
 
     -- @param NAME: TYPE -- what it means                 required
     -- @param NAME: TYPE = DEFAULT -- what it means       `= auto` binds NULL: the text says what that does
@@ -17,6 +17,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
     list                                texts: a list, JSON, or separated by commas
     a|b|c                               one of these words
     model_class                         one of the model's classes
+    score                               a score of the view `faithfulness`, which has to be measured first
     class                               `prediction` or `label`: all views get a column `class`
     cluster                             `group` or `document`, what is independent: `documents` gets a number
                                         `cluster`, one a group (a document without a group is its own)

@@ -18,7 +18,7 @@ from attnstore.ask.binding import bound
 from attnstore.ask.lookup import document_number
 from attnstore.ask.macros import macros_in, needed
 from attnstore.ask.questions import Question, asked_statement, shared_macros
-from attnstore.ask.sql import identifier, literal, views_of
+from attnstore.ask.sql import identifier, literal, needs_measured, views_of
 from attnstore.store.store import Store
 
 #: What in a statement is not its text: literals, quoted names, comments; then a parameter.
@@ -33,6 +33,7 @@ def script(store: Store, question: Question, parameters: Mapping[str, object] | 
         StoreError: the store can't be read.
     """
     values, added = bound(store, question, parameters or {})
+    needs_measured(store, question.sql)
     for parameter in question.parameters:
         if parameter.type == "document":
             values[parameter.name] = document_number(store, values[parameter.name])

@@ -12,9 +12,10 @@ import duckdb
 import pyarrow as pa
 
 from attnstore.ask import statistics
-from attnstore.ask.statement import one_line, reading_statement
+from attnstore.ask.statement import one_line, reading_statement, tables_of
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.interrupts import interruptible
+from attnstore.store.faithfulness import FOLDER, SCHEMA, faithfulness_files, not_measured
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.schema import without_label
 from attnstore.store.store import Store
@@ -24,7 +25,9 @@ from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
 def connect(
     store: Store, added: QuestionColumns = NOTHING, macros: Sequence[str] = ()
 ) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB connection with the views `documents`, `tokens` and `totals`, to be closed by the caller.
+    """An in-memory DuckDB connection with the store's views, to be closed by the caller.
+
+    They are `documents`, `tokens`, `totals` and, where it has been measured, `faithfulness`.
 
     It reads the files of the store's finished parts and no other, loads no extension, and its configuration
     is locked. `macros` are statements that make what the SQL calls.
@@ -36,6 +39,8 @@ def connect(
     try:
         statistics.register(connection)
         paths = [*store.documents_files(), *store.tokens_files(), *filter(None, [store.totals_file()])]
+        made = views_of(store, added)
+        paths += made.measured
         files = [path.absolute() for path in paths]
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
         allowed = dict.fromkeys([*map(literal, files), *map(pattern, files)])
@@ -49,7 +54,6 @@ def connect(
             "enable_external_access",
         ):
             connection.execute(f"SET {setting} = false")
-        made = views_of(store, added)
         for name, schema in made.empty.items():
             connection.register(name, _empty(schema))
         for statement in (*made.statements, *macros):
@@ -63,14 +67,20 @@ def connect(
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The statements that make a store's views. They name tables without rows, which have to be there: `empty`."""
+    """The statements that make a store's views. They name tables without rows, which have to be there: `empty`.
+
+    `measured` are the files of the view `faithfulness`, of which a store may get more at any time.
+    """
 
     statements: list[str]
     empty: dict[str, pa.Schema]
+    measured: list[Path]
 
 
 def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
     """`documents`, `tokens` and `totals` over the files of the finished parts, with the columns that a question adds.
+
+    And `faithfulness` over its own, where it has been measured.
 
     Raises StoreError if a file is gone.
     """
@@ -118,11 +128,23 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
             ("totals", _totals(store, rows["tokens"]), store.totals_schema, of_totals | classes),
         )
     ]
-    return Views(statements, empty)
+    measured = faithfulness_files(store)
+    if measured:
+        paths = ", ".join(pattern(file.absolute()) for file in measured)
+        source = f"read_parquet([{paths}], hive_partitioning = false)"
+        names = ", ".join(map(identifier, SCHEMA.names))
+        statements.append(f"CREATE TEMP VIEW {FOLDER} AS SELECT {names} FROM {source}")  # noqa: S608 - all quoted
+    return Views(statements, empty, measured)
+
+
+def needs_measured(store: Store, sql: str) -> None:
+    """Raise UsageError if a statement reads `faithfulness`, which has not been measured, and say how to."""
+    if FOLDER in tables_of(sql) and not faithfulness_files(store):
+        raise not_measured(store)
 
 
 def run_sql(store: Store, sql: str) -> pa.Table:
-    """The result of one SELECT over the views `documents`, `tokens` and `totals`.
+    """The result of one SELECT over the views `documents`, `tokens`, `totals` and `faithfulness`.
 
     The statement can read these views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
     FROM and EXPLAIN are welcome.
@@ -132,6 +154,7 @@ def run_sql(store: Store, sql: str) -> pa.Table:
         StoreError: the store can't be read.
     """
     reading_statement(sql)
+    needs_measured(store, sql)
     with connect(store) as connection:
         return select(store, connection, sql)
 

@@ -77,6 +77,23 @@ def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.
     return statement
 
 
+def tables_of(sql: str) -> frozenset[str]:
+    """The names, in lower case, of what a SELECT reads from. What can't be read as one has none."""
+    with _parser().cursor() as connection:
+        ((tree,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
+    found: set[str] = set()
+    parts: list[Any] = [json.loads(tree)]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if part.get("type") == "BASE_TABLE":
+                found.add(str(part.get("table_name")).lower())
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return frozenset(found)
+
+
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
     """An empty database that parses; to make one takes longer than most statements."""

@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex
 
 from attnstore.errors import UsageError
 
-LAYER_WORDS = ("first", "last", "mean", "all")
+LAYER_WORDS = ("first", "last", "mean", "all", "best")
 
 #: A document's number, where a text would be its id. Not `#3`: shells take that for a comment.
 BY_NUMBER = re.compile(r"@([0-9]{1,18})")
@@ -136,6 +136,7 @@ CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "boolean": (_truth, "true or false"),
     "list": (_texts, 'texts, separated by commas or as JSON: ["a", "b"]'),
     "model_class": (_text, "a class of the model"),
+    "score": (_text, "the name of a score"),
     "class": (_text, ""),
     "cluster": (_text, ""),
     "reduction": (_text, "the name of a reduction"),

@@ -12,6 +12,7 @@ from attnstore.commands.ask import queries, query, sql
 from attnstore.commands.convert import convert
 from attnstore.commands.draw import plot
 from attnstore.commands.exits import fail
+from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
 from attnstore.commands.run import run
@@ -65,5 +66,5 @@ def attnstore() -> None:
     """
 
 
-for command in (run, finetune, convert, query, queries, sql, plot, show, info, verify):
+for command in (run, finetune, convert, query, queries, sql, plot, show, info, verify, faithfulness):
     attnstore.add_command(command)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @store_argument
 @click.argument("document")
 @click.option("--reduction", metavar="NAME", help="Default: the first one stored.")
-@click.option("--layer", default="last", show_default=True, help="A number, first, last or mean.")
+@click.option(
+    "--layer",
+    default="last",
+    show_default=True,
+    help="A number, first, last, mean, or best (by faithfulness).",
+)
 @click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
 @click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces into words.")
 @click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
@@ -126,12 +131,16 @@ def _past_run(past: Mapping[str, Any]) -> str:
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
     """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
+    from itertools import chain
+
+    from attnstore.check.measured import verify_faithfulness
     from attnstore.check.verify import verify_files
     from attnstore.store.store import open_store
 
     opened = open_store(store)
     faults = 0
-    for finding in _findings(verify_files(opened), opened, model, sample, trust_remote_code):
+    files = chain(verify_files(opened), verify_faithfulness(opened))
+    for finding in _findings(files, opened, model, sample, trust_remote_code):
         faults += not finding.ok
         click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}")
     if faults:

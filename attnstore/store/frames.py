@@ -14,6 +14,7 @@ import polars as pl
 
 from attnstore.interrupts import interruptible
 from attnstore.messages import one_line
+from attnstore.store.faithfulness import SCHEMA, faithfulness_files, not_measured
 from attnstore.store.scan import scan
 from attnstore.store.schema import entropy
 from attnstore.store.store import Store
@@ -82,6 +83,10 @@ class Tables:
     def totals(self) -> pl.LazyFrame:
         return totals(self.store, self.added)
 
+    @cached_property
+    def faithfulness(self) -> pl.LazyFrame:
+        return faithfulness(self.store)
+
 
 def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     """The documents of the finished parts, with `split` and `label` (String) after the contract's columns.
@@ -122,6 +127,20 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     return frame.with_columns(
         *_means(added.summed_means, added.heads), *_elements(store, added.summed_elements), *_class(added)
     )
+
+
+def faithfulness(store: Store) -> pl.LazyFrame:
+    """What `attnstore faithfulness` has measured: the columns of `store.faithfulness.SCHEMA`, texts as String.
+
+    Raises:
+        UsageError: nothing has been measured.
+        StoreError: a file of it is damaged.
+    """
+    files = faithfulness_files(store)
+    if not files:
+        raise not_measured(store)
+    frame = pl.scan_parquet([file.absolute() for file in files], hive_partitioning=False, glob=False)
+    return frame.select(SCHEMA.names).with_columns(pl.col("score", "by", "unit").cast(pl.String))
 
 
 def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:

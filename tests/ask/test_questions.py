@@ -6,6 +6,7 @@ import re
 import duckdb
 import pytest
 from asked_store import made_up_documents, write_store
+from measured_store import measured_rows, written
 
 from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY, ask, document_with_tokens
 from attnstore.ask.lookup import document_number
@@ -13,6 +14,7 @@ from attnstore.ask.questions import describe, find_questions, get_question
 from attnstore.ask.values import Parameter
 from attnstore.errors import UsageError
 from attnstore.store import frames
+from attnstore.store.store import open_store
 
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")
@@ -25,7 +27,9 @@ def documents():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, documents):
-    return write_store(tmp_path_factory.mktemp("questions") / "s", documents)
+    store = open_store(write_store(tmp_path_factory.mktemp("questions") / "s", documents).path)
+    written(store, measured_rows(range(20), ["cls_01", "random"]))
+    return store
 
 
 @pytest.fixture
@@ -64,8 +68,8 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
     """Each has its twin, a question for its first line, and something on how to read the answer."""
     assert sorted(QUESTIONS) == [
         "attention_vs_frequency", "concentration", "confusion", "contexts", "distinctive_words",
-        "document_tokens", "errors", "find_documents", "flips", "heads", "layer_agreement", "layer_profile",
-        "position_profile", "predictions", "similar_documents", "sinks", "top_tokens_by_class",
+        "document_tokens", "errors", "faithfulness", "find_documents", "flips", "heads", "layer_agreement",
+        "layer_profile", "position_profile", "predictions", "similar_documents", "sinks", "top_tokens_by_class",
         "top_words_by_class", "truncation",
     ]  # fmt: skip
     for question in QUESTIONS.values():
@@ -334,9 +338,12 @@ def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, 
          'ignore=1 does not fit: it is texts, separated by commas or as JSON: ["a", "b"]'),
         ("top_words_by_class", {"layer": "lst"},
          "layer=lst does not fit: it is a number, or a word such as first or last"),
-        ("top_words_by_class", {"layer": "all"}, "layer=all does not fit: it is a number, first, last or mean"),
-        ("top_words_by_class", {"layer": 4}, "the store has no layer 4: layer is 1 to 3, first, last or mean"),
-        ("top_words_by_class", {"layer": "0"}, "the store has no layer 0: layer is 1 to 3, first, last or mean"),
+        ("top_words_by_class", {"layer": "all"},
+         "layer=all does not fit: it is a number, first, last or mean, or best"),
+        ("top_words_by_class", {"layer": 4},
+         "the store has no layer 4: layer is 1 to 3, first, last or mean, or best"),
+        ("top_words_by_class", {"layer": "0"},
+         "the store has no layer 0: layer is 1 to 3, first, last or mean, or best"),
         ("top_words_by_class", {"reduction": "rollout", "layer": 2},
          "rollout has one value for all layers: leave layer out"),
         ("top_words_by_class", {"reduction": "received"},

@@ -1,0 +1,109 @@
+"""Which score is the most faithful one, by what has been measured: chosen on some documents, reported on others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from attnstore.ask.statistics import cluster_sums, margin, ratio_error
+from attnstore.errors import UsageError
+from attnstore.messages import listed
+from attnstore.store import frames
+from attnstore.store.faithfulness import BASELINES, REMOVALS, UNITS, not_measured
+from attnstore.store.manifest import StoredReduction
+from attnstore.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The score that was chosen, and how faithful it is where it was not chosen.
+
+    `chosen_on` documents decided, by the highest mean comprehensiveness (AOPC) of `among` scores. `comprehensiveness`
+    is the mean over the `documents` of other groups, with its 95 % interval, `low` to `high`, by group; None where
+    there are too few.
+    """
+
+    score: str
+    among: int
+    chosen_on: int
+    documents: int
+    comprehensiveness: float | None
+    low: float | None
+    high: float | None
+
+
+def best_score(store: Store, among: Sequence[str] = (), by: str = "", unit: str = "") -> Best:
+    """The best of some scores; of none, of all that have been measured, but for `random` and `log_odds`.
+
+    Only documents count for which all of them have been measured. One half of the groups (a document without one is its
+    own), always the same, chooses. Unless `by` and `unit` are given they are deletion of tokens, or else what there is.
+
+    Raises:
+        UsageError: nothing has been measured, or not all of the scores.
+        StoreError: the store can't be read.
+    """
+    measured = pl.col("by") == by if by else pl.lit(True)
+    measured &= pl.col("unit") == unit if unit else pl.lit(True)
+    rows = frames.faithfulness(store).filter(measured, pl.col("score").is_in(BASELINES).not_())
+    keys = ["by", "unit", "document", "score"]
+    mean = pl.col("comprehensiveness").cast(pl.Float64).mean()
+    areas = frames.collect(store, rows.group_by(keys).agg(area=mean)).sort(keys)
+    ways = [(a, b) for b in UNITS for a in REMOVALS]
+    there = set(areas.select("by", "unit").unique().iter_rows())
+    wanted = set(among)
+    for way in [way for way in ways if way in there]:
+        of_way = areas.filter(pl.col("by") == way[0], pl.col("unit") == way[1])
+        names = wanted or set(of_way["score"].unique())
+        of_way = of_way.filter(pl.col("score").is_in(sorted(names)))
+        whole = of_way.filter(pl.len().over("document") == len(names))
+        if len(whole):
+            return _chosen(store, whole, len(names))
+    missing = sorted(wanted - set(areas["score"].unique()))
+    what = listed(missing) if missing else f"{listed(sorted(wanted)) or 'any score'} in the same documents"
+    raise not_measured(store, f"faithfulness has not been measured for {what}")
+
+
+def best_layer(store: Store, reduction: StoredReduction) -> int:
+    """The layer, from 1, of a reduction that has layers, whose column is the most faithful one.
+
+    Raises:
+        UsageError: not all layers have been measured, or a token has a value per head.
+        StoreError: the store can't be read.
+    """
+    if reduction.per_head:
+        raise UsageError(
+            f"{reduction.name} has no best layer: faithfulness is of scores of one value per token, it has one per head"
+        )
+    columns = reduction.columns(store.manifest.layers)
+    return columns.index(best_score(store, columns).score) + 1
+
+
+def _chosen(store: Store, areas: pl.DataFrame, among: int) -> Best:
+    """`areas`: the AOPC (`area`) of each document and score, every score for every document."""
+    documents = frames.documents(store, frames.QuestionColumns(cluster="group")).select("document", "cluster")
+    rows = areas.join(frames.collect(store, documents), on="document")
+    clusters = rows["cluster"].unique().sort().to_numpy()
+    choosing = np.random.default_rng(0).permutation(clusters)[: -(-len(clusters) // 2)]
+    chooses = pl.col("cluster").is_in(choosing.tolist())
+    means = rows.filter(chooses).group_by("score").agg(pl.col("area").mean())
+    score: str = means.sort("area", "score", descending=[True, False])["score"][0]
+    held = rows.filter(~chooses, pl.col("score") == score)
+    y, n, ratio = pl.col("y"), pl.col("n"), pl.col("ratio")
+    summed = (
+        held.group_by("cluster")
+        .agg(y=pl.col("area").sum(), n=pl.len().cast(pl.Int64))
+        .select(**cluster_sums(y, n), ratio=y.sum() / n.sum(), n=n.sum())
+        .with_columns(half=margin(ratio_error(ratio, n)))
+        .row(0, named=True)
+    )
+    mean, half = summed["ratio"], summed["half"]
+    return Best(
+        score=score,
+        among=among,
+        chosen_on=rows.filter(chooses)["document"].n_unique(),
+        documents=summed["n"],
+        comprehensiveness=mean,
+        low=None if half is None else mean - half,
+        high=None if half is None else mean + half,
+    )

@@ -1,0 +1,364 @@
+"""Faithfulness: tokens are taken out of documents in the order of a score, and the model reads what is left.
+
+With c the predicted class and p its probability, of the k highest units of a document (DeYoung et al. 2020, "ERASER",
+section 4): comprehensiveness is p(c | document) − p(c | without them), sufficiency p(c | document) − p(c | them alone);
+the mean over k, the area over the perturbation curve (AOPC), is left to the question. A faithful score has a high
+comprehensiveness and a low sufficiency. What is left is read as it is, from token ids: a text without words is not one
+that the model was trained on, which is why chance stands beside.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+
+from attnstore.check.rankings import DRAWS, Sample, draw_sample, log_odds, orders, score_columns, units_of
+from attnstore.config import FaithfulnessConfig, RunConfig, SourceConfig
+from attnstore.data.documents import Document
+from attnstore.engine.batches import TokenisedDocument, plan_batches
+from attnstore.engine.classifier import Classifier
+from attnstore.engine.loading import load_classifier
+from attnstore.engine.paths import memory
+from attnstore.errors import ModelError, StoreError, UsageError
+from attnstore.events import Computed, Noted, OnEvent, Started, ignore
+from attnstore.interrupts import stop_on_interrupt
+from attnstore.messages import counted, one_line
+from attnstore.store import frames
+from attnstore.store.faithfulness import (
+    BASELINES,
+    LOG_ODDS,
+    SCHEMA,
+    drop_damaged,
+    measurements,
+    write_measurement,
+)
+from attnstore.store.lock import write_lock
+from attnstore.store.store import Store
+
+#: How many of a hundred units are taken out.
+PERCENTS = (1, 5, 10, 20, 50)
+
+#: Documents to a file. What a killed process loses is less than one.
+_A_FILE = 100
+
+#: Batches that are planned at once, so that few are not full.
+_PLANNED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured. `new`, `tokens` (read by the model) and `seconds` are of this time alone.
+
+    `interrupted`: documents of the sample are missing; `signal` is the number of the signal that asked for it.
+    """
+
+    sample: Sample
+    scores: list[str]
+    new: int
+    tokens: int
+    seconds: float
+    interrupted: bool
+    signal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A document to measure. `scores`: by name (n,) float64. `predicted` is the number of its class."""
+
+    document: TokenisedDocument
+    units: np.ndarray  # (n,) int64, −1 for special tokens
+    scores: dict[str, np.ndarray]
+    predicted: int
+
+
+def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ignore) -> Measured:
+    """Measure a sample of a sealed store's documents, and add what is new to its table `faithfulness`.
+
+    What the table has of a document and score is not measured again: a run that was interrupted goes on, and a larger
+    sample or other scores add to it.
+
+    Raises:
+        UsageError: there is no such score or split, no document, or no mask token to put in.
+        ModelError: the model is not there, or not the run's.
+        StoreError: the store is not sealed, is being written, or can't be read or written.
+    """
+    if not store.sealed:
+        raise StoreError(
+            f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
+        )
+    columns = score_columns(store.manifest, config.scores)
+    scores = [*columns, *BASELINES]
+    sample = draw_sample(store, config.documents, config.split, config.seed)
+    with write_lock(store.path), stop_on_interrupt() as stop:
+        damaged = drop_damaged(store)
+        missing = _missing(store, config, sample, scores)
+        on_event(Started(len(sample.documents), (*_notes(sample, config), *damaged)))
+        if not missing:
+            return Measured(sample, scores, 0, 0, 0.0, interrupted=False)
+        classifier = classifier_of(store, config)
+        for note in classifier.notes:
+            on_event(Noted(note))
+        began, tokens, new = time.perf_counter(), 0, 0
+        before = len(sample.documents) - len(missing)
+        odds = log_odds(store, [n for n, names in missing.items() if LOG_ODDS in names])
+        settings = _settings(store, config, classifier, scores)
+        with memory.kept():
+            numbers = list(missing)
+            for start in range(0, len(numbers), _A_FILE):
+                tasks = _tasks(store, config, {n: missing[n] for n in numbers[start : start + _A_FILE]}, odds)
+                tables: list[pa.Table] = []
+                for group in _groups(tasks, classifier.batch_tokens):
+                    if stop.is_set():
+                        break
+                    table, read = _measured(group, classifier, config)
+                    tables.append(table)
+                    tokens, new = tokens + read, new + len(group)
+                    for note in classifier.new_notes():
+                        on_event(Noted(note))
+                    on_event(Computed(before + new, len(sample.documents), tokens))
+                    memory.give_back()
+                if tables:
+                    write_measurement(store, pa.concat_tables(tables).unify_dictionaries(), settings)
+                if stop.is_set():
+                    break
+        seconds = time.perf_counter() - began
+        return Measured(sample, scores, new, tokens, seconds, new < len(missing), stop.number)
+
+
+def classifier_of(store: Store, config: FaithfulnessConfig) -> Classifier:
+    """The run's model, loaded to classify and to reduce nothing. Raises ModelError if it is not there, or another."""
+    name, _, revision = (config.model or store.manifest.model).partition("@")
+    run = RunConfig(
+        SourceConfig(""),
+        name,
+        revision=revision or None,
+        trust_remote_code=config.trust_remote_code,
+        device=config.device,
+        dtype=config.dtype,
+        max_length=store.manifest.max_length,
+        batch_tokens=config.batch_tokens,
+    )
+    try:
+        classifier = load_classifier(run, ())
+    except ModelError as error:
+        advice = "" if config.model else ": --model says where it is now"
+        raise ModelError(f"{error}{advice}") from error
+    if classifier.model_sha256 != store.manifest.fingerprint["model_sha256"]:
+        raise ModelError(f"{name} is not the run's model, its weights are others: --model says where that is")
+    if config.by == "mask" and classifier.tokenizer.mask_token_id is None:
+        raise UsageError(f"the tokenizer of {name} has no mask token: take --by deletion")
+    return classifier
+
+
+def _notes(sample: Sample, config: FaithfulnessConfig) -> Iterator[str]:
+    """How the sample was drawn, and what could not be in it."""
+    classes = ", ".join(f"{one_line(name)} {count:,}" for name, count in sample.by_class.items())
+    whence = "all splits" if config.split == "all" else f"the split {one_line(config.split)}"
+    yield (
+        f"{counted(len(sample.documents), 'document')} drawn from {whence} by predicted class ({classes}), "
+        f"seed {config.seed}"
+    )
+    if sample.in_windows:
+        yield f"{counted(sample.in_windows, 'document')} read in windows left out: no one pass gives their prediction"
+    if sample.empty:
+        yield f"{counted(sample.empty, 'document')} without any token but special ones left out"
+
+
+def _missing(
+    store: Store, config: FaithfulnessConfig, sample: Sample, scores: Sequence[str]
+) -> dict[int, list[str]]:
+    """For each document of the sample, the scores that the table does not have; none of those that it has all of."""
+    done: set[tuple[int, str]] = set()
+    if measurements(store)[0]:
+        rows = frames.faithfulness(store).filter(pl.col("by") == config.by, pl.col("unit") == config.unit)
+        done = set(frames.collect(store, rows.select("document", "score").unique()).iter_rows())
+    wanted = {number: [name for name in scores if (number, name) not in done] for number in sample.documents}
+    return {number: names for number, names in wanted.items() if names}
+
+
+def _settings(
+    store: Store, config: FaithfulnessConfig, classifier: Classifier, scores: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "by": config.by,
+        "unit": config.unit,
+        "scores": list(scores),
+        "documents": config.documents,
+        "split": config.split,
+        "seed": config.seed,
+        "draws": DRAWS,
+        "model": config.model or store.manifest.model,
+        "model_sha256": classifier.model_sha256,
+        "dtype": str(classifier.dtype).removeprefix("torch."),
+        "device": str(classifier.device),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _tasks(
+    store: Store, config: FaithfulnessConfig, missing: dict[int, list[str]], odds: pl.DataFrame
+) -> Iterator[_Task]:
+    """The documents with their tokens as the store has them, in the order of their numbers."""
+    manifest = store.manifest
+    columns = dict.fromkeys(n for names in missing.values() for n in names if n not in BASELINES)
+    chosen = pl.col("document").is_in(list(missing))
+    tokens = (
+        frames.tokens(store)
+        .filter(chosen)
+        .select(
+            "document",
+            "position",
+            "token_id",
+            "special",
+            pl.col("token", "word").cast(pl.String),
+            pl.col("piece").fill_null(-1),
+            "start",
+            "end",
+            *columns,
+        )
+        .join(odds.lazy(), on=["document", "word"], how="left")
+        .sort("document", "position")
+    )
+    documents = (
+        frames.documents(store)
+        .filter(chosen)
+        .select("document", "id", "text", "group", "split", "label", pl.col("prediction").cast(pl.String))
+    )
+    of_document = {row["document"]: row for row in frames.collect(store, documents).iter_rows(named=True)}
+    for (number, *_), rows in frames.collect(store, tokens).group_by(["document"], maintain_order=True):
+        row = of_document[int(str(number))]
+        special, piece = rows["special"].to_numpy(), rows["piece"].to_numpy()
+        scores = {}
+        for name in missing[row["document"]]:
+            # A token without a word says nothing about the class.
+            values = rows[name] if name not in BASELINES else rows["log_odds"].fill_null(0)
+            scores[name] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        yield _Task(
+            TokenisedDocument(
+                number=row["document"],
+                document=Document(row["text"], row["id"], row["group"], row["split"], row["label"]),
+                ids=rows["token_id"].to_numpy(),
+                tokens=rows["token"].to_list(),
+                word=piece.astype(np.int32),
+                start=rows["start"].to_numpy(),
+                end=rows["end"].to_numpy(),
+                special=special,
+                truncated=False,
+                places=np.arange(len(rows)),
+            ),
+            units_of(special, piece, config.unit),
+            scores,
+            manifest.labels.index(row["prediction"]),
+        )
+
+
+def _groups(tasks: Iterator[_Task], batch_tokens: int) -> Iterator[list[_Task]]:
+    """Documents whose shortened versions fill some batches."""
+    group: list[_Task] = []
+    expected = 0
+    for task in tasks:
+        group.append(task)
+        # Two versions for each fraction, which have as many tokens as the document and its special ones together.
+        expected += len(PERCENTS) * task.document.length * (len(task.scores) + DRAWS)
+        if expected >= _PLANNED * batch_tokens:
+            yield group
+            group, expected = [], 0
+    if group:
+        yield group
+
+
+def _measured(
+    group: Sequence[_Task], classifier: Classifier, config: FaithfulnessConfig
+) -> tuple[pa.Table, int]:
+    """The rows of some documents, and how many tokens the model read for them."""
+    mask = classifier.tokenizer.mask_token_id if config.by == "mask" else None
+    versions: list[TokenisedDocument] = []
+    places: dict[tuple[int, bytes], int] = {}
+
+    def place(task: _Task, kept: np.ndarray) -> int:
+        """Where the version of a document with these tokens (n,) bool stands; each is read once."""
+        key = task.document.number, kept.tobytes()
+        if key not in places:
+            places[key] = len(versions)
+            versions.append(_version(task.document, kept, mask, len(versions)))
+        return places[key]
+
+    rows: list[tuple[Any, ...]] = []
+    for task in group:
+        whole = place(task, np.ones(task.document.length, dtype=np.bool_))
+        count = int(task.units.max()) + 1
+        special = task.units < 0
+        for name, draw, order in orders(task.scores, task.units, task.document.number, config.seed):
+            for percent in PERCENTS:
+                removed = -(-percent * count // 100)
+                chosen = np.zeros(count, dtype=np.bool_)
+                chosen[order[:removed]] = True
+                taken = chosen[task.units] & ~special
+                rest, alone = place(task, ~taken), place(task, special | taken)
+                rows.append((task, name, draw, percent / 100, removed, count, whole, rest, alone))
+    probabilities = _probabilities(classifier, versions)
+    predicted = probabilities.argmax(axis=1)
+    if not rows:
+        return SCHEMA.empty_table(), sum(version.length for version in versions)
+    tasks, names, draws, fractions, removed_, counts, wholes, rests, alones = zip(*rows, strict=True)
+    classes = np.array([task.predicted for task in tasks])
+    p = probabilities[list(wholes), classes]
+    of_rest, of_alone = probabilities[list(rests), classes], probabilities[list(alones), classes]
+    n = len(rows)
+    columns = {
+        "document": pa.array([task.document.number for task in tasks], pa.int32()),
+        "score": pa.array(names, pa.string()).dictionary_encode(),
+        "draw": pa.array(draws, pa.int16()),
+        "by": pa.array([config.by] * n, pa.string()).dictionary_encode(),
+        "unit": pa.array([config.unit] * n, pa.string()).dictionary_encode(),
+        "fraction": pa.array(fractions, pa.float64()),
+        "removed": pa.array(removed_, pa.int32()),
+        "units": pa.array(counts, pa.int32()),
+        "probability": pa.array(p.astype(np.float32)),
+        "comprehensiveness": pa.array((p - of_rest).astype(np.float32)),
+        "sufficiency": pa.array((p - of_alone).astype(np.float32)),
+        "flipped": pa.array(predicted[list(rests)] != classes),
+    }
+    table = pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    return table, sum(version.length for version in versions)
+
+
+def _version(
+    document: TokenisedDocument, kept: np.ndarray, mask: int | None, number: int
+) -> TokenisedDocument:
+    """The document with these tokens (n,) bool alone, or with the token `mask` in the place of the others."""
+    if mask is not None:
+        return replace(document, number=number, ids=np.where(kept, document.ids, mask).astype(np.int32))
+    places = np.flatnonzero(kept)
+    return replace(
+        document,
+        number=number,
+        ids=document.ids[places],
+        tokens=[document.tokens[place] for place in places.tolist()],
+        word=document.word[places],
+        start=document.start[places],
+        end=document.end[places],
+        special=document.special[places],
+        places=places,
+    )
+
+
+def _probabilities(classifier: Classifier, versions: Sequence[TokenisedDocument]) -> np.ndarray:
+    """(versions, classes) float64: the softmax of the logits; `number` is a version's row. ModelError for NaN."""
+    found = np.empty((len(versions), len(classifier.labels)))
+    for batch in plan_batches(versions, classifier.batch_tokens, padded=classifier.padded):
+        for piece, reduced in classifier.pieces(batch):
+            rows = [version.number for version in piece.documents]
+            found[rows] = torch.softmax(reduced.logits.double(), dim=-1).numpy()
+    if not np.isfinite(found).all():
+        first = versions[int(np.argmin(np.isfinite(found).all(axis=1)))]
+        raise ModelError(
+            f"the model gives no finite logits for document {first.document.id} without some of its tokens: take "
+            "--dtype float32"
+        )
+    return found

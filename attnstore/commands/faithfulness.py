@@ -1,0 +1,120 @@
+"""`attnstore faithfulness`: whether what a store calls important matters to the model."""
+
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attnstore.commands.exits import fail
+from attnstore.commands.options import device_option, dtype_option, quiet_option, store_argument
+from attnstore.commands.progress import shown
+from attnstore.config import FaithfulnessConfig
+from attnstore.engine.paths import compiler
+from attnstore.messages import counted
+
+if TYPE_CHECKING:
+    from attnstore.store.store import Store
+
+
+@click.command()
+@store_argument
+@click.option(
+    "--documents",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="How many to measure, drawn by predicted class.",
+)
+@click.option(
+    "--scores",
+    metavar="A,B,…",
+    multiple=True,
+    help="Columns such as cls_06, or reductions for all their layers. Default: all. May be repeated.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["deletion", "mask"]),
+    default="deletion",
+    show_default=True,
+    help="Delete tokens, or put the mask token in their place.",
+)
+@click.option(
+    "--unit",
+    type=click.Choice(["token", "word"]),
+    default="token",
+    show_default=True,
+    help="What is ranked and taken out as one; a word's score is the sum over its tokens.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample, and of chance."
+)
+@click.option("--split", default="all", show_default=True, help="Draw from this split alone.")
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@device_option
+@dtype_option
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per batch.")
+@quiet_option
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def faithfulness(store: Path, scores: Sequence[str], quiet: bool, **options: Any) -> None:
+    """Measure how much a prediction depends on what each score of STORE calls important.
+
+    The 1, 5, 10, 20 and 50 % highest tokens of a document are taken out, or all others are, and the model reads what is
+    left. Beside the scores stand an order by chance, and the log-odds of the word in the store's other documents. The
+    results are added to STORE; what is there already is not measured again.
+    """
+    config = FaithfulnessConfig(
+        scores=tuple(name.strip() for given in scores for name in given.split(",")), **options
+    )
+    compiler.start(config.device)
+    with shown(quiet) as on_event:
+        from attnstore.check.faithfulness import measure
+        from attnstore.store.store import open_store
+
+        opened = open_store(store)
+        measured = measure(opened, config, on_event=on_event)
+    total = len(measured.sample.documents)
+    if measured.interrupted:
+        fail(
+            f"stopped after {counted(measured.new, 'document')}; what is measured is kept: the same command goes on",
+            128 + (measured.signal or signal.SIGINT),
+        )
+    if measured.new:
+        rate = measured.tokens / max(measured.seconds, 1e-9)
+        click.echo(
+            f"{counted(measured.new, 'document')} measured, {counted(measured.tokens, 'token')} read in "
+            f"{measured.seconds:.1f} s ({rate:,.0f} tokens/s)"
+        )
+    else:
+        click.echo(f"{counted(total, 'document')}: measured before")
+    _summarise(opened, config, measured.scores)
+
+
+def _summarise(store: "Store", config: FaithfulnessConfig, scores: Sequence[str]) -> None:
+    from attnstore.ask.answer import ask
+    from attnstore.ask.faithful import best_score
+    from attnstore.ask.questions import find_questions, get_question
+    from attnstore.store.faithfulness import BASELINES
+
+    question = get_question("faithfulness", find_questions())
+    rows = ask(store, question, {"removal": config.by, "unit": config.unit}).to_pylist()
+    width = max(len("score"), *(len(row["score"]) for row in rows))
+    click.echo(f"{'score'.ljust(width)}  comprehensiveness    sufficiency  flips at 20 %  documents")
+    for row in rows:
+        half = "" if row["high"] is None else f" ± {row['high'] - row['comprehensiveness']:.3f}"
+        click.echo(
+            f"{row['score'].ljust(width)}  {row['comprehensiveness']:>9.3f}{half:<9} "
+            f"{row['sufficiency']:>13.3f}  {row['flips']:>13.2f}  {row['documents']:>9,}"
+        )
+    candidates = [name for name in scores if name not in BASELINES]
+    if candidates:
+        best = best_score(store, candidates, config.by, config.unit)
+        interval = "" if best.low is None else f" ({best.low:.3f} to {best.high:.3f})"
+        if best.documents:
+            click.echo(
+                f"best of {counted(best.among, 'score')} on {counted(best.chosen_on, 'document')}: {best.score}; on "
+                f"{best.documents:,} others its comprehensiveness is {best.comprehensiveness:.3f}{interval}"
+            )
+    click.echo(f"next:\n  attnstore query {shlex.quote(str(store.path))} faithfulness")

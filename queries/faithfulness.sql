@@ -1,0 +1,137 @@
+-- How much does the prediction depend on what each score calls important?
+--
+-- `attnstore faithfulness STORE` measures it first: it takes the tokens out of documents that a score ranks highest, and
+-- lets the model read what is left.
+--
+-- How to read the answer: one row a score. `comprehensiveness` is by how much the probability of the predicted class
+-- falls without the 1, 5, 10, 20 and 50 % highest tokens, on average over the five; high is faithful. `sufficiency` is
+-- by how much it falls when they are all that is left; low is faithful. `flips` is the share of documents whose
+-- prediction is another class without the highest 20 %. All are means over `documents`, with 95 % intervals if other
+-- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, and `clusters`
+-- is how many there are. `difference` is the comprehensiveness less that of the score `against`, document by document
+-- where both were measured; `p` is of no difference (Student's t), `q` the false discovery rate (Benjamini and Hochberg)
+-- among the scores. `random` is an order by chance, the mean of ten draws; `log_odds` is the log-odds of the word
+-- between the store's other documents of the predicted class and the rest, which knows nothing of this model's insides.
+--
+-- How not to read it: as the share of the reasons that a score finds. A text without its words is not one that the model
+-- was trained on (Hooker et al. 2019): compare with `random`, which meets the same. A score without a sign (attention)
+-- ranks what speaks against the class as high as what speaks for it, and loses by that. A high rank of `log_odds` says
+-- that words decide, not that the model is understood. Among many scores the best one is best by chance, too:
+-- `attnstore faithfulness` names it from one half of the documents and measures it on the other.
+--
+-- Documents without a label, and all of them where the labels are not the model's, are neither right nor wrong: they are
+-- left out with rows=outcome.
+--
+-- Example: attnstore query imdb.attn faithfulness,
+-- over 210 of the 25,000 IMDb test reviews, first row:
+--     part=all, score=log_odds, documents=210, clusters=196, comprehensiveness=0.4293, low=0.3987,
+--     high=0.4599, sufficiency=-0.02256, sufficiency_low=-0.03385, sufficiency_high=-0.01126,
+--     flips=0.6476, flips_low=0.5815, flips_high=0.7137, difference=0.3863, difference_low=0.3585,
+--     difference_high=0.4142, p=1.489e-66, q=2.084e-65
+--
+-- @param removal: deletion|mask = deletion -- how tokens were taken out: deleted, or replaced by the mask token
+-- @param unit: token|word = token -- what was ranked and taken out as one
+-- @param against: score = random -- the score that each is compared with
+-- @param rows: all|class|outcome = all -- rows for all documents, for each class, or for those predicted right and wrong
+-- @param by: class = prediction -- with rows=class, what a document's class is: the model's prediction, or the gold label
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+--
+-- Source: comprehensiveness and sufficiency, and their mean over fractions, DeYoung et al. 2020, "ERASER: A Benchmark to
+-- Evaluate Rationalized NLP Models", section 4. The intervals: ratios of sums over clusters, as in top_words_by_class.
+WITH
+of_documents AS (
+    SELECT
+        document, score,
+        avg(comprehensiveness::DOUBLE) AS comprehensiveness,
+        avg(sufficiency::DOUBLE) AS sufficiency,
+        avg(CASE WHEN fraction = 0.2 THEN flipped::INTEGER END) AS flips
+    FROM faithfulness
+    WHERE "by" = $removal AND unit = $unit
+    GROUP BY document, score
+),
+parts AS (
+    SELECT
+        document, cluster,
+        CASE
+            WHEN $rows = 'all' THEN 'all'
+            WHEN $rows = 'class' THEN class
+            WHEN $labels_are_models AND prediction = label THEN 'right'
+            WHEN $labels_are_models AND prediction <> label THEN 'wrong'
+        END AS part
+    FROM documents
+),
+placed AS (
+    SELECT part, cluster, one.*, one.comprehensiveness - other.comprehensiveness AS difference
+    FROM of_documents AS one
+    JOIN parts USING (document)
+    LEFT JOIN (SELECT * FROM of_documents WHERE score = $against) AS other USING (document)
+    WHERE part IS NOT NULL
+),
+measures AS (
+    UNPIVOT placed ON comprehensiveness, sufficiency, flips, difference INTO NAME measure VALUE value
+),
+gathered AS (
+    SELECT part, score, measure, cluster, sum(value) AS y, count(*) AS n
+    FROM measures
+    GROUP BY part, score, measure, cluster
+),
+summed AS (
+    SELECT
+        part, score, measure,
+        count(*) AS clusters, sum(n) AS n, sum(y) / sum(n) AS mean,
+        effective_clusters(sum(n), sum(n * n)) AS g,
+        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
+    FROM gathered
+    GROUP BY part, score, measure
+),
+estimated AS (
+    SELECT
+        part, score, measure, clusters, n, mean,
+        t_quantile(0.975, g - 1) * sqrt(ratio_variance(mean, n, yy, yn, nn, g)) AS half,
+        p_value(mean / error_of(ratio_variance(mean, n, yy, yn, nn, g), 1), g - 1) AS p
+    FROM summed
+),
+scored AS (
+    SELECT
+        part, score,
+        max(clusters) FILTER (measure = 'comprehensiveness') AS clusters,
+        max(n) FILTER (measure = 'comprehensiveness') AS documents,
+        max(mean) FILTER (measure = 'comprehensiveness') AS comprehensiveness,
+        max(half) FILTER (measure = 'comprehensiveness') AS half,
+        max(mean) FILTER (measure = 'sufficiency') AS sufficiency,
+        max(half) FILTER (measure = 'sufficiency') AS s_half,
+        max(mean) FILTER (measure = 'flips') AS flips,
+        max(half) FILTER (measure = 'flips') AS f_half,
+        max(mean) FILTER (measure = 'difference') AS difference,
+        max(half) FILTER (measure = 'difference') AS d_half,
+        max(p) FILTER (measure = 'difference') AS p
+    FROM estimated
+    GROUP BY part, score
+),
+adjusted AS (
+    SELECT part, unnest(list(score ORDER BY score)) AS score, unnest(q_values(list(p ORDER BY score))) AS q
+    FROM scored
+    GROUP BY part
+)
+SELECT
+    part,
+    score,
+    documents::BIGINT AS documents,
+    clusters::BIGINT AS clusters,
+    comprehensiveness,
+    comprehensiveness - half AS low,
+    comprehensiveness + half AS high,
+    sufficiency,
+    sufficiency - s_half AS sufficiency_low,
+    sufficiency + s_half AS sufficiency_high,
+    flips,
+    greatest(0, flips - f_half) AS flips_low,
+    least(1, flips + f_half) AS flips_high,
+    difference,
+    difference - d_half AS difference_low,
+    difference + d_half AS difference_high,
+    p,
+    q
+FROM scored JOIN adjusted USING (part, score)
+-- Single precision: the order in which floats are added must not decide the order of equal ranks.
+ORDER BY part, comprehensiveness::FLOAT DESC, score

@@ -1,0 +1,297 @@
+"""Promises of attnstore.check.faithfulness: what a loop over the model gives, once, whatever happens meanwhile."""
+
+import math
+import os
+import shutil
+import signal
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+import tiny
+import torch
+import transformers
+from small_store import contents
+
+from attnstore.check import faithfulness
+from attnstore.check.faithfulness import measure
+from attnstore.check.measured import verify_faithfulness
+from attnstore.config import FaithfulnessConfig, RunConfig, SourceConfig
+from attnstore.errors import ModelError, StoreError, UsageError
+from attnstore.events import Computed, Noted, Started
+from attnstore.pipeline.run import run
+from attnstore.store import frames
+from attnstore.store.faithfulness import measurements
+from attnstore.store.store import open_store
+
+SCORES = ("cls_01", "cls_03", "rollout", "random", "log_odds")
+KEY = ["document", "score", "draw", "by", "unit", "fraction"]
+
+
+def config(**changes):
+    given = {"documents": 9, "scores": ("cls_01", "cls_03", "rollout"), "device": "cpu", "dtype": "float32"}
+    return FaithfulnessConfig(**(given | changes))
+
+
+@pytest.fixture
+def store(small_store, tmp_path):
+    """A store of its own, to be added to."""
+    shutil.copytree(small_store, tmp_path / "s.attn")
+    return open_store(tmp_path / "s.attn")
+
+
+@pytest.fixture(scope="module")
+def measured(small_store, tmp_path_factory):
+    """A store with deletion of tokens measured, and masking of words."""
+    path = tmp_path_factory.mktemp("measured") / "s.attn"
+    shutil.copytree(small_store, path)
+    for ways in ({}, {"by": "mask", "unit": "word"}):
+        measure(open_store(path), config(**ways))
+    return path
+
+
+def plain_rows(path):
+    """Tokens by document, and documents, as any reader of Parquet has them."""
+    tokens = pl.read_parquet(path / "tokens", hive_partitioning=True).sort("document", "position")
+    documents = pl.read_parquet(path / "documents", hive_partitioning=True).sort("document")
+    return (
+        {number: rows.to_dicts() for (number,), rows in tokens.group_by("document")},
+        {row["document"]: row for row in documents.to_dicts()},
+    )
+
+
+def units_by_hand(rows, unit):
+    """The positions of each unit, in order."""
+    units = []
+    for row in rows:
+        if row["special"]:
+            continue
+        if unit == "word" and row["piece"] not in (None, 0):
+            units[-1].append(row["position"])
+        else:
+            units.append([row["position"]])
+    return units
+
+
+def log_odds_by_hand(word, document, tokens, documents):
+    """Of the documents of other films, those with the word, of the predicted class against the rest."""
+    own = documents[document]
+    found, size = Counter(), Counter()
+    for number, row in documents.items():
+        if row["group"] != own["group"]:
+            side = row["prediction"] == own["prediction"]
+            size[side] += 1
+            found[side] += any(token["word"] == word for token in tokens[number])
+    odds = {side: (found[side] + 5) / (size[side] - found[side] + 5) for side in (True, False)}
+    return math.log(odds[True] / odds[False])
+
+
+def ranked_by_hand(score, draw, units, rows, document, tokens, documents):
+    """The units from the most important on."""
+    if score == "random":
+        return np.random.default_rng([0, document, draw]).permutation(len(units)).tolist()
+    if score == "log_odds":
+        words = [rows[unit[0]]["word"] for unit in units]
+        values = [0 if w is None else log_odds_by_hand(w, document, tokens, documents) for w in words]
+    else:
+        values = [sum(rows[position][score] for position in unit) for unit in units]
+    return sorted(range(len(units)), key=lambda n: (-values[n], n))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("by", "unit"), [("deletion", "token"), ("mask", "word")])
+def test_every_row_is_what_a_loop_over_the_model_gives(measured, tiny_model, by, unit):
+    """Probabilities of whole and shortened texts, one at a time through transformers as it is, in ERASER's terms."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
+    mask = tiny.VOCABULARY["[MASK]"]
+    tokens, documents = plain_rows(measured)
+    classes = ["neg", "pos"]
+
+    def probabilities(ids):
+        with torch.inference_mode():
+            return model(torch.tensor([ids])).logits.softmax(-1)[0].tolist()
+
+    def read(rows, gone):
+        if by == "mask":
+            return probabilities([mask if r["position"] in gone else r["token_id"] for r in rows])
+        return probabilities([r["token_id"] for r in rows if r["position"] not in gone])
+
+    found = pl.read_parquet(measured / "faithfulness").filter(pl.col("by") == by, pl.col("unit") == unit)
+    numbers = sorted(set(found["document"]))
+    assert len(numbers) == 9
+    expected = []
+    for number in numbers:
+        rows = tokens[number]
+        units = units_by_hand(rows, unit)
+        predicted = classes.index(documents[number]["prediction"])
+        whole = probabilities([row["token_id"] for row in rows])
+        for score in SCORES:
+            for draw in range(1, 11) if score == "random" else [0]:
+                order = ranked_by_hand(score, draw, units, rows, number, tokens, documents)
+                for fraction in (0.01, 0.05, 0.1, 0.2, 0.5):
+                    count = math.ceil(round(fraction * len(units), 9))
+                    top = {position for n in order[:count] for position in units[n]}
+                    others = {position for unit_ in units for position in unit_} - top
+                    rest, alone = read(rows, top), read(rows, others)
+                    expected.append(
+                        {
+                            "document": number, "score": score, "draw": draw, "by": by, "unit": unit,
+                            "fraction": fraction, "removed": count, "units": len(units),
+                            "probability": pytest.approx(whole[predicted], abs=1e-5),
+                            "comprehensiveness": pytest.approx(whole[predicted] - rest[predicted], abs=1e-5),
+                            "sufficiency": pytest.approx(whole[predicted] - alone[predicted], abs=1e-5),
+                            "flipped": rest.index(max(rest)) != predicted,
+                        }
+                    )  # fmt: skip
+    texts = pl.col("score", "by", "unit").cast(pl.String)
+    rows = found.with_columns(texts).sort(KEY).to_dicts()
+    assert rows == sorted(expected, key=lambda row: [row[key] for key in KEY])
+
+
+def test_what_is_sealed_stays_as_it_is(measured, small_store):
+    """Every file of the run has its bytes, and what is new are the table and its receipts."""
+    before, after = contents(small_store), contents(measured)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {
+        f"{folder}/{name}-00000.{ending}"
+        for folder, ending in (("faithfulness", "parquet"), ("_faithfulness", "json"))
+        for name in ("deletion-token", "mask-word")
+    }
+
+
+def test_verify_finds_nothing_wrong_with_what_was_measured(measured):
+    """A finding for each file, with its documents and scores."""
+    assert [(f.subject, f.ok, f.detail) for f in verify_faithfulness(open_store(measured))] == [
+        ("faithfulness/deletion-token-00000.parquet", True, "9 documents, 5 scores"),
+        ("faithfulness/mask-word-00000.parquet", True, "9 documents, 5 scores"),
+    ]
+
+
+def test_a_measurement_that_is_interrupted_goes_on(store, monkeypatch):
+    """The first signal ends it after the documents in hand; what is measured is kept, and all is as if undisturbed."""
+    monkeypatch.setattr(faithfulness, "_A_FILE", 4)
+    monkeypatch.setattr(faithfulness, "_groups", lambda tasks, _: ([task] for task in tasks))
+    given = config(scores=("cls_03",), documents=6)
+    seen = []
+
+    def interrupt(event):
+        seen.append(event)
+        if sum(isinstance(e, Computed) for e in seen) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = measure(store, given, on_event=interrupt)
+    assert (first.new, first.interrupted, first.signal) == (2, True, signal.SIGINT)
+    assert [found.documents for found in measurements(store)[0]] == [2]
+    second = measure(store, given, on_event=seen.append)
+    assert (second.new, second.interrupted) == (4, False)
+    assert seen[-1] == Computed(6, 6, second.tokens)
+    third = measure(store, given)
+    assert (third.new, third.tokens, third.interrupted) == (0, 0, False)
+    rows = frames.faithfulness(store).collect().sort(KEY)
+    shutil.rmtree(store.path / "faithfulness")
+    shutil.rmtree(store.path / "_faithfulness")
+    measure(store, given)
+    undisturbed = frames.faithfulness(store).collect().sort(KEY)
+    assert rows.equals(undisturbed)
+
+
+def test_other_scores_and_more_documents_are_added(store):
+    """What is there of a document and score is not measured again; a larger sample holds the smaller one."""
+    measure(store, config(scores=("cls_03",), documents=4))
+    measure(store, config(scores=("rollout", "cls_03"), documents=4))
+    measure(store, config(scores=("cls_03",), documents=6))
+    rows = frames.faithfulness(store).collect()
+    assert not rows.select(KEY).is_duplicated().any()
+    documents = {name: set(of["document"]) for (name,), of in rows.group_by("score")}
+    assert documents["rollout"] < documents["cls_03"] == documents["random"] == documents["log_odds"]
+    assert (len(documents["rollout"]), len(documents["cls_03"])) == (4, 6)
+
+
+def test_the_notes_say_how_the_sample_was_drawn_and_what_was_left_out(store):
+    """Documents by predicted class, and the empty ones, which have nothing to take out."""
+    seen = []
+    drawn = measure(store, config(documents=1000, scores=("cls_03",)), on_event=seen.append).sample
+    tokens, documents = plain_rows(store.path)
+    whole = [n for n in documents if not all(row["special"] for row in tokens[n])]
+    classes = Counter(documents[n]["prediction"] for n in whole)
+    assert (sorted(drawn.documents), drawn.by_class, drawn.empty) == (
+        whole,
+        dict(sorted(classes.items())),
+        60 - len(whole),
+    )
+    assert drawn.empty > 0
+    said = ", ".join(f"{name} {count}" for name, count in sorted(classes.items()))
+    assert next(event for event in seen if isinstance(event, Started)) == Started(
+        len(whole),
+        (
+            f"{len(whole)} documents drawn from all splits by predicted class ({said}), seed 0",
+            f"{drawn.empty} documents without any token but special ones left out",
+        ),
+    )
+    assert not [event for event in seen if isinstance(event, Noted)]
+
+
+def test_documents_read_in_windows_are_left_out(tiny_model, reviews, tmp_path):
+    """No one pass gives their prediction, so none could be held against it."""
+    run(
+        RunConfig(
+            SourceConfig(str(reviews)), str(tiny_model), device="cpu", dtype="float32", max_length=32,
+            long="windows", reductions=("cls",),
+        ),
+        tmp_path / "w.attn",
+    )  # fmt: skip
+    store = open_store(tmp_path / "w.attn")
+    sample = measure(store, config(documents=1000, scores=("cls_03",))).sample
+    _, documents = plain_rows(store.path)
+    assert sample.in_windows == sum(row["windows"] > 1 for row in documents.values()) > 0
+    assert all(documents[number]["windows"] == 1 for number in sample.documents)
+
+
+def test_a_damaged_file_is_measured_again(store):
+    """It is found, named, removed and replaced; the others are left alone."""
+    given = config(scores=("cls_03",), documents=3)
+    measure(store, given)
+    whole = frames.faithfulness(store).collect().sort(KEY)
+    path = store.path / "faithfulness/deletion-token-00000.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    size = len(path.read_bytes())
+    fault = f"has {size:,} bytes, {size + 1:,} were written: it is damaged"
+    with pytest.raises(StoreError, match=r"faithfulness/deletion-token-00000\.parquet: has"):
+        frames.faithfulness(store)
+    found = [(f.subject, f.ok, f.detail) for f in verify_faithfulness(store)]
+    again = f"{fault}: `attnstore faithfulness` measures it again"
+    assert found == [("faithfulness/deletion-token-00000.parquet", False, again)]
+    seen = []
+    measure(store, given, on_event=seen.append)
+    assert seen[0].notes[-1] == f"faithfulness/deletion-token-00000.parquet is measured again: {fault}"
+    assert frames.faithfulness(store).collect().sort(KEY).equals(whole)
+
+
+def test_what_can_not_be_measured_is_refused_in_one_line(store, small_store, tmp_path):
+    """Wrong names, another model, no mask token, an unfinished store: nothing is written."""
+    other = tiny.save(tmp_path / "other", seed=5)
+    maskless = shutil.copytree(store.manifest.model, tmp_path / "maskless")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(maskless)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(maskless)
+    for changes, kind, message in (
+        ({"scores": ("cls_08",)}, UsageError, "the store has no score 'cls_08': did you mean cls_03 or cls_02"),
+        ({"scores": ("cls_heads_01",)}, UsageError, "cls_heads_01 has a value per head: scores have one value per"),
+        ({"split": "tset"}, UsageError, "the store has no split 'tset'"),
+        ({"model": str(other)}, ModelError, f"{other} is not the run's model, its weights are others: --model says"),
+        ({"model": "nowhere/at/all"}, ModelError, "there is no model folder nowhere/at/all"),
+        ({"model": str(maskless), "by": "mask"}, UsageError, f"the tokenizer of {maskless} has no mask token"),
+    ):  # fmt: skip
+        with pytest.raises(kind) as caught:
+            measure(store, config(**changes))
+        assert str(caught.value).startswith(message)
+    assert contents(store.path) == contents(small_store)
+    manifest = store.path / "manifest.json"
+    manifest.write_text(
+        manifest.read_text().replace('"sealed": "', '"sealed": null, "notes": [], "created": "')
+    )
+    with pytest.raises(
+        StoreError, match="is not sealed: `attnstore run` with the same options finishes it first"
+    ):
+        measure(open_store(store.path), config())
