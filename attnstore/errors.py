@@ -4,11 +4,19 @@ Every error that attnstore raises on purpose is an `AttnstoreError`. The command
 message and its exit code, never into a traceback; anything else that escapes is a bug of ours.
 """
 
+from attnstore.visible import visible
+
 
 class AttnstoreError(Exception):
-    """A problem that the user can fix. `str(error)` is one line; `exit_code` is the command's status."""
+    """A problem that the user can fix. `str(error)` is one line; `exit_code` is the command's status.
+
+    Names from data, models and stores stand in it: what could drive a terminal is made visible.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class UsageError(AttnstoreError):
@@ -23,6 +31,10 @@ class DataError(AttnstoreError):
 
 class ModelError(AttnstoreError):
     """The model or its tokenizer can't be loaded, or is not a text classifier."""
+
+
+class OutputError(AttnstoreError):
+    """What was to be printed can't be: the output is closed, or full."""
 
 
 class StoreError(AttnstoreError):

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnstore.commands.output import give, paint
 from attnstore.errors import UsageError
+from attnstore.visible import visible, visible_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,22 +17,21 @@ def write(table: "pa.Table", form: Any, output: Path | None, wide: bool, rows: i
     """Write the table to stdout or a file. A terminal gets `rows` rows (0: all) and, unless `wide`, what fits."""
     from attnstore.show.formats import render
 
-    if form == "table" and output is None and sys.stdout.isatty():
+    if form == "table" and output is None and sys.stdout is not None and sys.stdout.isatty():
         from attnstore.show.fitted import fitted_lines
 
         width = shutil.get_terminal_size().columns
-        sys.stdout.write(fitted_lines(table, width, rows or None, wide, "--wide", "--rows 0") + "\n")
+        paint(fitted_lines(table, width, rows or None, wide, "--wide", "--rows 0") + "\n")
         return
     content = render(table, form)
     if form in ("table", "markdown"):
         from attnstore.ask.answer import BASIS_KEY
 
         if basis := (table.schema.metadata or {}).get(BASIS_KEY):
-            content += b"\nbased on " + basis + b"\n"
+            content += f"\nbased on {visible(basis.decode())}\n".encode()
     if output is not None:
         output.write_bytes(content)
-    elif form == "parquet" and sys.stdout.isatty():
+    elif form == "parquet" and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("Parquet is not for terminals: give --output FILE, or send it to a file")
     else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
+        give(visible_json(content.decode()) if form == "json" else content)

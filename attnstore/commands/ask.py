@@ -8,6 +8,7 @@ import click
 
 from attnstore.commands.answers import write
 from attnstore.commands.options import given_option, output_option, queries_option, store_argument
+from attnstore.commands.output import give, note, say
 from attnstore.errors import UsageError
 
 
@@ -40,8 +41,8 @@ def query(
     question = get_question(name, find_questions(*folders))
     answer = ask(opened, question, parameters, engine)
     write(answer, form, output, wide, rows)
-    if not answer.num_rows and "word" in parameters and (note := unknown_word(opened, parameters["word"])):
-        click.echo(f"note: {note}", err=True)
+    if not answer.num_rows and "word" in parameters and (unknown := unknown_word(opened, parameters["word"])):
+        note(f"note: {unknown}")
 
 
 def given_parameters(given: Sequence[str]) -> dict[str, str]:
@@ -82,15 +83,15 @@ def queries(name: str | None, store: Path | None, given: Sequence[str], folders:
 
         if name is None:
             raise UsageError("--sql prints one question: attnstore queries NAME --sql STORE")
-        click.echo(script(open_store(store), get_question(name, known), given_parameters(given)), nl=False)
+        give(script(open_store(store), get_question(name, known), given_parameters(given)))
         return
     if given:
         raise UsageError("-p belongs to --sql STORE here, or to attnstore query")
     if name is not None:
-        click.echo(describe(get_question(name, known)))
+        say(describe(get_question(name, known)))
         return
     for question in known.values():
-        click.echo(f"{click.style(question.name, bold=True)}: {question.summary}")
+        say(f": {question.summary}", heading=question.name)
 
 
 @click.command()

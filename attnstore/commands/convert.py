@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from attnstore.commands.output import note, say
+
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -34,11 +36,11 @@ def convert(folder: Path, out: Path, labels: str | None, base: Path | None, case
 
     names = next(csv.reader([labels], skipinitialspace=True), []) if labels is not None else []
     done = convert_checkpoint(folder, out, labels=names, base=base, cased=cased)
-    for note in done.notes:
-        click.echo(f"note: {note}", err=True)
+    for line in done.notes:
+        note(f"note: {line}")
     classes = ", ".join(done.labels[:8]) + (", …" if len(done.labels) > 8 else "")
-    click.echo(
+    say(
         f"{done.out}: {done.checkpoint.name}, {done.parameters:,} parameters, {done.layers} layers of {done.heads}"
         f" heads, {len(done.labels)} classes ({classes}), {'cased' if done.cased else 'uncased'}"
     )
-    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(done.out))} --data SOURCE")
+    say(f"next: attnstore run STORE --model {shlex.quote(str(done.out))} --data SOURCE")

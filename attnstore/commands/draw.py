@@ -12,6 +12,7 @@ import click
 
 from attnstore.commands.ask import given_parameters
 from attnstore.commands.options import given_option, queries_option, store_argument
+from attnstore.commands.output import note, say
 
 
 @click.command()
@@ -61,13 +62,13 @@ def plot(
     parameters = given_parameters(given)
     drawn = plot(opened, question, parameters, classes)
     written = drawn.save(output or _new_page(question.name), background)
-    click.echo(f"wrote {written}")
+    say(f"wrote {written}")
     if (
         not drawn.table.num_rows
         and "word" in parameters
-        and (note := unknown_word(opened, parameters["word"]))
+        and (unknown := unknown_word(opened, parameters["word"]))
     ):
-        click.echo(f"note: {note}", err=True)
+        note(f"note: {unknown}")
     if output is None and _has_screen(os.environ, sys.platform) and sys.stdout.isatty():
         webbrowser.open(written.as_uri())
 

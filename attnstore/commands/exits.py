@@ -3,9 +3,9 @@
 import sys
 from typing import NoReturn
 
-import click
+from attnstore.commands.output import note
 
 
 def fail(message: str, code: int) -> NoReturn:
-    click.echo(f"attnstore: {' '.join(message.split())}", err=True)
+    note(f"attnstore: {' '.join(message.split())}")
     sys.exit(code)

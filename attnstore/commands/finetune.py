@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from attnstore.commands.options import device_option, dtype_option, quiet_option, source_config, source_option
+from attnstore.commands.output import note, say
 from attnstore.commands.progress import shown
 from attnstore.errors import UsageError
 
@@ -61,17 +62,17 @@ def finetune(out: Path, data: str | None, quiet: bool, **options: Any) -> None:
 
         source = source_config(data, options)
         result = finetune_model(FinetuneConfig(source=source, out=out, **options), on_event=on_event)
-    for note in result.notes:
-        click.echo(f"note: {note}", err=True)
+    for line in result.notes:
+        note(f"note: {line}")
     classes = ", ".join(result.labels[:8]) + (", …" if len(result.labels) > 8 else "")
-    click.echo(
+    say(
         f"{result.out}: {len(result.labels)} classes ({classes}), {result.train_documents:,} documents, "
         f"{result.steps:,} steps in {result.seconds:,.0f} s ({result.dtype} on {result.device})"
     )
     if result.dev_accuracy is not None:
-        click.echo(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
+        say(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
     if result.test_accuracy is not None:
-        click.echo(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
+        say(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
     # Not on what it was trained on: its accuracy there says little.
     unseen = f"{shlex.quote(data)} --split test" if result.test_documents else "NEW"
-    click.echo(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {unseen}")
+    say(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {unseen}")

@@ -1,7 +1,6 @@
 """The command group: its help, and what becomes of whatever goes wrong, once for all commands."""
 
 import errno
-import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from attnstore.commands.exits import fail
 from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
+from attnstore.commands.output import discard, note, prepare
 from attnstore.commands.run import run
 from attnstore.errors import AttnstoreError
 from attnstore.interrupts import Ended, end_on_signals
@@ -22,6 +22,7 @@ from attnstore.interrupts import Ended, end_on_signals
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
+    prepare()
     try:
         with end_on_signals(_say_interrupted):
             sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except AttnstoreError as error:
         fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        note(error.format_message())
         sys.exit(error.exit_code)
     except click.ClickException as error:
         hint = ""
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(error.format_message() + hint, error.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         sys.exit(0)
     except MemoryError:
         fail("out of memory: try a smaller --batch-tokens", 1)
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _say_interrupted() -> None:
-    click.echo("attnstore: interrupted", err=True)
+    note("attnstore: interrupted")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -10,7 +10,9 @@ import click
 
 from attnstore.commands.exits import fail
 from attnstore.commands.options import store_argument
+from attnstore.commands.output import give, paint, say
 from attnstore.messages import counted
+from attnstore.visible import visible_json, visible_line
 
 if TYPE_CHECKING:
     from attnstore.store.manifest import Manifest
@@ -52,12 +54,11 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
     drawn = Reader(store).show(document, **options)
     if page is not None:
         page.write_text(html(drawn), encoding="utf-8")
-        click.echo(f"wrote {page}")
+        say(f"wrote {page}")
         return
-    colour = colour_depth(os.environ, sys.stdout.isatty())
+    colour = colour_depth(os.environ, sys.stdout is not None and sys.stdout.isatty())
     width = shutil.get_terminal_size().columns
-    # Not click.echo: it would strip the colours that FORCE_COLOR asks for.
-    sys.stdout.write(terminal(drawn, colour, width, background or terminal_background(os.environ)) + "\n")
+    paint(terminal(drawn, colour, width, background or terminal_background(os.environ)) + "\n")
 
 
 @click.command()
@@ -69,10 +70,10 @@ def info(store: Path, form: str) -> None:
 
     opened = open_store(store)
     if form == "json":
-        click.echo(opened.manifest.to_json(), nl=False)
+        give(visible_json(opened.manifest.to_json()))
         return
     for name, value in _facts(opened):
-        click.echo(f"{name + ':':<14} {value}")
+        say(f"{name + ':':<14} {visible_line(value)}")
 
 
 def _facts(opened: Any) -> Iterator[tuple[str, str]]:
@@ -142,7 +143,7 @@ def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool)
     files = chain(verify_files(opened), verify_faithfulness(opened))
     for finding in _findings(files, opened, model, sample, trust_remote_code):
         faults += not finding.ok
-        click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}")
+        say(visible_line(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}"))
     if faults:
         fail(f"{store} has {counted(faults, 'fault')}", 1)
 

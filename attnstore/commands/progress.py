@@ -3,12 +3,12 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import click
-
+from attnstore.commands.output import discard, note
 from attnstore.events import Computed, Downloaded, Event, Noted, OnEvent, Started, Trained
+from attnstore.visible import visible
 
 #: Seconds between two lines in a log, where a bar that draws itself over and over would fill it.
 _LINE_EVERY = 10.0
@@ -16,20 +16,38 @@ _LINE_EVERY = 10.0
 
 @contextmanager
 def shown(quiet: bool = False) -> Iterator[OnEvent]:
-    """What to give a long work as `on_event`. Bars are gone when it ends, notes stay."""
+    """What to give a long work as `on_event`. Bars are gone when it ends, notes stay.
+
+    Nothing that is shown is worth ending the work for: once it can't be written, nothing more is shown.
+    """
     if quiet:
         yield _notes_alone
         return
-    show = _Bars() if sys.stderr.isatty() else _Lines()
+    bars = _Bars() if sys.stderr is not None and sys.stderr.isatty() else None
+    show: _Bars | _Lines = bars or _Lines()
+    lost = False
+
+    def on_event(event: Event) -> None:
+        nonlocal lost
+        if lost:
+            return
+        try:
+            show(event)
+        except OSError:  # the terminal has gone
+            lost = True
+            discard(sys.stderr)
+
     try:
-        yield show
+        yield on_event
     finally:
-        show.close()
+        if bars is not None and not lost:
+            with suppress(OSError):
+                bars.close()
 
 
 def _notes_alone(event: Event) -> None:
     for line in _notes(event):
-        click.echo(f"note: {line}", err=True)
+        note(f"note: {line}")
 
 
 def _notes(event: Event) -> tuple[str, ...]:
@@ -48,7 +66,7 @@ class _Bars:
         from tqdm import tqdm
 
         for line in _notes(event):
-            tqdm.write(f"note: {line}", file=sys.stderr)
+            tqdm.write(visible(f"note: {line}"), file=sys.stderr)
         if isinstance(event, Started):
             self._bar("run", event.documents, unit=" documents", smoothing=0.05)
         elif isinstance(event, Computed):
@@ -94,7 +112,7 @@ class _Lines:
         if isinstance(event, Started | Noted) or now - self._last < _LINE_EVERY:
             return
         self._last = now
-        click.echo(self._line(event, now - self._began), err=True)
+        note(self._line(event, now - self._began))
 
     def _line(self, event: Event, seconds: float) -> str:
         if isinstance(event, Computed):
@@ -105,9 +123,6 @@ class _Lines:
         assert isinstance(event, Trained)  # noqa: S101 - the only other kind that goes on for long
         figures = "".join(f", {name} {value}" for name, value in _figures(event).items())
         return f"{_phase(event)}: step {event.step:,} of {event.steps:,}{figures}"
-
-    def close(self) -> None:
-        """There is nothing to take away."""
 
 
 def _phase(event: Trained) -> str:

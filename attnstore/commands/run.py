@@ -19,6 +19,7 @@ from attnstore.commands.options import (
     source_option,
     split_option,
 )
+from attnstore.commands.output import say
 from attnstore.commands.progress import shown
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig
 from attnstore.engine.paths import compiler
@@ -146,11 +147,11 @@ def _propose_labels(store: "Store") -> None:
     counts = predictions_by_label(store)
     if not counts or len({label for label, _ in counts}) > _MOST_PROPOSED:
         return
-    click.echo("the labels are not the model's classes, no accuracy is claimed; predictions by label:")
+    say("the labels are not the model's classes, no accuracy is claimed; predictions by label:")
     for line in cross_table(counts, store.manifest.labels):
-        click.echo(f"  {line}")
+        say(f"  {line}")
     option, agreeing = best_assignment(counts, store.manifest.labels)
-    click.echo(
+    say(
         f"a proposal, to be checked: --labels {shlex.quote(option)} ({agreeing:,} of"
         f" {counted(sum(counts.values()), 'prediction')} agree with it, with no other mapping more)"
     )
@@ -163,20 +164,20 @@ def _summarise(result: "RunResult") -> None:
     store, manifest, known = result.store, result.store.manifest, find_questions()
     if result.documents:
         rate = result.tokens / result.seconds
-        click.echo(
+        say(
             f"{counted(result.documents, 'document')}, {counted(result.tokens, 'token')} in {result.seconds:.1f} s "
             f"({rate:,.0f} tokens/s); {store.path} is sealed with {counted(manifest.documents, 'document')}"
         )
     else:
-        click.echo(f"{store.path} was finished before: {counted(manifest.documents, 'document')}")
+        say(f"{store.path} was finished before: {counted(manifest.documents, 'document')}")
     for reason, count in manifest.rejected.items():
-        click.echo(f"left out: {reason}: {counted(count, 'row')}")
+        say(f"left out: {reason}: {counted(count, 'row')}")
     whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]
     if whole["truncated"]:
         were = "was" if whole["truncated"] == 1 else "were"
-        click.echo(f"{counted(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
+        say(f"{counted(whole['truncated'], 'document')} {were} cut at {manifest.max_length} tokens")
     if whole["accuracy"] is not None:
-        click.echo(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
+        say(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     if not manifest.labels_are_models:
         _propose_labels(store)
     reduction = manifest.reductions[0].name
@@ -184,10 +185,10 @@ def _summarise(result: "RunResult") -> None:
     asked = {"reduction": reduction, "limit": 8, "intervals": False}
     words = ask(store, get_question("top_words_by_class", known), asked).to_pylist()
     if words:
-        click.echo(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
+        say(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
     for name in dict.fromkeys(row["class"] for row in words):
-        click.echo(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
+        say(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
     path = shlex.quote(str(store.path))
-    click.echo("next:")
+    say("next:")
     for command in (f"query {path} top_words_by_class", f"show {path} 0", f"info {path}", "queries"):
-        click.echo(f"  attnstore {command}")
+        say(f"  attnstore {command}")

@@ -22,7 +22,7 @@ import pyarrow as pa
 from attnstore.ask.questions import Question
 from attnstore.errors import UsageError
 from attnstore.messages import first_line, listed, one_line, quoted
-from attnstore.show.visible import visible_line
+from attnstore.visible import visible_line
 
 #: Columns whose values are classes.
 _CLASSES = ("class", "label", "prediction")

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from attnstore.show.visible import visible, visible_line
+from attnstore.visible import visible, visible_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
 from attnstore.messages import counted
 from attnstore.show.columns import display_width, paragraph
 from attnstore.show.formats import frame_of, grid, refuse
-from attnstore.show.visible import visible_line
+from attnstore.visible import visible_line
 
 #: A column of texts is not made narrower than this to let one more column in.
 _LEAST = 12

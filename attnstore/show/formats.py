@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnstore.errors import UsageError
-from attnstore.show.visible import visible
+from attnstore.visible import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attnstore.show import captions
 from attnstore.show.colours import PAGE, SHADES
 from attnstore.show.shading import LEVELS
-from attnstore.show.visible import visible, visible_line
+from attnstore.visible import visible, visible_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from drawings import neutral
 
-from attnstore.show.visible import visible, visible_line
+from attnstore.visible import visible, visible_line
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Foreign text made safe to print: characters that could drive a terminal or reorder a line get a visible name."""
 
+import json
 import unicodedata
 from functools import cache
 
@@ -33,3 +34,10 @@ def _visible(character: str) -> str:
 def visible_line(text: str) -> str:
     """The same on one line: new lines and tabs become pictures too."""
     return visible(text).replace("\n", "␊").replace("\t", "␉")
+
+
+def visible_json(text: str) -> str:
+    """JSON that means the same, with the same characters as JSON's own escapes."""
+    return "".join(
+        character if _visible(character) == character else json.dumps(character)[1:-1] for character in text
+    )

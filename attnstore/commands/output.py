@@ -1,0 +1,100 @@
+"""What the commands print: harmless to a terminal, whoever wrote it, and never lost in silence."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TextIO
+
+import click
+
+from attnstore.errors import OutputError
+from attnstore.visible import visible
+
+
+def say(text: str, heading: str = "") -> None:
+    """Print a line, or lines, on stdout. `heading` stands before it, in bold on a terminal.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    _written(lambda: click.echo(click.style(visible(heading), bold=True) + visible(text)))
+
+
+def note(text: str) -> None:
+    """Print a line on stderr. Nothing that is said there is worth ending what goes on: it may be lost."""
+    if sys.stderr is None:
+        return
+    try:
+        click.echo(visible(text), err=True)
+    except (OSError, ValueError):
+        discard(sys.stderr)
+
+
+def give(content: str | bytes) -> None:
+    """Write an answer to stdout as it is; to a terminal, with what could drive it made visible.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+
+    def write() -> None:
+        if sys.stdout.isatty():
+            text = content if isinstance(content, str) else content.decode(errors="backslashreplace")
+            sys.stdout.write(visible(text))
+        else:
+            sys.stdout.buffer.write(content.encode() if isinstance(content, str) else content)
+        sys.stdout.flush()
+
+    _written(write)
+
+
+def paint(text: str) -> None:
+    """Write to stdout what holds colours of ours and nothing else that drives a terminal.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+
+    def write() -> None:  # not click.echo, which would strip the colours that FORCE_COLOR asks for
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    _written(write)
+
+
+def discard(stream: TextIO) -> None:
+    """Let what a stream still holds, and what it is given from now on, go nowhere: Python flushes it at the end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def prepare() -> None:
+    """Before anything is opened: let no file take the number of a stream that is closed, and any text be printed.
+
+    A library that complains on stderr by its number would write into that file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _written(write: Callable[[], None]) -> None:
+    if sys.stdout is None:
+        raise OutputError("the standard output is closed: there is nowhere to write the answer to")
+    try:
+        write()
+    except BrokenPipeError:  # its reader has what it wanted (`| head`)
+        raise
+    except OSError as error:
+        discard(sys.stdout)
+        raise OutputError(f"can't write the answer: {(error.strerror or str(error)).lower()}") from error
