@@ -1,23 +1,106 @@
 """A store opened from Python: its tables, its questions, its documents drawn."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import polars as pl
 import pyarrow as pa
 
 from attnstore.ask.answer import ask, document_with_tokens
 from attnstore.ask.faithful import best_layer
-from attnstore.ask.questions import find_questions, get_question
+from attnstore.ask.questions import Engine, Question, describe, find_questions, get_question
 from attnstore.ask.sql import run_sql
-from attnstore.errors import StoreError
+from attnstore.errors import StoreError, UsageError
+from attnstore.messages import counted
+from attnstore.show.card import card, card_html
 from attnstore.show.heatmap import Heatmap
 from attnstore.show.plot import Plot, plot
+from attnstore.show.result import Result
 from attnstore.show.words import ignore_tokens, merge_words
 from attnstore.store import frames
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store, open_store
+
+
+class Query:
+    """A question asked by its name: `store.query("predictions")`, or `store.query.predictions()`, which completes.
+
+    Each question is a method with its parameters for arguments and its documentation for help. Those that a question
+    can't do without may be given by their place, the others have names. `engine` is `duckdb` or, with the same
+    answer, `polars`.
+    """
+
+    def __init__(self, reader: "Reader") -> None:
+        self._reader = reader
+        for question in find_questions().values():
+            setattr(self, question.name, self._method(question))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, question: str) -> Callable[..., Result]: ...
+
+    def __call__(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
+        """The answer to the question of that name.
+
+        Raises:
+            UsageError: there is no such question, or it has no such parameter.
+            StoreError: the store can't be read.
+        """
+        question = get_question(name, find_questions())
+        return Result(ask(self._reader.store, question, parameters, engine))
+
+    def _method(self, question: Question) -> Callable[..., Result]:
+        required = [p.name for p in question.parameters if p.required]
+
+        def method(*values: Any, engine: Engine = "duckdb", **parameters: Any) -> Result:
+            if len(values) > len(required):
+                name = question.parameters[-1].name if question.parameters else "engine"
+                raise UsageError(
+                    f"{question.name} takes {counted(len(required), 'value')} by place: name the others, as in {name}=…"
+                )
+            by_place = dict(zip(required, values, strict=False))
+            if twice := [name for name in by_place if name in parameters]:
+                raise UsageError(f"{question.name}: {twice[0]} is given twice")
+            return self(question.name, engine=engine, **by_place, **parameters)
+
+        method.__name__ = question.name
+        method.__qualname__ = f"Query.{question.name}"
+        method.__doc__ = describe(question).partition("\n\n")[2]
+        method.__signature__ = _signature(question)  # type: ignore[attr-defined]  # what inspect and help look for
+        return method
+
+
+def _signature(question: Question) -> inspect.Signature:
+    """A question's parameters as those of a function: the required ones by place or name, the others by name."""
+    required: list[inspect.Parameter] = []
+    named: list[inspect.Parameter] = []
+    for p in question.parameters:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if p.required else inspect.Parameter.KEYWORD_ONLY
+        default = inspect.Parameter.empty if p.required else p.default
+        annotation = Literal[p.choices] if p.choices else _ANNOTATIONS.get(p.type, str)
+        if not p.required and p.default is None:
+            annotation = annotation | None
+        (required if p.required else named).append(
+            inspect.Parameter(p.name, kind, default=default, annotation=annotation)
+        )
+    engine = inspect.Parameter("engine", inspect.Parameter.KEYWORD_ONLY, default="duckdb", annotation=Engine)
+    return inspect.Signature([*required, *named, engine], return_annotation=Result)
+
+
+#: What a value of a parameter's type is in Python; all other types are texts.
+_ANNOTATIONS: Mapping[str, Any] = {
+    "integer": int,
+    "count": int,
+    "number": float,
+    "amount": float,
+    "boolean": bool,
+    "list": Sequence[str],
+    "reductions": Sequence[str],
+    "layer": int | str,
+    "document": int | str,
+}
 
 
 class Reader:
@@ -28,9 +111,14 @@ class Reader:
 
     def __init__(self, path: str | Path) -> None:
         self.store: Store = open_store(path)
+        # No property: completion in notebooks looks into attributes, and runs no code to find them.
+        self.query = Query(self)
 
     def __repr__(self) -> str:
-        return f"attnstore.open({str(self.store.path)!r})"
+        return card(self.store)
+
+    def _repr_html_(self) -> str:
+        return card_html(self.store)
 
     @property
     def manifest(self) -> Manifest:
@@ -61,20 +149,20 @@ class Reader:
         """What `attnstore faithfulness` has measured; see `store.faithfulness.SCHEMA`. Raises UsageError if nothing."""
         return frames.faithfulness(self.store)
 
-    def sql(self, sql: str) -> pa.Table:
-        """The answer to one read-only SQL statement over the views named like the methods that give frames."""
-        return run_sql(self.store, sql)
-
-    def query(
-        self, name: str, *, engine: Literal["duckdb", "polars"] = "duckdb", **parameters: Any
-    ) -> pa.Table:
-        """The answer to a question by name.
+    def sql(self, sql: str) -> Result:
+        """The answer to one read-only SQL statement over the views named like the methods that give frames.
 
         Raises:
-            UsageError: there is no such question, or it has no such parameter.
+            UsageError: it is not one statement that only reads, or DuckDB refuses it.
+            StoreError: the store can't be read.
         """
-        question = get_question(name, find_questions())
-        return ask(self.store, question, parameters, engine)
+        return Result(run_sql(self.store, sql))
+
+    def queries(self) -> Result:
+        """The questions that can be asked, a row each: their names, and what they ask."""
+        asked = find_questions().values()
+        names, summaries = [question.name for question in asked], [question.summary for question in asked]
+        return Result(pa.table({"name": names, "question": summaries}))
 
     def plot(self, name: str, *, classes: Sequence[str] = (), **parameters: Any) -> Plot:
         """A question's chart: a picture in a notebook, and `.save("words.svg")` elsewhere.

@@ -85,7 +85,7 @@ def main() -> None:
         store, name, options, table = found.groups()
         if store not in stores:
             return found[0]
-        answer = stores[store].query(name, **parameters(options))
+        answer = stores[store].query(name, **parameters(options)).arrow()
         return found[0].removesuffix(table) + markdown(answer, name, table)
 
     def listed(found: re.Match[str]) -> str:
@@ -111,7 +111,7 @@ def main() -> None:
         head, store, name, options, _ = found.groups()
         if store not in stores:
             return found[0]
-        return head + example(stores[store].query(name, **parameters(options)))
+        return head + example(stores[store].query(name, **parameters(options)).arrow())
 
     for path in sorted(QUERIES.glob("*.sql")):
         path.write_text(_EXAMPLE.sub(exemplified, path.read_text(encoding="utf-8")), encoding="utf-8")

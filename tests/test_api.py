@@ -1,10 +1,14 @@
 """The package from Python: `attnstore.run`, `attnstore.open`, and what they give."""
 
+import inspect
+
 import numpy as np
 import polars as pl
 import pytest
+from small_store import manifest, run
 
 import attnstore
+from attnstore.ask.questions import find_questions
 from attnstore.errors import StoreError, UsageError
 
 
@@ -95,7 +99,7 @@ def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
     assert counted.cast({"label": pl.String}).equals(own.cast({"label": pl.String}))
 
 
-def test_sql_and_query_answer_with_arrow_tables(small_store):
+def test_sql_and_query_answer_with_the_same_count(small_store):
     """The same count by SQL, by a question in each engine, and by hand."""
     store = attnstore.open(small_store)
     correct = store.documents().filter(
@@ -109,6 +113,60 @@ def test_sql_and_query_answer_with_arrow_tables(small_store):
         assert store.query("predictions", engine=engine).to_pylist()[0]["correct"] == expected
     with pytest.raises(UsageError, match="top_words_by_class"):
         store.query("top_wrds_by_class")
+
+
+def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
+    """What completes and what helps: names, signature and documentation of all questions, and the same answer."""
+    store = attnstore.open(small_store)
+    for name, question in find_questions().items():
+        assert name in dir(store.query)
+        method = getattr(store.query, name)
+        signature = inspect.signature(method)
+        assert {*signature.parameters} == {*(p.name for p in question.parameters), "engine"}
+        defaults = {p.name: p.default for p in question.parameters if not p.required}
+        assert {n: p.default for n, p in signature.parameters.items() if n in defaults} == defaults
+        assert method.__doc__.startswith(question.summary)
+    assert store.queries().to_pylist() == [
+        {"name": name, "question": question.summary} for name, question in find_questions().items()
+    ]
+    asked = store.query.top_words_by_class(limit=2, min_documents=2, engine="polars")
+    assert asked.to_pylist() == store.query("top_words_by_class", limit=2, min_documents=2).to_pylist()
+    assert (
+        store.query.contexts("great", limit=1).arrow() == store.query.contexts(word="great", limit=1).arrow()
+    )
+    with pytest.raises(UsageError, match="contexts takes 1 value by place: name the others, as in limit=…"):
+        store.query.contexts("great", 3)
+    with pytest.raises(UsageError, match="contexts: word is given twice"):
+        store.query.contexts("great", word="great")
+    with pytest.raises(UsageError, match="contexts has no parameter 'wrod': did you mean word"):
+        store.query.contexts(wrod="great")
+
+
+def test_questions_asked_by_a_reader_that_has_looked_again_see_what_it_sees(tmp_path):
+    """A method kept from before answers from the store's present state."""
+    path = tmp_path / "store"
+    run(path, manifest(), seal=False)
+    reader = attnstore.open(path)
+    confusion = reader.query.confusion
+    run(path, manifest())
+    reader.refresh()
+    assert "parts)" not in confusion().basis
+
+
+def test_an_open_store_is_a_card(small_store, monkeypatch):
+    """Path, state, sizes, model, classes, data and reductions, a line each, in a terminal and in a notebook."""
+    monkeypatch.setenv("COLUMNS", "50")
+    store = attnstore.open(small_store)
+    lines = repr(store).splitlines()
+    named = ["store", "state", "documents", "tokens", "model", "classes", "data"]
+    assert [line.partition(":")[0] for line in lines[:7]] == named
+    assert [line.partition(":")[0] for line in lines[7:-1]] == ["reduction"] * 4
+    assert lines[2] == "documents:  60 of 60"
+    assert lines[5] == "classes:    neg, pos"
+    assert max(map(len, lines)) <= 50
+    page = store._repr_html_()
+    assert "<script" not in page
+    assert '<th scope="row">classes</th><td><bdi>neg, pos</bdi></td>' in page
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,9 +13,6 @@ from attnstore.commands.options import store_argument
 from attnstore.commands.output import give, paint, say
 from attnstore.messages import counted
 from attnstore.visible import visible_json, visible_line
-
-if TYPE_CHECKING:
-    from attnstore.store.manifest import Manifest
 
 
 @click.command()
@@ -66,61 +63,15 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def info(store: Path, form: str) -> None:
     """Tell what is in STORE, sealed or not."""
+    from attnstore.show.card import facts
     from attnstore.store.store import open_store
 
     opened = open_store(store)
     if form == "json":
         give(visible_json(opened.manifest.to_json()))
         return
-    for name, value in _facts(opened):
+    for name, value in facts(opened):
         say(f"{name + ':':<14} {visible_line(value)}")
-
-
-def _facts(opened: Any) -> Iterator[tuple[str, str]]:
-    manifest: Manifest = opened.manifest
-    files, finished = opened.files(), opened.finished_parts()
-    rows = {kind: sum(f.rows for f in files if f.path.startswith(kind)) for kind in ("documents", "tokens")}
-    yield "store", str(opened.path)
-    if manifest.sealed:
-        yield "state", f"sealed {manifest.sealed}"
-    else:
-        yield (
-            "state",
-            f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
-        )
-    yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
-    longer = "cut" if manifest.long == "cut" else f"read by --long {manifest.long}"
-    yield "tokens", f"{rows['tokens']:,}, documents of more than {manifest.max_length} are {longer}"
-    yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
-    yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
-    yield "classes", ", ".join(manifest.labels)
-    split = manifest.fingerprint.get("split")
-    yield "data", manifest.data + ("" if split is None else f", split {split}")
-    if not manifest.labels_are_models:
-        yield "labels", "none, or not the model's classes: no accuracy is claimed"
-    dtype, values = (manifest.fingerprint.get(name, "unknown") for name in ("dtype", "values"))
-    yield "values", f"computed in {dtype}, stored as {values}"
-    for reduction in manifest.reductions:
-        columns = reduction.columns(manifest.layers)
-        span = columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
-        yield "reduction", f"{span}: {reduction.meaning}"
-    for past in manifest.runs:
-        yield "run", _past_run(past)
-    for reason, count in manifest.rejected.items():
-        yield "left out", f"{reason}: {counted(count, 'row')}"
-    for note in manifest.notes:
-        yield "note", note
-    yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
-
-
-def _past_run(past: Mapping[str, Any]) -> str:
-    """An entry of `Manifest.runs` in words; of one that another program wrote, whatever it holds."""
-    try:
-        speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
-        way = f"{past['device']}, {past['way']}, {past['kernel']}"
-        return f"{past['ended']}: {past['parts']} parts, {speed} on {way}"
-    except (KeyError, TypeError, ValueError):
-        return ", ".join(f"{name} {value}" for name, value in past.items())
 
 
 @click.command()

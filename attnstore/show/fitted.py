@@ -1,6 +1,6 @@
 """A table of answers cut to a terminal: as many rows and columns as it holds, long texts shortened.
 
-What is cut is said (`Fitted.left_out`); nothing is cut where a table goes to a file or a pipe (`formats`).
+What is cut is said (`left_out`); nothing is cut where a table goes to a file or a pipe (`formats`).
 """
 
 import json
@@ -23,22 +23,22 @@ _LEAST = 12
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A drawn table, a line per row, and how much of the table it is. `of_columns` and `of_rows` are the table's."""
+    """A drawn table, a line per row, and how many rows and columns of the table it has."""
 
     text: str
-    columns: int
-    of_columns: int
     rows: int
-    of_rows: int
+    columns: int
 
-    def left_out(self, all_columns: str, all_rows: str) -> str:
-        """What is not drawn, in words, and what shows it; nothing where all is drawn."""
-        notes = []
-        if self.columns < self.of_columns:
-            notes.append(f"{self.columns} of {counted(self.of_columns, 'column')}; {all_columns} shows all")
-        if self.rows < self.of_rows:
-            notes.append(f"{self.rows:,} of {counted(self.of_rows, 'row')}; {all_rows} shows all")
-        return " · ".join(notes)
+
+def left_out(shape: tuple[int, int], table: pa.Table, all_columns: str, all_rows: str) -> str:
+    """What of the table is not drawn, of which (rows, columns) are, and what shows it; nothing where all is drawn."""
+    rows, columns = shape
+    notes = []
+    if columns < table.num_columns:
+        notes.append(f"{columns} of {counted(table.num_columns, 'column')}; {all_columns} shows all")
+    if rows < table.num_rows:
+        notes.append(f"{rows:,} of {counted(table.num_rows, 'row')}; {all_rows} shows all")
+    return " · ".join(notes)
 
 
 def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[str] = ()) -> Fitted:
@@ -51,15 +51,10 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
     Raises:
         UsageError: columns that can't be drawn, or that have the same name.
     """
-    refuse(table, "table")
-    ends = {name.removeprefix("…") for name in columns if name.startswith("…")}
-    chosen = [name.removeprefix("…") for name in columns] or table.column_names
-    first = table.select(chosen).slice(0, rows)
-    frame = _as_lines(frame_of(first))
-    texts = {name for name in chosen if frame[name].dtype == pl.String}
-    frame = frame.rename({name: visible_line(name) for name in chosen})
+    frame = cells(table, rows, columns)
     names = frame.columns
-    texts, ends = ({visible_line(name) for name in some} for some in (texts, ends))
+    texts = {name for name in names if frame[name].dtype == pl.String}
+    ends = {visible_line(name.removeprefix("…")) for name in columns if name.startswith("…")}
     natural = dict(zip(names, _widths(frame), strict=True))
     headers = {name: sum(map(display_width, name)) for name in names}
 
@@ -74,12 +69,14 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
     widest = max((natural[name] for name in shown), default=0)
     cap = next((cap for cap in range(widest, 0, -1) if total(shown, cap) <= width), 1)
     cut = [
-        pl.Series(name, [_cut(text, width_of(name, cap), name in ends) for text in frame[name]], pl.String)
+        pl.Series(
+            name, [shortened(text, width_of(name, cap), name in ends) for text in frame[name]], pl.String
+        )
         for name in shown
         if name in texts and width_of(name, cap) < natural[name]
     ]
     drawn = grid(frame.select(shown).with_columns(cut), "UTF8_FULL_CONDENSED")
-    return Fitted(drawn, len(shown), table.num_columns, first.num_rows, table.num_rows)
+    return Fitted(drawn, frame.height, len(shown))
 
 
 def fitted_lines(
@@ -94,24 +91,31 @@ def fitted_lines(
     columns = [] if wide else json.loads(metadata.get(COLUMNS_KEY, b"[]"))
     fitted = fit(table, 10**6 if wide else width, rows, columns)
     lines = [fitted.text]
-    if note := fitted.left_out(all_columns, all_rows):
+    if note := left_out((fitted.rows, fitted.columns), table, all_columns, all_rows):
         lines += paragraph(note, width)
     if basis := metadata.get(BASIS_KEY):
         lines += paragraph(f"based on {basis.decode()}", width)
     return "\n".join(lines)
 
 
-def _as_lines(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with each cell on one line: floats rounded, texts made visible, nested values and others as texts."""
-    columns = []
-    for column in frame.get_columns():
+def cells(table: pa.Table, rows: int | None, columns: Sequence[str]) -> pl.DataFrame:
+    """What `fit` draws, before it is cut: floats rounded, texts made visible on one line, all others as such texts.
+
+    Raises:
+        UsageError: columns that can't be drawn, or that have the same name.
+    """
+    refuse(table, "table")
+    chosen = [name.removeprefix("…") for name in columns] or table.column_names
+    frame = frame_of(table.select(chosen).slice(0, rows))
+    drawn = []
+    for column in frame.rename({name: visible_line(name) for name in chosen}).get_columns():
         if column.dtype.is_float():
             column = column.round_sig_figs(4)  # noqa: PLW2901 - the same column, as it is drawn
         elif column.dtype.is_nested() or not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             texts = [None if value is None else visible_line(_text(value)) for value in column.to_list()]
             column = pl.Series(column.name, texts, pl.String)  # noqa: PLW2901
-        columns.append(column)
-    return pl.DataFrame(columns)
+        drawn.append(column)
+    return pl.DataFrame(drawn)
 
 
 def _text(value: Any) -> str:
@@ -130,7 +134,7 @@ def _widths(frame: pl.DataFrame) -> list[int]:
     return [len(part) - 2 for part in rule.strip("╞╡").split("╪")]
 
 
-def _cut(text: str | None, width: int, keep_end: bool) -> str | None:
+def shortened(text: str | None, width: int, keep_end: bool = False) -> str | None:
     """The text in at most `width` columns, what is cut off replaced by `…`."""
     if text is None or sum(map(display_width, text)) <= width:
         return text

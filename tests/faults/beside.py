@@ -105,7 +105,7 @@ def _by_frames(reader) -> list[int]:
 
 def _by_question(reader) -> list[int]:
     for engine in ("duckdb", "polars"):
-        table = reader.query("confusion", engine=engine)
+        table = reader.query("confusion", engine=engine).arrow()
         assert sum(table["documents"].to_pylist()) == sum(
             len(reader.store.part_range(part)) for part in reader.store.finished_parts()
         )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
 from attnstore.errors import UsageError
 from attnstore.show.columns import display_width
-from attnstore.show.fitted import fit, fitted_lines
+from attnstore.show.fitted import fit, fitted_lines, left_out
 
 TABLE = pa.table({"class": ["neg", "pos"], "text": ["the dog that barked", None], "lift": [1.23456, 20.0]})
 
@@ -27,7 +27,7 @@ def test_a_table_that_fits_is_drawn_whole():
         "│ pos   ┆ null                ┆  20.0 │",
         "└───────┴─────────────────────┴───────┘",
     ]
-    assert fitted.left_out("all", "all") == ""
+    assert left_out((fitted.rows, fitted.columns), TABLE, "all", "all") == ""
 
 
 def test_long_texts_are_cut_where_they_begin_or_end():
@@ -36,7 +36,7 @@ def test_long_texts_are_cut_where_they_begin_or_end():
     assert [cells(line)[1] for line in cut.text.splitlines()[3:5]] == ["the dog that b…", "null"]
     assert [cells(line)[1] for line in ends.text.splitlines()[3:5]] == ["…og that barked", "null"]
     assert max(map(len, f"{cut.text}\n{ends.text}".splitlines())) <= 35
-    assert (cut.columns, cut.of_columns) == (3, 3)
+    assert cut.columns == 3
 
 
 def cells(line):
@@ -47,8 +47,8 @@ def test_columns_without_a_place_are_left_out_from_the_last_on():
     """Numbers are never cut: the column goes, and the note says so; rows are counted alike."""
     fitted = fit(TABLE, 30, rows=1)
     assert cells(fitted.text.splitlines()[1]) == ["class", "text"]
-    assert (fitted.columns, fitted.of_columns, fitted.rows, fitted.of_rows) == (2, 3, 1, 2)
-    assert fitted.left_out("--wide", "--rows 0") == (
+    assert (fitted.rows, fitted.columns) == (1, 2)
+    assert left_out((1, 2), TABLE, "--wide", "--rows 0") == (
         "2 of 3 columns; --wide shows all · 1 of 2 rows; --rows 0 shows all"
     )
 

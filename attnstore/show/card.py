@@ -1,0 +1,80 @@
+"""What a store says of itself: its facts, a line each, for `attnstore info` and for whoever opened it."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attnstore.messages import counted
+from attnstore.show.fitted import shortened
+from attnstore.show.markup import render
+from attnstore.store.store import Store
+from attnstore.visible import visible_line
+
+#: What the card has of the facts; `attnstore info` has all.
+_CARD = ("store", "state", "documents", "tokens", "model", "classes", "data", "labels", "reduction")
+
+_HINT = ".queries() lists the questions, .query.NAME() asks one, .show(0) draws text"
+
+
+def facts(store: Store) -> Iterator[tuple[str, str]]:
+    """All that there is to say, as (name, value); a name may come several times."""
+    manifest = store.manifest
+    files, finished = store.files(), store.finished_parts()
+    rows = {kind: sum(f.rows for f in files if f.path.startswith(kind)) for kind in ("documents", "tokens")}
+    yield "store", str(store.path)
+    if manifest.sealed:
+        yield "state", f"sealed {manifest.sealed}"
+    else:
+        yield (
+            "state",
+            f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
+        )
+    yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
+    longer = "cut" if manifest.long == "cut" else f"read by --long {manifest.long}"
+    yield "tokens", f"{rows['tokens']:,}, documents of more than {manifest.max_length} are {longer}"
+    yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
+    yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
+    yield "classes", ", ".join(manifest.labels)
+    split = manifest.fingerprint.get("split")
+    yield "data", manifest.data + ("" if split is None else f", split {split}")
+    if not manifest.labels_are_models:
+        yield "labels", "none, or not the model's classes: no accuracy is claimed"
+    dtype, values = (manifest.fingerprint.get(name, "unknown") for name in ("dtype", "values"))
+    yield "values", f"computed in {dtype}, stored as {values}"
+    for reduction in manifest.reductions:
+        columns = reduction.columns(manifest.layers)
+        span = columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
+        yield "reduction", f"{span}: {reduction.meaning}"
+    for past in manifest.runs:
+        yield "run", _past_run(past)
+    for reason, count in manifest.rejected.items():
+        yield "left out", f"{reason}: {counted(count, 'row')}"
+    for note in manifest.notes:
+        yield "note", note
+    yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _past_run(past: Mapping[str, Any]) -> str:
+    """An entry of `Manifest.runs` in words; of one that another program wrote, whatever it holds."""
+    try:
+        speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
+        way = f"{past['device']}, {past['way']}, {past['kernel']}"
+        return f"{past['ended']}: {past['parts']} parts, {speed} on {way}"
+    except (KeyError, TypeError, ValueError):
+        return ", ".join(f"{name} {value}" for name, value in past.items())
+
+
+def card(store: Store) -> str:
+    """The store in a few lines, none wider than the terminal: what was run over what, and what can be asked."""
+    width = shutil.get_terminal_size().columns
+    lines = [f"{name + ':':<11} {visible_line(value)}" for name, value in _first(store)]
+    return "\n".join(str(shortened(line, width)) for line in [*lines, _HINT])
+
+
+def card_html(store: Store) -> str:
+    """The same for a notebook."""
+    return render("card.html", facts=list(_first(store)), hint=_HINT)
+
+
+def _first(store: Store) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name, value in facts(store) if name in _CARD)
