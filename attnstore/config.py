@@ -23,6 +23,7 @@ class SourceConfig:
     `config`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
     `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
     `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
+    `pair`: the two columns of `text_column` are two texts for a model that reads both, instead of being joined.
     `keep`: columns of the data whose values go into the store's `documents`.
     `columns`: the names of a delimited file's columns, `header` whether its first row holds names; `delimiter`,
     `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
@@ -39,6 +40,7 @@ class SourceConfig:
     config: str | None = None
     query: str | None = None
     text_column: str | None = None
+    pair: bool = False
     label_column: str | None = None
     id_column: str | None = None
     group_column: str | None = None

@@ -25,6 +25,11 @@ ID_COLUMNS = ("id", "idx", "guid", "uid", "doc_id", "document_id", "review_id", 
 GROUP_COLUMNS = ("group",)
 #: What an annotator answers in Prodigy.
 _ANSWERS = frozenset(("accept", "reject", "ignore"))
+#: Names of the two texts of a pair, neither of which is a usual name of the text.
+_PAIRS = (
+    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
+    ("sentence_a", "sentence_b"), ("text_a", "text_b"), ("query", "passage"), ("question", "passage"),
+)  # fmt: skip
 #: Names of the two texts of a pair, the second of which alone looks like the text.
 _PARTNERS = {
     "question": "sentence",
@@ -38,7 +43,7 @@ USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS, *GROUP_CO
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the columns to read. Several `texts` are joined with a space, in their order.
+    """The names of the columns to read. Several `texts` are joined with a space, in their order, or are a pair.
 
     `kept` are those whose values go along with the documents.
     """
@@ -106,7 +111,8 @@ def choose_columns(
     or no column looks like the text.
     """
     choice = _Choice(name, list(found), config, sample, notes)
-    texts, label, id_, group = choice.texts(), *map(choice.option, ("label", "id", "group"))
+    texts = choice.pair() if config.pair else choice.texts()
+    label, id_, group = map(choice.option, ("label", "id", "group"))
     if sample.headed:
         texts = texts or (_text_by_content(choice, [label, id_, group]),)
         label = label if label is not None else _usual_label(choice, texts, classes)
@@ -179,6 +185,26 @@ class _Choice:
         parts = [wanted] if wanted in self.found or "," not in wanted else wanted.split(",")
         return tuple(self.named("text", part) for part in parts)
 
+    def pair(self) -> tuple[str, ...]:
+        """The two columns that the user names. Raises UsageError if they are not two."""
+        if self.config.text_column is None:
+            likely = _likely_pair(self)
+            hint = f": they may be --text-column {','.join(likely)}" if likely else ""
+            raise UsageError(
+                f"--pair reads two columns: name them with --text-column A,B; {one_line(self.name)} has"
+                f" {listed(self.found)}{hint}"
+            )
+        texts = self.texts()
+        if len(texts) != 2 or texts[0] == texts[1]:
+            named = f"the column {quoted(texts[0])} twice" if len(set(texts)) < len(texts) else listed(texts)
+            raise UsageError(f"--pair reads two columns, and --text-column names {named}: name two, as A,B")
+        for text in texts:
+            if any(same([text], name) for name in LABEL_COLUMNS):
+                self.notes.append(
+                    f"the column {quoted(text)} is read as a text of the pair, not as the label"
+                )
+        return texts
+
     def inside(self, names: Sequence[str]) -> list[str] | None:
         """The one path into an object whose last key is one of these names; None if two are, or none is."""
         paths = [each for each in self.found if "." in each and "[]" not in each]
@@ -201,10 +227,14 @@ def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
     """The one column that holds running text, or is by far the longest. Raises UsageError if two or none are."""
     free = [each for each in choice.found if each not in known]
     prose = [each for each in free if is_prose(choice.cells(each))]
+    if len(prose) < 2:
+        prose = list(_named_pair(free)) or prose
     if len(prose) > 1:
+        also = "with --pair beside that" if len(prose) == 2 else "with --text-column A,B --pair"
         raise UsageError(
             f"{one_line(choice.name)} has {len(prose)} columns that hold texts ({listed(prose)}): name one with"
-            f" --text-column, or join them with --text-column {','.join(prose)}"
+            f" --text-column, or join them with --text-column {','.join(prose)}; {also} the model reads two as a"
+            " pair"
         )
     sizes = {
         each: sum(map(len, cells)) / max(1, len(cells))
@@ -225,6 +255,23 @@ def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
         else f"{one_line(choice.name)} has no header: its column {text} was taken for the text"
     )
     return text
+
+
+def _named_pair(columns: Sequence[str]) -> tuple[str, ...]:
+    """Those two of the columns that are called as the two texts of a pair usually are; none if there are none."""
+    for names in _PAIRS:
+        first, second = (same(columns, name) for name in names)
+        if first and second:
+            return first[0], second[0]
+    return ()
+
+
+def _likely_pair(choice: _Choice) -> tuple[str, ...]:
+    """Two columns that may be a pair: by their names, else the only two that hold running text."""
+    if named := _named_pair(choice.found):
+        return named
+    prose = tuple(each for each in choice.found if is_prose(choice.cells(each)))
+    return prose if len(prose) == 2 else ()
 
 
 def _usual_label(choice: _Choice, texts: Sequence[str], classes: frozenset[str]) -> str | None:
@@ -294,7 +341,10 @@ def _texts_left_out(choice: _Choice, texts: Sequence[str], used: Sequence[str | 
         return []
     hold, are = ("holds", "is") if len(others) == 1 else ("hold", "are")
     joined = ",".join([others[0], *texts])
-    return [f"{listed(others)} {hold} texts, too, and {are} not read: --text-column {joined} joins columns"]
+    pair = ", and with --pair the model reads both as a pair" if len(others) == 1 else ""
+    return [
+        f"{listed(others)} {hold} texts, too, and {are} not read: --text-column {joined} joins columns{pair}"
+    ]
 
 
 def _answer(choice: _Choice) -> str | None:

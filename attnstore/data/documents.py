@@ -9,7 +9,8 @@ from attnstore.data.kept import Value
 class Document:
     """A text to classify. `label` is the source's own until `read_documents` maps it to the model's.
 
-    `kept` are the values of the columns to keep, in the order in which they were asked for.
+    `kept` are the values of the columns to keep, in the order in which they were asked for. `text_pair` is the second
+    text of a pair, of which `text` is the first; None for a single text.
     """
 
     text: str
@@ -18,6 +19,7 @@ class Document:
     split: str
     label: str | None
     kept: tuple[Value | None, ...] = ()
+    text_pair: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -377,6 +377,7 @@ def _open_texts(
 ) -> Source:
     """`members` yields each .txt file's name and how to read it, in the order of the documents."""
     tree.check()
+    _must_be_single(config)
     for what in ("text", "label", "id", "group"):
         if (named := getattr(config, f"{what}_column")) is not None:
             raise UsageError(
@@ -406,8 +407,18 @@ def _open_texts(
     )
 
 
+def _must_be_single(config: SourceConfig) -> None:
+    """Raise UsageError if pairs are asked of files that hold one text per document."""
+    if config.pair:
+        raise UsageError(
+            f"--pair reads two columns of a table, and {one_line(config.data)} holds text files, with one text per"
+            " document"
+        )
+
+
 def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
     """A source of text files with a document per line."""
+    _must_be_single(config)
     splits = tuple(dict.fromkeys(file.split for file in found.files if file.split))
     wanted = wanted_splits(splits, config)
     notes = [*found.notes, *only_a_name(splits, config)]
@@ -533,8 +544,18 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                     yield Noticed(
                         one_line(where), "shorter than its table: its last cells were taken for empty"
                     )
-                yield _document(
-                    where, split, _joined(texts), id_ or f"{table.name}:{row}", label, group, extra
+                yield _paired(
+                    where,
+                    _document(
+                        where,
+                        split,
+                        _joined(texts[:1] if config.pair else texts),
+                        id_ or f"{table.name}:{row}",
+                        label,
+                        group,
+                        extra,
+                    ),
+                    texts[1:] if config.pair else (),
                 )
 
     return Source(
@@ -663,6 +684,23 @@ def _document(
         label if label and label.strip() else None,
         kept,
     )
+
+
+def _paired(where: str, first: Document | Rejected, rest: Sequence[object]) -> Document | Rejected:
+    """The document with the second text of its pair, if it has one. Without words on both sides there is no pair."""
+    if isinstance(first, Rejected) or not rest:
+        return first
+    (second,) = rest
+    if second is not None and not isinstance(second, str | bytes):
+        return Rejected(one_line(where), "second text of the pair is not a string")
+    try:
+        second = _utf8(second or "")
+    except UnicodeError:
+        return Rejected(one_line(where), _FOREIGN)
+    for place, text in (("first", first.text), ("second", second)):
+        if not text.strip():
+            return Rejected(one_line(where), f"{place} text of the pair is empty or missing")
+    return replace(first, text_pair=second)
 
 
 def _utf8(value: str | bytes) -> str:

@@ -25,8 +25,8 @@ class Survey:
     only the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
     1,000). `ids_by_label` keeps the ids of some documents of each label, to name the rows should the label turn out to
     be unknown. `kept` has the type of each column that the documents keep. `sha256` is over split, id, group, label,
-    text and what is kept of all documents in order, each preceded by its length: a folder and an archive of the same
-    data have the same.
+    text, what is kept and the second text of a pair, of all documents in order, each preceded by its length: a folder
+    and an archive of the same data have the same.
     """
 
     documents: int
@@ -133,7 +133,8 @@ def _no_classes(source: Source, last: str) -> DataError:
 def _digestible(document: Document) -> bytes:
     parts = []
     kept = (None if value is None else str(value) for value in document.kept)
-    for value in (document.split, document.id, document.group, document.label, document.text, *kept):
+    second = () if document.text_pair is None else (document.text_pair,)
+    for value in (document.split, document.id, document.group, document.label, document.text, *kept, *second):
         if value is None:
             parts.append(b"\xff" * 8)  # no length can be this
         else:

@@ -107,6 +107,8 @@ def check(config: FinetuneConfig) -> None:
     for option, value, good, wanted in bounds:
         if not good:
             raise UsageError(f"{option} is {value}: it has to be {wanted}")
+    if config.source.pair:
+        raise UsageError("--pair is of `run`: fine-tuning reads one text per document")
     local_model(config.model)
     out = config.out
     if out.exists() and not out.is_dir():

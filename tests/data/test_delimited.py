@@ -279,8 +279,8 @@ class TestColumns:
         rows = "".join(f"the title of film {n} here,and this is review {n} of it,pos\n" for n in range(5))
         source = open_(tmp_path / "r.csv", "headline,text,label\n" + rows)
         assert (
-            "headline holds texts, too, and is not read: --text-column headline,text joins columns"
-            in source.notes
+            "headline holds texts, too, and is not read: --text-column headline,text joins columns, and with --pair the"
+            " model reads both as a pair" in source.notes
         )
 
     @pytest.mark.parametrize("header", ["score", "label", "rating"])
