@@ -19,6 +19,7 @@ import torch
 from attnstore.check.verify import Finding
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.loading import load_eager
+from attnstore.engine.models import reads_token_types
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store
@@ -72,11 +73,27 @@ class Oracle:
         config = RunConfig(SourceConfig(""), model, revision=revision, trust_remote_code=trust_remote_code)
         self.model, self.tokenizer, self.sha256 = load_eager(config)
 
-    def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Returns (classes,) float32 logits and, for each layer, (heads, n, n) float64 probabilities."""
+    def __call__(
+        self, ids: np.ndarray, types: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns (classes,) float32 logits and, for each layer, (heads, n, n) float64 probabilities.
+
+        `types`: the token types, like `ids` (n,), for a model that is given any.
+        """
+        given = {} if types is None else {"token_type_ids": torch.from_numpy(types.astype(np.int64))[None]}
         with torch.inference_mode():
-            out = self.model(torch.from_numpy(ids.astype(np.int64))[None], output_attentions=True)
+            out = self.model(torch.from_numpy(ids.astype(np.int64))[None], **given, output_attentions=True)
         return out.logits[0].numpy(), [a[0].double().numpy() for a in out.attentions]
+
+    def pair(
+        self, text: str, text_pair: str, max_length: int
+    ) -> tuple[list[int], list[int | None], np.ndarray | None]:
+        """A pair as the tokenizer makes it: ids, segments (None for special tokens), and the types (n,), if given."""
+        encoded = self.tokenizer(
+            text, text_pair, truncation=True, max_length=max_length, return_token_type_ids=True
+        )
+        types = np.array(encoded["token_type_ids"]) if reads_token_types(self.model, self.tokenizer) else None
+        return encoded["input_ids"], encoded.sequence_ids(0), types
 
 
 def recomputable(manifest: Manifest) -> list[str]:
@@ -85,13 +102,19 @@ def recomputable(manifest: Manifest) -> list[str]:
 
 
 def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str, Deviation]:
-    """Hold the stored values of those documents against the oracle, by reduction; `logits` too, absolutely."""
+    """Hold the stored values of those documents against the oracle, by reduction; `logits` too, absolutely.
+
+    Pairs are tokenised again from their texts.
+
+    Raises:
+        ModelError: the oracle's tokenizer makes other tokens of a pair than the store has.
+    """
     manifest = store.manifest
     absolute: dict[str, list[float]] = {}
     relative: dict[str, list[np.ndarray]] = {}
     distance: dict[str, dict[str, list[float]]] = {}
-    for table, logits in _stored(store, documents):
-        own_logits, windows = _windows(store.manifest, oracle, table)
+    for table, logits, texts in _stored(store, documents):
+        own_logits, windows = _windows(store.manifest, oracle, table, texts)
         absolute.setdefault("logits", []).append(float(np.abs(own_logits - logits).max()))
         for name in recomputable(manifest):
             reduction = manifest.reduction(name)
@@ -124,7 +147,7 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
 
 
 def _windows(
-    manifest: Manifest, oracle: Oracle, table: pa.Table
+    manifest: Manifest, oracle: Oracle, table: pa.Table, texts: tuple[str, str | None]
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, list[np.ndarray]]]]:
     """A document's logits, and for each window that the model read its tokens' places and its layers' weights.
 
@@ -132,6 +155,14 @@ def _windows(
     """
     ids, special = table["token_id"].to_numpy(), table["special"].to_numpy()
     n, most = len(ids), manifest.max_length
+    types = None
+    if texts[1] is not None:
+        *tokens, types = oracle.pair(texts[0], texts[1], most)
+        if tokens != [ids.tolist(), table["segment"].to_pylist()]:
+            number = table["document"][0].as_py()
+            raise ModelError(
+                f"document {number}: the tokenizer makes other tokens of its texts than are stored"
+            )
     held = [np.arange(n)]
     if n > most:
         front = int(np.argmin(special))  # special tokens before the text
@@ -146,7 +177,7 @@ def _windows(
             if first + room == n - front - back:
                 break
             first += stride
-    found = [oracle(ids[places]) for places in held]
+    found = [oracle(ids[places], types) for places in held]
     logits = np.mean([each for each, _ in found], axis=0)
     return logits, [(places, attentions) for places, (_, attentions) in zip(held, found, strict=True)]
 
@@ -204,7 +235,12 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int) -> Iterato
     chosen = sorted(random.Random(seed).sample(present, min(sample, len(present))))  # noqa: S311 - not a secret
     exact = manifest.fingerprint["dtype"] == "float32"
     stored_exactly = manifest.fingerprint["values"] == "float32"
-    for subject, deviation in compare(store, oracle, chosen).items():
+    try:
+        found = compare(store, oracle, chosen)
+    except ModelError as error:
+        yield Finding("tokens recomputed", False, str(error))
+        return
+    for subject, deviation in found.items():
         if subject == "logits":
             good = deviation.absolute <= (1e-3 if exact else 0.5)
             detail = f"worst difference {deviation.absolute:.1e} over {len(chosen)} documents recomputed"
@@ -232,19 +268,23 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(array.to_numpy(zero_copy_only=False).astype(np.float64))
 
 
-def _stored(store: Store, documents: Sequence[int]) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Each document's rows of the tokens table, and its (classes,) logits, in order."""
+def _stored(
+    store: Store, documents: Sequence[int]
+) -> Iterator[tuple[pa.Table, np.ndarray, tuple[str, str | None]]]:
+    """Each document's rows of the tokens table, its (classes,) logits, and its text with the second one, in order."""
     wanted = sorted(documents)
     logits: dict[int, np.ndarray] = {}
+    texts: dict[int, tuple[str, str | None]] = {}
+    of_documents = ["document", "logits", "text", *(["text_pair"] if store.manifest.pairs else [])]
     for path in store.documents_files():
-        table = pq.read_table(path, columns=["document", "logits"], filters=[("document", "in", wanted)])
+        table = pq.read_table(path, columns=of_documents, filters=[("document", "in", wanted)])
         for row in table.to_pylist():
             logits[row["document"]] = np.array(row["logits"], dtype=np.float32)
-    names = [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
+            texts[row["document"]] = row["text"], row.get("text_pair")
+    names = ["document", "token_id", "special", *(["segment"] if store.manifest.pairs else [])]
+    names += [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     for path in store.tokens_files():
-        table = pq.read_table(
-            path, columns=["document", "token_id", "special", *names], filters=[("document", "in", wanted)]
-        )
+        table = pq.read_table(path, columns=names, filters=[("document", "in", wanted)])
         for number in sorted(set(table["document"].to_pylist())):
             rows = table.filter(pc.equal(table["document"], pa.scalar(number, pa.int32())))
-            yield rows, logits[number]
+            yield rows, logits[number], texts[number]

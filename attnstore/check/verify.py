@@ -213,7 +213,12 @@ def _pair_faults(
             "its rows are not each document's positions 0 to length - 1, in the documents' order",
         )
         return
-    characters = pc.utf8_length(documents["text"]).to_numpy()
+    characters = pc.utf8_length(documents["text"]).to_numpy()[rows]
+    segments = None
+    if store.manifest.pairs:
+        segments = tokens["segment"].fill_null(-1).to_numpy()
+        second = pc.utf8_length(documents["text_pair"]).to_numpy()[rows]
+        characters = np.where(segments == 1, second, characters)
     for what, wrong in (
         ("the length is not the document's", tokens["length"].to_numpy() != lengths[rows]),
         (
@@ -221,6 +226,7 @@ def _pair_faults(
             _class_numbers(tokens["prediction"], store.manifest) != predictions[rows],
         ),
         *_token_faults(tokens, rows, characters),
+        *_segment_faults(tokens, rows, segments),
     ):
         if count := int(np.count_nonzero(wrong)):
             first = int(np.argmax(wrong))
@@ -345,9 +351,12 @@ def _document_faults(
 def _token_faults(
     tokens: pa.Table, rows: npt.NDArray[np.int64], characters: npt.NDArray[np.int32]
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """What may be wrong with the rows of a tokens file, each with the rows that have the fault."""
+    """What may be wrong with the rows of a tokens file, each with the rows that have the fault.
+
+    `characters` (tokens,): those of the text that each token is of.
+    """
     start, end = tokens["start"].to_numpy(), tokens["end"].to_numpy()
-    yield "the span is not inside the text", (start < 0) | (start > end) | (end > characters[rows])
+    yield "the span is not inside the text", (start < 0) | (start > end) | (end > characters)
     wordless, special = tokens["word"].is_null().to_numpy(), tokens["special"].to_numpy()
     yield "a special token has a word", special & ~wordless
     piece, pieces = (tokens[name].fill_null(-1).to_numpy() for name in ("piece", "pieces"))
@@ -358,6 +367,21 @@ def _token_faults(
     yield "new_token is wrong", tokens["new_token"].to_numpy() != new_token
     words = tokens["word"].combine_chunks().indices.fill_null(0).to_numpy()
     yield "new_word is wrong", tokens["new_word"].to_numpy() != _first_occurrences(rows, words, piece == 0)
+
+
+def _segment_faults(
+    tokens: pa.Table, rows: npt.NDArray[np.int64], segments: npt.NDArray[np.int8] | None
+) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """What may be wrong with the tokens' places in the two texts of their pairs; `segments` is -1 where it is null."""
+    if segments is None:
+        return
+    special = tokens["special"].to_numpy()
+    yield "the segment is not 0 or 1", ~special & (segments != 0) & (segments != 1)
+    yield "a special token has a segment", special & (segments != -1)
+    reached = np.maximum.accumulate(
+        rows * 2 + segments
+    )  # as far as the document had come, special tokens aside
+    yield "a token of the first text stands behind the second", ~special & (rows * 2 + segments < reached)
 
 
 def _first_occurrences(

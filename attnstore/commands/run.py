@@ -42,6 +42,11 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @source_option
 @split_option
 @click.option(
+    "--pair",
+    is_flag=True,
+    help="The two columns of --text-column A,B are a pair, for a model that reads two.",
+)
+@click.option(
     "--keep-column",
     "keep",
     metavar="NAME",

@@ -25,6 +25,9 @@ class TokenisedDocument:
 
     A document may be read in several `windows`, each of which is one of these; `window` numbers them from 0, and
     `places` (n,) says where in the whole document its tokens stand. `truncated`: tokens of the text were left out.
+
+    Of a pair, `segment` says which of its texts a token is of, 0 or 1, -1 for special tokens, and `start` and `end`
+    are positions in that one; `types` are the token types that the tokenizer gives. Both are None for a single text.
     """
 
     number: int
@@ -39,10 +42,18 @@ class TokenisedDocument:
     places: np.ndarray  # (n,) int64
     window: int = 0
     windows: int = 1
+    segment: np.ndarray | None = None  # (n,) int8
+    types: np.ndarray | None = None  # (n,) int32
 
     @property
     def text(self) -> str:
         return self.document.text
+
+    @property
+    def texts(self) -> list[str]:
+        """The text, or both of a pair."""
+        second = self.document.text_pair
+        return [self.document.text] if second is None else [self.document.text, second]
 
     @property
     def length(self) -> int:
@@ -73,6 +84,8 @@ def tokenise(
 ) -> Iterator[TokenisedDocument]:
     """Tokenise documents with a fast Hugging Face tokenizer, special tokens added, at most `max_length` tokens each.
 
+    Either all are pairs or none is. Of a pair that is too long the longer text loses its last token, again and again:
+    transformers' `longest_first`.
     `passes(body, room)` says which tokens of a longer one are read, once or in windows; None cuts it. The tokenizer's
     own threads work on `at_once` documents at a time. Order is kept.
     """
@@ -90,7 +103,12 @@ def _tokenise_group(
     group: Sequence[tuple[int, Document]], tokenizer: Any, max_length: int, passes: Passes | None
 ) -> Iterator[TokenisedDocument]:
     texts = [document.text for _, document in group]
-    if passes is None:
+    seconds = [document.text_pair for _, document in group if document.text_pair is not None]
+    if seconds:
+        encoded = tokenizer(
+            texts, seconds, truncation="longest_first", max_length=max_length, return_token_type_ids=True
+        )
+    elif passes is None:
         encoded = tokenizer(texts, truncation=True, max_length=max_length)
     else:
         encoded = tokenizer(texts, truncation=False, verbose=False)  # which would warn of long ones
@@ -108,6 +126,12 @@ def _tokenise_group(
             truncated=len(encoding.overflowing) > 0,
             places=np.arange(len(encoding.ids)),
         )
+        if seconds:
+            whole = replace(
+                whole,
+                segment=np.array([-1 if s is None else s for s in encoding.sequence_ids], dtype=np.int8),
+                types=np.array(encoding.type_ids, dtype=np.int32),
+            )
         if passes is None or whole.length <= max_length:
             yield whole
         else:

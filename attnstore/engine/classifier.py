@@ -83,6 +83,7 @@ class Classifier:
     batch_tokens: int
     model_sha256: str
     tokenizer_sha256: str
+    reads_types: bool = False  # whether it is given the token types of a pair
     notes: tuple[str, ...] = ()
     all_null: set[str] = field(default_factory=set)  # the reductions that have given no token a value so far
     room: int = 0  # tokens in a batch that the memory has been seen to hold; `batch_tokens` until it runs out
@@ -116,10 +117,13 @@ class Classifier:
     def __call__(self, batch: Batch) -> Reduced:
         """One forward pass. Raises ModelError if the model did not call the tap once a layer."""
         ids = [d.ids for d in batch.documents]
+        types = [d.types for d in batch.documents if d.types is not None] if self.reads_types else []
         filler = self._filler(batch.tokens)
         tap = self._tap(batch.documents, filler)
+        if len(filler):
+            ids, types = [*ids, filler], [*types, np.zeros_like(filler)] if types else []
         with torch.inference_mode():
-            logits = self._forward([*ids, filler] if len(filler) else ids, tap)[: len(ids)]
+            logits = self._forward(ids, tap, types)[: len(batch.documents)]
             if tap.calls != self.layers:
                 raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
             columns = {name: values[: batch.tokens] for name, values in tap.columns().items()}
@@ -127,9 +131,9 @@ class Classifier:
                 if not all(columns[c].isnan().all() for c in reduction.stored.columns(self.layers)):
                     self.all_null.remove(reduction.name)
         self._obstacle = tap.obstacle
-        if logits.shape != (len(ids), len(self.labels)):
+        if logits.shape != (len(batch.documents), len(self.labels)):
             raise ModelError(
-                f"{self.name} gave logits of shape {tuple(logits.shape)} for {len(ids)} documents"
+                f"{self.name} gave logits of shape {tuple(logits.shape)} for {len(batch.documents)} documents"
             )
         if self.device.type != "cuda":
             return Reduced(
@@ -228,10 +232,13 @@ class Classifier:
             workspace=self._workspace,
         )
 
-    def _forward(self, ids: Sequence[np.ndarray], tap: Tap) -> Tensor:
-        """(documents, classes) logits, in the model's dtype; the tap has been called once a layer."""
+    def _forward(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray] = ()) -> Tensor:
+        """(documents, classes) logits, in the model's dtype; the tap has been called once a layer.
+
+        `types`: each document's token types, like its `ids` (n,); none for a model that is not given any.
+        """
         if self.way == "packed":
-            return self._forward_packed(ids, tap)
+            return self._forward_packed(ids, tap, types)
         longest = max(len(i) for i in ids)
         padding = self.tokenizer.pad_token_id
         input_ids = np.full((len(ids), longest), 0 if padding is None else padding, dtype=np.int64)
@@ -243,6 +250,11 @@ class Classifier:
             "input_ids": upload(input_ids, self.device),
             "attention_mask": upload(mask, self.device),
         }
+        if types:
+            type_ids = np.zeros_like(input_ids)
+            for row, of_document in enumerate(types):
+                type_ids[row, : len(of_document)] = of_document
+            inputs["token_type_ids"] = upload(type_ids, self.device)
         if self.way == "padded":
             logits: Tensor = self.model(**inputs, attention_tap=tap).logits
             return logits
@@ -250,7 +262,7 @@ class Classifier:
             logits = self.model(**inputs, output_attentions=True).logits
         return logits
 
-    def _forward_packed(self, ids: Sequence[np.ndarray], tap: Tap) -> Tensor:
+    def _forward_packed(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray]) -> Tensor:
         lengths = [len(i) for i in ids]
         offset = first_position(self.model.config)
         positions = np.concatenate([np.arange(offset, offset + n) for n in lengths])
@@ -265,6 +277,9 @@ class Classifier:
         def pool(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             return torch.stack([rows.mean(dim=0) for rows in torch.split(output[0], lengths)])[:, None]
 
+        of_types = {}
+        if types:
+            of_types["token_type_ids"] = upload(np.concatenate(types).astype(np.int64)[None], self.device)
         gather = present(self._gather)
         if reads_mean(self.model.config):
             handle = gather.register_forward_hook(pool)  # of the final states, which takes all rows
@@ -275,6 +290,7 @@ class Classifier:
                 input_ids=upload(np.concatenate(ids).astype(np.int64)[None], self.device),
                 position_ids=upload(positions[None], self.device),
                 attention_tap=tap,
+                **of_types,
             ).logits
         finally:
             handle.remove()

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ from attnstore.config import RunConfig
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.devices import choose_device, choose_dtype, fast_bfloat16
 from attnstore.engine.families import CUT, submodule
-from attnstore.engine.models import ModelFiles, hash_files, longest, read_model, read_model_files
+from attnstore.engine.models import (
+    ModelFiles,
+    hash_files,
+    longest,
+    read_model,
+    read_model_files,
+    reads_token_types,
+)
 from attnstore.engine.paths import linears
 from attnstore.engine.reductions import Reduction
 from attnstore.engine.tap import PACKED, PADDED, Tap
@@ -42,13 +50,19 @@ def load_classifier(
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     device = choose_device(config.device)
     dtype, notes = choose_dtype(config.dtype, device)
-    max_length = longest(config.max_length, settings, tokenizer)
+    max_length = longest(config.max_length, settings, tokenizer, pair=config.source.pair)
     if beyond := [r.name for r in reductions if r.shortest > max_length]:
         raise UsageError(
             f"{beyond[0]}: documents are cut at {max_length} tokens here, the last at position {max_length - 1}"
         )
     with _fitting(config.model, device):
         model = read_model(folder, config, settings, dtype, PADDED).to(device)
+    reads_types = config.source.pair and reads_token_types(model, tokenizer)
+    if reads_types and "token_type_ids" not in tokenizer.model_input_names:
+        notes = [
+            *notes,
+            f"{config.model} is given token types, which its tokenizer leaves out unless asked",
+        ]
     classifier = Classifier(
         name=config.model,
         model=model,
@@ -64,6 +78,7 @@ def load_classifier(
         batch_tokens=config.batch_tokens or BATCH_TOKENS[device.type],
         model_sha256=hash_files(sorted(folder.glob("*.safetensors"))),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        reads_types=reads_types,
         notes=tuple(notes),
         all_null={r.name for r in reductions},
     )
@@ -96,15 +111,15 @@ def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
 
 def find_way(classifier: Classifier, reload_eager: Any) -> None:
     """Settle `way`, `layers` and `heads` by running three tiny documents."""
-    ids = _probe(classifier)
-    tap = _probe_tap(classifier, ids, packed=False)
+    probe = _probe(classifier)
+    tap = _probe_tap(classifier, probe.ids, packed=False)
     with torch.inference_mode():
-        logits = classifier._forward(ids, tap)
+        logits = classifier._forward(probe.ids, tap, probe.types)
     if tap.calls == 0:
         classifier.model = reload_eager()
         classifier.way = "hooked"
         with torch.inference_mode():
-            logits = classifier._forward(ids, tap)
+            logits = classifier._forward(probe.ids, tap, probe.types)
         if tap.calls == 0:
             raise ModelError(
                 f"{classifier.name} ({type(classifier.model).__name__}) shows its attention neither to a registered "
@@ -117,7 +132,7 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
         classifier._gather = submodule(classifier.model.base_model, place)
         classifier.way = "packed"
         classifier.model.set_attn_implementation(PACKED)
-        if not same_logits(classifier, ids, logits):
+        if not same_logits(classifier, probe, logits):
             # A family member that is built otherwise than its siblings: slower, but right.
             classifier.way = "padded"
             classifier.model.set_attn_implementation(PADDED)
@@ -128,26 +143,39 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
     ):
         restore = linears.fuse(classifier.model.base_model)
         try:
-            if not same_logits(classifier, ids, logits):
+            if not same_logits(classifier, probe, logits):
                 restore()
         except (AttributeError, RuntimeError, TypeError):  # another torch, whose operator is another
             restore()
 
 
-def same_logits(classifier: Classifier, ids: Sequence[np.ndarray], logits: Tensor) -> bool:
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Three tiny documents: the ids of each, and its token types if the model is given any."""
+
+    ids: list[np.ndarray]
+    types: list[np.ndarray]
+
+
+def same_logits(classifier: Classifier, probe: Probe, logits: Tensor) -> bool:
     """Whether the classifier as it is now gives these documents these logits."""
+    tap = _probe_tap(classifier, probe.ids, packed=classifier.way == "packed")
     with torch.inference_mode():
-        found = classifier._forward(ids, _probe_tap(classifier, ids, packed=classifier.way == "packed"))
+        found = classifier._forward(probe.ids, tap, probe.types)
     tolerance = 1e-4 if classifier.dtype == torch.float32 else 5e-2
     return found.shape == logits.shape and torch.allclose(
         found.float(), logits.float(), atol=tolerance, rtol=tolerance
     )
 
 
-def _probe(classifier: Classifier) -> list[np.ndarray]:
+def _probe(classifier: Classifier) -> Probe:
     texts = ["a", "one two three four five", "what was that, and why ever not?"]
-    encodings = classifier.tokenizer(texts, truncation=True, max_length=classifier.max_length).encodings
-    return [np.array(e.ids, dtype=np.int32) for e in encodings]
+    pairs = [texts[::-1]] if classifier.reads_types else []  # with types, these are documents of two texts
+    encodings = classifier.tokenizer(
+        texts, *pairs, truncation=True, max_length=classifier.max_length, return_token_type_ids=True
+    ).encodings
+    ids = [np.array(e.ids, dtype=np.int32) for e in encodings]
+    return Probe(ids, [np.array(e.type_ids, dtype=np.int32) for e in encodings] if pairs else [])
 
 
 def _probe_tap(classifier: Classifier, ids: Sequence[np.ndarray], *, packed: bool) -> Tap:

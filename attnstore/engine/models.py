@@ -1,6 +1,7 @@
 """A model's files: found, judged, read. Whatever is not a single-label text classifier is refused in one line."""
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,10 @@ def read_model_files(config: RunConfig) -> ModelFiles:
     """
     folder = model_folder(config)
     settings = _read_config(folder, config)
-    return ModelFiles(folder, settings, _read_tokenizer(folder, config, settings.vocab_size))
+    tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
+    if config.source.pair:
+        _must_take_pairs(tokenizer, config)
+    return ModelFiles(folder, settings, tokenizer)
 
 
 def local_model(model: str) -> Path | None:
@@ -162,7 +166,50 @@ def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> An
     return tokenizer
 
 
-def longest(asked: int | None, settings: Any, tokenizer: Any) -> int:
+def _must_take_pairs(tokenizer: Any, config: RunConfig) -> None:
+    """Raise ModelError if the tokenizer does not put a special token between the two texts of a pair."""
+    try:
+        order = tokenizer("a", "a").encodings[0].sequence_ids  # None for special tokens
+        parted = None in order[order.index(0) : order.index(1)]
+    except Exception as error:  # a tokenizer may refuse pairs as it likes
+        raise ModelError(
+            f"--pair: the tokenizer of {config.model} does not take pairs: {first_line(error)}"
+        ) from error
+    if not parted:
+        raise ModelError(
+            f"--pair: the tokenizer of {config.model} does not take pairs: it puts nothing between the two texts"
+        )
+
+
+def reads_token_types(model: Any, tokenizer: Any) -> bool:
+    """Whether a model is given the token types that its tokenizer gives the two texts of a pair.
+
+    That is so if the types differ and the model has a table of them, whatever the tokenizer returns unasked:
+    transformers 5 makes some leave out types that their models were trained with
+    (https://github.com/huggingface/transformers/issues/48128). A list in the model's own files that leaves them out
+    counts, though.
+
+    Raises:
+        ModelError: the tokenizer has more types than the model.
+    """
+    most = max(tokenizer("a", "a", return_token_type_ids=True).encodings[0].type_ids)
+    if not most or "token_type_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    own_list = tokenizer.init_kwargs.get("model_input_names")
+    if own_list and "token_type_ids" not in own_list:
+        return False
+    table = getattr(model.config, "type_vocab_size", None)
+    if table is None:
+        return "token_type_ids" in tokenizer.model_input_names
+    if 2 <= table <= most:
+        raise ModelError(
+            f"--pair: the tokenizer of {model.name_or_path} has {most + 1} token types, its model {table}: they do not"
+            " belong together"
+        )
+    return bool(table > most)
+
+
+def longest(asked: int | None, settings: Any, tokenizer: Any, *, pair: bool = False) -> int:
     """The smaller of 512 and the model's own limit, or what was asked for if the model can take it."""
     limits = []
     positions = usable_positions(settings)
@@ -172,7 +219,7 @@ def longest(asked: int | None, settings: Any, tokenizer: Any) -> int:
         limits.append(int(tokenizer.model_max_length))
     if asked is None:
         return min([512, *limits])
-    least = len(tokenizer("").encodings[0].ids) + 1
+    least = tokenizer.num_special_tokens_to_add(pair=pair) + (2 if pair else 1)
     if asked < least:
         raise UsageError(f"--max-length {asked} leaves no room for text: the smallest here is {least}")
     # The tokenizer's limit is a habit of training; only the position table is a wall.

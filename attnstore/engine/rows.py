@@ -179,6 +179,7 @@ def _documents(
         "id": pa.array([d.document.id for d in documents], type=pa.string()),
         "group": pa.array([d.document.group for d in documents], type=pa.string()),
         "text": pa.array([d.text for d in documents], type=pa.string()),
+        "text_pair": pa.array([d.document.text_pair for d in documents], type=pa.string()),
         "prediction": _dictionary(predicted.numpy(), manifest.labels),
         "probability": pa.array(probabilities.gather(1, predicted[:, None])[:, 0].numpy(), type=pa.float32()),
         "probabilities": lists(probabilities),
@@ -208,6 +209,10 @@ def _tokens(
     number = np.repeat(np.array([d.number for d in documents], dtype=np.int64), lengths)
     position = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
     words = _words(documents, normalise)
+    segments = {}
+    if manifest.pairs:
+        segment = np.concatenate([_segments(d) for d in documents])
+        segments["segment"] = pa.array(segment, mask=segment < 0)
     # The vocabulary's own strings: one for each id that occurs, whatever the number of tokens.
     _, first_place, token_codes = np.unique(ids, return_index=True, return_inverse=True)
     document_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -224,6 +229,7 @@ def _tokens(
         "word": _dictionary(np.maximum(words.code, 0), words.names, mask=words.code < 0),
         "piece": pa.array(words.piece, mask=words.code < 0),
         "pieces": pa.array(words.pieces, mask=words.code < 0),
+        **segments,
         "start": pa.array(np.concatenate([d.start for d in documents])),
         "end": pa.array(np.concatenate([d.end for d in documents])),
         "special": pa.array(np.concatenate([d.special for d in documents])),
@@ -248,6 +254,11 @@ def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray
     return first
 
 
+def _segments(document: TokenisedDocument) -> np.ndarray:
+    """(n,) int8: which of its texts each token is of, -1 for special tokens of a pair."""
+    return np.zeros(document.length, np.int8) if document.segment is None else document.segment
+
+
 @dataclass(frozen=True, slots=True)
 class _Words:
     code: np.ndarray  # (T,) int32: the word's place in names, -1 for tokens of no word
@@ -259,8 +270,12 @@ class _Words:
 def _words(documents: Sequence[TokenisedDocument], normalise: Any) -> _Words:
     """The word of every token: the text its pieces span, normalised; and each piece's place in it."""
     numbers = np.concatenate([d.word for d in documents])  # (T,)
-    owner = np.repeat(np.arange(len(documents)), [d.length for d in documents])  # (T,)
-    # A run is a stretch of tokens of one word of one document. Tokens of no word (-1) make runs too, blanked below.
+    texts = [text for d in documents for text in d.texts]
+    first_text = np.cumsum([0, *(len(d.texts) for d in documents[:-1])])
+    # (T,): the number of its text among `texts`
+    owner = np.repeat(first_text, [d.length for d in documents])
+    owner += np.concatenate([np.maximum(_segments(d), 0) for d in documents])
+    # A run is a stretch of tokens of one word of one text. Tokens of no word (-1) make runs too, blanked below.
     begins = np.ones(len(numbers), dtype=bool)
     begins[1:] = (numbers[1:] != numbers[:-1]) | (owner[1:] != owner[:-1])
     first = np.flatnonzero(begins)  # (runs,)
@@ -273,15 +288,14 @@ def _words(documents: Sequence[TokenisedDocument], normalise: Any) -> _Words:
         np.concatenate([d.end for d in documents])[first + counts - 1].tolist(),
         strict=True,
     )
-    texts = [d.text for d in documents]
     names: dict[str, int] = {}
     as_written: dict[str, int] = {}  # what stands in the text -> place in names; normalising is the slow step
     codes = []
-    for document, number, start, end in spans:
+    for text, number, start, end in spans:
         if number < 0:
             codes.append(-1)
             continue
-        written = texts[document][start:end]
+        written = texts[text][start:end]
         code = as_written.get(written)
         if code is None:
             # A word may vanish under normalisation (a lone control character): then it stays as written.

@@ -35,6 +35,8 @@ def check(config: RunConfig) -> None:
         raise UsageError(f"--long {config.long}: it is one of {', '.join(get_args(Long))}")
     if config.stride is not None and config.long != "windows":
         raise UsageError(f"--stride belongs to --long windows, not to --long {config.long}")
+    if config.source.pair and config.long != "cut":
+        raise UsageError(f"--pair: the two texts are cut, longest first: leave --long {config.long} out")
     positions = [r for r in config.reductions if isinstance(r, str) and r.startswith("from_")]
     if config.long != "cut" and positions:
         raise UsageError(
@@ -83,6 +85,7 @@ def describe(
             "label_map": _label_map(found, labels),
             "max_length": classifier.max_length,
             "kept": [f"{name}: {type_}" for name, type_ in found.kept.items()],
+            "pair": config.source.pair,
             "long": config.long,
             "stride": stride_of(config, classifier),
             "reductions": [r.identity or r.name for r in classifier.reductions],
@@ -114,7 +117,9 @@ def describe(
 def _must_be_free(manifest: Manifest) -> None:
     """Raise UsageError for a kept column that would hide one of the store's, or that SQL could not name."""
     own = documents_schema(replace(manifest, kept={})).names
-    taken = {name.casefold() for name in (*own, "split", "label", "class", "cluster", "attention")}
+    taken = {
+        name.casefold() for name in (*own, "text_pair", "split", "label", "class", "cluster", "attention")
+    }
     for name in manifest.kept:
         if not name.strip() or not name.isprintable():
             raise UsageError(f"--keep-column {quoted(name)}: give the column a plain name in the data")

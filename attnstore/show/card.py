@@ -32,6 +32,8 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
     yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
     longer = "cut" if manifest.long == "cut" else f"read by --long {manifest.long}"
     yield "tokens", f"{rows['tokens']:,}, documents of more than {manifest.max_length} are {longer}"
+    if manifest.pairs:
+        yield "texts", "two per document, text and text_pair: a pair for the model"
     yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
     yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
     yield "classes", ", ".join(manifest.labels)

@@ -32,6 +32,8 @@ class QuestionColumns:
     place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too, and `documents` their
     entropies, named the same way.
     `class_column`: the column that all tables have under the name `class`, None for no such column.
+    `segments`: a store of single texts has the columns of one of pairs, too: in `tokens` `segment`, 0 and null for
+    special tokens, in `documents` `text_pair`, null.
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
     `cluster`: the number of the group's first document, the document's own where it has no group. None: no
     such column.
@@ -42,6 +44,7 @@ class QuestionColumns:
     elements: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     class_column: str | None = None
     cluster: Literal["group", "document"] | None = None
+    segments: bool = False
 
     @property
     def summed_means(self) -> dict[str, tuple[str, ...]]:
@@ -95,7 +98,9 @@ def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
         StoreError: a file of the store is missing.
     """
     frame = scan(store.partitions(store.documents_files()), store.documents_schema)
-    return frame.with_columns(*_elements(store, added.entropies), *_class(added), *_cluster(added))
+    missing = added.segments and not store.manifest.pairs
+    second = [pl.lit(None, dtype=pl.String).alias("text_pair")] if missing else []
+    return frame.with_columns(*_elements(store, added.entropies), *_class(added), *_cluster(added), *second)
 
 
 def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
@@ -105,8 +110,13 @@ def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
         StoreError: a file of the store is missing.
     """
     frame = scan(store.partitions(store.tokens_files()), store.tokens_schema)
+    missing = added.segments and not store.manifest.pairs
+    segment = pl.when(~pl.col("special")).then(pl.lit(0, dtype=pl.Int8)).alias("segment")
     return frame.with_columns(
-        *_means(added.means, added.heads), *_elements(store, added.elements), *_class(added)
+        *_means(added.means, added.heads),
+        *_elements(store, added.elements),
+        *_class(added),
+        *([segment] if missing else []),
     )
 
 

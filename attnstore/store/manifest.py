@@ -129,6 +129,11 @@ class Manifest:
         return str(self.fingerprint.get("long", "cut"))
 
     @property
+    def pairs(self) -> bool:
+        """Whether each document is two texts, `text` and `text_pair`."""
+        return bool(self.fingerprint.get("pair", False))
+
+    @property
     def parts(self) -> int:
         """How many parts the plan has."""
         return -(-self.documents // self.part_size)

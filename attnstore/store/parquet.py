@@ -25,7 +25,7 @@ ROW_GROUP_ROWS = 122_880
 _DELTA = frozenset({"document", "position", "start", "end"})
 _REPEATING = frozenset(
     {"token_id", "token", "word", "piece", "pieces", "length", "prediction", "split", "label", "group"}
-    | {"score", "draw", "by", "unit", "fraction", "units"}
+    | {"segment", "score", "draw", "by", "unit", "fraction", "units"}
 )
 
 

@@ -23,6 +23,11 @@ KEPT = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "t
 
 _LABEL = _field("label", DICTIONARY, "the gold class; null where the data has none", nullable=True)
 
+_SECOND_TEXT = _field("text_pair", pa.string(), "the second text of the pair, of which `text` is the first")
+_SEGMENT = _field(
+    "segment", pa.int8(), "0: a token of `text`, 1: of `text_pair`; null for special tokens", nullable=True
+)
+
 
 def without_label(schema: pa.Schema) -> list[str]:
     """The columns of a table but for `label`, which readers put at the end, wherever it is stored."""
@@ -55,6 +60,7 @@ def documents_schema(manifest: Manifest) -> pa.Schema:
         _field("id", pa.string(), "the source's own key of the document"),
         _field("group", pa.string(), "what makes documents dependent, such as the film reviewed", True),
         _field("text", pa.string(), "the whole text, as the source has it"),
+        *([_SECOND_TEXT] if manifest.pairs else []),
         _field("prediction", DICTIONARY, "the class with the highest logit"),
         _field("probability", pa.float32(), "softmax probability of the prediction"),
         _field(
@@ -100,6 +106,7 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
         _field("word", DICTIONARY, "the whole word it belongs to, normalised as the tokenizer does", True),
         _field("piece", pa.int16(), "the token's place in its word, from 0", True),
         _field("pieces", pa.int16(), "how many tokens its word has", True),
+        *([_SEGMENT] if manifest.pairs else []),
         _field("start", pa.int32(), "where the token's text starts in the document's text, in characters"),
         _field("end", pa.int32(), "where it ends (exclusive)"),
         _field("special", pa.bool_(), "[CLS], [SEP] and the like, added by the tokenizer"),
