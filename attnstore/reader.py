@@ -225,6 +225,7 @@ class Reader:
             tokens=tokens,
             relative=relative,
             labels_are_models=self.manifest.labels_are_models,
+            text_pair=row["text_pair"],
         )
 
 

@@ -18,6 +18,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .group_by("class", "document", place=pl.col("position") - pl.col("piece"))
         .agg(
             start.min(),
+            segment=pl.col("segment").first(),
             finish=pl.col("end").max(),
             attention=pl.col("attention").sum(),
             lift=(pl.col("attention") * pl.col("length") / pl.col("pieces")).sum(),
@@ -33,12 +34,16 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     numbered = (
         theirs.filter(pl.col("piece") == 0)
         .sort("document", "position")
-        .select("document", "position", start, number=pl.int_range(1, pl.len() + 1).over("document"))
+        .select(
+            *("document", "segment", "position"),
+            start,
+            number=pl.int_range(1, pl.len() + 1).over("document", "segment"),
+        )
     )
-    seen = theirs.group_by("document").agg(seen=pl.col("end").max())
+    seen = theirs.group_by("document", "segment").agg(seen=pl.col("end").max())
     # A word that begins before the document's first whole word has no number.
     placed = best.join(
-        numbered.drop("start"),
+        numbered.drop("start", "segment"),
         left_on=["document", "place"],
         right_on=["document", "position"],
         how="left",
@@ -48,23 +53,28 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     )
 
     def bound(name: str) -> pl.LazyFrame:
-        return numbered.select("document", start.alias(f"{name}_start"), pl.col("number").alias(name))
+        number = pl.col("number").alias(name)
+        return numbered.select("document", "segment", start.alias(f"{name}_start"), number)
 
     begins = pl.col("before_start").fill_null(0)
     ends = pl.coalesce("after_start", "seen")
     finish = pl.col("finish")
 
     def text(begin: pl.Expr, end: pl.Expr) -> pl.Expr:
-        return pl.col("text").str.slice(begin, (end - begin).clip(lower_bound=0))
+        mine = pl.when(pl.col("segment") == 1).then("text_pair").otherwise("text")
+        return mine.str.slice(begin, (end - begin).clip(lower_bound=0))
 
     def collapsed(part: pl.Expr) -> pl.Expr:
         return part.str.replace_all(r"[ \t\r\n]+", " ").str.strip_chars(" ")
 
     return (
-        placed.join(seen, on="document")
-        .join(bound("before"), on=["document", "before"], how="left")
-        .join(bound("after"), on=["document", "after"], how="left")
-        .join(tables.documents.drop("class"), on="document")
+        placed.join(seen, on=["document", "segment"])
+        .join(bound("before"), on=["document", "segment", "before"], how="left")
+        .join(bound("after"), on=["document", "segment", "after"], how="left")
+        .join(
+            tables.documents.select("document", "id", "label", "prediction", "text", "text_pair"),
+            on="document",
+        )
         .sort("class", "rank", "document", "place", descending=[False, True, False, False])
         .select(
             "class",

@@ -3,7 +3,7 @@
 -- How to read the answer: one row an occurrence, `limit` rows a class. `attention` is the sum over the word's
 -- pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly over its
 -- tokens. `left` and `right` are the text around `keyword`, as it stands in the document but for white space,
--- `width` words on each side, a punctuation mark being a word, too.
+-- `width` words on each side, a punctuation mark being a word, too. Of a pair they are of the text that has the word.
 --
 -- How not to read it: as a sample. These are the extremes; how far they are from the usual is in
 -- top_words_by_class. Not found is a word that the store spells otherwise: in lower case for uncased models; and
@@ -31,7 +31,7 @@ WITH
 occurrences AS (
     SELECT
         class, document,
-        position - piece AS place,
+        position - piece AS place, any_value(segment) AS segment,
         min(start) AS start, max("end") AS finish,
         sum(attention) AS attention,
         sum(attention * length / pieces) AS lift
@@ -44,16 +44,18 @@ best AS (
     FROM occurrences
     QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC, document, place) <= $limit
 ),
-numbered AS (  -- the words of these documents, in order
-    SELECT document, position, start, row_number() OVER (PARTITION BY document ORDER BY position) AS number
+numbered AS (  -- the words of these documents, in order, those of each text of a pair by themselves
+    SELECT
+        document, segment, position, start,
+        row_number() OVER (PARTITION BY document, segment ORDER BY position) AS number
     FROM tokens
     WHERE piece = 0 AND document IN (SELECT document FROM best)
 ),
 seen AS (
-    SELECT document, max("end") AS seen
+    SELECT document, segment, max("end") AS seen
     FROM tokens
     WHERE document IN (SELECT document FROM best)
-    GROUP BY document
+    GROUP BY document, segment
 ),
 placed AS (  -- a word that begins before the document's first whole word has no number
     SELECT best.*, coalesce(number, 0) AS number
@@ -65,17 +67,25 @@ bounded AS (
         coalesce(before.start, 0) AS begins,
         coalesce(after.start, seen) AS ends
     FROM placed
-    JOIN seen USING (document)
+    JOIN seen USING (document, segment)
     LEFT JOIN numbered AS before
-        ON before.document = placed.document AND before.number = placed.number - $width
+        ON before.document = placed.document AND before.segment = placed.segment
+        AND before.number = placed.number - $width
     LEFT JOIN numbered AS after
-        ON after.document = placed.document AND after.number = placed.number + $width + 1
+        ON after.document = placed.document AND after.segment = placed.segment
+        AND after.number = placed.number + $width + 1
+),
+written AS (
+    SELECT
+        bounded.*, id, label, prediction,
+        CASE WHEN bounded.segment = 1 THEN text_pair ELSE text END AS text
+    FROM bounded JOIN (SELECT document, id, label, prediction, text, text_pair FROM documents) USING (document)
 )
 SELECT
-    bounded.class, document, id, label, prediction,
+    class, document, id, label, prediction,
     trim(regexp_replace(substring(text, begins + 1, start - begins), '[ \t\r\n]+', ' ', 'g'), ' ') AS "left",
     substring(text, start + 1, finish - start) AS keyword,
     trim(regexp_replace(substring(text, finish + 1, ends - finish), '[ \t\r\n]+', ' ', 'g'), ' ') AS "right",
     attention, lift
-FROM bounded JOIN documents USING (document)
-ORDER BY bounded.class, rank DESC, document, place
+FROM written
+ORDER BY class, rank DESC, document, place

@@ -11,5 +11,6 @@ from attnstore.store.frames import Tables
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`tokens` has the column `attention`; `p` holds the parameters, `document` as a number."""
     lift = (pl.col("attention") * pl.col("length")).alias("lift")
-    columns = ["position", "token", "word", "piece", "pieces", "start", "end", "special", "attention"]
-    return tables.tokens.filter(pl.col("document") == p["document"]).sort("position").select(*columns, lift)
+    place = ["position", "token", "word", "piece", "pieces", "segment", "start", "end"]
+    mine = tables.tokens.filter(pl.col("document") == p["document"]).sort("position")
+    return mine.select(*place, "special", "attention", lift)

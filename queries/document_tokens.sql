@@ -2,21 +2,23 @@
 --
 -- How to read the answer: one row a token. `attention` is the chosen reduction's value; `lift` is attention ×
 -- tokens of the document: 1.0 is what even attention would give. `word` is the whole word a token belongs to,
--- `piece` its place in it (from 0) and `pieces` how many the word has; all three are null for special tokens.
--- `start` and `end` (exclusive) are characters of the document's text. What stands beyond the last token of a
+-- `piece` its place in it (from 0) and `pieces` how many the word has; `segment` is 1 in the second text of a pair,
+-- else 0. All four are null for special tokens. `start` and `end` (exclusive) are characters of the document's text, of
+-- its second one where `segment` is 1. What stands beyond the last token of a
 -- truncated document is not here: the model did not see it.
 --
 -- Example: attnstore query imdb.attn document_tokens -p document=test/neg/5202_1,
 -- over the 25,000 IMDb test reviews, first row:
---     position=0, token=[CLS], word=null, piece=null, pieces=null, start=0, end=0, special=true,
---     attention=0.03345, lift=17.12
+--     position=0, token=[CLS], word=null, piece=null, pieces=null, segment=null, start=0, end=0,
+--     special=true, attention=0.03345, lift=17.12
 --
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
 -- @columns position, token, word, special, attention, lift
 SELECT
-    position, token, word, piece, pieces, start, "end", special, attention, attention * length AS lift
+    position, token, word, piece, pieces, segment, start, "end", special, attention,
+    attention * length AS lift
 FROM tokens
 WHERE document = $document
 ORDER BY position

@@ -11,12 +11,19 @@ from attnstore.store.frames import Tables
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has the column `class`; `p` holds the store's facts."""
     text = pl.col("text").str.len_chars().cast(pl.Int64)
+    second = pl.col("text_pair").str.len_chars().cast(pl.Int64).fill_null(0)
     gold = pl.col("label") if p["labels_are_models"] else pl.lit(None, dtype=pl.String)
-    # What is left after the last token of a document seen whole is white space.
+
+    def behind(text: str, seen: str) -> pl.Expr:
+        """What is left after the last token of a text; white space alone is nothing."""
+        last = pl.col(seen).fill_null(0)
+        is_blank = pl.col(text).str.slice(last).str.contains(r"\A[ \t\r\n]*\z")
+        return pl.when(is_blank).then(0).otherwise(pl.col(text).str.len_chars().cast(pl.Int64) - last)
+
     beyond = {
         "tail": pl.col("first").fill_null(text),
         "head+tail": pl.col("skipped").fill_null(0),
-    }.get(p["long"], (text - pl.col("seen").fill_null(0)).clip(lower_bound=0))
+    }.get(p["long"], behind("text", "seen") + behind("text_pair", "seen_of_second").fill_null(0))
     hidden = pl.when("truncated").then(beyond.cast(pl.Int64)).otherwise(0)
     of_text = tables.tokens.filter(~pl.col("special")).sort("document", "position")
     gaps = of_text.select("document", skipped=pl.col("start") - pl.col("end").shift().over("document"))
@@ -24,7 +31,12 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     if p["long"] != "head+tail":
         skipped = skipped.clear()
     first = pl.col("start").filter(~pl.col("special")).min()
-    seen = tables.tokens.group_by("document").agg(seen=pl.col("end").max(), first=first)
+    is_second = pl.col("segment").eq_missing(1)
+    seen = tables.tokens.group_by("document").agg(
+        seen=pl.col("end").filter(~is_second).max(),
+        seen_of_second=pl.col("end").filter(is_second).max(),
+        first=first,
+    )
     measured = (
         tables.documents.join(seen, on="document", how="left")
         .join(skipped, on="document", how="left")
@@ -32,7 +44,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             pl.col("class").cast(pl.String),
             "truncated",
             "length",
-            characters=text,
+            characters=text + second,
             hidden=hidden,
             labelled=gold.is_not_null(),
             correct=(gold == pl.col("prediction")).fill_null(False),

@@ -4,6 +4,7 @@
 -- those seen whole, then both (null). `tokens` is what was seen, special tokens included; `characters` is the
 -- length of the texts, `hidden` how many of them the model did not see, and `hidden_share` their part: those beyond the
 -- last token or, in a store of `--long tail`, before the first; of `head+tail`, the widest stretch between two tokens.
+-- Of a pair both texts count.
 -- `accuracy` is the share of the labelled documents that are predicted right. If it is no lower where documents
 -- were cut, what was hidden mattered little; if it is, a longer `max_length` or a model for long documents may help.
 --
@@ -23,7 +24,11 @@
 -- Source: counts.
 WITH
 seen AS (
-    SELECT document, max("end") AS seen, min(CASE WHEN NOT special THEN start END) AS first
+    SELECT
+        document,
+        max(CASE WHEN segment IS DISTINCT FROM 1 THEN "end" END) AS seen,
+        max(CASE WHEN segment = 1 THEN "end" END) AS seen_of_second,
+        min(CASE WHEN NOT special THEN start END) AS first
     FROM tokens
     GROUP BY document
 ),
@@ -39,13 +44,22 @@ skipped AS (  -- only looked at where head and tail were read
 measured AS (
     SELECT
         class, truncated, length, prediction, CASE WHEN $labels_are_models THEN label END AS gold,
-        length(text) AS characters,
-        -- What is left after the last token of a document seen whole is white space.
+        length(text) + coalesce(length(text_pair), 0) AS characters,
+        -- What is left after the last token of a text seen whole is white space.
         CASE
             WHEN NOT truncated THEN 0
             WHEN $long = 'tail' THEN coalesce(first, length(text))
             WHEN $long = 'head+tail' THEN coalesce(skipped, 0)
-            ELSE greatest(0, length(text) - coalesce(seen, 0))
+            ELSE
+                CASE
+                    WHEN regexp_full_match(substring(text, coalesce(seen, 0) + 1), '[ \t\r\n]*') THEN 0
+                    ELSE length(text) - coalesce(seen, 0)
+                END + CASE
+                    WHEN text_pair IS NULL
+                        OR regexp_full_match(substring(text_pair, coalesce(seen_of_second, 0) + 1), '[ \t\r\n]*')
+                    THEN 0
+                    ELSE length(text_pair) - coalesce(seen_of_second, 0)
+                END
         END AS hidden
     FROM documents LEFT JOIN seen USING (document) LEFT JOIN skipped USING (document)
 ),

@@ -361,8 +361,8 @@ def document_tokens(document, reduction="cls", layer="last"):
         value = value_of(row, reduction, layer)
         plain = {name: row[name] for name in ("token", "word", "piece", "pieces")}
         rows.append(
-            {"position": position, **plain, "start": position, "end": position + 1,
-             "special": row["special"], "attention": value,
+            {"position": position, **plain, "segment": None if row["special"] else 0,
+             "start": position, "end": position + 1, "special": row["special"], "attention": value,
              "lift": None if value is None else value * size}
         )  # fmt: skip
     return rows

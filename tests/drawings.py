@@ -17,6 +17,7 @@ SCHEMA = pa.schema(
         "word": DICTIONARY,
         "piece": pa.int16(),
         "pieces": pa.int16(),
+        "segment": pa.int8(),
         "start": pa.int32(),
         "end": pa.int32(),
         "special": pa.bool_(),
@@ -28,10 +29,14 @@ SGR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def table(rows):
-    """Rows of (token, word, piece, pieces, start, end, special, attention, lift)."""
-    names = SCHEMA.names[1:]
+    """Rows of (token, word, piece, pieces, start, end, special, attention, lift[, segment])."""
+    names = [*(name for name in SCHEMA.names[1:] if name != "segment"), "segment"]
     return pa.Table.from_pylist(
-        [{"position": n, **dict(zip(names, row, strict=True))} for n, row in enumerate(rows)], schema=SCHEMA
+        [
+            {"position": n, **dict(zip(names, (*row, None if row[6] else 0)[: len(names)], strict=True))}
+            for n, row in enumerate(rows)
+        ],
+        schema=SCHEMA,
     )
 
 

@@ -170,7 +170,7 @@ def test_the_store_page_has_every_column(small_store):
 
 def test_the_store_pages_sql_over_the_documents_finds_the_most_concentrated(beside_a_demo):
     """The documents it finds have the entropies of their tokens, the least of all."""
-    sql, _ = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
+    sql, *_ = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
     documents = pl.scan_parquet("demo.attn/documents", hive_partitioning=True).select("document", "id")
     tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True)
     attention = pl.col("cls_03").cast(pl.Float64)
@@ -183,7 +183,7 @@ def test_the_store_pages_sql_over_the_documents_finds_the_most_concentrated(besi
 
 def test_the_store_pages_sql_over_the_totals_is_that_over_the_tokens(beside_a_demo):
     """A word's mean lift and its documents, read off totals.parquet, are those of its tokens."""
-    _, sql = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
+    *_, sql = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
     found = duckdb.sql(sql).pl().sort("label", "word")
     tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True).filter(pl.col("word").is_not_null())
     lift = (pl.col("cls_03").cast(pl.Float64) * pl.col("length") / pl.col("pieces")).sum()

@@ -50,7 +50,7 @@ def bound(
     columns = _attention(store, of_type, values)
     facts = {name: getattr(store.manifest, name) for name in FACTS}
     cluster = values[of_type["cluster"]] if "cluster" in of_type else None
-    return values | facts, replace(columns, class_column=class_column, cluster=cluster)
+    return values | facts, replace(columns, class_column=class_column, cluster=cluster, segments=True)
 
 
 def _must_be_measured(store: Store, parameter: str, score: str) -> None:

@@ -39,9 +39,10 @@ is cut at its beginning where it is too long, others at their end:
 
     -- @columns NAME, NAME, …NAME
 
-Beside its own parameters it may use what
-the store says of itself: `$labels_are_models`, `$layers`, `$heads`, `$long`; and `p_value`, `t_quantile` and
-`q_values` of `attnstore.ask.statistics`. The `.py` file defines
+In all stores `tokens` has `segment` and `documents` `text_pair`: of single texts the one is 0, null for special tokens,
+the other null. Beside its own parameters a question may use what the store says of itself: `$labels_are_models`,
+`$layers`, `$heads`, `$long`; and `p_value`, `t_quantile` and `q_values` of `attnstore.ask.statistics`. The `.py` file
+defines
 
     answer(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame
 

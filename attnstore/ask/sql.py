@@ -111,6 +111,9 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
         },
     }[added.cluster]
     of_documents = elements(added.entropies) | clusters
+    if added.segments and not store.manifest.pairs:
+        of_tokens |= {"segment": "CASE WHEN NOT special THEN 0::TINYINT END"}
+        of_documents |= {"text_pair": "NULL::VARCHAR"}
     empty: dict[str, pa.Schema] = {}
     rows = {}
     for view, of_files, schema in (

@@ -91,6 +91,8 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
         raise StoreError(
             f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
         )
+    if store.manifest.pairs:
+        raise StoreError(f"{store.path} holds pairs of texts: faithfulness is measured on single ones")
     columns = score_columns(store.manifest, config.scores)
     scores = [*columns, *BASELINES]
     sample = draw_sample(store, config.documents, config.split, config.seed)

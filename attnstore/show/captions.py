@@ -34,11 +34,18 @@ def size(document: ShadedDocument) -> str:
 
 
 def truncation(document: ShadedDocument) -> str:
-    return f"truncated: the model read {read_to(document):,} of {len(document.text):,} characters"
+    read = sum(read_to(document, number) for number in range(len(document.texts)))
+    return f"truncated: the model read {read:,} of {sum(map(len, document.texts)):,} characters"
 
 
-def tail(document: ShadedDocument) -> str:
-    return f"the model read no further; {len(document.text) - read_to(document):,} characters follow"
+def tail(document: ShadedDocument, number: int = 0) -> str:
+    rest = len(document.texts[number]) - read_to(document, number)
+    return f"the model read no further; {rest:,} characters follow"
+
+
+def second_text() -> str:
+    """What stands between the two texts of a pair."""
+    return "the second text of the pair"
 
 
 def value(row: Mapping[str, Any]) -> str:

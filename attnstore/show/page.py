@@ -36,20 +36,27 @@ def _drawing(document: ShadedDocument) -> dict[str, Any]:
     shades = intensities(document.tokens, document.relative)
     level_of = {row["position"]: level_reached(shade or 0) for row, shade in zip(rows, shades, strict=True)}
     merged = are_merged(document.tokens)
-    read: list[dict[str, Any]] = []
-    unread: list[dict[str, Any]] = []
-    for segment in segments(document, rows):
-        look = [f"s{segment.level}"] if segment.level else []
-        piece = {
-            "text": segment.text,
-            "look": " ".join([*look, "br"] if segment.markup else look),
-            "title": " + ".join(captions.tooltip(rows[number], merged) for number in segment.rows),
-            "breaks": segment.breaks,
-        }
-        (unread if segment.unread else read).append(piece)
+    paragraphs: list[dict[str, Any]] = []
+    for number in range(len(document.texts)):
+        read: list[dict[str, Any]] = []
+        unread: list[dict[str, Any]] = []
+        for segment in segments(document, rows, number):
+            look = [f"s{segment.level}"] if segment.level else []
+            piece = {
+                "text": segment.text,
+                "look": " ".join([*look, "br"] if segment.markup else look),
+                "title": " + ".join(captions.tooltip(rows[place], merged) for place in segment.rows),
+                "breaks": segment.breaks,
+            }
+            (unread if segment.unread else read).append(piece)
+        above = captions.second_text() if number else ""
+        paragraphs.append({"above": above, "class": "text", "pieces": read})
+        if unread:
+            above = captions.tail(document, number)
+            paragraphs.append({"above": above, "class": "text unread", "pieces": unread})
     return {
         "document": document,
-        "paragraphs": [("text", read), ("text unread", unread)] if unread else [("text", read)],
+        "paragraphs": paragraphs,
         "ticks": _ticks(document.relative) if any(shade is not None for shade in shades) else [],
         "changes": changes(document.tokens),
         "most": [

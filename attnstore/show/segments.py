@@ -27,21 +27,22 @@ class Segment:
     breaks: bool
 
 
-def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[Segment]:
-    """Cut the text. The texts of the segments, joined, are the whole text.
+def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int = 0) -> Iterator[Segment]:
+    """Cut the text, or the one of that number of a pair. The texts of the segments, joined, are the whole text.
 
     Tokens that share characters (the bytes of one emoji, in a byte-level vocabulary) share a segment, which
     has the shade of the strongest: their sum could exceed what any token has.
     """
-    text = document.text
+    text = document.texts[number]
     shades = intensities(document.tokens, document.relative)
-    spans = sorted(span for span in (_span(row, text, number) for number, row in enumerate(rows)) if span)
+    own = ((place, row) for place, row in enumerate(rows) if (row["segment"] or 0) == number)
+    spans = sorted(span for span in (_span(row, text, place) for place, row in own) if span)
     breaks = [match.span() for match in _BREAKS.finditer(text)]
     cuts = {0, len(text)}
     cuts.update(cut for start, end, _ in spans for cut in (start, end))
     cuts.update(cut for span in breaks for cut in span)
     unread = len(text) - len(
-        text[read_to(document) :].lstrip()
+        text[read_to(document, number) :].lstrip()
     )  # white space after the last token counts as read
     cuts.add(unread)
     edges = sorted(cuts)
@@ -55,10 +56,10 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[S
             upcoming = next(waiting)
         while run < len(breaks) and breaks[run][1] <= start:
             run += 1
-        here = [shade for _, _, number in active if (shade := shades[number]) is not None]
+        here = [shade for _, _, place in active if (shade := shades[place]) is not None]
         yield Segment(
             text=text[start:end],
-            rows=tuple(sorted(number for _, _, number in active)),
+            rows=tuple(sorted(place for _, _, place in active)),
             level=level_reached(max(here)) if here else None,
             markup=run < len(breaks) and breaks[run][0] <= start,
             unread=start >= unread,
@@ -66,14 +67,16 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]]) -> Iterator[S
         )
 
 
-def read_to(document: ShadedDocument) -> int:
-    """How many characters of the text the model read."""
-    end = max((row_end for row_end in document.tokens["end"].to_pylist()), default=0)
-    return min(end, len(document.text)) if document.truncated else len(document.text)
+def read_to(document: ShadedDocument, number: int = 0) -> int:
+    """How many characters of the text, or of the one of that number of a pair, the model read."""
+    whole = len(document.texts[number])
+    spans = zip(document.tokens["segment"].to_pylist(), document.tokens["end"].to_pylist(), strict=True)
+    end = max((end for segment, end in spans if (segment or 0) == number), default=0)
+    return min(end, whole) if document.truncated else whole
 
 
-def _span(row: Mapping[str, Any], text: str, number: int) -> tuple[int, int, int] | None:
-    """(start, end, number) of the characters to shade for a token, without white space at its edges."""
+def _span(row: Mapping[str, Any], text: str, place: int) -> tuple[int, int, int] | None:
+    """(start, end, place) of the characters to shade for a token, without white space at its edges."""
     start, end = max(row["start"], 0), min(row["end"], len(text))
     if row["special"] or start >= end:
         return None
@@ -81,4 +84,4 @@ def _span(row: Mapping[str, Any], text: str, number: int) -> tuple[int, int, int
     if stripped := piece.strip():
         start += len(piece) - len(piece.lstrip())
         end = start + len(stripped)
-    return start, end, number
+    return start, end, place

@@ -33,13 +33,13 @@ _MOST = 8  # how many of the most attended tokens are listed with their values
 class ShadedDocument:
     """What is drawn: a document, what the model made of it, and the attention of its tokens.
 
-    `text`: the whole text, as the source has it. `label`: the gold class, None if there is none.
-    `probability`: that of the prediction, from 0 to 1. `labels_are_models`: False if the gold classes are not
-    the model's; then nothing is called correct or wrong. `layer`: such as "6 of 6", or in words ("mean of
-    the layers"), or "" where the reduction has no layers. `truncated`: the text goes on beyond the last
+    `text`: the whole text, as the source has it; `text_pair`: the second one of a pair, else None. `label`: the gold
+    class, None if there is none. `probability`: that of the prediction, from 0 to 1. `labels_are_models`: False if the
+    gold classes are not the model's; then nothing is called correct or wrong. `layer`: such as "6 of 6", or in words
+    ("mean of the layers"), or "" where the reduction has no layers. `truncated`: the text goes on beyond the last
     token. `tokens`: the question `document_tokens` (`COLUMNS`), one row per token in order of position;
-    `start` and `end` count characters of `text`; `attention` and `lift` may be null. `relative`: shade by
-    this document's own maximum.
+    `start` and `end` count characters of `text`, of `text_pair` where `segment` is 1; `attention` and `lift` may be
+    null. `relative`: shade by this document's own maximum.
 
     Raises:
         UsageError: `tokens` lacks a column.
@@ -56,6 +56,12 @@ class ShadedDocument:
     tokens: pa.Table = field(repr=False, hash=False)
     relative: bool = False
     labels_are_models: bool = True
+    text_pair: str | None = field(default=None, repr=False)
+
+    @property
+    def texts(self) -> list[str]:
+        """The text, or both of a pair."""
+        return [self.text] if self.text_pair is None else [self.text, self.text_pair]
 
     def __post_init__(self) -> None:
         if missing := [name for name in COLUMNS if name not in self.tokens.column_names]:

@@ -38,13 +38,16 @@ def terminal(
     if document.truncated:
         out += paragraph(captions.truncation(document), width)
     out.append("")
-    text = list(segments(document, rows))
-    out += _body([segment for segment in text if not segment.unread], paint, width)
-    if tail := [segment for segment in text if segment.unread]:
-        out += [paint.dim(line) for line in paragraph(f"── {captions.tail(document)} ──", width)]
-        out += _body(tail, paint, width)
-    if not document.text.strip():
-        out.append(paint.dim("(the text is empty)"))
+    for number, whole in enumerate(document.texts):
+        if number:
+            out += [paint.dim(line) for line in paragraph(f"── {captions.second_text()} ──", width)]
+        text = list(segments(document, rows, number))
+        out += _body([segment for segment in text if not segment.unread], paint, width)
+        if tail := [segment for segment in text if segment.unread]:
+            out += [paint.dim(line) for line in paragraph(f"── {captions.tail(document, number)} ──", width)]
+            out += _body(tail, paint, width)
+        if not whole.strip():
+            out.append(paint.dim("(the text is empty)"))
     out.append("")
     if most := most_attended(rows):
         listed = ", ".join(f"{row['token']} {row['lift']:.1f}×" for row in most)

@@ -11,7 +11,7 @@ from attnstore.errors import UsageError
 
 #: The columns of the question `document_tokens`, which every function here reads.
 COLUMNS = (
-    "position", "token", "word", "piece", "pieces", "start", "end", "special", "attention", "lift",
+    "position", "token", "word", "piece", "pieces", "segment", "start", "end", "special", "attention", "lift",
 )  # fmt: skip
 
 _CAPTIONS = b"attnstore.captions"

@@ -472,7 +472,8 @@ def test_a_document_and_its_tokens_are_read_over_one_connection(store, monkeypat
     row, tokens = document_with_tokens(store, 3, "cls", "mean")
     assert opened == [()]
     assert tokens.equals(expected, check_metadata=True)
-    assert row == frames.documents(store).filter(document=3).collect().row(0, named=True)
+    as_asked = frames.documents(store, frames.QuestionColumns(segments=True))
+    assert row == as_asked.filter(document=3).collect().row(0, named=True)
 
 
 def test_a_document_of_a_part_that_is_missing_is_told_so(tmp_path, documents):

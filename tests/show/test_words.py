@@ -33,6 +33,7 @@ def test_merging_by_sum_keeps_the_total_and_compares_with_an_even_share_of_words
         "word": [None, "an", "unforgettable", None],
         "piece": [None, 0, 0, None],
         "pieces": [None, 1, 3, None],
+        "segment": [None, 0, 0, None],
         "start": [0, 0, 3, 0],
         "end": [0, 2, 16, 0],
         "special": [True, False, False, True],
