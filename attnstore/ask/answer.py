@@ -1,7 +1,8 @@
 """Questions answered, in either engine."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, SupportsIndex
 
 import duckdb
@@ -30,6 +31,9 @@ from attnstore.messages import suggestion
 from attnstore.store.frames import QuestionColumns, Tables, collect
 from attnstore.store.store import Store
 
+#: What gives a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
+Connect = Callable[[Store, QuestionColumns, Sequence[str]], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
 #: The metadata key of an answer that says in one line what it is based on.
 BASIS_KEY = b"attnstore.basis"
 #: The one that says which columns a terminal shows, as JSON: names as in `Question.columns`.
@@ -41,6 +45,7 @@ def ask(
     question: Question,
     parameters: Mapping[str, object] | None = None,
     engine: Engine = "duckdb",
+    connect: Connect = connect,
 ) -> pa.Table:
     """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
 
@@ -71,7 +76,7 @@ def ask(
 
 
 def document_with_tokens(
-    store: Store, wanted: str | SupportsIndex, reduction: str, layer: int | str
+    store: Store, wanted: str | SupportsIndex, reduction: str, layer: int | str, connect: Connect = connect
 ) -> tuple[dict[str, Any], pa.Table]:
     """The row of the document that `document_number` finds, by column, and its tokens: `document_tokens`.
 
@@ -82,7 +87,7 @@ def document_with_tokens(
     question = get_question("document_tokens", find_questions())
     given = {"document": wanted, "reduction": reduction, "layer": layer}
     values, added = bound(store, question, given)
-    with connect(store, added) as connection:
+    with connect(store, added, ()) as connection:
         number = values["document"] = number_of(store, connection, values["document"])
         sql = "SELECT * FROM documents WHERE document = $number"
         (row,) = select(store, connection, sql, {"number": number}).to_pylist()

@@ -52,6 +52,7 @@ def connect(
             "autoinstall_known_extensions",
             "python_enable_replacements",
             "enable_external_access",
+            "enable_progress_bar",  # it would stand among what is printed
         ):
             connection.execute(f"SET {setting} = false")
         for name, schema in made.empty.items():

@@ -10,6 +10,7 @@ from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
 from attnstore.commands.convert import convert
 from attnstore.commands.draw import plot
+from attnstore.commands.browse import browse
 from attnstore.commands.exits import fail
 from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune
@@ -67,5 +68,5 @@ def attnstore() -> None:
     """
 
 
-for command in (run, finetune, convert, query, queries, sql, plot, show, info, verify, faithfulness):
+for command in (run, finetune, convert, query, queries, sql, plot, show, browse, info, verify, faithfulness):
     attnstore.add_command(command)

@@ -21,16 +21,16 @@ def html(drawn: ShadedDocument | Iterable[ShadedDocument]) -> str:
     """One page with one document or several, complete in itself: no script, nothing fetched."""
     documents = [drawn] if isinstance(drawn, ShadedDocument) else list(drawn)
     title = documents[0].id if len(documents) == 1 else f"{len(documents):,} documents"
-    drawings = [_drawing(document) for document in documents]
+    drawings = [drawing(document) for document in documents]
     return render("page.html", title=title, drawings=drawings)
 
 
 def fragment(document: ShadedDocument) -> str:
     """The same document as a piece of HTML with its own style, for a notebook or another page."""
-    return render("fragment.html", drawing=_drawing(document))
+    return render("fragment.html", drawing=drawing(document))
 
 
-def _drawing(document: ShadedDocument) -> dict[str, Any]:
+def drawing(document: ShadedDocument) -> dict[str, Any]:
     """What `document.html` needs: the document, and what is made of it."""
     rows = token_rows(document.tokens)
     shades = intensities(document.tokens, document.relative)

@@ -1,0 +1,92 @@
+"""The words of a store, found by what they contain, and what attention each gets by class and layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from attnstore.ask.sql import identifier, select
+from attnstore.store.manifest import Manifest
+from attnstore.store.store import Store
+from attnstore.store.totals import lift
+
+
+def find_words(
+    store: Store, connection: duckdb.DuckDBPyConnection, part: str, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Words that contain `part`, whatever its case: those that begin with it first, the more frequent first.
+
+    Each with `occurrences` and `documents`, in how many it occurs.
+    """
+    sql = """
+        SELECT word, sum(occurrences) AS occurrences, sum(new_word) AS documents
+        FROM totals WHERE piece = 0 AND NOT special AND contains(lower(word), lower($part))
+        GROUP BY word
+        ORDER BY starts_with(lower(word), lower($part)) DESC, occurrences DESC, word LIMIT $limit
+    """
+    return list(select(store, connection, sql, {"part": part, "limit": limit}).to_pylist())
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A word by predicted class.
+
+    `classes`: each with `class`, `occurrences`, `documents` (in how many it occurs) and `of` (how many there are).
+    `lifts`: for each reduction and layer (None for one that has none) the mean lift by class, in `classes`' order:
+    its occurrences' attention, summed over their pieces, over what the pieces would get if each token of the document
+    got the same.
+    """
+
+    word: str
+    classes: list[dict[str, Any]]
+    lifts: list[tuple[str, int | None, list[float | None]]]
+
+
+def card(store: Store, connection: duckdb.DuckDBPyConnection, word: str) -> Card | None:
+    """What there is to say of a word; None if no document has it."""
+    columns = list(_columns(store.manifest))
+    # Summed over the pieces of a word's tokens: each token's lift counts by 1 / pieces, so that an even share is 1.
+    sums = "".join(
+        f", sum({identifier(lift(column))}::DOUBLE / pieces) AS {identifier(column)}"
+        for _, _, column in columns
+    )
+    sql = f"""
+        WITH of_word AS (
+            SELECT prediction AS class, sum(occurrences) FILTER (piece = 0) AS occurrences,
+                sum(new_word) AS documents{sums}
+            FROM totals WHERE word = $word AND NOT special GROUP BY prediction
+        ),
+        all_of AS (SELECT prediction AS class, count(*) AS "of" FROM documents GROUP BY prediction)
+        SELECT * FROM all_of LEFT JOIN of_word USING (class) ORDER BY class
+    """  # noqa: S608 - names of columns, quoted
+    rows = select(store, connection, sql, {"word": word}).to_pylist()
+    if not any(row["occurrences"] for row in rows):
+        return None
+    classes = [
+        {
+            "class": row["class"],
+            "occurrences": row["occurrences"] or 0,
+            "documents": row["documents"] or 0,
+            "of": row["of"],
+        }
+        for row in rows
+    ]
+    lifts = [
+        (name, layer, [_mean(row[column], row["occurrences"]) for row in rows])
+        for name, layer, column in columns
+    ]
+    return Card(word, classes, lifts)
+
+
+def _mean(total: float | None, occurrences: int | None) -> float | None:
+    return None if total is None or not occurrences else total / occurrences
+
+
+def _columns(manifest: Manifest) -> list[tuple[str, int | None, str]]:
+    """Each reduction of one value per token that is a distribution over the tokens, by layer: its column."""
+    return [
+        (reduction.name, layer if reduction.per_layer else None, column)
+        for reduction in manifest.reductions
+        if not reduction.per_head and reduction.total is not None
+        for layer, column in enumerate(reduction.columns(manifest.layers), start=1)
+    ]

@@ -1,0 +1,105 @@
+"""Connections to a store that are kept for the next question: for programs that answer many, such as the explorer."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import duckdb
+
+from attnstore.ask.sql import connect
+from attnstore.errors import UsageError
+from attnstore.store.frames import NOTHING, QuestionColumns
+from attnstore.store.store import Store
+
+_KEPT = 8  # connections that wait for the next question; one holds a few MB, as long as it computes nothing
+
+
+class Pool:
+    """Connections to one state of a store. Each is one request's at a time; those not used for longest are closed."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._idle: OrderedDict[tuple[str, ...], list[duckdb.DuckDBPyConnection]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def lease(self, added: QuestionColumns, macros: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with these columns and macros. One whose statement failed is not used again."""
+        key = (repr(added), *macros)
+        with self._lock:
+            waiting = self._idle.get(key)
+            connection = waiting.pop() if waiting else None
+        if connection is None:
+            connection = connect(self.store, added, macros)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(key, connection)
+
+    def close(self) -> None:
+        """Close what waits; what is in use is closed when it comes back."""
+        with self._lock:
+            self._closed = True
+            waiting = [each for several in self._idle.values() for each in several]
+            self._idle.clear()
+        for connection in waiting:
+            connection.close()
+
+    def _keep(self, key: tuple[str, ...], connection: duckdb.DuckDBPyConnection) -> None:
+        surplus = []
+        with self._lock:
+            if self._closed:
+                surplus.append(connection)
+            else:
+                self._idle.setdefault(key, []).append(connection)
+                self._idle.move_to_end(key)
+                while sum(map(len, self._idle.values())) > _KEPT:
+                    oldest = next(each for each, several in self._idle.items() if several)
+                    surplus.append(self._idle[oldest].pop(0))
+                for empty in [each for each, several in self._idle.items() if not several]:
+                    del self._idle[empty]
+        for each in surplus:
+            each.close()
+
+
+class Work:
+    """What one request asks of a pool. `end` stops it from another thread, whatever it is computing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._lock = threading.Lock()
+        self._current: duckdb.DuckDBPyConnection | None = None
+        self._ended = False
+
+    @contextmanager
+    def connect(
+        self, store: Store, added: QuestionColumns = NOTHING, macros: Sequence[str] = ()
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """As `attnstore.ask.sql.connect`, over the pool's store.
+
+        Raises:
+            UsageError: the work was ended before.
+            StoreError: the store can't be read.
+        """
+        assert store is self.pool.store  # noqa: S101 - a pool of another store would answer for the wrong one
+        with self.pool.lease(added, macros) as connection:
+            with self._lock:
+                self._current = connection
+            try:
+                if self._ended:
+                    raise UsageError("stopped")
+                yield connection
+            finally:
+                with self._lock:
+                    self._current = None
+
+    def end(self) -> None:
+        """Stop the statement that runs, and all that would follow. To be called until the work has come back."""
+        with self._lock:
+            self._ended = True
+            if self._current is not None:
+                self._current.interrupt()

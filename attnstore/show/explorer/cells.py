@@ -1,0 +1,77 @@
+"""A table of answers as the cells of a page: each a text and, where it leads on, an address."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pyarrow as pa
+
+_LISTED = 12  # values of a list that are shown
+_LONG = 400  # characters of a text that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    text: str
+    href: str | None = None
+    is_number: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What a page shows as a table. `cut`: how many rows there are beyond those shown."""
+
+    columns: list[str]
+    rows: list[list[Cell]]
+    cut: int = 0
+
+
+def grid(table: pa.Table, address: Callable[..., str], most: int = 1000) -> Grid:
+    """The first `most` rows of an answer. `address(page, **parameters)` makes the links."""
+    rows = table.slice(0, most).to_pylist()
+    cells = [[_cell(name, value, row, address) for name, value in row.items()] for row in rows]
+    return Grid(list(table.column_names), cells, max(0, table.num_rows - most))
+
+
+def address(page: str, /, **parameters: object) -> str:
+    """A page of a store, below its store's, with parameters that are not None or empty."""
+    return _with("/".join(quote(part, safe="") for part in page.split("/")), parameters)
+
+
+def _with(path: str, parameters: Mapping[str, object]) -> str:
+    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def shown(value: Any) -> str:
+    """A value as a reader wants it: four significant digits, thousands set apart, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        more = f", … ({len(value):,})" if len(value) > _LISTED else ""
+        return ", ".join(map(shown, value[:_LISTED])) + more
+    text = str(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
+def _cell(name: str, value: Any, row: Mapping[str, Any], address: Callable[..., str]) -> Cell:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = str(value) if name in ("document", "position", "layer") and value is not None else shown(value)
+    href = None
+    if value is not None:
+        if name == "document" and isinstance(value, int):
+            href = address(f"documents/{value}")
+        elif name == "id" and isinstance(row.get("document"), int):
+            href = address(f"documents/{row['document']}")
+        elif name in ("word", "term") and isinstance(value, str):
+            href = address("word", word=value)
+        elif name == "group" and isinstance(value, str):
+            href = address("documents", group=value)
+    return Cell(text, href, is_number)

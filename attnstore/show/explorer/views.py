@@ -1,0 +1,446 @@
+"""What each page of the explorer shows, as plain values for its template. Everything asked goes through `Work`."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from attnstore.ask.answer import BASIS_KEY, ask, document_with_tokens
+from attnstore.ask.filters import ORDERS, find, from_texts, neighbours
+from attnstore.ask.glossary import card, find_words
+from attnstore.ask.pool import Work
+from attnstore.ask.questions import Question, find_questions, get_question
+from attnstore.ask.script import script
+from attnstore.ask.sql import select
+from attnstore.ask.statement import reading_statement
+from attnstore.ask.values import Parameter, as_text
+from attnstore.errors import UsageError
+from attnstore.messages import counted
+from attnstore.show.explorer.cells import address, grid, shown
+from attnstore.show.page import drawing
+from attnstore.show.shading import ShadedDocument
+from attnstore.show.words import merge_words
+
+_PAGE = 50  # documents of a list
+_WORDS = 100  # words of a list
+
+Parameters = Mapping[str, str]
+
+
+def overview(work: Work) -> dict[str, Any]:
+    """What was run, how right the model is, and where to go from there."""
+    store, manifest = work.pool.store, work.pool.store.manifest
+    known = find_questions()
+    rows = ask(store, known["predictions"], {}, connect=work.connect).to_pylist()
+    whole = next((row for row in rows if row["split"] is None and row["class"] is None), None)
+    finished = len(store.finished_parts())
+    facts = [
+        ("documents", f"{sum(len(store.part_range(part)) for part in store.finished_parts()):,}"),
+        ("model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"),
+        ("data", manifest.data),
+        ("classes", ", ".join(manifest.labels)),
+        ("reductions", ", ".join(reduction.name for reduction in manifest.reductions) or "none"),
+        (
+            "state",
+            f"sealed {manifest.sealed}"
+            if manifest.sealed
+            else f"{finished} of {manifest.parts} parts so far",
+        ),
+    ]
+    confusion = (
+        ask(store, known["confusion"], {}, connect=work.connect).to_pylist() if _has_labels(work) else []
+    )
+    return {
+        "facts": facts,
+        "notes": list(manifest.notes),
+        "predictions": whole,
+        "confusion": _matrix(confusion),
+        "labels_are_models": manifest.labels_are_models,
+        "growing": manifest.sealed is None,
+        "classes": list(manifest.labels),
+    }
+
+
+def _has_labels(work: Work) -> bool:
+    store = work.pool.store
+    with work.connect(store) as connection:
+        rows = select(store, connection, "SELECT 1 FROM documents WHERE label IS NOT NULL LIMIT 1")
+    return bool(rows.num_rows)
+
+
+def _matrix(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts by label and prediction, whatever the split, each with the filter of its documents."""
+    counts: dict[tuple[str | None, str], int] = {}
+    for row in rows:
+        key = (row["label"], row["prediction"])
+        counts[key] = counts.get(key, 0) + row["documents"]
+    labels = sorted({label for label, _ in counts}, key=lambda label: (label is None, label))
+    predictions = sorted({prediction for _, prediction in counts})
+    lines = []
+    for label in labels:
+        total = sum(counts.get((label, prediction), 0) for prediction in predictions)
+        cells = []
+        for prediction in predictions:
+            count = counts.get((label, prediction), 0)
+            where = {"label": label} if label is not None else {"unlabelled": "true"}
+            cells.append(
+                {
+                    "count": count,
+                    "share": count / total if total else 0.0,
+                    "href": address("documents", prediction=prediction, **where),
+                }
+            )
+        lines.append({"label": "no label" if label is None else label, "cells": cells})
+    return {"predictions": predictions, "lines": lines}
+
+
+def documents(work: Work, given: Parameters) -> dict[str, Any]:
+    """A page of the documents that a filter lets through."""
+    store = work.pool.store
+    wanted = from_texts(given)
+    number = max(1, _whole(given.get("page", ""), 1))
+    with work.connect(store) as connection:
+        found = find(store, connection, wanted, skip=(number - 1) * _PAGE, limit=_PAGE)
+        splits = select(store, connection, "SELECT DISTINCT split FROM documents ORDER BY split").column(0)
+        labels = select(
+            store, connection, "SELECT DISTINCT label FROM documents WHERE label IS NOT NULL ORDER BY label"
+        ).column(0)
+    own = wanted.given()
+    pages = max(1, -(-found.hits // _PAGE))
+    return {
+        "filter": own,
+        "hits": counted(found.hits, "document"),
+        "rows": [
+            {
+                **row,
+                "href": address(f"documents/{row['document']}", **own),
+                "right": row["prediction"] == row["label"],
+            }
+            for row in found.rows
+        ],
+        "page": number,
+        "pages": pages,
+        "before": address("documents", **own, page=number - 1) if number > 1 else None,
+        "after": address("documents", **own, page=number + 1) if number < pages else None,
+        "classes": list(store.manifest.labels),
+        "labels": labels.to_pylist(),
+        "splits": splits.to_pylist(),
+        "orders": list(ORDERS),
+        "labels_are_models": store.manifest.labels_are_models,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a document is drawn: the parameters of its page that no filter has."""
+
+    reduction: str
+    layer: str
+    words: str  # sum, mean, or pieces
+    relative: bool
+
+    def given(self) -> dict[str, str]:
+        return {
+            "reduction": self.reduction,
+            "layer": self.layer,
+            "words": self.words,
+            "relative": "true" if self.relative else "",
+        }
+
+
+def document(work: Work, number: int, given: Parameters) -> dict[str, Any]:
+    """A document with its heat-map, one more beside it if asked for, and its neighbours in the list."""
+    store, manifest = work.pool.store, work.pool.store.manifest
+    if not manifest.reductions:
+        raise UsageError("the store holds no reduction: there is nothing to shade by")
+    look = _look(work, given, "")
+    wanted = from_texts(given)
+    own = wanted.given()
+    second = _look(work, given, "2") if given.get("reduction2") else None
+    with work.connect(store) as connection:
+        beside = neighbours(store, connection, wanted, number)
+    extra = {} if second is None else {f"{name}2": value for name, value in second.given().items()}
+    return {
+        "number": number,
+        "filter": own,
+        "look": look,
+        "second": second,
+        "drawing": heat_map(work, number, look),
+        "drawing2": None if second is None else heat_map(work, number, second),
+        "beside": beside,
+        "before": _neighbour(None if beside is None else beside.before, own, look, extra),
+        "after": _neighbour(None if beside is None else beside.after, own, look, extra),
+        "list": address("documents", **own),
+        "layers": manifest.layers,
+        "reductions": [(reduction.name, reduction.per_layer) for reduction in manifest.reductions],
+        "part": address(f"documents/{number}/heatmap", **own),
+        "similar": address(f"documents/{number}/similar"),
+    }
+
+
+def _neighbour(number: int | None, own: Parameters, look: _Look, extra: Parameters) -> str | None:
+    return None if number is None else address(f"documents/{number}", **own, **look.given(), **extra)
+
+
+def _look(work: Work, given: Parameters, suffix: str) -> _Look:
+    manifest = work.pool.store.manifest
+    name = given.get(f"reduction{suffix}") or manifest.reductions[0].name
+    stored = manifest.reduction(name)
+    if stored is None:
+        raise UsageError(
+            f"the store has no reduction {name!r}: it holds {', '.join(r.name for r in manifest.reductions)}"
+        )
+    layer = given.get(f"layer{suffix}") or "last"
+    if stored.per_layer and layer in ("first", "last"):
+        layer = "1" if layer == "first" else str(manifest.layers)
+    if not stored.per_layer:
+        layer = ""
+    words = given.get(f"words{suffix}") or given.get("words") or "sum"
+    if words not in ("sum", "mean", "pieces"):
+        raise UsageError(f"words is sum, mean or pieces, not {words!r}")
+    return _Look(name, layer, words, given.get("relative") == "true")
+
+
+def heat_map(work: Work, number: int, look: _Look) -> dict[str, Any]:
+    """What the template of a document's heat-map needs."""
+    store = work.pool.store
+    row, tokens = document_with_tokens(
+        store, number, look.reduction, look.layer or "last", connect=work.connect
+    )
+    if look.words != "pieces":
+        tokens = merge_words(tokens, "sum" if look.words == "sum" else "mean")
+    layers = store.manifest.layers
+    layer = (
+        "mean of the layers" if look.layer == "mean" else f"{look.layer} of {layers}" if look.layer else ""
+    )
+    return drawing(
+        ShadedDocument(
+            id=row["id"],
+            text=row["text"],
+            label=row["label"],
+            prediction=row["prediction"],
+            probability=row["probability"],
+            reduction=look.reduction,
+            layer=layer,
+            truncated=row["truncated"],
+            tokens=tokens,
+            relative=look.relative,
+            labels_are_models=store.manifest.labels_are_models,
+        )
+    )
+
+
+def heat_map_alone(work: Work, number: int, given: Parameters) -> dict[str, Any]:
+    """The heat-map alone, for the slider over layers."""
+    return {"drawing": heat_map(work, number, _look(work, given, given.get("which", "")))}
+
+
+def similar(work: Work, number: int) -> dict[str, Any]:
+    """The documents whose attended words are most like a document's."""
+    question = find_questions()["similar_documents"]
+    table = ask(work.pool.store, question, {"document": f"@{number}"}, connect=work.connect)
+    return {"grid": grid(table, address), "basis": basis(table)}
+
+
+def words(work: Work, given: Parameters) -> dict[str, Any]:
+    """Words by what they contain."""
+    part = given.get("q", "")
+    store = work.pool.store
+    with work.connect(store) as connection:
+        found = find_words(store, connection, part, _WORDS)
+    return {
+        "q": part,
+        "rows": [{**row, "href": address("word", word=row["word"])} for row in found],
+        "most": _WORDS,
+    }
+
+
+def word(work: Work, given: Parameters) -> dict[str, Any]:
+    """A word's card: how often it occurs by class, and what attention it gets by layer."""
+    wanted = given.get("word", "")
+    store = work.pool.store
+    with work.connect(store) as connection:
+        found = card(store, connection, wanted)
+    if found is None:
+        raise UsageError(f"no document has the word {wanted!r}, spelt so")
+    layers = [
+        {
+            "name": name if layer is None else f"{name}, layer {layer}",
+            "cells": [{"lift": lift, "text": shown(lift), "shade": _shade(lift)} for lift in lifts],
+        }
+        for name, layer, lifts in found.lifts
+    ]
+    return {
+        "word": wanted,
+        "classes": [
+            {**row, "href": address("documents", word=wanted, prediction=row["class"])}
+            for row in found.classes
+        ],
+        "lifts": layers,
+        "all": address("documents", word=wanted),
+        "contexts": address("word/contexts", word=wanted),
+    }
+
+
+def _shade(lift: float | None) -> int:
+    """How dark a lift's cell is, of 20 steps: none at an even share or less, full at ten times that."""
+    return 0 if lift is None or lift <= 1 else min(20, int(20 * (lift - 1) / 9))
+
+
+def contexts(work: Work, given: Parameters) -> dict[str, Any]:
+    """Where a word gets its attention: its most attended occurrences, or its least."""
+    question = find_questions()["contexts"]
+    asked = {
+        "word": given.get("word", ""),
+        "limit": str(max(1, min(200, _whole(given.get("limit", ""), 10)))),
+    }
+    for name in ("order", "reduction", "layer", "by"):
+        if given.get(name):
+            asked[name] = given[name]
+    table = ask(work.pool.store, question, asked, connect=work.connect)
+    more = min(200, int(asked["limit"]) * 2)
+    return {
+        "rows": [
+            {**row, "href": address(f"documents/{row['document']}", word=asked["word"])}
+            for row in table.to_pylist()
+        ],
+        "basis": basis(table),
+        "order": asked.get("order", "most"),
+        "more": address("word/contexts", **{**asked, "limit": more}) if more > int(asked["limit"]) else None,
+    }
+
+
+def questions() -> dict[str, Any]:
+    """Every question, a line each."""
+    return {
+        "rows": [
+            {
+                "name": question.name,
+                "summary": question.summary,
+                "href": address(f"questions/{question.name}"),
+            }
+            for question in find_questions().values()
+        ]
+    }
+
+
+def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
+    """A question as a form made of its parameters; answered unless one that it needs is missing."""
+    store = work.pool.store
+    known = get_question(name, find_questions())
+    asked = asked_of(known, given)
+    missing = [p.name for p in known.parameters if p.required and p.name not in asked]
+    table = None if missing else answer(work, known, asked)
+    flags = "".join(f" -p {shlex.quote(f'{key}={value}')}" for key, value in asked.items())
+    return {
+        "question": known.name,
+        "summary": known.summary,
+        "documentation": known.documentation,
+        "fields": [_field(work, p, asked.get(p.name)) for p in known.parameters],
+        "missing": missing,
+        "grid": None if table is None else grid(table, address),
+        "basis": None if table is None else basis(table),
+        "command": f"attnstore query {shlex.quote(str(store.path))} {known.name}{flags}",
+        "sql": None if missing else script(store, known, asked),
+        "twin": known.path.with_suffix(".py").read_text(encoding="utf-8") if known.polars else None,
+        "files": [
+            (form, address(f"questions/{known.name}.{form}", **asked)) for form in ("csv", "parquet", "json")
+        ],
+        "chart": address(f"questions/{known.name}.svg", **asked)
+        if known.path.with_suffix(".vl.json").is_file()
+        else None,
+        "png": address(f"questions/{known.name}.png", **asked),
+    }
+
+
+def asked_of(question: Question, given: Parameters) -> dict[str, str]:
+    """The question's own parameters of a URL; blank ones have their defaults."""
+    names = [p.name for p in question.parameters]
+    return {name: given[name] for name in names if given.get(name, "").strip()}
+
+
+def answer(work: Work, question: Question, asked: Parameters) -> pa.Table:
+    return ask(work.pool.store, question, dict(asked), connect=work.connect)
+
+
+def basis(table: pa.Table) -> str:
+    return str((table.schema.metadata or {}).get(BASIS_KEY, b"").decode())
+
+
+def _field(work: Work, parameter: Parameter, value: str | None) -> dict[str, Any]:
+    manifest = work.pool.store.manifest
+    choices: list[str] = list(parameter.choices)
+    if parameter.type == "model_class":
+        choices = list(manifest.labels)
+    elif parameter.type == "reduction":
+        choices = [r.name for r in manifest.reductions]
+    elif parameter.type == "heads":
+        choices = [r.name for r in manifest.reductions if r.per_head]
+    elif parameter.type == "boolean":
+        choices = ["true", "false"]
+    usual = "" if parameter.required else as_text(parameter.default)
+    return {
+        "name": parameter.name,
+        "meaning": parameter.meaning,
+        "choices": choices,
+        "value": value or "",
+        "usual": usual,
+        "required": parameter.required,
+        "number": parameter.type in ("integer", "count"),
+    }
+
+
+def console(work: Work, given: Parameters) -> dict[str, Any]:
+    """SQL over the views, with what they hold beside it."""
+    store = work.pool.store
+    sql = given.get("sql", "").strip()
+    table = None
+    if sql:
+        reading_statement(sql)
+        with work.connect(store) as connection:
+            table = select(store, connection, _most(sql))
+    schemas = [
+        (view, [(field.name, _kind(field.type)) for field in schema])
+        for view, schema in (
+            ("documents", store.documents_schema),
+            ("tokens", store.tokens_schema),
+            ("totals", store.totals_schema),
+        )
+    ]
+    return {
+        "sql": sql,
+        "grid": None if table is None else grid(table, address, MOST_ROWS),
+        "rows": None if table is None else counted(min(table.num_rows, MOST_ROWS), "row"),
+        "most": MOST_ROWS,
+        "cut": table is not None and table.num_rows > MOST_ROWS,
+        "schemas": schemas,
+        "csv": address("sql.csv", sql=sql) if sql else None,
+    }
+
+
+#: Rows of the console that are shown; one more is asked for, to know of the rest.
+MOST_ROWS = 1000
+
+
+def _most(sql: str) -> str:
+    """A SELECT as it is, or the rows that are shown of it where it can stand in another one."""
+    bare = sql.rstrip().rstrip(";")
+    wrapped = f"SELECT * FROM (\n{bare}\n) LIMIT {MOST_ROWS + 1}"  # noqa: S608 - it reads, as `reading_statement` knows
+    try:
+        reading_statement(wrapped)
+    except UsageError:
+        return sql  # EXPLAIN, DESCRIBE and their like give few rows
+    return wrapped
+
+
+def _kind(kind: pa.DataType) -> str:
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _whole(text: str, otherwise: int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return otherwise

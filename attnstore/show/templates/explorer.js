@@ -1,0 +1,137 @@
+// The little that the pages do by themselves. Each works without it, too: forms are sent, links are followed.
+const root = document.body.dataset.root;
+
+async function fetched(address, signal) {
+  const answer = await fetch(address, { signal });
+  const text = await answer.text();
+  const page = new DOMParser().parseFromString(text, "text/html");
+  if (!answer.ok) {
+    throw new Error(page.querySelector('[role="alert"]')?.textContent ?? answer.statusText);
+  }
+  return page;
+}
+
+function said(place, sentence) {
+  const line = document.createElement("p");
+  line.setAttribute("role", "alert");
+  line.textContent = sentence;
+  place.replaceChildren(line);
+}
+
+// Parts of a page that take longer come after it.
+async function load(place) {
+  try {
+    const page = await fetched(place.dataset.load);
+    place.replaceChildren(...(page.querySelector("#answer") ?? page.body).childNodes);
+  } catch (error) {
+    said(place, error.message);
+  }
+}
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries.filter((each) => each.isIntersecting)) {
+    seen.unobserve(entry.target);
+    load(entry.target);
+  }
+});
+for (const place of document.querySelectorAll("[data-load]")) {
+  if (place.dataset.when === "seen") seen.observe(place);
+  else load(place);
+}
+document.addEventListener("click", (event) => {
+  const more = event.target.closest("a[data-more]");
+  const place = more?.closest("[data-load]");
+  if (!place) return;
+  event.preventDefault();
+  place.dataset.load = more.getAttribute("href");
+  load(place);
+});
+
+// Words are found while they are typed.
+for (const field of document.querySelectorAll("[data-live]")) {
+  let asked;
+  let waiting;
+  field.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      asked?.abort();
+      asked = new AbortController();
+      const address = `${field.form.getAttribute("action")}?${new URLSearchParams(new FormData(field.form))}`;
+      try {
+        const page = await fetched(address, asked.signal);
+        document.querySelector(field.dataset.live).replaceChildren(...page.querySelector(field.dataset.live).childNodes);
+        history.replaceState(null, "", address);
+      } catch (error) {
+        if (error.name !== "AbortError") said(document.querySelector(field.dataset.live), error.message);
+      }
+    }, 150);
+  });
+}
+
+// The slider over layers, and the controls that change what is drawn.
+const look = document.querySelector("#look");
+const asked = {};
+async function redraw(suffix) {
+  const place = document.querySelector(`#heatmap${suffix}`);
+  if (!place) return;
+  asked[suffix]?.abort();
+  asked[suffix] = new AbortController();
+  const given = new URLSearchParams(new FormData(look));
+  history.replaceState(null, "", `?${given}`);
+  given.set("which", suffix);
+  const [path, filter] = place.dataset.part.split("?");
+  try {
+    const page = await fetched(`${path}?${filter ? `${filter}&` : ""}${given}`, asked[suffix].signal);
+    place.replaceChildren(...page.body.childNodes);
+  } catch (error) {
+    if (error.name !== "AbortError") said(place, error.message);
+  }
+}
+look?.addEventListener("input", (event) => {
+  const slider = event.target.closest("[data-slider]");
+  if (!slider) return;
+  slider.parentElement.querySelector("output").textContent = slider.value;
+  redraw(slider.dataset.slider);
+});
+look?.addEventListener("change", (event) => {
+  if (!event.target.closest("[data-slider]")) look.requestSubmit();
+});
+
+// j and k go through the list, ← and → through the layers.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey && event.key === "Enter") event.target.closest("form")?.requestSubmit();
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  const link = { j: 'a[rel="next"]', k: 'a[rel="prev"]' }[event.key];
+  if (link) document.querySelector(link)?.click();
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const slider = document.querySelector("[data-slider]");
+  if (step && slider) {
+    event.preventDefault();
+    slider.value = Number(slider.value) + step;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+});
+
+// What is selected leads on.
+let leads;
+document.addEventListener("selectionchange", () => {
+  const selection = getSelection();
+  const text = selection.toString().trim();
+  leads?.remove();
+  leads = undefined;
+  const inside = selection.anchorNode?.parentElement?.closest("main");
+  if (!text || text.length > 200 || !inside || document.activeElement?.closest("input, textarea")) return;
+  const box = selection.getRangeAt(0).getBoundingClientRect();
+  leads = document.createElement("div");
+  leads.className = "leads";
+  const links = [["documents with this text", `documents?${new URLSearchParams({ text })}`]];
+  if (!/\s/.test(text)) links.push(["words like it", `words?${new URLSearchParams({ q: text.toLowerCase() })}`]);
+  for (const [name, address] of links) {
+    const link = document.createElement("a");
+    link.textContent = name;
+    link.href = root + address;
+    leads.append(link);
+  }
+  leads.style.left = `${Math.max(4, Math.min(box.left + scrollX, scrollX + innerWidth - 330))}px`;
+  leads.style.top = `${box.bottom + scrollY + 6}px`;
+  document.body.append(leads);
+});

@@ -1,0 +1,90 @@
+"""Connections that are kept: the same answers, whoever used one before, and an end to what nobody waits for."""
+
+import threading
+import time
+
+import asked_store
+import pytest
+
+from attnstore.ask.answer import ask
+from attnstore.ask.pool import Pool, Work
+from attnstore.ask.questions import find_questions
+from attnstore.ask.sql import select
+from attnstore.errors import UsageError
+from attnstore.store.store import open_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pool") / "s.attn"
+    asked_store.write_store(path, asked_store.made_up_documents(40))
+    return open_store(path)
+
+
+def test_answers_are_those_of_a_connection_of_ones_own(store):
+    """Layers and reductions in turn, each twice: never another one's columns."""
+    work, question = Work(Pool(store)), find_questions()["top_words_by_class"]
+    for _ in range(2):
+        for given in ({"layer": "1"}, {"layer": "2"}, {"reduction": "rollout"}, {"by": "label"}):
+            asked = {**given, "min_documents": 1}
+            pooled = ask(store, question, asked, connect=work.connect)
+            expected = ask(store, question, asked)
+            assert pooled.schema.equals(expected.schema, check_metadata=True)
+            for row, own in zip(pooled.to_pylist(), expected.to_pylist(), strict=True):
+                # Sums are of threads, in any order.
+                assert row == {
+                    name: pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+                    for name, value in own.items()
+                }
+
+
+def test_a_connection_is_used_again_and_a_failed_one_is_not(store):
+    """What was asked before has left nothing behind, not even an aborted transaction."""
+    pool = Pool(store)
+    work = Work(pool)
+    with work.connect(store) as first:
+        select(store, first, "SELECT 1")
+    with work.connect(store) as again:
+        assert again is first
+    with pytest.raises(UsageError), work.connect(store) as failed:
+        select(store, failed, "SELECT nothing")
+    with work.connect(store) as other:
+        assert other is not failed
+        assert select(store, other, "SELECT count(*) AS n FROM documents").to_pylist() == [{"n": 40}]
+
+
+def test_not_more_connections_wait_than_eight(store):
+    """However many layers are looked at, and however many at once."""
+    pool = Pool(store)
+    question = find_questions()["top_words_by_class"]
+    for layer in (1, 2, 3):
+        for by in ("prediction", "label"):
+            for reduction in ("cls", "cls_heads"):
+                given = {"layer": layer, "by": by, "reduction": reduction, "min_documents": 1}
+                ask(store, question, given, connect=Work(pool).connect)
+    assert sum(map(len, pool._idle.values())) == 8
+    pool.close()
+    assert not pool._idle
+
+
+def test_work_that_is_ended_stops_where_it_is_and_does_nothing_more(store):
+    """A statement without an end comes back at once, and no other begins."""
+    work = Work(Pool(store))
+    endless = (
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i > 0) SELECT sum(i) FROM n"
+    )
+    stopped = threading.Event()
+
+    def asked() -> None:
+        with pytest.raises(UsageError), work.connect(store) as connection:
+            select(store, connection, endless)
+        stopped.set()
+
+    thread = threading.Thread(target=asked)
+    thread.start()
+    while not stopped.is_set():
+        time.sleep(0.05)
+        work.end()
+    thread.join()
+    with pytest.raises(UsageError, match="stopped"), work.connect(store):
+        pass

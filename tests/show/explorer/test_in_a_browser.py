@@ -1,0 +1,166 @@
+"""The explorer in a real browser: every control once, no error, and no request to anywhere else."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import asked_store
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+if CHROMIUM is not None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The address of an explorer in a process of its own, ended as a user would."""
+    path = tmp_path_factory.mktemp("browser") / "demo.attn"
+    documents = asked_store.made_up_documents(120)
+    for document in documents:
+        document["text"] = document["text"] or "nothing"
+    asked_store.write_store(path, documents)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "attnstore", "browse", str(path), "--no-open", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        cwd=Path(__file__).parents[3],
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.endswith("(Ctrl-C ends it)\n"), line
+    yield line.split()[0]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "ended\n")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request, browser, address):
+    """A page that fails the test for an error, a refused script or a request to elsewhere."""
+    faults: list[str] = []
+    context = browser.new_context(color_scheme=request.param, viewport={"width": 360, "height": 800})
+    opened = context.new_page()
+    opened.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("request", lambda r: None if r.url.startswith(address) else faults.append(r.url))
+    yield opened
+    context.close()
+    assert faults == []
+
+
+def fits(page) -> bool:
+    """Whether the page is no wider than the window."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def test_from_the_first_page_to_a_document_and_back(page, address):
+    """Words by class come after the page; a number of the matrix leads to its documents, one of them to its picture."""
+    page.goto(address)
+    page.wait_for_selector("[data-load] table")
+    assert fits(page)
+    page.click("table.matrix td a")
+    assert "document" in page.inner_text("[role=status]")
+    assert fits(page)
+    page.click("ol.documents li a")
+    page.wait_for_selector(".attnstore-heatmap .text")
+    assert fits(page)
+    page.go_back()
+    page.wait_for_selector("ol.documents")
+
+
+def test_the_slider_and_the_keys_change_the_layer_and_the_document(page, address):
+    """The heat-map is drawn anew in place, the address says which; j and k go through the list."""
+    page.goto(f"{address}demo/documents/4?order=number&layer=2")
+    assert "layer 2 of 3" in page.inner_text("#heatmap")
+    page.keyboard.press("ArrowRight")
+    sync_api.expect(page.locator("#heatmap")).to_contain_text("layer 3 of 3")
+    assert "layer=3" in page.url
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    sync_api.expect(page.locator("#heatmap")).to_contain_text("layer 1 of 3")
+    page.reload()
+    assert "layer 1 of 3" in page.inner_text("#heatmap")
+    page.keyboard.press("j")
+    page.wait_for_url("**/documents/5*")
+    assert "layer 1 of 3" in page.inner_text("#heatmap")
+    page.keyboard.press("k")
+    page.wait_for_url("**/documents/4*")
+
+
+def test_reductions_words_and_the_second_picture_are_chosen(page, address):
+    """Each control draws what it says."""
+    page.goto(f"{address}demo/documents/4")
+    page.select_option("select[name=reduction]", "rollout")
+    page.wait_for_url("**reduction=rollout**")
+    assert "rollout" in page.inner_text("#heatmap dl")
+    page.select_option("select[name=words]", "pieces")
+    page.wait_for_url("**words=pieces**")
+    page.check("input[name=relative]")
+    page.wait_for_url("**relative=true**")
+    page.select_option("select[name=reduction2]", "cls")
+    page.wait_for_selector("#heatmap2 .text")
+    assert "cls, layer 3 of 3" in page.inner_text("#heatmap2")
+    page.wait_for_selector("[data-load] table, [data-load] p")
+
+
+def test_words_are_found_while_they_are_typed(page, address):
+    """And a word's page has its contexts, more of them, and its documents."""
+    page.goto(f"{address}demo/words")
+    page.fill("input[name=q]", "fil")
+    sync_api.expect(page.locator("#words tbody tr")).to_have_count(2)
+    page.click("#words tbody bdi:text-is('film')")
+    page.wait_for_selector("table.contexts")
+    before = page.locator("table.contexts tbody tr").count()
+    page.click("a[data-more]")
+    sync_api.expect(page.locator("table.contexts tbody tr").nth(before)).to_be_visible()
+    assert fits(page)
+    page.click("table.contexts tbody a")
+    page.wait_for_selector("#heatmap")
+
+
+def test_a_question_is_asked_by_its_form(page, address):
+    """Its parameters are fields; the answer is of what they hold."""
+    page.goto(f"{address}demo/questions")
+    page.click("text=top_words_by_class")
+    page.fill("input[name=limit]", "2")
+    page.fill("input[name=min_documents]", "1")
+    page.select_option("select[name=by]", "label")
+    page.click("form.filters button")
+    page.wait_for_url("**limit=2**")
+    assert page.locator("#answer tbody tr").count() == 4
+    assert fits(page)
+
+
+def test_sql_runs_from_the_keyboard(page, address):
+    """Ctrl+Enter asks; what is wrong is said on a page that leads back."""
+    page.goto(f"{address}demo/sql")
+    page.fill("#sql", "select count(*) as n from documents")
+    page.press("#sql", "Control+Enter")
+    page.wait_for_selector("td.number")
+    assert page.inner_text("td.number") == "120"
+
+
+def test_what_is_selected_leads_on(page, address):
+    """A selected word leads to documents with it, and to words like it."""
+    page.goto(f"{address}demo/documents?text=film")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('.documents a bdi'))")
+    page.wait_for_selector(".leads a")
+    assert page.locator(".leads a").first.get_attribute("href").startswith("/demo/documents?text=test")
