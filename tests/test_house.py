@@ -54,6 +54,8 @@ ONLY_IN = {
     "click": {"commands"},
     "tqdm": {"commands"},
     "jinja2": {"show"},
+    "starlette": {"show"},
+    "uvicorn": {"show"},
     "vl_convert": {"show"},
     "torch": {"engine", "check", "learn"},
     "transformers": {"engine", "learn", "convert"},

@@ -8,9 +8,9 @@ import click
 
 from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
+from attnstore.commands.browse import browse
 from attnstore.commands.convert import convert
 from attnstore.commands.draw import plot
-from attnstore.commands.browse import browse
 from attnstore.commands.exits import fail
 from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnstore.ask.answer import ask, based_on
+from attnstore.ask.answer import Connect, ask, based_on
 from attnstore.ask.binding import bound
 from attnstore.ask.questions import Question
+from attnstore.ask.sql import connect
 from attnstore.errors import StoreError, UsageError
 from attnstore.messages import first_line
 from attnstore.show.charts import fill, own_parameters, read_chart, with_title
@@ -107,6 +108,7 @@ def plot(
     question: Question,
     parameters: Mapping[str, object] | None = None,
     classes: Sequence[str] = (),
+    connect: Connect = connect,
 ) -> Plot:
     """The chart of a question over a store; `classes` are those to draw, where the chart sets classes apart.
 
@@ -117,7 +119,7 @@ def plot(
     spec = read_chart(question)
     given = own_parameters(spec) | dict(parameters or {})
     values, _ = bound(store, question, given)
-    table = ask(store, question, given)
+    table = ask(store, question, given, connect=connect)
     by = next((values[p.name] for p in question.parameters if p.type == "class"), None)
     filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes)
     lines = [f"based on {basis(store, question, values)}", *notes]

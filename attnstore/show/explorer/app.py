@@ -26,6 +26,7 @@ from attnstore.ask.sql import select
 from attnstore.ask.statement import reading_statement
 from attnstore.errors import AttnstoreError, StoreError, UsageError
 from attnstore.messages import one_line
+from attnstore.show.colours import Background
 from attnstore.show.explorer import views
 from attnstore.show.explorer.shelf import Shelf
 from attnstore.show.formats import render as rendered
@@ -248,13 +249,14 @@ async def _answer(request: Request) -> Response:
     if form not in _FORMS:
         raise HTTPException(404, f"an answer comes as {', '.join(_FORMS)}")
     asked = views.asked_of(question, dict(request.query_params))
-    background = "dark" if request.query_params.get("background") == "dark" else "light"
+    background: Background = "dark" if request.query_params.get("background") == "dark" else "light"
 
     def make(work: Work) -> bytes:
         if form in ("svg", "png"):
             from attnstore.show.plot import plot
 
-            return plot(work.pool.store, question, dict(asked)).rendered(form, background)
+            chart = plot(work.pool.store, question, dict(asked), connect=work.connect)
+            return chart.rendered(form, background)
         return rendered(views.answer(work, question, asked), form)
 
     return _file(await _computed(request, store, make), f"{name}.{form}", form)
