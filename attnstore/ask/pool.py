@@ -97,6 +97,10 @@ class Work:
                 with self._lock:
                     self._current = None
 
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
     def end(self) -> None:
         """Stop the statement that runs, and all that would follow. To be called until the work has come back."""
         with self._lock:

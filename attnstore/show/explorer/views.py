@@ -1,7 +1,7 @@
 """What each page of the explorer shows, as plain values for its template. Everything asked goes through `Work`."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -332,7 +332,7 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
     known = get_question(name, find_questions())
     asked = asked_of(known, given)
     missing = [p.name for p in known.parameters if p.required and p.name not in asked]
-    table = None if missing else answer(work, known, asked)
+    table, problem = (None, None) if missing else _tried(work, lambda: answer(work, known, asked))
     flags = "".join(f" -p {shlex.quote(f'{key}={value}')}" for key, value in asked.items())
     return {
         "question": known.name,
@@ -340,10 +340,11 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
         "documentation": known.documentation,
         "fields": [_field(work, p, asked.get(p.name)) for p in known.parameters],
         "missing": missing,
+        "problem": problem,
         "grid": None if table is None else grid(table, address),
         "basis": None if table is None else basis(table),
         "command": f"attnstore query {shlex.quote(str(store.path))} {known.name}{flags}",
-        "sql": None if missing else script(store, known, asked),
+        "sql": None if table is None else script(store, known, asked),
         "twin": known.path.with_suffix(".py").read_text(encoding="utf-8") if known.polars else None,
         "files": [
             (form, address(f"questions/{known.name}.{form}", **asked)) for form in ("csv", "parquet", "json")
@@ -396,11 +397,7 @@ def console(work: Work, given: Parameters) -> dict[str, Any]:
     """SQL over the views, with what they hold beside it."""
     store = work.pool.store
     sql = given.get("sql", "").strip()
-    table = None
-    if sql:
-        reading_statement(sql)
-        with work.connect(store) as connection:
-            table = select(store, connection, _most(sql))
+    table, problem = _tried(work, lambda: _rows_of(work, sql)) if sql else (None, None)
     schemas = [
         (view, [(field.name, _kind(field.type)) for field in schema])
         for view, schema in (
@@ -411,6 +408,7 @@ def console(work: Work, given: Parameters) -> dict[str, Any]:
     ]
     return {
         "sql": sql,
+        "problem": problem,
         "grid": None if table is None else grid(table, address, MOST_ROWS),
         "rows": None if table is None else counted(min(table.num_rows, MOST_ROWS), "row"),
         "most": MOST_ROWS,
@@ -418,6 +416,22 @@ def console(work: Work, given: Parameters) -> dict[str, Any]:
         "schemas": schemas,
         "csv": address("sql.csv", sql=sql) if sql else None,
     }
+
+
+def _rows_of(work: Work, sql: str) -> pa.Table:
+    reading_statement(sql)
+    with work.connect(work.pool.store) as connection:
+        return select(work.pool.store, connection, _most(sql))
+
+
+def _tried(work: Work, make: Callable[[], pa.Table]) -> tuple[pa.Table | None, str | None]:
+    """An answer, or what is wrong with what was asked: the page says it beside what can be changed."""
+    try:
+        return make(), None
+    except UsageError as error:
+        if work.ended:
+            raise
+        return None, str(error)
 
 
 #: Rows of the console that are shown; one more is asked for, to know of the rest.
