@@ -35,6 +35,7 @@
 -- @param rows: all|class|outcome = all -- rows for all documents, for each class, or for those predicted right and wrong
 -- @param by: class = prediction -- with rows=class, what a document's class is: the model's prediction, or the gold label
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @columns part, score, documents, comprehensiveness, low, high, sufficiency, flips, difference, p
 --
 -- Source: comprehensiveness and sufficiency, and their mean over fractions, DeYoung et al. 2020, "ERASER: A Benchmark to
 -- Evaluate Rationalized NLP Models", section 4. The intervals: ratios of sums over clusters, as in top_words_by_class.

@@ -6,6 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 from asked_store import made_up_documents, write_store
+from measured_store import measured_rows, written
 
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions, get_question
@@ -34,7 +35,9 @@ def store_of(path, count, classes, labels=True):
             document["probability"] if name == document["prediction"] else rest for name in classes
         ]
     write_store(path, documents, labels=classes, label_in_path=len(classes) < 10)
-    return open_store(path)
+    store = open_store(path)
+    written(store, measured_rows(range(count), ["cls_01", "rollout", "random"]))
+    return store
 
 
 @pytest.fixture(scope="module")
