@@ -48,6 +48,7 @@ def connect(
         spill = Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}")  # DuckDB makes and removes it
         connection.execute(f"SET temp_directory = {literal(spill)}")
         for setting in (
+            "enable_progress_bar",  # it would be drawn on stdout, in the middle of an answer
             "autoload_known_extensions",
             "autoinstall_known_extensions",
             "python_enable_replacements",

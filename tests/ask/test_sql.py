@@ -259,3 +259,9 @@ def test_a_damaged_part_is_the_stores_error(tmp_path, damage):
     with pytest.raises(StoreError, match="attnstore verify") as caught:
         collect(opened, tokens(opened).select(pl.col("cls_01").sum()))
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_drawn_on_the_output_beside_the_answer(small_store):
+    """DuckDB's own progress bar, which appears on stdout after two seconds, is off."""
+    with connect(open_store(small_store)) as connection:
+        assert connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (False,)
