@@ -117,8 +117,8 @@ def faithfulness(rows, documents, *, removal="deletion", unit="token", against="
                 {"part": part, "score": score, "documents": len(numbers), "clusters": clusters,
                  "comprehensiveness": c, "low": ends(c, c_half)[0], "high": ends(c, c_half)[1],
                  "sufficiency": s, "sufficiency_low": ends(s, s_half)[0], "sufficiency_high": ends(s, s_half)[1],
-                 "flips": f, "flips_low": 0 if f_low is None else max(0, f_low),
-                 "flips_high": 1 if f_high is None else min(1, f_high),
+                 "flips": f, "flips_low": None if f_low is None else max(0, f_low),
+                 "flips_high": None if f_high is None else min(1, f_high),
                  "difference": d, "difference_low": ends(d, d_half)[0], "difference_high": ends(d, d_half)[1],
                  "p": p}
             )  # fmt: skip
@@ -156,6 +156,20 @@ def test_the_answer_is_the_one_by_brute_force(store, documents, rows, given):
                 name: pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
                 for name, value in wanted.items()
             }
+
+
+def test_one_document_has_means_and_no_interval(unmeasured, documents):
+    """Nothing is said of other documents, in either engine."""
+    rows = measured_rows([3], ["cls_01", "random"])
+    written(unmeasured, rows)
+    expected = faithfulness(rows, documents)
+    assert {row[name] for row in expected for name in ("low", "flips_low", "flips_high", "p", "q")} == {None}
+    for engine in ("duckdb", "polars"):
+        found = ask(unmeasured, QUESTIONS["faithfulness"], {}, engine).to_pylist()
+        assert found == [
+            {name: pytest.approx(v, abs=1e-6) if isinstance(v, float) else v for name, v in row.items()}
+            for row in expected
+        ]
 
 
 def test_labels_that_are_not_the_models_make_nothing_right_or_wrong(tmp_path, documents, rows):
