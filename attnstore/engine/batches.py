@@ -20,8 +20,7 @@ Passes = Callable[[int, int], list[np.ndarray]]
 class TokenisedDocument:
     """A document as the model sees it. All arrays have shape (n,).
 
-    `word` numbers the document's words from 0, -1 for tokens that belong to none (special ones). `start` and
-    `end` are character positions in the text. `number` is the document's place in the dataset.
+    `start` and `end` are character positions in the text. `number` is the document's place in the dataset.
 
     A document may be read in several `windows`, each of which is one of these; `window` numbers them from 0, and
     `places` (n,) says where in the whole document its tokens stand. `truncated`: tokens of the text were left out.
@@ -34,7 +33,6 @@ class TokenisedDocument:
     document: Document
     ids: np.ndarray  # (n,) int32
     tokens: list[str]
-    word: np.ndarray  # (n,) int32
     start: np.ndarray  # (n,) int32
     end: np.ndarray  # (n,) int32
     special: np.ndarray  # (n,) bool
@@ -119,7 +117,6 @@ def _tokenise_group(
             document=document,
             ids=np.array(encoding.ids, dtype=np.int32),
             tokens=encoding.tokens,
-            word=np.array([-1 if w is None else w for w in encoding.word_ids], dtype=np.int32),
             start=spans[:, 0],
             end=spans[:, 1],
             special=np.array(encoding.special_tokens_mask, dtype=bool),
@@ -151,7 +148,6 @@ def _in_passes(whole: TokenisedDocument, max_length: int, passes: Passes) -> Ite
             whole,
             ids=whole.ids[chosen],
             tokens=[whole.tokens[place] for place in chosen.tolist()],
-            word=whole.word[chosen],
             start=whole.start[chosen],
             end=whole.end[chosen],
             special=whole.special[chosen],

@@ -92,7 +92,7 @@ def _whole(windows: Sequence[TokenisedDocument]) -> TokenisedDocument:
     """A document with all the tokens of its windows."""
     n = 1 + max(int(window.places[-1]) for window in windows)
     tokens: list[str] = [""] * n
-    arrays = {name: np.zeros(n, dtype=np.int32) for name in ("ids", "word", "start", "end")}
+    arrays = {name: np.zeros(n, dtype=np.int32) for name in ("ids", "start", "end")}
     special = np.zeros(n, dtype=bool)
     for window in windows:
         for name, array in arrays.items():
@@ -103,7 +103,6 @@ def _whole(windows: Sequence[TokenisedDocument]) -> TokenisedDocument:
     return replace(
         windows[0],
         ids=arrays["ids"],
-        word=arrays["word"],
         start=arrays["start"],
         end=arrays["end"],
         tokens=tokens,

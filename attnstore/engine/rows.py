@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from attnstore.data.kept import as_type
 from attnstore.engine.batches import Batch, TokenisedDocument
 from attnstore.engine.classifier import Reduced
 from attnstore.engine.long import joined
+from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.schema import KEPT, documents_schema, entropy, tokens_schema
@@ -27,13 +27,16 @@ class PartTables:
 
 
 def part_tables(
-    manifest: Manifest, results: Iterable[tuple[Batch, Reduced]], normalise: Any, *, full_precision: bool
+    manifest: Manifest,
+    results: Iterable[tuple[Batch, Reduced]],
+    segmenter: Segmenter,
+    *,
+    full_precision: bool,
 ) -> PartTables:
     """The tables of one part, from its batches in any order.
 
-    `normalise` turns a word as it stands in the text into the word as the tokenizer sees it. Values are
-    rounded to bfloat16 (an 8-bit significand, at most 0.4 % off) unless `full_precision`; the documents' entropies
-    are of the values as they are stored.
+    `segmenter` finds the words of the texts. Values are rounded to bfloat16 (an 8-bit significand, at most 0.4 % off)
+    unless `full_precision`; the documents' entropies are of the values as they are stored.
     """
     documents: list[TokenisedDocument] = []
     logits: list[Tensor] = []
@@ -64,7 +67,7 @@ def part_tables(
         of_documents[entropy(name)] = _column(_entropies(stored, lengths[order]))
     return PartTables(
         _documents(manifest, ordered, scores, probabilities, predicted, of_documents),
-        _tokens(manifest, ordered, predicted.numpy(), of_tokens, normalise),
+        _tokens(manifest, ordered, predicted.numpy(), of_tokens, segmenter),
     )
 
 
@@ -202,37 +205,40 @@ def _tokens(
     documents: Sequence[TokenisedDocument],
     predicted: np.ndarray,
     values: dict[str, pa.Array],
-    normalise: Any,
+    segmenter: Segmenter,
 ) -> pa.Table:
     lengths = np.array([d.length for d in documents])
     ids = np.concatenate([d.ids for d in documents])
     number = np.repeat(np.array([d.number for d in documents], dtype=np.int64), lengths)
     position = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
-    words = _words(documents, normalise)
-    segments = {}
-    if manifest.pairs:
-        segment = np.concatenate([_segments(d) for d in documents])
-        segments["segment"] = pa.array(segment, mask=segment < 0)
+    start, end, special = (
+        np.concatenate([getattr(d, n) for d in documents]) for n in ("start", "end", "special")
+    )
+    segment = np.concatenate([_segments(d) for d in documents])
+    first_text = np.cumsum([0, *(len(d.texts) for d in documents[:-1])])
+    owner = np.repeat(first_text, lengths) + np.maximum(segment, 0)
+    words = segmenter.of_tokens([text for d in documents for text in d.texts], owner, start, end, special)
+    segments = {"segment": pa.array(segment, mask=segment < 0)} if manifest.pairs else {}
     # The vocabulary's own strings: one for each id that occurs, whatever the number of tokens.
     _, first_place, token_codes = np.unique(ids, return_index=True, return_inverse=True)
     document_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    owner = np.searchsorted(document_starts, first_place, side="right") - 1
+    first_owner = np.searchsorted(document_starts, first_place, side="right") - 1
     token_names = [
         documents[o].tokens[p - document_starts[o]]
-        for o, p in zip(owner.tolist(), first_place.tolist(), strict=True)
+        for o, p in zip(first_owner.tolist(), first_place.tolist(), strict=True)
     ]
     columns = {
         "document": pa.array(number.astype(np.int32)),
         "position": pa.array(position),
         "token_id": pa.array(ids),
         "token": _dictionary(token_codes, token_names),
-        "word": _dictionary(np.maximum(words.code, 0), words.names, mask=words.code < 0),
+        "word": _dictionary(np.maximum(words.code, 0), words.names.to_pylist(), mask=words.code < 0),
         "piece": pa.array(words.piece, mask=words.code < 0),
         "pieces": pa.array(words.pieces, mask=words.code < 0),
         **segments,
-        "start": pa.array(np.concatenate([d.start for d in documents])),
-        "end": pa.array(np.concatenate([d.end for d in documents])),
-        "special": pa.array(np.concatenate([d.special for d in documents])),
+        "start": pa.array(start),
+        "end": pa.array(end),
+        "special": pa.array(special),
         "new_token": pa.array(_first_occurrences(number, token_codes)),
         "new_word": pa.array(
             _first_occurrences(number, words.code, among=words.piece == 0) & (words.code >= 0)
@@ -257,65 +263,3 @@ def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray
 def _segments(document: TokenisedDocument) -> np.ndarray:
     """(n,) int8: which of its texts each token is of, -1 for special tokens of a pair."""
     return np.zeros(document.length, np.int8) if document.segment is None else document.segment
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    code: np.ndarray  # (T,) int32: the word's place in names, -1 for tokens of no word
-    names: list[str]
-    piece: np.ndarray  # (T,) int16
-    pieces: np.ndarray  # (T,) int16
-
-
-def _words(documents: Sequence[TokenisedDocument], normalise: Any) -> _Words:
-    """The word of every token: the text its pieces span, normalised; and each piece's place in it."""
-    numbers = np.concatenate([d.word for d in documents])  # (T,)
-    texts = [text for d in documents for text in d.texts]
-    first_text = np.cumsum([0, *(len(d.texts) for d in documents[:-1])])
-    # (T,): the number of its text among `texts`
-    owner = np.repeat(first_text, [d.length for d in documents])
-    owner += np.concatenate([np.maximum(_segments(d), 0) for d in documents])
-    # A run is a stretch of tokens of one word of one text. Tokens of no word (-1) make runs too, blanked below.
-    begins = np.ones(len(numbers), dtype=bool)
-    begins[1:] = (numbers[1:] != numbers[:-1]) | (owner[1:] != owner[:-1])
-    first = np.flatnonzero(begins)  # (runs,)
-    counts = np.diff(np.append(first, len(numbers)))
-    run = np.cumsum(begins) - 1  # (T,)
-    spans = zip(
-        owner[first].tolist(),
-        numbers[first].tolist(),
-        np.concatenate([d.start for d in documents])[first].tolist(),
-        np.concatenate([d.end for d in documents])[first + counts - 1].tolist(),
-        strict=True,
-    )
-    names: dict[str, int] = {}
-    as_written: dict[str, int] = {}  # what stands in the text -> place in names; normalising is the slow step
-    codes = []
-    for text, number, start, end in spans:
-        if number < 0:
-            codes.append(-1)
-            continue
-        written = texts[text][start:end]
-        code = as_written.get(written)
-        if code is None:
-            # A word may vanish under normalisation (a lone control character): then it stays as written.
-            code = names.setdefault(normalise(written) or written, len(names))
-            as_written[written] = code
-        codes.append(code)
-    return _Words(
-        np.array(codes, dtype=np.int32)[run],
-        list(names),
-        (np.arange(len(numbers)) - first[run]).astype(np.int16),
-        counts[run].astype(np.int16),
-    )
-
-
-def word_normaliser(tokenizer: Any) -> Any:
-    """What a tokenizer does to a word before it looks it up: lower-casing, stripping accents, or nothing."""
-    normalizer = tokenizer.backend_tokenizer.normalizer
-
-    def normalise(word: str) -> str:
-        # SentencePiece's word mark is notation, not part of the word.
-        return (normalizer.normalize_str(word) if normalizer is not None else word).strip().strip("\u2581")
-
-    return normalise

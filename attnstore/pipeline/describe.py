@@ -13,6 +13,7 @@ from attnstore.data.selection import count_documents, rejections
 from attnstore.data.sources import Source
 from attnstore.data.survey import Survey
 from attnstore.engine.classifier import Classifier
+from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import quoted
 from attnstore.store.manifest import Manifest
@@ -61,7 +62,12 @@ def stride_of(config: RunConfig, classifier: Classifier) -> int | None:
 
 
 def describe(
-    config: RunConfig, source: Source, found: Survey, labels: LabelMap, classifier: Classifier
+    config: RunConfig,
+    source: Source,
+    found: Survey,
+    labels: LabelMap,
+    classifier: Classifier,
+    segmenter: Segmenter,
 ) -> Manifest:
     """The manifest of a run that is about to begin. Raises DataError if it has no documents at all."""
     rejected = rejections(found, labels, config.source.strict)
@@ -88,6 +94,7 @@ def describe(
             "pair": config.source.pair,
             "long": config.long,
             "stride": stride_of(config, classifier),
+            "words": segmenter.name,
             "reductions": [r.identity or r.name for r in classifier.reductions],
             "dtype": str(classifier.dtype).removeprefix("torch."),
             "values": "float32" if config.full_precision else "bfloat16",
@@ -137,7 +144,7 @@ def _label_map(found: Survey, labels: LabelMap) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "tokenizers", "pyarrow", "duckdb", "polars")
+    packages = ("torch", "transformers", "tokenizers", "regex", "pyarrow", "duckdb", "polars")
     return {
         "attnstore": attnstore.__version__,
         "python": platform.python_version(),

@@ -15,7 +15,8 @@ from attnstore.engine.batches import Batch, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier, Reduced
 from attnstore.engine.long import passes
 from attnstore.engine.paths import memory
-from attnstore.engine.rows import part_tables, word_normaliser
+from attnstore.engine.rows import part_tables
+from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import DataError
 from attnstore.pipeline.ahead import ahead
 from attnstore.pipeline.describe import stride_of
@@ -50,6 +51,7 @@ def write_parts(
     config: RunConfig,
     classifier: Classifier,
     parts: Iterator[tuple[int, list[Batch]]],
+    segmenter: Segmenter,
     stop: threading.Event,
 ) -> Iterator[Batch]:
     """Run every part through the classifier and write it; yields each batch as it comes out.
@@ -57,10 +59,9 @@ def write_parts(
     A part is written while the next one is computed. What has been computed is written even if `stop` is set
     or the caller ends the generator between parts.
     """
-    normalise = word_normaliser(classifier.tokenizer)
 
     def write(part: int, results: list[tuple[Batch, Reduced]]) -> None:
-        tables = part_tables(store.manifest, results, normalise, full_precision=config.full_precision)
+        tables = part_tables(store.manifest, results, segmenter, full_precision=config.full_precision)
         store.write_part(part, tables.documents, tables.tokens)
 
     with memory.kept(), ThreadPoolExecutor(1) as writer, ahead(parts) as ready:

@@ -21,6 +21,7 @@ from attnstore.engine.loading import load_classifier
 from attnstore.engine.models import read_model_files
 from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
+from attnstore.engine.segmenter import Segmenter
 from attnstore.events import Computed, Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
 from attnstore.pipeline.describe import check, describe, this_run
@@ -62,7 +63,8 @@ def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> R
         classifier = load_classifier(config, reductions, files)
         found = waited_for(surveyed)
     labels = match_labels(found, classifier.labels, config.source.labels)
-    manifest = describe(config, source, found, labels, classifier)
+    segmenter = Segmenter()
+    manifest = describe(config, source, found, labels, classifier, segmenter)
     with create_or_resume(path, manifest) as store, stop_on_interrupt() as stop:
         before = store.finished_parts()
         documents_before = sum(len(store.part_range(part)) for part in before)
@@ -72,7 +74,7 @@ def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> R
         began, documents, tokens = time.perf_counter(), documents_before, 0
         parts = batches(store, config, source, found, labels, classifier)
         try:
-            for batch in write_parts(store, config, classifier, parts, stop):
+            for batch in write_parts(store, config, classifier, parts, segmenter, stop):
                 documents += sum(document.window == 0 for document in batch.documents)
                 tokens += batch.tokens
                 for note in classifier.new_notes():
@@ -80,6 +82,8 @@ def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> R
                 on_event(Computed(documents, manifest.documents, tokens))
             for name in sorted(classifier.all_null if tokens else ()):
                 on_event(Noted(f"{name} has no value for any token (NaN): its columns are null throughout"))
+            for note in segmenter.notes:
+                on_event(Noted(note))
         finally:
             seconds = time.perf_counter() - began
             if tokens:

@@ -42,6 +42,7 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
     if not manifest.labels_are_models:
         yield "labels", "none, or not the model's classes: no accuracy is claimed"
     dtype, values = (manifest.fingerprint.get(name, "unknown") for name in ("dtype", "values"))
+    yield "words", f"by {manifest.fingerprint.get('words', 'rules unknown')}, lower-cased"
     yield "values", f"computed in {dtype}, stored as {values}"
     for reduction in manifest.reductions:
         columns = reduction.columns(manifest.layers)

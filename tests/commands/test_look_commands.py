@@ -46,6 +46,7 @@ def test_info_tells_a_sealed_store_in_text_and_in_json(small_store):
     assert code == 0
     assert re.search(r"^state: +sealed ", out, re.MULTILINE)
     assert re.search(r"^documents: +60 of 60$", out, re.MULTILINE)
+    assert re.search(r"^words: +by UAX #29(, with ICU's dictionaries)?, lower-cased$", out, re.MULTILINE)
     assert re.search(r"^reduction: +cls_01 … cls_03: attention from the first token", out, re.MULTILINE)
     assert json.loads(attnstore("info", small_store, "--format", "json")[1])["documents"] == 60
 
@@ -57,6 +58,7 @@ def test_info_describes_a_store_that_lacks_what_a_run_records(tmp_path):
     assert (code, err) == (0, "")
     assert re.search(r"^data: +made up$", out, re.MULTILINE)
     assert re.search(r"^values: +computed in unknown, stored as unknown$", out, re.MULTILINE)
+    assert re.search(r"^words: +by rules unknown, lower-cased$", out, re.MULTILINE)
     assert re.search(r"^run: +by hand, tokens 7$", out, re.MULTILINE)
 
 

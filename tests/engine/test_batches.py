@@ -23,7 +23,6 @@ def test_a_document_is_its_pieces_with_their_words_and_places():
     (document,) = tokenised("Unwatchable film!")
     assert document.tokens == ["[CLS]", "unwatch", "##able", "film", "!", "[SEP]"]
     assert document.ids.tolist() == [tiny.VOCABULARY[t] for t in document.tokens]
-    assert document.word.tolist() == [-1, 0, 0, 1, 2, -1]
     assert document.start.tolist() == [0, 0, 7, 12, 16, 0]
     assert document.end.tolist() == [0, 7, 11, 16, 17, 0]
     assert document.special.tolist() == [True, False, False, False, False, True]

@@ -1,6 +1,7 @@
 """Tables made from batches, against rows made one at a time."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.classifier import Reduced
-from attnstore.engine.rows import part_tables, word_normaliser
+from attnstore.engine.rows import part_tables
+from attnstore.engine.segmenter import Segmenter
 from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.schema import documents_schema, tokens_schema
 
@@ -49,7 +51,7 @@ def results(padded=False, budget=12):
 
 
 def tables(**changes):
-    return part_tables(manifest(**changes), results(), word_normaliser(TOKENIZER), full_precision=True)
+    return part_tables(manifest(**changes), results(), Segmenter(), full_precision=True)
 
 
 def by_hand(number):
@@ -57,19 +59,21 @@ def by_hand(number):
     text, label, split = TEXTS[number]
     encoding = TOKENIZER(text).encodings[0]
     seen_tokens, seen_words, rows = set(), set(), []
+    # Words of such texts, by hand: letters and digits together, every other mark by itself.
+    words = [(m.start(), m.end()) for m in re.finditer(r"\w+|\S", text)]
+    owner = [
+        next((w for w in words if w[0] <= a < w[1]), None) if a < b else None for a, b in encoding.offsets
+    ]
     for position, token in enumerate(encoding.tokens):
-        word_id = encoding.word_ids[position]
-        same = [p for p, w in enumerate(encoding.word_ids) if w == word_id] if word_id is not None else []
+        same = [p for p, w in enumerate(owner) if w == owner[position]] if owner[position] else []
         start, end = encoding.offsets[position]
-        word = TOKENIZER.backend_tokenizer.normalizer.normalize_str(
-            text[encoding.offsets[same[0]][0] : encoding.offsets[same[-1]][1]]
-        ) if same else None  # fmt: skip
+        word = text[slice(*owner[position])].lower() if same else None
         first_piece = bool(same) and position == same[0]
         value = float(np.float32(number + position / 1000))
         rows.append({
             "document": number, "position": position, "token_id": encoding.ids[position], "token": token,
             "word": word, "piece": same.index(position) if same else None, "pieces": len(same) if same else None,
-            "start": start, "end": end, "special": word_id is None, "new_token": token not in seen_tokens,
+            "start": start, "end": end, "special": word is None, "new_token": token not in seen_tokens,
             "new_word": first_piece and word not in seen_words, "length": len(encoding.tokens),
             "prediction": "pos" if number % 2 else "neg", "cls_01": pytest.approx(value, abs=1e-6),
             "cls_heads_01": pytest.approx([value, -value], abs=1e-6), "split": split, "label": label,
@@ -134,7 +138,7 @@ def test_label_is_an_ordinary_column_where_it_is_not_in_the_path():
 
 def test_values_are_rounded_to_eight_bits_unless_full_precision_is_asked_for():
     """Rounding is to nearest bfloat16: at most 2⁻⁹ of the value, by an independent integer computation."""
-    rounded = part_tables(manifest(), results(), word_normaliser(TOKENIZER), full_precision=False)
+    rounded = part_tables(manifest(), results(), Segmenter(), full_precision=False)
     exact = np.array(tables().tokens["cls_01"], dtype=np.float32)
     bits = exact.view(np.uint32).astype(np.uint64)
     nearest = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
@@ -173,7 +177,7 @@ def test_entropies_equal_a_loop_over_the_stored_values(full_precision):
             yield batch, Reduced(reduced.logits, {"cls_01": values[:, 0], "cls_heads_01": values})
 
     plan = manifest(heads=3)
-    found = part_tables(plan, made(), word_normaliser(TOKENIZER), full_precision=full_precision)
+    found = part_tables(plan, made(), Segmenter(), full_precision=full_precision)
     stored = found.tokens.to_pylist()
     nothing = 0
     for number, row in enumerate(found.documents.to_pylist()):
@@ -202,7 +206,7 @@ def test_a_document_without_tokens_has_no_entropy():
     (batch,) = plan_batches(tokenised, 64, padded=False)
     values = torch.full((batch.tokens,), 0.25)
     reduced = Reduced(torch.zeros(5, 2), {"cls_01": values, "cls_heads_01": values[:, None].expand(-1, 2)})
-    found = part_tables(manifest(), [(batch, reduced)], str, full_precision=True).documents
+    found = part_tables(manifest(), [(batch, reduced)], Segmenter(), full_precision=True).documents
     two, four = (pytest.approx(math.log(size), rel=1e-6) for size in (2, 4))
     assert found["length"].to_pylist() == [0, 2, 0, 4, 0]
     assert found["cls_01_entropy"].to_pylist() == [None, two, None, four, None]
@@ -221,19 +225,7 @@ def test_no_number_becomes_null():
                 ),
             )
 
-    found = part_tables(manifest(), silent(), word_normaliser(TOKENIZER), full_precision=False)
+    found = part_tables(manifest(), silent(), Segmenter(), full_precision=False)
     for column in ("cls_01", "cls_heads_01"):
         assert found.tokens[column].null_count == found.tokens.num_rows
         assert found.documents[f"{column}_entropy"].null_count == found.documents.num_rows
-
-
-def test_a_word_is_normalised_as_its_tokenizer_does():
-    """Uncased BERT strips case and accents; a tokenizer without a normalizer leaves a word as it is."""
-    import transformers
-    from tokenizers import Tokenizer, models
-
-    assert [word_normaliser(TOKENIZER)(w) for w in ("Café", "▁naïve")] == ["cafe", "naive"]
-    plain = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
-    )
-    assert word_normaliser(plain)("Café") == "Café"

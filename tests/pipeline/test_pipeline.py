@@ -22,6 +22,7 @@ from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verif
 from attnstore.check.verify import verify_files
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.devices import choose_device, fast_bfloat16
+from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import AttnstoreError, DataError, StoreError, UsageError
 from attnstore.events import Computed, Noted
 from attnstore.pipeline.run import run
@@ -219,6 +220,25 @@ def test_a_reduction_without_any_value_is_told(config, tmp_path):
         f"{name} has no value for any token (NaN): its columns are null throughout"
         for name in ("from_39", "nowhere")
     ]
+
+
+@pytest.mark.slow
+def test_words_that_only_a_dictionary_knows_are_said_where_there_is_none(config, tmp_path, monkeypatch):
+    """Once, at the end; the manifest has the rule, so that a store is not continued by another."""
+    (tmp_path / "thai.csv").write_text("text\nภาษาไทยดีมาก\na film\n")
+    notes = {}
+    for name, there in (("with", True), ("without", False)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda _, there=there: object() if there else None)
+        run(
+            replace(config, source=SourceConfig(str(tmp_path / "thai.csv"))),
+            tmp_path / name,
+            on_event=lambda event, name=name: (
+                notes.setdefault(name, []).append(event.line) if isinstance(event, Noted) else None
+            ),
+        )
+    assert notes == {"without": Segmenter(dictionaries=False, unspaced=True).notes}
+    rules = [open_store(tmp_path / name).manifest.fingerprint["words"] for name in ("with", "without")]
+    assert rules == ["UAX #29, with ICU's dictionaries", "UAX #29"]
 
 
 @pytest.mark.slow
