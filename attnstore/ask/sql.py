@@ -45,8 +45,7 @@ def connect(
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
         allowed = dict.fromkeys([*map(literal, files), *map(pattern, files)])
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
-        spill = Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}")  # DuckDB makes and removes it
-        connection.execute(f"SET temp_directory = {literal(spill)}")
+        connection.execute(f"SET temp_directory = {literal(_spill())}")
         for setting in (
             "enable_progress_bar",  # it would be drawn on stdout, in the middle of an answer
             "autoload_known_extensions",
@@ -65,6 +64,14 @@ def connect(
         connection.close()
         raise store.unreadable(one_line(error)) from error
     return connection
+
+
+def _spill() -> str:
+    """Where DuckDB may put what the memory does not hold: it makes the folder, and removes it. Empty for nowhere."""
+    try:
+        return str(Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}"))
+    except FileNotFoundError:  # there is no folder for temporary files
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

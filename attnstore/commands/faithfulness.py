@@ -10,6 +10,7 @@ import click
 
 from attnstore.commands.exits import fail
 from attnstore.commands.options import device_option, dtype_option, quiet_option, store_argument
+from attnstore.commands.output import say
 from attnstore.commands.progress import shown
 from attnstore.config import FaithfulnessConfig
 from attnstore.engine.paths import compiler
@@ -83,12 +84,12 @@ def faithfulness(store: Path, scores: Sequence[str], quiet: bool, **options: Any
         )
     if measured.new:
         rate = measured.tokens / max(measured.seconds, 1e-9)
-        click.echo(
+        say(
             f"{counted(measured.new, 'document')} measured, {counted(measured.tokens, 'token')} read in "
             f"{measured.seconds:.1f} s ({rate:,.0f} tokens/s)"
         )
     else:
-        click.echo(f"{counted(total, 'document')}: measured before")
+        say(f"{counted(total, 'document')}: measured before")
     _summarise(opened, config, measured.scores)
 
 
@@ -101,10 +102,10 @@ def _summarise(store: "Store", config: FaithfulnessConfig, scores: Sequence[str]
     question = get_question("faithfulness", find_questions())
     rows = ask(store, question, {"removal": config.by, "unit": config.unit}).to_pylist()
     width = max(len("score"), *(len(row["score"]) for row in rows))
-    click.echo(f"{'score'.ljust(width)}  comprehensiveness    sufficiency  flips at 20 %  documents")
+    say(f"{'score'.ljust(width)}  comprehensiveness    sufficiency  flips at 20 %  documents")
     for row in rows:
         half = "" if row["high"] is None else f" ± {row['high'] - row['comprehensiveness']:.3f}"
-        click.echo(
+        say(
             f"{row['score'].ljust(width)}  {row['comprehensiveness']:>9.3f}{half:<9} "
             f"{row['sufficiency']:>13.3f}  {row['flips']:>13.2f}  {row['documents']:>9,}"
         )
@@ -113,8 +114,8 @@ def _summarise(store: "Store", config: FaithfulnessConfig, scores: Sequence[str]
         best = best_score(store, candidates, config.by, config.unit)
         interval = "" if best.low is None else f" ({best.low:.3f} to {best.high:.3f})"
         if best.documents:
-            click.echo(
+            say(
                 f"best of {counted(best.among, 'score')} on {counted(best.chosen_on, 'document')}: {best.score}; on "
                 f"{best.documents:,} others its comprehensiveness is {best.comprehensiveness:.3f}{interval}"
             )
-    click.echo(f"next:\n  attnstore query {shlex.quote(str(store.path))} faithfulness")
+    say(f"next:\n  attnstore query {shlex.quote(str(store.path))} faithfulness")

@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -24,6 +25,12 @@ from attnstore.interrupts import Ended, end_on_signals
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
     prepare()
+    try:
+        Path.cwd()
+    except OSError as error:  # libraries end the process over it, or look elsewhere
+        fail(
+            f"the working directory can't be read ({(error.strerror or '').lower()}): change into another", 1
+        )
     try:
         with end_on_signals(_say_interrupted):
             sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
@@ -47,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MemoryError:
         fail("out of memory: try a smaller --batch-tokens", 1)
     except OSError as error:
+        if "No usable temporary directory" in str(error):
+            fail("no folder for temporary files can be written: set TMPDIR to one that can", 1)
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise  # not about a file the user named: a bug, and its traceback is wanted
         where = f"{error.filename}: " if error.filename else ""

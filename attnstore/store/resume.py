@@ -12,7 +12,7 @@ from attnstore.store.durable import make_directory, refuse_links, writing
 from attnstore.store.lock import LOCK, write_lock
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, read_manifest, write_manifest
 from attnstore.store.receipts import RECEIPTS
-from attnstore.store.store import Store
+from attnstore.store.store import Store, folder_named
 
 
 def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
@@ -27,7 +27,7 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
         StoreError: the store is of another run (each difference is named, with both values), is being
             written by another process, is no store but not empty either, or can't be written.
     """
-    store = Path(path)
+    store = folder_named(path)
     existing = _existing(store, manifest)
     if existing is not None and existing.sealed is not None:
         _clear_up(store)

@@ -301,13 +301,24 @@ class Store:
         self.manifest = manifest
 
 
+def folder_named(path: str | Path) -> Path:
+    """A store's folder by its name. Raises StoreError for a name that not every reader of the files can take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StoreError(f"can't use {path}: the name is not UTF-8: rename it") from None
+    if "\0" in str(path):
+        raise StoreError(f"can't use {path}: there is a NUL in the name")
+    return Path(path)
+
+
 def open_store(path: str | Path) -> Store:
     """A store to read from, sealed or not, in the state that it has now: see `Store`.
 
     Raises:
         StoreError: there is no store at `path`, or its manifest is damaged or of another version.
     """
-    store = Path(path)
+    store = folder_named(path)
     if not store.exists():
         raise StoreError(f"{store} does not exist: give the directory that a run wrote")
     if not store.is_dir():

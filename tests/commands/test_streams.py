@@ -1,0 +1,124 @@
+"""What a command does where there is nowhere to print to, no folder for temporary files, or no working directory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reviews import write_reviews
+
+from attnstore.errors import StoreError
+from attnstore.store.resume import create_or_resume
+from attnstore.store.store import open_store
+
+CLOSED = "attnstore: the standard output is closed: there is nowhere to write the answer to\n"
+FULL = "attnstore: can't write the answer: no space left on device\n"
+pytestmark = pytest.mark.slow  # each is a process
+
+
+def shell(line: str, *arguments: object, before: str = "", **options) -> subprocess.CompletedProcess:
+    """`line`, in which $0 is Python and "$@" the arguments, run by a shell."""
+    run = 'import sys; sys.argv[0] = "attnstore"; from attnstore.commands import main; ' + before + "main()"
+    return subprocess.run(
+        ["/bin/sh", "-c", line.replace("attnstore", '"$0" -c "$RUN" "$@"'), sys.executable, *map(str, arguments)],
+        env=os.environ | {"RUN": run, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
+        capture_output=True, text=True, check=False, timeout=300, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "asked", [("info",), ("query", "predictions"), ("sql", "SELECT 1 AS one"), ("show", "0")]
+)
+def test_answer_that_is_lost_is_an_error(small_store, asked) -> None:
+    """A closed or full stdout: one line and 1. A closed or full stderr loses nothing of the answer."""
+    command, *rest = asked
+    answer = shell("attnstore", command, small_store, *rest)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    for redirected, error in ((">&-", CLOSED), (">/dev/full", FULL)):
+        done = shell(f"attnstore {redirected}", command, small_store, *rest)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+    for redirected in ("2>&-", "2>/dev/full", "<&- 2>&-"):
+        done = shell(f"attnstore {redirected}", command, small_store, *rest)
+        assert (done.returncode, done.stdout) == (0, answer.stdout)
+    assert shell("attnstore >&- 2>&-", command, small_store, *rest).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status"), [("2>&-", 0), ("2>/dev/full", 0), (">&-", 1), ("<&- >&- 2>&-", 1)]
+)
+def test_run_whose_progress_is_lost_is_finished(tiny_model, tmp_path, redirected: str, status: int) -> None:
+    """What can't be shown ends no run, and no library's complaint lands in a file of the store."""
+    data = write_reviews(tmp_path / "reviews.csv", 12)
+    store = tmp_path / "s.attn"
+    done = shell(
+        f"attnstore {redirected}", "run", store, "--data", data, "--model", tiny_model, "--device", "cpu"
+    )
+    assert (done.returncode, open_store(store).sealed) == (status, True)
+    assert shell("attnstore", "verify", store, "--sample", "0").returncode == 0
+
+
+def test_bars_end_no_work_when_the_terminal_goes() -> None:
+    """On a terminal that goes away bars are drawn no more, and the work goes on."""
+    script = (
+        "import os, pty, sys; own, theirs = pty.openpty(); os.dup2(theirs, 2); os.close(theirs)\n"
+        "from attnstore.commands.progress import shown\n"
+        "from attnstore.events import Computed, Noted, Started\n"
+        "assert sys.stderr.isatty()\n"
+        "with shown() as on_event:\n"
+        "    on_event(Started(10, ('a note',)))\n"
+        "    os.close(own)\n"
+        "    for n in range(1, 11): on_event(Computed(n, 10, n)); on_event(Noted('on'))\n"
+        "print('done')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_store_whose_name_is_not_utf8_is_refused_before_anything_is_done(tmp_path: Path, small_store) -> None:
+    """DuckDB and Polars can't open such files. Neither can what holds a NUL be a name."""
+    name = tmp_path / "s\udcff.attn"
+    done = shell("attnstore", "info", name)
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"attnstore: can't use {tmp_path}/s⟨U+DCFF⟩.attn: the name is not UTF-8: rename it\n"
+    )
+    manifest = open_store(small_store).manifest
+    with pytest.raises(StoreError, match="the name is not UTF-8: rename it"):
+        create_or_resume(name, manifest)
+    with pytest.raises(StoreError, match="there is a NUL in the name"):
+        open_store(tmp_path / "a\0b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_folder_for_temporary_files(small_store, tmp_path) -> None:
+    """Questions need none unless they are larger than the memory; what needs one says so."""
+    before = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']; "
+    done = shell("attnstore", "query", small_store, "predictions", before=before)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = shell(
+        "attnstore",
+        "run",
+        tmp_path / "s",
+        "--data",
+        "-",
+        "--labels",
+        "none",
+        before=before,
+        input="text\na\n",
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == "attnstore: no folder for temporary files can be written: set TMPDIR to one that can\n"
+    )
+
+
+def test_no_working_directory(small_store, tmp_path) -> None:
+    """One line: torch would end the process without one."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = shell('rmdir "$PWD"; attnstore', "info", small_store, cwd=gone)
+    expected = (
+        "attnstore: the working directory can't be read (no such file or directory): change into another\n"
+    )
+    assert (done.returncode, done.stderr) == (1, expected)
