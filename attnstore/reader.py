@@ -11,6 +11,7 @@ import pyarrow as pa
 from attnstore.ask.answer import ask, document_with_tokens
 from attnstore.ask.faithful import best_layer
 from attnstore.ask.questions import Engine, Question, describe, find_questions, get_question
+from attnstore.ask.scale import ninety_ninth
 from attnstore.ask.sql import run_sql
 from attnstore.errors import StoreError, UsageError
 from attnstore.messages import counted
@@ -113,6 +114,7 @@ class Reader:
         self.store: Store = open_store(path)
         # No property: completion in notebooks looks into attributes, and runs no code to find them.
         self.query = Query(self)
+        self._scales: dict[tuple[str, str, bool, bool], float] = {}
 
     def __repr__(self) -> str:
         return card(self.store)
@@ -131,6 +133,7 @@ class Reader:
             StoreError: the store is gone, or its manifest can't be read any more.
         """
         self.store = open_store(self.store.path)
+        self._scales.clear()
         return self
 
     def documents(self) -> pl.LazyFrame:
@@ -183,7 +186,7 @@ class Reader:
         reduction: str | None = None,
         layer: int | str = "last",
         relative: bool = False,
-        words: Literal["sum", "mean"] | None = None,
+        words: Literal["sum", "mean"] | None = "sum",
         ignore: str | Sequence[str] = (),
         ignore_special: bool = False,
         renormalise: bool = False,
@@ -191,8 +194,10 @@ class Reader:
         """A document with its tokens shaded by attention: text in a terminal, a picture in a notebook.
 
         `document` is its id or its number (`3`, or `"@3"` in text, where an id would come first). `words` merges
-        wordpieces into words by their sum or mean; `ignore` blanks tokens or words, `ignore_special` the special
-        ones, and `renormalise` rescales what remains, be it all, to a sum of 1.
+        wordpieces into words by their sum or mean, None leaves the pieces; `ignore` blanks tokens or words,
+        `ignore_special` the special ones, and `renormalise` rescales what remains, be it all, to a sum of 1. Shades
+        are full at the 99th percentile of the reduction over the store (`ask.scale`), so that the documents of one
+        reduction and layer compare, or, if `relative`, at this document's own maximum.
 
         Raises:
             UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
@@ -205,8 +210,13 @@ class Reader:
         if layer == "best" and stored is not None and stored.per_layer:
             layer = best_layer(self.store, stored)
         row, tokens = document_with_tokens(self.store, document, chosen, layer)
+        signed = bool(getattr(stored, "signed", False))  # until the manifest says it
+        if signed and renormalise:
+            raise UsageError(
+                f"{chosen} has values above and below 0, which make up no whole: don't renormalise it"
+            )
         if words is not None:
-            tokens = merge_words(tokens, words)
+            tokens = merge_words(tokens, words, signed)
         if ignore or ignore_special or renormalise:
             tokens = ignore_tokens(
                 tokens, [ignore] if isinstance(ignore, str) else ignore, renormalise, ignore_special
@@ -226,7 +236,17 @@ class Reader:
             relative=relative,
             labels_are_models=self.manifest.labels_are_models,
             text_pair=row["text_pair"],
+            signed=signed,
+            full=self._full(chosen, layer, not ignore_special, renormalise),
+            full_means="the 99th percentile of this store's tokens",
         )
+
+    def _full(self, reduction: str, layer: int | str, specials: bool, renormalised: bool) -> float:
+        """Where the shade is full; it is looked up once for all documents that are drawn alike."""
+        drawn = (reduction, str(layer), specials or not renormalised, renormalised)
+        if drawn not in self._scales:
+            self._scales[drawn] = ninety_ninth(self.store, reduction, layer, specials, renormalised)
+        return self._scales[drawn]
 
 
 def _layer_in_words(layer: int | str, layers: int) -> str:

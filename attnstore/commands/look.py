@@ -26,7 +26,13 @@ from attnstore.visible import visible_json, visible_line
     help="A number, first, last, mean, or best (by faithfulness).",
 )
 @click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
-@click.option("--words", type=click.Choice(["sum", "mean"]), help="Merge wordpieces into words.")
+@click.option(
+    "--words",
+    type=click.Choice(["sum", "mean", "none"]),
+    default="sum",
+    show_default=True,
+    help="How wordpieces are merged into words; none leaves them.",
+)
 @click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
 @click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
 @click.option("--renormalise", is_flag=True, help="Rescale what is not ignored, be it all, to a sum of 1.")
@@ -48,6 +54,8 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
     from attnstore.show.paint import colour_depth, terminal_background
     from attnstore.show.terminal import terminal
 
+    if options["words"] == "none":
+        options["words"] = None
     drawn = Reader(store).show(document, **options)
     if page is not None:
         page.write_text(html(drawn), encoding="utf-8")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnstore.show.segments import read_to
-from attnstore.show.shading import FULL_LIFT, ShadedDocument
+from attnstore.show.shading import ShadedDocument, shaded_value
 from attnstore.show.words import are_merged, changes, token_rows
 
 
@@ -48,40 +48,107 @@ def second_text() -> str:
     return "the second text of the pair"
 
 
-def value(row: Mapping[str, Any]) -> str:
-    """A token's attention and lift."""
-    if row["attention"] is None or row["lift"] is None:
+def value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
+    """A token's attention and lift, or its value with its sign."""
+    if row["attention"] is None or (row["lift"] is None and not document.signed):
         return "no value"
+    if document.signed:
+        return f"{document.reduction} {signed(row['attention'])}"
     return f"attention {row['attention']:.3g}, lift {row['lift']:.2f}×"
 
 
-def tooltip(row: Mapping[str, Any], merged: bool) -> str:
+def short_value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
+    """The same as short as it can be: what the token is shaded by."""
+    return signed(row["attention"]) if document.signed else f"{row['lift']:.1f}×"
+
+
+def signed(number: float) -> str:
+    """Three digits after a sign; a minus, not a hyphen."""
+    return f"{number:+.3g}".replace("-", "−")
+
+
+def tooltip(document: ShadedDocument, row: Mapping[str, Any]) -> str:
     """A token with its values, for the pointer that rests on it."""
-    pieces = ""
+    pieces, merged = "", are_merged(document.tokens)
     if merged and (row["pieces"] or 1) > 1:
         pieces = f" ({row['pieces']} pieces)"
     elif (row["pieces"] or 1) > 1:
         pieces = f" (piece {row['piece'] + 1} of {row['pieces']} of {row['word']})"
-    return f"{row['token']}{pieces}: {value(row)}"
+    return f"{row['token']}{pieces}: {value(document, row)}"
 
 
 def scale(document: ShadedDocument) -> str:
     """What the shades stand for."""
-    lifts = [
-        row["lift"] for row in token_rows(document.tokens) if not row["special"] and row["lift"] is not None
-    ]
-    if not lifts:
+    found = (shaded_value(document, row) for row in token_rows(document.tokens) if not row["special"])
+    values = [value for value in found if value is not None]
+    if not values:
         return "no attention values: nothing is shaded"
+    if document.signed:
+        largest = max(map(abs, values))
+        full = (
+            f"full at this document's largest, {largest:.3g}: not comparable between documents"
+            if document.relative
+            else f"full at {document.full:g}{meaning(document)}"
+        )
+        return f"above 0 it speaks for the prediction, below 0 against it; {full}"
     if document.relative:
         return (
-            f"relative to this document's most attended token (lift {max(0.0, *lifts):.1f}×): "
+            f"relative to this document's most attended token (lift {max(0.0, *values):.1f}×): "
             "not comparable between documents"
         )
     # Merging and ignoring change the even share; their own captions say how.
     formula = "" if changes(document.tokens) else f" = attention × {size(document)}"
-    return f"lift{formula}: 1× is an even share"
+    return f"lift{formula}: 1× is an even share; full at {document.full:g}×{meaning(document)}"
+
+
+def specials(document: ShadedDocument) -> str:
+    """That special tokens have most of the attention, so that the text is pale; nothing where they have not."""
+    values = [
+        (row["special"], row["attention"])
+        for row in token_rows(document.tokens)
+        if row["attention"] is not None
+    ]
+    whole, on_special = sum(value for _, value in values), sum(value for special, value in values if special)
+    if document.signed or on_special <= whole / 2 or all(special for special, _ in values):
+        return ""
+    return (
+        f"special tokens have {on_special / whole:.0%} of the attention: ignore them and renormalise, and the rest is "
+        "shaded by itself"
+    )
+
+
+def leading(document: ShadedDocument) -> list[tuple[str, int]]:
+    """The lists of leading tokens: (name, sign of their values)."""
+    return [("most for", 1), ("most against", -1)] if document.signed else [("most attended", 1)]
+
+
+def meaning(document: ShadedDocument) -> str:
+    """What the number is at which the shade is full, after a comma."""
+    return f", {document.full_means}" if document.full_means else ""
 
 
 def top_of_scale(document: ShadedDocument) -> str:
     """Where the shade is full."""
-    return "this document's maximum" if document.relative else f"{FULL_LIFT:g}× or more"
+    if document.relative:
+        return "this document's maximum"
+    return f"{document.full:g} or more" if document.signed else f"{document.full:g}× or more"
+
+
+#: Steps of a scale that are easy to read.
+_STEPS = tuple(digit * 10.0**power for power in range(-9, 5) for digit in (1, 2, 5))
+
+
+def ticks(document: ShadedDocument) -> list[tuple[float, str]]:
+    """The names along the legend: (where, from 0 for the beginning to 1 for the end; name)."""
+    if document.relative:
+        ends = ("against", "for") if document.signed else ("0", "maximum")
+        return [(0.0, ends[0]), *([(0.5, "0")] if document.signed else []), (1.0, ends[1])]
+    if document.signed:
+        full = f"{document.full:g}"
+        return [(0.0, f"−{full} against"), (0.5, "0"), (1.0, f"for {full}")]
+    inner = [step for step in _STEPS if step < 0.8 * document.full][-3:]
+    return [
+        (0.0, "0"),
+        *((step / document.full, f"{step:g}×") for step in inner),
+        (1.0, f"{document.full:g}×+"),
+    ]

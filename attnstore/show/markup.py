@@ -8,8 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from attnstore.show import captions
-from attnstore.show.colours import PAGE, SHADES
-from attnstore.show.shading import LEVELS
+from attnstore.show.colours import AGAINST, PAGE, SHADES
 from attnstore.visible import visible, visible_line
 
 if TYPE_CHECKING:
@@ -52,5 +51,5 @@ def _templates() -> "Environment":
     )
     environment.filters["one_line"] = visible_line
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    environment.globals |= {"captions": captions, "page": PAGE, "shades": SHADES, "levels": range(LEVELS + 1)}
+    environment.globals |= {"captions": captions, "page": PAGE, "shades": SHADES, "against": AGAINST}
     return environment

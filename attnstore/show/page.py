@@ -7,14 +7,14 @@ from attnstore.show import captions
 from attnstore.show.markup import render
 from attnstore.show.segments import segments
 from attnstore.show.shading import (
-    FULL_LIFT,
+    LEVELS,
     ShadedDocument,
     intensities,
     level_reached,
     most_attended,
     without_text,
 )
-from attnstore.show.words import are_merged, changes, token_rows
+from attnstore.show.words import changes, token_rows
 
 
 def html(drawn: ShadedDocument | Iterable[ShadedDocument]) -> str:
@@ -33,19 +33,18 @@ def fragment(document: ShadedDocument) -> str:
 def drawing(document: ShadedDocument) -> dict[str, Any]:
     """What `document.html` needs: the document, and what is made of it."""
     rows = token_rows(document.tokens)
-    shades = intensities(document.tokens, document.relative)
+    shades = intensities(document)
     level_of = {row["position"]: level_reached(shade or 0) for row, shade in zip(rows, shades, strict=True)}
-    merged = are_merged(document.tokens)
     paragraphs: list[dict[str, Any]] = []
     for number in range(len(document.texts)):
         read: list[dict[str, Any]] = []
         unread: list[dict[str, Any]] = []
         for segment in segments(document, rows, number):
-            look = [f"s{segment.level}"] if segment.level else []
+            look = [_look(segment.level)] if segment.level else []
             piece = {
                 "text": segment.text,
                 "look": " ".join([*look, "br"] if segment.markup else look),
-                "title": " + ".join(captions.tooltip(rows[place], merged) for place in segment.rows),
+                "title": " + ".join(captions.tooltip(document, rows[place]) for place in segment.rows),
                 "breaks": segment.breaks,
             }
             (unread if segment.unread else read).append(piece)
@@ -57,18 +56,29 @@ def drawing(document: ShadedDocument) -> dict[str, Any]:
     return {
         "document": document,
         "paragraphs": paragraphs,
-        "ticks": _ticks(document.relative) if any(shade is not None for shade in shades) else [],
+        "ticks": _ticks(document) if any(shade is not None for shade in shades) else [],
+        "ramp": [_look(level) for level in range(-LEVELS if document.signed else 0, LEVELS + 1)],
         "changes": changes(document.tokens),
         "most": [
-            (row["token"], f"{row['lift']:.1f}×", level_of[row["position"]]) for row in most_attended(rows)
+            (
+                name,
+                [
+                    (row["token"], captions.short_value(document, row), _look(level_of[row["position"]]))
+                    for row in most
+                ],
+            )
+            for name, sign in captions.leading(document)
+            if (most := most_attended(document, rows, sign))
         ],
         "unplaced": without_text(rows),
     }
 
 
-def _ticks(relative: bool) -> list[tuple[str, str]]:
+def _look(level: int) -> str:
+    """The class of the style sheet for a level: a shade, one of what speaks against, or none."""
+    return f"s{level}" if level > 0 else f"a{-level}" if level else ""
+
+
+def _ticks(document: ShadedDocument) -> list[tuple[str, str]]:
     """The names along the legend: (percent of its length, name)."""
-    if relative:
-        return [("0", "0"), ("100", "maximum")]
-    inner = [(f"{100 * lift / FULL_LIFT:g}", f"{lift}×") for lift in (1, 2, 5)]
-    return [("0", "0"), *inner, ("100", f"{FULL_LIFT:g}×+")]
+    return [(f"{100 * place:.4g}", name) for place, name in captions.ticks(document)]

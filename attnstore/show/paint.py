@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from attnstore.show.colours import SHADES, XTERM_SHADES, Background
+from attnstore.show.colours import AGAINST, SHADES, XTERM_AGAINST, XTERM_SHADES, Background
 
 Colour = Literal["truecolor", "256", "none"]
 
@@ -49,13 +49,14 @@ class Painter:
         return text if self.colour == "none" else f"\x1b[2m{text}\x1b[0m"
 
     def shade(self, text: str, level: int) -> str:
-        """The text on the shade of that level, from 1."""
+        """The text on the shade of that level, from 1; below 0, on that of what speaks against."""
         if self.colour == "none":
             return text
         if self.colour == "truecolor":
-            shade, ink = map(_decimal, SHADES[self.background][level - 1])
+            shades = SHADES if level > 0 else AGAINST
+            shade, ink = map(_decimal, shades[self.background][abs(level) - 1])
             return f"\x1b[38;2;{ink};48;2;{shade}m{text}\x1b[0m"
-        indices = XTERM_SHADES[self.background][level - 1]
+        indices = (XTERM_SHADES if level > 0 else XTERM_AGAINST)[self.background][abs(level) - 1]
         return text if indices is None else f"\x1b[38;5;{indices[1]};48;5;{indices[0]}m{text}\x1b[0m"
 
 

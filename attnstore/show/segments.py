@@ -15,7 +15,8 @@ _BREAKS = re.compile(r"(?:<br\s*/?>\s*)+", re.IGNORECASE)
 class Segment:
     """A stretch of text of one shade.
 
-    `rows`: the numbers of its tokens' rows. `level`: 0 to `LEVELS`, None where there is no token with a value.
+    `rows`: the numbers of its tokens' rows. `level`: 0 to `LEVELS`, below 0 for values below 0 that have a sign, None
+    where there is no token with a value.
     `markup`: it is a `<br />` of the source. `unread`: the model did not read it. `breaks`: a line ends after it.
     """
 
@@ -34,7 +35,7 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int =
     has the shade of the strongest: their sum could exceed what any token has.
     """
     text = document.texts[number]
-    shades = intensities(document.tokens, document.relative)
+    shades = intensities(document)
     own = ((place, row) for place, row in enumerate(rows) if (row["segment"] or 0) == number)
     spans = sorted(span for span in (_span(row, text, place) for place, row in own) if span)
     breaks = [match.span() for match in _BREAKS.finditer(text)]
@@ -60,7 +61,7 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int =
         yield Segment(
             text=text[start:end],
             rows=tuple(sorted(place for _, _, place in active)),
-            level=level_reached(max(here)) if here else None,
+            level=level_reached(max(here, key=abs)) if here else None,
             markup=run < len(breaks) and breaks[run][0] <= start,
             unread=start >= unread,
             breaks=end in ends and end < len(text),

@@ -2,15 +2,19 @@
 
 The scale. By default a token's shade is its *lift over uniform*, attention × length: 1 is the even share
 that each of a document's tokens would have, whatever the document's length. The shade grows in proportion
-to the lift and is full at `FULL_LIFT`, so that equal shades mean the same in every document. The relative scale
-is full at the document's own maximum instead: it shows more of a flat document, but it is not comparable
-between documents.
+to the lift and is full at the document's `full`: where that is one number for a store (`ask.scale`), equal shades
+mean the same in every document. The relative scale is full at the document's own maximum instead: it shows more of
+a flat document, but it is not comparable between documents.
+
+A reduction with a sign speaks for something or against it, and is no share of a whole: it has no lift. Its shade is
+its value, in one colour above 0 and in another below.
 
 Special tokens have no text and often most of the attention (Clark et al. 2019, section 3.2). They are
 listed with their values beside the text, and never set a scale. Shades show where attention went, not why a
 class was predicted (Jain & Wallace 2019).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +23,8 @@ import pyarrow as pa
 from attnstore.errors import UsageError
 from attnstore.show.words import COLUMNS, token_rows
 
-#: The lift at which a shade is full. Seen in five reviews (last layer of a 6-layer MiniLM fine-tuned on
-#: IMDb): medians of 0.3 to 0.6, and one token in a hundred beyond 6 to 17.
+#: The lift at which a shade is full where no store says. Seen in five reviews (last layer of a 6-layer MiniLM
+#: fine-tuned on IMDb): medians of 0.3 to 0.6, and one token in a hundred beyond 6 to 17.
 FULL_LIFT = 10.0
 
 #: How many shades are drawn: more than the eye tells apart, and few enough for a style sheet.
@@ -39,7 +43,8 @@ class ShadedDocument:
     ("mean of the layers"), or "" where the reduction has no layers. `truncated`: the text goes on beyond the last
     token. `tokens`: the question `document_tokens` (`COLUMNS`), one row per token in order of position;
     `start` and `end` count characters of `text`, of `text_pair` where `segment` is 1; `attention` and `lift` may be
-    null. `relative`: shade by this document's own maximum.
+    null. `relative`: shade by this document's own maximum. `signed`: the values have a sign, and no lift. `full`: the
+    lift (the value, if signed) at which a shade is full, and `full_means` what that is, in words.
 
     Raises:
         UsageError: `tokens` lacks a column.
@@ -57,6 +62,9 @@ class ShadedDocument:
     relative: bool = False
     labels_are_models: bool = True
     text_pair: str | None = field(default=None, repr=False)
+    signed: bool = False
+    full: float = FULL_LIFT
+    full_means: str = ""
 
     @property
     def texts(self) -> list[str]:
@@ -70,28 +78,42 @@ class ShadedDocument:
             )
 
 
-def intensities(tokens: pa.Table, relative: bool = False) -> list[float | None]:
+def intensities(document: ShadedDocument) -> list[float | None]:
     """The shade of every row, from 0 to 1; None for special tokens and where there is no value.
 
-    Absolute: lift / FULL_LIFT, at most 1. Relative: lift over the largest lift of the tokens that are not
-    special. Values below zero, which a custom reduction may have, are shown as 0.
+    Absolute: lift / full, at most 1. Relative: lift over the largest lift of the tokens that are not special.
+    Values below zero, which a custom reduction may have, are shown as 0. Of signed values: value / full, from -1 to 1,
+    or the value over the largest without its sign.
     """
-    lifts = [
-        None if row["special"] or row["lift"] is None else max(row["lift"], 0.0) for row in token_rows(tokens)
-    ]
-    full = max((lift for lift in lifts if lift is not None), default=0.0) if relative else FULL_LIFT
-    return [None if lift is None else min(lift / full, 1.0) if full else 0.0 for lift in lifts]
+    found = [None if row["special"] else shaded_value(document, row) for row in token_rows(document.tokens)]
+    values = [value if value is None or document.signed else max(value, 0.0) for value in found]
+    full = document.full
+    if document.relative:
+        full = max((abs(value) for value in values if value is not None), default=0.0)
+    return [None if value is None else max(-1.0, min(value / full, 1.0)) if full else 0.0 for value in values]
+
+
+def shaded_value(document: ShadedDocument, row: Mapping[str, Any]) -> float | None:
+    """What a token is shaded by: its lift or, where values have a sign, its value."""
+    value: float | None = row["attention" if document.signed else "lift"]
+    return value
 
 
 def level_reached(shade: float) -> int:
-    """The level that a shade from 0 to 1 has reached. It is rounded down: only a full shade looks full."""
-    return int(shade * LEVELS + 1e-9)
+    """The level that a shade from -1 to 1 has reached. It is rounded toward 0: only a full shade looks full."""
+    return int(shade * LEVELS + (1e-9 if shade >= 0 else -1e-9))
 
 
-def most_attended(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The eight rows with the largest lift, without special tokens; of equals, the first in the text."""
-    eligible = [row for row in rows if not row["special"] and (row["lift"] or 0) > 0]
-    return sorted(eligible, key=lambda row: (-row["lift"], row["position"]))[:_MOST]
+def most_attended(
+    document: ShadedDocument, rows: list[dict[str, Any]], sign: int = 1
+) -> list[dict[str, Any]]:
+    """The eight rows with the largest lift, without special tokens; of equals, the first in the text.
+
+    Of signed values: the eight largest above 0 or, with the sign -1, below.
+    """
+    value_of = {row["position"]: sign * (shaded_value(document, row) or 0) for row in rows}
+    eligible = [row for row in rows if not row["special"] and value_of[row["position"]] > 0]
+    return sorted(eligible, key=lambda row: (-value_of[row["position"]], row["position"]))[:_MOST]
 
 
 def without_text(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,11 +8,13 @@ from attnstore.show.colours import Background
 from attnstore.show.columns import NEW_LINE, Cell, cells, paragraph, wrapped
 from attnstore.show.paint import Colour, Painter
 from attnstore.show.segments import Segment, segments
-from attnstore.show.shading import FULL_LIFT, LEVELS, ShadedDocument, intensities, most_attended, without_text
+from attnstore.show.shading import LEVELS, ShadedDocument, intensities, most_attended, without_text
 from attnstore.show.words import changes, token_rows
 
-#: Without colour, a line of marks stands under the text: one per fifth of the full shade, none for the lowest.
+#: Without colour, a line of marks stands under the text: one per fifth of the full shade, none for the lowest. Values
+#: below 0, which speak against, have marks of their own.
 _MARKS = " ▁▃▅▇"
+_MARKS_AGAINST = " ·-=≡"
 
 
 def terminal(
@@ -49,13 +51,16 @@ def terminal(
         if not whole.strip():
             out.append(paint.dim("(the text is empty)"))
     out.append("")
-    if most := most_attended(rows):
-        listed = ", ".join(f"{row['token']} {row['lift']:.1f}×" for row in most)
-        out += paragraph(f"most attended: {listed}", width)
+    for name, sign in captions.leading(document):
+        if most := most_attended(document, rows, sign):
+            listed = ", ".join(f"{row['token']} {captions.short_value(document, row)}" for row in most)
+            out += paragraph(f"{name}: {listed}", width)
     if unplaced := without_text(rows):
-        listed = "; ".join(f"{row['token']} {captions.value(row)}" for row in unplaced)
+        listed = "; ".join(f"{row['token']} {captions.value(document, row)}" for row in unplaced)
         out += paragraph(f"not in the text: {listed}", width)
     out += _legend(document, paint, width)
+    if note := captions.specials(document):
+        out += paragraph(note, width)
     for caption in changes(document.tokens):
         out += paragraph(caption, width)
     return "\n".join(out)
@@ -79,18 +84,27 @@ def _body(text: list[Segment], paint: Painter, width: int) -> Iterator[str]:
 
 
 def _mark(level: int) -> str:
-    return _MARKS[min(level * 5 // LEVELS, 4)]
+    return (_MARKS if level >= 0 else _MARKS_AGAINST)[min(abs(level) * 5 // LEVELS, 4)]
 
 
 def _legend(document: ShadedDocument, paint: Painter, width: int) -> list[str]:
-    if all(shade is None for shade in intensities(document.tokens)):
+    if all(shade is None for shade in intensities(document)):
         return paragraph(captions.scale(document), width)
     if paint.colour == "none":
-        full, unit, after = (100, "%", " of the maximum") if document.relative else (FULL_LIFT, "×", "")
-        fifths = ", ".join(f"{_MARKS[n]} {full * n / 5:g}{unit}" for n in range(1, 5))
-        return paragraph(f"marks start at {fifths}{after}", width) + paragraph(
+        full, unit, after = (100.0, "%", " of the maximum") if document.relative else (document.full, "×", "")
+        unit = "" if document.signed and not document.relative else unit
+        marks = [_fifths(_MARKS, full, unit)]
+        if document.signed:
+            marks = [f"for {marks[0]}", f"against {_fifths(_MARKS_AGAINST, full, unit)}"]
+        return paragraph(f"marks start at {'; '.join(marks)}{after}", width) + paragraph(
             captions.scale(document), width
         )
     swatches = "".join(paint.shade(" ", level) for level in range(2, LEVELS + 1, 2))
-    end = "maximum" if document.relative else f"{FULL_LIFT:g}×+"
-    return [f"0 {swatches} {end}", *paragraph(captions.scale(document), width)]
+    ends = [name for _, name in captions.ticks(document)]
+    if document.signed:
+        swatches = "".join(paint.shade(" ", -level) for level in range(LEVELS, 0, -2)) + " 0 " + swatches
+    return [f"{ends[0]} {swatches} {ends[-1]}", *paragraph(captions.scale(document), width)]
+
+
+def _fifths(marks: str, full: float, unit: str) -> str:
+    return ", ".join(f"{marks[n]} {full * n / 5:.3g}{unit}" for n in range(1, 5))

@@ -18,13 +18,14 @@ _CAPTIONS = b"attnstore.captions"
 _MERGED = b"attnstore.merged"
 
 
-def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum") -> pa.Table:
+def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum", signed: bool = False) -> pa.Table:
     """Merge the pieces of each word into one row, spanning from the first one's start to the last one's end.
 
     "sum" keeps the total (Clark et al. 2019, section 4.1): the lift is then relative to an even share per
     remaining row, be it a word or a special token. "mean" averages attention and lift over the pieces, which
-    under-counts long and rare words. `token` becomes the word, `piece` 0, and `pieces` how many were merged.
-    The table's metadata says what was done, and the picture's caption repeats it.
+    under-counts long and rare words. `signed` values have no lift to speak of.
+    `token` becomes the word, `piece` 0, and `pieces` how many were merged. The table's metadata says what was done,
+    and the picture's caption repeats it.
 
     Raises:
         UsageError: `how` is something else, or words were merged or tokens ignored in this table before.
@@ -50,11 +51,13 @@ def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum") -> pa.Tab
         for name, factor in (("attention", 1.0), ("lift", scale)):
             if values := [piece[name] for piece in pieces if piece[name] is not None]:
                 merged[name] = sum(values) * factor if how == "sum" else sum(values) / len(values)
-    sentence = (
-        "wordpieces merged into words: attention summed, lift relative to an even share per word"
-        if how == "sum"
-        else "wordpieces merged into words: attention and lift averaged over the pieces"
-    )
+    done = {
+        ("sum", False): "attention summed, lift relative to an even share per word",
+        ("mean", False): "attention and lift averaged over the pieces",
+        ("sum", True): "values summed",
+        ("mean", True): "values averaged over the pieces",
+    }[how, signed]
+    sentence = f"wordpieces merged into words: {done}"
     return _note(pa.Table.from_pylist(rows, schema=tokens.schema), sentence, {_MERGED: how.encode()})
 
 

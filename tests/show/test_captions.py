@@ -21,7 +21,7 @@ def test_the_picture_says_what_was_merged_and_ignored(film):
     ]
     drawn = replace(film, tokens=tokens)
     lines = terminal(drawn, "none", 200).splitlines()
-    assert lines[-4:] == ["lift: 1× is an even share", *captions]
+    assert lines[-4:] == ["lift: 1× is an even share; full at 10×", *captions]
     assert "attention cls, layer 6 of 6 · 4 words and special tokens" in lines
     page = Page(html(drawn))
     assert [words for words in page.words if words in captions] == captions

@@ -5,10 +5,29 @@ from itertools import groupby, pairwise
 import pytest
 from drawings import rgb, wcag
 
-from attnstore.show.colours import PAGE, SHADES, XTERM_SHADES
+from attnstore.show.colours import AGAINST, PAGE, SHADES, XTERM_AGAINST, XTERM_SHADES
 from attnstore.show.shading import LEVELS
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+#: The two ramps, for values above 0 and below: shades, indices, and where they end.
+RAMPS = pytest.mark.parametrize(
+    ("shades", "xterm_shades", "ends", "indices"),
+    [
+        (
+            SHADES,
+            XTERM_SHADES,
+            {"dark": (0xFF, 0xB3, 0x00), "light": (0xF0, 0x8C, 0x00)},
+            {"dark": (235, 237, 239, 94, 136, 172, 214), "light": (230, 223, 215, 208)},
+        ),
+        (
+            AGAINST,
+            XTERM_AGAINST,
+            {"dark": (0x6C, 0xC6, 0xFF), "light": (0x4A, 0x9F, 0xF5)},
+            {"dark": (17, 18, 24, 31, 74, 117), "light": (195, 153, 117, 75)},
+        ),
+    ],
+    ids=["for", "against"],
+)
 BACKGROUNDS = pytest.mark.parametrize("background", ["dark", "light"])
 
 
@@ -77,38 +96,70 @@ def test_the_derivation_knows_oklab():
         assert from_oklab(*oklab(colour)) == colour
 
 
+@RAMPS
 @BACKGROUNDS
-def test_the_shades_run_from_the_paper_to_one_hue_in_equal_steps(background):
+def test_the_shades_run_from_the_paper_to_one_hue_in_equal_steps(
+    background, shades, xterm_shades, ends, indices
+):
     """Each of the 20 to the last bit, and the text on it: the ink where it can be read, else black or white."""
     paper, ink = (rgb(PAGE[background][name][1:]) for name in ("paper", "ink"))
-    full = {"dark": (0xFF, 0xB3, 0x00), "light": (0xF0, 0x8C, 0x00)}[background]
-    ends = list(zip(oklab(paper), oklab(full), strict=True))
-    derived = [from_oklab(*(a + (b - a) * n / LEVELS for a, b in ends)) for n in range(1, LEVELS + 1)]
-    table = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in SHADES[background]]
+    way = list(zip(oklab(paper), oklab(ends[background]), strict=True))
+    derived = [from_oklab(*(a + (b - a) * n / LEVELS for a, b in way)) for n in range(1, LEVELS + 1)]
+    table = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in shades[background]]
     assert table == [(shade, readable(shade, ink)) for shade in derived]
 
 
+@RAMPS
 @BACKGROUNDS
-def test_lightness_goes_one_way_and_every_text_can_be_read(background):
+def test_lightness_goes_one_way_and_every_text_can_be_read(background, shades, xterm_shades, ends, indices):
     """From the paper on, each shade is lighter on dark paper and darker on light; contrast is 4.5 or more."""
     page = {name: rgb(colour[1:]) for name, colour in PAGE[background].items()}
-    shades = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in SHADES[background]]
-    lightness = [oklab(colour)[0] for colour in (page["paper"], *(shade for shade, _ in shades))]
+    pairs = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in shades[background]]
+    lightness = [oklab(colour)[0] for colour in (page["paper"], *(shade for shade, _ in pairs))]
     away = 1 if background == "dark" else -1
     assert min(away * (after - before) for before, after in pairwise(lightness)) > 0.01
-    assert min(wcag(*pair) for pair in shades) >= 4.5
+    assert min(wcag(*pair) for pair in pairs) >= 4.5
     assert min(wcag(page["paper"], page[name]) for name in ("ink", "faint")) >= 4.5
 
 
+@RAMPS
 @BACKGROUNDS
-def test_256_colours_take_equal_shares_of_the_levels_and_can_be_read(background):
+def test_256_colours_take_equal_shares_of_the_levels_and_can_be_read(
+    background, shades, xterm_shades, ends, indices
+):
     """One index after the other, the weakest levels without one; black or white on it, as the cube has them."""
-    indices = {"dark": (235, 237, 239, 94, 136, 172, 214), "light": (230, 223, 215, 208)}[background]
-    steps = [level * (len(indices) + 1) // (LEVELS + 1) for level in range(1, LEVELS + 1)]
-    table = XTERM_SHADES[background]
-    assert [pair and pair[0] for pair in table] == [indices[step - 1] if step else None for step in steps]
+    chosen = indices[background]
+    steps = [level * (len(chosen) + 1) // (LEVELS + 1) for level in range(1, LEVELS + 1)]
+    table = xterm_shades[background]
+    assert [pair and pair[0] for pair in table] == [chosen[step - 1] if step else None for step in steps]
     pairs = [(xterm(shade), xterm(text)) for shade, text in filter(None, table)]
     assert [text for _, text in pairs] == [readable(shade, BLACK) for shade, _ in pairs]
     assert min(wcag(*pair) for pair in pairs) >= 4.5
     lightness = [light for light, _ in groupby(oklab(shade)[0] for shade, _ in pairs)]
     assert lightness == sorted(set(lightness), reverse=background == "light")
+
+
+@BACKGROUNDS
+def test_for_and_against_are_told_apart_by_the_colour_blind(background):
+    """As protanopes and deuteranopes see them (Viénot et al. 1999), from the fifth level on, and as strong."""
+    for level in range(5, LEVELS + 1):
+        pair = [rgb(ramp[background][level - 1][0][1:]) for ramp in (SHADES, AGAINST)]
+        for red, green in (
+            ((0.11238, 0.88762), (0.11238, 0.88762)),
+            ((0.29275, 0.70725), (0.29275, 0.70725)),
+        ):
+            seen = [
+                oklab(
+                    tuple(
+                        encoded(light)
+                        for light in (
+                            red[0] * linear(c[0]) + red[1] * linear(c[1]),
+                            green[0] * linear(c[0]) + green[1] * linear(c[1]),
+                            linear(c[2]),
+                        )
+                    )
+                )
+                for c in pair
+            ]
+            assert abs(seen[0][2] - seen[1][2]) > 0.04
+        assert abs(oklab(pair[0])[0] - oklab(pair[1])[0]) < 0.05

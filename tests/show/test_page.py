@@ -4,9 +4,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from drawings import Page, documents, neutral, rgb, shaded, special, table, wcag
+from drawings import Page, documents, neutral, rgb, shaded, special, table, wcag, word
 from hypothesis import given, settings
 
+from attnstore.show.colours import AGAINST
 from attnstore.show.page import fragment, html
 from attnstore.show.words import ignore_tokens
 
@@ -29,7 +30,7 @@ def test_the_fragment_is_this(film):
     source = fragment(film)
     assert film._repr_html_() == source
     assert source.startswith("<div><style>\n.attnstore-heatmap{")
-    swatches = "".join(f'<i class="s{level}"></i>' for level in range(21))
+    swatches = "<i></i>" + "".join(f'<i class="s{level}"></i>' for level in range(1, 21))
     assert source.partition("</style>")[2] == (
         '<article class="attnstore-heatmap" aria-label="Document test/pos/1_9">'
         "<header><h2><bdi>test/pos/1_9</bdi></h2><dl>"
@@ -48,13 +49,34 @@ def test_the_fragment_is_this(film):
         f'<div class="ramp">{swatches}</div>'
         '<div class="ticks"><b style="left:0%">0</b><b style="left:10%">1×</b><b style="left:20%">2×</b>'
         '<b style="left:50%">5×</b><b style="left:100%">10×+</b></div></div>'
-        "<p>lift = attention × 6 tokens: 1× is an even share</p>"
+        "<p>lift = attention × 6 tokens: 1× is an even share; full at 10×</p>"
         '<div class="list"><h3>most attended</h3><ol><li><bdi class="s20">##table</bdi> 10.0×</li>'
         '<li><bdi class="s2">##forget</bdi> 1.2×</li><li><bdi class="s1">un</bdi> 0.6×</li>'
         "<li><bdi>an</bdi> 0.3×</li></ol></div>"
         '<div class="list"><h3>not in the text</h3><ul><li><code>[CLS]</code> attention 0.1, lift 0.60×</li>'
         "<li><code>[SEP]</code> attention 0.3, lift 1.80×</li></ul></div></footer></article></div>"
     )
+
+
+def test_what_speaks_against_has_another_colour_on_the_page():
+    """Classes of their own for values below 0, a legend from against to for, two lists, values in the tooltips."""
+    rows = [word("good", 0, 0.031, None), word("bad", 5, -0.04, None)]
+    drawn = shaded("good bad", rows, reduction="evidence", layer="", signed=True, full=0.04, full_means="p99")
+    page = fragment(drawn)
+    assert '<span class="s15" title="good: evidence +0.031">good</span>' in page
+    assert '<span class="a20" title="bad: evidence −0.04">bad</span>' in page
+    assert re.search(r'<div class="ramp">(.*?)</div>', page)[1] == (
+        "".join(f'<i class="a{n}"></i>' for n in range(20, 0, -1))
+        + "<i></i>"
+        + "".join(f'<i class="s{n}"></i>' for n in range(1, 21))
+    )
+    assert (
+        '<b style="left:0%">−0.04 against</b><b style="left:50%">0</b><b style="left:100%">for 0.04</b>'
+        in page
+    )
+    assert '<h3>most for</h3><ol><li><bdi class="s15">good</bdi> +0.031</li></ol>' in page
+    assert '<h3>most against</h3><ol><li><bdi class="a20">bad</bdi> −0.04</li></ol>' in page
+    assert f"a20{{background:{AGAINST['light'][19][0]}" in page
 
 
 def test_a_page_is_complete_in_itself(film):

@@ -13,7 +13,7 @@ from attnstore.show.terminal import terminal
 
 def test_true_colour_shades_the_text_itself(film):
     """Each token's own characters have the ramp's colour of its level, and lines end unshaded."""
-    lines = terminal(film, "truecolor", 60).splitlines()
+    lines = terminal(film, "truecolor", 70).splitlines()
     dark = [tuple(bytes.fromhex(shade[1:])) for shade, _ in SHADES["dark"]]
 
     def painted(text, level, front):
@@ -25,7 +25,7 @@ def test_true_colour_shades_the_text_itself(film):
     assert lines[4] == f"An {shades[0]}{shades[1]}{painted('table', 20, '0;0;0')} <film>"
     assert dark[19] == (0xFF, 0xB3, 0x00)
     assert SGR.sub("", lines[-2]) == f"0 {' ' * 10} 10×+"
-    assert lines[-1] == "lift = attention × 6 tokens: 1× is an even share"
+    assert lines[-1] == "lift = attention × 6 tokens: 1× is an even share; full at 10×"
 
 
 def test_256_colours_use_a_fixed_ramp(film):

@@ -8,6 +8,7 @@ from drawings import SGR, documents, neutral, shaded, word
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from attnstore.show.colours import AGAINST, SHADES
 from attnstore.show.terminal import terminal
 
 
@@ -26,8 +27,29 @@ def test_without_colour_marks_stand_under_the_text(film):
         "not in the text: [CLS] attention 0.1, lift 0.60×; [SEP]",
         "attention 0.3, lift 1.80×",
         "marks start at ▁ 2×, ▃ 4×, ▅ 6×, ▇ 8×",
-        "lift = attention × 6 tokens: 1× is an even share",
+        "lift = attention × 6 tokens: 1× is an even share; full at 10×",
     ]
+
+
+def test_what_speaks_against_has_marks_of_its_own():
+    """Values with a sign: marks for and against, the leading ones of both, and what the signs say."""
+    rows = [word("good", 0, 0.031, None), word("bad", 5, -0.04, None), word("so", 9, 0.001, None)]
+    drawn = shaded(
+        "good bad so", rows, reduction="evidence", layer="", signed=True, full=0.04, full_means="p99"
+    )
+    assert terminal(drawn, "none", 100).splitlines()[4:] == [
+        "good bad so",
+        "▅▅▅▅ ≡≡≡",
+        "",
+        "most for: good +0.031, so +0.001",
+        "most against: bad −0.04",
+        "marks start at for ▁ 0.008, ▃ 0.016, ▅ 0.024, ▇ 0.032; against · 0.008, - 0.016, = 0.024, ≡ 0.032",
+        "above 0 it speaks for the prediction, below 0 against it; full at 0.04, p99",
+    ]
+    lines = terminal(drawn, "truecolor", 90).splitlines()
+    assert SGR.sub("", lines[-2]) == f"−0.04 against {' ' * 10} 0 {' ' * 10} for 0.04"
+    good, bad = (tuple(bytes.fromhex(shade[1:])) for shade in (SHADES["dark"][14][0], AGAINST["dark"][19][0]))
+    assert [f"48;2;{';'.join(map(str, shade))}m" in lines[4] for shade in (good, bad)] == [True, True]
 
 
 def test_the_marks_are_fifths():

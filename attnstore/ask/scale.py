@@ -1,0 +1,56 @@
+"""How large a reduction's values are in a store: where the shade of a picture is full."""
+
+import math
+
+from attnstore.ask.binding import bound
+from attnstore.ask.questions import find_questions, get_question
+from attnstore.ask.sql import connect, select
+from attnstore.store.store import Store
+
+#: Documents that are looked at, spread evenly over the store: with more the figure does not move.
+SAMPLE = 1000
+
+_LIFT = "attention * length"
+#: The lift over an even share of what remains (`show.words.ignore_tokens`), where special tokens are left out or not.
+_RENORMALISED = """attention / nullif(sum(attention) FILTER ({kept}) OVER of_document, 0)
+    * count(attention) FILTER ({kept}) OVER of_document"""
+
+
+def ninety_ninth(
+    store: Store, reduction: str, layer: int | str, specials: bool = True, renormalised: bool = False
+) -> float:
+    """The 99th percentile of a reduction's lift over the store's tokens, special ones aside, to two digits.
+
+    Of a signed reduction, which has no lift, it is that of its values without their sign. `renormalised`: of the lift
+    over an even share of what remains, without `specials` or with them. It is taken over 1,000 documents, spread
+    evenly over the store, and 1.0 where there is no value but 0.
+
+    Raises:
+        UsageError: there is no such reduction or layer.
+        StoreError: the store can't be read.
+    """
+    asked = {"document": 0, "reduction": reduction, "layer": layer}
+    _, added = bound(store, get_question("document_tokens", find_questions()), asked)
+    stored = store.manifest.reduction(reduction)
+    value = _LIFT
+    if getattr(stored, "signed", False):
+        value = "abs(attention)"
+    elif renormalised:
+        value = _RENORMALISED.format(kept="true" if specials else "NOT special")
+    sql = f"""
+        SELECT quantile_cont(value, 0.99) FROM (
+            SELECT special, {value} AS value
+            FROM tokens
+            WHERE document % $step = 0
+            WINDOW of_document AS (PARTITION BY document)
+        )
+        WHERE NOT special AND isfinite(value)
+    """  # noqa: S608 - put together of the texts above
+    step = max(1, math.ceil(store.manifest.documents / SAMPLE))
+    with connect(store, added) as connection:
+        (found,) = select(store, connection, sql, {"step": step}).column(0).to_pylist()
+    return _two_digits(found) if found and found > 0 else 1.0
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
