@@ -20,7 +20,7 @@ import torch
 from attnstore.check.rankings import DRAWS, Sample, draw_sample, log_odds, orders, score_columns, units_of
 from attnstore.config import FaithfulnessConfig, RunConfig, SourceConfig
 from attnstore.data.documents import Document
-from attnstore.engine.batches import TokenisedDocument, plan_batches
+from attnstore.engine.batches import TokenisedDocument, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.loading import load_classifier
 from attnstore.engine.paths import memory
@@ -46,6 +46,9 @@ PERCENTS = (1, 5, 10, 20, 50)
 #: Documents to a file. What a killed process loses is less than one.
 _A_FILE = 100
 
+#: How far a document's probability may be from the stored one: the dtype may be another than the run's.
+_NEAR = 0.2
+
 #: Batches that are planned at once, so that few are not full.
 _PLANNED = 4
 
@@ -68,12 +71,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A document to measure. `scores`: by name (n,) float64. `predicted` is the number of its class."""
+    """A document to measure. `scores`: by name (n,) float64. `predicted`: its class's number, of that `probability`."""
 
     document: TokenisedDocument
     units: np.ndarray  # (n,) int64, −1 for special tokens
     scores: dict[str, np.ndarray]
     predicted: int
+    probability: float
 
 
 def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ignore) -> Measured:
@@ -91,8 +95,6 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
         raise StoreError(
             f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
         )
-    if store.manifest.pairs:
-        raise StoreError(f"{store.path} holds pairs of texts: faithfulness is measured on single ones")
     columns = score_columns(store.manifest, config.scores)
     scores = [*columns, *BASELINES]
     sample = draw_sample(store, config.documents, config.split, config.seed)
@@ -112,7 +114,8 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
         with memory.kept():
             numbers = list(missing)
             for start in range(0, len(numbers), _A_FILE):
-                tasks = _tasks(store, config, {n: missing[n] for n in numbers[start : start + _A_FILE]}, odds)
+                wanted = {n: missing[n] for n in numbers[start : start + _A_FILE]}
+                tasks = _tasks(store, config, classifier, wanted, odds)
                 tables: list[pa.Table] = []
                 for group in _groups(tasks, classifier.batch_tokens):
                     if stop.is_set():
@@ -136,7 +139,7 @@ def classifier_of(store: Store, config: FaithfulnessConfig) -> Classifier:
     """The run's model, loaded to classify and to reduce nothing. Raises ModelError if it is not there, or another."""
     name, _, revision = (config.model or store.manifest.model).partition("@")
     run = RunConfig(
-        SourceConfig(""),
+        SourceConfig("", pair=store.manifest.pairs),
         name,
         revision=revision or None,
         trust_remote_code=config.trust_remote_code,
@@ -203,7 +206,11 @@ def _settings(
 
 
 def _tasks(
-    store: Store, config: FaithfulnessConfig, missing: dict[int, list[str]], odds: pl.DataFrame
+    store: Store,
+    config: FaithfulnessConfig,
+    classifier: Classifier,
+    missing: dict[int, list[str]],
+    odds: pl.DataFrame,
 ) -> Iterator[_Task]:
     """The documents with their tokens as the store has them, in the order of their numbers."""
     manifest = store.manifest
@@ -229,7 +236,11 @@ def _tasks(
     documents = (
         frames.documents(store)
         .filter(chosen)
-        .select("document", "id", "text", "group", "split", "label", pl.col("prediction").cast(pl.String))
+        .select(
+            *("document", "id", "text", "group", "split", "label", "probability"),
+            *(["text_pair"] if manifest.pairs else []),
+            pl.col("prediction").cast(pl.String),
+        )
     )
     of_document = {row["document"]: row for row in frames.collect(store, documents).iter_rows(named=True)}
     for (number, *_), rows in frames.collect(store, tokens).group_by(["document"], maintain_order=True):
@@ -240,22 +251,34 @@ def _tasks(
             # A token without a word says nothing about the class.
             values = rows[name] if name not in BASELINES else rows["log_odds"].fill_null(0)
             scores[name] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        yield _Task(
-            TokenisedDocument(
-                number=row["document"],
-                document=Document(row["text"], row["id"], row["group"], row["split"], row["label"]),
-                ids=rows["token_id"].to_numpy(),
-                tokens=rows["token"].to_list(),
-                start=rows["start"].to_numpy(),
-                end=rows["end"].to_numpy(),
-                special=special,
-                truncated=False,
-                places=np.arange(len(rows)),
+        second = row.get("text_pair")
+        document = TokenisedDocument(
+            number=row["document"],
+            document=Document(
+                row["text"], row["id"], row["group"], row["split"], row["label"], text_pair=second
             ),
-            units_of(special, piece, config.unit),
-            scores,
-            manifest.labels.index(row["prediction"]),
+            ids=rows["token_id"].to_numpy(),
+            tokens=rows["token"].to_list(),
+            start=rows["start"].to_numpy(),
+            end=rows["end"].to_numpy(),
+            special=special,
+            truncated=False,
+            places=np.arange(len(rows)),
         )
+        if second is not None:
+            document = _with_types(document, classifier)
+        units = units_of(special, piece, config.unit)
+        yield _Task(document, units, scores, manifest.labels.index(row["prediction"]), row["probability"])
+
+
+def _with_types(document: TokenisedDocument, classifier: Classifier) -> TokenisedDocument:
+    """A pair with its token types, which are not stored: as the tokenizer makes it. ModelError for other tokens."""
+    (made,) = tokenise([(document.number, document.document)], classifier.tokenizer, classifier.max_length)
+    if not np.array_equal(made.ids, document.ids):
+        raise ModelError(
+            f"the tokenizer of {classifier.name} makes other tokens of document {document.document.id} than are stored"
+        )
+    return replace(document, segment=made.segment, types=made.types)
 
 
 def _groups(tasks: Iterator[_Task], batch_tokens: int) -> Iterator[list[_Task]]:
@@ -309,6 +332,12 @@ def _measured(
     tasks, names, draws, fractions, removed_, counts, wholes, rests, alones = zip(*rows, strict=True)
     classes = np.array([task.predicted for task in tasks])
     p = probabilities[list(wholes), classes]
+    for task, found in zip(tasks, p.tolist(), strict=True):
+        if abs(found - task.probability) > _NEAR:
+            raise ModelError(
+                f"the model gives document {task.document.document.id} the probability {found:.3f}, the store has "
+                f"{task.probability:.3f}: `attnstore verify` says what is wrong"
+            )
     of_rest, of_alone = probabilities[list(rests), classes], probabilities[list(alones), classes]
     n = len(rows)
     columns = {
@@ -345,6 +374,8 @@ def _version(
         end=document.end[places],
         special=document.special[places],
         places=places,
+        segment=None if document.segment is None else document.segment[places],
+        types=None if document.types is None else document.types[places],
     )
 
 

@@ -19,7 +19,7 @@ from attnstore.store.store import Store
 _KEY = ("document", "score", "draw", "by", "unit", "fraction")
 
 #: How far the probability that was measured may be from the stored one: the dtype may be another than the run's.
-_NEAR = 0.1
+_NEAR = 0.2
 
 
 def verify_faithfulness(store: Store) -> Iterator[Finding]:

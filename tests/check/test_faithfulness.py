@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 
 import numpy as np
+import pair_models
 import polars as pl
 import pytest
 import tiny
@@ -14,6 +15,7 @@ import torch
 import transformers
 from small_store import contents
 
+import attnstore
 from attnstore.check import faithfulness
 from attnstore.check.faithfulness import measure
 from attnstore.check.measured import verify_faithfulness
@@ -295,3 +297,51 @@ def test_what_can_not_be_measured_is_refused_in_one_line(store, small_store, tmp
         StoreError, match="is not sealed: `attnstore run` with the same options finishes it first"
     ):
         measure(open_store(store.path), config())
+
+
+@pytest.mark.slow
+def test_a_pairs_tokens_keep_their_types_when_others_are_taken_out(tmp_path):
+    """The first text's tokens stay the first text's, whatever is left of it, as transformers reads them."""
+    folder = pair_models.save(tmp_path / "model", "bert")
+    data = tmp_path / "pairs.csv"
+    data.write_text("a,b,label\nthe film was great,it was a bad film,neg\nawful plot,i love the plot,pos\n")
+    attnstore.run(
+        tmp_path / "p.attn", data=data, model=folder, text_column="a,b", pair=True, device="cpu", dtype="float32",
+        reductions=("cls",),
+    )  # fmt: skip
+    store = open_store(tmp_path / "p.attn")
+    measure(store, config(scores=("cls_03",)))
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokens, documents = plain_rows(store.path)
+    found = (
+        frames.faithfulness(store).filter(pl.col("score") == "cls_03").sort("document", "fraction").collect()
+    )
+    expected = []
+    for number, rows in sorted(tokens.items()):
+        first_end = [row["position"] for row in rows if row["special"]][1]
+        types = [int(row["position"] > first_end) for row in rows]
+        predicted = ["neg", "pos"].index(documents[number]["prediction"])
+
+        def read(gone, rows=rows, types=types, predicted=predicted):
+            kept = [row["position"] for row in rows if row["position"] not in gone]
+            given = [[rows[k]["token_id"] for k in kept]], [[types[k] for k in kept]]
+            with torch.inference_mode():
+                logits = model(torch.tensor(given[0]), token_type_ids=torch.tensor(given[1])).logits
+            return logits.softmax(-1)[0, predicted].item()
+
+        units = units_by_hand(rows, "token")
+        order = ranked_by_hand("cls_03", 0, units, rows, number, tokens, documents)
+        for fraction in (0.01, 0.05, 0.1, 0.2, 0.5):
+            top = {units[n][0] for n in order[: math.ceil(round(fraction * len(units), 9))]}
+            expected.append(pytest.approx(read(set()) - read(top), abs=1e-5))
+    assert found["comprehensiveness"].to_list() == expected
+
+
+def test_a_model_that_is_read_otherwise_than_in_the_run_is_reported(store, monkeypatch):
+    """A probability far from the stored one is no basis for differences."""
+    monkeypatch.setattr(faithfulness, "_NEAR", -1.0)
+    with pytest.raises(
+        ModelError, match=r"^the model gives document r\d+ the probability \d\.\d{3}, the store has"
+    ):
+        measure(store, config(scores=("cls_03",), documents=2))
+    assert frames.faithfulness_files(store) == []
