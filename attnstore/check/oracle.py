@@ -153,7 +153,7 @@ def _windows(
 
     What was read at once is one window. The logits of several are averaged.
     """
-    ids, special = table["token_id"].to_numpy(), table["special"].to_numpy()
+    ids = table["token_id"].to_numpy()
     n, most = len(ids), manifest.max_length
     types = None
     if texts[1] is not None:
@@ -165,8 +165,10 @@ def _windows(
             )
     held = [np.arange(n)]
     if n > most:
-        front = int(np.argmin(special))  # special tokens before the text
-        back = int(np.argmin(special[::-1]))
+        # Those around the text have no span; one that is written in the text is part of it.
+        frame = table["special"].to_numpy() & (table["start"].to_numpy() == table["end"].to_numpy())
+        front = int(np.argmin(frame))
+        back = int(np.argmin(frame[::-1]))
         room, stride = most - front - back, int(manifest.fingerprint["stride"])
         first = 0
         held = []
@@ -281,7 +283,14 @@ def _stored(
         for row in table.to_pylist():
             logits[row["document"]] = np.array(row["logits"], dtype=np.float32)
             texts[row["document"]] = row["text"], row.get("text_pair")
-    names = ["document", "token_id", "special", *(["segment"] if store.manifest.pairs else [])]
+    names = [
+        "document",
+        "token_id",
+        "special",
+        "start",
+        "end",
+        *(["segment"] if store.manifest.pairs else []),
+    ]
     names += [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     for path in store.tokens_files():
         table = pq.read_table(path, columns=names, filters=[("document", "in", wanted)])

@@ -375,7 +375,8 @@ def _segment_faults(
     """What may be wrong with the tokens' places in the two texts of their pairs; `segments` is -1 where it is null."""
     if segments is None:
         return
-    special = tokens["special"].to_numpy()
+    # A special token that is written in a text is of that text.
+    special = tokens["special"].to_numpy() & (tokens["start"].to_numpy() == tokens["end"].to_numpy())
     yield "the segment is not 0 or 1", ~special & (segments != 0) & (segments != 1)
     yield "a special token has a segment", special & (segments != -1)
     reached = np.maximum.accumulate(

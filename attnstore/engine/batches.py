@@ -20,7 +20,8 @@ Passes = Callable[[int, int], list[np.ndarray]]
 class TokenisedDocument:
     """A document as the model sees it. All arrays have shape (n,).
 
-    `start` and `end` are character positions in the text. `number` is the document's place in the dataset.
+    `start` and `end` are character positions in the text. `number` is the document's place in the dataset. `special`:
+    the tokenizer has put it there, or the text has it written in it, as `[SEP]`; only then it has a span.
 
     A document may be read in several `windows`, each of which is one of these; `window` numbers them from 0, and
     `places` (n,) says where in the whole document its tokens stand. `truncated`: tokens of the text were left out.
@@ -56,6 +57,18 @@ class TokenisedDocument:
     @property
     def length(self) -> int:
         return len(self.ids)
+
+    @property
+    def frame(self) -> np.ndarray:
+        """(n,) bool: the special tokens that the tokenizer has put there."""
+        return np.asarray(self.special & (self.start == self.end))
+
+    @property
+    def written_special(self) -> set[str]:
+        """The special tokens that are written in the text, which the model takes for its own."""
+        return {
+            self.tokens[place] for place in np.flatnonzero(self.special & (self.start < self.end)).tolist()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +123,19 @@ def _tokenise_group(
         encoded = tokenizer(texts, truncation=True, max_length=max_length)
     else:
         encoded = tokenizer(texts, truncation=False, verbose=False)  # which would warn of long ones
+    is_special = np.zeros(len(tokenizer), dtype=bool)
+    is_special[[number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]] = True
     for (number, document), encoding in zip(group, encoded.encodings, strict=True):
+        ids = np.array(encoding.ids, dtype=np.int32)
         spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
         whole = TokenisedDocument(
             number=number,
             document=document,
-            ids=np.array(encoding.ids, dtype=np.int32),
+            ids=ids,
             tokens=encoding.tokens,
             start=spans[:, 0],
             end=spans[:, 1],
-            special=np.array(encoding.special_tokens_mask, dtype=bool),
+            special=np.array(encoding.special_tokens_mask, dtype=bool) | is_special[ids],
             truncated=len(encoding.overflowing) > 0,
             places=np.arange(len(encoding.ids)),
         )
@@ -137,7 +153,7 @@ def _tokenise_group(
 
 def _in_passes(whole: TokenisedDocument, max_length: int, passes: Passes) -> Iterator[TokenisedDocument]:
     """The document as each pass reads it, between the special tokens that frame it."""
-    text = np.flatnonzero(~whole.special)
+    text = np.flatnonzero(~whole.frame)
     before = np.arange(text[0])
     behind = np.arange(text[-1] + 1, whole.length)
     body = whole.length - len(before) - len(behind)

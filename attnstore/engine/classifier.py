@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
-from attnstore.engine.families import first_position, reads_mean, usable_positions
+from attnstore.engine.families import positions_of, reads_mean, usable_positions
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import Reduction, upload
 from attnstore.engine.tap import Tap, called, present, probabilities_to
@@ -264,8 +264,7 @@ class Classifier:
 
     def _forward_packed(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray]) -> Tensor:
         lengths = [len(i) for i in ids]
-        offset = first_position(self.model.config)
-        positions = np.concatenate([np.arange(offset, offset + n) for n in lengths])
+        positions = np.concatenate([positions_of(each, self.model.config) for each in ids])
         starts = upload(np.cumsum([0, *lengths[:-1]]), self.device)
 
         def cut(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -4,6 +4,7 @@ its linear layers. A family that is not named here is read all the same, in the 
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 #: Families whose learned positions start behind the padding index, as fairseq counts them. A test holds the list to the
@@ -38,6 +39,18 @@ def first_position(settings: Any) -> int:
     if settings.model_type == "mpnet":
         return 2  # whatever the config's padding index is
     return int(settings.pad_token_id) + 1 if settings.model_type in BEHIND_PADDING else 0
+
+
+def positions_of(ids: np.ndarray, settings: Any) -> np.ndarray:
+    """(n,) int64: the position of each token of a document with these ids (n,).
+
+    Where positions start behind padding, a padding token that is written in a text has padding's own, and counts not.
+    """
+    first = first_position(settings)
+    if first == 0:
+        return np.arange(len(ids))
+    there = ids != first - 1
+    return np.where(there, np.cumsum(there) + first - 1, first - 1)
 
 
 def usable_positions(settings: Any) -> int | None:

@@ -24,6 +24,7 @@ from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.segmenter import Segmenter
 from attnstore.events import Computed, Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
+from attnstore.messages import counted, listed
 from attnstore.pipeline.describe import check, describe, this_run
 from attnstore.pipeline.parts import batches, write_parts
 from attnstore.store.resume import create_or_resume
@@ -73,15 +74,27 @@ def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> R
             on_event(Noted(line))
         began, documents, tokens = time.perf_counter(), documents_before, 0
         parts = batches(store, config, source, found, labels, classifier)
+        written: dict[int, set[str]] = {}
         try:
             for batch in write_parts(store, config, classifier, parts, segmenter, stop):
                 documents += sum(document.window == 0 for document in batch.documents)
                 tokens += batch.tokens
+                for document in batch.documents:
+                    if special := document.written_special:
+                        written.setdefault(document.number, set()).update(special)
                 for note in classifier.new_notes():
                     on_event(Noted(note))
                 on_event(Computed(documents, manifest.documents, tokens))
             for name in sorted(classifier.all_null if tokens else ()):
                 on_event(Noted(f"{name} has no value for any token (NaN): its columns are null throughout"))
+            if written:
+                names = listed(sorted(set.union(*written.values())))
+                on_event(
+                    Noted(
+                        f"{counted(len(written), 'document')} with {names} written in the text: the model reads that as"
+                        " its own special token, as transformers does; it is marked special and is no word"
+                    )
+                )
             for note in segmenter.notes:
                 on_event(Noted(note))
         finally:

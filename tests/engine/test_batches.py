@@ -1,6 +1,7 @@
 """Tokens with their places, and batches under a budget."""
 
 import random
+from functools import partial
 
 import pytest
 import tiny
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.long import passes
 
 TOKENIZER = tiny.tokenizer()
 
@@ -27,6 +29,30 @@ def test_a_document_is_its_pieces_with_their_words_and_places():
     assert document.end.tolist() == [0, 7, 11, 16, 17, 0]
     assert document.special.tolist() == [True, False, False, False, False, True]
     assert (document.length, document.truncated, document.number) == (6, False, 0)
+
+
+def test_a_special_token_that_is_written_in_a_text_is_special_and_keeps_its_place():
+    """The ids are those of transformers; an unknown word is a word, and a name in lower case is text."""
+    text = "[SEP] good [PAD] ☃ [sep][MASK]"
+    (document,) = tokenised(text)
+    assert document.ids.tolist() == TOKENIZER(text).input_ids
+    assert document.tokens == "[CLS] [SEP] good [PAD] [UNK] [UNK] s ##e ##p [UNK] [MASK] [SEP]".split()
+    assert document.special.tolist() == [True, True, False, True, *[False] * 6, True, True]
+    assert document.frame.tolist() == [True, *[False] * 10, True]
+    assert document.written_special == {"[SEP]", "[PAD]", "[MASK]"}
+    assert tokenised("[CLS]")[0].written_special == {"[CLS]"}
+    assert tokenised("a film")[0].written_special == set()
+
+
+def test_windows_begin_and_end_with_the_tokenizers_own_special_tokens():
+    """One that stands at the text's first or last place is not taken for them."""
+    text = "[SEP] " + "good " * 9 + "[SEP]"
+    document = Document(text, "0", None, "all", None)
+    found = list(tokenise([(0, document)], TOKENIZER, 6, passes=partial(passes, long="windows", stride=2)))
+    assert [d.tokens for d in found] == [
+        ["[CLS]", *body, "[SEP]"]
+        for body in [["[SEP]", *["good"] * 3], *[["good"] * 4] * 2, ["good"] * 4, [*["good"] * 3, "[SEP]"]]
+    ]
 
 
 @pytest.mark.parametrize(

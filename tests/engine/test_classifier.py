@@ -136,6 +136,16 @@ def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert", "gte", "mpnet"])
+def test_special_tokens_that_are_written_in_a_text_end_no_document(family, tmp_path):
+    """Nor is a [PAD] padding: it is attended to, and has the position that transformers gives it."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path)
+    written = ["good [SEP] bad film", "[PAD] good [PAD] film", "[CLS]", "a [SEP]", "the film was good"]
+    documents = [Document(text, str(n), None, "all", None) for n, text in enumerate(written)]
+    assert_as_the_oracle_says(tmp_path, classifier, forward(classifier, documents=documents))
+
+
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_the_token_budget_changes_no_value_beyond_rounding(family, tmp_path):
     """One document a batch, all in one, or in between: the same values, to 1e-6 and 2e-5 of the value.

@@ -223,6 +223,37 @@ def test_a_reduction_without_any_value_is_told(config, tmp_path):
 
 
 @pytest.mark.slow
+def test_special_tokens_that_are_written_in_texts_are_said_and_are_no_words(config, tmp_path):
+    """A document of several windows that begins with one, too; the store is sound, and the oracle's."""
+    texts = ["good [SEP] film", "[SEP] " + "a good film " * 20, "fine [CLS] [SEP]", "a film"]
+    (tmp_path / "written.csv").write_text("text\n" + "\n".join(texts) + "\n")
+    notes = []
+    run(
+        replace(
+            config, source=SourceConfig(str(tmp_path / "written.csv")), long="windows", full_precision=True
+        ),
+        tmp_path / "s.attn",
+        on_event=lambda event: notes.append(event.line) if isinstance(event, Noted) else None,
+    )
+    assert notes == [
+        "3 documents with [CLS], [SEP] written in the text: the model reads that as its own special token, as"
+        " transformers does; it is marked special and is no word"
+    ]
+    tokens = pl.read_parquet(tmp_path / "s.attn/tokens", hive_partitioning=True).sort("document", "position")
+    first = tokens.filter(pl.col("document") == 0)
+    assert first.select("token", "word", "special", "start", "end").rows() == [
+        ("[CLS]", None, True, 0, 0),
+        ("good", "good", False, 0, 4),
+        ("[SEP]", None, True, 5, 10),
+        ("film", "film", False, 11, 15),
+        ("[SEP]", None, True, 0, 0),
+    ]
+    store = open_store(tmp_path / "s.attn")
+    assert [finding for finding in verify_files(store) if not finding.ok] == []
+    assert {finding.ok for finding in verify_sample(store)} == {True}
+
+
+@pytest.mark.slow
 def test_words_that_only_a_dictionary_knows_are_said_where_there_is_none(config, tmp_path, monkeypatch):
     """Once, at the end; the manifest has the rule, so that a store is not continued by another."""
     (tmp_path / "thai.csv").write_text("text\nภาษาไทยดีมาก\na film\n")
