@@ -1,12 +1,12 @@
 """The Polars twin of errors.sql, which says what is asked and how to read the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 
-from attnstore.ask.statistics import q_value
-from attnstore.ask.terms import compared, is_listed, leading, least_documents, occurrences
+from attnstore.ask.statistics import effective_clusters, error_of, permutation_p, q_value, together
+from attnstore.ask.terms import is_listed, known, leading, least_documents, log_odds, occurrences
 from attnstore.store.frames import Tables
 
 
@@ -15,74 +15,158 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     prediction, label = pl.col("prediction").cast(pl.String), pl.col("label")
     judged = tables.documents.filter(
         pl.lit(p["labels_are_models"]), prediction.is_not_null(), label.is_not_null()
-    ).select("document", "cluster", wrong=prediction != label, **{"class": pl.col("prediction")})
+    ).select("document", "cluster", "probability", wrong=prediction != label, **{"class": prediction})
+    wrong, right = pl.col("wrong"), ~pl.col("wrong")
     considered = tables.tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null())
     rows = occurrences(considered, p).filter(pl.col("word").is_not_null())
-    n, y, o_n, o_y = pl.col("n"), pl.col("y"), pl.col("o_n"), pl.col("o_y")
-    wrong = pl.col("wrong")
-
-    def side(of_side: pl.Expr, prefix: str) -> dict[str, pl.Expr]:
-        return {
-            f"{prefix}documents": (pl.col("new") & of_side).sum().cast(pl.Int64),
-            f"{prefix}n": (pl.col("starts") & of_side).sum().cast(pl.Int64),
-            f"{prefix}y": pl.when(of_side).then("lift").otherwise(0).sum(),
-        }
-
-    sizes = judged.group_by("class").agg(
-        size=wrong.sum().cast(pl.Int64), o_size=(~wrong).sum().cast(pl.Int64)
+    # A word in a document; of the unlisted words, too.
+    uses = rows.group_by("document", "word").agg(
+        n=pl.col("starts").sum().cast(pl.Float64), y=pl.col("lift").sum(), documents=pl.col("new").sum()
     )
-    # Each cluster's wrong documents beside its right ones (o).
-    gathered = (
-        rows.join(judged, on="document")
-        .group_by("class", "cluster", "word")
-        .agg(**side(wrong, ""), **side(~wrong, "o_"))
-    )
-    counts = gathered.group_by("class").agg(words=n.sum(), o_words=o_n.sum())
+    counts = None
     if p["renormalise"]:  # which leaves words out that count; but no document where nothing is left
         counted = occurrences(considered, {**p, "renormalise": False}).join(rows, on="document", how="semi")
         counted = counted.filter(pl.col("word").is_not_null()).join(judged, on="document")
-        starts = pl.col("starts").cast(pl.Int64)
+        starts = pl.col("starts").cast(pl.Float64)
         counts = counted.group_by("class").agg(
-            words=starts.filter(wrong).sum(), o_words=starts.filter(~wrong).sum()
+            words=starts.filter(wrong).sum(), o_words=starts.filter(right).sum()
         )
-    return (
-        gathered.group_by("class", "word")
+    return compared(judged, uses, counts, p, tables.once)
+
+
+def compared(
+    judged: pl.LazyFrame,
+    uses: pl.LazyFrame,
+    counts: pl.LazyFrame | None,
+    p: Mapping[str, Any],
+    once: Callable[[pl.LazyFrame], pl.LazyFrame],
+) -> pl.LazyFrame:
+    """The answer out of `judged` (document, cluster, probability, wrong, class) and `uses` of words in documents.
+
+    `uses` has document, word, n (occurrences), y (the sum of their lifts) and documents (1, or 0 where no occurrence
+    starts); `counts` the words of each class, None: those in `uses`. `once` works out a frame that is read again.
+    """
+    wrong, right = pl.col("wrong"), ~pl.col("wrong")
+    unmatched = judged.with_columns(stratum=pl.lit(0))
+    matched = once(_stratified(judged) if p["match"] == "probability" else unmatched)
+    uses = once(uses.join(matched.drop("probability"), on="document"))
+    n, y, o_n, o_y = (pl.col(name) for name in ("n", "y", "o_n", "o_y"))
+    of_cell, weight = ["class", "word", "stratum"], pl.col("weight")
+    # Of each stratum, the wrong documents beside the right ones (o). Without a weight it has the word on one side only.
+    cells = once(
+        uses.group_by(of_cell)
         .agg(
-            pl.col("documents", "n", "y", "o_documents", "o_n", "o_y").sum(),
-            yy=(y * y).sum(),
-            yn=(y * n).sum(),
-            nn=(n * n).sum(),
-            o_yy=(o_y * o_y).sum(),
-            o_yn=(o_y * o_n).sum(),
-            o_nn=(o_n * o_n).sum(),
-            y_o_y=(y * o_y).sum(),
-            y_o_n=(y * o_n).sum(),
-            n_o_y=(n * o_y).sum(),
-            n_o_n=(n * o_n).sum(),
+            k=wrong.sum().cast(pl.Float64),
+            all_k=pl.len().cast(pl.Float64),
+            **{name: pl.col(name).filter(wrong).sum() for name in ("documents", "n", "y")},
+            **{f"o_{name}": pl.col(name).filter(right).sum() for name in ("documents", "n", "y")},
+        )
+        .with_columns(weight=pl.when(n > 0, o_n > 0).then(n * o_n / (n + o_n)))
+    )
+    sizes = judged.group_by("class").agg(size=wrong.sum().cast(pl.Int64), o_size=right.sum().cast(pl.Int64))
+    if counts is None:
+        counts = cells.group_by("class").agg(words=n.sum(), o_words=o_n.sum())
+    r, o_r, factor = pl.col("r"), pl.col("o_r"), pl.col("factor")
+    ratio = pl.when(known("documents", "o_documents"), r > 0, o_r > 0).then((r / o_r).log())
+    levelled = (
+        cells.group_by("class", "word")
+        .agg(
+            pl.col("documents", "o_documents").sum().cast(pl.Int64),
+            pl.col("n", "o_n", "weight").sum(),
+            r=(weight * y / n).sum() / weight.sum(),
+            o_r=(weight * o_y / o_n).sum() / weight.sum(),
         )
         .join(sizes, on="class")
         .join(counts, on="class")
-        .with_columns(pl.col("class", "word").cast(pl.String))
+        .with_columns(text=pl.col("word").cast(pl.String))
         .filter(
             pl.col("documents") >= least_documents(pl.col("size"), p),
             pl.col("o_documents") >= least_documents(pl.col("o_size"), p),
-            n > 0,
-            o_n > 0,
-            is_listed(pl.col("word"), p),
+            weight > 0,
+            is_listed(pl.col("text"), p),
         )
-        .pipe(compared, p["prior"])
-        # A family in one order in both engines, as adjusting takes minima from the end.
-        .sort("class", "word")
-        .with_columns(q=q_value(pl.col("p")).over("class"))
-        .with_columns(rank=pl.col(p["rank_by"]))
-        .pipe(leading, p["limit"], "word")
+        .sort("class", "text")
+        .with_columns(factor=ratio.median().over("class").fill_null(0).exp())
+    )
+    k, all_k = pl.col("k"), pl.col("all_k")
+    both, third = k * (all_k - k), k * (all_k - k) * (all_k - 2 * k)
+    # What an occurrence has in either, when the factor is out.
+    expected = (
+        cells.filter(weight > 0)
+        .join(levelled.select("class", "word", "factor"), on=["class", "word"])
+        .select(
+            *of_cell,
+            "factor",
+            usual=(y / factor + o_y) / (n + o_n),
+            spread=both / (all_k * (all_k - 1)),
+            lean=pl.when(all_k > 2).then(third / (all_k * (all_k - 1) * (all_k - 2))).otherwise(0),
+        )
+    )
+    off, spread, lean, rho = (pl.col(name) for name in ("off", "spread", "lean", "rho"))
+    value = pl.when(wrong).then(y / factor).otherwise(y)
+    # By cluster, and each document by itself.
+    permuted = (
+        uses.join(expected, on=of_cell)
+        .with_columns(value=value, off=value - pl.col("usual") * n)
+        .group_by("class", "word", "cluster")
+        .agg(
+            n=pl.when(wrong).then(n).otherwise(0).sum(),
+            o_n=pl.when(right).then(n).otherwise(0).sum(),
+            whole=(spread.sqrt() * off).sum(),
+            whole_lean=(lean.cbrt() * off).sum(),
+            squares=(spread * off**2).sum(),
+            cubes=(lean * off**3).sum(),
+            size=(pl.col("value") ** 2).sum(),
+        )
+        .group_by("class", "word")
+        .agg(
+            g=effective_clusters(n),
+            o_g=effective_clusters(o_n),
+            squares=pl.col("squares").sum(),
+            wholes=(pl.col("whole") ** 2).sum(),
+            cubes=pl.col("cubes").sum(),
+            whole_cubes=(pl.col("whole_lean") ** 3).sum(),
+            value_squares=pl.col("size").sum(),
+        )
+        .join(_togetherness(matched), on="class")
         .select(
             "class",
             "word",
+            "g",
+            "o_g",
+            deviation=error_of(
+                (1 - rho) * pl.col("squares") + rho * pl.col("wholes"), pl.col("value_squares")
+            ),
+            third=(1 - rho) * pl.col("cubes") + rho * pl.col("whole_cubes"),
+        )
+    )
+    g, o_g, deviation = pl.col("g"), pl.col("o_g"), pl.col("deviation")
+    sure = -pl.col("t").sign() * pl.col("p").clip(lower_bound=1e-300).log()
+    return (
+        levelled.join(permuted, on=["class", "word"])
+        .pipe(log_odds, p["prior"])
+        .with_columns(
+            difference=r - factor * o_r,
+            error=pl.when(g.is_not_null(), o_g.is_not_null()).then(factor * deviation / weight),
+            log_ratio=pl.when(r > 0, o_r > 0).then((r / (factor * o_r)).log()),
+            skew=pl.col("third") / deviation**3,
+        )
+        .with_columns(t=pl.col("difference") / pl.col("error"))
+        .with_columns(p=permutation_p(pl.col("t"), pl.col("skew"), g, o_g))
+        # A family in one order in both engines, as adjusting takes minima from the end.
+        .sort("class", "text")
+        .with_columns(q=q_value(pl.col("p")).over("class"))
+        .with_columns(rank=sure if p["rank_by"] == "p" else pl.col(p["rank_by"]))
+        .pipe(leading, p["limit"], "text")
+        .select(
+            "class",
+            word="text",
             wrong_documents="documents",
             right_documents="o_documents",
-            wrong_occurrences="n",
-            right_occurrences="o_n",
+            wrong_occurrences=n.cast(pl.Int64),
+            right_occurrences=o_n.cast(pl.Int64),
+            wrong_clusters="g",
+            right_clusters="o_g",
             wrong_lift="r",
             right_lift="o_r",
             factor="factor",
@@ -95,4 +179,39 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             log_odds="log_odds",
             z="z",
         )
+    )
+
+
+def _stratified(judged: pl.LazyFrame) -> pl.LazyFrame:
+    """`judged` with `stratum`: by how many wrong documents have a lower probability, equally many in each."""
+    wrong = pl.col("wrong").sum().cast(pl.Int64)
+    here, all_wrong = pl.col("here"), pl.col("here").sum().over("class")
+    strata = (all_wrong // 20).clip(1, 20)
+    levels = (
+        judged.group_by("class", "probability")
+        .agg(here=wrong)
+        .sort("class", "probability")
+        .with_columns(lower=here.cum_sum().over("class") - here)
+        .select(
+            "class",
+            "probability",
+            stratum=pl.min_horizontal(pl.col("lower") * strata // all_wrong.clip(lower_bound=1), strata - 1),
+        )
+    )
+    return judged.join(levels, on=["class", "probability"])
+
+
+def _togetherness(matched: pl.LazyFrame) -> pl.LazyFrame:
+    """`class`, and `rho`: how much the documents of a cluster go together in being wrong."""
+    of_stratum, wrong = ["class", "stratum"], pl.col("wrong").cast(pl.Float64)
+    part = wrong.mean().over(of_stratum)
+    return (
+        matched.with_columns(off=wrong - part, scale=(part * (1 - part)).sqrt())
+        .group_by("class", "cluster")
+        .agg(
+            products=pl.col("off").sum() ** 2 - (pl.col("off") ** 2).sum(),
+            most=pl.col("scale").sum() ** 2 - (pl.col("scale") ** 2).sum(),
+        )
+        .group_by("class")
+        .agg(rho=together(pl.col("products").sum(), pl.col("most").sum()))
     )

@@ -3,43 +3,55 @@
 -- How to read the answer: one row a predicted class and word, the highest ranked first. Among the documents
 -- predicted to be of the class, those with another label (false positives of the class: `wrong_...`) are
 -- held against those with this label (true positives: `right_...`). With two classes, the rows of either
--- class are the false against the true negatives of the other. `wrong_lift` is the attention of an
--- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
--- over the word's occurrences in the wrong documents; 1.0 is uniform. `right_lift` is the same in the right
--- ones. A document's attention is one whole that its words share: where a strong word is less frequent, all
--- others have more. So lifts are held against the ordinary word. `factor` is the median of wrong_lift /
--- right_lift over the words listed of the class (cut by `limit` or not; where both are above 0; of two in the
--- middle, their geometric mean), `difference` is wrong_lift less factor times right_lift, and `log_ratio` the
--- natural logarithm of the one over the other: 0.69 is twice as much, null where a lift is not above 0.
+-- class are the false against the true negatives of the other.
 --
--- `error` is the standard error of the difference if other documents of the kind were drawn: clusters
--- (films, where documents have a group) count as independent, the occurrences in them do not, and a film
--- with documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q`
--- the false discovery rate (Benjamini and Hochberg) among all the words of the class that have
--- `min_documents` on either side, listed or cut by `limit`. They need two clusters on each side (that many
--- of equal size, or more uneven ones), and attention that differs among them. The factor's own error is left
--- out of it: it is a median over all the words; with a dozen of them it is not small.
+-- Wrong documents are those that the model is less sure of, and in them attention is spread otherwise. So
+-- they are held against right documents of about the same probability (`match`): the class's documents fall
+-- into strata of equally many wrong ones (one stratum for 20 of them, at most 20 strata), and only what
+-- differs within strata counts. With match=none, what differs may have to do with being sure alone.
 --
--- `log_odds` compares the counts alone: how much more frequent the word is in the wrong documents, as the
--- difference of its log-odds among all words (listed or not, punctuation included), with an informative
--- Dirichlet prior that draws it toward 0; `z` is that over its standard error (the usual approximation by two
--- terms), as if words were drawn one by one.
+-- `wrong_lift` is the attention of an occurrence over what it would get if its document's attention were
+-- spread evenly over the tokens, averaged over the word's occurrences in the wrong documents; 1.0 is uniform.
+-- `right_lift` is the same in the right ones; both are means of the strata, each weighted by n n' / (n + n')
+-- of its n and n' occurrences (Mantel and Haenszel's weights), strata with the word on one side left out. A
+-- document's attention is one whole that its words share. So lifts are held against the ordinary word:
+-- `factor` is the median of wrong_lift / right_lift over the class's listed words that are known well (in 50
+-- documents of either side, or among the 30 words in most; of two in the middle, their geometric mean),
+-- `difference` is wrong_lift less factor times right_lift, and `log_ratio` the natural logarithm of the one
+-- over the other: 0.69 is twice as much, null where a lift is not above 0.
 --
--- How not to read it: as what misled the model. Wrong documents are the doubtful ones, mixed in what they
--- say, and attention in them differs for that; what differs for all words alike, the factor takes out.
--- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). Errors are few: look at
--- q, not at the rank alone, and read some of the documents.
+-- `p` is that of a permutation test: of all ways to deal the word's documents to the two sides, as many on
+-- each side of each stratum as there are, in what part the difference is as far from 0 on its side, doubled?
+-- It is worked out from the mean, variance and skewness over all ways, not by drawing some. Where wrong
+-- documents come in clusters (films, where documents have a group), clusters are dealt whole as often as
+-- makes two documents of a cluster agree as they do. `error` is the standard deviation of the difference over
+-- these ways, `t` the difference over it, `q` the false discovery rate (Benjamini and Hochberg) among the words
+-- of this class in this answer, listed or cut by `limit`: not over both classes, nor over other layers or
+-- parameters that one looks at. `wrong_clusters` and `right_clusters` are the unit that counts: as many
+-- clusters of equal size as weigh as much, null below two, and error, t, p and q with them; no p is smaller
+-- than that of a single way to deal so many clusters. The factor is taken as given: with a dozen words its
+-- own error is not small.
+--
+-- `log_odds` compares the counts alone, unmatched: how much more frequent the word is in the wrong documents,
+-- as the difference of its log-odds among all words (listed or not, punctuation included), with an informative
+-- Dirichlet prior that draws it toward 0; `z` is that over its standard error as if words were drawn one by
+-- one, which they are not: for a word that comes often in few documents it is far too large.
+--
+-- How not to read it: as what misled the model. Attention is not explanation (Jain and Wallace 2019;
+-- Wiegreffe and Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the
+-- documents. An answer without a small q says that nothing was found, not that there is nothing.
 --
 -- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
 -- Where the labels are not the model's classes there is nothing to be wrong about: the answer is empty.
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Equal ranks are
--- ordered by wrong documents, then by word.
+-- ordered by wrong documents, then by word. Documents and occurrences are counted in all strata.
 --
 -- Example: attnstore query imdb.attn errors -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=the, wrong_documents=788, right_documents=11389, wrong_occurrences=10185,
---     right_occurrences=132433, wrong_lift=0.5656, right_lift=0.4655, factor=1.113, difference=0.04739,
---     error=0.004561, t=10.39, p=3.245e-22, q=2.571e-19, log_ratio=0.08752, log_odds=0.02546, z=2.632
+--     class=neg, word=must, wrong_documents=75, right_documents=1121, wrong_occurrences=86,
+--     right_occurrences=1260, wrong_clusters=62.68, right_clusters=542.4, wrong_lift=1.151,
+--     right_lift=0.5027, factor=1.01, difference=0.6437, error=0.1705, t=3.775, p=0.0007918, q=0.8807,
+--     log_ratio=0.819, log_odds=-0.08127, z=-0.7806
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
@@ -50,56 +62,106 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param match: probability|none = probability -- hold wrong documents against right ones that the model is as
+--     sure of, or against all right ones
 -- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in wrong and right
 --     documents together, are added to the counts of either side; auto: 1 in 100 of the words of both
--- @param rank_by: t|difference|log_ratio|log_odds|z = t -- the column to rank by
+-- @param rank_by: p|difference|log_ratio|log_odds|z = p -- the column to rank by; p: the smallest of the words
+--     attended more, then the largest of those attended less
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, wrong_lift, right_lift, difference, q
 --
--- Source: the method is that of distinctive_words, the wrong documents in the place of the class and the
--- right ones in that of the others, and is written out there: Anders and Huber 2010, equation 5; Cochran
--- 1977, sections 6.3 and 6.18; Kish 1965; Welch's degrees of freedom, but for clusters on both sides;
--- Monroe, Colaresi and Quinn 2008, page 388.
+-- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
+-- sequence count data", Genome Biology 11:R106, equation 5, of two samples; the weights are those of Mantel and
+-- Haenszel 1959; matching on the probability, Rosenbaum and Rubin 1983 (strata of a score). The test: sums
+-- over samples without replacement have the moments of Cochran 1977, "Sampling Techniques", section 2.16, and
+-- the gamma tail of Mielke and Berry 2007, "Permutation Methods", by Barndorff-Nielsen's r* (1986). In
+-- symbols: document d of stratum s has n_d occurrences and their lifts sum to y_d (over the factor f if it is
+-- wrong); c_s = Σ y_d / Σ n_d and e_d = y_d - c_s n_d; of the K documents with the word k are wrong:
+--     difference = f / W Σ_wrong e_d, W the sum of the weights
+--     error² = (f / W)² Σ_s k (K - k) / (K (K - 1)) Σ e_d²
+-- and skewness likewise with k (K - k) (K - 2 k) / (K (K - 1) (K - 2)) Σ e_d³. If documents of a cluster
+-- correlate by ρ in being wrong, both are (1 - ρ) times that and ρ times the same of the clusters' sums: as if
+-- a cluster were dealt whole with probability ρ. That ρ is the class's, of all its documents, at least 0. The
+-- log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388. That sides dealt
+-- at random give no more small p than there should be: benchmarks/null_simulations.py.
 WITH
 judged AS (
-    SELECT document, cluster, prediction AS class, prediction <> label AS wrong
+    SELECT document, cluster, prediction AS class, prediction <> label AS wrong, probability
     FROM documents
     WHERE $labels_are_models AND prediction IS NOT NULL AND label IS NOT NULL
 ),
-weighed AS (  -- the unlisted words, too: they are counted, and left out below
-    SELECT document, term, starts, new, attention * length / parts AS lift
-    FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
-    WHERE $labels_are_models AND term IS NOT NULL
-),
-sides AS (  -- each cluster's wrong documents beside its right ones (o)
+levels AS (  -- each probability, and how many wrong documents have a lower one
     SELECT
-        class, cluster, term,
-        count_if(new AND wrong) AS documents,
-        count_if(starts AND wrong) AS n,
-        sum(CASE WHEN wrong THEN lift ELSE 0 END) AS y,
-        count_if(new AND NOT wrong) AS other_documents,
-        count_if(starts AND NOT wrong) AS other_n,
-        sum(CASE WHEN wrong THEN 0 ELSE lift END) AS other_y
-    FROM weighed JOIN judged USING (document)
-    GROUP BY class, cluster, term
+        class, probability,
+        sum(count_if(wrong)) OVER (PARTITION BY class ORDER BY probability) - count_if(wrong) AS lower_wrong,
+        sum(count_if(wrong)) OVER (PARTITION BY class) AS all_wrong
+    FROM judged
+    GROUP BY class, probability
 ),
-counted AS (
+matched AS (
     SELECT
-        class, term,
-        sum(documents) AS documents, sum(other_documents) AS other_documents,
-        sum(n) AS n, sum(y) AS y, sum(other_n) AS other_n, sum(other_y) AS other_y,
-        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
-        sum(other_y * other_y) AS other_yy, sum(other_y * other_n) AS other_yn, sum(other_n * other_n) AS other_nn,
-        sum(y * other_y) AS y_other_y, sum(y * other_n) AS y_other_n, sum(n * other_y) AS n_other_y, sum(n * other_n) AS n_other_n
-    FROM sides
-    GROUP BY class, term
+        document, cluster, class, wrong,
+        CASE WHEN $match = 'probability' THEN stratum_of(lower_wrong, all_wrong) ELSE 0 END AS stratum
+    FROM judged JOIN levels USING (class, probability)
+),
+dealt AS (  -- how a document's being wrong differs from what its stratum has
+    SELECT
+        class, cluster,
+        wrong::INTEGER - avg(wrong::INTEGER) OVER of_stratum AS off,
+        sqrt(avg(wrong::INTEGER) OVER of_stratum * (1 - avg(wrong::INTEGER) OVER of_stratum)) AS scale
+    FROM matched
+    WINDOW of_stratum AS (PARTITION BY class, stratum)
+),
+togetherness AS (
+    SELECT class, together(sum(offs ** 2 - squares), sum(scales ** 2 - variances)) AS rho
+    FROM (
+        SELECT class, sum(off) AS offs, sum(off ** 2) AS squares, sum(scale) AS scales, sum(scale ** 2) AS variances
+        FROM dealt
+        GROUP BY class, cluster
+    )
+    GROUP BY class
+),
+uses AS MATERIALIZED (  -- of a word in a document; of the unlisted, too: they are counted, and left out below
+    SELECT *
+    FROM (
+        SELECT
+            document, term,
+            count_if(starts)::DOUBLE AS n,
+            sum(attention * length / parts) AS y,
+            count_if(new) AS documents
+        FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
+        WHERE $labels_are_models AND term IS NOT NULL
+        GROUP BY document, term
+    ) JOIN matched USING (document)
+),
+cells AS (  -- of each stratum, the wrong documents beside the right ones (o)
+    SELECT
+        class, term, stratum,
+        count_if(wrong) AS k, count(*) AS all_k,
+        sum(documents) FILTER (wrong) AS documents, sum(documents) FILTER (NOT wrong) AS other_documents,
+        sum(n) FILTER (wrong) AS n, sum(y) FILTER (wrong) AS y,
+        sum(n) FILTER (NOT wrong) AS other_n, sum(y) FILTER (NOT wrong) AS other_y
+    FROM uses
+    GROUP BY class, term, stratum
+),
+weighted AS (  -- null where a stratum has the word on one side only
+    SELECT *, CASE WHEN n > 0 AND other_n > 0 THEN n * other_n / (n + other_n) END AS weight
+    FROM cells
 ),
 opposed AS (
     SELECT
-        *,
-        sum(n) OVER of_class AS words,
-        sum(other_n) OVER of_class AS other_words
-    FROM counted
+        class, term,
+        sum(documents) AS documents, sum(other_documents) AS other_documents,
+        coalesce(sum(n), 0) AS n, coalesce(sum(other_n), 0) AS other_n,
+        sum(weight) AS weight,
+        sum(weight * y / n) / sum(weight) AS r, sum(weight * other_y / other_n) / sum(weight) AS other_r
+    FROM weighted
+    GROUP BY class, term
+),
+sized AS (
+    SELECT *, sum(n) OVER of_class AS words, sum(other_n) OVER of_class AS other_words
+    FROM opposed
     WINDOW of_class AS (PARTITION BY class)
 ),
 sizes AS (
@@ -110,51 +172,79 @@ sizes AS (
 kept AS (
     SELECT
         *,
-        y / n AS r, other_y / other_n AS other_r,
-        effective_clusters(n, nn) AS g,
-        effective_clusters(other_n, other_nn) AS other_g,
-        coalesce($prior::DOUBLE / (words + other_words), 0.01) AS part
-    FROM opposed JOIN sizes USING (class)
+        least(documents, other_documents) >= 50
+            OR row_number() OVER (PARTITION BY class ORDER BY least(documents, other_documents) DESC, term) <= 30 AS known
+    FROM sized JOIN sizes USING (class)
     WHERE
         documents >= least_documents($min_documents, size)
         AND other_documents >= least_documents($min_documents, other_size)
-        AND n > 0
-        AND other_n > 0
+        AND weight > 0
         AND is_listed(term, $punctuation, $ignore)
 ),
 levelled AS (
     SELECT
         *,
-        exp(coalesce(median(CASE WHEN r > 0 AND other_r > 0 THEN ln(r / other_r) END) OVER of_class, 0)) AS factor
+        exp(coalesce(median(CASE WHEN known AND r > 0 AND other_r > 0 THEN ln(r / other_r) END) OVER of_class, 0)) AS factor
     FROM kept
     WINDOW of_class AS (PARTITION BY class)
 ),
-varying AS (  -- what is expected (expected) of the one side: what the other has, times the factor
+expected AS (  -- what an occurrence has in either, when the factor is out
     SELECT
-        *,
-        factor * other_r AS expected,
-        part * (n + other_n) AS alpha,
-        ratio_variance(r, n, yy, yn, nn, g) AS v,
-        ratio_variance(other_r, other_n, other_yy, other_yn, other_nn, other_g) * factor ** 2 AS expected_var,
-        (y_other_y - other_r * y_other_n - r * n_other_y + r * other_r * n_other_n) / (n * other_n)
-            * sqrt(g / (g - 1) * other_g / (other_g - 1)) * factor AS covariance,
-        log_odds_ratio(n, other_n, words, other_words, part) AS log_odds
-    FROM levelled
+        class, term, stratum, factor,
+        (y / factor + other_y) / (n + other_n) AS usual,
+        k * (all_k - k) / (all_k * (all_k - 1)) AS spread,
+        CASE WHEN all_k > 2 THEN k * (all_k - k) * (all_k - 2 * k) / (all_k * (all_k - 1) * (all_k - 2)) ELSE 0 END AS lean
+    FROM (SELECT * REPLACE (k::DOUBLE AS k, all_k::DOUBLE AS all_k) FROM weighted WHERE weight > 0)
+        JOIN (SELECT class, term, factor FROM levelled) USING (class, term)
+),
+gathered AS (  -- by cluster, and each document by itself
+    SELECT
+        class, term, cluster,
+        sum(CASE WHEN wrong THEN n ELSE 0 END) AS n,
+        sum(CASE WHEN wrong THEN 0 ELSE n END) AS other_n,
+        sum(sqrt(spread) * off) AS whole, sum(cbrt(lean) * off) AS whole_lean,
+        sum(spread * off * off) AS squares, sum(lean * off * off * off) AS cubes,
+        sum(y * y) AS size
+    FROM (
+        SELECT
+            class, term, cluster, wrong, n, spread, lean, y / CASE WHEN wrong THEN factor ELSE 1 END AS y,
+            y / CASE WHEN wrong THEN factor ELSE 1 END - usual * n AS off
+        FROM uses JOIN expected USING (class, term, stratum)
+    )
+    GROUP BY class, term, cluster
+),
+permuted AS (
+    SELECT
+        class, term,
+        effective_clusters(sum(n), sum(n * n)) AS g, effective_clusters(sum(other_n), sum(other_n * other_n)) AS other_g,
+        error_of((1 - any_value(rho)) * sum(squares) + any_value(rho) * sum(whole ** 2), sum(size)) AS deviation,
+        (1 - any_value(rho)) * sum(cubes) + any_value(rho) * sum(whole_lean ** 3) AS third
+    FROM gathered JOIN togetherness USING (class)
+    GROUP BY class, term
 ),
 compared AS (
     SELECT
         *,
-        r - expected AS difference,
-        error_of(v + expected_var - 2 * covariance, r ** 2 + expected ** 2) AS error,
-        (v + expected_var) ** 2
-            / nullif(v ** 2 / (g - 1) + expected_var ** 2 / (other_g - 1) + 2 * v * expected_var * n_other_n / (n * other_n), 0) AS df,
-        CASE WHEN r > 0 AND expected > 0 THEN ln(r / expected) END AS log_ratio,
-        log_odds / sqrt(1 / (n + alpha) + 1 / (other_n + alpha)) AS z
-    FROM varying
+        coalesce($prior::DOUBLE / (words + other_words), 0.01) AS part,
+        r - factor * other_r AS difference,
+        CASE WHEN g IS NOT NULL AND other_g IS NOT NULL THEN factor * deviation / weight END AS error,
+        CASE WHEN r > 0 AND other_r > 0 THEN ln(r / (factor * other_r)) END AS log_ratio
+    FROM levelled JOIN permuted USING (class, term)
+),
+measured AS (
+    SELECT
+        *,
+        difference / error AS t, third / deviation ** 3 AS skew,
+        part * (n + other_n) AS alpha,
+        log_odds_ratio(n, other_n, words, other_words, part) AS log_odds
+    FROM compared
 ),
 tested AS (
-    SELECT *, difference / error AS t, p_value(difference / error, df) AS p
-    FROM compared
+    SELECT
+        *,
+        permutation_p(t, skew, g, other_g) AS p,
+        log_odds / sqrt(1 / (n + alpha) + 1 / (other_n + alpha)) AS z
+    FROM measured
 ),
 adjusted AS (
     SELECT
@@ -169,7 +259,7 @@ ranked AS (
         *,
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
-            WHEN 't' THEN t WHEN 'difference' THEN difference WHEN 'log_ratio' THEN log_ratio
+            WHEN 'p' THEN -sign(t) * ln(greatest(p, 1e-300)) WHEN 'difference' THEN difference WHEN 'log_ratio' THEN log_ratio
             WHEN 'log_odds' THEN log_odds ELSE z
         END::FLOAT AS rank
     FROM tested JOIN adjusted USING (class, term)
@@ -181,6 +271,8 @@ SELECT
     other_documents::BIGINT AS right_documents,
     n::BIGINT AS wrong_occurrences,
     other_n::BIGINT AS right_occurrences,
+    g AS wrong_clusters,
+    other_g AS right_clusters,
     r AS wrong_lift,
     other_r AS right_lift,
     factor, difference, error, t, p, q, log_ratio, log_odds, z

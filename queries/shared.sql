@@ -29,6 +29,52 @@ CREATE OR REPLACE TEMP MACRO effective_clusters(n, nn) AS
 CREATE OR REPLACE TEMP MACRO ratio_variance(r, n, yy, yn, nn, g) AS
     greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1);
 
+-- Where the model's probability puts a document: strata of equally many wrong documents, one for every 20 and at most 20.
+CREATE OR REPLACE TEMP MACRO stratum_of(lower_wrong, all_wrong) AS
+    least(lower_wrong * greatest(1, least(20, all_wrong // 20)) // greatest(1, all_wrong), greatest(1, least(20, all_wrong // 20)) - 1);
+
+-- How much the documents of a cluster go together in which side they are on: the correlation of two of them, from the
+-- summed products of the pairs and what these would be if they always did. Below 0 by chance alone.
+CREATE OR REPLACE TEMP MACRO together(products, most) AS
+    CASE WHEN most > 1e-9 THEN greatest(0, least(1, products / most)) ELSE 0 END;
+
+-- The skewness that a tail is taken to have: where the distribution is short, its end is kept at 2 t or farther, as the
+-- true one is not known.
+CREATE OR REPLACE TEMP MACRO tail_skewness(t, skew) AS
+    CASE WHEN t * skew < 0 THEN sign(skew) * least(abs(skew), 1 / abs(t)) ELSE skew END;
+
+-- (h - 1) / x with h = 2 (x - ln(1 + x)) / x², by its series where x is small.
+CREATE OR REPLACE TEMP MACRO gamma_part(x) AS CASE
+    WHEN abs(x) < 0.01 THEN -2 / 3 + x * (1 / 2 - x * (2 / 5 - x * (1 / 3 - x * (2 / 7 - x * (1 / 4 - x * 2 / 9)))))
+    ELSE (2 * (x - ln(1 + x)) / (x * x) - 1) / x
+END;
+
+-- ln(1 + u) / u.
+CREATE OR REPLACE TEMP MACRO log_part(u) AS CASE
+    WHEN abs(u) < 0.01 THEN 1 - u * (1 / 2 - u * (1 / 3 - u * (1 / 4 - u * (1 / 5 - u * (1 / 6 - u / 7)))))
+    ELSE ln(1 + u) / u
+END;
+
+-- The normal deviate that has as much beyond it as t in a gamma distribution of mean 0, variance 1 and the skewness s
+-- (Pearson's type III): Barndorff-Nielsen's r* (1986), r + ln(t / r) / r, with r = t √h and h of x = s t / 2. The lists
+-- of one, as a macro's argument is worked out wherever it stands.
+CREATE OR REPLACE TEMP MACRO skewed_deviate(t, s) AS list_transform(
+    list_transform(
+        list_transform([{'t': t, 's': s, 'x': s * t / 2}], lambda v: {'t': v.t, 's': v.s, 'x': v.x, 'part': gamma_part(v.x)}),
+        lambda v: {'t': v.t, 's': v.s, 'part': v.part, 'u': v.x * v.part}
+    ),
+    lambda v: v.t * sqrt(1 + v.u) - v.part * log_part(v.u) * v.s / (4 * sqrt(1 + v.u))
+)[1];
+
+-- The two-sided p value of a sum over documents dealt at random to two sides, t deviations from its mean; no smaller than
+-- one way of dealing g + other_g clusters into such sides, either way round.
+CREATE OR REPLACE TEMP MACRO permutation_p(t, skew, g, other_g) AS CASE
+    WHEN t IS NOT NULL AND skew IS NOT NULL AND g IS NOT NULL AND other_g IS NOT NULL THEN least(1, greatest(
+        p_value(skewed_deviate(t, tail_skewness(t, skew)), 'inf'::DOUBLE),
+        2 * exp(lgamma(g + 1) + lgamma(other_g + 1) - lgamma(g + other_g + 1))
+    ))
+END;
+
 -- The ends of an interval of half the width `half`: of the logarithm, where there is one, as lifts are skewed and none is
 -- below 0.
 CREATE OR REPLACE TEMP MACRO low_end(mean, half) AS

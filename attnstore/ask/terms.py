@@ -165,6 +165,27 @@ def compared(words: pl.LazyFrame, prior: float | None) -> pl.LazyFrame:
     )
 
 
+def known(documents: str, o_documents: str) -> pl.Expr:
+    """Whether a word is among those known well: in 50 documents of either side, or the 30 best of a class.
+
+    The rows have to be in the order of `word` within a class, which decides where the 30th has equals.
+    """
+    rarer = pl.min_horizontal(documents, o_documents)
+    return (rarer >= 50) | (rarer.rank("ordinal", descending=True).over("class") <= 30)
+
+
+def log_odds(words: pl.LazyFrame, prior: float | None) -> pl.LazyFrame:
+    """Add `log_odds` and `z`, of counts `n` among `words` and `o_n` among `o_words`: see distinctive_words.sql."""
+    n, o_n = pl.col("n"), pl.col("o_n")
+    left, o_left = pl.col("words") - n, pl.col("o_words") - o_n
+    part = 0.01 if prior is None else prior / (pl.col("words") + pl.col("o_words"))
+    alpha, rest = part * (n + o_n), part * (left + o_left)
+    ratio = ((n + alpha) / (left + rest)).log() - ((o_n + alpha) / (o_left + rest)).log()
+    return words.with_columns(
+        log_odds=pl.when(left + rest != 0, o_left + rest != 0).then(ratio)
+    ).with_columns(z=pl.col("log_odds") / (1 / (n + alpha) + 1 / (o_n + alpha)).sqrt())
+
+
 def leading(words: pl.LazyFrame, limit: int | None, name: str) -> pl.LazyFrame:
     """The first `limit` rows of each class (None: all) by `rank`, equal ones by documents, then by `name`.
 

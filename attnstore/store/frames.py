@@ -90,6 +90,14 @@ class Tables:
     def faithfulness(self) -> pl.LazyFrame:
         return faithfulness(self.store)
 
+    def once(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """The frame, worked out now: for what an answer reads more than once, which Polars would work out each time.
+
+        Raises:
+            StoreError: a file of the store can't be read.
+        """
+        return collect(self.store, frame).lazy()
+
 
 def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     """The documents of the finished parts, with `split` and `label` (String) after the contract's columns.

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import defaultdict
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pyarrow as pa
@@ -429,9 +430,85 @@ def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path, engine):
 # -- errors -----------------------------------------------------------------------------------------------
 
 
+def strata_of(probabilities, wrong):
+    """The stratum of each document: equally many wrong ones in each, one stratum for every 20 and at most 20."""
+    count = sum(wrong)
+    strata = max(1, min(20, count // 20))
+    answer = []
+    for probability in probabilities:
+        lower = sum(w and other < probability for other, w in zip(probabilities, wrong, strict=True))
+        answer.append(min(strata - 1, lower * strata // max(1, count)))
+    return answer
+
+
+def correlation_within(clusters, strata, wrong):
+    """Of two documents of a cluster in being wrong, given how many of each stratum are."""
+    part = {s: np.mean([w for w, of in zip(wrong, strata, strict=True) if of == s]) for s in set(strata)}
+    products = most = 0.0
+    for i in range(len(wrong)):
+        for j in range(len(wrong)):
+            if i != j and clusters[i] == clusters[j]:
+                one, other = part[strata[i]], part[strata[j]]
+                products += (wrong[i] - one) * (wrong[j] - other)
+                most += math.sqrt(one * (1 - one) * other * (1 - other))
+    return max(0.0, min(1.0, products / most)) if most > 1e-9 else 0.0
+
+
+def gamma_tails(t, skew):
+    """Both tails beyond t of a gamma distribution of mean 0 and variance 1, by r* in many digits."""
+    if t * skew < 0:
+        skew = math.copysign(min(abs(skew), 1 / abs(t)), skew)
+    with localcontext(prec=120):
+        t, skew = Decimal(t), Decimal(skew)
+        x = skew * t / 2
+        r = t if x == 0 else Decimal(1).copy_sign(t) * (8 / skew**2 * (x - (1 + x).ln())).sqrt()
+        return math.erfc(abs(float(r + ((t / r).ln() / r if t else skew / 6))) / math.sqrt(2))
+
+
+def dealt(those, factor, rho):
+    """What is left between the sides of [(stratum, cluster, wrong, n, y)], and its error, skewness, clusters."""
+    strata = {}
+    for document in those:
+        strata.setdefault(document[0], []).append(document)
+    kept = [some for some in strata.values() if len({wrong for _, _, wrong, *_ in some}) == 2]
+    total, weights, scored, sizes = 0.0, 0.0, [], {True: defaultdict(int), False: defaultdict(int)}
+    for some in kept:
+        n, y = ({side: sum(d[k] for d in some if d[2] is side) for side in (True, False)} for k in (3, 4))
+        usual = (y[True] / factor + y[False]) / (n[True] + n[False])
+        size, chosen = len(some), sum(d[2] for d in some)
+        spread = chosen * (size - chosen) / (size * (size - 1))
+        lean = spread * (size - 2 * chosen) / (size - 2) if size > 2 else 0.0
+        total += y[True] / factor - usual * n[True]
+        weights += n[True] * n[False] / (n[True] + n[False])
+        for _, cluster, wrong, count, value in some:
+            off = value / (factor if wrong else 1) - usual * count
+            scored.append((cluster, math.sqrt(spread) * off, float(np.cbrt(lean)) * off))
+            sizes[wrong][cluster] += count
+    variance = (1 - rho) * sum(one**2 for _, one, _ in scored)
+    third = (1 - rho) * sum(one**3 for *_, one in scored)
+    for cluster in {cluster for cluster, *_ in scored}:
+        variance += rho * sum(one for of, one, _ in scored if of == cluster) ** 2
+        third += rho * sum(one for of, _, one in scored if of == cluster) ** 3
+    clusters = []
+    for side in (True, False):
+        counts = np.array(list(sizes[side].values()))
+        g = counts.sum() ** 2 / (counts**2).sum()
+        clusters.append(g if g >= 2 - 1e-12 else None)
+    scale = sum((value / (factor if wrong else 1)) ** 2 for _, _, wrong, _, value in those)
+    if variance < 1e-14 * scale:
+        return None, None, None, clusters
+    if None in clusters:
+        return None, None, None, clusters
+    t, skew = total / math.sqrt(variance), third / variance**1.5
+    g, o_g = clusters
+    one_way = math.exp(math.lgamma(g + 1) + math.lgamma(o_g + 1) - math.lgamma(g + o_g + 1))
+    p = min(1.0, max(gamma_tails(t, skew), 2 * one_way))
+    return factor * math.sqrt(variance) / weights, t, p, clusters
+
+
 def errors(
     documents, *, reduction="cls", layer="last", min_documents=None, specials="out", punctuation="out",
-    ignore=(), renormalise=False, cluster="group", prior=None, rank_by="t", limit=20,
+    ignore=(), renormalise=False, cluster="group", prior=None, rank_by="p", limit=20, match="probability",
 ):  # fmt: skip
     answer = []
     for kind in sorted({d["prediction"] for d in documents}):
@@ -440,23 +517,77 @@ def errors(
             here = document["prediction"] == kind and document["label"] is not None
             return document["label"] != kind if here else None
 
-        def keep(word):
-            return is_listed(word, False, specials, punctuation, ignore)
-
+        judged = [n for n, d in enumerate(documents) if side_of(d) is not None]
+        wrong = [side_of(documents[n]) for n in judged]
+        strata = strata_of([documents[n]["probability"] for n in judged], wrong)
+        strata = strata if match == "probability" else [0] * len(judged)
+        clusters = [cluster_of(documents, n, cluster) for n in judged]
+        rho = correlation_within(clusters, strata, wrong)
         found = lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, renormalise)
-        rows = compared(
-            found, {side: sum(side_of(d) is side for d in documents) for side in (True, False)}, documents,
-            columns("wrong_", "right_"), cluster=cluster, least=min_documents, keep=keep, prior=prior,
-        )  # fmt: skip
+        uses = defaultdict(lambda: defaultdict(list))
+        for _, word, number, lift in found:
+            uses[word][number].append(lift)
+        listed = {}
+        for word, of_word in uses.items():
+            those = [
+                (strata[i], clusters[i], wrong[i], len(of_word[n]), sum(of_word[n]))
+                for i, n in enumerate(judged) if n in of_word
+            ]  # fmt: skip
+            sides = [sum(w is side for _, _, w, *_ in those) for side in (True, False)]
+            least = [
+                max(5, -(-wrong.count(side) // 200)) if min_documents is None else min_documents
+                for side in (True, False)
+            ]
+            both = {s for s, _, w, *_ in those if w} & {s for s, _, w, *_ in those if not w}
+            if not is_listed(word, False, specials, punctuation, ignore) or not both:
+                continue
+            if sides[0] < least[0] or sides[1] < least[1]:
+                continue
+            mean, total = {True: 0.0, False: 0.0}, 0.0
+            for stratum in both:
+                n, y = (
+                    {side: sum(d[k] for d in those if (d[0], d[2]) == (stratum, side)) for side in mean}
+                    for k in (3, 4)
+                )
+                weight = n[True] * n[False] / (n[True] + n[False])
+                total += weight
+                for side in mean:
+                    mean[side] += weight * y[side] / n[side]
+            listed[word] = those, sides, mean[True] / total, mean[False] / total
+        best = sorted(listed, key=lambda word: (-min(listed[word][1]), word))
+        known = [w for i, w in enumerate(best) if i < 30 or min(listed[w][1]) >= 50]
+        ratios = [listed[word][2:] for word in known]
+        logs = [math.log(r / o_r) for r, o_r in ratios if r > 0 and o_r > 0]
+        factor = math.exp(statistics.median(logs)) if logs else 1.0
+        totals = [sum(s is side for s, *_ in found) for side in (True, False)]
+        rows = []
+        for word, (those, sides, r, o_r) in listed.items():
+            error, t, p, (g, o_g) = dealt(those, factor, rho)
+            n = [sum(d[3] for d in those if d[2] is side) for side in (True, False)]
+            log_odds, z = log_odds_of(n[0], totals[0], n[1], totals[1], prior)
+            rows.append(
+                {"class": kind, "word": word, "wrong_documents": sides[0], "right_documents": sides[1],
+                 "wrong_occurrences": n[0], "right_occurrences": n[1], "wrong_clusters": g,
+                 "right_clusters": o_g, "wrong_lift": r, "right_lift": o_r, "factor": factor,
+                 "difference": r - factor * o_r, "error": error, "t": t, "p": p, "q": None,
+                 "log_ratio": math.log(r / (factor * o_r)) if r > 0 and o_r > 0 else None,
+                 "log_odds": log_odds, "z": z}
+            )  # fmt: skip
+        tested = [row for row in rows if row["p"] is not None]
+        if tested:
+            family = scipy.stats.false_discovery_control([row["p"] for row in tested])
+            for row, q in zip(tested, family, strict=True):
+                row["q"] = float(q)
         for row in rows:
-            del row["log_error"]
-        answer += [{"class": kind, **r} for r in ordered(rows, rank_by, limit, "wrong_documents")]
-    return answer
+            known_p = rank_by == "p" and row["p"] is not None
+            row["rank"] = -np.sign(row["t"]) * math.log(row["p"]) if known_p else row[rank_by]
+        answer += ordered(rows, "rank", limit, "wrong_documents")
+    return [{name: value for name, value in row.items() if name != "rank"} for row in answer]
 
 
 @pytest.fixture(scope="module")
 def more_documents():
-    return made_up_documents(120, seed=1)
+    return made_up_documents(300, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -466,6 +597,7 @@ def more(tmp_path_factory, more_documents):
 
 ERROR_SETTINGS = [
     {},
+    {"match": "none", "min_documents": 1, "limit": 1000},
     {"min_documents": 1, "limit": 1000},
     {"min_documents": 0, "specials": "in", "punctuation": "in", "limit": 1000, "prior": 0},
     {"min_documents": 1, "layer": "mean", "rank_by": "difference", "cluster": "document"},
@@ -492,21 +624,50 @@ def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_error_worked_out_by_hand(tmp_path, engine):
-    """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones. The factor
-    is √(6/5), the difference 1.5 - 2 f, and by film the error 2 · (0.25 - 0.5 f).
+    """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones. The factor f
+    is √(6/5), the difference 1.5 - 2 f. When f is out, `film` has 1/f and 2/f in the wrong reviews, 1 and 3 in the
+    right ones, u on average. The sum over two of four reviews has the variance Σ (y - u)² / 3, no skewness, and the
+    weight 2 · 2 / 4. Each film has a wrong review and a right one: they do not go together.
     """
     reviews = [review | {"prediction": "pos"} for review in four_reviews()]
     store = write_store(tmp_path / "s", reviews, reductions=REDUCTIONS[:1], layers=1)
     rows = rows_of(store, "errors", engine, {"min_documents": 1})
     assert {row["class"] for row in rows} == {"pos"}
     film = next(row for row in rows if row["word"] == "film")
-    names = ("wrong_documents", "right_occurrences", "wrong_lift", "right_lift", "log_odds")
-    assert [film[name] for name in names] == [2, 2, 1.5, 2.0, 0.0]
+    names = ("wrong_documents", "right_occurrences", "wrong_clusters", "wrong_lift", "right_lift", "log_odds")
+    assert [film[name] for name in names] == [2, 2, 2.0, 1.5, 2.0, 0.0]
     f = math.sqrt(6 / 5)
-    expected = [f, 1.5 - 2 * f, f - 0.5, (1.5 - 2 * f) / (f - 0.5)]
-    assert [film[name] for name in ("factor", "difference", "error", "t")] == pytest.approx(
-        expected, rel=1e-12
-    )
+    u = (3 / f + 4) / 4
+    error = f * math.sqrt(((1 / f - u) ** 2 + (2 / f - u) ** 2 + (1 - u) ** 2 + (3 - u) ** 2) / 3)
+    t = (1.5 - 2 * f) / error
+    expected = [f, 1.5 - 2 * f, error, t, math.erfc(abs(t) / math.sqrt(2))]
+    found = [film[name] for name in ("factor", "difference", "error", "t", "p")]
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_wrong_documents_are_held_against_right_ones_of_their_probability(tmp_path):
+    """The sure documents of either kind look at `film` twice as much; most right ones are sure, few wrong ones are.
+
+    Without matching, `film` is attended less where the model is wrong; with it, there is nothing.
+    """
+    chance = np.random.default_rng(0)
+    documents = made_up_documents(400, labels=("pos",), predictions=("pos",))
+    for number, document in enumerate(documents):
+        wrong = number % 2 == 0
+        sure = (number // 2) % 10 < (2 if wrong else 8)
+        document |= {"label": "neg" if wrong else "pos", "probability": 0.9 if sure else 0.6}
+        document["tokens"] = words("film", "bear", "the")
+        share = (0.5 if sure else 0.25) * chance.uniform(0.9, 1.1)
+        set_values(document, "cls_01", [0.1, share, (0.8 - share) / 2, (0.8 - share) / 2, 0.1])
+    store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1)
+    for engine in ENGINES:
+        film = {}
+        for match in ("probability", "none"):
+            rows = rows_of(store, "errors", engine, {"match": match, "ignore": ["bear", "the"]})
+            (film[match],) = rows
+        # The factor is the word's own, as it is the only one.
+        assert film["none"]["wrong_lift"] < 0.75 * film["none"]["right_lift"]
+        assert film["probability"]["wrong_lift"] == pytest.approx(film["probability"]["right_lift"], rel=0.02)
 
 
 @pytest.mark.slow

@@ -1,12 +1,15 @@
 """The statistics of the questions: the same in DuckDB, in Polars, and by hand."""
 
 import math
+from itertools import combinations
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 
-from attnstore.ask.statistics import p_value, q_value, register, t_quantile
+from attnstore.ask.statistics import p_value, permutation_p, q_value, register, t_quantile
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +84,58 @@ def test_each_class_is_a_family_of_tests_of_its_own():
     frame = pl.DataFrame({"class": ["a", "b", "a", "b"], "p": [0.01, 0.03, 0.04, 0.04]})
     found = frame.select(q_value(pl.col("p")).over("class")).to_series().to_list()
     assert found == pytest.approx([0.02, 0.04, 0.04, 0.04])
+
+
+def all_deals(values, k):
+    """Of every way to choose k of the values, the sum."""
+    return np.array([sum(some) for some in combinations(values, k)])
+
+
+def p_of(t, skew, g=1e6, o_g=1e6):
+    frame = pl.DataFrame({"t": t, "skew": skew, "g": g, "o_g": o_g}, strict=False)
+    frame = frame.with_columns(pl.all().cast(pl.Float64))
+    return (
+        frame.select(permutation_p(*(pl.col(name) for name in ("t", "skew", "g", "o_g"))))
+        .to_series()
+        .to_list()
+    )
+
+
+@pytest.mark.parametrize("skew", [0.0, 1e-6, 0.3, 1.0, -0.8])
+@pytest.mark.parametrize("t", [0.0, 1e-9, 0.7, 2.0, 5.0, -3.0])
+def test_permutation_p_values_are_those_of_a_gamma_distribution(t, skew):
+    """Twice the smaller tail, to 2 in 100 of itself, on the side where it is long."""
+    if t * skew < 0:
+        skew = -skew
+    tail = scipy.stats.pearson3(skew).sf(t) if t > 0 else scipy.stats.pearson3(skew).cdf(t)
+    # About the middle, where neither tail is small, any p near 1 will do.
+    assert p_of([t], [skew]) == [pytest.approx(min(1.0, 2 * tail), rel=0.02 if abs(t) > 1 else 0.15)]
+
+
+def test_permutation_p_values_are_those_of_all_permutations():
+    """Skewed values, five of 24: of all 42,504 ways to choose them, about as many are as far out as p says.
+
+    Far out, where so few values end, and where the distribution is short, p may be larger, never much smaller.
+    """
+    values = np.random.default_rng(1).gamma(1.5, 1, 24)
+    values -= values.mean()
+    size, k = len(values), 5
+    sums = all_deals(values, k)
+    t = sums / sums.std()
+    skew = (t**3).mean()
+    lean = k * (size - k) * (size - 2 * k) / (size * (size - 1) * (size - 2)) * (values**3).sum()
+    assert skew * sums.std() ** 3 == pytest.approx(lean, rel=1e-9)  # the moment that the questions take
+    assert sums.var() == pytest.approx(k * (size - k) / (size * (size - 1)) * (values**2).sum(), rel=1e-9)
+    for level in (0.001, 0.01, 0.05, 0.2):
+        high, low = np.quantile(t, 1 - level), np.quantile(t, level)
+        of_high, of_low = p_of([high, low], [skew, skew])
+        assert 0.8 * level < of_high / 2 < (1.3 if level > 0.005 else 3) * level
+        assert of_low / 2 > level / 2
+
+
+def test_no_permutation_p_value_is_below_what_the_clusters_can_tell():
+    """Two clusters against three can be dealt in ten ways: two of them, either way round, are the least."""
+    assert p_of([9.0, 9.0], [0.0, 0.0], [2.0, 1.0], [3.0, 1.0]) == [pytest.approx(0.2), 1.0]
+    assert p_of([9.0, None, 1.0, 1.0], [0.0, 0.0, None, 0.0], [2.0, 2.0, 2.0, None], 3.0) == [
+        pytest.approx(0.2), None, None, None,
+    ]  # fmt: skip
