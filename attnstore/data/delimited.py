@@ -322,10 +322,6 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
     if config.encoding is not None:
         try:
             return content.decode(config.encoding, "surrogateescape"), config.encoding
-        except LookupError:
-            raise UsageError(
-                f"--encoding {one_line(config.encoding)} is not known: utf-8, cp1252, latin-1 and utf-16 are some"
-            ) from None
         except UnicodeDecodeError as error:  # a sample may end inside of a character
             if len(content) < SAMPLE or error.start < len(content) - 4:
                 raise DataError(

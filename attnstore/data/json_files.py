@@ -21,6 +21,7 @@ from attnstore.config import SourceConfig
 from attnstore.data.columns import USUAL_COLUMNS
 from attnstore.data.delimited import SAMPLE, Bad
 from attnstore.data.objects import Object, Objects
+from attnstore.data.streams import in_utf8
 from attnstore.errors import DataError
 from attnstore.messages import listed, one_line
 
@@ -33,10 +34,15 @@ _DECODER = json.JSONDecoder()
 
 def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) -> Objects:
     """The rows of a file of JSON. Raises DataError for a document that holds no rows, or is too large."""
+    encoding, own = config.encoding, stream
+    if encoding is not None:
+        stream = lambda: in_utf8(own(), encoding)  # noqa: E731 - the same stream, seen otherwise
     with stream() as file:
         start = file.read(SAMPLE)
         if b"\0" in start:
-            raise DataError(f"{one_line(name)} is binary or UTF-16, not text (it holds NUL bytes)")
+            raise DataError(
+                f"{one_line(name)} is binary or UTF-16, not text (it holds NUL bytes): --encoding utf-16 reads that"
+            )
         start = start.removeprefix(b"\xef\xbb\xbf").lstrip(_BLANK)
         if not start:
             raise DataError(f"{one_line(name)} is empty")
@@ -105,7 +111,9 @@ def _whole(name: str, stream: Callable[[], IO[bytes]]) -> Any:
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise DataError(f"{one_line(name)} is not UTF-8") from None
+        raise DataError(
+            f"{one_line(name)} is not UTF-8: give --encoding cp1252, or the one that it has"
+        ) from None
     except RecursionError:
         raise DataError(f"{one_line(name)} is JSON nested too deep") from None
     except ValueError as error:

@@ -52,7 +52,7 @@ from attnstore.data.remote import (
     without_secrets,
 )
 from attnstore.data.splits import only_a_name, wanted_splits
-from attnstore.data.streams import decompressed, reading
+from attnstore.data.streams import decompressed, known_encoding, reading
 from attnstore.data.tables import (
     Kind,
     Padded,
@@ -133,6 +133,8 @@ def _opened(config: SourceConfig, on_event: OnEvent) -> Source:
     data = config.data
     if config.limit is not None and config.limit < 1:
         raise UsageError(f"--limit must be at least 1, not {config.limit}")
+    if config.encoding is not None:
+        known_encoding(config.encoding)
     if config.held is not None:
         return _open_held(config)
     if not data.strip():
@@ -455,7 +457,9 @@ def _in_encoding(content: bytes, config: SourceConfig) -> str | bytes:
     return content if config.encoding is None else content.decode(config.encoding, "surrogateescape")
 
 
-def _mostly_utf8(items: Iterator[Document | Rejected], config: SourceConfig) -> Iterator[Document | Rejected]:
+def _mostly_utf8(
+    items: Iterator[Document | Rejected | Noticed], config: SourceConfig
+) -> Iterator[Document | Rejected | Noticed]:
     """The documents, as long as nearly all are UTF-8. Raises DataError at the end if they are not.
 
     What would be left of a source in another encoding are the texts without an accent: no sample of it.
@@ -464,10 +468,10 @@ def _mostly_utf8(items: Iterator[Document | Rejected], config: SourceConfig) -> 
     first = ""
     fitting = False
     for item in items:
-        texts += 1
+        texts += not isinstance(item, Noticed)
         if isinstance(item, Document):
             fitting = fitting or not item.text.isascii()
-        elif item.reason == _FOREIGN:
+        elif isinstance(item, Rejected) and item.reason == _FOREIGN:
             foreign += 1
             first = first or item.where
         yield item
@@ -563,7 +567,8 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
         splits,
         tuple(dict.fromkeys(notes)),
         names,
-        read,
+        # Delimited files say by themselves that they are in another encoding.
+        (lambda: _mostly_utf8(read(), config)) if any(table.kind == "json" for table in tables) else read,
         labels_elsewhere,
         next((chosen.kept for chosen in columns.values()), ()),
     )

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from attnstore.errors import AttnstoreError, DataError
+from attnstore.errors import AttnstoreError, DataError, UsageError
 from attnstore.messages import one_line
 
 BUFFER = 1 << 20
@@ -51,6 +51,43 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
     elif kind == "xz":
         stream = lzma.LZMAFile(file)  # noqa: SIM115 - closed by the caller, with the stream around it
     return io.BufferedReader(stream, BUFFER)
+
+
+class _InUtf8(io.RawIOBase):
+    """A text in another encoding as UTF-8. Bytes that are none of it stay as they are, which is no UTF-8 either."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = self._text.read(BUFFER >> 4).encode("utf-8", "surrogateescape")
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._text.close()
+        super().close()
+
+
+def known_encoding(encoding: str) -> None:
+    """Raise UsageError for the name of an encoding that there is not."""
+    try:
+        "".encode(encoding)
+    except (LookupError, UnicodeError, ValueError):  # ValueError: a NUL in the name
+        raise UsageError(
+            f"--encoding {one_line(encoding)} is not known: utf-8, cp1252, latin-1 and utf-16 are some"
+        ) from None
+
+
+def in_utf8(file: IO[bytes], encoding: str) -> IO[bytes]:
+    """A text's bytes as UTF-8, read from one in that encoding. What can't be decoded is for each row to show."""
+    return io.BufferedReader(_InUtf8(file, encoding), BUFFER)
 
 
 @contextmanager

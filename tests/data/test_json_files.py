@@ -13,7 +13,7 @@ from written import open_
 
 from attnstore.data import json_files
 from attnstore.data.documents import Document, Rejected
-from attnstore.errors import DataError
+from attnstore.errors import DataError, UsageError
 
 ROWS = [
     ("a fine film, all in all", "pos"),
@@ -179,3 +179,77 @@ def test_shared_cases(case: str) -> None:
     first, last = ("a wonderful heartfelt picture", "pos"), ("badly made", "neg")
     assert [(each.text, each.label) for each in (found[0], found[-1])] == [first, last]
     assert (len(found), [each.label for each in found]) == (16, ["pos"] * 8 + ["neg"] * 8)
+
+
+IN_SHAPES = {
+    "lines": FRAME.to_json(orient="records", lines=True, force_ascii=False),
+    "array": FRAME.to_json(orient="records", force_ascii=False),
+    "document": FRAME.to_json(orient="columns", force_ascii=False, indent=1),
+    "values": FRAME.to_json(orient="values", force_ascii=False),
+}
+
+
+class TestEncodings:
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
+    @pytest.mark.parametrize("shape", IN_SHAPES)
+    def test_any_encoding_that_is_said_is_read(self, shape: str, encoding: str, tmp_path: Path) -> None:
+        """The rows of the same file in UTF-8, whatever its shape."""
+        path = tmp_path / "r.json"
+        path.write_bytes(IN_SHAPES[shape].encode(encoding))
+        columns = {"columns": ("text", "label")} if shape == "values" else {}
+        assert list(open_(path, encoding=encoding, **columns)) == documents("r.json")
+
+    def test_lines_end_where_lines_of_json_end(self, tmp_path: Path) -> None:
+        """Neither U+2028 nor U+0085 inside of a text ends its line, in any encoding; a long file comes in pieces."""
+        texts = [f"one\u2028two\u0085three {n} " + "\u00e9" * 200 for n in range(400)]
+        path = tmp_path / "r.jsonl"
+        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in texts)
+        path.write_bytes(lines.encode("utf-16"))
+        assert [item.text for item in open_(path, encoding="utf-16")] == texts
+
+    @pytest.mark.parametrize("shape", ["lines", "array"])
+    def test_another_encoding_is_refused_with_the_option_that_reads_it(
+        self, shape: str, tmp_path: Path
+    ) -> None:
+        """What would be left without the rows with accents is no sample of them."""
+        rows = [{"text": "caf\u00e9" if n % 3 else "tea", "label": "pos"} for n in range(30)]
+        content = json.dumps(rows, ensure_ascii=False)
+        if shape == "lines":
+            content = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        path = tmp_path / "r.json"
+        path.write_bytes(content.encode("cp1252"))
+        with pytest.raises(
+            DataError, match=r"20 of 30 texts are not UTF-8, the first r.json row 2: give --encoding"
+        ):
+            list(open_(path))
+        assert [item.text for item in open_(path, encoding="cp1252")] == [row["text"] for row in rows]
+        dropped = list(open_(path, encoding="utf-8"))
+        assert [isinstance(item, Rejected) for item in dropped] == [row["text"] != "tea" for row in rows]
+
+    def test_a_document_in_another_encoding_is_refused(self, tmp_path: Path) -> None:
+        """It can't be read in part."""
+        path = tmp_path / "r.json"
+        path.write_bytes(json.dumps({"text": ["caf\u00e9", "b"]}, ensure_ascii=False).encode("latin-1"))
+        with pytest.raises(
+            DataError, match=r"r\.json is not UTF-8: give --encoding cp1252, or the one that it has"
+        ):
+            list(open_(path))
+        assert [item.text for item in open_(path, encoding="latin-1")] == ["caf\u00e9", "b"]
+
+    def test_utf_16_is_refused_with_its_option(self, tmp_path: Path) -> None:
+        """It is full of NUL bytes."""
+        path = tmp_path / "r.json"
+        path.write_bytes(IN_SHAPES["array"].encode("utf-16"))
+        with pytest.raises(DataError, match=r"it holds NUL bytes\): --encoding utf-16 reads that"):
+            open_(path)
+
+    @pytest.mark.parametrize("name", ["r.json", "r.csv", "pos/a.txt"])
+    def test_an_encoding_that_there_is_not_is_refused(self, name: str, tmp_path: Path) -> None:
+        """For every kind of file, in one line."""
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('[{"text": "a"}]')
+        with pytest.raises(
+            UsageError, match="--encoding utf-17 is not known: utf-8, cp1252, latin-1 and utf-16"
+        ):
+            open_(path if name != "pos/a.txt" else tmp_path, encoding="utf-17")
