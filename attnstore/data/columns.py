@@ -25,10 +25,11 @@ ID_COLUMNS = ("id", "idx", "guid", "uid", "doc_id", "document_id", "review_id", 
 GROUP_COLUMNS = ("group",)
 #: What an annotator answers in Prodigy.
 _ANSWERS = frozenset(("accept", "reject", "ignore"))
-#: Names of the two texts of a pair, neither of which is a usual name of the text.
+#: Names of the two texts of a pair.
 _PAIRS = (
     ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
     ("sentence_a", "sentence_b"), ("text_a", "text_b"), ("query", "passage"), ("question", "passage"),
+    ("question", "sentence"), ("query", "document"), ("headline", "body"),
 )  # fmt: skip
 #: Names of the two texts of a pair, the second of which alone looks like the text.
 _PARTNERS = {

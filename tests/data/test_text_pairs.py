@@ -148,6 +148,8 @@ def test_qnli_says_that_two_columns_hold_texts_and_reads_them_as_a_pair():
         "question holds texts, too, and is not read: --text-column question,sentence joins columns, and with --pair the"
         " model reads both as a pair"
     )
+    with pytest.raises(UsageError, match="they may be --text-column question,sentence"):
+        open_source(SourceConfig(data, pair=True))
     found = list(open_source(SourceConfig(data, text_column="question,sentence", pair=True)))
     assert [(item.text, item.text_pair, item.label) for item in found] == [
         ("who?", "it was me", "entailment"),
