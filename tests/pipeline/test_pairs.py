@@ -402,6 +402,22 @@ def test_pairs_are_drawn_one_under_the_other(reader):
     assert drawn._repr_html_().index("never") < drawn._repr_html_().index("the second text of the pair")
 
 
+def test_the_explorer_draws_both_texts(reader):
+    """In the page of a document as in `show`."""
+    from starlette.testclient import TestClient
+
+    from attnstore.show.explorer.app import explorer
+
+    with TestClient(explorer((reader.store.path,)), base_url="http://127.0.0.1:8000") as web:
+        page = web.get("/pairs/documents/1").text
+    assert "the second text of the pair" in page
+    assert (
+        page.index(">boring</span>")
+        < page.index("the second text of the pair")
+        < page.index(">unwatchable</span>")
+    )
+
+
 def test_pairs_joined_columns_and_the_other_order_are_other_runs(reader, data, model):
     """A store of pairs is gone on with by the same pairs alone."""
     path = reader.store.path

@@ -228,6 +228,7 @@ def heat_map(work: Work, number: int, look: _Look) -> dict[str, Any]:
             tokens=tokens,
             relative=look.relative,
             labels_are_models=store.manifest.labels_are_models,
+            text_pair=row["text_pair"],
         )
     )
 
