@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, SupportsIndex
 
 import duckdb
@@ -14,6 +15,7 @@ from attnstore.ask.lookup import document_number, number_of
 from attnstore.ask.macros import needed
 from attnstore.ask.questions import (
     FACTS,
+    WHERE,
     Engine,
     Question,
     asked_statement,
@@ -21,7 +23,7 @@ from attnstore.ask.questions import (
     get_question,
     shared_macros,
 )
-from attnstore.ask.sql import connect, needs_measured, plain, select
+from attnstore.ask.sql import ASKED, connect, needs_measured, plain, select
 from attnstore.ask.statement import one_line
 from attnstore.ask.values import (
     as_text,
@@ -72,7 +74,17 @@ def ask(
             return _duckdb_answer(store, connection, question, values)
     if document is not None:
         values[document] = document_number(store, values[document])
-    return _based(store, question, values, _polars_answer(store, question, values, added))
+    if added.where is not None:
+        added = replace(added, only=asked_documents(store, added))
+    answer = _polars_answer(store, question, values, added)
+    return _based(store, question, values, answer, None if added.only is None else len(added.only))
+
+
+def asked_documents(store: Store, added: QuestionColumns) -> tuple[int, ...]:
+    """The numbers of the documents that are asked about, where a condition chooses them."""
+    sql = f"SELECT document FROM {ASKED} ORDER BY document"  # noqa: S608 - a name of ours
+    with connect(store, QuestionColumns(where=added.where)) as connection:
+        return tuple(select(store, connection, sql).column(0).to_pylist())
 
 
 def document_with_tokens(
@@ -99,13 +111,22 @@ def _duckdb_answer(
 ) -> pa.Table:
     named = asked_statement(question.sql).named_parameters
     table = select(store, connection, question.sql, {name: values[name] for name in named})
-    return _based(store, question, values, table)
+    asked = None
+    if WHERE in values:
+        sql = f"SELECT count(*) FROM {ASKED}"  # noqa: S608 - a name of ours
+        asked = select(store, connection, sql).column(0).to_pylist()[0]
+    return _based(store, question, values, table, asked)
 
 
-def based_on(store: Store, values: Mapping[str, Any]) -> str:
-    """What an answer rests on, in one line: how many documents, and the parameters."""
+def based_on(store: Store, values: Mapping[str, Any], asked: int | None = None) -> str:
+    """What an answer rests on, in one line: how many documents, and the parameters.
+
+    `asked`: how many a condition has chosen; None for all.
+    """
     finished = store.finished_parts()
     there = f"{sum(len(store.part_range(part)) for part in finished):,} documents"
+    if asked is not None:
+        there = f"{asked:,} of {there}"
     if len(finished) < store.manifest.parts:
         there += f" ({len(finished)} of {store.manifest.parts} parts)"
     return ", ".join(
@@ -113,7 +134,9 @@ def based_on(store: Store, values: Mapping[str, Any]) -> str:
     )
 
 
-def _based(store: Store, question: Question, values: Mapping[str, Any], table: pa.Table) -> pa.Table:
+def _based(
+    store: Store, question: Question, values: Mapping[str, Any], table: pa.Table, asked: int | None
+) -> pa.Table:
     """The answer with the line that says what it is based on, and the columns to show."""
     names = [name.removeprefix("…") for name in question.columns]
     if unknown := [name for name in names if name not in table.column_names]:
@@ -126,7 +149,7 @@ def _based(store: Store, question: Question, values: Mapping[str, Any], table: p
     ranked = [name for name in chosen if names and name in table.column_names and name not in names]
     return table.replace_schema_metadata(
         {
-            BASIS_KEY: based_on(store, values).encode(),
+            BASIS_KEY: based_on(store, values, asked).encode(),
             COLUMNS_KEY: json.dumps([*question.columns, *ranked]).encode(),
         }
     )

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from attnstore.ask.faithful import best_layer
-from attnstore.ask.questions import FACTS, ONCE, Question
+from attnstore.ask.questions import FACTS, ONCE, WHERE, Question
+from attnstore.ask.statement import reading_condition
 from attnstore.ask.values import LAYER_WORDS, converted
 from attnstore.errors import UsageError
 from attnstore.messages import suggestion
@@ -24,7 +25,8 @@ def bound(
     A document is still as it was given: its number is looked up where the store is read in any case.
     """
     names = [p.name for p in question.parameters]
-    for name in given:
+    where = _where(given.get(WHERE))
+    for name in given.keys() - {WHERE}:
         if name not in names:
             raise UsageError(f"{question.name} has no parameter {name!r}{suggestion(name, names)}")
     values: dict[str, Any] = {}
@@ -50,7 +52,20 @@ def bound(
     columns = _attention(store, of_type, values)
     facts = {name: getattr(store.manifest, name) for name in FACTS}
     cluster = values[of_type["cluster"]] if "cluster" in of_type else None
-    return values | facts, replace(columns, class_column=class_column, cluster=cluster, segments=True)
+    if where is not None:
+        values[WHERE] = given[WHERE]
+    return values | facts, replace(
+        columns, class_column=class_column, cluster=cluster, segments=True, where=where
+    )
+
+
+def _where(condition: object) -> str | None:
+    """The SELECT of the documents that are asked about; None for all. Raises UsageError for what is no condition."""
+    if condition is None or (isinstance(condition, str) and not condition.strip()):
+        return None
+    if not isinstance(condition, str):
+        raise UsageError(f"where={condition}: it is a condition over documents, as a text")
+    return reading_condition(condition)
 
 
 def _must_be_measured(store: Store, parameter: str, score: str) -> None:

@@ -9,7 +9,7 @@ with a comment: the question in one line, then how to read the answer, and its p
     -- @param NAME: TYPE = DEFAULT -- what it means       `= auto` binds NULL: the text says what that does
     --     (a line that goes on is indented)
 
-which the SELECT names as `$NAME`. They are bound, never pasted. TYPE is one of
+which the SELECT names as `$NAME`. They are bound, never pasted. `where` is every question's (`WHERE`). TYPE is one of
 
     text, integer, number, boolean      a value
     count                               a whole number, 0 or more
@@ -83,6 +83,8 @@ _PACKAGE = Path(attnstore.__file__).parent
 _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
 ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
+#: What every question takes beside its own parameters: a condition over `documents`; the others are as if not there.
+WHERE = "where"
 #: What every question may use beside its own parameters: facts of the store.
 FACTS = ("labels_are_models", "layers", "heads", "long")
 
@@ -181,6 +183,7 @@ def describe(question: Question) -> str:
         for p in question.parameters:
             lines += [f"  {signature(p)}"]
             lines += textwrap.wrap(p.meaning, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    lines += ["", "And where: a condition over documents in SQL, such as length > 100; the others are left out."]
     lines += ["", f"Engines: {'duckdb, polars' if question.polars else 'duckdb'}"]
     return "\n".join(lines)
 
@@ -280,6 +283,8 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
     names = Counter(p.name for p in parameters)
     if twice := [name for name, n in names.items() if n > 1]:
         raise UsageError(f"{path}: the parameter {twice[0]} is declared twice")
+    if WHERE in names:
+        raise UsageError(f"{path}: every question has a parameter {WHERE} already: give it another name")
     if taken := [name for name in names if name in FACTS]:
         raise UsageError(
             f"{path}: ${taken[0]} is what the store says of itself: give the parameter another name"

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from attnstore.ask.answer import based_on
+from attnstore.ask.answer import asked_documents, based_on
 from attnstore.ask.binding import bound
 from attnstore.ask.lookup import document_number
 from attnstore.ask.macros import macros_in, needed
@@ -39,7 +39,8 @@ def script(store: Store, question: Question, parameters: Mapping[str, object] | 
             values[parameter.name] = document_number(store, values[parameter.name])
     named = set(asked_statement(question.sql).named_parameters)
     views = views_of(store, added)
-    head = f"-- {question.name}: {question.summary}\n-- Based on {based_on(store, values)}.\n"
+    asked = len(asked_documents(store, added)) if added.where is not None else None
+    head = f"-- {question.name}: {question.summary}\n-- Based on {based_on(store, values, asked)}.\n"
     variables = [
         f"SET VARIABLE {identifier(name)} = {_value(value)};"
         for name, value in values.items()
@@ -49,10 +50,10 @@ def script(store: Store, question: Question, parameters: Mapping[str, object] | 
     made = [
         f"{statement.replace('CREATE TEMP VIEW', 'CREATE OR REPLACE TEMP VIEW', 1)};"
         for statement in views.statements
-    ]
-    asked = _PIECES.sub(_variable, question.sql).strip().rstrip(";")
+    ] + [f"{statement};" for statement in views.asked]
+    select = _PIECES.sub(_variable, question.sql).strip().rstrip(";")
     return (
-        "\n\n".join([head + "\n".join(variables), *empty, *made, *_macros(question.sql), f"{asked};"]) + "\n"
+        "\n\n".join([head + "\n".join(variables), *empty, *made, *_macros(question.sql), f"{select};"]) + "\n"
     )
 
 

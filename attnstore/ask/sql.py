@@ -57,12 +57,19 @@ def connect(
             connection.execute(f"SET {setting} = false")
         for name, schema in made.empty.items():
             connection.register(name, _empty(schema))
-        for statement in (*made.statements, *macros):
+        for statement in made.statements:
+            connection.execute(statement)
+        if made.asked:
+            _choose(store, connection, made.asked)
+        for statement in macros:
             connection.execute(statement)
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         connection.close()
         raise store.unreadable(one_line(error)) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -78,12 +85,14 @@ def _spill() -> str:
 class Views:
     """The statements that make a store's views. They name tables without rows, which have to be there: `empty`.
 
+    `asked` put those of the documents that are asked about in their place: the table `asked` of their numbers first.
     `measured` are the files of the view `faithfulness`, of which a store may get more at any time.
     """
 
     statements: list[str]
     empty: dict[str, pa.Schema]
     measured: list[Path]
+    asked: list[str]
 
 
 def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
@@ -132,21 +141,50 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
         if not of_files:
             empty[f"no_{view}"] = schema
         rows[view] = _rows(store, view, of_files, schema)
-    statements = [
-        _view(view, source, schema, extra)
-        for view, source, schema, extra in (
-            ("documents", rows["documents"], store.documents_schema, of_documents | classes),
-            ("tokens", rows["tokens"], store.tokens_schema, of_tokens | classes),
-            ("totals", _totals(store, rows["tokens"]), store.totals_schema, of_totals | classes),
-        )
-    ]
     measured = faithfulness_files(store)
-    if measured:
-        paths = ", ".join(pattern(file.absolute()) for file in measured)
-        source = f"read_parquet([{paths}], hive_partitioning = false)"
-        names = ", ".join(map(identifier, SCHEMA.names))
-        statements.append(f"CREATE TEMP VIEW {FOLDER} AS SELECT {names} FROM {source}")  # noqa: S608 - all quoted
-    return Views(statements, empty, measured)
+
+    def views(documents: str, tokens: str, totals: str, only: str) -> list[str]:
+        made = [
+            _view("documents", documents, store.documents_schema, of_documents | classes),
+            _view("tokens", tokens, store.tokens_schema, of_tokens | classes),
+            _view("totals", totals, store.totals_schema, of_totals | classes),
+        ]
+        if measured:
+            paths = ", ".join(pattern(file.absolute()) for file in measured)
+            source = f"read_parquet([{paths}], hive_partitioning = false){only}"
+            names = ", ".join(map(identifier, SCHEMA.names))
+            made.append(f"CREATE TEMP VIEW {FOLDER} AS SELECT {names} FROM {source}")  # noqa: S608 - all quoted
+        return made
+
+    statements = views(
+        rows["documents"], rows["tokens"], _totals(store, rows["tokens"], store.totals_file()), ""
+    )
+    asked: list[str] = []
+    if added.where is not None:
+        only = f" WHERE document IN (SELECT document FROM {ASKED})"  # noqa: S608 - names and literals, as above
+        those = {view: f"SELECT * FROM ({source}){only}" for view, source in rows.items()}  # noqa: S608
+        again = views(those["documents"], those["tokens"], _totals(store, those["tokens"], None), only)
+        asked = [
+            f"CREATE OR REPLACE TEMP TABLE {ASKED} AS {added.where}",
+            *(each.replace("CREATE TEMP VIEW", "CREATE OR REPLACE TEMP VIEW", 1) for each in again),
+        ]
+    return Views(statements, empty, measured, asked)
+
+
+#: The table of the numbers of the documents that are asked about, where not all are.
+ASKED = "asked"
+
+
+def _choose(store: Store, connection: duckdb.DuckDBPyConnection, statements: Sequence[str]) -> None:
+    """Put the documents that are asked about in the place of all. Raises UsageError if there is no telling which."""
+    choice, *views = statements
+    try:
+        interruptible(lambda: connection.execute(choice), connection.interrupt)
+    except duckdb.Error as error:
+        told = _told(store, error)
+        raise UsageError(f"where: {told}") if isinstance(told, UsageError) else told from error
+    for statement in views:
+        connection.execute(statement)
 
 
 def needs_measured(store: Store, sql: str) -> None:
@@ -221,9 +259,8 @@ def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> 
     return " UNION ALL ".join(selects)
 
 
-def _totals(store: Store, tokens: str) -> str:
-    """The SELECT of the totals: of their file or, while the store is not sealed, of the rows of its `tokens`."""
-    path = store.totals_file()
+def _totals(store: Store, tokens: str, path: Path | None) -> str:
+    """The SELECT of the totals: of their file or, where there is none for it, of these rows of `tokens`."""
     if path is not None:
         if not path.is_file():
             raise store.unreadable(f"{path.name} is missing")

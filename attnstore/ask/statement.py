@@ -94,6 +94,35 @@ def tables_of(sql: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def reading_condition(condition: str) -> str:
+    """A condition over `documents`, one expression that only reads, as the statement that gives their numbers.
+
+    Raises UsageError if it is none, or if it ends the parentheses that it is put into.
+    """
+    statement = f"SELECT document FROM documents WHERE (\n{condition}\n)"  # noqa: S608 - held to be one expression below
+    try:
+        reading_statement(statement)
+        if _but_for_where(statement) != _but_for_where("SELECT document FROM documents WHERE (true)"):
+            raise UsageError("it is more than one condition")
+    except UsageError as error:
+        raise UsageError(
+            f"where={condition} is no condition over documents, such as length > 100 AND label = 'pos': {error}"
+        ) from error
+    return statement
+
+
+def _but_for_where(sql: str) -> Any:
+    """A SELECT's parsed form without its condition, and without the places of its parts in the text."""
+    with _parser().cursor() as connection:
+        ((tree,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
+    parsed = json.loads(
+        tree, object_hook=lambda part: {k: v for k, v in part.items() if k != "query_location"}
+    )
+    for statement in parsed["statements"]:
+        statement["node"].pop("where_clause", None)
+    return parsed
+
+
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
     """An empty database that parses; to make one takes longer than most statements."""

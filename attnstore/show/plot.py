@@ -1,6 +1,7 @@
 """A chart that draws itself in a notebook and saves itself. What makes pictures, vl-convert, is known here alone."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnstore.ask.answer import Connect, ask, based_on
+from attnstore.ask.answer import BASIS_KEY, Connect, ask, based_on
 from attnstore.ask.binding import bound
-from attnstore.ask.questions import Question
+from attnstore.ask.questions import WHERE, Question
 from attnstore.ask.sql import connect
 from attnstore.errors import StoreError, UsageError
 from attnstore.messages import first_line
@@ -122,11 +123,11 @@ def plot(
     table = ask(store, question, given, connect=connect)
     by = next((values[p.name] for p in question.parameters if p.type == "class"), None)
     filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes)
-    lines = [f"based on {basis(store, question, values)}", *notes]
+    lines = [f"based on {basis(store, question, values, table)}", *notes]
     return Plot(question.name, with_title(filled, question.summary, lines), table)
 
 
-def basis(store: Store, question: Question, values: Mapping[str, Any]) -> str:
+def basis(store: Store, question: Question, values: Mapping[str, Any], table: pa.Table) -> str:
     """What a chart rests on, in one line: how many documents, whose attention, what a class is, the support, and
     every parameter that is not as usual.
     """
@@ -138,7 +139,11 @@ def basis(store: Store, question: Question, values: Mapping[str, Any]) -> str:
         or values[p.name] != p.default
         or (p.type in always and values[p.name] is not None)
     }
-    return based_on(store, said)
+    if WHERE not in values:
+        return based_on(store, said)
+    # How many documents the condition chose stands at the head of the answer's own line.
+    (chosen,) = re.findall(r"^([\d,]+) of ", (table.schema.metadata or {})[BASIS_KEY].decode())
+    return based_on(store, said | {WHERE: values[WHERE]}, int(chosen.replace(",", "")))
 
 
 def themes() -> dict[Background, dict[str, Any]]:

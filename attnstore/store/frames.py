@@ -37,6 +37,8 @@ class QuestionColumns:
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
     `cluster`: the number of the group's first document, the document's own where it has no group. None: no
     such column.
+    `where`: the SELECT of the numbers of the documents that are asked about, over `documents` and `tokens` as they are
+    stored; None for all. It is SQL: these frames have to be given what it finds, `only`.
     """
 
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class QuestionColumns:
     class_column: str | None = None
     cluster: Literal["group", "document"] | None = None
     segments: bool = False
+    where: str | None = None
+    only: tuple[int, ...] | None = None
 
     @property
     def summed_means(self) -> dict[str, tuple[str, ...]]:
@@ -88,7 +92,7 @@ class Tables:
 
     @cached_property
     def faithfulness(self) -> pl.LazyFrame:
-        return faithfulness(self.store)
+        return faithfulness(self.store, self.added)
 
     def once(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The frame, worked out now: for what an answer reads more than once, which Polars would work out each time.
@@ -105,7 +109,7 @@ def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     Raises:
         StoreError: a file of the store is missing.
     """
-    frame = scan(store.partitions(store.documents_files()), store.documents_schema)
+    frame = _asked(scan(store.partitions(store.documents_files()), store.documents_schema), added)
     missing = added.segments and not store.manifest.pairs
     second = [pl.lit(None, dtype=pl.String).alias("text_pair")] if missing else []
     return frame.with_columns(*_elements(store, added.entropies), *_class(added), *_cluster(added), *second)
@@ -117,7 +121,7 @@ def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     Raises:
         StoreError: a file of the store is missing.
     """
-    frame = scan(store.partitions(store.tokens_files()), store.tokens_schema)
+    frame = _asked(scan(store.partitions(store.tokens_files()), store.tokens_schema), added)
     missing = added.segments and not store.manifest.pairs
     segment = pl.when(~pl.col("special")).then(pl.lit(0, dtype=pl.Int8)).alias("segment")
     return frame.with_columns(
@@ -134,9 +138,10 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     Raises:
         StoreError: a file of the store is missing.
     """
-    path = store.totals_file()
+    path = store.totals_file() if added.only is None else None
     if path is None:
-        frame = of_tokens(tokens(store), store.tokens_schema, store.columns_with_nulls())
+        of_asked = tokens(store, QuestionColumns(only=added.only))
+        frame = of_tokens(of_asked, store.tokens_schema, store.columns_with_nulls())
     elif path.is_file():
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     else:
@@ -147,7 +152,7 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     )
 
 
-def faithfulness(store: Store) -> pl.LazyFrame:
+def faithfulness(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     """What `attnstore faithfulness` has measured: the columns of `store.faithfulness.SCHEMA`, texts as String.
 
     Raises:
@@ -158,7 +163,9 @@ def faithfulness(store: Store) -> pl.LazyFrame:
     if not files:
         raise not_measured(store)
     frame = pl.scan_parquet([file.absolute() for file in files], hive_partitioning=False, glob=False)
-    return frame.select(SCHEMA.names).with_columns(pl.col("score", "by", "unit").cast(pl.String))
+    return (
+        _asked(frame, added).select(SCHEMA.names).with_columns(pl.col("score", "by", "unit").cast(pl.String))
+    )
 
 
 def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
@@ -172,6 +179,13 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
         return interruptible(lambda: answer.collect(engine="streaming"))
     except (OSError, pl.exceptions.ComputeError) as error:
         raise store.unreadable(one_line(error)) from error
+
+
+def _asked(frame: pl.LazyFrame, added: QuestionColumns) -> pl.LazyFrame:
+    """The rows of the documents that are asked about."""
+    if added.only is None:
+        return frame
+    return frame.filter(pl.col("document").is_in(pl.Series(added.only, dtype=pl.Int32).implode()))
 
 
 def _means(means: Mapping[str, tuple[str, ...]], heads: int | None) -> list[pl.Expr]:

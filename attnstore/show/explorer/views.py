@@ -11,7 +11,7 @@ from attnstore.ask.answer import BASIS_KEY, ask, document_with_tokens
 from attnstore.ask.filters import ORDERS, find, from_texts, neighbours
 from attnstore.ask.glossary import card, find_words
 from attnstore.ask.pool import Work
-from attnstore.ask.questions import Question, find_questions, get_question
+from attnstore.ask.questions import WHERE, Question, find_questions, get_question
 from attnstore.ask.script import script
 from attnstore.ask.sql import select
 from attnstore.ask.statement import reading_statement
@@ -339,7 +339,7 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
         "question": known.name,
         "summary": known.summary,
         "documentation": known.documentation,
-        "fields": [_field(work, p, asked.get(p.name)) for p in known.parameters],
+        "fields": [_field(work, p, asked.get(p.name)) for p in (*known.parameters, _WHERE)],
         "missing": missing,
         "problem": problem,
         "grid": None if table is None else grid(table, address),
@@ -357,9 +357,14 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
     }
 
 
+_WHERE = Parameter(
+    WHERE, "text", None, "a condition over documents in SQL, such as length > 100 AND label = 'pos'"
+)
+
+
 def asked_of(question: Question, given: Parameters) -> dict[str, str]:
     """The question's own parameters of a URL; blank ones have their defaults."""
-    names = [p.name for p in question.parameters]
+    names = [*(p.name for p in question.parameters), WHERE]
     return {name: given[name] for name in names if given.get(name, "").strip()}
 
 

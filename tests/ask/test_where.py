@@ -1,0 +1,114 @@
+"""A condition over documents: a question answers as if the store held no others."""
+
+from pathlib import Path
+
+import asked_store
+import pytest
+from test_script import assert_same, run_bare
+
+from attnstore.ask.answer import BASIS_KEY, ask
+from attnstore.ask.questions import find_questions
+from attnstore.ask.script import script
+from attnstore.errors import UsageError
+from attnstore.store.store import open_store
+
+CONDITIONS = {
+    "length > 5 AND label = 'pos'": lambda d: len(d["tokens"]) > 5 and d["label"] == "pos",
+    "document IN (SELECT document FROM tokens WHERE word = 'film')": lambda d: any(
+        t["word"] == "film" for t in d["tokens"]
+    ),
+    "split = 'train' OR probability < 0.6 -- and nothing more": lambda d: (
+        d["split"] == "train" or d["probability"] < 0.6
+    ),
+    "cls_01_entropy > 1": lambda d: asked_store.entropies(d["tokens"], ["cls_01"])["cls_01_entropy"] > 1,
+    "false": lambda d: False,
+}
+#: Those whose answers name no document: the others' numbers differ from store to store.
+QUESTIONS = {
+    "predictions": {}, "confusion": {}, "top_words_by_class": {"min_documents": 1},
+    "top_tokens_by_class": {"min_documents": 1, "intervals": False}, "sinks": {}, "layer_profile": {},
+    "position_profile": {}, "concentration": {}, "attention_vs_frequency": {"min_documents": 1}, "truncation": {},
+    "heads": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return asked_store.made_up_documents(80, splits=("test", "train"))
+
+
+@pytest.fixture(scope="module")
+def store(documents, tmp_path_factory):
+    path = tmp_path_factory.mktemp("where") / "all.attn"
+    asked_store.write_store(path, documents)
+    return open_store(path)
+
+
+@pytest.fixture(scope="module", params=CONDITIONS)
+def chosen(request, documents, tmp_path_factory):
+    """A condition, and a store of the documents that fulfil it alone."""
+    these = [document for document in documents if CONDITIONS[request.param](document)]
+    path: Path = tmp_path_factory.mktemp("where") / "some.attn"
+    asked_store.write_store(path, these)
+    return request.param, open_store(path), len(these)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_answer_is_that_of_a_store_without_the_others(store, chosen, name):
+    """In SQL and in Polars, whatever a question reads."""
+    condition, alone, count = chosen
+    question = find_questions()[name]
+    expected = ask(alone, question, QUESTIONS[name]).to_pylist()
+    for engine in ("duckdb", "polars"):
+        answer = ask(store, question, {**QUESTIONS[name], "where": condition}, engine)
+        said = answer.schema.metadata[BASIS_KEY].decode()
+        assert said.startswith(f"{count} of 80 documents")
+        assert f"where={condition}" in said
+        rows = answer.to_pylist()
+        assert [row.keys() for row in rows] == [row.keys() for row in expected]
+        for row, other in zip(rows, expected, strict=True):
+            for key, value in row.items():
+                assert value == (
+                    pytest.approx(other[key], rel=1e-5, nan_ok=True)
+                    if isinstance(value, float)
+                    else other[key]
+                ), key
+
+
+@pytest.mark.parametrize("name", ["top_words_by_class", "find_documents"])
+def test_the_script_has_the_condition(store, name, tmp_path):
+    """A bare DuckDB gives the same table."""
+    given = {"where": next(iter(CONDITIONS)), "limit": 5}
+    question = find_questions()[name]
+    assert_same(run_bare(script(store, question, given), tmp_path), ask(store, question, given))
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("true) UNION (SELECT 1", "it is more than one condition"),
+        ("true) GROUP BY (document", "it is more than one condition"),
+        ("true) ORDER BY (document", "it is more than one condition"),
+        ("true) LIMIT (1", "it is more than one condition"),
+        ("true); SELECT (1", "give one SELECT: here are 2 statements"),
+        ("length >", "syntax error"),
+        ("exists (SELECT * FROM read_csv('/etc/passwd'))", "the table function read_csv is not for a store"),
+        ("nothing > 1", 'Referenced column "nothing" not found'),
+        ("length > 'x'", "Could not convert string 'x' to INT32"),
+        (7, "it is a condition over documents, as a text"),
+    ],
+)
+def test_what_is_no_condition_is_refused(store, condition, said):
+    """One line that begins with what was given; nothing is run that could do more than choose documents."""
+    for engine in ("duckdb", "polars"):
+        with pytest.raises(UsageError) as refusal:
+            ask(store, find_questions()["predictions"], {"where": condition}, engine)
+        assert said in str(refusal.value)
+        assert str(refusal.value).startswith("where")
+
+
+def test_a_blank_condition_is_none(store):
+    """As a form sends it."""
+    question = find_questions()["predictions"]
+    assert ask(store, question, {"where": "  "}).equals(ask(store, question), check_metadata=True)
