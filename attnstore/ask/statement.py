@@ -64,10 +64,14 @@ def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.
             ).fetchall()
         except duckdb.Error as error:
             raise UsageError(one_line(error)) from error
-    parsed = json.loads(tree)
+    try:
+        parsed = json.loads(tree)
+        parts = list(_parts(parsed))
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply") from None
     if parsed["error"]:
         raise UsageError(f"a store is only read: give a plain SELECT ({parsed['error_message']})")
-    for kind, function in _parts(parsed):
+    for kind, function in parts:
         if kind.endswith("_NODE") and kind not in _READING_NODES:
             raise UsageError(f"a store is only read: no {kind.removesuffix('_QUERY_NODE')} in a WITH clause")
         if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS | macros:

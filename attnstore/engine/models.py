@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import transformers
 from attnstore.config import RunConfig
 from attnstore.engine.families import usable_positions
 from attnstore.errors import ModelError, UsageError
-from attnstore.messages import first_line, listed
+from attnstore.messages import first_line, listed, quoted
 
 #: Any of these holds a vocabulary. Without one, transformers 5 makes an empty tokenizer and says nothing.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
@@ -51,6 +52,9 @@ def local_model(model: str) -> Path | None:
     if local.is_dir():
         if not (local / "config.json").is_file():
             raise ModelError(f"{model} is a folder without config.json: give the folder of a saved model")
+        for entry in local.iterdir():
+            if entry.exists() and not (entry.is_file() or entry.is_dir()):
+                raise ModelError(f"{entry} is no file: it would be waited for")
         return local
     if local.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"there is no model folder {model}")
@@ -129,6 +133,16 @@ def _read_config(folder: Path, config: RunConfig) -> Any:
         raise ModelError(
             f"{config.model} names the classes {named} in its id2label, which has to have 0 to"
             f" {settings.num_labels - 1}: correct its config.json"
+        )
+    names = [settings.id2label[number] for number in range(settings.num_labels)]
+    if not all(isinstance(name, str | int | float) and _is_utf8(str(name)) for name in names):
+        raise ModelError(
+            f"{config.model} has a class whose name is no text in its id2label: correct its config.json"
+        )
+    if twice := [name for name, count in Counter(map(str, names)).items() if count > 1]:
+        raise ModelError(
+            f"{config.model} has two classes called {quoted(twice[0])} in its id2label: give each a name of its own in"
+            " its config.json"
         )
     if settings.num_labels < 2:
         raise ModelError(
@@ -255,7 +269,21 @@ def read_model(
             f"the weights of {config.model} lack {len(missing)} tensors of a classifier (first: {missing[0]}): "
             "it was saved without its head, or is not fine-tuned"
         )
+    for name, weights in model.named_parameters():
+        if not bool(torch.isfinite(weights).all()):
+            raise ModelError(
+                f"the weights of {config.model} hold NaN or infinity (first: {name}): train or fetch it again"
+            )
     return model.eval()
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether it is whole characters: JSON's escapes may be halves of one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def hash_files(files: Sequence[Path]) -> str:

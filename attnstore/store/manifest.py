@@ -1,10 +1,13 @@
 """The manifest: what a store is, as a record, as JSON, and as the file `manifest.json`."""
 
+import errno
 import hashlib
 import json
+import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -17,6 +20,19 @@ from attnstore.store.durable import write_inside
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 TOTALS = "totals.parquet"
+#: Documents are numbered in 32 bits, parts in nine digits; beyond the rest nothing could be opened in bearable time.
+MOST_PARTS, MOST_COLUMNS = 1_000_000, 10_000
+_BOUNDS = (
+    ("documents", 0, 2**31 - 1),
+    ("part_size", 1, 2**31 - 1),
+    ("layers", 1, 1_000),
+    ("heads", 1, 10_000),
+    ("max_length", 1, 2**31 - 1),
+)
+#: Bytes of a manifest or a receipt: a million parts in ten partitions each have room.
+_MOST_BYTES = 4 << 30
+#: How deep lists and objects may stand in one another there.
+_DEEPEST = 12
 #: Every file of a part. No such path leaves the store.
 PART_FILE = re.compile(r"(documents|tokens)/split=[^/\\\0]+/(?:label=[^/\\\0]*/)?part-([0-9]{5,9})\.parquet")
 
@@ -64,6 +80,8 @@ class StoredFile:
         """What is wrong with it in the store's folder: it is gone, of another size or (if `hashed`) content."""
         path = store / self.path
         try:
+            if not path.is_file() and path.exists():
+                return "is no file"  # a pipe would be waited for
             if (size := path.stat().st_size) != self.bytes:
                 return f"has {size:,} bytes, {self.bytes:,} were written: it is damaged"
             if hashed:
@@ -77,12 +95,15 @@ class StoredFile:
         return None
 
 
-def fault_of_files(files: Iterable[StoredFile]) -> str | None:
+def fault_of_files(files: Sequence[StoredFile]) -> str | None:
     """What is wrong with a list of a store's files as a list: a path that is not one of a store, or is there twice."""
     paths = [file.path for file in files]
     for path in paths:
         if path != TOTALS and not PART_FILE.fullmatch(path):
             return f"it lists {quoted(path)}, which is no file of a store"
+    for file in files:
+        if not 0 <= file.rows < 2**63 or not 0 <= file.bytes < 2**63:
+            return f"it lists {quoted(file.path)} with a size that no file has"
     twice = next((path for path, count in Counter(paths).items() if count > 1), None)
     return None if twice is None else f"it lists {quoted(twice)} twice"
 
@@ -150,7 +171,7 @@ class Manifest:
     def from_json(cls, text: str) -> Self:
         """Read a manifest back. Raises StoreError if the text is not one that this version understands."""
         try:
-            raw = json.loads(text)
+            raw = plain_json(text)
             version = raw["schema_version"]
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
@@ -168,12 +189,35 @@ class Manifest:
             raise StoreError(f"manifest.json is damaged: {error}") from error
         except (TypeError, KeyError) as error:
             raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
-        for name, least in (("documents", 0), ("part_size", 1), ("layers", 1), ("heads", 1)):
-            if raw[name] < least:
-                raise StoreError(f"manifest.json is damaged: {name} can't be {raw[name]}")
-        if fault := fault_of_files(manifest.files):
+        if fault := fault_of_plan(manifest) or fault_of_files(manifest.files):
             raise StoreError(f"manifest.json is damaged: {fault}")
         return manifest
+
+
+def fault_of_plan(manifest: Manifest) -> str | None:
+    """What a manifest says that can't be so, or that no machine could work through; None if nothing is."""
+    for name, least, most in _BOUNDS:
+        if not least <= (number := getattr(manifest, name)) <= most:
+            return f"{name} can't be {shown_number(number)}"
+    if manifest.parts > MOST_PARTS:
+        return f"{manifest.parts:,} parts are more than {MOST_PARTS:,}"
+    if len(set(manifest.labels)) < len(manifest.labels):
+        return "two classes have the same name"
+    columns = [column for r in manifest.reductions[:MOST_COLUMNS] for column in r.columns(manifest.layers)]
+    if len(columns) > MOST_COLUMNS or len(manifest.reductions) > MOST_COLUMNS:
+        return f"its reductions have more than {MOST_COLUMNS:,} columns"
+    if twice := next((name for name, count in Counter(columns).items() if count > 1), None):
+        return f"two columns are called {quoted(twice)}"
+    return None
+
+
+def shown_number(number: int) -> str:
+    """A number for a message, which may be of any length."""
+    return (
+        f"{number:,}"
+        if abs(number) < 10**15
+        else f"{'-' if number < 0 else ''}a number of more than 15 digits"
+    )
 
 
 def as_type(name: str, value: Any, kind: Any) -> Any:
@@ -200,6 +244,51 @@ def as_type(name: str, value: Any, kind: Any) -> Any:
     raise ValueError(f"{name} can't be {json.dumps(value, ensure_ascii=False)[:80]}")
 
 
+def plain_json(text: str) -> Any:
+    """JSON of a file of a store. Raises ValueError for what is none, or has no place there.
+
+    That is what is nested deeply, NaN and its kin, and halves of characters, which no file or database takes.
+    """
+
+    def no_number(name: str) -> Any:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        raw = json.loads(text, parse_constant=no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [raw]
+    for _ in range(_DEEPEST):
+        lists = [
+            each if isinstance(each, list) else [*each, *each.values()]
+            for each in level
+            if isinstance(each, list | dict)
+        ]
+        level = [each for inner in lists for each in inner]
+        for each in level:
+            if isinstance(each, str):
+                each.encode()  # UnicodeEncodeError is a ValueError
+    if level:
+        raise ValueError("it is nested too deeply")
+    return raw
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of a store.
+
+    Raises:
+        OSError: it is not there, can't be read, or is no file: nobody waits for the other end of a pipe.
+        ValueError: it is not UTF-8, or larger than any that a run writes.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        if found.st_size > _MOST_BYTES:
+            raise ValueError(f"it has {found.st_size:,} bytes")
+        return file.read().decode()
+
+
 def read_manifest(store: Path) -> Manifest | None:
     """The manifest of the store in the folder `store`; None if it has none.
 
@@ -208,10 +297,10 @@ def read_manifest(store: Path) -> Manifest | None:
     """
     path = store / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise StoreError(f"{path} is not an attnstore manifest: it is damaged or foreign") from error
     except OSError as error:
         raise StoreError(f"can't read {path}: {error.strerror or error}") from error

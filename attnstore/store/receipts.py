@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attnstore.store.durable import write_inside
-from attnstore.store.manifest import StoredFile, as_type, fault_of_files
+from attnstore.store.manifest import StoredFile, as_type, fault_of_files, plain_json, read_text
 
 RECEIPTS = "_parts"
 _NAME = re.compile(r"part-([0-9]{5,9})\.json")
@@ -48,7 +48,7 @@ def read_receipts(
             files = _files_of(path, part)
         except FileNotFoundError:  # the store has been sealed while we looked
             continue
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             damaged[part] = f"its receipt {RECEIPTS}/{path.name} is damaged"
             continue
         faults = ((file, file.damage(store, hashed)) for file in files)
@@ -62,7 +62,7 @@ def read_receipts(
 
 def _files_of(receipt: Path, part: int) -> tuple[StoredFile, ...]:
     """The files that a receipt vouches for. Raises ValueError if it is not one of that part."""
-    raw = json.loads(receipt.read_text(encoding="utf-8"))
+    raw = plain_json(read_text(receipt))
     if not isinstance(raw, dict) or raw.get("part") != part:
         raise ValueError("of another part")
     files: tuple[StoredFile, ...] = as_type("files", raw.get("files"), tuple[StoredFile, ...])

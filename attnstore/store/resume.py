@@ -10,7 +10,15 @@ from typing import Any
 from attnstore.errors import StoreError
 from attnstore.store.durable import make_directory, refuse_links, writing
 from attnstore.store.lock import LOCK, write_lock
-from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, read_manifest, write_manifest
+from attnstore.store.manifest import (
+    MANIFEST,
+    PART_FILE,
+    TOTALS,
+    Manifest,
+    fault_of_plan,
+    read_manifest,
+    write_manifest,
+)
 from attnstore.store.receipts import RECEIPTS
 from attnstore.store.store import Store, folder_named
 
@@ -28,6 +36,8 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
             written by another process, is no store but not empty either, or can't be written.
     """
     store = folder_named(path)
+    if fault := fault_of_plan(manifest):
+        raise StoreError(f"{store} can't be made: {fault}")
     existing = _existing(store, manifest)
     if existing is not None and existing.sealed is not None:
         _clear_up(store)

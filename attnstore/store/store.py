@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attnstore.errors import StoreError
-from attnstore.messages import one_line
+from attnstore.messages import one_line, quoted
 from attnstore.store.durable import write_inside, writing
 from attnstore.store.lock import WriteLock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
@@ -64,6 +64,10 @@ class Store:
         self._lock = lock
         self._finished = dict(finished or {})
         self._damaged = dict(damaged or {})
+        for schema in (documents_schema(manifest), tokens_schema(manifest), totals_schema(manifest)):
+            if len(set(schema.names)) < len(schema.names):
+                twice = next(name for name in schema.names if schema.names.count(name) > 1)
+                raise StoreError(f"{path}: manifest.json is damaged: two columns are called {quoted(twice)}")
         #: Of each part that is computed again because its files were damaged, what was wrong.
         self.damaged: tuple[str, ...] = ()
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.

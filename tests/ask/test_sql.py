@@ -12,6 +12,7 @@ import scipy.stats
 from asked_store import made_up_documents, write_store
 
 from attnstore.ask.sql import connect, run_sql
+from attnstore.ask.statement import reading_statement
 from attnstore.errors import StoreError, UsageError
 from attnstore.store.frames import QuestionColumns, collect, documents, tokens
 from attnstore.store.store import open_store
@@ -265,3 +266,10 @@ def test_nothing_is_drawn_on_the_output_beside_the_answer(small_store):
     """DuckDB's own progress bar, which appears on stdout after two seconds, is off."""
     with connect(open_store(small_store)) as connection:
         assert connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (False,)
+
+
+@pytest.mark.parametrize("sql", ["SELECT " + "1+" * 900 + "1", "SELECT " + "[" * 900 + "]" * 900])
+def test_statement_that_is_nested_deeply_is_one_line(sql: str) -> None:
+    """Its tree is deeper than Python's own reader goes."""
+    with pytest.raises(UsageError, match="^the statement is nested too deeply$"):
+        reading_statement(sql)

@@ -1,11 +1,13 @@
 """Promises of attnstore.store.manifest: what is read is what was written, and leads nowhere else."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from small_store import manifest, run
 
+from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
 from attnstore.store.manifest import Manifest, StoredFile
 from attnstore.store.store import open_store
@@ -57,3 +59,80 @@ def test_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as refused:
         open_store(store)
     assert str(refused.value) == f"{store}: manifest.json is damaged: it lists '{DOCUMENTS}' twice"
+
+
+HOSTILE = [
+    ({"documents": 10**30}, "documents can't be a number of more than 15 digits"),
+    ({"documents": -1}, "documents can't be -1"),
+    ({"documents": 2**31 - 1, "part_size": 1}, "2,147,483,647 parts are more than 1,000,000"),
+    ({"layers": 10**9}, "layers can't be 1,000,000,000"),
+    ({"heads": -(10**20)}, "heads can't be -a number of more than 15 digits"),
+    ({"max_length": 0}, "max_length can't be 0"),
+    ({"labels": ["neg", "neg"]}, "two classes have the same name"),
+    ({"reductions": 2 * [{"name": "cls", "per_layer": False, "per_head": False, "meaning": "", "total": 1.0}]},
+     "two columns are called 'cls'"),
+    ({"reductions": [{"name": "text", "per_layer": False, "per_head": False, "meaning": "", "total": 1.0},
+                     {"name": "position", "per_layer": False, "per_head": False, "meaning": "", "total": 1.0}]},
+     "two columns are called 'position'"),
+    ({"files": [{"path": "totals.parquet", "rows": -1, "bytes": 1, "sha256": ""}]},
+     "it lists 'totals.parquet' with a size that no file has"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "fault"), HOSTILE)
+def test_manifest_that_nothing_could_work_through_is_refused(tmp_path, changes, fault) -> None:
+    """Numbers without an end, names twice: one line when the store is opened, and nothing is made of them."""
+    store = run(tmp_path / "store", manifest()).path
+    raw = json.loads((store / "manifest.json").read_text()) | changes
+    (store / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(StoreError) as refused:
+        open_store(store)
+    assert str(refused.value) == f"{store}: manifest.json is damaged: {fault}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[" * 100_000 + "]" * 100_000, id="deep lists"),
+        pytest.param('{"a":' * 50 + "1" + "}" * 50, id="deep objects"),
+        pytest.param('{"schema_version": NaN}', id="NaN"),
+        pytest.param('{"schema_version": -Infinity}', id="infinity"),
+        pytest.param('{"schema_version": 1, "model": "\\ud800"}', id="half a character"),
+        pytest.param('{"schema_version": 1, "fingerprint": {"\\udfff": 1}}', id="half a character in a name"),
+        pytest.param("1" * 5000, id="5,000 digits"),
+    ],
+)
+def test_json_that_is_made_to_break_a_reader_is_refused(tmp_path, text) -> None:
+    """The same in the place of a receipt lets that part be missing, and no other."""
+    store = run(tmp_path / "store", manifest(), seal=False).path
+    (store / "_parts/part-00001.json").write_text(text)
+    opened = open_store(store)
+    assert (opened.finished_parts(), opened.damaged_parts()) == (
+        [0, 2], {1: "its receipt _parts/part-00001.json is damaged"},
+    )  # fmt: skip
+    (store / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match="is not an attnstore manifest: it is damaged or foreign"):
+        open_store(store)
+
+
+def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path) -> None:
+    """Of a receipt, a table, the totals, the manifest: each is a damaged file, at once."""
+    store = run(tmp_path / "store", manifest(), seal=False).path
+    table = sorted(store.glob("tokens/*/*/part-00000.parquet"))[0]
+    for path in (store / "_parts/part-00001.json", table):
+        path.unlink()
+        os.mkfifo(path)
+    opened = open_store(store)
+    assert opened.damaged_parts() == {
+        0: f"{table.relative_to(store)}: is no file",
+        1: "its receipt _parts/part-00001.json is damaged",
+    }
+    sealed = run(tmp_path / "sealed", manifest()).path
+    (sealed / "totals.parquet").unlink()
+    os.mkfifo(sealed / "totals.parquet")
+    found = [(f.subject, f.detail) for f in verify_files(open_store(sealed)) if not f.ok]
+    assert found == [("totals.parquet", "is no file")]
+    (sealed / "manifest.json").unlink()
+    os.mkfifo(sealed / "manifest.json")
+    with pytest.raises(StoreError, match="it is no file"):
+        open_store(sealed)

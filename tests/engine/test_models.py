@@ -1,0 +1,65 @@
+"""Model folders that are made to break a reader: each is refused in one line."""
+
+import json
+import math
+import os
+
+import pytest
+import tiny
+from safetensors.torch import load_file, save_file
+
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.engine.loading import load_classifier
+from attnstore.engine.models import read_model_files
+from attnstore.engine.reductions import resolve_reductions
+from attnstore.errors import ModelError
+
+
+def config(model) -> RunConfig:
+    return RunConfig(SourceConfig("none"), str(model), device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        ({"0": "pos", "1": "pos"}, "has two classes called 'pos' in its id2label"),
+        ({"0": None, "1": "pos"}, "has a class whose name is no text in its id2label"),
+        ({"0": ["neg"], "1": "pos"}, "has a class whose name is no text in its id2label"),
+        ({"0": "\ud800", "1": "pos"}, "has a class whose name is no text in its id2label"),
+    ],
+)
+def test_odd_names_of_classes(tmp_path, names, fault) -> None:
+    """A store of such a model could not be verified, or not be written."""
+    model = tiny.save(tmp_path / "model")
+    raw = json.loads((model / "config.json").read_text())
+    raw["id2label"] = names
+    raw["label2id"] = {}
+    (model / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ModelError) as refused:
+        read_model_files(config(model))
+    assert str(refused.value).startswith(f"{model} {fault}")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers(tmp_path, value) -> None:
+    """Every prediction would be the first class, and half of them right."""
+    model = tiny.save(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    name = "classifier.weight"
+    weights[name][0, 0] = value
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError) as refused:
+        load_classifier(config(model), resolve_reductions(("cls",)), read_model_files(config(model)))
+    expected = f"the weights of {model} hold NaN or infinity (first: {name}): train or fetch it again"
+    assert str(refused.value) == expected
+
+
+def test_deep_settings_and_pipes(tmp_path) -> None:
+    """Neither ends in a traceback or a wait."""
+    model = tiny.save(tmp_path / "model")
+    (model / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"can't read the model's config\.json"):
+        read_model_files(config(model))
+    os.mkfifo(model / "vocab.txt.more")
+    with pytest.raises(ModelError, match="is no file: it would be waited for"):
+        read_model_files(config(model))
