@@ -23,7 +23,8 @@
 --     share_of_tokens=9.019e-05, ratio=32.95, low=30.69, high=35.37, frequency_rank=880, attention_rank=28
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
 --     auto: one in 200 of the class's documents, and at least 5

@@ -19,7 +19,8 @@
 --
 -- @param word: text -- the word, as the store spells it
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param order: most|least = most -- the most attended occurrences, or the least
 -- @param width: count = 8 -- words on each side

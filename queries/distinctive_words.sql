@@ -52,7 +52,8 @@
 --     t=15.84, p=9.317e-37, q=1.175e-35, log_ratio=1.429, log_odds=1.468, z=11.19, residual=1.57
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class, or of the
 --     others; auto: one in 200 of the documents of either side, and at least 5

@@ -14,7 +14,8 @@
 --
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @columns position, token, word, special, attention, lift
 SELECT
     position, token, word, piece, pieces, segment, start, "end", special, attention,

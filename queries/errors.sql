@@ -54,7 +54,8 @@
 --     log_ratio=0.819, log_odds=-0.08127, z=-0.7806
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param min_documents: count = auto -- leave out words found in fewer wrong documents, or right ones;
 --     auto: one in 200 of the documents of either side, and at least 5
 -- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]

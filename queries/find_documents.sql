@@ -28,7 +28,8 @@
 -- @param min_length: count = 0 -- only documents of so many tokens or more, special ones included
 -- @param max_length: count = auto -- only documents of so many tokens or fewer; auto: any
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param specials: in|out = in -- count the attention of special tokens, or of the others alone
 -- @param limit: count = 20 -- rows
 -- @columns id, label, prediction, probability, length, beginning

@@ -34,7 +34,8 @@
 --     p=2.99e-10, q=7.151e-07
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param min_documents: count = auto -- leave out words found in fewer documents of a label and prediction;
 --     auto: one in 200 of these documents, and at least 5
 -- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]

@@ -19,7 +19,8 @@
 --     class=neg, part=tenth, place=1, documents=12277, tokens=343130, share=0.1793, lift=1.701
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP]
 -- @param places: count = 5 -- how many first and last tokens get a row each

@@ -20,7 +20,8 @@
 --
 -- @param document: document -- its id, or its number
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param limit: count = 10 -- rows
 -- @columns id, prediction, similarity, words, beginning

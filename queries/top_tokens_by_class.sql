@@ -39,7 +39,8 @@
 --     low=28.11, high=32.29, shrunk=29.23, share=0.003047, percentile=null
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out tokens found in fewer documents of the class;
 --     auto: one in 200 of the class's documents, and at least 5

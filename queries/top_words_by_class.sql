@@ -45,7 +45,8 @@
 --     low=28.26, high=32.52, shrunk=29.38, share=0.002972, percentile=null
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
--- @param layer: layer = last -- its layer: a number from 1, first, last, or mean (of all layers)
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param pieces: sum|mean = sum -- a word's attention is the sum, or the mean, over its pieces
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
