@@ -17,6 +17,7 @@ from attnstore.engine.devices import choose_device, choose_dtype, fast_bfloat16
 from attnstore.engine.families import CUT, submodule
 from attnstore.engine.models import (
     ModelFiles,
+    case_notes,
     hash_files,
     longest,
     read_model,
@@ -50,6 +51,7 @@ def load_classifier(
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     device = choose_device(config.device)
     dtype, notes = choose_dtype(config.dtype, device)
+    notes = [*notes, *case_notes(tokenizer, config.model)]
     max_length = longest(config.max_length, settings, tokenizer, pair=config.source.pair)
     if beyond := [r.name for r in reductions if r.shortest > max_length]:
         raise UsageError(

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import logging
+import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers.models import WordPiece
 
 from attnstore.config import RunConfig
 from attnstore.engine.families import usable_positions
@@ -37,6 +39,7 @@ def read_model_files(config: RunConfig) -> ModelFiles:
     Raises ModelError, one line, for whatever is not a single-label text classifier with a fast tokenizer.
     """
     folder = model_folder(config)
+    _refuse_adapter(folder, config.model)
     settings = _read_config(folder, config)
     tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
     if config.source.pair:
@@ -50,6 +53,7 @@ def local_model(model: str) -> Path | None:
         raise UsageError("--model is empty: name a model's folder, or a model on the hub")
     local = Path(model).expanduser()
     if local.is_dir():
+        _refuse_adapter(local, model)
         if not (local / "config.json").is_file():
             raise ModelError(f"{model} is a folder without config.json: give the folder of a saved model")
         for entry in local.iterdir():
@@ -59,6 +63,16 @@ def local_model(model: str) -> Path | None:
     if local.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"there is no model folder {model}")
     return None
+
+
+def _refuse_adapter(folder: Path, model: str) -> None:
+    """Raise ModelError for a folder with an adapter: transformers leaves it out in silence where peft is not there."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{model} holds an adapter (adapter_config.json), which attnstore does not read: merge it with peft,"
+            " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(FOLDER), save the tokenizer"
+            " there, too, and give FOLDER"
+        )
 
 
 def model_folder(config: RunConfig) -> Path:
@@ -221,6 +235,25 @@ def reads_token_types(model: Any, tokenizer: Any) -> bool:
             " belong together"
         )
     return bool(table > most)
+
+
+def case_notes(tokenizer: Any, name: str) -> list[str]:
+    """A line for a vocabulary of WordPiece with upper-case letters that a tokenizer never looks up, as it lower-cases.
+
+    It does wherever nothing beside vocab.txt says otherwise.
+    """
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.model, WordPiece) or backend.normalizer is None:
+        return []
+    if backend.normalizer.normalize_str("A") != "a":
+        return []
+    letters = sum(backend.token_to_id(letter) is not None for letter in string.ascii_uppercase)
+    if letters <= len(string.ascii_uppercase) // 2:
+        return []
+    return [
+        f"the tokenizer of {name} lower-cases texts, yet its vocabulary has upper-case letters: if the model is cased,"
+        ' put {"do_lower_case": false} into its tokenizer_config.json'
+    ]
 
 
 def longest(asked: int | None, settings: Any, tokenizer: Any, *, pair: bool = False) -> int:

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+import string
 
 import numpy as np
 import pytest
@@ -358,6 +359,14 @@ def truncated_weights(folder, target):
     return target
 
 
+def adapter_alone(folder, target):
+    """What peft saves: no config.json, and weights that are no model's."""
+    target.mkdir()
+    (target / "adapter_config.json").write_text('{"base_model_name_or_path": "bert"}')
+    (target / "adapter_model.safetensors").write_bytes(b"")
+    return target
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -383,6 +392,14 @@ def truncated_weights(folder, target):
         (lambda f, t: spoilt_file(f, t, "tokenizer.json", "{}"), "can't read the tokenizer"),
         (lambda f, t: spoilt_file(f, t, "config.json", "{"), "can't read the model's config.json"),
         (lambda f, t: changed(f, t, vocab_size=50), "they do not belong together"),
+        (
+            lambda f, t: spoilt_file(f, t, "adapter_config.json", "{}"),
+            "holds an adapter (adapter_config.json), which",
+        ),
+        (
+            adapter_alone,
+            "merge_and_unload().save_pretrained(FOLDER), save the tokenizer there, too, and give FOLDER",
+        ),
     ],
 )
 def test_what_is_no_usable_classifier_is_told_in_one_line(spoil, message, tiny_model, tmp_path):
@@ -392,6 +409,25 @@ def test_what_is_no_usable_classifier_is_told_in_one_line(spoil, message, tiny_m
         load(folder)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "letters", "said"),
+    [(None, 26, True), ("{}", 26, True), ('{"do_lower_case": false}', 26, False), (None, 13, False)],
+)
+def test_a_cased_vocabulary_that_is_read_in_lower_case_is_said(settings, letters, said, tiny_model, tmp_path):
+    """With nothing beside vocab.txt transformers lower-cases; a vocabulary without most capitals is not cased."""
+    folder = without(tiny_model, tmp_path / "model", "tokenizer.json", "tokenizer_config.json")
+    vocabulary = [*list(tiny.VOCABULARY)[:60], *string.ascii_uppercase[:letters]]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(settings)
+    classifier = load(folder)
+    assert (classifier.tokenizer.tokenize("A") == ["A"]) is not (said or letters == 13)
+    expected = [
+        f"the tokenizer of {folder} lower-cases texts, yet its vocabulary has upper-case letters"
+    ] * said
+    assert [note.partition(":")[0] for note in classifier.notes] == expected
 
 
 def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
