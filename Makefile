@@ -23,11 +23,12 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	$(PIP) $(INSTALL)
 	touch $@
 
-demo: $(VENV)/.ready  ## run the embedded model over the embedded reviews, ask, and show one
+demo: $(VENV)/.ready  ## run the embedded model over the embedded reviews, ask, show one, write demo.html about all
 	rm -rf demo.attn
 	$(BIN)/attnstore run
 	$(BIN)/attnstore query demo.attn top_words_by_class -p limit=10
 	$(BIN)/attnstore show demo.attn 0 --words sum
+	$(BIN)/attnstore report demo.attn
 
 test: check pytest  ## lint, check the types and run all tests: what CI runs
 
@@ -68,11 +69,12 @@ $(VENV)/.docs: $(VENV)/.ready
 	$(PIP) --editable '.[dev,docs]'
 	touch $@
 
-picture: $(VENV)/.ready  ## draw the README's picture from the demo's store (needs chromium)
+picture: $(VENV)/.ready  ## draw the README's pictures from the demo's store (needs chromium)
 	$(BIN)/attnstore show demo.attn review-072 --words sum --ignore-special --html build/heatmap.html
 	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	    --disable-component-update --disable-sync --hide-scrollbars --window-size=900,520 \
 	    --screenshot=docs/heatmap.png build/heatmap.html
+	$(BIN)/attnstore plot demo.attn top_words_by_class -o docs/words.png
 
 bench: $(VENV)/.ready  ## time attention against plain inference, on an idle machine: about 25 minutes
 	$(BIN)/python benchmarks/engine.py
@@ -86,4 +88,4 @@ types: $(VENV)/.ready  ## check the types
 	$(BIN)/mypy
 
 clean:  ## remove the environments and what the demo, the docs and the coverage wrote
-	rm -rf .venv .venv-* demo.attn build site .coverage *.egg-info
+	rm -rf .venv .venv-* demo.attn demo.html build site .coverage *.egg-info

@@ -1,4 +1,4 @@
-"""`attnstore plot`: a question drawn."""
+"""`attnstore plot` and `attnstore report`: a question drawn, and a whole store."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from attnstore.commands.ask import given_parameters
-from attnstore.commands.options import given_option, queries_option, store_argument
+from attnstore.commands.options import given_option, queries_option, quiet_option, store_argument
 from attnstore.commands.output import note, say
 
 
@@ -71,6 +71,35 @@ def plot(
         note(f"note: {unknown}")
     if output is None and _has_screen(os.environ, sys.platform) and sys.stdout.isatty():
         webbrowser.open(written.as_uri())
+
+
+@click.command()
+@store_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The page to write. Default: the store's name with .html, here.",
+)
+@quiet_option
+def report(store: Path, output: Path | None, quiet: bool) -> None:
+    """Write a page about all of STORE: predictions, words by class, where attention goes, documents.
+
+    The page is one file, complete in itself: it asks nobody for anything.
+    """
+    from attnstore.show.report import report
+    from attnstore.store.store import open_store
+
+    opened = open_store(store)
+    output = output or Path(opened.path.absolute().name).with_suffix(".html")
+
+    def asked(name: str) -> None:
+        if not quiet and sys.stderr.isatty():
+            note(f"asking: {name}")
+
+    page = report(opened, asked)
+    output.write_text(page, encoding="utf-8")
+    say(f"wrote {output} ({len(page.encode()) / 1e6:.1f} MB): open it in a browser")
 
 
 def _new_page(name: str) -> Path:

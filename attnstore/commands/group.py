@@ -11,7 +11,7 @@ from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
 from attnstore.commands.browse import browse
 from attnstore.commands.convert import convert
-from attnstore.commands.draw import plot
+from attnstore.commands.draw import plot, report
 from attnstore.commands.exits import fail
 from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune
@@ -77,5 +77,19 @@ def attnstore() -> None:
     """
 
 
-for command in (run, finetune, convert, query, queries, sql, plot, show, browse, info, verify, faithfulness):
+for command in (
+    run,
+    finetune,
+    convert,
+    query,
+    queries,
+    sql,
+    plot,
+    report,
+    show,
+    browse,
+    info,
+    verify,
+    faithfulness,
+):
     attnstore.add_command(command)

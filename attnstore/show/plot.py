@@ -32,13 +32,14 @@ _SCALE = 2.0  # pixels of a PNG per pixel of the chart: sharp on screens of toda
 class Plot:
     """A question's chart with its answer in it. It draws itself in Jupyter, marimo and VS Code.
 
-    `spec` is a complete Vega-Lite specification, less its looks; `table` the answer that is drawn, with its basis in
-    the metadata.
+    `spec` is a complete Vega-Lite specification, less its looks; `table` the answer, with its basis in the metadata;
+    `lines` what stands under the title: what the chart is based on, and notes.
     """
 
     question: str
     spec: dict[str, Any] = field(repr=False, hash=False)
     table: pa.Table = field(repr=False, hash=False)
+    lines: tuple[str, ...] = field(default=(), repr=False)
 
     def save(self, path: str | Path, background: Background = "light") -> Path:
         """Write the chart to a file, in the format that its name ends in: svg, png, pdf, html or json.
@@ -123,8 +124,8 @@ def plot(
     table = ask(store, question, given, connect=connect)
     by = next((values[p.name] for p in question.parameters if p.type == "class"), None)
     filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes)
-    lines = [f"based on {basis(store, question, values, table)}", *notes]
-    return Plot(question.name, with_title(filled, question.summary, lines), table)
+    lines = (f"based on {basis(store, question, values, table)}", *notes)
+    return Plot(question.name, with_title(filled, question.summary, lines), table, lines)
 
 
 def basis(store: Store, question: Question, values: Mapping[str, Any], table: pa.Table) -> str:

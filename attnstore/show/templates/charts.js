@@ -9,22 +9,22 @@ const attnstoreCharts = (() => {
     spec = structuredClone(spec);
     delete spec.title;
     const room = Math.max(140, width - BESIDE);
-    const shrink = (view) => {
-      if (typeof view.width === "number") view.width = Math.min(view.width, room);
+    const fit = (view) => {
+      if (view.facet && view.spec) {
+        fit(view.spec);
+        const cell = typeof view.spec.width === "number" ? view.spec.width + BESIDE * 0.75 : 340;
+        if (view.columns > 1) view.columns = Math.max(1, Math.floor(width / cell));
+      } else if (view.hconcat) {
+        const wide = view.hconcat.reduce((sum, part) => sum + (part.width || 200) + 60, 0);
+        if (wide > width) {
+          view.vconcat = view.hconcat;
+          delete view.hconcat;
+        }
+        (view.vconcat || view.hconcat).forEach(fit);
+      } else if (view.vconcat) view.vconcat.forEach(fit);
+      else if (typeof view.width === "number") view.width = Math.min(view.width, room);
     };
-    if (spec.facet && spec.spec) {
-      shrink(spec.spec);
-      if (typeof spec.spec.width === "number" && spec.columns > 1)
-        spec.columns = Math.max(1, Math.floor(width / (spec.spec.width + BESIDE * 0.75)));
-      else if (spec.columns) spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(width / 340)));
-    } else if (spec.hconcat) {
-      const wide = spec.hconcat.reduce((sum, view) => sum + (view.width || 200) + 60, 0);
-      if (wide > width) {
-        spec.vconcat = spec.hconcat;
-        delete spec.hconcat;
-      }
-      (spec.vconcat || spec.hconcat).forEach(shrink);
-    } else shrink(spec);
+    fit(spec);
     return spec;
   }
 
@@ -40,8 +40,18 @@ const attnstoreCharts = (() => {
         actions: { export: true, source: false, compiled: false, editor: false },
         config: themes[dark.matches ? "dark" : "light"],
         renderer: "svg",
+        logLevel: 1, // errors: that views may be a little larger than computed is nothing to a reader
         tooltip: { theme: dark.matches ? "dark" : "light" },
       });
+      // To a screen reader the picture is one thing with a name: its table says the rest.
+      const picture = element.querySelector("svg.marks");
+      for (const part of picture.querySelectorAll("[role]")) {
+        for (const name of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(name);
+      }
+      picture.setAttribute("role", "img");
+      picture.setAttribute("aria-label", spec.description || "Chart");
+      const menu = element.querySelector("summary");
+      if (menu) menu.setAttribute("aria-label", "Save the chart");
       if (current) current.finalize();
       current = result;
       if (drawn) drawn(result.view);

@@ -1,0 +1,405 @@
+"""A store's report: one page, complete in itself, that shows a whole data set without a table to be read first.
+
+It is the sentence: what was run, what the model predicted, which words draw attention, where attention goes, and
+documents to look at. The page's own files are `templates/report.html`, `report.css` and `report.js`. What is embedded
+in it as JSON is plain data, which its script puts into the page as text.
+"""
+
+import math
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+import attnstore
+from attnstore.ask.answer import ask
+from attnstore.ask.excerpts import (
+    certain_documents,
+    contexts_of,
+    documents_with_tokens,
+    typical_documents,
+    words_of_one_class,
+)
+from attnstore.ask.questions import Question, find_questions
+from attnstore.ask.values import as_text
+from attnstore.errors import UsageError
+from attnstore.messages import counted
+from attnstore.show.markup import render, script, source
+from attnstore.show.plot import Plot, javascript, plot, themes
+from attnstore.show.segments import segments
+from attnstore.show.shading import FULL_LIFT, ShadedDocument
+from attnstore.store.store import Store
+from attnstore.visible import visible, visible_line
+
+#: Words that get a card with contexts and layers: those that lead in what is shown.
+_CARDS = 240
+#: Classes whose documents are shown; of more, those with most documents.
+_CLASSES_WITH_DOCUMENTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A question of the report: its chart, or why it has no answer here.
+
+    `lines` stand under the title: what the answer is based on, and notes. `warning` says how not to read it.
+    """
+
+    name: str
+    title: str
+    warning: str
+    command: str
+    sql: str
+    lines: tuple[str, ...]
+    drawn: Plot | None
+
+
+def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> str:
+    """The page. `asked` hears of each question before it is asked, since a large store takes its time.
+
+    Raises:
+        UsageError: vl-convert is not installed.
+        StoreError: the store can't be read.
+    """
+    code = javascript()  # before the work is done
+    reduction = _reduction(store)
+    predictions = _answered(store, "predictions", {}, asked)
+    overall = predictions.drawn.table.slice(0, 1).to_pylist() if predictions.drawn else []
+    labelled = bool(overall and overall[0]["labelled"])
+    sections = _sections(store, reduction, labelled, predictions, asked)
+    figures = [figure for _, _, inner in sections for figure in inner if figure.drawn is not None]
+    asked("words")
+    alone = words_of_one_class(store, 15) if reduction and len(store.manifest.labels) <= 20 else {}
+    lonely = [word for those in alone.values() for word, _, _ in those]
+    words = _words(store, reduction, [*dict.fromkeys([*lonely, *_leading(figures)])][:_CARDS])
+    asked("documents")
+    groups = _groups(store, reduction, labelled)
+    page = {
+        "themes": themes(),
+        "figures": {figure.name: _embedded(figure) for figure in figures},
+        "words": words,
+        "classes": [visible_line(label) for label in store.manifest.labels],
+        "store": store.path.name,
+        "documents": _documents(store, groups),
+        "reductions": [
+            {"name": r.name, "meaning": r.meaning, "layers": store.manifest.layers if r.per_layer else 1}
+            for r in store.manifest.reductions
+            if not r.per_head
+        ],
+        "full": FULL_LIFT,
+    }
+    return render(
+        "report.html",
+        title=store.path.name,
+        version=attnstore.__version__,
+        facts=list(_facts(store, overall, labelled)),
+        details=list(_details(store)),
+        labelled=labelled,
+        labels_are_models=store.manifest.labels_are_models,
+        sections=sections,
+        reduction=None if reduction is None else store.manifest.reduction(reduction),
+        alone=alone,
+        groups=groups,
+        data=page,
+        css=source("report.css"),
+        scripts=[script(code), script(source("charts.js")), script(source("report.js"))],
+    )
+
+
+def _reduction(store: Store) -> str | None:
+    """Whose attention the report shows: the first with one value per token, else the first; None if none is stored."""
+    stored = store.manifest.reductions
+    return next((r.name for r in stored if not r.per_head), stored[0].name if stored else None)
+
+
+def _sections(
+    store: Store,
+    reduction: str | None,
+    labelled: bool,
+    predictions: Figure,
+    asked: Callable[[str], None],
+) -> list[tuple[str, str, list[Figure]]]:
+    """(anchor, title, figures) of every section with questions."""
+    has_labels = _has_labels(store)
+    several = (
+        sum(len(r.columns(store.manifest.layers)) for r in store.manifest.reductions if not r.per_head) > 1
+    )
+    by_head = next((r.name for r in store.manifest.reductions if r.per_head), None)
+    of = {"reduction": reduction}
+    wanted: dict[tuple[str, str], list[tuple[str, Mapping[str, Any], bool]]] = {
+        ("predictions", "Predictions"): [
+            ("confusion", {}, has_labels),
+            ("truncation", {}, True),
+        ],
+        ("words", "Words"): [
+            ("top_words_by_class", of, True),
+            ("distinctive_words", of, True),
+            ("attention_vs_frequency", of, True),
+            ("errors", of, labelled),
+            ("layer_profile", of, True),
+        ],
+        ("attention", "Where attention goes"): [
+            ("sinks", of, True),
+            ("concentration", of, True),
+            ("position_profile", of, True),
+            ("layer_agreement", {}, several),
+            ("heads", {"reduction": by_head}, by_head is not None),
+        ],
+    }
+    found = []
+    for (anchor, title), questions in wanted.items():
+        figures = [predictions] if anchor == "predictions" else []
+        figures += [
+            _answered(store, name, given, asked)
+            for name, given, fits in questions
+            if fits and (reduction is not None or not given) and name in find_questions()
+        ]
+        if reduction is not None or anchor == "predictions":
+            found.append((anchor, title, figures))
+    return found
+
+
+def _answered(store: Store, name: str, given: Mapping[str, Any], asked: Callable[[str], None]) -> Figure:
+    asked(name)
+    question = find_questions()[name]
+    lines: tuple[str, ...] = ()
+    drawn = None
+    try:
+        drawn = plot(store, question, given)
+        lines = drawn.lines
+    except UsageError as error:  # of this store it can't be asked: the others can
+        lines = (f"Not to be answered here: {error}",)
+    parameters = "".join(f" -p {shlex.quote(f'{key}={as_text(value)}')}" for key, value in given.items())
+    return Figure(
+        name=name,
+        title=question.summary,
+        warning=how_not_to_read(question),
+        command=f"attnstore plot {shlex.quote(store.path.name)} {name}{parameters}",
+        sql="\n".join(line for line in question.sql.splitlines() if not line.startswith("--")).strip(),
+        lines=lines,
+        drawn=drawn,
+    )
+
+
+def how_not_to_read(question: Question) -> str:
+    """What a question's documentation says under "How not to read it", on one line; nothing if it does not."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in question.documentation.split("\n\n"))
+    return next((p.removeprefix("How not to read it: ") for p in paragraphs if p.startswith("How not")), "")
+
+
+def _embedded(figure: Figure) -> dict[str, Any]:
+    """A figure as the page's script wants it: the chart without its data, and the answer by column."""
+    assert figure.drawn is not None  # noqa: S101 - those without are left out
+    spec = {name: value for name, value in figure.drawn.spec.items() if name not in ("title", "data")}
+    rows = figure.drawn.spec["data"]["values"]
+    columns = figure.drawn.table.column_names
+    return {
+        "spec": spec,
+        "columns": columns,
+        "values": [[_short(row[column]) for row in rows] for column in columns],
+    }
+
+
+def _short(value: Any) -> Any:
+    """Seven digits of a number: more than the answer has of sure ones, and half the room."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `total` documents, more than none.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    z = 1.959964
+    share, square = hits / total, z * z / total
+    middle = (share + square / 2) / (1 + square)
+    half = z * math.sqrt(share * (1 - share) / total + square / (4 * total)) / (1 + square)
+    return middle - half, middle + half
+
+
+def _facts(store: Store, overall: Sequence[Mapping[str, Any]], labelled: bool) -> Iterator[tuple[str, str]]:
+    """What was run, in a few lines."""
+    manifest = store.manifest
+    rows = {
+        kind: sum(f.rows for f in store.files() if f.path.startswith(kind))
+        for kind in ("documents", "tokens")
+    }
+    yield "Model", f"{manifest.model}, {manifest.layers} layers of {manifest.heads} heads"
+    yield "Data", manifest.data
+    of = "" if manifest.sealed else f" of {manifest.documents:,}: the run is not finished"
+    yield "Documents", f"{rows['documents']:,}{of}"
+    yield "Tokens", f"{rows['tokens']:,}"
+    if overall:
+        longer = (
+            "cut"
+            if manifest.long == "cut"
+            else f"longer than {manifest.max_length} tokens, read by {manifest.long}"
+        )
+        yield (
+            "Cut" if longer == "cut" else "Not wholly read",
+            f"{counted(overall[0]['truncated'], 'document')} at {manifest.max_length} tokens",
+        )
+    yield (
+        "Classes",
+        ", ".join(manifest.labels[:20])
+        + (f" and {len(manifest.labels) - 20} more" if len(manifest.labels) > 20 else ""),
+    )
+    if labelled:
+        correct, total = overall[0]["correct"], overall[0]["labelled"]
+        low, high = wilson(correct, total)
+        yield (
+            "Accuracy",
+            f"{correct / total:.4f} ({correct:,} of {total:,}), 95 % interval {low:.3f} to {high:.3f}",
+        )
+    elif not manifest.labels_are_models:
+        yield "Accuracy", "not claimed: the data has no labels, or they are not the model's classes"
+    else:
+        yield "Accuracy", "none: no document has a label"
+
+
+def _details(store: Store) -> Iterator[tuple[str, str]]:
+    """What makes the run this run."""
+    manifest = store.manifest
+    yield "created", manifest.created
+    yield "sealed", manifest.sealed or "not yet"
+    for reduction in manifest.reductions:
+        yield f"reduction {reduction.name}", reduction.meaning
+    for name, value in manifest.fingerprint.items():
+        yield f"fingerprint {name}", str(value)
+    for name, value in manifest.versions.items():
+        yield f"version {name}", value
+    for reason, count in manifest.rejected.items():
+        yield "left out", f"{reason}: {counted(count, 'row')}"
+    for note in manifest.notes:
+        yield "note", note
+
+
+def _has_labels(store: Store) -> bool:
+    confusion = ask(store, find_questions()["confusion"])
+    return any(label is not None for label in confusion.column("label").to_pylist())
+
+
+def _words(store: Store, reduction: str | None, shown: Sequence[str]) -> list[tuple[str, Any]]:
+    """(word, card) of these words: counts and lifts by class and layer, and contexts.
+
+    A list, since a word may be called as what a program's object has already.
+    """
+    if reduction is None or not shown:
+        return []
+    profile = ask(store, find_questions()["layer_profile"], {"words": list(shown), "reduction": reduction})
+    cards: dict[str, dict[str, Any]] = {word: {"classes": {}, "contexts": []} for word in shown}
+    for row in profile.to_pylist():
+        of_class = cards[row["word"]]["classes"].setdefault(
+            visible_line(row["class"]), [row["documents"], row["occurrences"], []]
+        )
+        of_class[2].append([_three(row["lift"]), _three(row["low"]), _three(row["high"])])
+    for row in contexts_of(store, shown, {"reduction": reduction}, each=2):
+        left, right = (" ".join(visible(row[side]).split()) for side in ("left", "right"))
+        cards[row["word"]]["contexts"].append(
+            [
+                visible_line(row["class"]),
+                visible_line(row["id"]),
+                left,
+                visible_line(row["keyword"]),
+                right,
+                _three(row["lift"]),
+            ]
+        )
+    return [
+        (visible_line(word), {**card, "classes": list(card["classes"].items())})
+        for word, card in cards.items()
+    ]
+
+
+def _leading(figures: Sequence[Figure]) -> list[str]:
+    """The words of the figures, the first of each class of each first."""
+    ranked: dict[str, int] = {}
+    for figure in figures:
+        table = figure.drawn.table if figure.drawn else pa.table({})
+        if "word" not in table.column_names or not {"class", "label"} & set(table.column_names):
+            continue
+        of = "class" if "class" in table.column_names else "label"
+        places: dict[Any, int] = {}
+        for row in table.select([of, "word"]).to_pylist():
+            place = places[row[of]] = places.get(row[of], 0) + 1
+            if row["word"] is not None and place <= 60:
+                ranked[row["word"]] = min(place, ranked.get(row["word"], place))
+    return sorted(ranked, key=lambda word: ranked[word])
+
+
+def _three(value: float | None) -> float | None:
+    """Three digits."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.3g}")
+
+
+def _groups(store: Store, reduction: str | None, labelled: bool) -> list[tuple[str, str, list[int]]]:
+    """(title, how they were chosen, numbers) of the documents to look at."""
+    of = {} if reduction is None else {"reduction": reduction}
+    groups = []
+    if reduction is not None and labelled:
+        wrong = certain_documents(store, sort="certain", outcome="wrong", limit=6, **of)
+        groups.append(("Surest mistakes", "predicted otherwise than labelled, by the largest margin", wrong))
+    if reduction is not None:
+        least = certain_documents(store, sort="uncertain", outcome="any", limit=4, **of)
+        groups.append(("Least certain", "the two likeliest classes are nearly as likely", least))
+    middle = "of those not predicted wrongly, nearest to the middle in length and probability"
+    typical = list(typical_documents(store, 3).items())
+    order = {label: place for place, label in enumerate(store.manifest.labels)}
+    typical.sort(key=lambda item: order[item[0]])
+    groups += [
+        (f"Typical, predicted {name}", middle, numbers) for name, numbers in typical[:_CLASSES_WITH_DOCUMENTS]
+    ]
+    return [group for group in groups if group[2]]
+
+
+def _documents(
+    store: Store, groups: Sequence[tuple[str, str, list[int]]]
+) -> list[tuple[int, dict[str, Any]]]:
+    """(number, what the page draws it from) of every document in the groups."""
+    numbers = sorted({number for _, _, those in groups for number in those})
+    return [
+        (row["document"], _document(store, row, tokens))
+        for row, tokens in documents_with_tokens(store, numbers)
+    ]
+
+
+def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[str, Any]:
+    """A document cut into pieces: each its text, the numbers of its tokens, and 1 if the model did not read it.
+
+    `lifts`: per reduction and layer, attention × length of every token.
+    """
+    none = pa.nulls(tokens.num_rows, pa.float64())
+    bare = tokens.append_column("attention", none).append_column("lift", none)
+    shaded = ShadedDocument(
+        id=row["id"], text=row["text"], label=row["label"], prediction=row["prediction"],
+        probability=row["probability"], reduction="", layer="", truncated=row["truncated"], tokens=bare,
+        labels_are_models=store.manifest.labels_are_models,
+    )  # fmt: skip
+    rows = bare.to_pylist()
+    lifts = [
+        [
+            [
+                None if value is None else _three(value * row["length"])
+                for value in tokens.column(column).to_pylist()
+            ]
+            for column in reduction.columns(store.manifest.layers)
+        ]
+        for reduction in store.manifest.reductions
+        if not reduction.per_head
+    ]
+    return {
+        "id": visible_line(row["id"]),
+        "label": None if row["label"] is None else visible_line(row["label"]),
+        "prediction": visible_line(row["prediction"]),
+        "probability": _three(row["probability"]),
+        "length": row["length"],
+        "truncated": row["truncated"],
+        "pieces": [
+            [visible(piece.text), list(piece.rows), int(piece.unread)] for piece in segments(shaded, rows)
+        ],
+        "tokens": [visible_line(token) for token in tokens.column("token").to_pylist()],
+        "words": [None if word is None else visible_line(word) for word in tokens.column("word").to_pylist()],
+        "special": [number for number, special in enumerate(tokens.column("special").to_pylist()) if special],
+        "lifts": lifts,
+    }
