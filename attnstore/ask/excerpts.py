@@ -9,6 +9,7 @@ from attnstore.ask.answer import ask
 from attnstore.ask.binding import bound
 from attnstore.ask.questions import find_questions
 from attnstore.ask.sql import connect, select
+from attnstore.store.frames import QuestionColumns
 from attnstore.store.store import Store
 
 # Halfway in length and in probability among the class's documents, by rank.
@@ -34,7 +35,7 @@ _TOKENS = """
 """
 
 _DOCUMENTS = """
-    SELECT document, id, text, label, prediction, probability, length, truncated FROM documents
+    SELECT document, id, text, text_pair, label, prediction, probability, length, truncated FROM documents
     WHERE document IN (SELECT unnest($numbers::BIGINT[]))
 """
 
@@ -43,7 +44,7 @@ _CONTEXTS = """
     WITH
     occurrences AS (
         SELECT
-            class, word, document, position - piece AS place,
+            class, word, document, position - piece AS place, any_value(segment) AS segment,
             min(start) AS start, max("end") AS finish, sum(attention * length / pieces) AS lift
         FROM tokens
         WHERE word IN (SELECT unnest($words::VARCHAR[])) AND class IS NOT NULL AND attention IS NOT NULL
@@ -60,7 +61,8 @@ _CONTEXTS = """
         substring(text, start + 1, finish - start) AS keyword,
         substring(text, finish + 1, $width) AS "right",
         lift
-    FROM best JOIN (SELECT document, id, text FROM documents) USING (document)
+    FROM best JOIN (SELECT document, id, text AS first, text_pair FROM documents) USING (document)
+    CROSS JOIN LATERAL (SELECT CASE WHEN segment = 1 THEN text_pair ELSE first END AS text)
     ORDER BY word, best.class, rank
 """
 
@@ -107,7 +109,7 @@ def certain_documents(store: Store, *, sort: str, outcome: str, limit: int, **mo
 def documents_with_tokens(store: Store, numbers: Sequence[int]) -> list[tuple[dict[str, Any], pa.Table]]:
     """The row of each document, and all its tokens with every stored column, in the order asked for."""
     values = {"numbers": list(numbers)}
-    with connect(store) as connection:
+    with connect(store, QuestionColumns(segments=True)) as connection:
         rows = select(store, connection, _DOCUMENTS, values).to_pylist()
         tokens = select(store, connection, _TOKENS, values)
     by_number = {row["document"]: row for row in rows}

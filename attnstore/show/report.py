@@ -365,7 +365,7 @@ def _documents(
 
 
 def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[str, Any]:
-    """A document cut into pieces: each its text, the numbers of its tokens, and 1 if the model did not read it.
+    """A document, each text in pieces: (text, the numbers of its tokens, 1 if the model did not read it).
 
     `lifts`: per reduction and layer, attention × length of every token.
     """
@@ -374,7 +374,7 @@ def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[st
     shaded = ShadedDocument(
         id=row["id"], text=row["text"], label=row["label"], prediction=row["prediction"],
         probability=row["probability"], reduction="", layer="", truncated=row["truncated"], tokens=bare,
-        labels_are_models=store.manifest.labels_are_models,
+        labels_are_models=store.manifest.labels_are_models, text_pair=row["text_pair"],
     )  # fmt: skip
     rows = bare.to_pylist()
     lifts = [
@@ -396,7 +396,11 @@ def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[st
         "length": row["length"],
         "truncated": row["truncated"],
         "pieces": [
-            [visible(piece.text), list(piece.rows), int(piece.unread)] for piece in segments(shaded, rows)
+            [
+                [visible(piece.text), list(piece.rows), int(piece.unread)]
+                for piece in segments(shaded, rows, number)
+            ]
+            for number in range(len(shaded.texts))
         ],
         "tokens": [visible_line(token) for token in tokens.column("token").to_pylist()],
         "words": [None if word is None else visible_line(word) for word in tokens.column("word").to_pylist()],

@@ -167,28 +167,27 @@
     const one = documents.get(Number(details.dataset.document));
     const place = details.querySelector(".attnstore-heatmap");
     if (place.firstChild) return;
-    const text = element("p", undefined, "text");
-    text.lang = "";
-    text.dir = "auto";
-    let unread = null;
-    for (const [piece, tokens, isUnread] of one.pieces) {
-      const span = element("span", piece);
-      if (tokens.length) {
-        span.dataset.tokens = tokens.join(" ");
-        const word = one.words[tokens[0]];
-        if (word) span.dataset.word = word;
-      }
-      if (isUnread) {
-        if (!unread) {
-          unread = element("p", undefined, "text unread");
-          unread.lang = "";
-          unread.dir = "auto";
+    one.pieces.forEach((pieces, number) => {
+      const paragraphs = [["text", 0], ["text unread", 1]].map(([look, unread]) => {
+        const text = element("p", undefined, look);
+        text.lang = "";
+        text.dir = "auto";
+        for (const [piece, tokens, isUnread] of pieces) {
+          if (isUnread !== unread) continue;
+          const span = element("span", piece);
+          if (tokens.length) {
+            span.dataset.tokens = tokens.join(" ");
+            const word = one.words[tokens[0]];
+            if (word) span.dataset.word = word;
+          }
+          text.append(span);
         }
-        unread.append(span);
-      } else text.append(span);
-    }
-    place.append(text);
-    if (unread) place.append(element("p", "The model read no further.", "cut"), unread);
+        return text;
+      });
+      if (number) place.append(element("p", "The second text of the pair:", "cut"));
+      place.append(paragraphs[0]);
+      if (paragraphs[1].firstChild) place.append(element("p", "The model read no further.", "cut"), paragraphs[1]);
+    });
     place.append(element("p", undefined, "faint specials"));
     shade(details);
   }
