@@ -1,20 +1,26 @@
 """`attnstore query`, `queries` and `sql`: a store asked."""
 
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from attnstore.commands import completion
 from attnstore.commands.answers import write
 from attnstore.commands.options import given_option, output_option, queries_option, store_argument
 from attnstore.commands.output import give, note, say
 from attnstore.errors import UsageError
 
+if TYPE_CHECKING:
+    from attnstore.ask.questions import Question
+
 
 @click.command()
 @store_argument
-@click.argument("name")
+@click.argument("name", shell_complete=completion.questions)
 @given_option
 @click.option("--engine", type=click.Choice(["duckdb", "polars"]), default="duckdb", show_default=True)
 @queries_option
@@ -59,7 +65,7 @@ def given_parameters(given: Sequence[str]) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.questions)
 @click.option(
     "--sql",
     "store",
@@ -90,8 +96,22 @@ def queries(name: str | None, store: Path | None, given: Sequence[str], folders:
     if name is not None:
         say(describe(get_question(name, known)))
         return
+    _list(known)
+
+
+def _list(known: Mapping[str, "Question"]) -> None:
+    """A line per question. A terminal's lines are as wide as it is, and end with where the rest stands."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        for question in known.values():
+            say(f": {question.summary}", heading=question.name)
+        return
+    from attnstore.show.fitted import shortened
+
+    names = max(map(len, known)) + 2
+    width = shutil.get_terminal_size().columns
     for question in known.values():
-        say(f": {question.summary}", heading=question.name)
+        say(str(shortened(question.summary, max(width - names, 20))), heading=question.name.ljust(names))
+    say("\nattnstore queries NAME: how to read the answer, and the parameters")
 
 
 @click.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from attnstore.commands import completion
 from attnstore.commands.ask import given_parameters
 from attnstore.commands.options import given_option, queries_option, quiet_option, store_argument
 from attnstore.commands.output import note, say
@@ -17,13 +18,14 @@ from attnstore.commands.output import note, say
 
 @click.command()
 @store_argument
-@click.argument("name")
+@click.argument("name", shell_complete=completion.questions)
 @given_option
 @click.option(
     "--class",
     "classes",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.classes,
     help="Draw this class. May be repeated. Default: all that fit.",
 )
 @queries_option

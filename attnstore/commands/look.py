@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from attnstore.commands import completion
 from attnstore.commands.exits import fail
 from attnstore.commands.options import store_argument
 from attnstore.commands.output import give, paint, say
@@ -17,12 +18,18 @@ from attnstore.visible import visible_json, visible_line
 
 @click.command()
 @store_argument
-@click.argument("document")
-@click.option("--reduction", metavar="NAME", help="Default: the first one stored.")
+@click.argument("document", shell_complete=completion.documents)
+@click.option(
+    "--reduction",
+    metavar="NAME",
+    shell_complete=completion.reductions,
+    help="Default: the first one stored.",
+)
 @click.option(
     "--layer",
     default="last",
     show_default=True,
+    shell_complete=completion.layers,
     help="A number, first, last, mean, or best (by faithfulness).",
 )
 @click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")

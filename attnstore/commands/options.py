@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from attnstore.commands import completion
 from attnstore.config import SourceConfig
 from attnstore.errors import UsageError
 
@@ -105,7 +106,13 @@ dtype_option = click.option(
 quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr; notes and errors alone.")
 
 given_option = click.option(
-    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the question."
+    "-p",
+    "--parameter",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the question.",
+    shell_complete=completion.parameters,
 )
 
 queries_option = click.option(

@@ -1,0 +1,71 @@
+"""What a shell completes while a command line is typed."""
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from attnstore.ask.questions import find_questions
+from attnstore.commands.group import attnstore
+
+
+def completed(*words):
+    """What is offered for the last of the words."""
+    shell = ShellComplete(attnstore, {}, "attnstore", "_ATTNSTORE_COMPLETE")
+    return [item.value for item in shell.get_completions([str(w) for w in words[:-1]], words[-1])]
+
+
+def test_questions_are_completed_with_what_they_ask(small_store):
+    """All of them, those that begin so, and a user's own; for every command that takes one."""
+    assert completed("query", small_store, "") == list(find_questions())
+    assert completed("queries", "top_") == ["top_tokens_by_class", "top_words_by_class"]
+    assert completed("plot", small_store, "conf") == ["confusion"]
+
+
+def test_parameters_are_completed_with_their_defaults_then_with_their_values(small_store):
+    """Those not given yet; of values, what the store and the question know."""
+    ask = ("query", small_store, "top_words_by_class")
+    assert completed(*ask, "-p", "l") == ["layer=last", "limit=20"]
+    assert completed(*ask, "-p", "limit=5", "-p", "l") == ["layer=last"]
+    assert completed(*ask, "-p", "reduction=r") == ["reduction=received", "reduction=rollout"]
+    assert completed(*ask, "-p", "layer=") == [f"layer={v}" for v in ("first", "last", "mean", 1, 2, 3)]
+    assert completed(*ask, "-p", "by=") == ["by=prediction", "by=label"]
+    assert completed(*ask, "-p", "intervals=t") == ["intervals=true"]
+    assert completed("query", small_store, "heads", "-p", "reduction=") == ["reduction=cls_heads"]
+    assert completed("query", small_store, "find_documents", "-p", "prediction=") == [
+        "prediction=neg", "prediction=pos",
+    ]  # fmt: skip
+    assert completed("query", small_store, "contexts", "-p", "w") == ["word=", "width=8"]
+    assert completed("query", small_store, "document_tokens", "-p", "document=r5") == [
+        "document=r5", *(f"document=r5{n}" for n in range(10)),
+    ]  # fmt: skip
+
+
+def test_documents_reductions_layers_and_classes_are_completed(small_store):
+    """Of `show` and `plot`, from the store that is named."""
+    assert completed("show", small_store, "r5") == ["r5", *(f"r5{n}" for n in range(10))]
+    assert completed("show", small_store, "r1", "--reduction", "cls") == ["cls", "cls_heads"]
+    assert completed("show", small_store, "r1", "--layer", "") == [
+        "first",
+        "last",
+        "mean",
+        "best",
+        "1",
+        "2",
+        "3",
+    ]
+    assert completed("plot", small_store, "confusion", "--class", "") == ["neg", "pos"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "nowhere.attn", ""),
+        ("query", "nowhere.attn", "contexts", "-p", "reduction="),
+        ("query", "nowhere.attn", "nosuch", "-p", ""),
+        ("query", "nowhere.attn", "contexts", "-p", "nosuch="),
+        ("queries", "--queries", "nowhere", ""),
+    ],
+)
+def test_where_there_is_nothing_to_complete_nothing_is_said(words, capsys):
+    """No store, no question: nothing is offered, and no error is printed into the line."""
+    assert completed(*words) == []
+    assert capsys.readouterr() == ("", "")
