@@ -88,7 +88,7 @@ class Oracle:
     def pair(
         self, text: str, text_pair: str, max_length: int
     ) -> tuple[list[int], list[int | None], np.ndarray | None]:
-        """A pair as the tokenizer makes it: ids, segments (None for special tokens), and the types (n,), if given."""
+        """A pair as the tokenizer makes it: ids, segments (None for added tokens), and the types (n,), if given."""
         encoded = self.tokenizer(
             text, text_pair, truncation=True, max_length=max_length, return_token_type_ids=True
         )

@@ -26,8 +26,9 @@ class TokenisedDocument:
     A document may be read in several `windows`, each of which is one of these; `window` numbers them from 0, and
     `places` (n,) says where in the whole document its tokens stand. `truncated`: tokens of the text were left out.
 
-    Of a pair, `segment` says which of its texts a token is of, 0 or 1, -1 for special tokens, and `start` and `end`
-    are positions in that one; `types` are the token types that the tokenizer gives. Both are None for a single text.
+    Of a pair, `segment` says which of its texts a token is of, 0 or 1, -1 for those that the tokenizer adds, and
+    `start` and `end` are positions in that one; `types` are the token types that the tokenizer gives. Both are None for
+    a single text.
     """
 
     number: int

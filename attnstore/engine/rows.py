@@ -261,5 +261,5 @@ def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray
 
 
 def _segments(document: TokenisedDocument) -> np.ndarray:
-    """(n,) int8: which of its texts each token is of, -1 for special tokens of a pair."""
+    """(n,) int8: which of its texts each token is of, -1 for those that the tokenizer adds to a pair."""
     return np.zeros(document.length, np.int8) if document.segment is None else document.segment

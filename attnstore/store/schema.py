@@ -25,7 +25,10 @@ _LABEL = _field("label", DICTIONARY, "the gold class; null where the data has no
 
 _SECOND_TEXT = _field("text_pair", pa.string(), "the second text of the pair, of which `text` is the first")
 _SEGMENT = _field(
-    "segment", pa.int8(), "0: a token of `text`, 1: of `text_pair`; null for special tokens", nullable=True
+    "segment",
+    pa.int8(),
+    "0: a token of `text`, 1: of `text_pair`; null for those that the tokenizer adds",
+    nullable=True,
 )
 
 

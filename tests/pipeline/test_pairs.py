@@ -131,7 +131,7 @@ def test_a_pair_is_what_plain_transformers_makes_of_both_texts(loaded, drawn):
 @given(drawn=pairs)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_spans_are_of_the_right_text(loaded, drawn):
-    """What stands at a token's span in its own text is the token; segments are transformers' own, -1 for special."""
+    """What stands at a token's span in its own text is the token; segments are transformers' own."""
     classifier, plain = loaded
 
     def bare(text):
@@ -144,7 +144,9 @@ def test_spans_are_of_the_right_text(loaded, drawn):
         encoded = plain.tokenizer(*mine, truncation=True, max_length=LONGEST)
         expected = [-1 if s is None else s for s in encoded.sequence_ids(0)]
         assert document.segment.tolist() == expected
-        assert document.special.tolist() == [s == -1 for s in expected]
+        named = {*plain.tokenizer.all_special_tokens} - {plain.tokenizer.unk_token}
+        added_or_written = [s == -1 or t in named for s, t in zip(expected, document.tokens, strict=True)]
+        assert document.special.tolist() == added_or_written
         for token, segment, start, end in zip(
             document.tokens, document.segment, document.start, document.end, strict=True
         ):
@@ -336,7 +338,7 @@ def test_verify_recomputes_a_pair_from_its_texts(reader, tmp_path):
     ],
 )  # fmt: skip
 def test_segments_that_can_not_be_are_faults(change, fault, reader, tmp_path):
-    """Special tokens have none, others one of two, in order, and their spans lie inside that text."""
+    """Tokens that are added have none, others one of two, in order, and their spans lie inside that text."""
 
     def changed(table):
         return replaced(table, "segment", change(table["segment"].to_pylist()))
