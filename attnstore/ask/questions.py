@@ -183,7 +183,10 @@ def describe(question: Question) -> str:
         for p in question.parameters:
             lines += [f"  {signature(p)}"]
             lines += textwrap.wrap(p.meaning, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    lines += ["", "And where: a condition over documents in SQL, such as length > 100; the others are left out."]
+    lines += [
+        "",
+        "And where: a condition over documents in SQL, such as length > 100; the others are left out.",
+    ]
     lines += ["", f"Engines: {'duckdb, polars' if question.polars else 'duckdb'}"]
     return "\n".join(lines)
 

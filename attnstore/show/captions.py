@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnstore.show.segments import read_to
+from attnstore.show.segments import Stretch, unread
 from attnstore.show.shading import ShadedDocument, shaded_value
 from attnstore.show.words import are_merged, changes, token_rows
 
@@ -34,18 +34,22 @@ def size(document: ShadedDocument) -> str:
 
 
 def truncation(document: ShadedDocument) -> str:
-    read = sum(read_to(document, number) for number in range(len(document.texts)))
-    return f"truncated: the model read {read:,} of {sum(map(len, document.texts)):,} characters"
+    whole = sum(map(len, document.texts))
+    gaps = [gap for number in range(len(document.texts)) for gap in unread(document, number)]
+    read = whole - sum(end - start for start, end in gaps)
+    return f"truncated: the model read {read:,} of {whole:,} characters"
 
 
-def tail(document: ShadedDocument, number: int = 0) -> str:
-    rest = len(document.texts[number]) - read_to(document, number)
-    return f"the model read no further; {rest:,} characters follow"
-
-
-def second_text() -> str:
-    """What stands between the two texts of a pair."""
-    return "the second text of the pair"
+def above(stretch: Stretch, number: int) -> str:
+    """What stands above a stretch of the text of that number; nothing above what begins the first one and was read."""
+    second = "the second text of the pair" if number and stretch.first else ""
+    if not stretch.unread:
+        return second if stretch.first else "the model read on from here"
+    if stretch.last:
+        unread = f"the model read no further; {stretch.characters:,} characters follow"
+    else:
+        unread = f"the model did not read these {stretch.characters:,} characters"
+    return f"{second}; {unread}" if second else unread
 
 
 def value(document: ShadedDocument, row: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from attnstore.show import captions
 from attnstore.show.markup import render
-from attnstore.show.segments import segments
+from attnstore.show.segments import Segment, stretches
 from attnstore.show.shading import (
     LEVELS,
     ShadedDocument,
@@ -37,22 +37,10 @@ def drawing(document: ShadedDocument) -> dict[str, Any]:
     level_of = {row["position"]: level_reached(shade or 0) for row, shade in zip(rows, shades, strict=True)}
     paragraphs: list[dict[str, Any]] = []
     for number in range(len(document.texts)):
-        read: list[dict[str, Any]] = []
-        unread: list[dict[str, Any]] = []
-        for segment in segments(document, rows, number):
-            look = [_look(segment.level)] if segment.level else []
-            piece = {
-                "text": segment.text,
-                "look": " ".join([*look, "br"] if segment.markup else look),
-                "title": " + ".join(captions.tooltip(document, rows[place]) for place in segment.rows),
-                "breaks": segment.breaks,
-            }
-            (unread if segment.unread else read).append(piece)
-        above = captions.second_text() if number else ""
-        paragraphs.append({"above": above, "class": "text", "pieces": read})
-        if unread:
-            above = captions.tail(document, number)
-            paragraphs.append({"above": above, "class": "text unread", "pieces": unread})
+        for stretch in stretches(document, rows, number):
+            pieces = [_piece(document, rows, segment) for segment in stretch.segments]
+            kind = "text unread" if stretch.unread else "text"
+            paragraphs.append({"above": captions.above(stretch, number), "class": kind, "pieces": pieces})
     return {
         "document": document,
         "paragraphs": paragraphs,
@@ -71,6 +59,16 @@ def drawing(document: ShadedDocument) -> dict[str, Any]:
             if (most := most_attended(document, rows, sign))
         ],
         "unplaced": without_text(rows),
+    }
+
+
+def _piece(document: ShadedDocument, rows: list[dict[str, Any]], segment: Segment) -> dict[str, Any]:
+    look = [_look(segment.level)] if segment.level else []
+    return {
+        "text": segment.text,
+        "look": " ".join([*look, "br"] if segment.markup else look),
+        "title": " + ".join(captions.tooltip(document, rows[place]) for place in segment.rows),
+        "breaks": segment.breaks,
     }
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from attnstore.show.shading import ShadedDocument, intensities, level_reached
@@ -42,10 +42,8 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int =
     cuts = {0, len(text)}
     cuts.update(cut for start, end, _ in spans for cut in (start, end))
     cuts.update(cut for span in breaks for cut in span)
-    unread = len(text) - len(
-        text[read_to(document, number) :].lstrip()
-    )  # white space after the last token counts as read
-    cuts.add(unread)
+    gaps = unread(document, number)
+    cuts.update(cut for gap in gaps for cut in gap)
     edges = sorted(cuts)
     ends = {end for _, end in breaks}
     waiting, active, run = iter([*spans, (len(text), len(text), -1)]), list[tuple[int, int, int]](), 0
@@ -63,17 +61,66 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int =
             rows=tuple(sorted(place for _, _, place in active)),
             level=level_reached(max(here, key=abs)) if here else None,
             markup=run < len(breaks) and breaks[run][0] <= start,
-            unread=start >= unread,
+            unread=any(begin <= start < finish for begin, finish in gaps),
             breaks=end in ends and end < len(text),
         )
 
 
-def read_to(document: ShadedDocument, number: int = 0) -> int:
-    """How many characters of the text, or of the one of that number of a pair, the model read."""
-    whole = len(document.texts[number])
-    spans = zip(document.tokens["segment"].to_pylist(), document.tokens["end"].to_pylist(), strict=True)
-    end = max((end for segment, end in spans if (segment or 0) == number), default=0)
-    return min(end, whole) if document.truncated else whole
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Segments that the model read, or did not, one after the other; whether they begin or end their text."""
+
+    segments: tuple[Segment, ...]
+    unread: bool
+    first: bool
+    last: bool
+
+    @property
+    def characters(self) -> int:
+        return sum(len(segment.text) for segment in self.segments)
+
+
+def stretches(document: ShadedDocument, rows: list[dict[str, Any]], number: int = 0) -> list[Stretch]:
+    """The segments of a text, parted where reading stops or goes on."""
+    parts = [
+        (is_unread, tuple(part))
+        for is_unread, part in groupby(segments(document, rows, number), key=lambda segment: segment.unread)
+    ]
+    return [
+        Stretch(part, is_unread, place == 0, place == len(parts) - 1)
+        for place, (is_unread, part) in enumerate(parts)
+    ]
+
+
+def unread(document: ShadedDocument, number: int = 0) -> list[tuple[int, int]]:
+    """What the model did not read of the text, or of the one of that number of a pair: (start, end) of each stretch.
+
+    It may be the end, the beginning or the middle, as `--long` has it. White space beside what was read counts as read.
+    Characters that a tokenizer drops between two tokens are no such stretch, unless there is a letter or a digit among
+    them.
+    """
+    if not document.truncated:
+        return []
+    text = document.texts[number]
+    columns = (document.tokens[name].to_pylist() for name in ("segment", "start", "end"))
+    spans = sorted(
+        (start, end) for segment, start, end in zip(*columns, strict=True) if (segment or 0) == number
+    )
+    gaps, reached = [], 0
+    for start, end in spans:
+        if start < end and any(map(str.isalnum, text[reached:start])):
+            gaps.append((reached, start))
+        reached = max(reached, min(end, len(text)))
+    if text[reached:].strip():
+        gaps.append((reached, len(text)))
+    return [_without_white_space(text, start, end) for start, end in gaps]
+
+
+def _without_white_space(text: str, start: int, end: int) -> tuple[int, int]:
+    """A stretch without the white space at its edges; that at the end of the text stays."""
+    piece = text[start:end]
+    begin = start + len(piece) - len(piece.lstrip())
+    return begin, end if end == len(text) else start + len(piece.rstrip())
 
 
 def _span(row: Mapping[str, Any], text: str, place: int) -> tuple[int, int, int] | None:

@@ -1,13 +1,13 @@
 """A document as lines for a terminal: its text, shaded, between its captions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from attnstore.show import captions
 from attnstore.show.colours import Background
 from attnstore.show.columns import NEW_LINE, Cell, cells, paragraph, wrapped
 from attnstore.show.paint import Colour, Painter
-from attnstore.show.segments import Segment, segments
+from attnstore.show.segments import Segment, stretches
 from attnstore.show.shading import LEVELS, ShadedDocument, intensities, most_attended, without_text
 from attnstore.show.words import changes, token_rows
 
@@ -41,13 +41,10 @@ def terminal(
         out += paragraph(captions.truncation(document), width)
     out.append("")
     for number, whole in enumerate(document.texts):
-        if number:
-            out += [paint.dim(line) for line in paragraph(f"── {captions.second_text()} ──", width)]
-        text = list(segments(document, rows, number))
-        out += _body([segment for segment in text if not segment.unread], paint, width)
-        if tail := [segment for segment in text if segment.unread]:
-            out += [paint.dim(line) for line in paragraph(f"── {captions.tail(document, number)} ──", width)]
-            out += _body(tail, paint, width)
+        for stretch in stretches(document, rows, number):
+            if above := captions.above(stretch, number):
+                out += [paint.dim(line) for line in paragraph(f"── {above} ──", width)]
+            out += _body(stretch.segments, paint, width)
         if not whole.strip():
             out.append(paint.dim("(the text is empty)"))
     out.append("")
@@ -66,7 +63,7 @@ def terminal(
     return "\n".join(out)
 
 
-def _body(text: list[Segment], paint: Painter, width: int) -> Iterator[str]:
+def _body(text: Sequence[Segment], paint: Painter, width: int) -> Iterator[str]:
     drawn: list[Cell] = []
     for segment in text:
         level = segment.level or 0

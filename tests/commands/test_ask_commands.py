@@ -145,6 +145,7 @@ def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path
     assert (code, out) == (
         0,
         "longest\n\nWhich documents are longest?\n\nParameters:\n  limit: count, default 2\n      how many\n\n"
+        "And where: a condition over documents in SQL, such as length > 100; the others are left out.\n\n"
         "Engines: duckdb\n",
     )
 
