@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.config import DEFAULT_REDUCTIONS, Device, Dtype, Format, Long, RunConfig, SourceConfig
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
 from attnstore.reader import Reader
-
-_SOURCE_OPTIONS = frozenset(SourceConfig.__dataclass_fields__) - {"data", "held"}
 
 
 def open(path: str | Path) -> Reader:  # noqa: A001 - as gzip.open and sqlite3's users would call it
@@ -24,39 +22,96 @@ def run(
     model: str | Path | None = None,
     data: str | Path | object | None = None,
     reductions: Sequence[str | Callable[..., Any]] = DEFAULT_REDUCTIONS,
-    **options: Any,
+    split: str = "all",
+    limit: int | None = None,
+    labels: Sequence[str] = (),
+    text_column: str | None = None,
+    pair: bool = False,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    keep: Sequence[str] = (),
+    config: str | None = None,
+    query: str | None = None,
+    columns: Sequence[str] = (),
+    header: bool | None = None,
+    delimiter: str | None = None,
+    escape: str | None = None,
+    encoding: str | None = None,
+    format: Format | None = None,  # noqa: A002 - as the command's option is called
+    strict: bool = False,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    max_length: int | None = None,
+    long: Long = "cut",
+    stride: int | None = None,
+    batch_tokens: int | None = None,
+    part_size: int = 1000,
+    full_precision: bool = False,
 ) -> Reader:
     """Run a dataset through a classifier into a store at `path`, and open it.
 
     `model` and `data` default to the embedded ones. `data` is a path or another source as the command takes it, or
     what the program holds: a table of pandas, Polars or Arrow, a `datasets.Dataset`, a mapping of these by split, or
-    any object of dicts that can be iterated more than once. `options` are the fields of `config.SourceConfig` and
-    `config.RunConfig` by name, such as `split="test"`, `limit=1000`, `device="cpu"`, `max_length=256`.
-    A run that was interrupted is resumed by the same call.
+    any object of dicts that can be iterated more than once. What the other options mean stands at the fields of
+    `config.SourceConfig`, from `split` to `strict`, and `config.RunConfig`. A run that was interrupted is resumed by
+    the same call.
 
     Raises:
         AttnstoreError: of the kind that fits: the data, the model, the options or the store.
         TypeError: an option that there is not.
     """
-    compiler.start(options.get("device"))
+    compiler.start(device)
     from attnstore.data.in_memory import name_of
     from attnstore.pipeline.run import run as run_pipeline
 
-    for name, value in (("reductions", reductions), ("labels", options.get("labels"))):
+    lists = {"reductions": reductions, "labels": labels, "columns": columns, "keep": keep}
+    for name, value in lists.items():
         if isinstance(value, str):
             raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
-    chosen = {name: options.pop(name) for name in tuple(options) if name in _SOURCE_OPTIONS}
-    if data is None or isinstance(data, str | Path):
-        source = SourceConfig(data=str(REVIEWS if data is None else data), **chosen)
-    else:
-        source = SourceConfig(data=name_of(data), held=data, **chosen)
-    config = RunConfig(
+    if data is None:
+        data = REVIEWS
+    is_held = not isinstance(data, str | Path)
+    source = SourceConfig(
+        data=name_of(data) if is_held else str(data),
+        held=data if is_held else None,
+        split=split,
+        config=config,
+        query=query,
+        text_column=text_column,
+        pair=pair,
+        label_column=label_column,
+        id_column=id_column,
+        group_column=group_column,
+        keep=tuple(keep),
+        columns=tuple(columns),
+        header=header,
+        delimiter=delimiter,
+        escape=escape,
+        encoding=encoding,
+        format=format,
+        labels=tuple(labels),
+        limit=limit,
+        strict=strict,
+    )
+    settings = RunConfig(
         source=source,
         model=str(model if model is not None else MODEL),
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        long=long,
+        stride=stride,
         reductions=tuple(reductions),
-        **options,
+        batch_tokens=batch_tokens,
+        part_size=part_size,
+        full_precision=full_precision,
     )
-    result = run_pipeline(config, path)
+    result = run_pipeline(settings, path)
     if result.interrupted:
         raise KeyboardInterrupt
     return Reader(path)

@@ -8,6 +8,8 @@ Device = Literal["auto", "cpu", "cuda"]
 #: How a document that is longer than the model reads is read; see `engine.long`.
 Long = Literal["cut", "tail", "head+tail", "windows"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+#: What a file of rows is.
+Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]
 
 #: What `attnstore run` reduces attention to unless told otherwise.
 DEFAULT_REDUCTIONS = ("cls", "received", "rollout")
@@ -50,7 +52,7 @@ class SourceConfig:
     delimiter: str | None = None
     escape: str | None = None
     encoding: str | None = None
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"] | None = None
+    format: Format | None = None
     labels: tuple[str, ...] = ()
     limit: int | None = None
     strict: bool = False

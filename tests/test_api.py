@@ -1,6 +1,8 @@
 """The package from Python: `attnstore.run`, `attnstore.open`, and what they give."""
 
+import dataclasses
 import inspect
+from typing import get_type_hints
 
 import numpy as np
 import polars as pl
@@ -9,6 +11,7 @@ from small_store import manifest, run
 
 import attnstore
 from attnstore.ask.questions import find_questions
+from attnstore.config import RunConfig, SourceConfig
 from attnstore.errors import StoreError, UsageError
 
 
@@ -47,6 +50,22 @@ def test_run_takes_what_the_program_holds(tiny_model, tmp_path):
     assert store.manifest.data == "polars.DataFrame of 2 rows"
 
 
+def test_the_options_of_run_are_the_fields_of_a_run_with_their_types_and_defaults():
+    """By name, so that editors complete them and type checkers know them; a list may be any sequence."""
+    options = inspect.signature(attnstore.run, eval_str=True).parameters
+    expected = {}
+    for record in (SourceConfig, RunConfig):
+        types = get_type_hints(record)
+        expected |= {field.name: (field.default, types[field.name]) for field in dataclasses.fields(record)}
+    for name in ("data", "held", "source", "model"):
+        del expected[name]
+    assert options.keys() - {"path", "model", "data"} == expected.keys()
+    for name, (default, type_) in expected.items():
+        assert options[name].default == default
+        if name not in ("keep", "columns", "labels", "reductions"):
+            assert options[name].annotation == type_
+
+
 def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_path):
     """A misspelt keyword is Python's own error, before anything is read or written."""
     with pytest.raises(TypeError, match="max_lenght"):
@@ -59,6 +78,7 @@ def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_pa
     [
         ({"reductions": "cls,rollout"}, "reductions is a list of names: write reductions=['cls', 'rollout']"),
         ({"labels": "neg,pos"}, "labels is a list of names: write labels=['neg', 'pos']"),
+        ({"keep": "year"}, "keep is a list of names: write keep=['year']"),
         ({"device": "tpu"}, "--device tpu: it is one of auto, cpu, cuda"),
         ({"dtype": "int8"}, "--dtype int8: it is one of auto, float32, bfloat16, float16"),
         ({"limit": "x"}, "--limit x: it must be a whole number, at least 1"),
