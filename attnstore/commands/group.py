@@ -10,6 +10,7 @@ import click
 from attnstore import __version__
 from attnstore.commands.ask import queries, query, sql
 from attnstore.commands.browse import browse
+from attnstore.commands.compare import compare
 from attnstore.commands.convert import convert
 from attnstore.commands.draw import plot, report
 from attnstore.commands.exits import fail
@@ -91,5 +92,6 @@ for command in (
     info,
     verify,
     faithfulness,
+    compare,
 ):
     attnstore.add_command(command)

@@ -1,0 +1,237 @@
+"""The same documents in two stores: whether the models agree, and where their attention differs."""
+
+from dataclasses import dataclass
+
+import polars as pl
+from scipy.stats import binomtest
+
+from attnstore.ask.binding import bound
+from attnstore.ask.questions import find_questions, get_question
+from attnstore.ask.statistics import cluster_sums, margin, p_value, q_value, ratio_error
+from attnstore.ask.terms import has_letter_or_digit
+from attnstore.errors import UsageError
+from attnstore.messages import listed
+from attnstore.store import frames
+from attnstore.store.frames import QuestionColumns
+from attnstore.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two stores, A and B, have in common, and where they differ.
+
+    `documents` are those that both have, by id and text; `only_a` and `only_b` are in one of them alone, or have
+    another text there. `agreeing`: predicted as the same class. Where the labels are both models' classes: `labelled`,
+    `right_a`, `right_b`, `right_in_a_alone`, `right_in_b_alone`, the accuracy of A less that of B (`difference`, with a
+    95 % interval by group, `low` to `high`; None where there are too few), and McNemar's exact `p`; else None.
+
+    `words`: a row per word found in enough documents: `word`, `documents`, `occurrences`, `lift_a`, `lift_b` (a word's
+    share of the attention to the words that both stores have of its document, times their number; 1 is an even share),
+    `difference` (A less B, occurrence by occurrence) with its 95 % interval by group, `p`, `q`; the surest first.
+    `moved`: a row per document: `id`, `distance` (the Jensen-Shannon divergence of these shares in bits, 0 to 1),
+    `prediction_a`, `prediction_b`, `words`; the farthest first.
+    """
+
+    documents: int
+    only_a: int
+    only_b: int
+    agreeing: int
+    labelled: int | None
+    right_a: int | None
+    right_b: int | None
+    right_in_a_alone: int | None
+    right_in_b_alone: int | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    words: pl.DataFrame
+    moved: pl.DataFrame
+
+
+def compare(
+    a: Store, b: Store, reduction: str = "cls", layer: str = "last", min_documents: int | None = None
+) -> Comparison:
+    """Hold two stores of the same documents against each other, by one reduction and layer of each.
+
+    Words are matched by their places in the text, so that tokenizers may differ. `min_documents`: leave out words in
+    fewer; None is one in 200 documents, and at least 5.
+
+    Raises:
+        UsageError: the classes differ, no document is in both, or a store does not have that reduction or layer.
+        StoreError: a store can't be read.
+    """
+    if a.manifest.labels != b.manifest.labels and set(a.manifest.labels) != set(b.manifest.labels):
+        raise UsageError(
+            f"the classes differ: {listed(a.manifest.labels)} in {a.path}, {listed(b.manifest.labels)} in {b.path}"
+        )
+    pairs, only_a, only_b = _matched(a, b)
+    if pairs.is_empty():
+        raise UsageError(f"{a.path} and {b.path} have no document in common, by id and text")
+    found = _accuracies(a, b, pairs)
+    words, moved = _attention(a, b, pairs, reduction, layer, min_documents)
+    agreeing = pairs.filter(pl.col("prediction_a") == pl.col("prediction_b")).height
+    return Comparison(pairs.height, only_a, only_b, agreeing, *found, words, moved)
+
+
+def _matched(a: Store, b: Store) -> tuple[pl.DataFrame, int, int]:
+    """A row for each document that both have; how many are in A alone, and in B alone.
+
+    Columns: `a` and `b` (its numbers there), `id`, `cluster`, `label`, `prediction_a`, `prediction_b`.
+    """
+    tables = []
+    for store in (a, b):
+        rows = frames.documents(store, QuestionColumns(cluster="group")).select(
+            "document", "id", "text", "cluster", pl.col("label", "prediction").cast(pl.String)
+        )
+        # Ids may repeat, even with the same text: the first is held against the first.
+        again = pl.int_range(pl.len()).over("id", "text", order_by="document")
+        tables.append(frames.collect(store, rows.with_columns(again=again)))
+    one, other = tables
+    joined = one.join(other, on=["id", "text", "again"], suffix="_b", maintain_order="left").select(
+        "id",
+        "cluster",
+        a="document",
+        b="document_b",
+        label=pl.when(pl.col("label") == pl.col("label_b")).then("label"),
+        prediction_a="prediction",
+        prediction_b="prediction_b",
+    )
+    return joined, one.height - joined.height, other.height - joined.height
+
+
+def _accuracies(
+    a: Store, b: Store, pairs: pl.DataFrame
+) -> tuple[
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    float | None,
+    float | None,
+    float | None,
+    float | None,
+]:
+    labelled = pairs.filter(pl.col("label").is_not_null())
+    if not (a.manifest.labels_are_models and b.manifest.labels_are_models) or labelled.is_empty():
+        return (None,) * 9
+    one, other = (pl.col(name) == pl.col("label") for name in ("prediction_a", "prediction_b"))
+    judged = labelled.select("cluster", one=one, other=other)
+    right_a, right_b = int(judged["one"].sum()), int(judged["other"].sum())
+    a_alone, b_alone = (
+        judged.filter("one", ~pl.col("other")).height,
+        judged.filter("other", ~pl.col("one")).height,
+    )
+    y, n = pl.col("y"), pl.col("n")
+    signed = pl.col("one").cast(pl.Int64) - pl.col("other").cast(pl.Int64)
+    row = (
+        judged.group_by("cluster")
+        .agg(y=signed.sum().cast(pl.Float64), n=pl.len().cast(pl.Int64))
+        .select(**cluster_sums(y, n), mean=y.sum() / n.sum(), n=n.sum())
+        .with_columns(half=margin(ratio_error(pl.col("mean"), n)))
+        .row(0, named=True)
+    )
+    mean, half = row["mean"], row["half"]
+    p = float(binomtest(a_alone, a_alone + b_alone).pvalue) if a_alone + b_alone else None
+    ends = (None, None) if half is None else (mean - half, mean + half)
+    return judged.height, right_a, right_b, a_alone, b_alone, mean, *ends, p
+
+
+def _attention(
+    a: Store, b: Store, pairs: pl.DataFrame, reduction: str, layer: str, min_documents: int | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`words` and `moved` of `Comparison`."""
+    pair = pairs.with_row_index("pair").select(
+        "pair", "id", "cluster", "a", "b", "prediction_a", "prediction_b"
+    )
+    one, other = (
+        _words(s, pair.select("pair", document=name), reduction, layer) for s, name in ((a, "a"), (b, "b"))
+    )
+    share_a, share_b = (
+        pl.col(name) / pl.col(name).sum().over("pair") for name in ("attention", "attention_b")
+    )
+    whole = (pl.col("attention").sum().over("pair") > 0) & (pl.col("attention_b").sum().over("pair") > 0)
+    shared = (
+        one.join(other, on=["pair", "segment", "start", "end"], suffix="_b", nulls_equal=True)
+        .filter(whole)
+        .with_columns(p=share_a, q=share_b, size=pl.len().over("pair"))
+    )
+    middle = (pl.col("p") + pl.col("q")) / 2
+    p, q = pl.col("p"), pl.col("q")
+    # 0 · log 0 is 0.
+    parts = [pl.when(x > 0).then(x * (x / middle).log(2)).otherwise(0) for x in (p, q)]
+    moved = (
+        shared.group_by("pair")
+        .agg(distance=((parts[0] + parts[1]).sum() / 2).clip(0, 1), words=pl.len().cast(pl.Int64))
+        .join(pair, on="pair")
+        .sort("distance", "pair", descending=[True, False])
+        .select("id", "distance", "prediction_a", "prediction_b", "words")
+    )
+    least = max(5, -(-pairs.height // 200)) if min_documents is None else min_documents
+    y, n, lift_a, lift_b = (pl.col(name) for name in ("y", "n", "lift_a", "lift_b"))
+    difference, error = pl.col("difference"), pl.col("error")
+    words = (
+        shared.filter(has_letter_or_digit(pl.col("word")))
+        .join(pair.select("pair", "cluster"), on="pair")
+        .with_columns(lift_a=p * pl.col("size"), lift_b=q * pl.col("size"))
+        .group_by("word", "cluster")
+        .agg(
+            documents=pl.col("pair").n_unique().cast(pl.Int64),
+            n=pl.len().cast(pl.Int64),
+            lift_a=lift_a.sum(),
+            lift_b=lift_b.sum(),
+            y=(lift_a - lift_b).sum(),
+        )
+        .group_by("word")
+        .agg(
+            pl.col("documents").sum(),
+            **cluster_sums(y, n),
+            occurrences=n.sum(),
+            lift_a=lift_a.sum() / n.sum(),
+            lift_b=lift_b.sum() / n.sum(),
+            difference=y.sum() / n.sum(),
+        )
+        .filter(pl.col("documents") >= least)
+        .with_columns(error=ratio_error(difference, pl.col("occurrences")))
+        .with_columns(
+            half=margin(error),
+            # What is left by rounding alone is no error.
+            p=p_value(difference / pl.when(error > 1e-7).then(error), pl.col("clusters") - 1),
+        )
+        .sort("word")
+        .with_columns(q=q_value(p), low=difference - pl.col("half"), high=difference + pl.col("half"))
+        .sort(p, difference.abs(), "word", descending=[False, True, False], nulls_last=True)
+        .select(
+            *("word", "documents", "occurrences", "lift_a", "lift_b", "difference", "low", "high", "p", "q")
+        )
+    )
+    return words, moved
+
+
+def _words(store: Store, pair: pl.DataFrame, reduction: str, layer: str) -> pl.DataFrame:
+    """The words of the matched documents: `pair`, `segment`, `start`, `end`, `word` and the sum of their attention."""
+    question = get_question("top_words_by_class", find_questions())
+    added = bound(store, question, {"reduction": reduction, "layer": layer})[1]
+    held = store.manifest.reduction(reduction)
+    if held is None or held.total is None:
+        raise UsageError(
+            f"{reduction} does not add up to a share of a whole: compare takes attention, such as cls"
+        )
+    place = (pl.col("piece") == 0).cum_sum().over("document", order_by="position")
+    segment = pl.col("segment") if store.manifest.pairs else pl.lit(None, dtype=pl.Int8)
+    words = (
+        frames.tokens(store, QuestionColumns(added.means, added.heads))
+        .filter(pl.col("word").is_not_null(), pl.col("attention").is_not_null())
+        .join(pair.lazy(), on="document")
+        .with_columns(place=place, segment=segment)
+        .group_by("pair", "place")
+        .agg(
+            pl.col("segment").first(),
+            pl.col("start").min(),
+            pl.col("end").max(),
+            pl.col("word").first().cast(pl.String),
+            pl.col("attention").sum(),
+        )
+    )
+    return frames.collect(store, words)

@@ -1,0 +1,31 @@
+"""`attnstore compare`: what it prints."""
+
+import json
+import re
+
+from asked_store import made_up_documents, write_store
+from command_line import attnstore
+
+
+def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
+    """Agreement, accuracies, words and documents: the same figures in both forms."""
+    documents = made_up_documents(40)
+    write_store(tmp_path / "a", documents)
+    for document in documents[:10]:
+        document["prediction"] = "neg" if document["prediction"] == "pos" else "pos"
+    write_store(tmp_path / "b", documents)
+    code, out, err = attnstore("compare", tmp_path / "a", tmp_path / "b", "--limit", "3")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == [
+        "40 documents in both, 0 in A alone, 0 in B alone",
+        "predicted the same: 30 (0.7500)",
+    ]
+    assert re.fullmatch(r"accuracy: A 0\.\d{4}, B 0\.\d{4}, difference [+-]\d\.\d{4} \(.* to .*\)", lines[2])
+    assert [line.partition(" ")[0] for line in lines[4:]] == ["words", "", "", "", "documents", "", "", ""]
+    code, out, _ = attnstore("compare", tmp_path / "a", tmp_path / "b", "--limit", "3", "--format", "json")
+    found = json.loads(out)
+    assert (code, found["documents"], found["agreeing"], len(found["words"])) == (0, 40, 30, 3)
+    assert lines[3].startswith(
+        f"right in A alone: {found['right_in_a_alone']}, in B alone: {found['right_in_b_alone']}"
+    )
