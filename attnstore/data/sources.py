@@ -17,7 +17,6 @@ every repetition would take memory in the number of documents. `survey` says so 
 """
 
 import glob
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +40,17 @@ from attnstore.data.files import Files, folder, matching, neighbours, similar_pa
 from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import fetch_imdb
 from attnstore.data.in_memory import contents_of
-from attnstore.data.kept import Value, kept_value
+from attnstore.data.judging import (
+    SeveralError,
+    as_document,
+    as_label,
+    as_scalar,
+    as_split,
+    in_encoding,
+    joined,
+    mostly_utf8,
+    paired,
+)
 from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.remote import (
     fetched,
@@ -82,8 +91,6 @@ _MAGIC: dict[bytes, Kind] = {
     b"FEA1": "arrow",
     b"\xd0\xcf\x11\xe0": "excel",
 }
-_FOREIGN = "not UTF-8"  # why a text is rejected
-_FOREIGN_TEXTS = 3  # that many show another encoding than UTF-8, unless some text beyond ASCII is UTF-8
 _LOOKED_AT = 20  # files of a source whose beginning is looked at
 _LINE_FILES = 50  # with more text files each is a document
 
@@ -401,11 +408,11 @@ def _open_texts(
                 continue
             stem = file.removesuffix(".txt")
             id_ = f"{place.own}/{stem}".lstrip("/")
-            text = _in_encoding(content(), config)
-            yield _document(id_, place.split or config.split, text, id_, place.label, place.group(stem))
+            text = in_encoding(content(), config)
+            yield as_document(id_, place.split or config.split, text, id_, place.label, place.group(stem))
 
     return Source(
-        config.data, splits, tuple(notes), None, lambda: _mostly_utf8(read(), config), lambda: tree.labels
+        config.data, splits, tuple(notes), None, lambda: mostly_utf8(read(), config), lambda: tree.labels
     )
 
 
@@ -435,51 +442,21 @@ def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
                     yield Rejected(one_line(where), line.reason)
                 else:
                     id_ = f"{file.name}:{line.number}"
-                    text = _in_encoding(line.text, config)
-                    yield _document(where, file.split or config.split, text, id_, line.label, None)
+                    text = in_encoding(line.text, config)
+                    yield as_document(where, file.split or config.split, text, id_, line.label, None)
 
     def labels_elsewhere() -> Iterator[str]:
         for file in found.files:
             if splits and file.split not in wanted:
                 for line in lines_of(files, file):
                     with suppress(UnicodeError):
-                        if not line.reason and (label := _label(line.label)) is not None:
+                        if not line.reason and (label := as_label(line.label)) is not None:
                             yield label
 
     names = names_beside(files.names, files.open, None)
     return Source(
-        config.data, splits, tuple(notes), names, lambda: _mostly_utf8(read(), config), labels_elsewhere
+        config.data, splits, tuple(notes), names, lambda: mostly_utf8(read(), config), labels_elsewhere
     )
-
-
-def _in_encoding(content: bytes, config: SourceConfig) -> str | bytes:
-    """A text in the encoding that the user says, its bytes if he says none."""
-    return content if config.encoding is None else content.decode(config.encoding, "surrogateescape")
-
-
-def _mostly_utf8(
-    items: Iterator[Document | Rejected | Noticed], config: SourceConfig
-) -> Iterator[Document | Rejected | Noticed]:
-    """The documents, as long as nearly all are UTF-8. Raises DataError at the end if they are not.
-
-    What would be left of a source in another encoding are the texts without an accent: no sample of it.
-    """
-    texts = foreign = 0
-    first = ""
-    fitting = False
-    for item in items:
-        texts += not isinstance(item, Noticed)
-        if isinstance(item, Document):
-            fitting = fitting or not item.text.isascii()
-        elif isinstance(item, Rejected) and item.reason == _FOREIGN:
-            foreign += 1
-            first = first or item.where
-        yield item
-    if config.encoding is None and not fitting and foreign >= _FOREIGN_TEXTS and foreign > texts / 100:
-        raise DataError(
-            f"{foreign:,} of {texts:,} texts are not UTF-8, the first {first}: give --encoding cp1252, or the one that"
-            " they have (--encoding utf-8 drops them)"
-        )
 
 
 def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -> Source:
@@ -502,7 +479,7 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
 
     def label_of(value: object) -> str | None:
         # -1 is the hub's way to say that a label is kept secret.
-        return None if names is not None and value in (-1, "-1", b"-1") else _label(value)
+        return None if names is not None and value in (-1, "-1", b"-1") else as_label(value)
 
     labels_inside: dict[str, set[str]] = {}
     if any(chosen.split is not None for chosen in columns.values()):
@@ -530,10 +507,10 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                     continue
                 texts, (label, id_, group, answer, own, *extra) = _parted(table, chosen, values)
                 try:
-                    label = None if names is not None and label in (-1, "-1", b"-1") else _scalar(label)
-                    id_, group = _scalar(id_), _scalar(group)
-                    split = table.split or (config.split if chosen.split is None else _split(own))
-                except _SeveralError:
+                    label = None if names is not None and label in (-1, "-1", b"-1") else as_scalar(label)
+                    id_, group = as_scalar(id_), as_scalar(group)
+                    split = table.split or (config.split if chosen.split is None else as_split(own))
+                except SeveralError:
                     yield Rejected(one_line(where), "several labels")
                     continue
                 except TypeError:
@@ -548,12 +525,12 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
                     yield Noticed(
                         one_line(where), "shorter than its table: its last cells were taken for empty"
                     )
-                yield _paired(
+                yield paired(
                     where,
-                    _document(
+                    as_document(
                         where,
                         split,
-                        _joined(texts[:1] if config.pair else texts),
+                        joined(texts[:1] if config.pair else texts),
                         id_ or f"{table.name}:{row}",
                         label,
                         group,
@@ -568,7 +545,7 @@ def _open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -
         tuple(dict.fromkeys(notes)),
         names,
         # Delimited files say by themselves that they are in another encoding.
-        (lambda: _mostly_utf8(read(), config)) if any(table.kind == "json" for table in tables) else read,
+        (lambda: mostly_utf8(read(), config)) if any(table.kind == "json" for table in tables) else read,
         labels_elsewhere,
         next((chosen.kept for chosen in columns.values()), ()),
     )
@@ -646,113 +623,6 @@ def _of_file(note: str, table: Table, found: Sequence[Columns]) -> str:
     )
 
 
-def _joined(texts: Sequence[object]) -> object:
-    """The text of a row whose columns are joined with a space; as it is if there is one."""
-    if len(texts) == 1:
-        return texts[0]
-    parts = [text for text in texts if text is not None]
-    if not all(isinstance(part, str | bytes) for part in parts):
-        return next(part for part in parts if not isinstance(part, str | bytes))
-    try:
-        whole = [part.decode("utf-8-sig") if isinstance(part, bytes) else str(part) for part in parts]
-    except UnicodeError:
-        return b"\xff"  # judged with the row's other values
-    return " ".join(part for part in whole if part.strip()) if parts else None
-
-
-def _document(
-    where: str,
-    split: str,
-    text: object,
-    id_: str | bytes,
-    label: str | bytes | None,
-    group: str | bytes | None,
-    extra: Sequence[object] = (),
-) -> Document | Rejected:
-    """One row, judged: strings are as the source has them, blank labels and groups are none."""
-    if text is None:
-        return Rejected(one_line(where), "text missing")
-    if not isinstance(text, str | bytes):
-        return Rejected(one_line(where), "text is not a string")
-    try:
-        text, id_, split = _utf8(text), _utf8(id_), _utf8(split)
-        label = _utf8(label) if label is not None else None
-        group = _utf8(group) if group is not None else None
-        kept: tuple[Value | None, ...] = tuple(map(kept_value, extra))
-    except UnicodeError:
-        return Rejected(one_line(where), _FOREIGN)
-    return Document(
-        text,
-        id_,
-        group if group and group.strip() else None,
-        split,
-        label if label and label.strip() else None,
-        kept,
-    )
-
-
-def _paired(where: str, first: Document | Rejected, rest: Sequence[object]) -> Document | Rejected:
-    """The document with the second text of its pair, if it has one. Without words on both sides there is no pair."""
-    if isinstance(first, Rejected) or not rest:
-        return first
-    (second,) = rest
-    if second is not None and not isinstance(second, str | bytes):
-        return Rejected(one_line(where), "second text of the pair is not a string")
-    try:
-        second = _utf8(second or "")
-    except UnicodeError:
-        return Rejected(one_line(where), _FOREIGN)
-    for place, text in (("first", first.text), ("second", second)):
-        if not text.strip():
-            return Rejected(one_line(where), f"{place} text of the pair is empty or missing")
-    return replace(first, text_pair=second)
-
-
-def _utf8(value: str | bytes) -> str:
-    """Raises UnicodeError for what UTF-8 can't say: foreign bytes, and halves of surrogate pairs."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8-sig")
-    if not value.isascii():
-        value.encode()
-    return value
-
-
-class _SeveralError(TypeError):
-    """A list of several labels, ids or groups: the row is of many classes, or of many documents."""
-
-
-def _scalar(value: object) -> str | bytes | None:
-    """A label, id or group as text; a list of one is that one. Raises TypeError for an object, or a longer list."""
-    if value is None or isinstance(value, str | bytes):
-        return value or None
-    if isinstance(value, list):
-        if len(value) > 1:
-            raise _SeveralError
-        if value and isinstance(value[0], list):
-            raise TypeError
-        return _scalar(value[0]) if value else None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and math.isnan(value):
-        return None  # pandas' null in a column of numbers
-    if isinstance(value, dict | list):
-        raise TypeError
-    return str(value)
-
-
-def _label(value: object) -> str | None:
-    """A label as the source has it, a blank one is none. Raises TypeError for a list or object, and UnicodeError."""
-    scalar = _scalar(value)
-    label = "" if scalar is None else _utf8(scalar)
-    return label if label.strip() else None
-
-
-def _split(value: object) -> str:
-    """A row's own split; `all` where it has none. Raises TypeError for a list or an object."""
-    split = _scalar(value) or "all"
-    return split.decode(errors="replace") if isinstance(split, bytes) else split
-
-
 def _splits_inside(
     tables: Sequence[Table],
     columns: Mapping[str, Columns],
@@ -769,7 +639,7 @@ def _splits_inside(
             if isinstance(values, Bad):
                 continue
             with suppress(TypeError, UnicodeError):
-                labels = found.setdefault(_split(values[len(chosen.texts) + 4]), set())
+                labels = found.setdefault(as_split(values[len(chosen.texts) + 4]), set())
                 label = label_of(values[len(chosen.texts)])
                 if label is not None and len(labels) <= MAX_LABELS:
                     labels.add(label)

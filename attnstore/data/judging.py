@@ -1,0 +1,154 @@
+"""A row or a text of a source, judged: it is a document, or why it is none.
+
+Strings are as the source has them. What is blank is no label and no group, and half of a pair is no pair.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from attnstore.config import SourceConfig
+from attnstore.data.documents import Document, Noticed, Rejected
+from attnstore.data.kept import Value, kept_value
+from attnstore.errors import DataError
+from attnstore.messages import one_line
+
+_FOREIGN = "not UTF-8"  # why a text is rejected
+_FOREIGN_TEXTS = 3  # that many show another encoding than UTF-8, unless some text beyond ASCII is UTF-8
+
+
+def in_encoding(content: bytes, config: SourceConfig) -> str | bytes:
+    """A text in the encoding that the user says, its bytes if they say none."""
+    return content if config.encoding is None else content.decode(config.encoding, "surrogateescape")
+
+
+def mostly_utf8(
+    items: Iterator[Document | Rejected | Noticed], config: SourceConfig
+) -> Iterator[Document | Rejected | Noticed]:
+    """The documents, as long as nearly all are UTF-8. Raises DataError at the end if they are not.
+
+    What would be left of a source in another encoding are the texts without an accent: no sample of it.
+    """
+    texts = foreign = 0
+    first = ""
+    fitting = False
+    for item in items:
+        texts += not isinstance(item, Noticed)
+        if isinstance(item, Document):
+            fitting = fitting or not item.text.isascii()
+        elif isinstance(item, Rejected) and item.reason == _FOREIGN:
+            foreign += 1
+            first = first or item.where
+        yield item
+    if config.encoding is None and not fitting and foreign >= _FOREIGN_TEXTS and foreign > texts / 100:
+        raise DataError(
+            f"{foreign:,} of {texts:,} texts are not UTF-8, the first {first}: give --encoding cp1252, or the one that"
+            " they have (--encoding utf-8 drops them)"
+        )
+
+
+def joined(texts: Sequence[object]) -> object:
+    """The text of a row whose columns are joined with a space; as it is if there is one."""
+    if len(texts) == 1:
+        return texts[0]
+    parts = [text for text in texts if text is not None]
+    if not all(isinstance(part, str | bytes) for part in parts):
+        return next(part for part in parts if not isinstance(part, str | bytes))
+    try:
+        whole = [part.decode("utf-8-sig") if isinstance(part, bytes) else str(part) for part in parts]
+    except UnicodeError:
+        return b"\xff"  # judged with the row's other values
+    return " ".join(part for part in whole if part.strip()) if parts else None
+
+
+def as_document(
+    where: str,
+    split: str,
+    text: object,
+    id_: str | bytes,
+    label: str | bytes | None,
+    group: str | bytes | None,
+    extra: Sequence[object] = (),
+) -> Document | Rejected:
+    """One row, judged: strings are as the source has them, blank labels and groups are none."""
+    if text is None:
+        return Rejected(one_line(where), "text missing")
+    if not isinstance(text, str | bytes):
+        return Rejected(one_line(where), "text is not a string")
+    try:
+        text, id_, split = _utf8(text), _utf8(id_), _utf8(split)
+        label = _utf8(label) if label is not None else None
+        group = _utf8(group) if group is not None else None
+        kept: tuple[Value | None, ...] = tuple(map(kept_value, extra))
+    except UnicodeError:
+        return Rejected(one_line(where), _FOREIGN)
+    return Document(
+        text,
+        id_,
+        group if group and group.strip() else None,
+        split,
+        label if label and label.strip() else None,
+        kept,
+    )
+
+
+def paired(where: str, first: Document | Rejected, rest: Sequence[object]) -> Document | Rejected:
+    """The document with the second text of its pair, if it has one. Without words on both sides there is no pair."""
+    if isinstance(first, Rejected) or not rest:
+        return first
+    (second,) = rest
+    if second is not None and not isinstance(second, str | bytes):
+        return Rejected(one_line(where), "second text of the pair is not a string")
+    try:
+        second = _utf8(second or "")
+    except UnicodeError:
+        return Rejected(one_line(where), _FOREIGN)
+    for place, text in (("first", first.text), ("second", second)):
+        if not text.strip():
+            return Rejected(one_line(where), f"{place} text of the pair is empty or missing")
+    return replace(first, text_pair=second)
+
+
+def _utf8(value: str | bytes) -> str:
+    """Raises UnicodeError for what UTF-8 can't say: foreign bytes, and halves of surrogate pairs."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8-sig")
+    if not value.isascii():
+        value.encode()
+    return value
+
+
+class SeveralError(TypeError):
+    """A list of several labels, ids or groups: the row is of many classes, or of many documents."""
+
+
+def as_scalar(value: object) -> str | bytes | None:
+    """A label, id or group as text; a list of one is that one. Raises TypeError for an object, or a longer list."""
+    if value is None or isinstance(value, str | bytes):
+        return value or None
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise SeveralError
+        if value and isinstance(value[0], list):
+            raise TypeError
+        return as_scalar(value[0]) if value else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isnan(value):
+        return None  # pandas' null in a column of numbers
+    if isinstance(value, dict | list):
+        raise TypeError
+    return str(value)
+
+
+def as_label(value: object) -> str | None:
+    """A label as the source has it, a blank one is none. Raises TypeError for a list or object, and UnicodeError."""
+    scalar = as_scalar(value)
+    label = "" if scalar is None else _utf8(scalar)
+    return label if label.strip() else None
+
+
+def as_split(value: object) -> str:
+    """A row's own split; `all` where it has none. Raises TypeError for a list or an object."""
+    split = as_scalar(value) or "all"
+    return split.decode(errors="replace") if isinstance(split, bytes) else split
