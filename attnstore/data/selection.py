@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from attnstore.data.documents import Document, Noticed, Rejected
+from attnstore.data.documents import Document, Noticed, Rejected, Source
 from attnstore.data.labels import LabelMap
-from attnstore.data.sources import Source
 from attnstore.data.survey import MAX_LISTED, Survey
 from attnstore.errors import DataError
 from attnstore.messages import one_line, quoted

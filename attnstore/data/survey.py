@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from attnstore.data.class_names import ClassNames
-from attnstore.data.documents import Document, Noticed, Rejected
+from attnstore.data.documents import Document, Noticed, Rejected, Source
 from attnstore.data.kept import TypeFinder
-from attnstore.data.sources import MAX_LABELS, Source
 from attnstore.data.streams import reading
+from attnstore.data.table_sets import MAX_LABELS
 from attnstore.errors import DataError
 from attnstore.messages import counted, one_line, quoted
 

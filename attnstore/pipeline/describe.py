@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import attnstore
 from attnstore.config import Long, RunConfig
+from attnstore.data.documents import Source
 from attnstore.data.labels import LabelMap
 from attnstore.data.selection import count_documents, rejections
-from attnstore.data.sources import Source
 from attnstore.data.survey import Survey
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.segmenter import Segmenter

@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from attnstore.config import RunConfig
+from attnstore.data.documents import Source
 from attnstore.data.labels import LabelMap
 from attnstore.data.selection import read_documents
-from attnstore.data.sources import Source
 from attnstore.data.survey import Survey
 from attnstore.engine.batches import Batch, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier, Reduced

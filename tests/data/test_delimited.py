@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Noticed, Rejected
-from attnstore.data.sources import Source, open_source
+from attnstore.data.documents import Document, Noticed, Rejected, Source
+from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
 from attnstore.errors import AttnstoreError, DataError, UsageError
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Rejected
+from attnstore.data.documents import Document, Rejected, Source
 from attnstore.data.in_memory import name_of
-from attnstore.data.sources import Source, open_source
+from attnstore.data.sources import open_source
 from attnstore.errors import DataError, UsageError
 
 ROWS = [("a fine film", "pos"), ("dull, and long", "neg"), ("schöne Grüße \U0001f600", None)]

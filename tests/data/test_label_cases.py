@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from shared import shared
 from written import open_, write_folder
 
+from attnstore.data.documents import Source
 from attnstore.data.labels import LabelMap, match_labels
 from attnstore.data.selection import read_documents, rejections
-from attnstore.data.sources import Source
 from attnstore.data.survey import Survey, survey
 from attnstore.errors import DataError
 

@@ -4,8 +4,8 @@ import pytest
 from shared import shared
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Rejected
-from attnstore.data.sources import Source, open_source
+from attnstore.data.documents import Document, Rejected, Source
+from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
 from attnstore.errors import AttnstoreError
 

@@ -9,8 +9,8 @@ import pytest
 
 from attnstore.config import SourceConfig
 from attnstore.data.class_names import ClassNames
-from attnstore.data.documents import Document, Rejected
-from attnstore.data.sources import Source, open_source
+from attnstore.data.documents import Document, Rejected, Source
+from attnstore.data.sources import open_source
 from attnstore.errors import AttnstoreError
 
 

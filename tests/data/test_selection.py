@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written import open_
 
-from attnstore.data.documents import Document
+from attnstore.data.documents import Document, Source
 from attnstore.data.labels import LabelMap, match_labels
 from attnstore.data.selection import count_documents, read_documents, rejections
-from attnstore.data.sources import Source
 from attnstore.data.survey import Survey, survey
 from attnstore.errors import DataError
 

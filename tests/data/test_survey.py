@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from written import CONTAINERS, IMDB_TEST, IMDB_TRAIN, open_, write_imdb, write_tar
 
 from attnstore.data import survey as surveys
-from attnstore.data.documents import Document
-from attnstore.data.sources import Source
+from attnstore.data.documents import Document, Source
 from attnstore.data.survey import survey
 from attnstore.errors import DataError
 

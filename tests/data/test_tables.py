@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from attnstore.config import SourceConfig
 from attnstore.data.class_names import ClassNames
-from attnstore.data.documents import Document, Noticed, Rejected
-from attnstore.data.sources import Source, open_source
+from attnstore.data.documents import Document, Noticed, Rejected, Source
+from attnstore.data.sources import open_source
 from attnstore.data.tables import table_at
 from attnstore.errors import UsageError
 

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from attnstore.config import SourceConfig
-from attnstore.data.documents import Document, Rejected
-from attnstore.data.sources import Source, open_source
+from attnstore.data.documents import Document, Rejected, Source
+from attnstore.data.sources import open_source
 
 URL = b"http://www.imdb.com/title/%s/usercomments\n"
 IMDB = {
