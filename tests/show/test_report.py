@@ -180,8 +180,8 @@ def test_a_store_without_a_reduction_has_predictions_and_documents(tmp_path):
     assert page.data["reductions"] == []
 
 
-def test_what_strangers_wrote_shows_as_text(tmp_path):
-    """Script, markup, quotes, escapes, reordering and invisible characters, wherever a store holds a text."""
+def hostile_store(path):
+    """A store with `HOSTILE` in text, id, group, token, word, and the name of a class, and its documents."""
     names = ("neg" + HOSTILE, "pos")
     documents = made_up_documents(40, labels=names, predictions=names)
     for number, document in enumerate(documents):
@@ -192,7 +192,12 @@ def test_what_strangers_wrote_shows_as_text(tmp_path):
             key: value for key, value in document["tokens"][0].items()
             if key not in ("token", "word", "piece", "pieces", "special")
         })  # fmt: skip
-    store = store_of(tmp_path / "hostile.attn", documents, labels=names, label_in_path=False)
+    return store_of(path, documents, labels=names, label_in_path=False), documents
+
+
+def test_what_strangers_wrote_shows_as_text(tmp_path):
+    """Script, markup, quotes, escapes, reordering and invisible characters, wherever a store holds a text."""
+    store, documents = hostile_store(tmp_path / "hostile.attn")
     html = report(store)
     page = Page(html)
     assert len(page.script_tags()) == 4, "the data, and three scripts of ours"

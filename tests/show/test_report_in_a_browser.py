@@ -1,0 +1,141 @@
+"""The report in a real browser: every control once, no error, no request to anywhere, nobody kept out."""
+
+import csv
+import io
+import shutil
+from importlib.resources import files
+
+import pytest
+from asked_store import made_up_documents
+from test_report import SHOWN, hostile_store, store_of
+
+from attnstore.show.report import report
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+if CHROMIUM is not None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+ALL_DRAWN = """() => document.querySelectorAll('.chart').length > 5
+    && document.querySelectorAll('.chart').length === document.querySelectorAll('.chart svg.marks').length"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The report over a store of made-up documents, and over one whose every text is hostile."""
+    folder = tmp_path_factory.mktemp("reports")
+    store = store_of(folder / "usual.attn", made_up_documents(60))
+    hostile, _ = hostile_store(folder / "hostile.attn")
+    for name, of in (("usual", store), ("hostile", hostile)):
+        (folder / f"{name}.html").write_text(report(of), encoding="utf-8")
+    return folder
+
+
+def opened(browser, written, name, faults, **options):
+    """A page with all its charts drawn; what goes wrong on it is added to `faults`."""
+    address = (written / f"{name}.html").as_uri()
+    page = browser.new_context(**options).new_page()
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: faults.append(f"a stranger's script ran: {dialog.message}"))
+    page.on(
+        "request",
+        lambda r: None if r.url == address or r.url.startswith(("data:", "blob:")) else faults.append(r.url),
+    )
+    page.goto(address)
+    page.wait_for_function(ALL_DRAWN)
+    return page
+
+
+def test_every_control_works_and_nothing_is_asked_for(browser, written):
+    """Charts, words, tables, downloads, search, slider and reduction, by mouse and keyboard; light on a wide screen."""
+    faults: list[str] = []
+    page = opened(
+        browser, written, "usual", faults, color_scheme="light", viewport={"width": 1400, "height": 900}
+    )
+    card = page.locator("#card")
+    # A word in a chart opens its card; Escape closes it.
+    page.locator("#figure-top_words_by_class svg.marks .mark-symbol path").first.click()
+    assert card.evaluate("dialog => dialog.open")
+    assert page.locator("#card-title").inner_text() in {"the", "film", "filming", "unbearable", "bear", "naïve",
+                                                        "映画", "10", "½", "it's"}  # fmt: skip
+    assert page.locator("#card .context").count() > 0
+    page.keyboard.press("Escape")
+    assert not card.evaluate("dialog => dialog.open")
+    # A table opens; a word in it leads to its card by keyboard alone.
+    table = page.locator("#figure-top_words_by_class details.table")
+    table.locator("summary").press("Enter")
+    table.locator("button.word").first.press("Enter")
+    assert card.evaluate("dialog => dialog.open")
+    page.keyboard.press("Escape")
+    # The CSV is the table.
+    with page.expect_download() as downloading:
+        page.locator("#figure-sinks .csv").click()
+    rows = list(csv.DictReader(io.StringIO(downloading.value.path().read_text(encoding="utf-8"))))
+    figure = page.evaluate("JSON.parse(document.getElementById('report-data').textContent).figures.sinks")
+    assert len(rows) == len(figure["values"][0]) > 0
+    assert [row["kind"] for row in rows] == figure["values"][figure["columns"].index("kind")]
+    # The search leaves one word's name in the scatter.
+    scatter = page.locator("#figure-attention_vs_frequency")
+    scatter.locator("input").fill("unbear")
+    page.wait_for_timeout(300)
+    words = set(scatter.locator("svg.marks .mark-text.role-mark text").all_text_contents()) - {""}
+    assert words == {"unbearable"}
+    # The slider changes the shades; a reduction without layers has none to choose.
+    document = page.locator(".document[open]").first
+    looks = "place => [...place.querySelectorAll('span[data-tokens]')].map(s => s.className + s.title)"
+    before = document.evaluate(looks)
+    slider = page.locator("#layer")
+    assert page.locator("#layer-name").inner_text() == "3 of 3"
+    slider.press("ArrowLeft")
+    assert page.locator("#layer-name").inner_text() == "2 of 3"
+    assert document.evaluate(looks) != before
+    page.locator("#reduction").select_option(label="rollout")
+    assert slider.is_disabled()
+    assert faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(browser, written, scheme):
+    """axe-core finds no violation, on a narrow screen, in either scheme; and the page is no wider than the window."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    faults: list[str] = []
+    page = opened(
+        browser, written, "usual", faults, color_scheme=scheme, viewport={"width": 360, "height": 800},
+        bypass_csp=True,  # for axe alone: the page's policy runs nobody's script but its own
+    )  # fmt: skip
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate((files(axe) / "axe.min.js").read_text())
+    # Inside a picture there is nothing for axe: it is one thing, with a name.
+    named = "[...document.querySelectorAll('svg.marks')].every(s => s.getAttribute('role') === 'img' && s.ariaLabel)"
+    assert page.evaluate(named)
+    found = page.evaluate("axe.run({ exclude: [['svg.marks']] })")
+    assert [(v["impact"], v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
+    assert faults == []
+
+
+def test_a_strangers_text_stays_text(browser, written):
+    """No script of a text, label, id, class or token runs, not in a chart, a tooltip, a table or a card."""
+    faults: list[str] = []
+    page = opened(browser, written, "hostile", faults, viewport={"width": 1400, "height": 900})
+    for details in page.locator("details").all():
+        details.evaluate("d => { d.open = true; }")
+    point = page.locator("#figure-top_words_by_class svg.marks .mark-symbol path").first
+    point.scroll_into_view_if_needed()
+    point.hover()
+    page.wait_for_timeout(200)
+    assert SHOWN[:20] in page.locator("#vg-tooltip-element").inner_text()
+    page.locator('button.word[data-word*="alert(1)"]').first.click()
+    assert page.locator("#card-title").inner_text().startswith(SHOWN[:20])
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    assert faults == []
