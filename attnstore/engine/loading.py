@@ -27,7 +27,8 @@ from attnstore.engine.models import (
 from attnstore.engine.paths import linears
 from attnstore.engine.reductions import Reduction
 from attnstore.engine.tap import PACKED, PADDED, Tap
-from attnstore.errors import ModelError, UsageError
+from attnstore.errors import AttnstoreError, ModelError, UsageError
+from attnstore.messages import first_line, listed
 
 #: Tokens in a batch unless told otherwise: enough for full matrix products. On a CPU twice as many are no faster, and
 #: half as many take a tenth longer for a small model.
@@ -111,22 +112,32 @@ def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
     return model, files.tokenizer, hash_files(sorted(files.folder.glob("*.safetensors")))
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Three tiny documents: the ids of each, and its token types if the model is given any."""
+
+    ids: list[np.ndarray]
+    types: list[np.ndarray]
+
+
 def find_way(classifier: Classifier, reload_eager: Any) -> None:
-    """Settle `way`, `layers` and `heads` by running three tiny documents."""
+    """Settle `way`, `layers` and `heads` by running three tiny documents, together and alone.
+
+    Raises ModelError for a model that can't be read so, or would be read wrongly.
+    """
     probe = _probe(classifier)
     tap = _probe_tap(classifier, probe.ids, packed=False)
-    with torch.inference_mode():
-        logits = classifier._forward(probe.ids, tap, probe.types)
+    logits = _run(classifier, probe, tap)
     if tap.calls == 0:
         classifier.model = reload_eager()
         classifier.way = "hooked"
-        with torch.inference_mode():
-            logits = classifier._forward(probe.ids, tap, probe.types)
+        logits = _run(classifier, probe, tap)
         if tap.calls == 0:
             raise ModelError(
                 f"{classifier.name} ({type(classifier.model).__name__}) shows its attention neither to a registered "
                 "function nor to eager attention's output: attnstore can't read it"
             )
+    _refuse_misreading(classifier, probe, logits, tap.calls)
     classifier.layers, classifier.heads = tap.calls, tap.heads
     classifier._obstacle = tap.obstacle
     place = CUT.get(classifier.model.config.model_type)
@@ -151,23 +162,66 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
             restore()
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Three tiny documents: the ids of each, and its token types if the model is given any."""
-
-    ids: list[np.ndarray]
-    types: list[np.ndarray]
-
-
 def same_logits(classifier: Classifier, probe: Probe, logits: Tensor) -> bool:
     """Whether the classifier as it is now gives these documents these logits."""
     tap = _probe_tap(classifier, probe.ids, packed=classifier.way == "packed")
     with torch.inference_mode():
         found = classifier._forward(probe.ids, tap, probe.types)
-    tolerance = 1e-4 if classifier.dtype == torch.float32 else 5e-2
-    return found.shape == logits.shape and torch.allclose(
-        found.float(), logits.float(), atol=tolerance, rtol=tolerance
-    )
+    return found.shape == logits.shape and _close(found, logits, 1e-4)
+
+
+def _close(found: Tensor, logits: Tensor, tolerance: float) -> bool:
+    """Whether logits are the same to `tolerance`, in absolute and relative terms; in half precision to 5 %."""
+    tolerance = tolerance if logits.dtype == torch.float32 else 5e-2
+    return torch.allclose(found.float(), logits.float(), atol=tolerance, rtol=tolerance)
+
+
+def _run(classifier: Classifier, probe: Probe, tap: Tap) -> Tensor:
+    """(documents, classes) logits. Raises ModelError where a model wants more than the ids of tokens."""
+    try:
+        with torch.inference_mode():
+            return classifier._forward(probe.ids, tap, probe.types)
+    except (AttnstoreError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a model's own code raises
+        raise ModelError(
+            f"{classifier.name} ({type(classifier.model).__name__}) can't be run on a text's tokens alone: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def _refuse_misreading(classifier: Classifier, probe: Probe, logits: Tensor, tapped: int) -> None:
+    """Raise ModelError for a model of which wrong numbers would be stored; it takes four tiny passes.
+
+    `logits` are those of the probe's documents together, `tapped` the layers whose attention was seen.
+    """
+    name = f"{classifier.name} ({type(classifier.model).__name__})"
+    layers = getattr(classifier.model.config, "num_hidden_layers", tapped)
+    if tapped != layers:
+        raise ModelError(
+            f"{name} shows the attention of {tapped} of its {layers} layers: attnstore can't read it"
+        )
+    for place, (own, ids) in enumerate(zip(logits, probe.ids, strict=True)):
+        single = Probe([ids], probe.types[place : place + 1])
+        alone = _run(classifier, single, _probe_tap(classifier, single.ids, packed=False))[0]
+        if not _close(alone, own, 1e-3):
+            raise ModelError(
+                f"{name} gives a document other logits alone ({_shown(alone)}) than beside a longer one "
+                f"({_shown(own)}): padding leaks into it, and attnstore can't read it"
+            )
+    if classifier.way != "hooked":
+        return  # the tap refuses causal attention by itself
+    with torch.inference_mode():
+        longest = torch.from_numpy(probe.ids[-1].astype(np.int64))[None].to(classifier.device)
+        attentions = classifier.model(input_ids=longest, output_attentions=True).attentions
+    if all(not torch.triu(weights, 1).any() for weights in attentions):
+        raise ModelError(
+            f"{name} is causal (generative): attnstore reads encoders with a classification head"
+        )
+
+
+def _shown(logits: Tensor) -> str:
+    return listed([f"{value:.4g}" for value in logits.tolist()])
 
 
 def _probe(classifier: Classifier) -> Probe:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import transformers
 from torch import nn
 
 from attnstore.check.oracle import Oracle, reduced_by_definition
@@ -434,6 +435,44 @@ def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
     """GPT-2 with a classifier on top calls the tap, but attends only backwards."""
     tiny.save(tmp_path, "gpt2")
     with pytest.raises(ModelError, match=r"causal \(generative\)"):
+        load(tmp_path)
+
+
+LEAKS = "gives a document other logits alone"
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("convbert", {}, LEAKS),
+        ("nystromformer", {}, LEAKS),
+        ("canine", {}, "shows the attention of 2 of its 3 layers"),
+        ("bloom", {"n_layer": 3, "n_head": 4}, "is causal (generative)"),
+        ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 3, "max_seq_len": 80}, "is causal (generative)"),
+        ("layoutlm", {}, "can't be run on a text's tokens alone"),
+        ("fnet", {}, "shows its attention neither"),
+    ],
+)
+def test_a_family_that_would_be_read_wrongly_is_refused(family, changes, message, tmp_path):
+    """By what it does with three tiny documents, not by its name: the next such family is refused, too."""
+    tiny.save(tmp_path, family, **changes)
+    with pytest.raises(ModelError) as raised:
+        load(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path} (")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_shows_some_of_its_layers_is_refused(tmp_path):
+    """Funnel pools between its blocks: only those before the first pooling look at every token."""
+    sizes = {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "vocab_size": len(tiny.VOCABULARY)}
+    torch.manual_seed(0)
+    config = transformers.FunnelConfig(
+        block_sizes=[1, 1, 1], num_labels=2, cls_token_id=2, pad_token_id=0, **sizes
+    )
+    transformers.FunnelForSequenceClassification(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"shows the attention of 1 of its 3 layers"):
         load(tmp_path)
 
 
