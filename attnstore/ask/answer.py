@@ -48,12 +48,13 @@ def ask(
     parameters: Mapping[str, object] | None = None,
     engine: Engine = "duckdb",
     connect: Connect = connect,
+    timeout: float | None = None,
 ) -> pa.Table:
     """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
 
     It also says which columns a terminal shows (`COLUMNS_KEY`): those of the question, and the one to rank by.
     `parameters` by name, as values or as the text of one; those not given have their defaults. An unfinished
-    store answers with the parts that are there.
+    store answers with the parts that are there. `timeout`: seconds that SQL may take; None for no end.
 
     Raises:
         UsageError: a parameter is unknown, missing or unfit, the store does not have what it names, or the
@@ -71,7 +72,7 @@ def ask(
         with connect(store, added, needed(question.sql, shared_macros())) as connection:
             if document is not None:
                 values[document] = number_of(store, connection, values[document])
-            return _duckdb_answer(store, connection, question, values)
+            return _duckdb_answer(store, connection, question, values, timeout)
     if document is not None:
         values[document] = document_number(store, values[document])
     if added.where is not None:
@@ -107,10 +108,14 @@ def document_with_tokens(
 
 
 def _duckdb_answer(
-    store: Store, connection: duckdb.DuckDBPyConnection, question: Question, values: Mapping[str, Any]
+    store: Store,
+    connection: duckdb.DuckDBPyConnection,
+    question: Question,
+    values: Mapping[str, Any],
+    timeout: float | None = None,
 ) -> pa.Table:
     named = asked_statement(question.sql).named_parameters
-    table = select(store, connection, question.sql, {name: values[name] for name in named})
+    table = select(store, connection, question.sql, {name: values[name] for name in named}, timeout)
     asked = None
     if WHERE in values:
         sql = f"SELECT count(*) FROM {ASKED}"  # noqa: S608 - a name of ours

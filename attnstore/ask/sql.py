@@ -1,10 +1,13 @@
 """A store's tables as DuckDB views, to be read and nothing else: what `attnstore.store.frames` is for Polars."""
 
+import os
 import re
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,10 @@ from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.schema import without_label
 from attnstore.store.store import Store
 from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
+
+#: What a statement may put on the disk where the memory does not hold it: no disk is filled by a question.
+_MOST_SPILLED = "32GiB"
+_ROWS_AT_ONCE = 100_000
 
 
 def connect(
@@ -46,6 +53,8 @@ def connect(
         allowed = dict.fromkeys([*map(literal, files), *map(pattern, files)])
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
         connection.execute(f"SET temp_directory = {literal(_spill())}")
+        connection.execute(f"SET max_temp_directory_size = '{_MOST_SPILLED}'")
+        connection.execute(f"SET memory_limit = '{_half_of_memory() >> 20}MiB'")
         for setting in (
             "enable_progress_bar",  # it would be drawn on stdout, in the middle of an answer
             "autoload_known_extensions",
@@ -193,24 +202,29 @@ def needs_measured(store: Store, sql: str) -> None:
         raise not_measured(store)
 
 
-def run_sql(store: Store, sql: str) -> pa.Table:
+def run_sql(store: Store, sql: str, timeout: float | None = None) -> pa.Table:
     """The result of one SELECT over the views `documents`, `tokens`, `totals` and `faithfulness`.
 
     The statement can read these views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
-    FROM and EXPLAIN are welcome.
+    FROM and EXPLAIN are welcome. `timeout` is in seconds; None for no end.
 
     Raises:
-        UsageError: it is not one statement that only reads, or DuckDB refuses it.
+        UsageError: it is not one statement that only reads, DuckDB refuses it, it takes longer than `timeout`, or its
+            answer takes more than half of the machine's memory.
         StoreError: the store can't be read.
     """
     reading_statement(sql)
     needs_measured(store, sql)
     with connect(store) as connection:
-        return select(store, connection, sql)
+        return select(store, connection, sql, timeout=timeout)
 
 
 def select(
-    store: Store, connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any] | None = None
+    store: Store,
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    values: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
 ) -> pa.Table:
     """Run `reading_statement(sql)` with its `$names` bound to `values`, in plain Arrow types.
 
@@ -218,19 +232,61 @@ def select(
     fit. A signal that ends the process, such as Ctrl-C, ends the statement at once.
 
     Raises:
-        UsageError: DuckDB refuses it.
+        UsageError: DuckDB refuses it, or it takes more than `timeout` seconds, or half of the memory for its answer.
         StoreError: the store can't be read.
     """
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        connection.interrupt()
+
+    timer = threading.Timer(timeout or 0, stop)
     try:
         # Read only: even a SELECT may hold an INSERT in a WITH clause.
         connection.execute("BEGIN TRANSACTION READ ONLY")
-        table = interruptible(
-            lambda: connection.sql(sql, params=dict(values or {})).to_arrow_table(), connection.interrupt
-        )
+        if timeout:
+            timer.start()
+        table = interruptible(lambda: _answer(connection, sql, dict(values or {})), connection.interrupt)
         connection.execute("COMMIT")
+    except duckdb.InterruptException as error:
+        if not late.is_set():
+            raise
+        raise UsageError(f"stopped after {timeout:g} seconds: --timeout gives it more, 0 no limit") from error
     except duckdb.Error as error:
         raise _told(store, error) from error
+    finally:
+        timer.cancel()
     return plain(table)
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> pa.Table:
+    """The rows, as long as they take no more memory than DuckDB itself may."""
+    most, size = _half_of_memory(), 0
+    batches = []
+    try:
+        reader = connection.sql(sql, params=dict(values)).to_arrow_reader(_ROWS_AT_ONCE)
+        for batch in reader:
+            size += batch.nbytes
+            if size > most:
+                raise UsageError(
+                    f"the answer takes more than {most / 1e9:,.1f} GB, half of the memory: add up, or LIMIT it"
+                )
+            batches.append(batch)
+        return pa.Table.from_batches(batches, reader.schema)
+    except OSError:  # an error on the way has lost its kind: it comes again, with it
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        return connection.sql(sql, params=dict(values)).to_arrow_table()
+
+
+@cache
+def _half_of_memory() -> int:
+    """Bytes. Where the system does not say how much there is, what a small machine has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return 2 << 30
 
 
 def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> str:

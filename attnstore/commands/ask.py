@@ -17,6 +17,9 @@ from attnstore.errors import UsageError
 if TYPE_CHECKING:
     from attnstore.ask.questions import Question
 
+#: Seconds.
+_TIMEOUT = 60.0
+
 
 @click.command()
 @store_argument
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 @given_option
 @click.option("--engine", type=click.Choice(["duckdb", "polars"]), default="duckdb", show_default=True)
 @queries_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Stop SQL after so long; 0: never. Default: 60 with --queries, else never.",
+)
 @output_option
 def query(
     store: Path,
@@ -31,6 +40,7 @@ def query(
     given: Sequence[str],
     engine: Any,
     folders: Sequence[Path],
+    timeout: float | None,
     form: str,
     output: Path | None,
     wide: bool,
@@ -42,10 +52,12 @@ def query(
     from attnstore.ask.questions import find_questions, get_question
     from attnstore.store.store import open_store
 
+    if timeout is None and folders:  # a stranger's, maybe
+        timeout = _TIMEOUT
     parameters = given_parameters(given)
     opened = open_store(store)
     question = get_question(name, find_questions(*folders))
-    answer = ask(opened, question, parameters, engine)
+    answer = ask(opened, question, parameters, engine, timeout=timeout)
     write(answer, form, output, wide, rows)
     if not answer.num_rows and "word" in parameters and (unknown := unknown_word(opened, parameters["word"])):
         note(f"note: {unknown}")
@@ -117,10 +129,20 @@ def _list(known: Mapping[str, "Question"]) -> None:
 @click.command()
 @store_argument
 @click.argument("statement")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="Stop it after so long; 0: never.",
+)
 @output_option
-def sql(store: Path, statement: str, form: str, output: Path | None, wide: bool, rows: int) -> None:
+def sql(
+    store: Path, statement: str, timeout: float, form: str, output: Path | None, wide: bool, rows: int
+) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
     from attnstore.ask.sql import run_sql
     from attnstore.store.store import open_store
 
-    write(run_sql(open_store(store), statement), form, output, wide, rows)
+    write(run_sql(open_store(store), statement, timeout), form, output, wide, rows)

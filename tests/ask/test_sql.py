@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 from asked_store import made_up_documents, write_store
 
+import attnstore.ask.sql as asking
 from attnstore.ask.sql import connect, run_sql
 from attnstore.ask.statement import reading_statement
 from attnstore.errors import StoreError, UsageError
@@ -271,5 +272,35 @@ def test_nothing_is_drawn_on_the_output_beside_the_answer(small_store):
 @pytest.mark.parametrize("sql", ["SELECT " + "1+" * 900 + "1", "SELECT " + "[" * 900 + "]" * 900])
 def test_statement_that_is_nested_deeply_is_one_line(sql: str) -> None:
     """Its tree is deeper than Python's own reader goes."""
-    with pytest.raises(UsageError, match="^the statement is nested too deeply$"):
+    with pytest.raises(UsageError, match=r"^the statement is nested too deeply$"):
         reading_statement(sql)
+
+
+ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT 1 FROM t) SELECT count(*) FROM t"
+
+
+def test_statement_without_an_end_is_stopped(tmp_path: Path) -> None:
+    """After as long as was said, with what gives it more; the store can be asked again."""
+    store = write_store(tmp_path / "store", made_up_documents(3))
+    with pytest.raises(
+        UsageError, match=r"^stopped after 0\.3 seconds: --timeout gives it more, 0 no limit$"
+    ):
+        run_sql(store, ENDLESS, timeout=0.3)
+    assert run_sql(store, "SELECT count(*) AS n FROM documents", timeout=60).to_pylist() == [{"n": 3}]
+
+
+def test_answer_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """It is counted as it comes, not when it is whole."""
+    monkeypatch.setattr(asking, "_half_of_memory", lambda: 64 << 20)
+    store = write_store(tmp_path / "store", made_up_documents(3))
+    with pytest.raises(UsageError, match=r"the answer takes more than 0\.1 GB, half of the memory"):
+        run_sql(store, "FROM range(10_000_000_000)")
+    assert run_sql(store, "SELECT count(*) AS n FROM range(1000000)").to_pylist() == [{"n": 1000000}]
+
+
+def test_error_in_the_middle_of_an_answer_is_of_its_kind(tmp_path: Path) -> None:
+    """The user's mistake is the user's, however many rows came before it."""
+    store = write_store(tmp_path / "store", made_up_documents(3))
+    sql = "SELECT CASE WHEN range = 900000 THEN 'x' ELSE '1' END::INT AS i FROM range(1000000)"
+    with pytest.raises(UsageError, match="Could not convert string 'x' to INT32"):
+        run_sql(store, sql)
