@@ -24,13 +24,14 @@ from attnstore.ask.questions import (
     shared_macros,
 )
 from attnstore.ask.sql import ASKED, connect, needs_measured, plain, select
-from attnstore.ask.statement import one_line
+from attnstore.ask.statement import one_line, tables_of
 from attnstore.ask.values import (
     as_text,
 )
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.messages import suggestion
-from attnstore.store.frames import QuestionColumns, Tables, collect
+from attnstore.store.faithfulness import FOLDER
+from attnstore.store.frames import QuestionColumns, Tables, collect, faithfulness
 from attnstore.store.store import Store
 
 #: What gives a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
@@ -152,9 +153,14 @@ def _based(
     # What the rows are ranked by is to be seen: the value of a parameter that chooses one of the columns.
     chosen = [values[p.name] for p in question.parameters if p.type == "text" and p.choices]
     ranked = [name for name in chosen if names and name in table.column_names and name not in names]
+    basis = based_on(store, values, asked)
+    if FOLDER in tables_of(question.sql):
+        measured = collect(store, faithfulness(store).select(pl.col("document").n_unique())).item()
+        documents, _, parameters = basis.partition(", ")
+        basis = f"{documents}, faithfulness measured in {measured:,}, {parameters}"
     return table.replace_schema_metadata(
         {
-            BASIS_KEY: based_on(store, values, asked).encode(),
+            BASIS_KEY: basis.encode(),
             COLUMNS_KEY: json.dumps([*question.columns, *ranked]).encode(),
         }
     )

@@ -150,6 +150,8 @@ def test_the_answer_is_the_one_by_brute_force(store, documents, rows, given):
     one, other = (ask(store, QUESTIONS["faithfulness"], given, engine) for engine in ("duckdb", "polars"))
     assert one.schema.equals(other.schema)
     for answer in (one, other):
+        said = answer.schema.metadata[BASIS_KEY].decode()
+        assert said.startswith("60 documents, faithfulness measured in 40, removal=")
         assert [row["score"] for row in answer.to_pylist()] == [row["score"] for row in expected]
         for row, wanted in zip(answer.to_pylist(), expected, strict=True):
             assert row == {
