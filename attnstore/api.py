@@ -71,6 +71,12 @@ def run(
     for name, value in lists.items():
         if isinstance(value, str):
             raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
+    texts: dict[str, object] = {"text_column": text_column, "label_column": label_column}
+    texts |= {"id_column": id_column, "group_column": group_column}
+    for name, given in texts.items():
+        if given is not None and not isinstance(given, str):
+            written = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+            raise UsageError(f"{name} is a text, as in the command: write {name}={written!r}")
     if data is None:
         data = REVIEWS
     is_held = not isinstance(data, str | Path)

@@ -79,6 +79,11 @@ def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_pa
         ({"reductions": "cls,rollout"}, "reductions is a list of names: write reductions=['cls', 'rollout']"),
         ({"labels": "neg,pos"}, "labels is a list of names: write labels=['neg', 'pos']"),
         ({"keep": "year"}, "keep is a list of names: write keep=['year']"),
+        (
+            {"text_column": ["a", "b"], "pair": True},
+            "text_column is a text, as in the command: write text_column='a,b'",
+        ),
+        ({"label_column": 3}, "label_column is a text, as in the command: write label_column='3'"),
         ({"device": "tpu"}, "--device tpu: it is one of auto, cpu, cuda"),
         ({"dtype": "int8"}, "--dtype int8: it is one of auto, float32, bfloat16, float16"),
         ({"limit": "x"}, "--limit x: it must be a whole number, at least 1"),
