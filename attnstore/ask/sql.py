@@ -55,13 +55,14 @@ def connect(
         connection.execute(f"SET temp_directory = {literal(_spill())}")
         connection.execute(f"SET max_temp_directory_size = '{_MOST_SPILLED}'")
         connection.execute(f"SET memory_limit = '{_half_of_memory() >> 20}MiB'")
+        # It would stand among what is printed. In a notebook without ipywidgets it is off, and can't be set at all.
+        if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
+            connection.execute("SET enable_progress_bar = false")
         for setting in (
-            "enable_progress_bar",  # it would be drawn on stdout, in the middle of an answer
             "autoload_known_extensions",
             "autoinstall_known_extensions",
             "python_enable_replacements",
             "enable_external_access",
-            "enable_progress_bar",  # it would stand among what is printed
         ):
             connection.execute(f"SET {setting} = false")
         for name, schema in made.empty.items():

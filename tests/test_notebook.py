@@ -1,0 +1,49 @@
+"""docs/notebook.ipynb runs from its first cell to its last, and every answer in it draws itself."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import polars as pl
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_each_cell_shows_something(tmp_path):
+    """In an empty folder: a card, tables with their basis, a chart, heat-maps, and frames with the right figures."""
+    notebook = nbformat.read(ROOT / "docs/notebook.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = [
+        next(output.data for output in cell.outputs if output.output_type == "execute_result")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+    pages = ["".join(data.get("text/html", "")) for data in shown]
+    assert "<td><bdi>neg, pos</bdi></td>" in pages[0]
+    assert [page.count("based on 220 documents") for page in pages] == [0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0]
+    assert "application/vnd.vegalite.v6+json" in shown[4]
+    assert [page.count('<article class="attnstore-heatmap"') for page in pages] == [0] * 5 + [
+        1,
+        1,
+        0,
+        1,
+        0,
+        0,
+    ]
+    negations = ["not", "no", "never", "nothing", "nobody"]
+    tokens = pl.read_parquet(tmp_path / "demo.attn/tokens").filter(
+        pl.col("word").cast(pl.String).is_in(negations)
+    )
+    assert re.findall(r"│ (neg|pos) +┆ (\d+)", shown[9]["text/plain"]) == [
+        (name, str(tokens.filter(pl.col("prediction").cast(pl.String) == name).height))
+        for name in ("neg", "pos")
+    ]
+    predicted = pl.read_parquet(tmp_path / "demo.attn/documents")["prediction"].value_counts()
+    for name, count in predicted.rows():
+        assert re.search(rf"\b{name} +{count}\b", shown[10]["text/plain"])
