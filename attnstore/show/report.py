@@ -26,10 +26,12 @@ from attnstore.ask.questions import Question, find_questions
 from attnstore.ask.values import as_text
 from attnstore.errors import UsageError
 from attnstore.messages import counted
+from attnstore.show import captions
 from attnstore.show.markup import render, script, source
 from attnstore.show.plot import Plot, javascript, plot, themes
-from attnstore.show.segments import segments
+from attnstore.show.segments import stretches
 from attnstore.show.shading import FULL_LIFT, ShadedDocument
+from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
@@ -83,7 +85,12 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
         "store": store.path.name,
         "documents": _documents(store, groups),
         "reductions": [
-            {"name": r.name, "meaning": r.meaning, "layers": store.manifest.layers if r.per_layer else 1}
+            {
+                "name": r.name,
+                "meaning": r.meaning,
+                "layers": store.manifest.layers if r.per_layer else 1,
+                "signed": is_signed(r),
+            }
             for r in store.manifest.reductions
             if not r.per_head
         ],
@@ -108,9 +115,10 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
 
 
 def _reduction(store: Store) -> str | None:
-    """Whose attention the report shows: the first with one value per token, else the first; None if none is stored."""
+    """Whose attention is shown: the first of one value per token and no sign, else the first; None if none is there."""
     stored = store.manifest.reductions
-    return next((r.name for r in stored if not r.per_head), stored[0].name if stored else None)
+    plain = (r.name for r in stored if not r.per_head and not is_signed(r))
+    return next(plain, stored[0].name if stored else None)
 
 
 def _sections(
@@ -365,9 +373,9 @@ def _documents(
 
 
 def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[str, Any]:
-    """A document, each text in pieces: (text, the numbers of its tokens, 1 if the model did not read it).
+    """A document in paragraphs: (what stands above, 1 if the model did not read it, pieces of text with their tokens).
 
-    `lifts`: per reduction and layer, attention × length of every token.
+    `values`: per reduction and layer, of every token its lift, attention × length; its plain value where it has a sign.
     """
     none = pa.nulls(tokens.num_rows, pa.float64())
     bare = tokens.append_column("attention", none).append_column("lift", none)
@@ -377,10 +385,10 @@ def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[st
         labels_are_models=store.manifest.labels_are_models, text_pair=row["text_pair"],
     )  # fmt: skip
     rows = bare.to_pylist()
-    lifts = [
+    values = [
         [
             [
-                None if value is None else _three(value * row["length"])
+                None if value is None else _three(value if is_signed(reduction) else value * row["length"])
                 for value in tokens.column(column).to_pylist()
             ]
             for column in reduction.columns(store.manifest.layers)
@@ -395,15 +403,22 @@ def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[st
         "probability": _three(row["probability"]),
         "length": row["length"],
         "truncated": row["truncated"],
-        "pieces": [
+        "paragraphs": [
             [
-                [visible(piece.text), list(piece.rows), int(piece.unread)]
-                for piece in segments(shaded, rows, number)
+                captions.above(stretch, number),
+                int(stretch.unread),
+                [[visible(piece.text), list(piece.rows)] for piece in stretch.segments],
             ]
             for number in range(len(shaded.texts))
+            for stretch in stretches(shaded, rows, number)
         ],
         "tokens": [visible_line(token) for token in tokens.column("token").to_pylist()],
         "words": [None if word is None else visible_line(word) for word in tokens.column("word").to_pylist()],
         "special": [number for number, special in enumerate(tokens.column("special").to_pylist()) if special],
-        "lifts": lifts,
+        "values": values,
     }
+
+
+def is_signed(reduction: StoredReduction) -> bool:
+    """Whether its values speak for something or against it, so that they are no shares of anything."""
+    return bool(getattr(reduction, "signed", False))

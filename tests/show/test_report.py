@@ -115,13 +115,14 @@ def test_a_documents_pieces_are_its_text_and_its_lifts_the_stores(usual):
     assert len(page.data["documents"]) > 8
     for number, drawn in page.data["documents"]:
         document = documents[number]
-        (pieces,) = drawn["pieces"]
-        assert "".join(piece for piece, _, _ in pieces) == document["text"]
+        assert (
+            "".join(piece for _, _, pieces in drawn["paragraphs"] for piece, _ in pieces) == document["text"]
+        )
         names = [r["name"] for r in page.data["reductions"]]
         assert names == ["cls", "rollout", "odd"]
         size = len(document["tokens"])
         of_layer_3 = [row["cls_03"] * size for row in document["tokens"]]
-        assert drawn["lifts"][0][2] == pytest.approx(of_layer_3, rel=6e-3)
+        assert drawn["values"][0][2] == pytest.approx(of_layer_3, rel=6e-3)
         assert drawn["special"] == [0, size - 1]
 
 
@@ -209,7 +210,7 @@ def test_what_strangers_wrote_shows_as_text(tmp_path):
     assert SHOWN in dict(page.data["words"])
     number, drawn = page.data["documents"][0]
     assert drawn["id"] == documents[number]["id"].replace(HOSTILE, SHOWN)
-    assert "".join(piece for piece, _, _ in drawn["pieces"][0]).startswith(SHOWN)
+    assert "".join(piece for _, _, pieces in drawn["paragraphs"] for piece, _ in pieces).startswith(SHOWN)
     assert "neg" + SHOWN in page.text
 
 

@@ -157,7 +157,7 @@
     const values = [];
     for (const one of documents.values()) {
       const special = new Set(one.special);
-      for (const layer of one.lifts[reduction]) layer.forEach((v, at) => v !== null && !special.has(at) && values.push(v));
+      for (const layer of one.values[reduction]) layer.forEach((v, at) => v !== null && !special.has(at) && values.push(Math.abs(v)));
     }
     values.sort((a, b) => a - b);
     return Number((values[Math.floor((values.length - 1) * 0.99)] || data.full).toPrecision(2)) || data.full;
@@ -167,27 +167,22 @@
     const one = documents.get(Number(details.dataset.document));
     const place = details.querySelector(".attnstore-heatmap");
     if (place.firstChild) return;
-    one.pieces.forEach((pieces, number) => {
-      const paragraphs = [["text", 0], ["text unread", 1]].map(([look, unread]) => {
-        const text = element("p", undefined, look);
-        text.lang = "";
-        text.dir = "auto";
-        for (const [piece, tokens, isUnread] of pieces) {
-          if (isUnread !== unread) continue;
-          const span = element("span", piece);
-          if (tokens.length) {
-            span.dataset.tokens = tokens.join(" ");
-            const word = one.words[tokens[0]];
-            if (word) span.dataset.word = word;
-          }
-          text.append(span);
+    for (const [above, unread, pieces] of one.paragraphs) {
+      if (above) place.append(element("p", above, "cut"));
+      const text = element("p", undefined, unread ? "text unread" : "text");
+      text.lang = "";
+      text.dir = "auto";
+      for (const [piece, tokens] of pieces) {
+        const span = element("span", piece);
+        if (tokens.length) {
+          span.dataset.tokens = tokens.join(" ");
+          const word = one.words[tokens[0]];
+          if (word) span.dataset.word = word;
         }
-        return text;
-      });
-      if (number) place.append(element("p", "The second text of the pair:", "cut"));
-      place.append(paragraphs[0]);
-      if (paragraphs[1].firstChild) place.append(element("p", "The model read no further.", "cut"), paragraphs[1]);
-    });
+        text.append(span);
+      }
+      place.append(text);
+    }
     place.append(element("p", undefined, "faint specials"));
     shade(details);
   }
@@ -195,17 +190,20 @@
     if (!select) return;
     const one = documents.get(Number(details.dataset.document));
     const reduction = Number(select.value);
-    const layers = one.lifts[reduction];
-    const lifts = layers[Math.min(Number(slider.value), layers.length) - 1];
+    const layers = one.values[reduction];
+    const values = layers[Math.min(Number(slider.value), layers.length) - 1];
     const special = new Set(one.special);
+    const { signed } = data.reductions[reduction];
     for (const span of details.querySelectorAll("span[data-tokens]")) {
       const tokens = span.dataset.tokens.split(" ").map(Number);
-      const there = tokens.filter((at) => lifts[at] !== null && !special.has(at)).map((at) => lifts[at]);
-      const level = there.length ? Math.min(LEVELS, Math.floor((Math.max(0, ...there) / fulls[reduction]) * LEVELS + 1e-9)) : 0;
-      span.className = level > 0 ? `s${level}` : "";
-      span.title = tokens.map((at) => `${one.tokens[at]}: lift ${number(lifts[at])}`).join(", ");
+      const there = tokens.filter((at) => values[at] !== null && !special.has(at)).map((at) => values[at]);
+      const strongest = there.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
+      const shade = Math.max(signed ? -1 : 0, Math.min(1, strongest / fulls[reduction]));
+      const level = Math.trunc(shade * LEVELS + Math.sign(shade) * 1e-9);
+      span.className = level > 0 ? `s${level}` : level < 0 ? `a${-level}` : "";
+      span.title = tokens.map((at) => `${one.tokens[at]}: ${signed ? "" : "lift "}${number(values[at])}`).join(", ");
     }
-    details.querySelector(".specials").textContent = one.special.map((at) => `${one.tokens[at]} ${number(lifts[at])}×`).join(", ");
+    details.querySelector(".specials").textContent = one.special.map((at) => `${one.tokens[at]} ${number(values[at])}${signed ? "" : "×"}`).join(", ");
   }
   function chosen() {
     const reduction = data.reductions[Number(select.value)];
@@ -227,7 +225,9 @@
       return colour;
     });
     ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-    scale.replaceChildren("lift 0", ramp, `${fulls[Number(select.value)]}× or more; 1× is an even share. ${reduction.meaning}`);
+    const top = fulls[Number(select.value)];
+    const says = reduction.signed ? `${top} or more; what speaks against it has the other hue` : `${top}× or more; 1× is an even share`;
+    scale.replaceChildren(reduction.signed ? "0" : "lift 0", ramp, `${says}. ${reduction.meaning}`);
     for (const details of document.querySelectorAll(".document[open]")) {
       if (details.querySelector(".text")) shade(details);
     }
