@@ -23,6 +23,7 @@ from attnstore.data.documents import Document
 from attnstore.engine.batches import TokenisedDocument, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.loading import load_classifier
+from attnstore.engine.models import with_revision
 from attnstore.engine.paths import memory
 from attnstore.errors import ModelError, StoreError, UsageError
 from attnstore.events import Computed, Noted, OnEvent, Started, ignore
@@ -137,11 +138,11 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
 
 def classifier_of(store: Store, config: FaithfulnessConfig) -> Classifier:
     """The run's model, loaded to classify and to reduce nothing. Raises ModelError if it is not there, or another."""
-    name, _, revision = (config.model or store.manifest.model).partition("@")
+    name, revision = with_revision(config.model or store.manifest.model)
     run = RunConfig(
         SourceConfig("", pair=store.manifest.pairs),
         name,
-        revision=revision or None,
+        revision=revision,
         trust_remote_code=config.trust_remote_code,
         device=config.device,
         dtype=config.dtype,

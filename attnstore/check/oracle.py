@@ -19,7 +19,7 @@ import torch
 from attnstore.check.verify import Finding
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.loading import load_eager
-from attnstore.engine.models import reads_token_types
+from attnstore.engine.models import reads_token_types, with_revision
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store
@@ -216,14 +216,14 @@ def verify_sample(
 
     Raises ModelError at once, not when iterated, if the model is not there or not the run's.
     """
-    name, _, revision = (model or store.manifest.model).partition("@")
+    name, revision = with_revision(model or store.manifest.model)
     without = (
         "--sample 0 checks the files alone"
         if model
         else "--model says where it is now, --sample 0 does without"
     )
     try:
-        oracle = Oracle(name, revision or None, trust_remote_code=trust_remote_code)
+        oracle = Oracle(name, revision, trust_remote_code=trust_remote_code)
     except ModelError as error:
         raise ModelError(f"{error}: {without}") from error
     if oracle.sha256 != store.manifest.fingerprint["model_sha256"]:

@@ -65,6 +65,15 @@ def local_model(model: str) -> Path | None:
     return None
 
 
+def with_revision(name: str) -> tuple[str, str | None]:
+    """A model as a manifest names it, NAME or NAME@REVISION, as (model, revision); a folder's name may hold an @."""
+    model, _, revision = name.rpartition("@")
+    is_path = name.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir()
+    if not model or is_path or Path(name).expanduser().is_dir():
+        return name, None
+    return model, revision
+
+
 def _refuse_adapter(folder: Path, model: str) -> None:
     """Raise ModelError for a folder with an adapter: transformers leaves it out in silence where peft is not there."""
     if (folder / "adapter_config.json").is_file():

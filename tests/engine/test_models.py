@@ -3,16 +3,20 @@
 import json
 import math
 import os
+import shutil
 
 import pytest
 import tiny
 from safetensors.torch import load_file, save_file
 
+from attnstore.check.oracle import verify_sample
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.loading import load_classifier
-from attnstore.engine.models import read_model_files
+from attnstore.engine.models import read_model_files, with_revision
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.errors import ModelError
+from attnstore.pipeline.run import run
+from attnstore.store.store import open_store
 
 
 def config(model) -> RunConfig:
@@ -63,3 +67,25 @@ def test_deep_settings_and_pipes(tmp_path) -> None:
     os.mkfifo(model / "vocab.txt.more")
     with pytest.raises(ModelError, match="is no file: it would be waited for"):
         read_model_files(config(model))
+
+
+def test_an_at_sign_is_of_the_folder_or_before_the_revision(tmp_path, monkeypatch):
+    """As the manifest has names: a folder that is there wins, a path is never cut in two, a hub's name has a revision."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("me@home", "plain"):
+        (tmp_path / name).mkdir()
+    assert {name: with_revision(name) for name in ("me@home", f"{tmp_path}/me@home", "/gone/me@home")} == {
+        name: (name, None) for name in ("me@home", f"{tmp_path}/me@home", "/gone/me@home")
+    }
+    assert with_revision(f"{tmp_path}/plain@v1") == (f"{tmp_path}/plain", "v1")
+    assert with_revision(f"{tmp_path}/me@home@v1") == (f"{tmp_path}/me@home", "v1")
+    assert with_revision("someone/tiny@main") == ("someone/tiny", "main")
+    assert with_revision("someone/tiny") == ("someone/tiny", None)
+
+
+def test_verify_finds_the_model_in_a_folder_with_an_at_sign(tiny_model, reviews, tmp_path):
+    """It is recomputed with that model, and nothing is off."""
+    folder = shutil.copytree(tiny_model, tmp_path / "me@home")
+    source = SourceConfig(str(reviews), limit=2)
+    run(RunConfig(source, str(folder), device="cpu", dtype="float32", max_length=40), tmp_path / "s.attn")
+    assert {finding.ok for finding in verify_sample(open_store(tmp_path / "s.attn"))} == {True}
