@@ -381,15 +381,30 @@ def test_the_store_pages_sql_shares_the_attention_between_the_texts(reader, monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_every_question_is_answered_over_pairs(engine, reader):
-    """None fails for the second text, and every parameter that it needs is one that pairs have."""
+def test_both_engines_answer_every_question_alike_over_pairs(reader):
+    """The same rows, numbers to five digits; none fails for the second text."""
+
+    def rounded(rows):
+        return [
+            {name: float(f"{v:.5g}") if isinstance(v, float) else v for name, v in row.items()}
+            for row in rows
+        ]
+
     needed = {"word": "film", "document": 0}
+    answered = 0
     for name, question in find_questions().items():
-        given = {p.name: needed[p.name] for p in question.parameters if p.required}
-        if any(p.type == "heads" for p in question.parameters):
-            continue
-        assert reader.query(name, engine=engine, **given).num_rows >= 0
+        required = [p.name for p in question.parameters if p.required]
+        if any(p.type == "heads" for p in question.parameters) or not set(required) <= set(needed):
+            continue  # of values that this store does not have, or of another store
+        if re.search(r"(FROM|JOIN) faithfulness", question.sql):
+            continue  # which has to be measured first
+        given = {parameter: needed[parameter] for parameter in required}
+        duckdb_says, polars_says = (
+            reader.query(name, engine=engine, **given).to_pylist() for engine in ("duckdb", "polars")
+        )
+        assert rounded(duckdb_says) == rounded(polars_says), name
+        answered += 1
+    assert answered > 15
 
 
 def test_pairs_are_drawn_one_under_the_other(reader):
