@@ -181,7 +181,9 @@ def _shown(
 
 def _documents(row: Mapping[str, Any]) -> float:
     """How many documents a row stands on, as far as the answer says."""
-    numbers = [value for name, value in row.items() if name.endswith(("documents", "tokens")) and value]
+    numbers = [
+        value for name, value in row.items() if name.endswith(("documents", "tokens", "predicted")) and value
+    ]
     return float(max((n for n in numbers if isinstance(n, int | float)), default=0))
 
 

@@ -123,6 +123,13 @@ def test_more_classes_than_a_chart_can_hold_are_chosen_and_said():
         fill({"mark": "bar"}, many(), only=["c001"])
 
 
+def test_the_row_of_all_classes_is_never_left_out():
+    """It stands on most documents; beside it the classes predicted most often are drawn, in the answer's order."""
+    spec = {"usermeta": {"attnstore": {"class": "class", "at_most": 3}}, "mark": "bar"}
+    table = pa.table({"class": [None, "a", "b", "c"], "predicted": [90, 20, 40, 30]})
+    assert [row["class"] for row in fill(spec, table)[0]["data"]["values"]] == [None, "b", "c"]
+
+
 def test_bands_of_very_many_classes_become_narrower():
     """150 classes along an axis take 960 pixels; three keep the width that the chart gives them."""
     spec = {"width": {"step": 40}, "height": 100, "mark": "bar", "encoding": {"x": {"field": "class"}}}
