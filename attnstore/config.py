@@ -12,7 +12,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]
 
 #: What `attnstore run` reduces attention to unless told otherwise.
-DEFAULT_REDUCTIONS = ("cls", "received", "rollout")
+DEFAULT_REDUCTIONS = ("cls", "received", "rollout", "evidence")
 
 
 @dataclass(frozen=True, slots=True)

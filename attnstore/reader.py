@@ -210,7 +210,7 @@ class Reader:
         if layer == "best" and stored is not None and stored.per_layer:
             layer = best_layer(self.store, stored)
         row, tokens = document_with_tokens(self.store, document, chosen, layer)
-        signed = bool(getattr(stored, "signed", False))  # until the manifest says it
+        signed = stored is not None and stored.signed
         if signed and renormalise:
             raise UsageError(
                 f"{chosen} has values above and below 0, which make up no whole: don't renormalise it"

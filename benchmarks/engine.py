@@ -42,6 +42,7 @@ from variants import (
     OUR_BATCH_TOKENS,
     PLAIN,
     PLAIN_BATCH_TOKENS,
+    REDUCTIONS,
     THREE,
     VARIANTS,
     Attnstore,
@@ -53,7 +54,6 @@ from variants import (
     encoder_operations,
 )
 
-from attnstore.config import DEFAULT_REDUCTIONS
 from attnstore.engine.devices import choose_dtype
 from attnstore.engine.paths import kernel
 
@@ -178,7 +178,7 @@ def agreement(folder: Path, dtype: torch.dtype, documents: Documents) -> str:
     """Hold what (b) and (c) reduce attention to against each other. Raises ValueError if they differ too much."""
     lines = []
     for held, few in ((torch.float32, documents[:8]), (dtype, documents[:32])):
-        ours = Loader(folder, held).classifier(DEFAULT_REDUCTIONS)
+        ours = Loader(folder, held).classifier(REDUCTIONS)
         stored = Attnstore(ours).values(few)
         by_hand = ByHand(folder, held).values(few)
         errors: list[float] = []
@@ -289,12 +289,12 @@ def benchmark(
             for key, variant in wanted.items():
                 few = sample.get(key, documents)
                 memory[key] = machine.in_own_process(peak_memory, folder, dtype, variant, few)
-        model = loader.classifier(DEFAULT_REDUCTIONS).model
+        model = loader.classifier(REDUCTIONS).model
         yield from forward_table(found, memory, model, max(peaks))
-        computed_by = loader.classifier(DEFAULT_REDUCTIONS).kernel
+        computed_by = loader.classifier(REDUCTIONS).kernel
         yield from ("", f"Attention by the {computed_by}; without it, by torch.")
         yield f"Peak of torch.mm, 4096 × 4096: {max(peaks) / 1e12:.2f} T operations/s."
-        if any(v.reductions == DEFAULT_REDUCTIONS or v is BY_HAND for v in chosen):
+        if any(v.reductions == REDUCTIONS or v is BY_HAND for v in chosen):
             values = machine.in_own_process(agreement, folder, dtype, documents[:32])
             yield from ("", f"(b) and (c) compute the same values: {values}.")
     if RUN in options.variants:

@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from attnstore.config import DEFAULT_REDUCTIONS, RunConfig, SourceConfig
+from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.loading import BATCH_TOKENS, load_classifier
@@ -31,6 +31,8 @@ Forward = Callable[[Documents], None]
 #: Tokens in a batch of (a), padding included: as fast as it gets. (b) has attnstore's default.
 PLAIN_BATCH_TOKENS = 4096
 OUR_BATCH_TOKENS = BATCH_TOKENS["cpu"]
+#: The three that are reductions of attention alone; what a gradient costs beside them is in gradients.py.
+REDUCTIONS = ("cls", "received", "rollout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Variant:
 
 PLAIN = Variant("plain", "(a) plain inference, no attention")
 SAME_BUDGET = Variant("same-budget", f"(a) with batches of {OUR_BATCH_TOKENS:,} tokens, as (b) has")
-THREE = Variant("three", "(b) attnstore: cls, received, rollout", DEFAULT_REDUCTIONS)
+THREE = Variant("three", "(b) attnstore: cls, received, rollout", REDUCTIONS)
 BY_HAND = Variant("by-hand", "(c) by hand: output_attentions, padded to the longest of 32", slow=True)
 PARENT = Variant("parent", "(d) float32, padded to 512, batches of 8", slow=True)
 VARIANTS = (
@@ -55,7 +57,7 @@ VARIANTS = (
     Variant("cls", "(b) attnstore: cls", ("cls",)),
     THREE,
     Variant("heads", "(b) attnstore: cls_heads", ("cls_heads",)),
-    Variant("portable", "(b) the same three, without the C++ kernel", DEFAULT_REDUCTIONS, portable=True),
+    Variant("portable", "(b) the same three, without the C++ kernel", REDUCTIONS, portable=True),
     BY_HAND,
     PARENT,
 )

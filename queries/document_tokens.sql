@@ -1,7 +1,8 @@
 -- What does the model attend to in one document? Its tokens, in order.
 --
 -- How to read the answer: one row a token. `attention` is the chosen reduction's value; `lift` is attention ×
--- tokens of the document: 1.0 is what even attention would give. `word` is the whole word a token belongs to,
+-- tokens of the document: 1.0 is what even attention would give. Of a signed score (evidence: above 0 for the
+-- prediction, below 0 against it) there is no lift (null). `word` is the whole word a token belongs to,
 -- `piece` its place in it (from 0) and `pieces` how many the word has; `segment` is 1 in the second text of a pair,
 -- else 0. All four are null for special tokens. `start` and `end` (exclusive) are characters of the document's text, of
 -- its second one where `segment` is 1. What stands beyond the last token of a
@@ -13,13 +14,13 @@
 --     special=true, attention=0.03345, lift=17.12
 --
 -- @param document: document -- its id, or its number
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: signed_reduction = cls -- which attention, or score: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @columns position, token, word, special, attention, lift
 SELECT
     position, token, word, piece, pieces, segment, start, "end", special, attention,
-    attention * length AS lift
+    CASE WHEN NOT $signed THEN attention * length END AS lift
 FROM tokens
 WHERE document = $document
 ORDER BY position

@@ -67,7 +67,7 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, revi
         device="cpu",
         dtype="float32",
         max_length=40,
-        reductions=("cls", "received", "rollout", "cls_heads"),
+        reductions=("cls", "received", "rollout", "cls_heads", "evidence"),
         part_size=25,
         full_precision=True,
     )

@@ -22,7 +22,7 @@ def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_pa
         tmp_path / "s.attn",
         model=tiny_model,
         data=reviews,
-        reductions=("cls", "received", "rollout", "cls_heads"),
+        reductions=("cls", "received", "rollout", "cls_heads", "evidence"),
         device="cpu",
         dtype="float32",
         max_length=40,

@@ -50,7 +50,10 @@ def bound(
     if class_column == "label" and not _has_labels(store):
         raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
     columns = _attention(store, of_type, values)
-    facts = {name: getattr(store.manifest, name) for name in FACTS}
+    asked = of_type.get("signed_reduction")
+    score = store.manifest.reduction(values[asked]) if asked is not None else None
+    facts = {name: getattr(store.manifest, name) for name in FACTS if name != "signed"}
+    facts["signed"] = score is not None and score.signed
     cluster = values[of_type["cluster"]] if "cluster" in of_type else None
     if where is not None:
         values[WHERE] = given[WHERE]
@@ -83,8 +86,10 @@ def _attention(store: Store, of_type: Mapping[str, str], values: dict[str, Any])
     means: dict[str, tuple[str, ...]] = {}
     elements: Mapping[str, tuple[str, int]] = {}
     heads = None
-    if "reduction" in of_type:
-        reduction = _reduction(manifest, of_type["reduction"], values[of_type["reduction"]])
+    if kind := next((kind for kind in ("reduction", "signed_reduction") if kind in of_type), None):
+        reduction = _reduction(
+            manifest, of_type[kind], values[of_type[kind]], signed=kind == "signed_reduction"
+        )
         heads = manifest.heads if reduction.per_head else None
         columns = reduction.columns(manifest.layers)
         if "layer" in of_type:
@@ -107,11 +112,16 @@ def _attention(store: Store, of_type: Mapping[str, str], values: dict[str, Any])
     return QuestionColumns(means, heads, elements)
 
 
-def _reduction(manifest: Manifest, parameter: str, name: str) -> StoredReduction:
+def _reduction(manifest: Manifest, parameter: str, name: str, *, signed: bool = False) -> StoredReduction:
+    """The reduction of that name. A signed one has no even share to divide by: it is refused unless `signed`."""
     reduction = manifest.reduction(name)
+    held = ", ".join(r.name for r in manifest.reductions if signed or not r.signed) or "none"
     if reduction is None:
-        held = ", ".join(r.name for r in manifest.reductions) or "none"
         raise UsageError(f"the store has no reduction {name!r}: {parameter} is one of those it holds: {held}")
+    if reduction.signed and not signed:
+        raise UsageError(
+            f"{name} is a signed score and no attention, of which this question asks: {parameter} is one of {held}"
+        )
     return reduction
 
 
@@ -135,9 +145,9 @@ def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) 
 
 
 def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> tuple[list[str], list[str]]:
-    """The reductions' names, and the columns of all their layers; None is all that have one value per token."""
+    """The reductions' names, and the columns of all their layers; None is all that have one weight per token."""
     if names is None:
-        names = [reduction.name for reduction in manifest.reductions if not reduction.per_head]
+        names = [r.name for r in manifest.reductions if not r.per_head and not r.signed]
     columns: list[str] = []
     for name in names:
         reduction = _reduction(manifest, parameter, name)

@@ -25,6 +25,9 @@ which the SELECT names as `$NAME`. They are bound, never pasted. `where` is ever
                                         (or their mean over layers; of a reduction with a value per head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
                                         `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
+    signed_reduction                    as `reduction`, but of a signed score, too, such as evidence, which is no
+                                        attention: nothing is to be divided by an even share of it, and `$signed` says
+                                        that it is one
     heads                               a reduction that has a value per head: `tokens` gets `attention_01_01`,
                                         `attention_01_02`, ...: layer, then head; of one layer where there is a
                                         layer parameter that is not `all`. `totals` gets their sums and lifts,
@@ -33,7 +36,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. `where` is ever
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
-and a question has at most one parameter of each of the last seven. One more line may say which columns of the
+and a question has at most one parameter of each of the last eight. One more line may say which columns of the
 answer a terminal shows unless it is asked for all; where there is none, it shows as many as fit. A text after `…`
 is cut at its beginning where it is too long, others at their end:
 
@@ -41,8 +44,8 @@ is cut at its beginning where it is too long, others at their end:
 
 In all stores `tokens` has `segment` and `documents` `text_pair`: of single texts the one is 0, null for special tokens,
 the other null. Beside its own parameters a question may use what the store says of itself: `$labels_are_models`,
-`$layers`, `$heads`, `$long`; and `p_value`, `t_quantile` and `q_values` of `attnstore.ask.statistics`. The `.py` file
-defines
+`$layers`, `$heads`, `$long`, `$signed`; and `p_value`, `t_quantile` and `q_values` of `attnstore.ask.statistics`. The
+`.py` file defines
 
     answer(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame
 
@@ -82,11 +85,11 @@ _PACKAGE = Path(attnstore.__file__).parent
 #: Inside an installed wheel's package, or beside the package in a checkout and an editable install.
 _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
-ONCE = ("class", "cluster", "reduction", "layer", "heads", "reductions", "document")
+ONCE = ("class", "cluster", "reduction", "signed_reduction", "layer", "heads", "reductions", "document")
 #: What every question takes beside its own parameters: a condition over `documents`; the others are as if not there.
 WHERE = "where"
-#: What every question may use beside its own parameters: facts of the store.
-FACTS = ("labels_are_models", "layers", "heads", "long")
+#: What every question may use beside its own parameters: facts of the store, and whether the score asked for is signed.
+FACTS = ("labels_are_models", "layers", "heads", "long", "signed")
 
 #: The file of the macros that questions share; it is no question.
 SHARED = "shared.sql"
@@ -295,14 +298,15 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
     types = Counter(p.type for p in parameters)
     if twice := [type_ for type_ in ONCE if types[type_] > 1]:
         raise UsageError(f"{path}: a question has at most one parameter of type {twice[0]}")
-    if types["reduction"] and types["reductions"]:
+    chosen = [type_ for type_ in ("reduction", "signed_reduction", "reductions", "heads") if types[type_]]
+    if len(chosen) > 1 and chosen != ["reductions", "heads"]:
         raise UsageError(
-            f"{path}: a question has a parameter of type reduction, or of type reductions, not both"
+            f"{path}: a question has a parameter of type {chosen[0]}, or of type {chosen[1]}, not both"
         )
-    if types["layer"] and not types["reduction"] and not types["heads"]:
-        raise UsageError(f"{path}: a layer parameter needs a parameter of type reduction or heads")
-    if types["reduction"] and types["heads"]:
-        raise UsageError(f"{path}: a question has a parameter of type reduction, or of type heads, not both")
+    if types["layer"] and not types["reduction"] and not types["signed_reduction"] and not types["heads"]:
+        raise UsageError(
+            f"{path}: a layer parameter needs a parameter of type reduction, signed_reduction or heads"
+        )
 
 
 def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:

@@ -33,7 +33,7 @@ def ninety_ninth(
     _, added = bound(store, get_question("document_tokens", find_questions()), asked)
     stored = store.manifest.reduction(reduction)
     value = _LIFT
-    if getattr(stored, "signed", False):
+    if stored is not None and stored.signed:
         value = "abs(attention)"
     elif renormalised:
         value = _RENORMALISED.format(kept="true" if specials else "NOT special")

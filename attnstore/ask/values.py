@@ -140,6 +140,7 @@ CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "class": (_text, ""),
     "cluster": (_text, ""),
     "reduction": (_text, "the name of a reduction"),
+    "signed_reduction": (_text, "the name of a reduction"),
     "heads": (_text, "the name of a reduction"),
     "reductions": (_texts, "the names of reductions, separated by commas"),
     "layer": (_layer_value, "a number, or a word such as first or last"),

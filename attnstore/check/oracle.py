@@ -2,8 +2,8 @@
 
 It shares no code with the engine: the model is loaded anew with `attn_implementation="eager"`, its (heads, n, n)
 weights are taken whole from `output_attentions=True`, and the reductions are written out as in their definitions,
-in float64, with the rollout as the product of matrices that the paper has. `verify` holds a sample of a store
-against it, and so do the tests.
+in float64, with the rollout as the product of matrices that the paper has. Gradients are plain autograd's, of the
+whole model. `verify` holds a sample of a store against it, and so do the tests.
 """
 
 import random
@@ -24,6 +24,9 @@ from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store
 
+#: Reductions that promise no sum, and yet are no custom ones: their scale is the model's.
+SCORES = frozenset(("evidence",))
+
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
@@ -31,7 +34,8 @@ class Deviation:
 
     `absolute` is the worst absolute error; `worst` and `median` are relative errors; `distance` is the worst
     total variation distance of a document's column, ½ Σ |stored - oracle|, between 0 and 1, and `typical` the
-    median over documents of that distance, in the column where it is largest.
+    median over documents of that distance, in the column where it is largest. For `SCORES`, which have no scale of
+    their own, `absolute` is over the largest value of the document's column, and the distances are over Σ |oracle|.
     """
 
     absolute: float
@@ -41,12 +45,27 @@ class Deviation:
     typical: float
 
 
-def reduced_by_definition(attentions: Sequence[np.ndarray], name: str) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model read at once: its tokens' places in the document, and every layer's (heads, n, n) float64."""
+
+    places: np.ndarray
+    attentions: list[np.ndarray]
+    gradients: list[np.ndarray]
+
+
+def reduced_by_definition(
+    attentions: Sequence[np.ndarray], name: str, gradients: Sequence[np.ndarray] = ()
+) -> np.ndarray:
     """One built-in reduction of one document, from every layer's (heads, n, n) float64 probabilities.
 
     Returns (layers, n) for `cls`, `received` and `from_<t>`, (layers, n, heads) for `cls_heads`, (n,) for
-    `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3.
+    `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3; and (n,) for
+    `evidence`: the head mean of probability × gradient in the first row of the last layer, with the `gradients` of the
+    margin by every layer's probabilities.
     """
+    if name == "evidence":
+        return np.asarray((attentions[-1][:, 0] * gradients[-1][:, 0]).mean(axis=0))
     if name == "cls_heads":
         return np.stack([a[:, 0, :].T for a in attentions])
     means = [a.mean(axis=0) for a in attentions]  # (n, n) each
@@ -95,10 +114,23 @@ class Oracle:
         types = np.array(encoded["token_type_ids"]) if reads_token_types(self.model, self.tokenizer) else None
         return encoded["input_ids"], encoded.sequence_ids(0), types
 
+    def gradients(self, ids: np.ndarray, predicted: int, types: np.ndarray | None = None) -> list[np.ndarray]:
+        """For each layer, (heads, n, n) float64: the derivatives by its probabilities of the margin of a class.
+
+        The margin is the logit of `predicted` less the log-sum-exp of the other classes' logits.
+        """
+        self.model.requires_grad_(True)  # of the weights, so that what follows from them is recorded
+        given = {} if types is None else {"token_type_ids": torch.from_numpy(types.astype(np.int64))[None]}
+        out = self.model(torch.from_numpy(ids.astype(np.int64))[None], **given, output_attentions=True)
+        others = [k for k in range(out.logits.shape[1]) if k != predicted]
+        margin = out.logits[0, predicted] - torch.logsumexp(out.logits[0, others], dim=0)
+        found = torch.autograd.grad(margin, out.attentions)
+        return [gradient[0].double().numpy() for gradient in found]
+
 
 def recomputable(manifest: Manifest) -> list[str]:
     """The store's reductions that have a definition here: all but custom ones."""
-    return [r.name for r in manifest.reductions if r.total is not None]
+    return [r.name for r in manifest.reductions if r.total is not None or r.name in SCORES]
 
 
 def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str, Deviation]:
@@ -114,7 +146,7 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
     relative: dict[str, list[np.ndarray]] = {}
     distance: dict[str, dict[str, list[float]]] = {}
     for table, logits, texts in _stored(store, documents):
-        own_logits, windows = _windows(store.manifest, oracle, table, texts)
+        own_logits, windows = _windows(store.manifest, oracle, table, texts, int(logits.argmax()))
         absolute.setdefault("logits", []).append(float(np.abs(own_logits - logits).max()))
         for name in recomputable(manifest):
             reduction = manifest.reduction(name)
@@ -127,10 +159,13 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
                 if np.isnan(own).all() and np.isnan(held).all():
                     continue
                 error = np.abs(held - own)
-                absolute.setdefault(name, []).append(float(error.max()))
-                relative.setdefault(name, []).append((error / np.maximum(np.abs(own), 1e-30)).ravel())
+                size = np.maximum(np.abs(own), 1e-30)
+                largest, whole = (size.max(), size.sum()) if name in SCORES else (1.0, 1.0)
+                absolute.setdefault(name, []).append(float(error.max() / largest))
+                relative.setdefault(name, []).append((error / size).ravel())
                 heads = own.shape[1] if own.ndim == 2 else 1
-                distance.setdefault(name, {}).setdefault(column, []).append(float(error.sum() / 2 / heads))
+                away = float(error.sum() / whole / 2 / heads)
+                distance.setdefault(name, {}).setdefault(column, []).append(away)
     found = {}
     for name, errors in absolute.items():
         parts = relative.get(name)
@@ -147,11 +182,11 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
 
 
 def _windows(
-    manifest: Manifest, oracle: Oracle, table: pa.Table, texts: tuple[str, str | None]
-) -> tuple[np.ndarray, list[tuple[np.ndarray, list[np.ndarray]]]]:
-    """A document's logits, and for each window that the model read its tokens' places and its layers' weights.
+    manifest: Manifest, oracle: Oracle, table: pa.Table, texts: tuple[str, str | None], predicted: int
+) -> tuple[np.ndarray, list[Window]]:
+    """A document's logits, and the windows that the model read, with gradients where they are asked for.
 
-    What was read at once is one window. The logits of several are averaged.
+    What was read at once is one window. The logits of several are averaged; no gradient is of several.
     """
     ids = table["token_id"].to_numpy()
     n, most = len(ids), manifest.max_length
@@ -181,19 +216,29 @@ def _windows(
             first += stride
     found = [oracle(ids[places], types) for places in held]
     logits = np.mean([each for each, _ in found], axis=0)
-    return logits, [(places, attentions) for places, (_, attentions) in zip(held, found, strict=True)]
+    differentiated = len(held) == 1 and any(r.name in SCORES for r in manifest.reductions)
+    gradients = oracle.gradients(ids, predicted, types) if differentiated else []
+    windows = [
+        Window(places, attentions, gradients) for places, (_, attentions) in zip(held, found, strict=True)
+    ]
+    return logits, windows
 
 
-def _by_definition(windows: Sequence[tuple[np.ndarray, list[np.ndarray]]], n: int, name: str) -> np.ndarray:
-    """A reduction of a whole document: of its one window, or each token's mean lift over those that hold it."""
-    reduced = [reduced_by_definition(attentions, name) for _, attentions in windows]
+def _by_definition(windows: Sequence[Window], n: int, name: str) -> np.ndarray:
+    """A reduction of a whole document: of its one window, or each token's mean lift over those that hold it.
+
+    Scores are of documents read at once, all NaN for others.
+    """
     if len(windows) == 1:
-        return reduced[0]
+        return reduced_by_definition(windows[0].attentions, name, windows[0].gradients)
+    if name in SCORES:
+        return np.full(n, np.nan)
+    reduced = [reduced_by_definition(window.attentions, name) for window in windows]
     layered = [values if name != "rollout" else values[None] for values in reduced]  # (layers, n_w[, heads])
     lifts: list[list[np.ndarray]] = [[] for _ in range(n)]
-    for (places, _), values in zip(windows, layered, strict=True):
-        for token, place in enumerate(places):
-            lifts[place].append(values[:, token] * len(places))
+    for window, values in zip(windows, layered, strict=True):
+        for token, place in enumerate(window.places):
+            lifts[place].append(values[:, token] * len(window.places))
     mean = np.stack([np.mean(each, axis=0) for each in lifts], axis=1)  # (layers, n[, heads])
     shares = np.asarray(mean / mean.sum(axis=1, keepdims=True))
     return shares if name != "rollout" else np.asarray(shares[0])
@@ -248,7 +293,9 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int) -> Iterato
             detail = f"worst difference {deviation.absolute:.1e} over {len(chosen)} documents recomputed"
         else:
             # Rounding to an 8-bit significand is off by at most 2⁻⁹ below 1; twice that is no longer rounding.
-            limit = 1e-5 if stored_exactly else 1e-5 + 2**-8
+            # There and back again, float32 adds up more errors of its own.
+            computed = 1e-4 if subject in SCORES else 1e-5
+            limit = computed if stored_exactly else computed + 2**-8
             near = deviation.distance <= 0.1 and deviation.typical <= 0.03
             good = deviation.absolute <= limit if exact else near
             detail = (
@@ -257,7 +304,7 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int) -> Iterato
             )
         yield Finding(f"{subject} recomputed", good, detail)
     for reduction in manifest.reductions:
-        if reduction.total is None:
+        if reduction.name not in recomputable(manifest):
             yield Finding(reduction.name, True, "a custom reduction, its values are not recomputed")
 
 

@@ -236,6 +236,8 @@ def _pair_faults(
         values = _read(path, [column])[column]
         if (wrong := _reduction_fault(values.combine_chunks(), reduction, rows, numbers)) is not None:
             yield tokens_path, f"{column}: {wrong}"  # and there is nothing sound for an entropy to be of
+        elif reduction.signed:
+            continue
         elif (wrong := _entropy_fault(documents[entropy(column)], values, rows, numbers)) is not None:
             yield documents_path, f"{entropy(column)}: {wrong}"
 

@@ -99,8 +99,9 @@ def _values(parameter: "Parameter", context: click.Context, incomplete: str) -> 
     manifest = _store(context).manifest
     return {
         "model_class": manifest.labels,
-        "reduction": [reduction.name for reduction in manifest.reductions],
-        "reductions": [reduction.name for reduction in manifest.reductions],
+        "reduction": [reduction.name for reduction in manifest.reductions if not reduction.signed],
+        "signed_reduction": [reduction.name for reduction in manifest.reductions],
+        "reductions": [reduction.name for reduction in manifest.reductions if not reduction.signed],
         "heads": [reduction.name for reduction in manifest.reductions if reduction.per_head],
         "layer": ("first", "last", "mean", *range(1, manifest.layers + 1)),
     }.get(parameter.type, ())

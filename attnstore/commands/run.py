@@ -60,8 +60,8 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     multiple=True,
     default=[",".join(DEFAULT_REDUCTIONS)],
     show_default=True,
-    help="What to reduce attention to: cls, received, rollout, cls_heads, from_<position>, package.module:function. "
-    "May be repeated.",
+    help="What to reduce attention to: cls, received, rollout, evidence, cls_heads, from_<position>, "
+    "package.module:function. May be repeated.",
 )
 @device_option
 @dtype_option
@@ -185,10 +185,11 @@ def _summarise(result: "RunResult") -> None:
         say(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     if not manifest.labels_are_models:
         _propose_labels(store)
-    reduction = manifest.reductions[0].name
-    # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
-    asked = {"reduction": reduction, "limit": 8, "intervals": False}
-    words = ask(store, get_question("top_words_by_class", known), asked).to_pylist()
+    words = []
+    if reduction := next((r.name for r in manifest.reductions if not r.signed), None):
+        # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
+        asked = {"reduction": reduction, "limit": 8, "intervals": False}
+        words = ask(store, get_question("top_words_by_class", known), asked).to_pylist()
     if words:
         say(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
     for name in dict.fromkeys(row["class"] for row in words):

@@ -16,7 +16,7 @@ by running three tiny documents when the model is loaded:
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
 from attnstore.engine.families import positions_of, reads_mean, usable_positions
+from attnstore.engine.gradients import InFloat32
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import Reduction, upload
 from attnstore.engine.tap import Tap, called, present, probabilities_to
@@ -91,6 +92,7 @@ class Classifier:
     _obstacle: str = field(default="", repr=False)  # why the CUDA path is not taken
     _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
+    _last: nn.Module | None = field(default=None, repr=False)  # the last attention of a hooked model
     _workspace: kernel.Workspace = field(default_factory=kernel.Workspace, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,10 +124,14 @@ class Classifier:
         tap = self._tap(batch.documents, filler)
         if len(filler):
             ids, types = [*ids, filler], [*types, np.zeros_like(filler)] if types else []
-        with torch.inference_mode():
+        # What is recorded for a gradient can't be made of tensors of the inference mode.
+        with tap.recording() if tap.differentiated else torch.inference_mode():
             logits = self._forward(ids, tap, types)[: len(batch.documents)]
             if tap.calls != self.layers:
                 raise ModelError(f"{self.name} attended {tap.calls} times in {self.layers} layers")
+            if tap.differentiated:
+                tap.differentiate(logits)
+                logits = logits.detach()
             columns = {name: values[: batch.tokens] for name, values in tap.columns().items()}
             for reduction in [r for r in self.reductions if r.name in self.all_null]:
                 if not all(columns[c].isnan().all() for c in reduction.stored.columns(self.layers)):
@@ -230,6 +236,7 @@ class Classifier:
             packed=self.way == "packed",
             ids=[d.document.id for d in documents],
             workspace=self._workspace,
+            differentiated=self.layers if any(r.evidence for r in self.reductions) else 0,
         )
 
     def _forward(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray] = ()) -> Tensor:
@@ -258,8 +265,9 @@ class Classifier:
         if self.way == "padded":
             logits: Tensor = self.model(**inputs, attention_tap=tap).logits
             return logits
-        with probabilities_to(tap, self.model):
+        with probabilities_to(tap, self.model, self._last if tap.differentiated else None) as modules:
             logits = self.model(**inputs, output_attentions=True).logits
+        self._last = modules[-1] if modules else None
         return logits
 
     def _forward_packed(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray]) -> Tensor:
@@ -270,6 +278,8 @@ class Classifier:
         def cut(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             if tap.calls < self.layers:
                 return None  # layers may share the module, as albert's do
+            if tap.differentiated:
+                behind.enter_context(InFloat32())
             # of (1, T, hidden) each, to (documents, 1, hidden)
             return tuple(rows[0].index_select(0, starts)[:, None] for rows in inputs)
 
@@ -280,17 +290,19 @@ class Classifier:
         if types:
             of_types["token_type_ids"] = upload(np.concatenate(types).astype(np.int64)[None], self.device)
         gather = present(self._gather)
+        behind = ExitStack()
         if reads_mean(self.model.config):
             handle = gather.register_forward_hook(pool)  # of the final states, which takes all rows
         else:
             handle = gather.register_forward_pre_hook(cut)
         try:
-            logits: Tensor = self.model(
-                input_ids=upload(np.concatenate(ids).astype(np.int64)[None], self.device),
-                position_ids=upload(positions[None], self.device),
-                attention_tap=tap,
-                **of_types,
-            ).logits
+            with behind:
+                logits: Tensor = self.model(
+                    input_ids=upload(np.concatenate(ids).astype(np.int64)[None], self.device),
+                    position_ids=upload(positions[None], self.device),
+                    attention_tap=tap,
+                    **of_types,
+                ).logits
         finally:
             handle.remove()
         return logits

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attnstore.config import RunConfig
+from attnstore.engine import gradients
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.devices import choose_device, choose_dtype, fast_bfloat16
 from attnstore.engine.families import CUT, submodule
@@ -26,7 +27,7 @@ from attnstore.engine.models import (
 )
 from attnstore.engine.paths import linears
 from attnstore.engine.reductions import Reduction
-from attnstore.engine.tap import PACKED, PADDED, Tap
+from attnstore.engine.tap import PACKED, PADDED, Tap, present
 from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.messages import first_line, listed
 
@@ -160,6 +161,37 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
                 restore()
         except (AttributeError, RuntimeError, TypeError):  # another torch, whose operator is another
             restore()
+    if why := _no_evidence(classifier, probe, logits):
+        left = tuple(r for r in classifier.reductions if not r.evidence)
+        if not left:
+            raise UsageError(f"--reduce evidence: {classifier.name} has none, {why}")
+        classifier.reductions = left
+        classifier.all_null.discard("evidence")
+        classifier.notes += (f"evidence is not stored, {classifier.name} has none: {why}",)
+
+
+def _no_evidence(classifier: Classifier, probe: Probe, logits: Tensor) -> str:
+    """Why `evidence` can't be computed, though it is asked for; empty if it can, or is not asked for.
+
+    Tried on the probe, the logits of which are known.
+    """
+    if not any(r.evidence for r in classifier.reductions):
+        return ""
+    lengths, packed = [len(i) for i in probe.ids], classifier.way == "packed"
+    tap = _probe_tap(classifier, probe.ids, packed=packed, differentiated=classifier.layers)
+    try:
+        with tap.recording():
+            found = classifier._forward(probe.ids, tap, probe.types)
+            last = present(tap.last)
+            gradient = gradients.gradient(gradients.margins(found), last)
+            gradients.must_be_of_first_rows(last, gradient, lengths, packed=packed)
+    except gradients.NoGradientError as error:
+        return str(error)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # whatever torch can't differentiate in it
+        return first_line(error)
+    return "" if _close(found, logits, 1e-4) else "its logits are others where the gradient is recorded"
 
 
 def same_logits(classifier: Classifier, probe: Probe, logits: Tensor) -> bool:
@@ -237,6 +269,9 @@ def _probe(classifier: Classifier) -> Probe:
     return Probe(ids, [np.array(e.type_ids, dtype=np.int32) for e in encodings] if pairs else [])
 
 
-def _probe_tap(classifier: Classifier, ids: Sequence[np.ndarray], *, packed: bool) -> Tap:
+def _probe_tap(
+    classifier: Classifier, ids: Sequence[np.ndarray], *, packed: bool, differentiated: int = 0
+) -> Tap:
     lengths = [len(i) for i in ids]
-    return Tap(lengths, torch.zeros(0, sum(lengths), device=classifier.device), (), packed=packed)
+    weights = torch.zeros(0, sum(lengths), device=classifier.device)
+    return Tap(lengths, weights, (), packed=packed, differentiated=differentiated)

@@ -316,7 +316,7 @@ def read_model(
             raise ModelError(
                 f"the weights of {config.model} hold NaN or infinity (first: {name}): train or fetch it again"
             )
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def _is_utf8(name: str) -> bool:

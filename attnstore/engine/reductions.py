@@ -61,11 +61,12 @@ class DocumentTokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How attention becomes one number a token. Exactly one of the four ways is set.
+    """How attention becomes one number a token. Exactly one of the five ways is set.
 
     `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
     `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
-    `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2).
+    `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2). `evidence`: attention
+    times gradient, of `gradients`.
     `shortest`: documents of fewer tokens have no value. `identity` is what makes two custom reductions of one name
     the same, for the store's fingerprint.
     """
@@ -75,6 +76,7 @@ class Reduction:
     of_probabilities: Callable[[Tensor], Tensor] | None = None
     head_rows: bool = False
     sweep: bool = False
+    evidence: bool = False
     shortest: int = 1
     identity: str = ""
 
@@ -116,7 +118,19 @@ CLS_HEADS = Reduction(
     StoredReduction("cls_heads", True, True, "attention from the first token ([CLS]), one value per head"),
     head_rows=True,
 )
-BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS)}
+EVIDENCE = Reduction(
+    StoredReduction(
+        "evidence",
+        False,
+        False,
+        "attention × gradient of the prediction's margin, row of the first token ([CLS]) in the last layer, mean over "
+        "heads: above 0 for the prediction, below 0 against it",
+        total=None,
+        signed=True,
+    ),
+    evidence=True,
+)
+BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS, EVIDENCE)}
 
 _FROM_TOKEN = re.compile(r"from_(\d{1,4})")
 _COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -61,10 +61,12 @@ def part_tables(
     predicted = scores.argmax(dim=-1)
     ordered = [documents[i] for i in order]
     of_tokens, of_documents = {}, {}
+    signed = {column for r in manifest.reductions if r.signed for column in r.columns(manifest.layers)}
     for name, values in computed.items():
         stored = _stored(values, token_order, full_precision=full_precision)
         of_tokens[name] = _column(stored)
-        of_documents[entropy(name)] = _column(_entropies(stored, lengths[order]))
+        if name not in signed:
+            of_documents[entropy(name)] = _column(_entropies(stored, lengths[order]))
     return PartTables(
         _documents(manifest, ordered, scores, probabilities, predicted, of_documents),
         _tokens(manifest, ordered, predicted.numpy(), of_tokens, segmenter),
@@ -74,11 +76,17 @@ def part_tables(
 def _joined(
     manifest: Manifest, documents: Sequence[TokenisedDocument], scores: Tensor, values: dict[str, Tensor]
 ) -> tuple[list[TokenisedDocument], Tensor, dict[str, Tensor]]:
-    """Every document once, whatever the number of windows that it was read in."""
+    """Every document once, whatever the number of windows that it was read in.
+
+    A signed score is of one prediction: documents of several windows have none.
+    """
     totals = {column: r.total for r in manifest.reductions for column in r.columns(manifest.layers)}
     found, logits, columns = joined(
         documents, scores.numpy(), {name: each.numpy() for name, each in values.items()}, totals
     )
+    several = np.repeat([d.windows > 1 for d in found], [d.length for d in found])  # (T,)
+    for name in (column for r in manifest.reductions if r.signed for column in r.columns(manifest.layers)):
+        columns[name][several] = np.nan  # each window's is of its own prediction
     return found, torch.from_numpy(logits), {name: torch.from_numpy(each) for name, each in columns.items()}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from attnstore.engine import gradients
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import (
     Attended,
@@ -43,6 +44,10 @@ class Tap:
     reduction that is a row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path
     can, they do a layer in one call; elsewhere `reductions.attend` does one document after the other, and
     `obstacle` says why the CUDA path could not.
+
+    `differentiated` is the number of the layer from whose attention on the model is recorded, for the gradient of its
+    logits: the last one, or 0 for none. Then `recording` is to be around the model's call, and `found` has the margins'
+    gradient afterwards.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Tap:
         packed: bool,
         ids: Sequence[str] = (),
         workspace: kernel.Workspace | None = None,
+        differentiated: int = 0,
     ) -> None:
         self.lengths = list(lengths)
         self.weights = weights
@@ -72,6 +78,10 @@ class Tap:
         self._workspace = workspace or kernel.Workspace()
         self._layout: cuda.Layout | None = None  # made in the first layer that wants it
         self._layers: list[ReducedLayer] = []
+        self.differentiated = differentiated
+        self.last: gradients.LastLayer | None = None
+        self._evidence: Tensor | None = None  # (T,)
+        self._record: Callable[[], object] = _nothing
         self._unmasked: tuple[int, bool] = (0, True)  # id of the last mask looked at, and what was seen
 
     def attend(
@@ -80,12 +90,30 @@ class Tap:
         """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
         self.calls += 1
         self.heads = query.shape[1]
+        head_rows = self._head_rows or self._is_last
+        output, layer = self._attended(query, key, value, mask, scale, window, head_rows)
+        self._layers.append(layer)
+        if self._is_last:
+            self.last = gradients.LastLayer(output.requires_grad_(), layer.head_rows, value)
+            self._record()
+        return output
+
+    def _attended(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        window: int | None,
+        head_rows: bool,
+    ) -> tuple[Tensor, ReducedLayer]:
         if mask is not None:
             window = None  # a mask, where there is one, has the window in it
             if self._only_padding(mask):
                 mask = None
         if mask is None and not self._custom and kernel.serves(query, key, value, scale):
-            output, layer = kernel.attend(
+            return kernel.attend(
                 query,
                 key,
                 value,
@@ -93,17 +121,15 @@ class Tap:
                 self._places,
                 self.weights,
                 window=window,
-                head_rows=self._head_rows,
+                head_rows=head_rows,
                 keep=self._workspace if self._sweep else None,
                 layer=len(self._layers),
             )
-            self._layers.append(layer)
-            return output
         if _on_cuda(query):
             self.obstacle = self._cuda_obstacle(query, key, value, mask, scale)
             if not self.obstacle:
                 self._layout = self._layout or cuda.Layout.of(self.lengths, query.device, packed=self.packed)
-                output, layer = cuda.attend(
+                return cuda.attend(
                     query,
                     key,
                     value,
@@ -111,11 +137,9 @@ class Tap:
                     self._layout,
                     self.weights,
                     window=window,
-                    head_rows=self._head_rows,
+                    head_rows=head_rows,
                     keep=self._sweep,
                 )
-                self._layers.append(layer)
-                return output
         if key.shape[1] != self.heads:  # grouped-query attention: several query heads share a key head
             key = key.repeat_interleave(self.heads // key.shape[1], dim=1)
             value = value.repeat_interleave(self.heads // value.shape[1], dim=1)
@@ -132,7 +156,7 @@ class Tap:
                 weights,
                 window=window,
                 allowed=None if mask is None else mask[min(row, mask.shape[0] - 1), :, :n, :n],
-                head_rows=self._head_rows,
+                head_rows=head_rows,
                 custom=self._custom[i] if self._custom else (),
                 trace=self._sweep,
             )
@@ -140,8 +164,7 @@ class Tap:
             attended.output = attended.output.new_empty(0)  # the layer's output is the model's now
             documents.append(attended)
             start += n
-        self._layers.append(join(documents))
-        return output
+        return output, join(documents)
 
     def _cuda_obstacle(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
@@ -152,10 +175,42 @@ class Tap:
             return "a custom reduction wants whole probabilities"
         return cuda.obstacle(query, key, value, scale)
 
+    @property
+    def _is_last(self) -> bool:
+        return self.calls == self.differentiated > 0
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Around the model's call, if there is a layer to be `differentiated`; the gradient is asked for within."""
+        with gradients.recorded_from_here_on() as self._record:
+            yield
+
+    def differentiate(self, logits: Tensor) -> None:
+        """Find what the margins of (documents, classes) logits owe to the last layer's attention.
+
+        Raises NoGradientError if they do not depend on it.
+        """
+        last = present(self.last)
+        found = gradients.gradient(gradients.margins(logits), last)
+        with torch.no_grad():
+            self._evidence = gradients.evidence(last, found, self.lengths, packed=self.packed)
+
+    def recorded(
+        self, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """What a hooked model's attention is given, to be recorded if its layer is the last; else None."""
+        if self.calls + 1 != self.differentiated:
+            return None  # layers may share the module
+        self._record()
+        return tuple(map(_leaf, inputs)), {name: _leaf(value) for name, value in keywords.items()}
+
     def take(self, p: Tensor) -> None:
         """One layer of a hooked model: its own probabilities, (B, heads, S, S)."""
         self.calls += 1
         self.heads = p.shape[1]
+        if self._is_last:
+            self.last = gradients.LastLayer(p)
+            p = p.detach()
         documents = [
             reduce_probabilities(
                 p[i, :, :n, :n],
@@ -191,6 +246,8 @@ class Tap:
                 values = [sweep(self._layers, self.lengths)]
             elif reduction.head_rows:
                 values = [present(layer.head_rows) for layer in self._layers]
+            elif reduction.evidence:
+                values = [present(self._evidence)]
             elif reduction.row_weights is not None:
                 values = [layer.weighted[rows] for layer in self._layers]
                 rows += 1
@@ -199,6 +256,16 @@ class Tap:
                 customs += 1
             found.update(zip(stored.columns(self.calls), values, strict=True))
         return found
+
+
+def _nothing() -> None:
+    """What is done to record where nothing is."""
+
+
+def _leaf(value: Any) -> Any:
+    return (
+        value.detach().requires_grad_() if isinstance(value, Tensor) and value.is_floating_point() else value
+    )
 
 
 def _on_cuda(tensor: Tensor) -> bool:
@@ -271,14 +338,16 @@ AttentionInterface.register(PACKED, _tapped_attention)
 
 
 @contextmanager
-def probabilities_to(tap: Tap, model: nn.Module) -> Iterator[None]:
+def probabilities_to(tap: Tap, model: nn.Module, last: nn.Module | None = None) -> Iterator[list[nn.Module]]:
     """While it lasts, every (B, heads, S, S) that a module returns second goes to the tap and is dropped.
 
-    The innermost module that returns one comes first; the modules around it then see an empty tensor.
+    The innermost module that returns one comes first; the modules around it then see an empty tensor. `last` is the one
+    from which on the tap records. Gives a list that has, in the end, the modules in the order of their layers.
     """
     batch, longest = len(tap.lengths), max(tap.lengths)
+    modules: list[nn.Module] = []
 
-    def reduce(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    def reduce(module: nn.Module, _inputs: Any, output: Any) -> Any:
         if not isinstance(output, tuple):
             return None
         for place, item in enumerate(output[1:], start=1):
@@ -290,12 +359,18 @@ def probabilities_to(tap: Tap, model: nn.Module) -> Iterator[None]:
                 and item.is_floating_point()
             ):
                 tap.take(item)
+                modules.append(module)
                 return (*output[:place], item.new_empty(0), *output[place + 1 :])
         return None
 
+    def record(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return tap.recorded(inputs, keywords)
+
     handles = [m.register_forward_hook(reduce, prepend=True) for m in model.modules() if m is not model]
+    if last is not None:
+        handles.append(last.register_forward_pre_hook(record, with_kwargs=True))
     try:
-        yield
+        yield modules
     finally:
         for handle in handles:
             handle.remove()

@@ -15,7 +15,7 @@ from attnstore.data.survey import Survey
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import DataError, UsageError
-from attnstore.messages import quoted
+from attnstore.messages import listed, quoted
 from attnstore.store.manifest import Manifest
 from attnstore.store.partitions import label_fits_in_path
 from attnstore.store.schema import documents_schema
@@ -79,6 +79,14 @@ def describe(
         raise DataError(f"{source.name} has no document to read: {reasons}")
     used = sorted({labels.mapping[raw] for raw in found.labels if raw in labels.mapping})
     label_note = [labels.note] if labels.note else []
+    signed = [r.name for r in classifier.reductions if r.stored.signed]
+    of_windows = (
+        [
+            f"documents read in several windows have no {listed(signed)} (null): each window has its own prediction"
+        ]
+        if config.long == "windows" and signed
+        else []
+    )
     manifest = Manifest(
         fingerprint={
             "model_sha256": classifier.model_sha256,
@@ -115,7 +123,7 @@ def describe(
         rejected=rejected.counts,
         rejected_rows=rejected.rows,
         kept=dict(found.kept),
-        notes=(*source.notes, *found.notes, *label_note, *classifier.notes),
+        notes=(*source.notes, *found.notes, *label_note, *of_windows, *classifier.notes),
     )
     _must_be_free(manifest)
     return manifest

@@ -132,7 +132,7 @@ def basis(store: Store, question: Question, values: Mapping[str, Any], table: pa
     """What a chart rests on, in one line: how many documents, whose attention, what a class is, the support, and
     every parameter that is not as usual.
     """
-    always = ("reduction", "reductions", "heads", "layer", "class", "cluster")
+    always = ("reduction", "signed_reduction", "reductions", "heads", "layer", "class", "cluster")
     said = {
         p.name: values[p.name]
         for p in question.parameters

@@ -45,7 +45,8 @@ class StoredReduction:
     column `<name>`. `per_head`: each value is a fixed-size list, one float per head; otherwise a float.
     `meaning` is the sentence that stands in the column's metadata. `total` is what a document's values add
     up to in each column (in each head, if per head): 1.0 for an attention distribution, None where nothing
-    is promised.
+    is promised. `signed`: a score that speaks for something or against it, and no attention: nothing is made to add
+    up to 1, and no lift or entropy of it has a meaning.
     """
 
     name: str
@@ -53,6 +54,7 @@ class StoredReduction:
     per_head: bool
     meaning: str
     total: float | None = 1.0
+    signed: bool = False
 
     def columns(self, layers: int) -> list[str]:
         """The columns of this reduction in a model of `layers` layers, in layer order."""

@@ -4,11 +4,11 @@ Everything that writes or reads a store agrees on this file and on the manifest.
 `store.py`, the reasons for each encoding in `parquet.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from attnstore.store.manifest import Manifest
+from attnstore.store.manifest import Manifest, StoredReduction
 
 
 def _field(name: str, type_: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
@@ -42,9 +42,11 @@ def entropy(column: str) -> str:
     return f"{column}_entropy"
 
 
-def _reduction_columns(manifest: Manifest) -> Iterator[tuple[str, pa.DataType, str]]:
-    """Each column of the reductions, in order: its name, the type of its values, and what they mean."""
-    for reduction in manifest.reductions:
+def _reduction_columns(
+    manifest: Manifest, reductions: Iterable[StoredReduction] | None = None
+) -> Iterator[tuple[str, pa.DataType, str]]:
+    """Each column of the reductions (all, or these), in order: its name, the type of its values, and what they mean."""
+    for reduction in manifest.reductions if reductions is None else reductions:
         value = pa.list_(pa.float32(), manifest.heads) if reduction.per_head else pa.float32()
         for number, column in enumerate(reduction.columns(manifest.layers), start=1):
             of_layer = f", layer {number} of {manifest.layers}" if reduction.per_layer else ""
@@ -54,10 +56,11 @@ def _reduction_columns(manifest: Manifest) -> Iterator[tuple[str, pa.DataType, s
 def documents_schema(manifest: Manifest) -> pa.Schema:
     """One row per document, in dataset order. `split` and (if the manifest says so) `label` are in the path.
 
-    For each column of a reduction there is, as `<column>_entropy`, the entropy (nats) of its values over all the
-    document's tokens, made to add up to 1 (those of each head, where it has one per head). It is null where a token has
-    no value, where one is negative, and where all are 0.
+    For each column of a reduction that is not signed there is, as `<column>_entropy`, the entropy (nats) of its
+    values over all the document's tokens, made to add up to 1 (those of each head, where it has one per head). It is
+    null where a token has no value, where one is negative, and where all are 0.
     """
+    unsigned = [reduction for reduction in manifest.reductions if not reduction.signed]
     fields = [
         _field("document", pa.int32(), "the document's number, from 0, in dataset order"),
         _field("id", pa.string(), "the source's own key of the document"),
@@ -87,7 +90,7 @@ def documents_schema(manifest: Manifest) -> pa.Schema:
         fields.append(_LABEL)
     fields += [
         _field(entropy(column), value, f"entropy over the document, in nats: {meaning}", nullable=True)
-        for column, value, meaning in _reduction_columns(manifest)
+        for column, value, meaning in _reduction_columns(manifest, unsigned)
     ]
     return pa.schema(fields)
 

@@ -131,7 +131,7 @@ def test_a_description_holds_everything_a_user_has_to_know():
     assert text.startswith("document_tokens\n\nWhat does the model attend to in one document?")
     assert "How to read the answer: one row a token." in text
     assert "  document: document, required\n      its id, or its number\n" in text
-    assert "  reduction: reduction, default cls\n" in text
+    assert "  reduction: signed_reduction, default cls\n" in text
     assert text.endswith("\nEngines: duckdb, polars")
     words = describe(QUESTIONS["top_words_by_class"])
     assert "  min_documents: count, default auto\n" in words
@@ -249,7 +249,7 @@ def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents)
         ("-- Q?\n-- @param a: text -- n\n-- @param a: text -- n\nSELECT 1", "the parameter a is declared twice"),
         ("-- Q?\n-- @param layers: text -- n\nSELECT 1", "$layers is what the store says of itself"),
         ("-- Q?\n-- @param a: class -- n\n-- @param b: class -- n\nSELECT 1", "at most one parameter of type class"),
-        ("-- Q?\n-- @param a: layer = last -- n\nSELECT 1", "needs a parameter of type reduction or heads"),
+        ("-- Q?\n-- @param a: layer = last -- n\nSELECT 1", "a parameter of type reduction, signed_reduction or heads"),
         ("-- Q?\n-- @param a: reduction -- n\n-- @param b: reductions -- n\nSELECT 1", "reductions, not both"),
         ("-- Q?\n-- @param limit: count -- n\nSELECT $limti", "$limti is not declared: did you mean limit?"),
         ("-- Q?\nSELECT 1; SELECT 2", "give one SELECT: here are 2 statements"),

@@ -19,9 +19,10 @@ _GELU: dict[type, str] = {GELUActivation: "none", NewGELUActivation: "tanh", GEL
 
 
 class FusedLinear(nn.Linear):
-    """xWᵀ + b, and gelu of it if there is an `algorithm` ("none": with erf; "tanh"). For inference only: no gradient.
+    """xWᵀ + b, and gelu of it if there is an `algorithm` ("none": with erf; "tanh").
 
-    Its weight and bias are those of the layer it stands for.
+    Its weight and bias are those of the layer it stands for. The operator has no gradient: where one is recorded,
+    torch's own are used.
     """
 
     def __init__(self, linear: nn.Linear, algorithm: str | None) -> None:
@@ -31,6 +32,11 @@ class FusedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name for it
         """(…, in) to (…, out), both bfloat16."""
+        if torch.is_grad_enabled():
+            product = nn.functional.linear(input, self.weight, self.bias)
+            if self.algorithm is None:
+                return product
+            return nn.functional.gelu(product, approximate=self.algorithm)
         pointwise = "none" if self.algorithm is None else "gelu"
         output: Tensor = torch.ops.mkldnn._linear_pointwise(
             input, self.weight, self.bias, pointwise, [], self.algorithm

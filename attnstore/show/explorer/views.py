@@ -382,6 +382,8 @@ def _field(work: Work, parameter: Parameter, value: str | None) -> dict[str, Any
     if parameter.type == "model_class":
         choices = list(manifest.labels)
     elif parameter.type == "reduction":
+        choices = [r.name for r in manifest.reductions if not r.signed]
+    elif parameter.type == "signed_reduction":
         choices = [r.name for r in manifest.reductions]
     elif parameter.type == "heads":
         choices = [r.name for r in manifest.reductions if r.per_head]

@@ -1,0 +1,143 @@
+"""Reductions with a gradient: how much the attention to a token speaks for the prediction.
+
+Let M be a document's margin: the logit of the predicted class less the log-sum-exp of the other classes' logits (of
+two classes, the difference of the logits). With P the last layer's probabilities, v its values and O_i = Σ_j P_ij v_j
+what its attention gives out, all per head,
+
+    ∂M/∂P_0j = dO_0 · v_j,   dO = ∂M/∂O                                                               (1)
+
+and `evidence` is attention times gradient in the row of [CLS], the mean over the H heads (the gradient of attention:
+Serrano & Smith 2019; the product, with the mean over heads: Chefer et al. 2021, equation 5, of one layer and with its
+sign):
+
+    e_j = (1/H) Σ_h P_0j · (dO_0 · v_j)          so that   Σ_j e_j = (1/H) dO_0 · O_0                 (2)
+
+which is, over H, the first-order change of M if [CLS] gathers more of what it gathers. Positive values speak for the
+prediction, negative ones against it. A head that reads the state of [CLS] alone gives every other row of dO a zero, so
+that (2) is the whole of it; a head that reads more has no such row, and is refused.
+
+The way back is short: from the margin through classifier, pooler, norm and feed-forward to the last attention. Where
+the batch is cut to the [CLS] rows behind that attention, as packed batches are, it is about 10 d² products per
+document. Those are made in float32 whatever the model's dtype.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from attnstore.engine.reductions import upload
+
+
+class NoGradientError(Exception):
+    """The margin's gradient does not come back to the last attention as the reductions need it; why, on one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastLayer:
+    """What the last layer leaves of a batch for the way back: `leaf`, from which the rest of the model is computed.
+
+    `leaf`: the attention's output, (B, S, heads, d_v); of a hooked model its probabilities, (B, heads, S, S). Then
+    `first` (T, heads) float32, the first tokens' probabilities, and `values` (B, key heads, S, d_v), are None.
+    """
+
+    leaf: Tensor
+    first: Tensor | None = None
+    values: Tensor | None = None
+
+
+@contextmanager
+def recorded_from_here_on() -> Iterator[Callable[[], object]]:
+    """Nothing is recorded for a gradient until what it gives is called, then everything, as long as this lasts."""
+    with torch.no_grad():  # its end restores what was before, whatever is set in between
+        yield lambda: torch.set_grad_enabled(True)
+
+
+def margins(logits: Tensor, classes: Tensor | None = None) -> Tensor:
+    """(D,) float32: the logit of each document's class less the log-sum-exp of the others'.
+
+    `logits`: (D, classes), two or more. `classes`: (D,), None for the one with the highest logit.
+    """
+    logits = logits.float()
+    own = (logits.argmax(dim=-1) if classes is None else classes)[:, None]  # (D, 1)
+    others = logits.scatter(1, own, -torch.inf).logsumexp(dim=-1)
+    return logits.gather(1, own)[:, 0] - others
+
+
+def gradient(margin: Tensor, last: LastLayer) -> Tensor:
+    """∂ Σ margin / ∂ leaf, of the leaf's shape. Raises NoGradientError if the margin does not depend on the leaf."""
+    if margin.requires_grad:
+        (found,) = torch.autograd.grad(margin.sum(), last.leaf, retain_graph=True, allow_unused=True)
+        if found is not None:
+            return found
+    raise NoGradientError("its logits do not depend on its last attention")
+
+
+def evidence(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
+    """Equation (2) for every document, (T,) float32, end to end. `found`: the gradient, of the leaf's shape."""
+    if last.first is None or last.values is None:
+        products = (last.leaf.detach()[:, :, 0].float() * found[:, :, 0].float()).mean(dim=1)  # (B, S)
+        return torch.cat([row[:n] for row, n in zip(products, lengths, strict=True)])
+    own = _first_rows(found, lengths, packed=packed)  # (D, heads, d_v)
+    owner = upload(
+        np.repeat(np.arange(len(lengths)), lengths), own.device
+    )  # (T,): the document of each token
+    values = _end_to_end(last.values, lengths, packed=packed)  # (T, key heads, d_v)
+    values = values.repeat_interleave(own.shape[1] // values.shape[1], dim=1)
+    along = (values.float() * own.float()[owner]).sum(dim=-1)  # (T, heads)
+    return (last.first * along).mean(dim=1)
+
+
+def must_be_of_first_rows(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: bool) -> None:
+    """Raise NoGradientError if a row of the attention other than the documents' first ones moves the margin."""
+    own = found[:, :, 0] if last.first is None else _first_rows(found, lengths, packed=packed)
+    if not own.any():
+        raise NoGradientError("its head does not read the state of the first token ([CLS])")
+    if found.count_nonzero() > own.count_nonzero():
+        raise NoGradientError("its head reads more than the state of the first token ([CLS])")
+
+
+def _first_rows(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
+    """(D, heads, d) of (B, S, heads, d): each document's first row."""
+    return x[0, upload(np.cumsum([0, *lengths[:-1]]), x.device)] if packed else x[:, 0]
+
+
+def _end_to_end(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
+    """(B, heads, S, d) as (T, heads, d), padding left out."""
+    x = x.transpose(1, 2)
+    if packed:
+        return x[0]
+    return torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)])
+
+
+#: What torch computes for arguments of one dtype only; everything else that a head consists of goes by the widest.
+_OF_ONE_DTYPE = frozenset((nn.functional.linear, nn.functional.layer_norm, nn.functional.rms_norm))
+
+
+class InFloat32(TorchFunctionMode):
+    """While it lasts, linear layers and norms compute in float32, whatever the dtype of their input and weights.
+
+    For the few rows behind the last attention: a gradient in bfloat16 would be off by a per cent.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _OF_ONE_DTYPE:
+            args = [_widened(value) for value in args]
+            kwargs = {name: _widened(value) for name, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,296 @@
+"""Evidence against plain autograd through the whole model, in every family and on every way through a model."""
+
+import json
+import random
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+import tiny
+import torch
+import transformers
+from torch import nn
+
+import attnstore
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.data.documents import Document
+from attnstore.engine.batches import plan_batches, tokenise
+from attnstore.engine.gradients import InFloat32, margins
+from attnstore.engine.loading import load_classifier
+from attnstore.engine.paths.linears import FusedLinear
+from attnstore.engine.reductions import resolve_reductions
+from attnstore.errors import UsageError
+from attnstore.pipeline.run import run
+
+
+def documents(sizes):
+    """One document of each number of words."""
+    generator = random.Random(0)
+    words = [w for w in tiny.WORDS if not w.startswith("##")]
+    return [
+        Document(" ".join(generator.choices(words, k=k)), str(i), None, "all", None)
+        for i, k in enumerate(sizes)
+    ]
+
+
+#: Empty, one word, cut at the limit, and lengths in between.
+FEW = (0, 1, 40, 12, 30, 5, 19)
+
+
+def load(folder, names=("cls", "evidence"), **changes):
+    config = RunConfig(
+        SourceConfig(""), str(folder), **({"dtype": "float32", "device": "cpu", "max_length": 32} | changes)
+    )
+    return load_classifier(config, resolve_reductions(names))
+
+
+def forward(classifier, sizes=FEW, batch_tokens=70):
+    """Each document's (ids, logits, evidence), in order."""
+    tokenised = tokenise(enumerate(documents(sizes)), classifier.tokenizer, classifier.max_length)
+    found = {}
+    for batch in plan_batches(tokenised, batch_tokens, padded=classifier.padded):
+        reduced = classifier(batch)
+        start = 0
+        for row, document in enumerate(batch.documents):
+            values = reduced.columns["evidence"][start : start + document.length].numpy()
+            found[document.number] = (document.ids, reduced.logits[row].numpy(), values)
+            start += document.length
+    return [found[number] for number in sorted(found)]
+
+
+def eager(folder, dtype=torch.float64):
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation="eager", dtype=dtype
+    ).eval()
+
+
+def margin_of(logits, predicted):
+    others = [k for k in range(len(logits)) if k != predicted]
+    return logits[predicted] - torch.log(torch.exp(logits[others]).sum())
+
+
+def by_autograd(model, ids, predicted):
+    """Probability × derivative in the last layer's first row, mean over heads: (n,), in the model's dtype."""
+    out = model(torch.from_numpy(ids.astype(np.int64))[None], output_attentions=True)
+    last = out.attentions[-1]  # (1, heads, n, n)
+    (slope,) = torch.autograd.grad(margin_of(out.logits[0], predicted), last)
+    return (last * slope)[0, :, 0].mean(dim=0).detach().numpy()
+
+
+def assert_as_autograd_says(model, found, tolerance=2e-5):
+    for ids, logits, values in found:
+        true = by_autograd(model, ids, int(logits.argmax()))
+        assert np.abs(true).max() > 0
+        np.testing.assert_allclose(values, true, rtol=0, atol=tolerance * np.abs(true).max())
+
+
+@pytest.mark.parametrize(
+    "family", [f for f in tiny.ROUTED + tiny.UNROUTED if f not in ("eurobert", "mobilebert")]
+)
+def test_evidence_is_what_autograd_says_in_every_family(family, tmp_path):
+    """Signed, in mixed batches, packed, padded, hooked; float32 to 2e-5 of a document's largest float64 value.
+
+    Random weights this large are harder on float32 than trained ones: the worst met is 1.2e-5 (xlm).
+    """
+    tiny.save(tmp_path, family)
+    found = forward(load(tmp_path))
+    assert_as_autograd_says(eager(tmp_path), found)
+    assert len({np.sign(value) for _, _, values in found for value in values}) >= 2
+
+
+def test_evidence_of_mobilebert_is_what_autograd_says(tmp_path):
+    """Without padding: the state of its last token holds the embedding of what comes behind."""
+    tiny.save(tmp_path, "mobilebert")
+    assert_as_autograd_says(eager(tmp_path), forward(load(tmp_path), batch_tokens=1))
+
+
+def test_evidence_of_four_classes_is_of_the_predicted_one_against_the_others(tmp_path):
+    """The log-sum-exp of three logits is no logit."""
+    names = ("a", "b", "c", "d")
+    tiny.save(tmp_path, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+    found = forward(load(tmp_path))
+    assert len({int(logits.argmax()) for _, logits, _ in found}) > 1
+    assert_as_autograd_says(eager(tmp_path), found)
+
+
+def test_evidence_without_the_cpu_kernel_is_the_same(tiny_model, monkeypatch):
+    """Where attention goes through torch."""
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
+    assert_as_autograd_says(eager(tiny_model), forward(load(tiny_model)))
+
+
+def test_a_large_batch_gives_each_document_what_it_has_alone(tiny_model):
+    """More than 1,024 tokens, which are filled up by a document that counts for nothing."""
+    sizes = [3 + i % 27 for i in range(90)]
+    classifier = load(tiny_model)
+    together, alone = forward(classifier, sizes, 10_000), forward(classifier, sizes, 1)
+    assert sum(len(ids) for ids, _, _ in together) > 1024
+    for (_, _, values), (_, _, own) in zip(together, alone, strict=True):
+        np.testing.assert_allclose(values, own, rtol=0, atol=1e-5 * np.abs(own).max())
+
+
+def test_evidence_beside_values_per_head_and_whole_probabilities(tiny_model):
+    """What other reductions want of the last layer changes nothing."""
+    found = forward(load(tiny_model, ("cls_heads", "evidence", "rollout", strongest)))
+    assert_as_autograd_says(eager(tiny_model), found)
+
+
+def strongest(probabilities):
+    """The most that any token in any head gives."""
+    return probabilities.amax(dim=(0, 1))
+
+
+def test_evidence_adds_up_to_the_first_order_change_of_the_margin(tiny_model):
+    """Of [CLS] gathering (1 + ε) of what it gathers in the last layer: Σ evidence × heads, by finite differences."""
+    model = eager(tiny_model)
+    scale = 1.0
+
+    def scaled(_module, _inputs, output):
+        context = output[0].clone()
+        context[:, 0] *= scale
+        return (context, *output[1:])
+
+    model.bert.encoder.layer[-1].attention.self.register_forward_hook(scaled)
+    for ids, logits, values in forward(load(tiny_model)):
+        margin = []
+        for scale in (1 - 1e-5, 1 + 1e-5):  # noqa: B007 - `scaled` reads it
+            with torch.no_grad():
+                own = model(torch.from_numpy(ids.astype(np.int64))[None]).logits[0]
+            margin.append(float(margin_of(own, int(logits.argmax()))))
+        change = (margin[1] - margin[0]) / 2e-5
+        assert values.astype(np.float64).sum() * model.config.num_attention_heads == pytest.approx(
+            change, rel=1e-3, abs=1e-4
+        )
+
+
+def test_a_margin_is_a_logit_less_the_log_sum_exp_of_the_others():
+    """Of the highest logit, or of the class asked for; in float32 whatever is given."""
+    logits = torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]])
+    expected = [3 - np.log(np.exp(1) + np.exp(2)), 5 - np.log(2)]
+    np.testing.assert_allclose(margins(logits), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        margins(logits.bfloat16(), torch.tensor([0, 1])),
+        [1 - np.log(np.exp(3) + np.exp(2)), 0 - np.log(np.exp(5) + 1)],
+        rtol=1e-6,
+    )
+
+
+# ---------------------------------------------------------------- half precision
+
+
+def test_what_follows_the_last_attention_is_computed_in_float32():
+    """Linear layers and norms of bfloat16 weights give what those weights give in float32, to the bit."""
+    torch.manual_seed(0)
+    rough = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.LayerNorm(32), nn.Linear(32, 2)).bfloat16()
+    given = torch.randn(3, 16).bfloat16()
+    with InFloat32():
+        found = rough(given)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, rough.float()(given.float()))
+
+
+@pytest.mark.parametrize(("algorithm", "approximate"), [(None, None), ("none", "none"), ("tanh", "tanh")])
+def test_a_fused_layer_has_a_gradient_where_one_is_recorded(algorithm, approximate):
+    """Its own product has none: torch's layers stand in for it, and give the same."""
+    torch.manual_seed(0)
+    linear = nn.Linear(16, 8).bfloat16().requires_grad_(False)
+    given = torch.randn(3, 16).bfloat16().requires_grad_()
+    plain = (
+        linear(given) if approximate is None else nn.functional.gelu(linear(given), approximate=approximate)
+    )
+    (expected,) = torch.autograd.grad(plain.sum(), given)
+    fused = FusedLinear(linear, algorithm)(given)
+    assert torch.equal(fused, plain)
+    assert torch.equal(torch.autograd.grad(fused.sum(), given)[0], expected)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "gte", "deberta-v2"])
+def test_evidence_in_bfloat16_stays_near_float32(family, tmp_path):
+    """In total variation, where both predict the same; random weights make it far worse than a trained model's."""
+    tiny.save(tmp_path, family)
+    distances = []
+    for (_, logits, exact), (_, other, rough) in zip(
+        forward(load(tmp_path)), forward(load(tmp_path, dtype="bfloat16")), strict=True
+    ):
+        if logits.argmax() == other.argmax():
+            distances.append(np.abs(exact - rough).sum() / 2 / np.abs(exact).sum())
+    assert len(distances) >= 3
+    assert np.median(distances) < 0.1
+
+
+# ---------------------------------------------------------------- heads that read more than [CLS]
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"), [("eurobert", {}), ("modernbert", {"classifier_pooling": "mean"})]
+)
+def test_a_head_that_reads_more_than_cls_has_no_evidence_and_a_note(family, changes, tmp_path):
+    """One line; all else is stored."""
+    tiny.save(tmp_path, family, **changes)
+    classifier = load(tmp_path)
+    assert [r.name for r in classifier.reductions] == ["cls"]
+    assert classifier.notes == (
+        f"evidence is not stored, {tmp_path} has none: its head reads more than the state of the first token ([CLS])",
+    )
+
+
+def test_evidence_alone_of_a_head_that_reads_more_than_cls_is_refused(tmp_path):
+    """There would be nothing to store."""
+    tiny.save(tmp_path, "modernbert", classifier_pooling="mean")
+    message = f"--reduce evidence: {tmp_path} has none, its head reads more than the state of the first token ([CLS])"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load(tmp_path, ("evidence",))
+
+
+# ---------------------------------------------------------------- stored, asked, drawn
+
+
+def test_a_document_of_several_windows_has_no_evidence_and_the_run_says_so(tiny_model, tmp_path):
+    """Null throughout, where documents read at once have what they have without windows."""
+    data = tmp_path / "texts.jsonl"
+    texts = [document.text for document in documents((5, 60, 12))]
+    data.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
+    stores = {}
+    for long in ("cut", "windows"):
+        config = RunConfig(
+            SourceConfig(str(data)),
+            str(tiny_model),
+            dtype="float32",
+            device="cpu",
+            max_length=32,
+            long=long,
+            reductions=("cls", "evidence"),
+        )
+        run(config, tmp_path / long)
+        stores[long] = attnstore.open(tmp_path / long)
+    values = {long: s.tokens().select("document", "evidence").collect() for long, s in stores.items()}
+    found = values["windows"]
+    assert found.filter(document=1)["evidence"].is_null().all()
+    for number in (0, 2):
+        assert found.filter(document=number).equals(values["cut"].filter(document=number))
+    note = "documents read in several windows have no evidence (null): each window has its own prediction"
+    assert note in stores["windows"].manifest.notes
+    assert note not in stores["cut"].manifest.notes
+    assert "evidence_entropy" not in stores["cut"].documents().collect_schema().names()
+
+
+def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(small_store):
+    """Its values without a lift, in both engines; no even share of it."""
+    reader = attnstore.open(small_store)
+    expected = reader.tokens().filter(document=3).collect()["evidence"].cast(pl.Float64).to_list()
+    for engine in ("duckdb", "polars"):
+        answer = reader.query("document_tokens", engine=engine, document=3, reduction="evidence").arrow()
+        assert answer["attention"].to_pylist() == expected
+        assert answer["lift"].to_pylist() == [None] * len(expected)
+    held = "cls, received, rollout, cls_heads"
+    with pytest.raises(UsageError) as refused:
+        reader.query("top_words_by_class", reduction="evidence")
+    assert str(refused.value) == (
+        "evidence is a signed score and no attention, of which this question asks: reduction is one of "
+        + held
+    )
+    agreement = reader.query("layer_agreement", min_documents=1).arrow()
+    columns = {*agreement["one"].to_pylist(), *agreement["other"].to_pylist()}
+    assert "rollout" in columns
+    assert "evidence" not in columns
