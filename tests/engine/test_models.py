@@ -70,7 +70,7 @@ def test_deep_settings_and_pipes(tmp_path) -> None:
 
 
 def test_an_at_sign_is_of_the_folder_or_before_the_revision(tmp_path, monkeypatch):
-    """As the manifest has names: a folder that is there wins, a path is never cut in two, a hub's name has a revision."""
+    """A folder that is there wins, a path is never cut in two, a hub's name has a revision."""
     monkeypatch.chdir(tmp_path)
     for name in ("me@home", "plain"):
         (tmp_path / name).mkdir()

@@ -76,7 +76,7 @@ def _built() -> Path:
     digest = hashlib.sha256("\0".join(built_from).encode()).hexdigest()[:20]
     folder = cache_folder()
     library = folder / f"kernel-{digest}.so"
-    if not library.exists():
+    if not _is_whole(library):
         _build(compiler, library)
     # Code that someone else may write is not code to run.
     stat = library.stat()
@@ -97,8 +97,26 @@ def _build(compiler: Sequence[str], library: Path) -> None:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - the compiler the user has
             if done.returncode != 0:
                 raise NoKernelError(f"{compiler[0]} can't compile the kernel: {_first_error(done.stderr)}")
+        digest = hashlib.sha256(built.read_bytes()).digest()
+        with built.open("ab") as file:
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
         built.chmod(0o755)
         built.replace(library)
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether the library is there as it was built: a page that is lacking ends the process (SIGBUS) once it is run.
+
+    Its SHA-256 stands behind it in the same file, where nothing that loads it looks.
+    """
+    try:
+        content = library.read_bytes()
+    except FileNotFoundError:
+        return False
+    size = hashlib.sha256().digest_size
+    return hashlib.sha256(content[:-size]).digest() == content[-size:]
 
 
 def _found(*names: str) -> str:

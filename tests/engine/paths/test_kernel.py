@@ -1,5 +1,6 @@
 """The CPU kernel, held against float64 from the same q, k and v, and the ways in which it steps aside."""
 
+import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -258,10 +259,8 @@ def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp
     compiler.start("auto")
     assert not list(tmp_path.glob("*.so"))
     library = compiler.library()
-    assert (library.read_text(), (tmp_path / "calls").read_text()) == (
-        "whole\n",
-        "x\nx\n",
-    )  # compiles, and links
+    assert library.read_bytes() == with_digest(b"whole\n")
+    assert (tmp_path / "calls").read_text() == "x\nx\n"  # compiles, and links
     assert library == compiler.library()
 
 
@@ -302,6 +301,41 @@ def test_a_library_that_others_can_write_is_not_run(reload, monkeypatch, tmp_pat
     assert reload() == f"torch: {library} can be written by others"
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-1], lambda c: c[:40], lambda c: b"", lambda c: b"x" + c[1:]]
+)
+def test_a_library_that_was_damaged_in_the_cache_is_built_again(reload, monkeypatch, tmp_path, damage):
+    """Loaded, a truncated one would end this process and every later one; a whole one is left as it is."""
+    program = fake_compiler(
+        tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; echo a library that is long >'
+    )
+    monkeypatch.setenv("CXX", str(program))
+    library = compiler.library()
+    whole = library.read_bytes()
+    assert whole == with_digest(b"a library that is long\n")
+    for content, calls in ((whole, 2), (damage(whole), 4)):
+        library.write_bytes(content)
+        forget()
+        assert compiler.library().read_bytes() == whole
+        assert (tmp_path / "calls").read_text() == "x\n" * calls
+
+
+@needs_kernel
+def test_a_library_with_its_digest_behind_it_is_loaded(reload, tmp_path):
+    """The real one: nothing that loads it looks behind its last section; a truncated one is built again."""
+    before = reload()
+    assert not before.startswith("torch")
+    (library,) = tmp_path.glob("kernel-*.so")
+    content = library.read_bytes()
+    assert content == with_digest(content[:-32])
+    replaced = tmp_path / "cut"
+    replaced.write_bytes(content[:5000])
+    replaced.chmod(0o755)
+    replaced.replace(library)  # not in place: this process has the whole one open
+    forget()
+    assert reload() == before
+
+
 def test_a_processor_without_avx512(reload, monkeypatch):
     monkeypatch.setattr(compiler, "_processor", lambda: "fpu sse2 avx2")
     assert reload() == "torch: the processor has no AVX-512"
@@ -320,8 +354,12 @@ def test_several_may_build_at_once(tmp_path):
     with ThreadPoolExecutor(6) as pool:
         for done in [pool.submit(compiler._build, [str(program)], library) for _ in range(6)]:
             done.result()
-    assert library.read_bytes() == bytes(1000000) + b"whole\n"
+    assert library.read_bytes() == with_digest(bytes(1000000) + b"whole\n")
     assert list(cache.iterdir()) == [library]
+
+
+def with_digest(content):
+    return content + hashlib.sha256(content).digest()
 
 
 def script(path, body):
