@@ -52,7 +52,8 @@ from attnstore.visible import visible_json, visible_line
 def show(store: Path, document: str, background: Any, page: Path | None, **options: Any) -> None:
     """Print a DOCUMENT of STORE with its tokens shaded by attention.
 
-    DOCUMENT is its id, or its number, from 0. Where ids are numbers, or repeat, @3 is the number 3.
+    DOCUMENT is its id, or its number: the column `document`, from 0. Where ids are numbers, or repeat, @3 is the
+    number 3. An id such as reviews.csv:4 is a place in a file, whose rows count from 1.
     """
     import shutil
 
