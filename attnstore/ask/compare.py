@@ -81,14 +81,15 @@ def _matched(a: Store, b: Store) -> tuple[pl.DataFrame, int, int]:
     """
     tables = []
     for store in (a, b):
-        rows = frames.documents(store, QuestionColumns(cluster="group")).select(
-            "document", "id", "text", "cluster", pl.col("label", "prediction").cast(pl.String)
+        rows = frames.documents(store, QuestionColumns(cluster="group", segments=True)).select(
+            "document", "id", "text", "text_pair", "cluster", pl.col("label", "prediction").cast(pl.String)
         )
         # Ids may repeat, even with the same text: the first is held against the first.
-        again = pl.int_range(pl.len()).over("id", "text", order_by="document")
+        again = pl.int_range(pl.len()).over("id", "text", "text_pair", order_by="document")
         tables.append(frames.collect(store, rows.with_columns(again=again)))
     one, other = tables
-    joined = one.join(other, on=["id", "text", "again"], suffix="_b", maintain_order="left").select(
+    same = ["id", "text", "text_pair", "again"]
+    joined = one.join(other, on=same, suffix="_b", maintain_order="left", nulls_equal=True).select(
         "id",
         "cluster",
         a="document",

@@ -24,6 +24,7 @@ from small_store import resealed
 from tokenizers import processors
 
 import attnstore
+from attnstore.ask.compare import compare as compare_stores
 from attnstore.ask.questions import find_questions
 from attnstore.check.oracle import Oracle, compare, verify_sample
 from attnstore.check.verify import verify_files
@@ -468,6 +469,16 @@ def test_a_run_of_pairs_goes_on_where_it_stopped(reader, data, model, tmp_path):
     keys = ["document", "position"]
     assert again.tokens().sort(keys).collect().equals(reader.tokens().sort(keys).collect())
     assert again.documents().sort("document").collect().equals(reader.documents().sort("document").collect())
+
+
+@pytest.mark.slow
+def test_pairs_with_another_second_text_are_not_the_same_documents(reader, data, model, tmp_path):
+    """Two stores are compared by both texts."""
+    changed = tmp_path / data.name
+    changed.write_text(data.read_text().replace("a bad film", "a great film"))
+    other = attnstore.run(tmp_path / "s.attn", **options(changed, model))
+    found = compare_stores(reader.store, other.store)
+    assert (found.documents, found.only_a, found.only_b) == (4, 1, 1)
 
 
 @pytest.mark.slow
