@@ -31,7 +31,6 @@ from attnstore.show.markup import render, script, source
 from attnstore.show.plot import Plot, javascript, plot, themes
 from attnstore.show.segments import stretches
 from attnstore.show.shading import FULL_LIFT, ShadedDocument
-from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
@@ -89,7 +88,7 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
                 "name": r.name,
                 "meaning": r.meaning,
                 "layers": store.manifest.layers if r.per_layer else 1,
-                "signed": is_signed(r),
+                "signed": r.signed,
             }
             for r in store.manifest.reductions
             if not r.per_head
@@ -117,7 +116,7 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
 def _reduction(store: Store) -> str | None:
     """Whose attention is shown: the first of one value per token and no sign, else the first; None if none is there."""
     stored = store.manifest.reductions
-    plain = (r.name for r in stored if not r.per_head and not is_signed(r))
+    plain = (r.name for r in stored if not r.per_head and not r.signed)
     return next(plain, stored[0].name if stored else None)
 
 
@@ -388,7 +387,7 @@ def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[st
     values = [
         [
             [
-                None if value is None else _three(value if is_signed(reduction) else value * row["length"])
+                None if value is None else _three(value if reduction.signed else value * row["length"])
                 for value in tokens.column(column).to_pylist()
             ]
             for column in reduction.columns(store.manifest.layers)
@@ -417,8 +416,3 @@ def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[st
         "special": [number for number, special in enumerate(tokens.column("special").to_pylist()) if special],
         "values": values,
     }
-
-
-def is_signed(reduction: StoredReduction) -> bool:
-    """Whether its values speak for something or against it, so that they are no shares of anything."""
-    return bool(getattr(reduction, "signed", False))

@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 
 import pytest
 import scipy.stats
-from asked_store import made_up_documents, token, write_store
+from asked_store import REDUCTIONS, made_up_documents, token, write_store
 
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
 from attnstore.show.report import how_not_to_read, report, wilson
+from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -194,6 +195,21 @@ def hostile_store(path):
             if key not in ("token", "word", "piece", "pieces", "special")
         })  # fmt: skip
     return store_of(path, documents, labels=names, label_in_path=False), documents
+
+
+def test_a_score_with_a_sign_is_no_share(tmp_path):
+    """Its values are shown as they are, not as lifts, and the words are those of a reduction without a sign."""
+    signed = StoredReduction(
+        "odd", per_layer=False, per_head=False, meaning="for or against", total=None, signed=True
+    )
+    documents = made_up_documents(40)
+    page = Page(report(store_of(tmp_path / "signed.attn", documents, reductions=(signed, *REDUCTIONS[:1]))))
+    assert [(r["name"], r["signed"]) for r in page.data["reductions"]] == [("odd", True), ("cls", False)]
+    assert "Shown is cls: attention from [CLS]." in page.text
+    for number, drawn in page.data["documents"]:
+        odd = [row["odd"] for row in documents[number]["tokens"]]
+        expected = [None if value is None else pytest.approx(value, rel=6e-3) for value in odd]
+        assert drawn["values"][0][0] == expected
 
 
 def test_what_strangers_wrote_shows_as_text(tmp_path):
