@@ -256,6 +256,8 @@ def select(
         raise UsageError(f"stopped after {timeout:g} seconds: --timeout gives it more, 0 no limit") from error
     except duckdb.Error as error:
         raise _told(store, error) from error
+    except UnicodeDecodeError as error:  # DuckDB says what it met, and that is no text
+        raise store.unreadable(one_line(error)) from error
     finally:
         timer.cancel()
     return plain(table)
@@ -275,7 +277,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str
                 )
             batches.append(batch)
         return pa.Table.from_batches(batches, reader.schema)
-    except OSError:  # an error on the way has lost its kind: it comes again, with it
+    except (OSError, UnicodeDecodeError):  # an error on the way has lost its kind: it comes again, with it
         connection.execute("ROLLBACK")
         connection.execute("BEGIN TRANSACTION READ ONLY")
         return connection.sql(sql, params=dict(values)).to_arrow_table()
@@ -319,8 +321,6 @@ def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> 
 def _totals(store: Store, tokens: str, path: Path | None) -> str:
     """The SELECT of the totals: of their file or, where there is none for it, of these rows of `tokens`."""
     if path is not None:
-        if not path.is_file():
-            raise store.unreadable(f"{path.name} is missing")
         names = ", ".join(map(identifier, store.totals_schema.names))
         return f"SELECT {names} FROM read_parquet({pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
     sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]

@@ -181,7 +181,7 @@ def _one_line(error: Exception) -> str:
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     # Not pq.read_table: it would take the partitions from the path.
-    with pq.ParquetFile(path) as parquet:
+    with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
         return parquet.read(columns=columns)
 
 

@@ -142,10 +142,8 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     if path is None:
         of_asked = tokens(store, QuestionColumns(only=added.only))
         frame = of_tokens(of_asked, store.tokens_schema, store.columns_with_nulls())
-    elif path.is_file():
-        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     else:
-        raise store.unreadable(f"{path.name} is missing")
+        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
     return frame.with_columns(
         *_means(added.summed_means, added.heads), *_elements(store, added.summed_elements), *_class(added)
@@ -177,7 +175,7 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
     try:
         # Streaming: a store may be larger than the memory. Polars can't end a streaming query: it is left to itself.
         return interruptible(lambda: answer.collect(engine="streaming"))
-    except (OSError, pl.exceptions.ComputeError) as error:
+    except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
         raise store.unreadable(one_line(error)) from error
 
 

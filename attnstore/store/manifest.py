@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -205,9 +206,18 @@ def fault_of_plan(manifest: Manifest) -> str | None:
         return f"{manifest.parts:,} parts are more than {MOST_PARTS:,}"
     if len(set(manifest.labels)) < len(manifest.labels):
         return "two classes have the same name"
+    return _fault_of_reductions(manifest)
+
+
+def _fault_of_reductions(manifest: Manifest) -> str | None:
+    """The same of the reductions: what columns they have, and what these add up to."""
     columns = [column for r in manifest.reductions[:MOST_COLUMNS] for column in r.columns(manifest.layers)]
     if len(columns) > MOST_COLUMNS or len(manifest.reductions) > MOST_COLUMNS:
         return f"its reductions have more than {MOST_COLUMNS:,} columns"
+    if endless := next(
+        (r for r in manifest.reductions if r.total is not None and not math.isfinite(r.total)), None
+    ):
+        return f"the total of {quoted(endless.name)} is no finite number"
     if twice := next((name for name, count in Counter(columns).items() if count > 1), None):
         return f"two columns are called {quoted(twice)}"
     return None

@@ -90,6 +90,7 @@ def parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
         use_dictionary=dictionaries,
         column_encoding=encodings,
         row_group_size=ROW_GROUP_ROWS,
+        write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(schema.get_field_index(name)) for name in keys],
     )
     return sink.getvalue()

@@ -127,23 +127,34 @@ class Store:
         return [self.path / file.path for file in self.files() if file.path.startswith("tokens/")]
 
     def totals_file(self) -> Path | None:
-        """The file of the tokens added up; None while the store is not sealed, or if it has none."""
-        listed = any(file.path == TOTALS for file in self.manifest.files)
-        return self.path / TOTALS if listed else None
+        """The file of the tokens added up; None while the store is not sealed, or if it has none.
+
+        Raises StoreError if it is gone, or of another size than was written.
+        """
+        listed = next((file for file in self.manifest.files if file.path == TOTALS), None)
+        if listed is None:
+            return None
+        self.check_size(listed)
+        return self.path / TOTALS
 
     def partitions(self, files: Iterable[Path]) -> list[tuple[str, str | None, list[Path]]]:
         """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
 
-        Raises StoreError if a file is gone.
+        Raises StoreError if a file is gone, or of another size than was written.
         """
         directories: dict[Path, list[Path]] = {}
+        written = {self.path / file.path: file for file in self.files()}
         for file in files:
-            if not file.is_file():
-                raise self.unreadable(f"{file.relative_to(self.path)} is missing")
+            self.check_size(written[file])
             directories.setdefault(file.parent, []).append(file.absolute())
         return [
             (*keys_of(directory.relative_to(self.path)), paths) for directory, paths in directories.items()
         ]
+
+    def check_size(self, file: StoredFile) -> None:
+        """Raise StoreError if one of the store's files is gone, or of another size than was written."""
+        if fault := file.damage(self.path, hashed=False):
+            raise self.unreadable(f"{file.path} {fault}")
 
     def columns_with_nulls(self) -> list[str]:
         """The reductions' columns that have no value for some of the tokens of the finished parts.
@@ -155,7 +166,7 @@ class Store:
         for path in self.tokens_files():
             try:
                 found |= columns_with_nulls(path) & columns
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise self.unreadable(f"{path.relative_to(self.path)}: {error}") from error
         return [name for name in self.tokens_schema.names if name in found]
 
@@ -177,7 +188,7 @@ class Store:
         try:
             parts = [scan(self.partitions(paths), self.tokens_schema) for paths in files.values()]
             return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise self.unreadable(one_line(error)) from error
 
     def unreadable(self, why: str) -> StoreError:

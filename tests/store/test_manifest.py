@@ -136,3 +136,12 @@ def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(sealed / "manifest.json")
     with pytest.raises(StoreError, match="it is no file"):
         open_store(sealed)
+
+
+def test_total_without_an_end_is_refused(tmp_path) -> None:
+    """No sum is far from infinity: verify would find every store sound. JSON writes it as a large number."""
+    store = run(tmp_path / "store", manifest()).path
+    text = (store / "manifest.json").read_text()
+    (store / "manifest.json").write_text(text.replace('"total": 1.0', '"total": 1e999', 1))
+    with pytest.raises(StoreError, match="the total of 'cls' is no finite number"):
+        open_store(store)

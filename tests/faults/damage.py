@@ -1,0 +1,83 @@
+"""Damage to a sealed store's files: a flipped bit, a changed byte, a cut, zeros, bytes of another file."""
+
+import random
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+import attnstore
+from attnstore.check.verify import verify_files
+from attnstore.errors import AttnstoreError
+from attnstore.store.store import open_store
+
+
+def damage(path: Path, chance: random.Random) -> str:
+    """Change one file of the store, in a way that is drawn. Returns what was done, so that it can be told."""
+    file = chance.choice(sorted(p for p in path.rglob("*") if p.is_file()))
+    content = bytearray(file.read_bytes())
+    at = chance.randrange(len(content))
+    way = chance.choice(["bit", "bit", "bit", "byte", "cut", "zeros", "longer"])
+    if way == "bit":
+        content[at] ^= 1 << chance.randrange(8)
+    elif way == "byte":
+        content[at] = chance.randrange(256)
+    elif way == "cut":
+        del content[at:]
+    elif way == "zeros":
+        size = chance.randint(1, 64)
+        content[at : at + size] = bytes(len(content[at : at + size]))
+    else:
+        content += chance.randbytes(chance.randint(1, 64))
+    file.write_bytes(content)
+    return f"{way} at {at:,} of {file.relative_to(path)}"
+
+
+def _asked(path: Path) -> dict[str, object]:
+    """What each way to ask gives: an answer, or the one line that refuses it. Raises whatever else there is."""
+    ways = {
+        "documents": lambda reader: reader.documents().select("document", "length", "text").collect().rows(),
+        "tokens": lambda reader: reader.tokens().select(pl.col("cls_01", "odd").sum()).collect().rows(),
+        "sql": lambda reader: reader.sql("SELECT sum(cls_02), sum(length) FROM tokens").to_pylist(),
+        "duckdb": lambda reader: reader.query("top_words_by_class").to_pylist(),
+        "polars": lambda reader: reader.query("top_words_by_class", engine="polars").to_pylist(),
+        "show": lambda reader: str(reader.show("@0")),
+    }
+    found: dict[str, object] = {}
+    for name, way in ways.items():
+        try:
+            found[name] = way(attnstore.open(path))
+        except (AttnstoreError, pl.exceptions.PolarsError) as error:
+            # The frames are Polars' own: what they raise when they are collected is the caller's.
+            if isinstance(error, pl.exceptions.PolarsError) and name not in ("documents", "tokens"):
+                raise
+            found[name] = type(error)
+    return found
+
+
+def trial(sealed: Path, folder: Path, chance: random.Random) -> str:
+    """Damage a copy of a sealed store and ask it. Returns `refused`, `harmless` or `wrong, and verify sees it`.
+
+    Raises AssertionError if an answer is wrong and verify finds nothing, or what raised was no line for a user.
+    """
+    path = folder / "store"
+    shutil.copytree(sealed, path)
+    try:
+        done = damage(path, chance)
+        expected, found = _asked(sealed), _asked(path)
+        wrong = [
+            name
+            for name, answer in found.items()
+            if not isinstance(answer, type) and answer != expected[name]
+        ]
+        try:
+            faults = [finding for finding in verify_files(open_store(path)) if not finding.ok]
+        except AttnstoreError as error:
+            assert "\n" not in str(error), done
+            faults = [error]
+        assert not wrong or faults, (done, wrong)
+        if wrong:
+            return "wrong, and verify sees it"
+        return "refused" if any(isinstance(answer, type) for answer in found.values()) else "harmless"
+    finally:
+        shutil.rmtree(path)

@@ -1,0 +1,223 @@
+"""A file layer that fails once: each way into the disk, in each way a disk fails, or the whole process killed there.
+
+What a store is written with goes through `os` and `pathlib`, whose few functions are replaced here: open, write, sync,
+rename, unlink, mkdir. A failure is of one operation, the n-th; afterwards the disk works again.
+"""
+
+import atexit
+import contextlib
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import small_store
+from small_store import contents, manifest, run
+
+from attnstore.errors import StoreError
+from attnstore.store.lock import LOCK
+
+PLAN = manifest(documents=6, part_size=3)
+#: What each operation can fail with.
+WAYS = ("ENOSPC", "EIO", "EACCES", "EINTR", "short", "kill")
+_WRAPPED = ("open", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
+
+
+@dataclass
+class Disk:
+    """Counts the operations on files below `root`; the one numbered `at` (from 0) fails in the way `way`."""
+
+    root: Path
+    at: int | None = None
+    way: str = "EIO"
+    done: list[str] = field(default_factory=list)
+    failed: str | None = None
+
+    def operation(self, name: str) -> str | None:
+        """Count one. The way in which it is to fail, if it is."""
+        self.done.append(name)
+        if len(self.done) - 1 != self.at:
+            return None
+        self.failed = name
+        if self.way == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.way
+
+    def fail_if_due(self, name: str, path: object) -> None:
+        if (way := self.operation(name)) is not None:
+            number = errno.EIO if way == "short" else getattr(errno, way)
+            raise OSError(number, os.strerror(number), str(path))
+
+    def has(self, path: object) -> bool:
+        return isinstance(path, str | os.PathLike) and str(path).startswith(str(self.root))
+
+
+class _File(io.FileIO):
+    """A file whose writes may fail, or take half of what they are given and fail with the rest."""
+
+    disk: Disk
+
+    def write(self, data) -> int:  # type: ignore[override]
+        view = memoryview(data).cast("B")
+        way = self.disk.operation("write")
+        if way is None:
+            return super().write(view)
+        if way != "EINTR":  # a call that is interrupted has written nothing
+            super().write(view[: len(view) // 2])
+        if way == "short":  # taken for half: whoever writes has to write the rest
+            return len(view) // 2
+        number = getattr(errno, way)
+        raise OSError(number, os.strerror(number))
+
+
+@contextlib.contextmanager
+def failing(disk: Disk) -> Iterator[None]:
+    """Let `disk` stand between this process and its files."""
+    real = {name: getattr(os, name) for name in (*_WRAPPED, "fdopen")}
+    descriptors: set[int] = set()
+
+    def wrapped(name: str) -> Callable[..., object]:
+        def call(path, *arguments, **options):
+            if name == "fsync":
+                if path in descriptors:
+                    disk.fail_if_due(name, path)
+            elif disk.has(path):
+                disk.fail_if_due(name, path)
+            result = real[name](path, *arguments, **options)
+            if name == "open" and disk.has(path):
+                descriptors.add(result)
+            return result
+
+        return call
+
+    def fdopen(descriptor, mode="r", *arguments, **options):
+        if descriptor in descriptors and mode == "wb":
+            file = _File(descriptor, "wb")
+            file.disk = disk
+            return io.BufferedWriter(file)
+        return real["fdopen"](descriptor, mode, *arguments, **options)
+
+    try:
+        for name in _WRAPPED:
+            setattr(os, name, wrapped(name))
+        os.fdopen = fdopen
+        yield
+    finally:
+        for name, function in real.items():
+            setattr(os, name, function)
+
+
+def _begun(folder: Path) -> Path:
+    """A store with one part of two, as a run leaves it that was killed."""
+    from attnstore.store.resume import create_or_resume
+
+    path = folder / "store"
+    with create_or_resume(path, PLAN) as store:
+        store.write_part(0, *small_store.tables(PLAN, store.part_range(0)))
+    return path
+
+
+def _whole(folder: Path) -> Path:
+    """A store with every part, that is not sealed."""
+    return run(folder / "store", PLAN, seal=False).path
+
+
+#: What a trial begins with.
+BEGINNINGS: dict[str, Callable[[Path], Path]] = {
+    "a run": lambda folder: folder / "store",
+    "a resume": _begun,
+    "a seal": _whole,
+}
+
+
+def operations(beginning: str, folder: Path) -> list[str]:
+    """The operations of an undisturbed run from that beginning on, in order."""
+    folder.mkdir()
+    disk = Disk(folder)
+    path = BEGINNINGS[beginning](folder)
+    with failing(disk):
+        run(path, PLAN)
+    return disk.done
+
+
+def trial(beginning: str, at: int, way: str, folder: Path, undisturbed: dict[str, bytes]) -> str:
+    """One run with one failure, and the same run again. Returns what the first one came to.
+
+    Raises AssertionError if the second does not leave the same bytes, or the first raised anything but one line.
+    """
+    folder.mkdir()
+    path = BEGINNINGS[beginning](folder)
+    if way == "kill":
+        outcome = _killed(path, at)
+    else:
+        outcome = "finished in spite of it"
+        try:
+            with failing(disk := Disk(folder, at, way)):
+                run(path, PLAN)
+        except StoreError as error:
+            assert "\n" not in str(error)
+            outcome = "one line"
+        assert disk.failed is not None
+        if outcome == "finished in spite of it":  # but for what could not be taken away, and nobody reads
+            left = contents(path)
+            assert {
+                name: left[name] for name in left if not name.startswith(("_parts/", LOCK))
+            } == undisturbed
+    run(path, PLAN)
+    assert contents(path) == undisturbed
+    shutil.rmtree(folder)
+    return outcome
+
+
+#: Forks a child for each line that it reads, a path and a number, and prints whether a signal killed it. It computes
+#: nothing itself: a process whose libraries have begun threads can't be forked.
+_NURSERY = """
+import os, sys
+from pathlib import Path
+import pyarrow, polars
+import attnstore.store.scan, attnstore.store.totals
+from faults import PLAN, Disk, failing
+from small_store import run
+for line in sys.stdin:
+    path, at = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if not child:
+        try:
+            with failing(Disk(Path(path).parent, int(at), "kill")):
+                run(Path(path), PLAN)
+        finally:
+            os._exit(0)
+    print(os.WIFSIGNALED(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@cache
+def _nursery() -> subprocess.Popen[str]:
+    paths = [str(Path(__file__).parent), str(Path(small_store.__file__).parent), *sys.path]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _NURSERY],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(process.kill)
+    return process
+
+
+def _killed(path: Path, at: int) -> str:
+    """The run in a process of its own, which is killed in the middle of it."""
+    nursery = _nursery()
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    nursery.stdin.write(f"{path}\t{at}\n")
+    nursery.stdin.flush()
+    assert nursery.stdout.readline() == "True\n", "the process was not killed"
+    return "killed"

@@ -1,0 +1,60 @@
+"""A sealed store whose files are damaged: it is asked, and whatever it answers otherwise `verify` sees."""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from damage import trial
+from small_store import manifest, run
+
+from attnstore.errors import StoreError
+from attnstore.reader import Reader
+from attnstore.store.parquet import parquet
+from attnstore.store.store import open_store
+
+
+@pytest.mark.slow
+def test_random_damage(tmp_path: Path) -> None:
+    """Other damage on every day's run: the seed is printed."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    sealed = run(tmp_path / "sealed", manifest()).path
+    outcomes = {trial(sealed, tmp_path / "trial", chance) for _ in range(6)}
+    assert outcomes <= {"refused", "harmless", "wrong, and verify sees it"}
+
+
+@pytest.mark.parametrize("name", ["tokens/split=test/label=pos/part-00000.parquet", "totals.parquet"])
+def test_file_of_another_size_is_reported_before_it_is_read(tmp_path: Path, name: str) -> None:
+    """Of sealed stores, too, and in both engines: sizes cost nothing to look at."""
+    path = run(tmp_path / "store", manifest()).path
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content[:-1])
+    expected = (
+        f"can't read {path}: {name} has {len(content) - 1:,} bytes, {len(content):,} were written: it is damaged: "
+        "`attnstore verify` says what is damaged"
+    )
+    for ask in (
+        lambda: Reader(path).sql("SELECT count(*) FROM totals"),
+        lambda: Reader(path).totals() if name == "totals.parquet" else Reader(path).tokens(),
+    ):
+        with pytest.raises(StoreError) as refused:
+            ask()
+        assert str(refused.value) == expected
+
+
+def test_pages_have_checksums(tmp_path: Path) -> None:
+    """Whoever reads with pyarrow and asks for it finds a damaged page without a manifest."""
+    store = open_store(run(tmp_path / "store", manifest()).path)
+    table = pq.ParquetFile(store.tokens_files()[0]).read()
+    schema = store.tokens_schema
+    content = bytearray(parquet(table, schema))
+    column = pq.ParquetFile(pa.BufferReader(bytes(content))).metadata.row_group(0).column(0)
+    content[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    with (
+        pytest.raises(OSError, match="CRC"),
+        pq.ParquetFile(pa.BufferReader(bytes(content)), page_checksum_verification=True) as damaged,
+    ):
+        damaged.read(columns=[schema.names[0]])
