@@ -82,7 +82,10 @@ class Tap:
         self.last: gradients.LastLayer | None = None
         self._evidence: Tensor | None = None  # (T,)
         self._record: Callable[[], object] = _nothing
-        self._unmasked: tuple[int, bool] = (0, True)  # id of the last mask looked at, and what was seen
+        self._unmasked: tuple[Tensor | None, bool] = (
+            None,
+            True,
+        )  # the last mask looked at, and what was seen
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, window: int | None
@@ -229,11 +232,10 @@ class Tap:
 
     def _only_padding(self, mask: Tensor) -> bool:
         """Whether a (B, 1, S, S) bool mask hides nothing but padding. All layers share a mask: look once."""
-        if self._unmasked[0] != id(mask):
-            seen = all(
-                bool(mask[min(i, mask.shape[0] - 1), :, :n, :n].all()) for i, n in enumerate(self.lengths)
-            )
-            self._unmasked = (id(mask), seen)
+        if self._unmasked[0] is not mask:
+            shown = [mask[min(i, mask.shape[0] - 1), :, :n, :n].all() for i, n in enumerate(self.lengths)]
+            # One answer for all: a GPU is waited for once, not once a document.
+            self._unmasked = (mask, bool(torch.stack(shown).all()))
         return self._unmasked[1]
 
     def columns(self) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from torch import Tensor
 QUERIES = 64
 
 
-@triton.jit  # type: ignore[untyped-decorator] # it has no types
+# What differs from batch to batch is no reason to compile anew: Triton would, for a multiple of 16 or for 1.
+@triton.jit(do_not_specialize=["tile_count", "tokens"])  # type: ignore[untyped-decorator] # it has no types
 def _column_sums(  # type: ignore[no-untyped-def] # Triton takes no annotation but constexpr
     query,
     key,

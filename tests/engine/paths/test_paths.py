@@ -27,6 +27,7 @@ from attnstore.engine import loading, reductions, tap
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
+from attnstore.engine.tap import Tap
 
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
 
@@ -360,6 +361,33 @@ def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
         "80 True True True",
         "90 True True True",
     ], done.stderr
+
+
+@needs_triton
+def test_triton_compiles_nothing_anew_for_the_size_of_a_batch():
+    """Two numbers differ from batch to batch, and Triton is not to look whether they are multiples of 16, or 1."""
+    code = "from attnstore.engine.paths.column_sums import _column_sums as c; "
+    code += "print([p.name for p in c.params if p.do_not_specialize])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.stdout == "['tile_count', 'tokens']\n", done.stderr
+
+
+def test_a_mask_is_looked_at_once_and_another_in_its_place_again():
+    """Every layer of a pass has the same mask; one that got the memory of an earlier one is not taken for it."""
+    tap = Tap([2, 3], torch.zeros(0, 5), (), packed=False)
+    padding = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
+    padding[0, :, :2, :2] = padding[1] = True
+    causal = padding & torch.ones(3, 3, dtype=torch.bool).tril()
+    assert [tap._only_padding(mask) for mask in (padding, padding, causal, causal, padding)] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+    assert tap._unmasked[0] is padding  # held, so that its place in memory is no other's
 
 
 # ---------------------------------------------------------------- through models
