@@ -114,10 +114,9 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
 
 
 def _reduction(store: Store) -> str | None:
-    """Whose attention is shown: the first of one value per token and no sign, else the first; None if none is there."""
-    stored = store.manifest.reductions
-    plain = (r.name for r in stored if not r.per_head and not r.signed)
-    return next(plain, stored[0].name if stored else None)
+    """Whose attention is shown: the first of one value per token and no sign, else one per head, or None."""
+    stored = [r for r in store.manifest.reductions if not r.signed]
+    return next((r.name for r in stored if not r.per_head), stored[0].name if stored else None)
 
 
 def _sections(
