@@ -49,18 +49,21 @@ def main() -> None:
         "--class", dest="kind", default="pos", help="the predicted class whose right documents are dealt"
     )
     parser.add_argument("--shares", default="0.5,0.25,0.07", help="the parts that are called wrong")
-    parser.add_argument("--match", default="probability,none")
+    parser.add_argument(
+        "--asked",
+        default="errors match=probability,errors match=none,distinctive_words",
+        help="questions, each with a parameter or none",
+    )
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    question = find_questions()["errors"]
     store = open_store(asked.store)
-    twin = module(question)
-    p, added = bound(store, question, {"limit": 10**9})
+    questions = find_questions()
+    p, added = bound(store, questions["errors"], {})
     tables = Tables(store, added)
     prediction, label = (pl.col(name).cast(pl.String) for name in ("prediction", "label"))
     documents = (
         tables.documents.filter(prediction == asked.kind, label == asked.kind)
-        .select("document", "cluster", "probability", **{"class": prediction})
+        .select("document", "cluster", "probability")
         .collect()
     )
     uses = once(
@@ -70,30 +73,34 @@ def main() -> None:
         .group_by("document", "word")
         .agg(n=pl.col("starts").sum().cast(pl.Float64), y=pl.col("lift").sum(), documents=pl.col("new").sum())
     )
-    print(
-        f"{len(documents):,} documents of {asked.store} that are {asked.kind} and predicted so, seed {asked.seed}\n"
-    )
+    count = len(documents)
+    print(f"{count:,} documents of {asked.store} that are {asked.kind} and predicted so, seed {asked.seed}\n")
     names = (
         "question", "dealt", "draws", "words", "p < .05", "p < .001", "p < .0001", "draws with any q < .05",
         "words with q < .05", "factor", "s a draw",
     )  # fmt: skip
     print(f"| {' | '.join(names)} |")
-    print("|---" * 11 + "|")
-    for match in asked.match.split(","):
+    print("|---" * len(names) + "|")
+    for item in asked.asked.split(","):
+        name, *given = item.split()
+        question = questions[name]
+        twin = module(question)
+        p, _ = bound(store, question, {"limit": 10**9} | dict(one.split("=") for one in given))
         for share in map(float, asked.shares.split(",")):
             chance = np.random.default_rng(asked.seed)
             found, families, factors, began = [], [], [], time.perf_counter()
             for _ in range(asked.draws):
-                wrong = np.zeros(len(documents), bool)
-                wrong[chance.permutation(len(documents))[: round(share * len(documents))]] = True
-                judged = documents.lazy().with_columns(wrong=pl.Series(wrong))
-                answer = twin.compared(judged, uses, None, p | {"match": match}, once).collect()
+                wrong = np.zeros(count, bool)
+                wrong[chance.permutation(count)[: round(share * count)]] = True
+                kinds = pl.lit("one") if name == "errors" else pl.Series(np.where(wrong, "one", "other"))
+                judged = documents.lazy().with_columns(kinds.alias("class"), wrong=pl.Series(wrong))
+                answer = twin.compared(judged, uses, None, p, once).filter(pl.col("class") == "one").collect()
                 found.append(answer["p"].drop_nulls().to_numpy())
                 families.append(int((answer["q"] < 0.05).sum()))
                 factors.append(float(answer["factor"][0]))
             every = np.concatenate(found)
             cells = (
-                f"errors, match={match}", f"{share:.0%} : {1 - share:.0%}", asked.draws, f"{len(found[0]):,}",
+                item, f"{share:.0%} : {1 - share:.0%}", asked.draws, f"{len(found[0]):,}",
                 f"{(every < 0.05).mean():.4f}", f"{(every < 0.001).mean():.5f}", f"{(every < 0.0001).mean():.6f}",
                 np.count_nonzero(families), sum(families), f"{np.mean(factors):.4f} ± {np.std(factors):.4f}",
                 f"{(time.perf_counter() - began) / asked.draws:.1f}",

@@ -4,59 +4,71 @@
 -- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
 -- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other
 -- classes pooled. A document's attention is one whole that its words share: where a strong word is frequent,
--- all others have less, though the model may look at them as ever. So lifts are held against the class's
--- ordinary word. `factor` is the median of lift / other_lift over the words listed of the class (cut by
--- `limit` or not; where both are above 0; of two in the middle, their geometric mean), and `difference` is
--- lift less factor times other_lift: what the word has more than it would have if it had changed as the
--- ordinary word has. `log_ratio` says it as a ratio, the natural logarithm of lift / (factor * other_lift):
--- 0.69 is twice as much, null where a lift is not above 0.
+-- all others have less, though the model may look at them as ever. And where attention is sharper in one
+-- class, all high lifts are higher there, and all low ones lower. So lifts are held against the class's
+-- ordinary words: a line through all of them says how far ln(lift) and ln(other_lift) usually are apart, by
+-- how high both are in the middle, and `surplus` is what the word is beyond that line, in nats, `low` to
+-- `high` its 95 % interval, `error` its standard error. Ranked by `sure`, the lower end, no word leads that is
+-- only rare.
 --
--- `error` is the standard error of the difference if other documents of the kind were drawn: clusters
--- (films, where documents have a group) count as independent, the occurrences in them do not, and a film
--- with documents on both sides counts on both. `t` is the difference over its error, `p` two-sided, and `q`
--- the false discovery rate (Benjamini and Hochberg) among all the words that have `min_documents` in the
--- class and in the others, listed or cut by `limit`. They need two clusters on each side (that many of equal
--- size, or more uneven ones), and attention that differs among them. The factor's own error is left out: it
--- is a median over all the words listed; with a dozen of them it is not small, and where all words of a
--- document go up and down together, the errors are a little too large. With two classes, t, log_ratio,
--- log_odds, z and residual of the one are those of the other with the sign turned, p and q are the same, and
--- factor is one over the other's.
+-- The line is laid through the words that are known well (in 50 documents of either side, or the 30 words in
+-- most): its slope is that between the medians of the upper and the lower third by the middle (0 where there
+-- are fewer than 60 such words, or all of about one height), its height the median of the rest. `factor`
+-- is the simpler idea that all lifts change alike: the median of lift / other_lift over the same words.
+-- `difference` is lift less factor times other_lift, and `log_ratio` the logarithm of the one over the other.
 --
--- `documents` and `occurrences` count the word in the class, `other_documents` and `other_occurrences` in
--- the others. `log_odds` compares these counts alone: how much more frequent the word is in the class, as
--- the difference of its log-odds among all words (listed or not, punctuation included), with an informative
--- Dirichlet prior that draws it toward 0; `z` is that over its standard error, as if words were drawn one by
--- one, which makes it too large where they come in clusters. `residual` is what attention adds to frequency,
--- in nats: log_ratio less what a word of this log_odds would have by a straight line through all the words
--- of the class that have an error (least squares, each weighted by 1 over the squared error of its
--- log_ratio, and so mostly through the frequent ones). Where frequency tells nothing of attention, it is
--- about log_ratio. It is null where either is, and where fewer than three words make the line.
+-- `test` says how a word is tested. `attention`: `p` is that of a permutation test of the surplus: of all ways
+-- to deal the word's documents to class and others, as many on each side as there are, in what part are the
+-- sides as far from the line on that side, doubled? It is worked out from mean, variance and skewness over
+-- all ways, as in `errors`. Where documents come in clusters (films, where documents have a group), clusters
+-- are dealt whole as often as makes two documents of a cluster agree as they do. The interval rests on each
+-- side's own spread over the clusters, a film with documents on both sides counting on both; it and p need
+-- not agree to the last digit. `clusters` and `other_clusters` are the unit that counts: as many clusters of equal
+-- size as weigh as much. Below two of them on a side, and where attention does not differ, error, interval, p
+-- and q are null; no p is below that of a single way to deal so many clusters. `counts`: the word is in fewer than 5
+-- documents of the others, or in none (`min_documents` of them, if that is less): there is no lift to compare
+-- with. It is tested by Fisher's exact test of the clusters that have it, `clusters` and `other_clusters` are
+-- plain counts of these, and `sure` is the lower end of the 95 % interval of the log-odds of a cluster's having
+-- it. Such rows say what a class talks of, not how it is attended.
+-- `q` is the false discovery rate (Benjamini and Hochberg) among the words of this class in this answer with
+-- the same `test`, listed or cut by `limit`: not over all classes, nor over what else one asks.
+--
+-- With two classes, surplus, log_ratio, log_odds, z and residual of the one are those of the other with the
+-- sign turned, and p is the same. `documents` and `occurrences` count the word in the class,
+-- `other_documents` and `other_occurrences` in the others. `log_odds` compares these counts alone: how much
+-- more frequent the word is in the class, as the difference of its log-odds among all words (listed or not,
+-- punctuation included), with an informative Dirichlet prior that draws it toward 0; `z` is that over its
+-- standard error as if words were drawn one by one, which they are not: for words of a topic, that come
+-- often in few documents, it is far too large and no test. `residual` is what attention adds to frequency, in
+-- nats: log_ratio less what a word of this log_odds would have by a straight line through all the words of
+-- the class that have an error (least squares, each weighted by 1 over the squared error of its log_ratio,
+-- and so mostly through the frequent ones). It is null where either is, and where fewer than three words
+-- make the line.
 --
 -- How not to read it: as evidence for the class, or as what made the model decide. Attention knows no class;
 -- a model attends to a word because of its neighbours and its place, too, which differ between classes.
 -- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" is more than the
--- class's ordinary word. That most words are ordinary is assumed, not found: if a model really looked more
--- at most words of a class, the factor would hide it; and a kind of words that does not change as the
--- ordinary word does, as function words often don't, stands out as a kind. Being frequent, they lead by t:
--- look at log_ratio. Words that stand on one side only can't be compared and are not listed, however
--- frequent they are.
+-- class's ordinary words. That most words are ordinary is assumed, not found: if a model really looked more
+-- at most words of a class, the line would hide it. Films whose reviews are all of one class confound the
+-- class with the film.
 --
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents in which
 -- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal
--- ranks are ordered by documents, then by word.
+-- ranks are ordered by documents, then by word. Where a lift is not above 0, there is no logarithm and no test.
 --
 -- Example: attnstore query imdb.attn distinctive_words -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
---     class=neg, word=disappointing, documents=291, other_documents=65, occurrences=304,
---     other_occurrences=68, lift=30.32, other_lift=8.602, factor=0.8446, difference=23.05, error=1.455,
---     t=15.84, p=9.317e-37, q=1.175e-35, log_ratio=1.429, log_odds=1.468, z=11.19, residual=1.57
+--     class=neg, word=watched, test=attention, documents=978, other_documents=966, occurrences=1063,
+--     other_occurrences=1094, clusters=540.9, other_clusters=365.3, lift=2.213, other_lift=0.7726,
+--     sure=0.966, surplus=1.03, error=0.03272, low=0.966, high=1.094, p=2.749e-62, q=1.741e-60,
+--     factor=0.8558, difference=1.551, log_ratio=1.208, log_odds=-0.01682, z=-0.3945, residual=1.456
 --
 -- @param reduction: reduction = cls -- which attention: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param min_documents: count = auto -- leave out words found in fewer documents of the class, or of the
---     others; auto: one in 200 of the documents of either side, and at least 5
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
+--     of them, and at least 5
 -- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
@@ -64,143 +76,272 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in all classes
 --     together, are added to the counts of either side; auto: 1 in 100 of the words of both sides
--- @param rank_by: difference|t|log_ratio|residual|log_odds|z = difference -- the column to rank by
+-- @param rank_by: sure|surplus|difference|log_ratio|residual|log_odds|z = sure -- the column to rank by
 -- @param limit: count = 20 -- rows a class
--- @columns class, word, lift, other_lift, difference, q
 --
--- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
--- sequence count data", Genome Biology 11:R106, equation 5, of two samples. The error: two ratios of sums
--- over clusters and their difference, linearised (Cochran 1977, "Sampling Techniques", sections 6.3 and
--- 6.18), with the effective number of clusters (Kish 1965) of each side. In symbols: a cluster g of the
--- class has n_g occurrences of the word and their lifts sum to y_g; n and r are the word's occurrences and
--- lift, G the effective clusters; the others have n'_g, y'_g, n', r', G'; f is the factor.
---     a_g = √(G / (G - 1)) (y_g - r n_g) / n,    b_g = f √(G' / (G' - 1)) (y'_g - r' n'_g) / n',
+-- Source: a difference on a middle, rather than one lift on the other, treats both sides alike and is little
+-- biased by their errors: Bland and Altman 1986, and the intensity-dependent normalisation of Dudoit and
+-- others 2002. The line is Tukey's resistant line (1977). The factor is the size factor of Anders and Huber
+-- 2010, Genome Biology 11:R106, equation 5. The test is that of errors.sql; with line height h and slope b, let
+-- A = 1 - b / 2 and B = 1 + b / 2: then surplus = A ln(lift) - B ln(other_lift) - h. If it is 0, lifts m and m'
+-- have A ln(m) = h + B ln(m'); of these the ones are taken that weighted by n and n' are nearest to the logarithms of
+-- lift and other_lift, and y_g / m, y'_g / m' in place of the summed lifts y_g, y'_g are what is dealt. The interval:
+-- two ratios of sums over clusters and their difference, linearised (Cochran 1977, "Sampling Techniques", sections
+-- 6.3 and 6.18), with the effective number of clusters (Kish 1965) of each side. A cluster g of the class has n_g
+-- occurrences of the word and their lifts sum to y_g; n and r are the word's occurrences and lift, G the effective
+-- clusters; the others have n'_g, y'_g, n', r', G':
+--     a_g = A √(G / (G - 1)) (y_g - r n_g) / (n r),    b_g = B √(G' / (G' - 1)) (y'_g - r' n'_g) / (n' r'),
 --     error² = Σ (a_g - b_g)²
 -- Student's t has Welch's degrees of freedom where no cluster is on both sides, and G - 1 where all are:
---     (A + B)² / (A² / (G - 1) + B² / (G' - 1) + 2 A B Σ n_g n'_g / (n n')) with A = Σ a_g², B = Σ b_g²
+--     (S + S')² / (S² / (G - 1) + S'² / (G' - 1) + 2 S S' Σ n_g n'_g / (n n')) with S = Σ a_g², S' = Σ b_g²
 -- The log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388. With N
 -- words in the class, N' in the others, and P of the prior, α = P (n + n') / (N + N') of which are this one:
 --     log_odds = ln((n + α) / (N + P - n - α)) - ln((n' + α) / (N' + P - n' - α))
 --     z = log_odds / √(1 / (n + α) + 1 / (n' + α)), their approximation of the variance by two terms
--- Comparing lifts, and the residual, are ours.
+-- Comparing lifts, and the residual, are ours. That sides dealt at random give no more small p than there should
+-- be: benchmarks/null_simulations.py.
 WITH
-weighed AS (  -- the unlisted words, too: they are counted, and left out below
-    SELECT document, class, term, starts, new, attention * length / parts AS lift
+uses AS (  -- of a word in a document; of the unlisted, too: they are counted, and left out below
+    SELECT
+        document, class, term,
+        count_if(new) AS documents,
+        count_if(starts)::DOUBLE AS n,  -- products of whole numbers are slow to add up
+        sum(attention * length / parts) AS y
     FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
     WHERE class IS NOT NULL AND term IS NOT NULL
+    GROUP BY document, class, term
 ),
 gathered AS (
     SELECT
         class, cluster, term,
-        count_if(new) AS documents,
-        count_if(starts)::DOUBLE AS n,  -- products of whole numbers are slow to add up
-        sum(lift) AS y
-    FROM weighed JOIN (SELECT document, cluster FROM documents) USING (document)
+        sum(documents) AS documents, count(*)::DOUBLE AS k,
+        sum(n) AS n, sum(y) AS y,
+        sum(y * y) AS own_yy, sum(y * n) AS own_yn, sum(n * n) AS own_nn,
+        sum(y * y * y) AS own_yyy, sum(y * y * n) AS own_yyn, sum(y * n * n) AS own_ynn, sum(n * n * n) AS own_nnn
+    FROM uses JOIN (SELECT document, cluster FROM documents) USING (document)
     GROUP BY class, cluster, term
 ),
 everywhere AS (  -- of each cluster, in all classes
-    SELECT cluster, term, sum(n) AS all_n, sum(y) AS all_y
+    SELECT cluster, term, sum(n) AS all_n, sum(y) AS all_y, sum(k) AS all_k, count(*) AS classes
     FROM gathered
     GROUP BY cluster, term
 ),
-counted AS (
+counted AS (  -- sums over clusters of products (a: all), and (own) over documents
     SELECT
         class, term,
-        sum(documents) AS documents,
+        sum(documents) AS documents, sum(k) AS k,
+        count(*) AS spots, count_if(classes > 1) AS spots_both, sum(1 / classes) AS spots_any,
         sum(n) AS n, sum(y) AS y,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
-        sum(y * all_y) AS y_all_y, sum(y * all_n) AS y_all_n,
-        sum(n * all_y) AS n_all_y, sum(n * all_n) AS n_all_n
+        sum(y * all_y) AS ya, sum(y * all_n) AS yb, sum(n * all_y) AS na, sum(n * all_n) AS nb,
+        sum(y * y * y) AS yyy, sum(y * y * all_y) AS yya, sum(y * y * all_n) AS yyb,
+        sum(y * all_y * all_y) AS yaa, sum(y * all_y * all_n) AS yab, sum(y * all_n * all_n) AS ybb,
+        sum(n * all_n * all_n) AS nbb,
+        sum(own_yy) AS own_yy, sum(own_yn) AS own_yn, sum(own_nn) AS own_nn,
+        sum(own_yyy) AS own_yyy, sum(own_yyn) AS own_yyn, sum(own_ynn) AS own_ynn, sum(own_nnn) AS own_nnn
     FROM gathered JOIN everywhere USING (cluster, term)
     GROUP BY class, term
 ),
 opposed AS (  -- what the class has, and what the others have (o): all less the class
     SELECT
-        class, term, documents, n, y, yy, yn, nn,
+        *,
         sum(documents) OVER of_term - documents AS other_documents,
+        sum(k) OVER of_term - k AS other_k,
+        round(sum(spots_any) OVER of_term) - spots + spots_both AS other_spots,
         sum(n) OVER of_term - n AS other_n,
         sum(y) OVER of_term - y AS other_y,
-        sum(y_all_y) OVER of_term - 2 * y_all_y + yy AS other_yy,
-        sum(y_all_n) OVER of_term - y_all_n - n_all_y + yn AS other_yn,
-        sum(n_all_n) OVER of_term - 2 * n_all_n + nn AS other_nn,
-        y_all_y - yy AS y_other_y, y_all_n - yn AS y_other_n, n_all_y - yn AS n_other_y, n_all_n - nn AS n_other_n,
+        sum(ya) OVER of_term - 2 * ya + yy AS other_yy,
+        sum(yb) OVER of_term - yb - na + yn AS other_yn,
+        sum(nb) OVER of_term - 2 * nb + nn AS other_nn,
+        ya - yy AS y_other_y, yb - yn AS y_other_n, na - yn AS n_other_y, nb - nn AS n_other_n,
+        sum(ya) OVER of_term AS aa, sum(yb) OVER of_term AS ab, sum(nb) OVER of_term AS bb,
+        sum(yaa) OVER of_term AS aaa, sum(yab) OVER of_term AS aab, sum(ybb) OVER of_term AS abb,
+        sum(nbb) OVER of_term AS bbb,
+        sum(own_yy) OVER of_term - own_yy AS others_yy, sum(own_yn) OVER of_term - own_yn AS others_yn,
+        sum(own_nn) OVER of_term - own_nn AS others_nn,
+        sum(own_yyy) OVER of_term - own_yyy AS others_yyy, sum(own_yyn) OVER of_term - own_yyn AS others_yyn,
+        sum(own_ynn) OVER of_term - own_ynn AS others_ynn, sum(own_nnn) OVER of_term - own_nnn AS others_nnn,
         sum(n) OVER of_class AS words,
         sum(n) OVER () - sum(n) OVER of_class AS other_words
     FROM counted
     WINDOW of_term AS (PARTITION BY term), of_class AS (PARTITION BY class)
 ),
-sizes AS (
-    SELECT class, count(*) AS size, sum(count(*)) OVER () - count(*) AS other_size
+inside AS (  -- of each cluster, the documents of a class
+    SELECT
+        class, cluster, count(*) AS m,
+        sum(count(*)) OVER (PARTITION BY cluster) AS all_m, count(*) OVER (PARTITION BY cluster) AS classes,
+        sum(count(*)) OVER (PARTITION BY class) / sum(count(*)) OVER () AS part
     FROM documents
     WHERE class IS NOT NULL
+    GROUP BY class, cluster
+),
+together_with AS (  -- off: of the class, less what is expected, summed over the cluster; the clusters without it, too
+    SELECT
+        class,
+        sum(m)::BIGINT AS size, sum(sum(m)) OVER ()::BIGINT - sum(m)::BIGINT AS other_size,
+        count(*) AS all_spots,
+        round(sum(sum(1 / classes)) OVER ()) - count_if(classes = 1) AS other_all_spots,
+        sum((m - part * all_m) ** 2 - (part * part * all_m ** 2)) AS off,
+        any_value(part) AS part
+    FROM inside
     GROUP BY class
+),
+sizes AS (
+    SELECT
+        class, size, other_size, all_spots, other_all_spots,
+        together(
+            off + part * part * all_squares - (size + other_size) * part * (1 - part),
+            part * (1 - part) * (all_squares - (size + other_size))
+        ) AS rho
+    FROM together_with, (SELECT sum(all_m ** 2 / classes) AS all_squares FROM inside)
+),
+listed AS (
+    SELECT
+        *,
+        y / n AS r, CASE WHEN other_n > 0 THEN other_y / other_n END AS other_r,
+        other_documents >= least(5, least_documents($min_documents, other_size)) AND other_n > 0 AS comparable,
+        effective_clusters(n, nn) AS g,
+        CASE WHEN other_n > 0 THEN effective_clusters(other_n, other_nn) END AS other_g,
+        coalesce($prior::DOUBLE / (words + other_words), 0.01) AS share
+    FROM opposed JOIN sizes USING (class)
+    WHERE
+        documents >= least_documents($min_documents, size)
+        AND n > 0
+        AND other_size > 0
+        AND is_listed(term, $punctuation, $ignore)
 ),
 kept AS (
     SELECT
         *,
-        y / n AS r, other_y / other_n AS other_r,
-        effective_clusters(n, nn) AS g,
-        effective_clusters(other_n, other_nn) AS other_g,
-        coalesce($prior::DOUBLE / (words + other_words), 0.01) AS part
-    FROM opposed JOIN sizes USING (class)
-    WHERE
-        documents >= least_documents($min_documents, size)
-        AND other_documents >= least_documents($min_documents, other_size)
-        AND n > 0
-        AND other_n > 0
-        AND is_listed(term, $punctuation, $ignore)
+        CASE WHEN comparable AND r > 0 AND other_r > 0 THEN ln(r / other_r) END AS apart,
+        CASE WHEN comparable AND r > 0 AND other_r > 0 THEN (ln(r) + ln(other_r)) / 2 END AS middle,
+        comparable AND (
+            least(documents, other_documents) >= 50
+            OR row_number() OVER (PARTITION BY class, comparable ORDER BY least(documents, other_documents) DESC, term) <= 30
+        ) AS known
+    FROM listed
+),
+placed AS (
+    SELECT
+        class, apart, middle,
+        row_number() OVER (PARTITION BY class ORDER BY middle, term) - 1 AS place,
+        count(*) OVER (PARTITION BY class) AS points
+    FROM kept
+    WHERE known AND apart IS NOT NULL
+),
+thirds AS (
+    SELECT
+        class, any_value(points) AS points, median(apart) AS level,
+        median(apart) FILTER (place >= points - points // 3) - median(apart) FILTER (place < points // 3) AS rise,
+        median(middle) FILTER (place >= points - points // 3) - median(middle) FILTER (place < points // 3) AS run
+    FROM placed
+    GROUP BY class
+),
+slopes AS (
+    SELECT
+        class, level,
+        CASE WHEN points >= 60 AND run >= 0.5 THEN greatest(-1, least(1, rise / run)) ELSE 0 END AS slope
+    FROM thirds
+),
+lines AS (
+    SELECT class, any_value(slope) AS slope, any_value(level) AS level, median(apart - slope * middle) AS height
+    FROM placed JOIN slopes USING (class)
+    GROUP BY class
 ),
 levelled AS (
     SELECT
         *,
-        exp(coalesce(median(CASE WHEN r > 0 AND other_r > 0 THEN ln(r / other_r) END) OVER of_class, 0)) AS factor
-    FROM kept
-    WINDOW of_class AS (PARTITION BY class)
+        exp(coalesce(level, 0)) AS factor, 1 - coalesce(slope, 0) / 2 AS tilt, 1 + coalesce(slope, 0) / 2 AS other_tilt,
+        apart - coalesce(height, 0) - coalesce(slope, 0) * middle AS surplus
+    FROM kept LEFT JOIN lines USING (class)
 ),
-varying AS (  -- what is expected (expected) of the one side: what the other has, times the factor
+fitted AS (  -- what an occurrence has on either side if the word is on the line
     SELECT
         *,
-        factor * other_r AS expected,
-        part * (n + other_n) AS alpha,
-        ratio_variance(r, n, yy, yn, nn, g) AS v,
-        ratio_variance(other_r, other_n, other_yy, other_yn, other_nn, other_g) * factor ** 2 AS expected_var,
-        (y_other_y - other_r * y_other_n - r * n_other_y + r * other_r * n_other_n) / (n * other_n)
-            * sqrt(g / (g - 1) * other_g / (other_g - 1)) * factor AS covariance,
-        log_odds_ratio(n, other_n, words, other_words, part) AS log_odds
+        (n * (ln(CASE WHEN apart IS NOT NULL THEN r END) - height / tilt) + other_n * ln(CASE WHEN apart IS NOT NULL THEN other_r END))
+            / (n * other_tilt / tilt + other_n) AS other_log
     FROM levelled
+),
+scaled AS (
+    SELECT *, exp(-(height + other_tilt * other_log) / tilt) AS own, exp(-other_log) AS other
+    FROM fitted
+),
+centred AS (
+    SELECT *, (y * own + other_y * other) / (n + other_n) AS usual, own - other AS more
+    FROM scaled
+),
+dealt AS (  -- the sums over documents, and over clusters, of squares and cubes of what is off
+    SELECT
+        *,
+        y * own - usual * n AS total,
+        squared_off(own, usual, own_yy, own_yn, own_nn) + squared_off(other, usual, others_yy, others_yn, others_nn) AS squares,
+        cubed_off(own, usual, own_yyy, own_yyn, own_ynn, own_nnn)
+            + cubed_off(other, usual, others_yyy, others_yyn, others_ynn, others_nnn) AS cubes,
+        more ** 2 * yy + 2 * more * (other * ya - usual * yb) + squared_off(other, usual, aa, ab, bb) AS whole_squares,
+        more ** 3 * yyy + 3 * more ** 2 * (other * yya - usual * yyb)
+            + 3 * more * (other ** 2 * yaa - 2 * other * usual * yab + usual ** 2 * ybb)
+            + cubed_off(other, usual, aaa, aab, abb, bbb) AS whole_cubes,
+        k * other_k / ((k + other_k) * (k + other_k - 1)) AS spread,
+        CASE WHEN k + other_k > 2 THEN (other_k - k) / (k + other_k - 2) ELSE 0 END AS lean,
+        own ** 2 * own_yy + other ** 2 * others_yy AS scale
+    FROM centred
+),
+permuted AS (
+    SELECT
+        *,
+        error_of(spread * ((1 - rho) * squares + rho * whole_squares), scale) AS deviation,
+        spread * lean * ((1 - rho) * cubes + rho * whole_cubes) AS third
+    FROM dealt
+),
+varying AS (
+    SELECT
+        *,
+        share * (n + other_n) AS alpha,
+        CASE WHEN apart IS NOT NULL THEN ratio_variance(r, n, yy, yn, nn, g) / r ** 2 END AS v,
+        CASE WHEN apart IS NOT NULL
+            THEN ratio_variance(other_r, other_n, other_yy, other_yn, other_nn, other_g) / other_r ** 2 END AS other_v,
+        CASE WHEN apart IS NOT NULL
+            THEN (y_other_y - other_r * y_other_n - r * n_other_y + r * other_r * n_other_n) / (n * other_n)
+                * sqrt(g / (g - 1) * other_g / (other_g - 1)) / (r * other_r) END AS covariance,
+        CASE WHEN other_n > 0 THEN n_other_n / (n * other_n) END AS shared,
+        log_odds_ratio(n, other_n, words, other_words, share) AS log_odds
+    FROM permuted
 ),
 compared AS (
     SELECT
         *,
-        r - expected AS difference,
-        error_of(v + expected_var - 2 * covariance, r ** 2 + expected ** 2) AS error,
-        (v + expected_var) ** 2
-            / nullif(v ** 2 / (g - 1) + expected_var ** 2 / (other_g - 1) + 2 * v * expected_var * n_other_n / (n * other_n), 0) AS df,
-        CASE WHEN r > 0 AND expected > 0 THEN ln(r / expected) END AS log_ratio,
-        -- Of log_ratio, linearised; the factor moves all words alike.
-        CASE WHEN r > 0 AND expected > 0 THEN v / r ** 2 + expected_var / expected ** 2 - 2 * covariance / (r * expected) END AS log_v,
-        log_odds / sqrt(1 / (n + alpha) + 1 / (other_n + alpha)) AS z
+        CASE WHEN comparable THEN r - factor * other_r END AS difference,
+        apart - ln(factor) AS log_ratio,
+        v + other_v - 2 * covariance AS log_v,
+        error_of(tilt ** 2 * v + other_tilt ** 2 * other_v - 2 * tilt * other_tilt * covariance, 1) AS error,
+        (tilt ** 2 * v + other_tilt ** 2 * other_v) ** 2 / nullif(
+            tilt ** 4 * v ** 2 / (g - 1) + other_tilt ** 4 * other_v ** 2 / (other_g - 1)
+                + 2 * tilt ** 2 * other_tilt ** 2 * v * other_v * shared, 0
+        ) AS df,
+        CASE WHEN comparable THEN permutation_p(total / deviation, third / deviation ** 3, g, other_g)
+            ELSE counts_p(spots, other_spots, all_spots, other_all_spots) END AS p,
+        log_odds / sqrt(1 / (n + alpha) + 1 / nullif(other_n + alpha, 0)) AS z
     FROM varying
 ),
-tested AS (
-    SELECT *, difference / error AS t, p_value(difference / error, df) AS p
+bounded AS (
+    SELECT *, surplus - t_quantile(0.975, df) * error AS low, surplus + t_quantile(0.975, df) * error AS high
     FROM compared
 ),
 adjusted AS (
     SELECT
-        class,
+        class, comparable,
         unnest(list(term ORDER BY term)) AS term,
         unnest(q_values(list(p ORDER BY term))) AS q
-    FROM tested
-    GROUP BY class
+    FROM bounded
+    GROUP BY class, comparable
 ),
 weighted AS (  -- null where a word is not among those that the line is laid through
     SELECT
         *,
         CASE WHEN error IS NOT NULL AND log_odds IS NOT NULL AND log_v > 1e-14 THEN 1 / log_v END AS weight
-    FROM tested
+    FROM bounded
 ),
-centred AS (
+about AS (
     SELECT
         *,
         log_odds - sum(weight * log_odds) OVER of_class / sum(weight) OVER of_class AS along,
@@ -216,34 +357,40 @@ sloped AS (
             WHEN sum(weight * along ** 2) OVER of_class > 1e-12 * sum(weight) OVER of_class
             THEN sum(weight * along * up) OVER of_class / sum(weight * along ** 2) OVER of_class
             ELSE 0
-        END AS slope
-    FROM centred
+        END AS of_odds
+    FROM about
     WINDOW of_class AS (PARTITION BY class)
 ),
 explained AS (
-    SELECT *, CASE WHEN on_line >= 3 THEN up - slope * along END AS residual
-    FROM sloped JOIN adjusted USING (class, term)
+    SELECT
+        *,
+        CASE WHEN on_line >= 3 THEN up - of_odds * along END AS residual,
+        CASE WHEN comparable THEN low ELSE surely_more(spots, other_spots, all_spots, other_all_spots) END AS sure
+    FROM sloped JOIN adjusted USING (class, comparable, term)
 ),
 ranked AS (
     SELECT
         *,
         -- Single precision: the order in which floats are added must not decide the order of equal ranks.
         CASE $rank_by
-            WHEN 'difference' THEN difference WHEN 't' THEN t WHEN 'log_ratio' THEN log_ratio
-            WHEN 'residual' THEN residual WHEN 'log_odds' THEN log_odds ELSE z
+            WHEN 'sure' THEN sure WHEN 'surplus' THEN surplus WHEN 'difference' THEN difference
+            WHEN 'log_ratio' THEN log_ratio WHEN 'residual' THEN residual WHEN 'log_odds' THEN log_odds ELSE z
         END::FLOAT AS rank
     FROM explained
 )
 SELECT
     class,
     term AS word,
+    CASE WHEN comparable THEN 'attention' ELSE 'counts' END AS test,
     documents::BIGINT AS documents,
     other_documents::BIGINT AS other_documents,
     n::BIGINT AS occurrences,
     other_n::BIGINT AS other_occurrences,
+    CASE WHEN comparable THEN g ELSE spots END AS clusters,
+    CASE WHEN comparable THEN other_g ELSE other_spots END AS other_clusters,
     r AS lift,
     other_r AS other_lift,
-    factor, difference, error, t, p, q, log_ratio, log_odds, z, residual
+    sure, surplus, error, low, high, p, q, factor, difference, log_ratio, log_odds, z, residual
 FROM ranked
 QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) <= $limit
 ORDER BY class, rank DESC NULLS LAST, documents DESC, word

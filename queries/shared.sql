@@ -75,6 +75,25 @@ CREATE OR REPLACE TEMP MACRO permutation_p(t, skew, g, other_g) AS CASE
     ))
 END;
 
+-- Σ (p y - c n)², and Σ (p y - c n)³, multiplied out; rounding must not push the first below 0.
+CREATE OR REPLACE TEMP MACRO squared_off(p, c, yy, yn, nn) AS greatest(0, p * p * yy - 2 * p * c * yn + c * c * nn);
+CREATE OR REPLACE TEMP MACRO cubed_off(p, c, yyy, yyn, ynn, nnn) AS
+    p * p * p * yyy - 3 * p * p * c * yyn + 3 * p * c * c * ynn - c * c * c * nnn;
+
+-- Fisher's test, two-sided as twice the one side: of `size` clusters here and `other_size` there, `spots` and `other_spots` have
+-- a word; how often would as few there or fewer, if clusters were dealt at random?
+CREATE OR REPLACE TEMP MACRO log_ways(n, k) AS lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
+CREATE OR REPLACE TEMP MACRO counts_p(spots, other_spots, size, other_size) AS least(1, 2 * list_sum(list_transform(
+    range(greatest(0, (spots + other_spots - size)::BIGINT), other_spots::BIGINT + 1),
+    lambda j: exp(log_ways(other_size, j) + log_ways(size, spots + other_spots - j) - log_ways(size + other_size, spots + other_spots))
+)));
+
+-- The lower end of the 95 % interval of the log-odds of a cluster's having the word here against there, half a cluster
+-- added to each count (Haldane 1956, Gart 1966).
+CREATE OR REPLACE TEMP MACRO surely_more(spots, other_spots, size, other_size) AS
+    ln((spots + 0.5) / (size - spots + 0.5)) - ln((other_spots + 0.5) / (other_size - other_spots + 0.5))
+    - 1.959963984540054 * sqrt(1 / (spots + 0.5) + 1 / (size - spots + 0.5) + 1 / (other_spots + 0.5) + 1 / (other_size - other_spots + 0.5));
+
 -- The ends of an interval of half the width `half`: of the logarithm, where there is one, as lifts are skewed and none is
 -- below 0.
 CREATE OR REPLACE TEMP MACRO low_end(mean, half) AS

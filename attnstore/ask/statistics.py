@@ -137,6 +137,39 @@ def _one_way(columns: Sequence[pl.Series]) -> pl.Series:
     )
 
 
+def counts_p(spots: pl.Expr, o_spots: pl.Expr, size: pl.Expr, o_size: pl.Expr) -> pl.Expr:
+    """Fisher's exact test of few: twice the chance of `o_spots` or fewer of `o_size` clusters.
+
+    All are whole numbers: the clusters here and there that have a word, and all clusters here and there; as many as
+    have the word are dealt at random.
+    """
+
+    def computed(columns: Sequence[pl.Series]) -> pl.Series:
+        at, o_at, here, there = (_numbers(column) for column in columns)
+        if not len(at):
+            return pl.Series([], dtype=pl.Float64)
+        from scipy.stats import hypergeom
+
+        return pl.Series(np.minimum(1, 2 * hypergeom.cdf(o_at, here + there, there, at + o_at))).fill_nan(
+            None
+        )
+
+    return pl.map_batches(
+        [spots, o_spots, size, o_size], computed, return_dtype=pl.Float64, is_elementwise=True
+    )
+
+
+def surely_more(spots: pl.Expr, o_spots: pl.Expr, size: pl.Expr, o_size: pl.Expr) -> pl.Expr:
+    """The lower end of the 95 % interval of the log-odds of a cluster's having a word here against there.
+
+    Half a cluster is added to each count (Haldane 1956, Gart 1966).
+    """
+    counts = [spots + 0.5, size - spots + 0.5, o_spots + 0.5, o_size - o_spots + 0.5]
+    one, rest, other, o_rest = counts
+    error = (1 / one + 1 / rest + 1 / other + 1 / o_rest).sqrt()
+    return (one / rest).log() - (other / o_rest).log() - 1.959963984540054 * error
+
+
 def cluster_sums(y: pl.Expr, n: pl.Expr) -> dict[str, pl.Expr]:
     """What `ratio_error` needs, to aggregate rows of clusters by: `clusters`, `squares`, `products`, `counts`.
 

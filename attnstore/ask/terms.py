@@ -10,8 +10,6 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.ask.statistics import p_value
-
 
 def layer_columns(tokens: pl.LazyFrame) -> list[str]:
     """`attention_01`, `attention_02`, ...: what a question gets that has a reduction and no layer."""
@@ -110,68 +108,14 @@ def percentile() -> pl.Expr:
     return (pl.col("attention").rank("average").over("document") - 0.5) / pl.len().over("document")
 
 
-def compared(words: pl.LazyFrame, prior: float | None) -> pl.LazyFrame:
-    """Two sides' words with the difference of their lifts, its error, t and p, and the log-odds of their counts.
-
-    `words` has a `class`, and for one side, and under `o_` for the other, `n` and `y` (occurrences and their summed
-    lifts), `nn`, `yn` and `yy` (sums over clusters of products), `words` (of all words' occurrences); and `y_o_y`,
-    `y_o_n`, `n_o_y` and `n_o_n` (of products across the sides). Added are `r`, `o_r`, `factor` (of the class),
-    `difference`, `error`, `t`, `p`, `log_ratio`, its variance `log_v`, `log_odds`, `z`. What they are and where they
-    come from stands in distinctive_words.sql.
-    """
-    n, o_n, r, o_r = (pl.col(name) for name in ("n", "o_n", "r", "o_r"))
-    # What is expected (e) of the one side: what the other has, times the factor.
-    g, o_g, v, e_v, e = (pl.col(name) for name in ("g", "o_g", "v", "e_v", "e"))
-    factor, covariance = pl.col("factor"), pl.col("covariance")
-    # Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
-    square = (pl.col("yy") - 2 * r * pl.col("yn") + r**2 * pl.col("nn")).clip(lower_bound=0)
-    o_square = (pl.col("o_yy") - 2 * o_r * pl.col("o_yn") + o_r**2 * pl.col("o_nn")).clip(lower_bound=0)
-    product = pl.col("y_o_y") - o_r * pl.col("y_o_n") - r * pl.col("n_o_y") + r * o_r * pl.col("n_o_n")
-    shared = pl.col("n_o_n") / (n * o_n)
-    left, o_left = pl.col("words") - n, pl.col("o_words") - o_n
-    part = 0.01 if prior is None else prior / (pl.col("words") + pl.col("o_words"))
-    alpha, rest = part * (n + o_n), part * (left + o_left)
-    log_odds = ((n + alpha) / (left + rest)).log() - ((o_n + alpha) / (o_left + rest)).log()
-    variance = v + e_v - 2 * covariance
-    positive = pl.when(r > 0, o_r > 0)
-    return (
-        words.with_columns(
-            r=pl.col("y") / n,
-            o_r=pl.col("o_y") / o_n,
-            # As many clusters of equal size as weigh as much (Kish); fewer than two give no error.
-            g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
-            o_g=pl.when(o_n * o_n >= 2 * pl.col("o_nn")).then(o_n**2 / pl.col("o_nn")),
-        )
-        .with_columns(factor=positive.then((r / o_r).log()).median().over("class").fill_null(0).exp())
-        .with_columns(
-            e=factor * o_r,
-            v=square / n**2 * g / (g - 1),
-            e_v=o_square / o_n**2 * o_g / (o_g - 1) * factor**2,
-            covariance=product / (n * o_n) * (g / (g - 1) * o_g / (o_g - 1)).sqrt() * factor,
-            log_odds=pl.when(left + rest != 0, o_left + rest != 0).then(log_odds),
-        )
-        .with_columns(
-            difference=r - e,
-            # What is left by rounding alone is no error.
-            error=pl.when(variance > 1e-14 * (r**2 + e**2)).then(variance.sqrt()),
-            df=(v + e_v) ** 2 / (v**2 / (g - 1) + e_v**2 / (o_g - 1) + 2 * v * e_v * shared),
-            log_ratio=positive.then((r / e).log()),
-            # Linearised; the factor moves all words alike.
-            log_v=positive.then(v / r**2 + e_v / e**2 - 2 * covariance / (r * e)),
-            z=pl.col("log_odds") / (1 / (n + alpha) + 1 / (o_n + alpha)).sqrt(),
-        )
-        .with_columns(t=pl.col("difference") / pl.col("error"))
-        .with_columns(p=p_value(pl.col("t"), pl.col("df")))
-    )
-
-
-def known(documents: str, o_documents: str) -> pl.Expr:
+def known(documents: str, o_documents: str, *within: str) -> pl.Expr:
     """Whether a word is among those known well: in 50 documents of either side, or the 30 best of a class.
 
-    The rows have to be in the order of `word` within a class, which decides where the 30th has equals.
+    The rows have to be in the order of words within a class, which decides where the 30th has equals. `within` are the
+    columns that the 30 are counted in, `class` if left out.
     """
     rarer = pl.min_horizontal(documents, o_documents)
-    return (rarer >= 50) | (rarer.rank("ordinal", descending=True).over("class") <= 30)
+    return (rarer >= 50) | ((-rarer).rank("ordinal").over(*(within or ("class",))) <= 30)
 
 
 def log_odds(words: pl.LazyFrame, prior: float | None) -> pl.LazyFrame:

@@ -69,7 +69,7 @@ def test_a_word_attended_three_times_as_much_is_found(planted, engine):
     assert word["q"] < 0.01
     assert word["difference"] == pytest.approx(2, abs=0.3)
     assert max(found, key=lambda name: found[name]["residual"]) == "stared"
-    assert max(found, key=lambda name: found[name]["t"]) == "stared"
+    assert max(found, key=lambda name: found[name]["sure"]) == "stared"
     assert abs(word["z"]) < abs(found["often"]["z"]) / 5
 
 
@@ -190,7 +190,9 @@ def asked(unrelated, of_review):
     ).lazy()
     parameters = {p.name: p.default for p in QUESTION.parameters} | {"limit": WORDS}
     rows = (
-        QUESTION.polars(SimpleNamespace(documents=documents, tokens=tokens), parameters)
+        QUESTION.polars(
+            SimpleNamespace(documents=documents, tokens=tokens, once=pl.LazyFrame.lazy), parameters
+        )
         .filter(pl.col("class") == "pos")
         .collect()
     )

@@ -16,6 +16,7 @@ from asked_store import (
     made_up_documents,
     occurrences,
     set_values,
+    token,
     value_of,
     words,
     write_store,
@@ -28,7 +29,7 @@ from attnstore.errors import UsageError
 QUESTIONS = find_questions()
 ENGINES = ("duckdb", "polars")
 COUNTS = ("documents", "occurrences")
-TEXTS = ("class", "word", "label", "above", "below")
+TEXTS = ("class", "word", "test", "label", "above", "below")
 
 
 def rows_of(store, name, engine, parameters):
@@ -102,38 +103,6 @@ def mean_of(pairs):
     return ratio(pairs)[0]
 
 
-def factor_of(words):
-    """The median over words of the lift here over the lift there, `words` being pairs of [(cluster, lift)]."""
-    logs = [
-        math.log(mean_of(one) / mean_of(other))
-        for one, other in words
-        if mean_of(one) > 0 and mean_of(other) > 0
-    ]
-    return math.exp(statistics.median(logs)) if logs else 1.0
-
-
-def difference_of(one, other, factor):
-    """(error, p, error of the logarithm) of the lift of `one` less `factor` times that of `other`."""
-    (mean, residual, part, g), (o_mean, o_residual, o_part, o_g) = ratio(one), ratio(other)
-    expected = factor * o_mean
-    if g is None or o_g is None:
-        return None, None, None
-    own = {c: math.sqrt(g / (g - 1)) * r for c, r in residual.items()}
-    others = {c: factor * math.sqrt(o_g / (o_g - 1)) * r for c, r in o_residual.items()}
-    error = math.sqrt(sum((own.get(c, 0) - others.get(c, 0)) ** 2 for c in own | others))
-    if error < 1e-7 * math.hypot(mean, expected):
-        return None, None, None
-    v, e_v = (sum(r * r for r in side.values()) for side in (own, others))
-    shared = sum(part[c] * o_part[c] for c in part.keys() & o_part.keys())
-    df = (v + e_v) ** 2 / (v**2 / (g - 1) + e_v**2 / (o_g - 1) + 2 * v * e_v * shared)
-    p = 2 * float(scipy.stats.t.sf(abs(mean - expected) / error, df))
-    log_error = None
-    if mean > 0 and expected > 0:
-        parts = [own.get(c, 0) / mean - others.get(c, 0) / expected for c in own | others]
-        log_error = math.sqrt(sum(r * r for r in parts))
-    return error, p, log_error
-
-
 def log_odds_of(count, size, o_count, o_size, prior):
     """Monroe, Colaresi and Quinn's log-odds ratio and its z, counts of `size` and `o_size` words."""
     prior = (size + o_size) / 100 if prior is None else prior
@@ -148,45 +117,6 @@ def log_odds_of(count, size, o_count, o_size, prior):
     return delta, delta / math.sqrt(1 / (count + alpha) + 1 / (o_count + alpha))
 
 
-def compared(found, sizes, documents, names, *, cluster, least, keep, prior):
-    """The rows of one class: `found` and `sizes` by side, True for the class's own; `names` of the columns.
-
-    Each has one more, `log_error`: the standard error of `log_ratio`.
-    """
-    listed = []
-    for word in sorted({word for _, word, *_ in found}):
-        pairs, numbers = {True: [], False: []}, {True: set(), False: set()}
-        for side, of_word, number, lift in found:
-            if of_word == word:
-                pairs[side].append((cluster_of(documents, number, cluster), lift))
-                numbers[side].add(number)
-        if not keep(word) or not all(pairs.values()):
-            continue
-        if any(len(numbers[s]) < (max(5, -(-sizes[s] // 200)) if least is None else least) for s in numbers):
-            continue
-        listed.append((word, pairs, numbers))
-    factor = factor_of([(pairs[True], pairs[False]) for _, pairs, _ in listed])
-    totals = {side: sum(1 for s, *_ in found if s is side) for side in (True, False)}
-    rows = []
-    for word, pairs, numbers in listed:
-        lift, other = mean_of(pairs[True]), mean_of(pairs[False])
-        error, p, log_error = difference_of(pairs[True], pairs[False], factor)
-        difference = lift - factor * other
-        log_odds, z = log_odds_of(len(pairs[True]), totals[True], len(pairs[False]), totals[False], prior)
-        values = (
-            word, len(numbers[True]), len(numbers[False]), len(pairs[True]), len(pairs[False]), lift, other,
-            factor, difference, error, None if error is None else difference / error, p, None,
-            math.log(lift / (factor * other)) if lift > 0 and other > 0 else None, log_odds, z, log_error,
-        )  # fmt: skip
-        rows.append(dict(zip((*names, "log_error"), values, strict=True)))
-    tested = [row for row in rows if row["p"] is not None]
-    if tested:
-        family = scipy.stats.false_discovery_control([row["p"] for row in tested])
-        for row, q in zip(tested, family, strict=True):
-            row["q"] = float(q)
-    return rows
-
-
 def ordered(rows, rank_by, limit, count="documents"):
     def place(row):
         value = row[rank_by]
@@ -195,51 +125,192 @@ def ordered(rows, rank_by, limit, count="documents"):
     return sorted(rows, key=place)[:limit]
 
 
-def columns(own, other):
-    return (
-        "word", f"{own}documents", f"{other}documents", f"{own}occurrences", f"{other}occurrences",
-        f"{own}lift", f"{other}lift", "factor", "difference", "error", "t", "p", "q", "log_ratio", "log_odds",
-        "z",
-    )  # fmt: skip
+def line_through(points):
+    """Slope and height of the line of (middle, apart, word): the medians of the outer thirds, of sixty and more."""
+    points = sorted(points, key=lambda point: (point[0], point[2]))
+    third = len(points) // 3
+    slope = 0.0
+    if len(points) >= 60:
+        low, high = points[:third], points[-third:]
+        run = statistics.median(m for m, *_ in high) - statistics.median(m for m, *_ in low)
+        rise = statistics.median(d for _, d, _ in high) - statistics.median(d for _, d, _ in low)
+        slope = max(-1.0, min(1.0, rise / run)) if run >= 0.5 else 0.0
+    return slope, statistics.median(d - slope * m for m, d, _ in points) if points else 0.0
+
+
+def interval_of(one, other, slope):
+    """Standard errors of the surplus and of the log ratio, and the degrees of freedom of the former."""
+    (mean, residual, part, g), (o_mean, o_residual, o_part, o_g) = ratio(one), ratio(other)
+    if g is None or o_g is None:
+        return None, None, None
+    own = {c: math.sqrt(g / (g - 1)) * r / mean for c, r in residual.items()}
+    others = {c: math.sqrt(o_g / (o_g - 1)) * r / o_mean for c, r in o_residual.items()}
+
+    def error(tilt, o_tilt):
+        return math.sqrt(sum((tilt * own.get(c, 0) - o_tilt * others.get(c, 0)) ** 2 for c in own | others))
+
+    tilt, o_tilt = 1 - slope / 2, 1 + slope / 2
+    v, e_v = tilt**2 * sum(r * r for r in own.values()), o_tilt**2 * sum(r * r for r in others.values())
+    shared = sum(part[c] * o_part[c] for c in part.keys() & o_part.keys())
+    if error(tilt, o_tilt) < 1e-7:
+        return None, error(1, 1), None
+    df = (v + e_v) ** 2 / (v**2 / (g - 1) + e_v**2 / (o_g - 1) + 2 * v * e_v * shared)
+    return error(tilt, o_tilt), error(1, 1), df
+
+
+def permutation_of(here, there, clusters, slope, height, rho):
+    """The p value of {document: [lifts]} here and there, if the word is on the line; None where it can't be told."""
+    n, y = sum(map(len, here.values())), sum(map(sum, here.values()))
+    o_n, o_y = sum(map(len, there.values())), sum(map(sum, there.values()))
+    tilt, o_tilt = 1 - slope / 2, 1 + slope / 2
+    # Of the lifts on the line, tilt · ln(own) = height + o_tilt · ln(other), the likeliest by weighted logarithms.
+    log_other = (n * (math.log(y / n) - height / tilt) + o_n * math.log(o_y / o_n)) / (
+        n * o_tilt / tilt + o_n
+    )
+    own, other = math.exp((height + o_tilt * log_other) / tilt), math.exp(log_other)
+    usual = (y / own + o_y / other) / (n + o_n)
+    off = {d: sum(v) / own - usual * len(v) for d, v in here.items()}
+    off |= {d: sum(v) / other - usual * len(v) for d, v in there.items()}
+    size, k = len(off), len(here)
+    spread = k * (size - k) / (size * (size - 1))
+    lean = spread * (size - 2 * k) / (size - 2) if size > 2 else 0.0
+    whole = defaultdict(float)
+    for d, value in off.items():
+        whole[clusters[d]] += value
+    variance, third = (
+        factor
+        * ((1 - rho) * sum(e**power for e in off.values()) + rho * sum(e**power for e in whole.values()))
+        for factor, power in ((spread, 2), (lean, 3))
+    )
+    if variance < 1e-13 * (y * y / own**2 + o_y * o_y / other**2) / size:
+        return None
+    g, o_g = (ratio([(clusters[d], 1.0) for d, v in side.items() for _ in v])[3] for side in (here, there))
+    if g is None or o_g is None:
+        return None
+    t = (y / own - usual * n) / math.sqrt(variance)
+    one_way = math.exp(math.lgamma(g + 1) + math.lgamma(o_g + 1) - math.lgamma(g + o_g + 1))
+    return min(1.0, max(gamma_tails(t, third / variance**1.5), 2 * one_way))
 
 
 def distinctive_words(
     documents, *, reduction="cls", layer="last", by="prediction", min_documents=None, specials="out",
-    punctuation="out", ignore=(), renormalise=False, cluster="group", prior=None, rank_by="difference",
+    punctuation="out", ignore=(), renormalise=False, cluster="group", prior=None, rank_by="sure",
     limit=20,
 ):  # fmt: skip
     answer = []
-    for kind in sorted({d[by] for d in documents} - {None}):
+    kinds = sorted({d[by] for d in documents} - {None})
+    for kind in kinds if len(kinds) > 1 else []:
 
         def side_of(document, kind=kind):
             return None if document[by] is None else document[by] == kind
 
         found = lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, renormalise)
-        sizes = {side: sum(side_of(d) is side for d in documents) for side in (True, False)}
+        totals = {side: sum(1 for s, *_ in found if s is side) for side in (True, False)}
+        judged = [n for n, d in enumerate(documents) if d[by] is not None]
+        clusters = {n: cluster_of(documents, n, cluster) for n in judged}
+        sides = {n: side_of(documents[n]) for n in judged}
+        rho = correlation_within([*clusters.values()], [0] * len(judged), [*sides.values()])
+        all_spots = {side: len({clusters[n] for n in judged if sides[n] is side}) for side in (True, False)}
 
-        def keep(word):
-            return is_listed(word, False, specials, punctuation, ignore)
+        def least(side, sides=sides):
+            size = sum(of is side for of in sides.values())
+            return max(5, -(-size // 200)) if min_documents is None else min_documents
 
-        rows = compared(
-            found, sizes, documents, columns("", "other_"), cluster=cluster, least=min_documents,
-            keep=keep, prior=prior,
-        )  # fmt: skip
-        known = [row for row in rows if row["log_ratio"] is not None and row["log_odds"] is not None]
-        on_line = [row for row in known if (row["log_error"] or 0) > 1e-7]
-        enough = len(on_line) >= 3
-        if enough:
-            x, y, se = (
-                np.array([row[name] for row in on_line]) for name in ("log_odds", "log_ratio", "log_error")
-            )
+        rows, points, pairs_of = [], [], {}
+        for word in sorted({word for _, word, *_ in found}):
+            uses = {True: defaultdict(list), False: defaultdict(list)}
+            for side, of_word, number, lift in found:
+                if of_word == word:
+                    uses[side][number].append(lift)
+            here, there = uses[True], uses[False]
+            if (
+                not is_listed(word, False, specials, punctuation, ignore)
+                or not here
+                or len(here) < least(True)
+            ):
+                continue
+            comparable = len(there) >= min(5, least(False)) and bool(there)
+            pairs = {s: [(clusters[d], v) for d, some in uses[s].items() for v in some] for s in uses}
+            spots = {s: len({c for c, _ in pairs[s]}) for s in pairs}
+            lift, other = mean_of(pairs[True]), mean_of(pairs[False]) if there else None
+            log_odds, z = log_odds_of(len(pairs[True]), totals[True], len(pairs[False]), totals[False], prior)
+            row = dict.fromkeys(DISTINCTIVE_COLUMNS) | {
+                "class": kind, "word": word, "test": "attention" if comparable else "counts",
+                "documents": len(here), "other_documents": len(there), "occurrences": len(pairs[True]),
+                "other_occurrences": len(pairs[False]), "lift": lift, "other_lift": other,
+                "log_odds": log_odds, "z": z,
+            }  # fmt: skip
+            if comparable:
+                row |= {"clusters": ratio(pairs[True])[3], "other_clusters": ratio(pairs[False])[3]}
+                pairs_of[word] = pairs, here, there
+            else:
+                row |= {"clusters": float(spots[True]), "other_clusters": float(spots[False])}
+                counts = [
+                    spots[True],
+                    all_spots[True] - spots[True],
+                    spots[False],
+                    all_spots[False] - spots[False],
+                ]
+                table = [counts[:2], counts[2:]]
+                row["p"] = min(1.0, 2 * float(scipy.stats.fisher_exact(table, alternative="greater").pvalue))
+                one, rest, two, o_rest = (count + 0.5 for count in counts)
+                error = math.sqrt(1 / one + 1 / rest + 1 / two + 1 / o_rest)
+                row["sure"] = math.log(one / rest) - math.log(two / o_rest) - 1.959963984540054 * error
+            rows.append(row)
+        lifted = [row for row in rows if row["test"] == "attention"]
+        best = sorted(lifted, key=lambda row: (-min(row["documents"], row["other_documents"]), row["word"]))
+        for place, row in enumerate(best):
+            known = place < 30 or min(row["documents"], row["other_documents"]) >= 50
+            if known and row["lift"] > 0 and row["other_lift"] > 0:
+                one, two = math.log(row["lift"]), math.log(row["other_lift"])
+                points.append(((one + two) / 2, one - two, row["word"]))
+        slope, height = line_through(points)
+        factor = math.exp(statistics.median(d for _, d, _ in points)) if points else 1.0
+        log_errors = {}
+        for row in rows:
+            row["factor"] = factor
+            if row["test"] == "counts":
+                continue
+            pairs, here, there = pairs_of[row["word"]]
+            row["difference"] = row["lift"] - factor * row["other_lift"]
+            if row["lift"] <= 0 or row["other_lift"] <= 0:
+                continue
+            one, two = math.log(row["lift"]), math.log(row["other_lift"])
+            row["log_ratio"] = one - two - math.log(factor)
+            row["surplus"] = one - two - height - slope * (one + two) / 2
+            row["error"], log_errors[row["word"]], df = interval_of(pairs[True], pairs[False], slope)
+            if row["error"] is not None:
+                half = float(scipy.stats.t.ppf(0.975, df)) * row["error"]
+                row |= {
+                    "low": row["surplus"] - half,
+                    "high": row["surplus"] + half,
+                    "sure": row["surplus"] - half,
+                }
+            row["p"] = permutation_of(here, there, clusters, slope, height, rho)
+        for test in ("attention", "counts"):
+            tested = [row for row in rows if row["test"] == test and row["p"] is not None]
+            if tested:
+                family = scipy.stats.false_discovery_control([row["p"] for row in tested])
+                for row, q in zip(tested, family, strict=True):
+                    row["q"] = float(q)
+        drawn = [row for row in rows if row["log_ratio"] is not None and row["log_odds"] is not None]
+        on_line = [row for row in drawn if row["error"] is not None and log_errors[row["word"]] > 1e-7]
+        if len(on_line) >= 3:
+            x, y = (np.array([row[name] for row in on_line]) for name in ("log_odds", "log_ratio"))
+            se = np.array([log_errors[row["word"]] for row in on_line])
             varied = np.ptp(x) > 1e-5
             line = np.polyfit(x, y, 1, w=1 / se) if varied else (0, np.average(y, weights=1 / se**2))
-        for row in rows:
-            del row["log_error"]
-            row["residual"] = None
-            if enough and row in known:
+            for row in drawn:
                 row["residual"] = float(row["log_ratio"] - np.polyval(line, row["log_odds"]))
-        answer += [{"class": kind, **row} for row in ordered(rows, rank_by, limit)]
+        answer += ordered(rows, rank_by, limit)
     return answer
+
+
+DISTINCTIVE_COLUMNS = (
+    "class", "word", "test", "documents", "other_documents", "occurrences", "other_occurrences", "clusters",
+    "other_clusters", "lift", "other_lift", "sure", "surplus", "error", "low", "high", "p", "q", "factor",
+    "difference", "log_ratio", "log_odds", "z", "residual",
+)  # fmt: skip
 
 
 # -- distinctive_words ------------------------------------------------------------------------------------
@@ -259,7 +330,7 @@ SETTINGS = [
     {},
     {"min_documents": 1, "limit": 1000},
     {"min_documents": 0, "specials": "in", "punctuation": "in", "limit": 1000, "prior": 0},
-    {"min_documents": 1, "by": "label", "layer": "mean", "rank_by": "t"},
+    {"min_documents": 1, "by": "label", "layer": "mean", "rank_by": "surplus"},
     {"min_documents": 1, "reduction": "odd", "rank_by": "residual", "cluster": "document"},
     {"min_documents": 1, "reduction": "rollout", "rank_by": "residual", "prior": 2.5},
     {"min_documents": 1, "rank_by": "log_ratio", "punctuation": "in", "cluster": "document", "prior": 500},
@@ -294,15 +365,17 @@ def test_three_classes_are_each_held_against_the_other_two(tmp_path):
 def test_two_classes_mirror_each_other(store):
     """What is said of the one is said of the other with the sign turned."""
     rows = rows_of(store, "distinctive_words", "duckdb", {"min_documents": 1, "limit": 1000})
+    rows = [row for row in rows if row["test"] == "attention"]
     neg, pos = ({r["word"]: r for r in rows if r["class"] == kind} for kind in ("neg", "pos"))
     assert neg.keys() == pos.keys() and len(neg) > 5
     for word, row in neg.items():
-        for name in ("t", "log_ratio", "log_odds", "z", "residual"):
+        for name in ("surplus", "log_ratio", "log_odds", "z", "residual"):
             assert row[name] == pytest.approx(-pos[word][name], rel=1e-9, abs=1e-12), (word, name)
         for name in ("p", "q"):
             assert row[name] == pytest.approx(pos[word][name], rel=1e-9), (word, name)
         assert row["factor"] == pytest.approx(1 / pos[word]["factor"], rel=1e-12)
-        assert row["error"] == pytest.approx(row["factor"] * pos[word]["error"], rel=1e-9)
+        assert row["error"] == pytest.approx(pos[word]["error"], rel=1e-9)
+        assert row["low"] == pytest.approx(-pos[word]["high"], rel=1e-9)
 
 
 def four_reviews():
@@ -327,37 +400,122 @@ def four_reviews():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_difference_worked_out_by_hand(tmp_path, engine):
+def test_a_surplus_worked_out_by_hand(tmp_path, engine):
     """`film` has lift (1 + 3) / 2 here and (1 + 2) / 2 there, `bear` (1 + 1/4) / 2 and (1 + 1) / 2: ratios of 4/3
-    and 5/8, whose middle f is √(5/6). The difference is 2 - 1.5 f. The residuals over n are ∓0.5 and ∓0.25 f;
-    G / (G - 1) is 2. By review, error² is 2 · 2 · (0.5² + (0.25 f)²) = 1 + f²/4; a film is on both sides, where
-    they partly cancel: by film it is 2 · 2 · (0.5 - 0.25 f)², and the degrees of freedom have the product of the
-    variances, 1 and f²/4, times 2 · (1 + 1) / (2 · 2). The word is as frequent here as there: log-odds 0.
+    and 5/8, whose middle f is √(5/6). Beyond it `film` has ln(4/3 / f). The residuals over the lift are ∓1/4 and ∓1/6,
+    G / (G - 1) is 2. By review, error² is 2 · 2 · (1/16 + 1/36) / 1; a film is on both sides, where they partly cancel:
+    by film it is 2 · 2 · (1/4 - 1/6)², and the degrees of freedom have the product of the variances, 1/4 and 1/9, times
+    2 · (1 + 1) / (2 · 2). On the line `film` would have √(3 f) here and √(3 / f) there; what is off that is dealt to
+    two of four reviews. The word is as frequent here as there: log-odds 0.
     """
     store = write_store(tmp_path / "s", four_reviews(), reductions=REDUCTIONS[:1], layers=1)
     f = math.sqrt(5 / 6)
-    w = f * f / 4
+    own, other = math.sqrt(3 * f), math.sqrt(3 / f)
+    usual = (4 / own + 3 / other) / 4
+    off = [1 / own - usual, 3 / own - usual, 1 / other - usual, 2 / other - usual]
+    t = (off[0] + off[1]) / math.sqrt(sum(e * e for e in off) / 3)
     for cluster, error, df in (
-        ("group", 1 - f / 2, (1 + w) ** 2 / (1 + w * w + w)),
-        ("document", math.sqrt(1 + w), (1 + w) ** 2 / (1 + w * w)),
+        ("group", 1 / 6, (1 / 4 + 1 / 9) ** 2 / (1 / 16 + 1 / 81 + 1 / 36)),
+        ("document", math.sqrt(1 / 4 + 1 / 9), (1 / 4 + 1 / 9) ** 2 / (1 / 16 + 1 / 81)),
     ):
         rows = rows_of(store, "distinctive_words", engine, {"min_documents": 1, "cluster": cluster})
         found = next(r for r in rows if (r["class"], r["word"]) == ("pos", "film"))
-        assert (found["lift"], found["other_lift"]) == (2.0, 1.5)
-        t = (2 - 1.5 * f) / error
+        assert (found["lift"], found["other_lift"], found["test"]) == (2.0, 1.5, "attention")
+        surplus = math.log(4 / 3 / f)
+        half = float(scipy.stats.t.ppf(0.975, df)) * error
         expected = {
             "factor": f,
             "difference": 2 - 1.5 * f,
+            "log_ratio": surplus,
+            "surplus": surplus,
             "error": error,
-            "t": t,
-            "p": 2 * float(scipy.stats.t.sf(t, df)),
-            "log_ratio": math.log(4 / 3 / f),
+            "low": surplus - half,
+            "high": surplus + half,
+            "sure": surplus - half,
+            "p": math.erfc(abs(t) / math.sqrt(2)),
         }
-        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
         assert (found["log_odds"], found["z"], found["residual"]) == (0.0, 0.0, None)  # two words are no line
         assert [found[n] for n in ("documents", "other_documents", "occurrences", "other_occurrences")] == [
             2
         ] * 4
+        assert (found["clusters"], found["other_clusters"]) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_word_of_one_class_alone_is_tested_by_counts(tmp_path, engine):
+    """`film` is in 30 of 60 documents of pos and in none of 60 of neg: it leads, and says what it is led by.
+
+    That two sides of 60 are dealt so, has a chance of C(60, 30) / C(120, 30) on the one side.
+    """
+    documents = made_up_documents(120, labels=("pos",), predictions=("pos",), seed=2)
+    for number, document in enumerate(documents):
+        kind, film = ("neg", "pos")[number % 2], number % 4 == 1
+        document |= {
+            "prediction": kind,
+            "group": None,
+            "tokens": words(*(["film"] if film else []), "bear", "the"),
+        }
+        size = len(document["tokens"])
+        set_values(document, "cls_01", [1 / size] * size)
+    store = write_store(tmp_path / "s", documents, reductions=REDUCTIONS[:1], layers=1)
+    rows = rows_of(store, "distinctive_words", engine, {})
+    first = next(row for row in rows if row["class"] == "pos")
+    assert {row["word"] for row in rows if row["class"] == "neg"} == {"bear", "the"}
+    assert (first["word"], first["test"], first["documents"], first["other_documents"]) == (
+        "film",
+        "counts",
+        30,
+        0,
+    )
+    assert (first["clusters"], first["other_clusters"], first["other_lift"]) == (30.0, 0.0, None)
+    chance = math.comb(60, 30) / math.comb(120, 30)
+    assert (first["p"], first["q"]) == (
+        pytest.approx(2 * chance, rel=1e-6),
+        pytest.approx(2 * chance, rel=1e-6),
+    )
+    error = math.sqrt(2 / 30.5 + 1 / 0.5 + 1 / 60.5)
+    assert first["sure"] == pytest.approx(math.log(60.5 / 0.5) - 1.959963984540054 * error, rel=1e-9)
+    assert [first[name] for name in ("surplus", "low", "high", "error", "log_ratio", "residual")] == [
+        None
+    ] * 6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path, engine):
+    """Ninety words whose lift in pos is the 1.5th power of that in neg; one has twice as much, and leads.
+
+    Held against the one factor, those of high lift would all seem distinctive of pos, and those of low lift of neg.
+    """
+    chance = np.random.default_rng(0)
+    names = [f"w{n:02d}" for n in range(90)]
+    levels = dict(zip(names, np.exp(chance.normal(0, 0.8, 90)), strict=True))
+    levels["w00"] = 1.0
+    rows = []
+    for number in range(240):
+        kind, drawn = ("neg", "pos")[number % 2], chance.choice(names, 80)
+        size = len(drawn) + 2
+        lifts_of = [
+            levels[w] ** (1.5 if kind == "pos" else 1) * (2 if (kind, w) == ("pos", "w00") else 1)
+            for w in drawn
+        ]
+        values = [0.0, *(np.array(lifts_of) * chance.gamma(30, 1 / 30, len(drawn)) / size), 0.0]
+        document = {
+            "id": str(number), "label": kind, "prediction": kind, "split": "test", "probability": 0.75,
+            "truncated": False, "text": "", "group": None,
+            "tokens": [token("[CLS]", special=True), *(token(w, w, 0, 1) for w in drawn), token("[SEP]", special=True)],
+        }  # fmt: skip
+        set_values(document, "cls_01", [float(v) for v in values])
+        rows.append(document)
+    store = write_store(tmp_path / "s", rows, reductions=REDUCTIONS[:1], layers=1, part_size=240)
+    found = rows_of(store, "distinctive_words", engine, {"limit": 1000})
+    of_pos = {row["word"]: row for row in found if row["class"] == "pos"}
+    assert len(of_pos) == 90
+    assert max(of_pos, key=lambda word: of_pos[word]["sure"]) == "w00"
+    # The slope of 1.5 is one of 0.4 of the difference on the middle, which the word's own ln 2 moves by half of it.
+    assert of_pos["w00"]["surplus"] == pytest.approx(0.8 * math.log(2), abs=0.1)
+    assert sum(row["q"] < 0.05 for row in of_pos.values()) <= 5
+    assert sum(abs(row["log_ratio"]) > math.log(1.2) for row in of_pos.values()) > 30
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -370,7 +528,7 @@ def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path,
     rows = rows_of(store, "distinctive_words", engine, {"min_documents": 1})
     for row in rows:
         known = row["word"] == "bear"
-        assert [(row[name] is not None) for name in ("error", "t", "p", "q")] == [known] * 4
+        assert [(row[name] is not None) for name in ("error", "low", "p", "q")] == [known] * 4
         assert row["difference"] and row["log_ratio"]
 
 
@@ -415,12 +573,12 @@ def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path, engine):
     rows = rows_of(
         store, "distinctive_words", engine, {"min_documents": 0, "specials": "in", "punctuation": "in"}
     )
-    assert [(r["word"], r["difference"], r["error"], r["t"], r["p"], r["q"]) for r in rows] == [
+    assert [(r["word"], r["difference"], r["error"], r["low"], r["p"], r["q"]) for r in rows] == [
         (word, 0.0, None, None, None, None) for _ in range(2) for word in ("[CLS]", "[SEP]")
     ]
     store = write_store(tmp_path / "by hand", four_reviews()[1:], reductions=REDUCTIONS[:1], layers=1)
     rows = rows_of(store, "distinctive_words", engine, {"min_documents": 1})
-    assert {(r["error"], r["t"], r["p"], r["q"], r["residual"]) for r in rows} == {(None,) * 5}
+    assert {(r["error"], r["low"], r["p"], r["q"], r["residual"]) for r in rows} == {(None,) * 5}
     unlabelled = made_up_documents(9, labels=(None,))
     store = write_store(tmp_path / "no label", unlabelled, label_in_path=False)
     with pytest.raises(UsageError, match="ask with by=prediction"):
