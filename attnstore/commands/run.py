@@ -196,5 +196,6 @@ def _summarise(result: "RunResult") -> None:
         say(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
     path = shlex.quote(str(store.path))
     say("next:")
-    for command in (f"query {path} top_words_by_class", f"show {path} 0", f"info {path}", "queries"):
+    first = [f"query {path} top_words_by_class"] if words else []
+    for command in (*first, f"show {path} 0", f"browse {path}", f"report {path}", f"info {path}", "queries"):
         say(f"  attnstore {command}")

@@ -19,7 +19,7 @@ from attnstore.messages import quoted
 from attnstore.store.durable import write_inside
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TOTALS = "totals.parquet"
 #: Documents are numbered in 32 bits, parts in nine digits; beyond the rest nothing could be opened in bearable time.
 MOST_PARTS, MOST_COLUMNS = 1_000_000, 10_000

@@ -37,10 +37,12 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
     )
     assert lines[1] == f"{documents['truncated'].sum()} documents were cut at 40 tokens"
     assert lines[2] == f"accuracy {correct / 60:.5f} ({correct} of 60)"
-    assert lines[-5:] == [
+    assert lines[-7:] == [
         "next:",
         f"  attnstore query {store} top_words_by_class",
         f"  attnstore show {store} 0",
+        f"  attnstore browse {store}",
+        f"  attnstore report {store}",
         f"  attnstore info {store}",
         "  attnstore queries",
     ]

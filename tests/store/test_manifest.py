@@ -61,6 +61,7 @@ def test_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
     assert str(refused.value) == f"{store}: manifest.json is damaged: it lists '{DOCUMENTS}' twice"
 
 
+REDUCTION = {"per_layer": False, "per_head": False, "meaning": "", "total": 1.0, "signed": False}
 HOSTILE = [
     ({"documents": 10**30}, "documents can't be a number of more than 15 digits"),
     ({"documents": -1}, "documents can't be -1"),
@@ -69,10 +70,9 @@ HOSTILE = [
     ({"heads": -(10**20)}, "heads can't be -a number of more than 15 digits"),
     ({"max_length": 0}, "max_length can't be 0"),
     ({"labels": ["neg", "neg"]}, "two classes have the same name"),
-    ({"reductions": 2 * [{"name": "cls", "per_layer": False, "per_head": False, "meaning": "", "total": 1.0}]},
+    ({"reductions": 2 * [REDUCTION | {"name": "cls"}]},
      "two columns are called 'cls'"),
-    ({"reductions": [{"name": "text", "per_layer": False, "per_head": False, "meaning": "", "total": 1.0},
-                     {"name": "position", "per_layer": False, "per_head": False, "meaning": "", "total": 1.0}]},
+    ({"reductions": [REDUCTION | {"name": "text"}, REDUCTION | {"name": "position"}]},
      "two columns are called 'position'"),
     ({"files": [{"path": "totals.parquet", "rows": -1, "bytes": 1, "sha256": ""}]},
      "it lists 'totals.parquet' with a size that no file has"),
