@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-python test-bare pytest check coverage docs picture bench lint types clean
+.PHONY: help demo test test-fast test-lowest test-python test-bare pytest faults check coverage docs picture bench lint types clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ test: check pytest  ## lint, check the types and run all tests: what CI runs
 test-fast: $(VENV)/.ready  ## run the tests that are not slow, in about a minute
 	$(PYTEST) -m "not slow"
 
-pytest: $(VENV)/.ready  ## run all tests
+pytest: $(VENV)/.ready  ## run all tests but the exhaustive ones
 	$(PYTEST)
+
+faults: $(VENV)/.ready  ## fail every operation of a run, a resume and a sealing, in every way: many minutes
+	$(PYTEST) -m exhaustive tests/faults
 
 test-lowest:  ## run all tests with the lowest versions that pyproject.toml allows
 	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt INSTALL="--editable '.[test]'"

@@ -185,7 +185,7 @@ def test_an_open_store_is_a_card(small_store, monkeypatch):
     lines = repr(store).splitlines()
     named = ["store", "state", "documents", "tokens", "model", "classes", "data"]
     assert [line.partition(":")[0] for line in lines[:7]] == named
-    assert [line.partition(":")[0] for line in lines[7:-1]] == ["reduction"] * 4
+    assert [line.partition(":")[0] for line in lines[7:-1]] == ["reduction"] * 5
     assert lines[2] == "documents:  60 of 60"
     assert lines[5] == "classes:    neg, pos"
     assert max(map(len, lines)) <= 50

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from attnstore.commands.options import a_path
+from attnstore.commands.output import note, say
 from attnstore.errors import UsageError
 from attnstore.interrupts import Ended
 
@@ -36,7 +37,7 @@ def browse(stores: tuple[Path, ...], host: str, port: int | None, no_open: bool)
         raise UsageError(f"browse needs {error.name}: pip install 'attnstore[browse]'") from error
 
     def ready(address: str) -> None:
-        click.echo(f"{address} (Ctrl-C ends it)")
+        say(f"{address} (Ctrl-C ends it)")
         if not no_open:
             click.launch(address)
 
@@ -45,4 +46,4 @@ def browse(stores: tuple[Path, ...], host: str, port: int | None, no_open: bool)
     except Ended as ended:
         if ended.number != signal.SIGINT:
             raise
-        click.echo("ended", err=True)  # Ctrl-C is how it is meant to end
+        note("ended")  # Ctrl-C is how it is meant to end

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnstore.commands.options import a_path, store_argument
+from attnstore.commands.output import give, say
 from attnstore.messages import counted, one_line
 
 if TYPE_CHECKING:
@@ -40,16 +41,16 @@ def compare(store: Path, other: Path, limit: int, form: str, **options: Any) -> 
         values = {name: getattr(found, name) for name in found.__dataclass_fields__}
         for name in ("words", "moved"):
             values[name] = values[name].head(limit).to_dicts()
-        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        give(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         return
     _print(found, limit)
 
 
 def _print(found: "Comparison", limit: int) -> None:
-    click.echo(
+    say(
         f"{counted(found.documents, 'document')} in both, {found.only_a:,} in A alone, {found.only_b:,} in B alone"
     )
-    click.echo(f"predicted the same: {found.agreeing:,} ({found.agreeing / found.documents:.4f})")
+    say(f"predicted the same: {found.agreeing:,} ({found.agreeing / found.documents:.4f})")
     if (
         found.labelled
         and found.right_a is not None
@@ -58,24 +59,22 @@ def _print(found: "Comparison", limit: int) -> None:
     ):
         interval = "" if found.low is None else f" ({found.low:+.4f} to {found.high:+.4f})"
         test = "" if found.p is None else f", McNemar's p = {found.p:.2g}"
-        click.echo(
+        say(
             f"accuracy: A {found.right_a / found.labelled:.4f}, B {found.right_b / found.labelled:.4f}, "
             f"difference {found.difference:+.4f}{interval}"
         )
-        click.echo(
-            f"right in A alone: {found.right_in_a_alone:,}, in B alone: {found.right_in_b_alone:,}{test}"
-        )
+        say(f"right in A alone: {found.right_in_a_alone:,}, in B alone: {found.right_in_b_alone:,}{test}")
     else:
-        click.echo("no accuracy is claimed: there are no labels, or they are not both models' classes")
+        say("no accuracy is claimed: there are no labels, or they are not both models' classes")
     if limit and len(found.words):
-        click.echo("words that get another share of the attention (lift in A, in B, q), the surest first:")
+        say("words that get another share of the attention (lift in A, in B, q), the surest first:")
         for row in found.words.head(limit).to_dicts():
             q = "" if row["q"] is None else f"{row['q']:.2g}"
-            click.echo(f"  {one_line(row['word'])[:30]:<30} {row['lift_a']:>8.3f} {row['lift_b']:>8.3f}  {q}")
+            say(f"  {one_line(row['word'])[:30]:<30} {row['lift_a']:>8.3f} {row['lift_b']:>8.3f}  {q}")
     if limit and len(found.moved):
-        click.echo(
+        say(
             "documents whose attention differs most (Jensen-Shannon divergence in bits, predictions in A and B):"
         )
         for row in found.moved.head(limit).to_dicts():
             names = f"{one_line(row['prediction_a'])[:20]}, {one_line(row['prediction_b'])[:20]}"
-            click.echo(f"  {one_line(row['id'])[:40]:<40} {row['distance']:.3f}  {names}")
+            say(f"  {one_line(row['id'])[:40]:<40} {row['distance']:.3f}  {names}")

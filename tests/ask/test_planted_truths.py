@@ -231,12 +231,12 @@ def test_of_200_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelat
 
 @pytest.mark.slow
 def test_films_that_stand_under_both_labels_are_no_more_found_different(of_films):
-    """Where reviews hang together by film and are relabelled one by one: 0.05 ± 0.015, and below 0.001 hardly any.
+    """Where reviews hang together by film and are relabelled one by one: at most 0.065, and below 0.001 hardly any.
 
-    Four films under two labels are four clusters, not eight: with Welch's degrees of freedom 0.0043 are.
+    With few films on a side the test is careful: 0.011 are, since no p is below one way of dealing so many films.
     """
     p = np.concatenate([asked(of_films, of_review) for of_review in relabelings(60)])
-    assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.015)
+    assert 0 < np.mean(p < 0.05) < 0.065
     assert np.mean(p < 0.001) < 0.002
 
 

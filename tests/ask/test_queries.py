@@ -34,7 +34,7 @@ TYPES = {
     **dict.fromkeys(("false_positives", "false_negatives", "truncated"), pa.int64()),
     **dict.fromkeys(("mean_attention", "lift", "share", "accuracy", "precision", "recall"), pa.float64()),
     **dict.fromkeys(("f1", "attention", "mean_probability", "low", "high", "shrunk"), pa.float64()),
-    "percentile": pa.float64(),
+    "percentile": pa.float64(), "segment": pa.int8(),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Every question can be copied out and run by a DuckDB that has never heard of attnstore."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from command_line import attnstore
 from hypothesis import given
 from hypothesis import strategies as st
+from measured_store import measured_rows, written
 from scipy.special import stdtr, stdtrit
 from scipy.stats import false_discovery_control
 
@@ -70,12 +72,21 @@ GIVEN = {
 SOME = {"min_documents": 1, "limit": 1000}
 
 
+@pytest.fixture(scope="module")
+def measured(small_store, tmp_path_factory):
+    """The small store with a table of faithfulness."""
+    path = tmp_path_factory.mktemp("measured") / "s.attn"
+    shutil.copytree(small_store, path)
+    written(open_store(path), measured_rows(range(60), ["cls_01", "rollout", "random"]))
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", find_questions())
-def test_every_question_answers_the_same_in_a_bare_duckdb(name, small_store, tmp_path):
+def test_every_question_answers_the_same_in_a_bare_duckdb(name, measured, tmp_path):
     """Copied out by --sql: the same columns and rows as `query`, p values and intervals included."""
     question = find_questions()[name]
-    store = open_store(small_store)
+    store = open_store(measured)
     for more in ({}, SOME):
         given = GIVEN.get(name, {}) | {k: v for k, v in more.items() if question.parameter(k) is not None}
         expected = ask(store, question, given)
@@ -85,7 +96,6 @@ def test_every_question_answers_the_same_in_a_bare_duckdb(name, small_store, tmp
 @pytest.mark.slow
 def test_an_unfinished_store_is_added_up_by_the_script(small_store, tmp_path):
     """Of a run that goes on, the finished parts answer; of one that has none, nothing does, without an error."""
-    import shutil
 
     import small_store as made
 

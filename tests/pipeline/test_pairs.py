@@ -292,6 +292,7 @@ def test_what_is_stored_of_pairs_is_what_eager_attention_says(reader, model):
     sample = list(verify_sample(reader.store))
     assert [finding.subject for finding in sample] == [
         "logits recomputed", "cls recomputed", "received recomputed", "rollout recomputed",
+        "evidence recomputed",
     ]  # fmt: skip
     assert all(finding.ok for finding in sample)
 

@@ -1,0 +1,86 @@
+-- Which words speak for a prediction, and which against it, in the documents of each predicted class?
+--
+-- How to read the answer: for each class the words with the surest evidence, `side` for and against. `evidence` is the
+-- mean over the word's occurrences of its score with a sign, its pieces added up: above 0 the word speaks for the
+-- document's prediction, below 0 against it. It is how much the margin of the prediction (its logit over the others)
+-- would fall, to first order, if the attention of the last [CLS] row to the word were taken away, per head.
+--
+-- `low` and `high` are its 95 % interval if other documents of the kind were drawn: clusters (films, where documents have
+-- a group) count as independent. `clusters` says how many there are; with fewer than two of one size, or more uneven
+-- ones, there is no interval. `sure` is the end of the interval that is nearer to 0, and 0 where the interval holds 0:
+-- words are ranked by it, so that rare ones do not lead by chance. `rank_by=evidence` ranks by the mean.
+-- `share_for` is the part of the occurrences whose own evidence is above 0.
+--
+-- How not to read it: as what the model knows of a word. A gradient says what a small change would do; and a word may be
+-- for one prediction here and for another one elsewhere. A word of both sides is on the list of neither unless its mean
+-- is sure. How faithful the score is, `attnstore faithfulness` measures.
+--
+-- Documents for which the store has no evidence (null) are left out. Equal ranks are ordered by documents, then by word.
+--
+-- Example: attnstore query demo.attn for_and_against -p limit=3,
+-- over the 220 embedded reviews, first row:
+--     class=neg, side=for, word=dull, documents=14, occurrences=14, clusters=14, evidence=0.01377,
+--     low=0.006626, high=0.0209, sure=0.006626, share_for=1
+--
+-- @param reduction: signed_reduction = evidence -- which score: one with a sign
+-- @param layer: layer = last -- its layer, where the score has one for each
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
+--     auto: one in 200 of the class's documents, and at least 5
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param rank_by: sure|evidence = sure -- the column to rank by
+-- @param limit: count = 20 -- rows a class and side
+-- @columns class, side, word, documents, evidence, low, high
+--
+-- Source: attention times its gradient, as in Chefer et al. 2021, "Generic Attention-model Explainability", eq. 5, without
+-- the positive part and of the last layer alone. The interval: the ratio of two sums over clusters, Cochran 1977,
+-- "Sampling Techniques", section 6.3, with Student's t of the effective number of clusters (Kish 1965), less one.
+WITH
+occurrences AS (
+    SELECT class, document, word, sum(attention) AS evidence, bool_or(new_word) AS is_new
+    FROM tokens
+    WHERE NOT special AND class IS NOT NULL AND attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
+    GROUP BY class, document, word, position - piece
+),
+gathered AS (
+    SELECT
+        class, word, cluster,
+        sum(evidence) AS y, count(*) AS n, count_if(evidence > 0) AS positive, count_if(is_new) AS documents
+    FROM occurrences JOIN (SELECT document, cluster FROM documents) USING (document)
+    GROUP BY class, word, cluster
+),
+summed AS (
+    SELECT
+        class, word, sum(documents) AS documents, sum(n) AS n, count(*) AS clusters,
+        sum(y) / sum(n) AS evidence, sum(positive) / sum(n) AS share_for,
+        effective_clusters(sum(n), sum(n * n)) AS g,
+        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
+    FROM gathered GROUP BY class, word
+),
+estimated AS (
+    SELECT *, t_quantile(0.975, g - 1) * sqrt(ratio_variance(evidence, n, yy, yn, nn, g)) AS half FROM summed
+),
+bounded AS (
+    SELECT
+        *, evidence - half AS low, evidence + half AS high,
+        CASE WHEN evidence > 0 THEN greatest(0, evidence - half) ELSE least(0, evidence + half) END AS sure,
+        CASE WHEN evidence > 0 THEN 'for' ELSE 'against' END AS side
+    FROM estimated
+    JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
+    WHERE evidence <> 0 AND documents >= least
+),
+ranked AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY class, side
+        ORDER BY abs(CASE WHEN $rank_by = 'sure' THEN sure ELSE evidence END)::FLOAT DESC NULLS LAST, documents DESC, word
+    ) AS place
+    FROM bounded
+)
+SELECT
+    class, side, word, documents::BIGINT AS documents, n::BIGINT AS occurrences, clusters::BIGINT AS clusters,
+    evidence, low, high, sure, share_for
+FROM ranked
+WHERE place <= $limit
+ORDER BY class, side DESC, place
