@@ -214,9 +214,11 @@ async def _computed(request: Request, name: str, make: Callable[[Work], T]) -> T
                 work.end()
         try:
             return task.result()
-        except UsageError as error:
+        except Exception as error:
             if is_late:
                 raise UsageError(f"stopped after {state.limit:g} s: ask for less") from error
+            if work.ended:  # its reader has gone, and whatever the engine says of that with them
+                raise UsageError("stopped") from error
             raise
 
 
