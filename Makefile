@@ -38,8 +38,8 @@ test-fast: $(VENV)/.ready  ## run the tests that are not slow, in about a minute
 pytest: $(VENV)/.ready  ## run all tests but the exhaustive ones
 	$(PYTEST)
 
-faults: $(VENV)/.ready  ## fail every operation of a run, a resume and a sealing, in every way: many minutes
-	$(PYTEST) -m exhaustive tests/faults
+faults: $(VENV)/.ready  ## fail every operation of a run, send every signal, read beside a writer: many minutes
+	$(PYTEST) -m exhaustive -o faulthandler_timeout=3600 tests/faults tests/commands/test_signals.py
 
 test-lowest:  ## run all tests with the lowest versions that pyproject.toml allows
 	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt INSTALL="--editable '.[test]'"

@@ -71,8 +71,12 @@ def main() -> None:
         print(what, dict(results[what]), f"{time.monotonic() - began:,.0f} s", flush=True)
 
     sealed = run(folder / "sealed", manifest()).path
+    expected = damage.asked(sealed)
     results["a damaged file of a sealed store"] = counted(
-        [lambda n=n: damage.trial(sealed, folder / f"damage-{n}", chance) for n in range(asked.damages)]
+        [
+            lambda n=n: damage.trial(sealed, expected, folder / f"damage-{n}", chance)
+            for n in range(asked.damages)
+        ]
     )
     print(dict(results["a damaged file of a sealed store"]), f"{time.monotonic() - began:,.0f} s", flush=True)
 

@@ -1,13 +1,25 @@
-"""Signals in real processes: one line on stderr, 128 plus the signal's number, and nothing lost."""
+"""Signals: one line on stderr, 128 plus the signal's number, and nothing lost.
+
+What a library does of its own with signals is tried in processes of their own, everything else in this one.
+"""
 
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from command_line import attnstore
+
+from attnstore import interrupts
+from attnstore.engine.classifier import Classifier
+
+#: Seconds that a command has to begin and to end. A test that waits longer fails.
+PATIENCE = 60
+
+EXHAUSTIVE = pytest.mark.exhaustive
 
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t"
 
@@ -22,39 +34,10 @@ def said(work, *more):
     return interruptible(begun, *more)
 attnstore.interrupts.interruptible = said
 """
-#: The survey of the data goes on for a minute.
-SURVEYING = """
-import time
-import attnstore.data.survey
-def slow(source):
-    print('begun', flush=True)
-    time.sleep(60)
-attnstore.data.survey.survey = slow
-"""
-#: The loading of the model goes on for a minute.
-LOADING = """
-import time
-import attnstore.engine.loading
-def slow(*arguments):
-    print('begun', flush=True)
-    time.sleep(60)
-attnstore.engine.loading.load_classifier = slow
-"""
-#: Each batch takes longer.
-COMPUTING = """
-import time
-from attnstore.engine.classifier import Classifier
-call = Classifier.__call__
-def slow(self, batch):
-    print('begun', flush=True)
-    time.sleep(0.3)
-    return call(self, batch)
-Classifier.__call__ = slow
-"""
 
 
 def signalled(number, changed, *arguments):
-    """(exit code, stderr) of a command that gets the signal once it has printed `begun`."""
+    """(exit code, stderr) of a command in a process of its own that gets the signal once it has printed `begun`."""
     start = f"import sys\n{changed}\nfrom attnstore.commands import main\nmain(sys.argv[1:])"
     child = subprocess.Popen(
         [sys.executable, "-c", start, *map(str, arguments)],
@@ -62,14 +45,44 @@ def signalled(number, changed, *arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+    watch = threading.Timer(PATIENCE, child.kill)  # closes what is waited for
+    watch.start()
     try:
-        assert "begun\n" in child.stdout  # reads up to there
-        time.sleep(0.2)  # it may be anywhere: some of it deep in C++
-        child.send_signal(number)
-        _, err = child.communicate(timeout=60)
+        begun = "begun\n" in child.stdout  # reads up to there
+        if begun:
+            time.sleep(0.2)  # it may be anywhere: some of it deep in C++
+            child.send_signal(number)
+        _, err = child.communicate()
     finally:
+        watch.cancel()
         child.kill()
+    assert begun, f"the command ended, or {PATIENCE} seconds were over, before it had begun: {err}"
+    assert child.returncode != -signal.SIGKILL, f"the command did not end in {PATIENCE} seconds: {err}"
     return child.returncode, err
+
+
+def signalled_here(number, begun, *arguments):
+    """(exit code, stderr) of a command in this process, which gets the signal once the event `begun` is set.
+
+    This process goes on afterwards: the clock that would end it is put off for good.
+    """
+    ended = threading.Event()
+
+    def send():
+        if begun.wait(PATIENCE) and not ended.wait(0.05):
+            signal.pthread_kill(threading.main_thread().ident, number)  # as `kill` does it
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(interrupts, "_GRACE", 1e6)
+            code, _, err = attnstore(*arguments)
+    finally:
+        ended.set()
+        begun.set()
+        sender.join()
+    return code, err
 
 
 def end_of(err):
@@ -83,13 +96,16 @@ def run_of(store, data, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(n, marks=EXHAUSTIVE) for n in (signal.SIGTERM, signal.SIGHUP))]
+)
 def test_a_signal_ends_an_endless_statement(small_store, number):
     """`attnstore sql` of a recursion without an end: DuckDB is stopped, and not waited for."""
     ended = signalled(number, QUERYING, "sql", small_store, ENDLESS)
     assert ended == (128 + number, "attnstore: interrupted\n")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
@@ -106,7 +122,7 @@ def test_ctrl_c_ends_a_question(small_store, tmp_path, text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=EXHAUSTIVE)])
 def test_a_signal_ends_a_question_to_polars(small_store, tmp_path, number):
     """Polars can't be stopped: its thread is left behind."""
     tmp_path.joinpath("long.sql").write_text("-- How long is this?\nSELECT 1 AS n\n")
@@ -120,47 +136,65 @@ def test_a_signal_ends_a_question_to_polars(small_store, tmp_path, number):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_questions_of_a_summary(tiny_model, reviews, tmp_path):
+def test_ctrl_c_ends_the_questions_of_a_summary(tiny_model, reviews, tmp_path, monkeypatch):
     """The store is sealed by then: nothing is missing."""
-    endless = (
-        QUERYING
-        + f"""
-import attnstore.ask.sql
-def select(store, connection, *_):
-    return attnstore.interrupts.interruptible(
-        lambda: connection.sql({ENDLESS!r}).to_arrow_table(), connection.interrupt
-    )
-attnstore.ask.sql.select = select
-"""
-    )
-    code, err = signalled(signal.SIGINT, endless, *run_of(tmp_path / "s.attn", reviews, tiny_model))
+    begun = threading.Event()
+
+    def endless(_store, connection, *_):
+        begun.set()
+        return interrupts.interruptible(
+            lambda: connection.sql(ENDLESS).to_arrow_table(), connection.interrupt
+        )
+
+    monkeypatch.setattr("attnstore.ask.answer.select", endless)
+    code, err = signalled_here(signal.SIGINT, begun, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert (code, end_of(err)) == (130, ["attnstore: interrupted"])
     assert re.search(r"^state: +sealed", attnstore("info", tmp_path / "s.attn")[1], re.MULTILINE)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("changed", "number"),
-    [
-        (SURVEYING, signal.SIGINT),
-        (SURVEYING, signal.SIGTERM),
-        (LOADING, signal.SIGINT),
-        (LOADING, signal.SIGHUP),
-    ],
-    ids=["surveyed-INT", "surveyed-TERM", "loading-INT", "loading-HUP"],
-)
-def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path, changed, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("step", ["survey", "load_classifier"])
+def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path, monkeypatch, step, number):
     """While the data is surveyed or the model loads there is nothing to finish, and no store yet."""
-    code, err = signalled(number, changed, *run_of(tmp_path / "s.attn", reviews, tiny_model))
+    begun = threading.Event()
+
+    def slow(*_):
+        begun.set()
+        time.sleep(0.4)
+
+    monkeypatch.setattr(f"attnstore.pipeline.run.{step}", slow)
+    code, err = signalled_here(number, begun, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert (code, end_of(err)) == (128 + number, ["attnstore: interrupted"])
     assert not (tmp_path / "s.attn").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_path, number):
+def test_a_survey_that_goes_on_is_not_waited_for(tiny_model, reviews, tmp_path):
+    """Two seconds after the signal the process ends, whatever its threads do."""
+    surveying = (
+        "import time, attnstore.data.survey\n"
+        "attnstore.data.survey.survey = lambda _: (print('begun', flush=True), time.sleep(600))"
+    )
+    code, err = signalled(signal.SIGTERM, surveying, *run_of(tmp_path / "s.attn", reviews, tiny_model))
+    assert (code, end_of(err)) == (143, ["attnstore: interrupted"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=EXHAUSTIVE)])
+def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_path, monkeypatch, number):
     """stderr says what is missing, and the same command goes on to the bytes of a run that nothing disturbed."""
-    code, err = signalled(number, COMPUTING, *run_of(tmp_path / "s.attn", reviews, tiny_model))
+    begun = threading.Event()
+    computed = Classifier.__call__
+
+    def slow(self, batch):
+        begun.set()
+        time.sleep(0.1)
+        return computed(self, batch)
+
+    with monkeypatch.context() as slowed:
+        slowed.setattr(Classifier, "__call__", slow)
+        code, err = signalled_here(number, begun, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert code == 128 + number
     (line,) = end_of(err)
     assert re.fullmatch("attnstore: stopped; [1-5] of 6 parts are missing: the same command goes on", line)

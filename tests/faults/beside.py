@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import small_store
+from command_line import attnstore as attnstore_command
 from small_store import LABELS, document_rows, manifest
 
 import attnstore
@@ -142,15 +143,12 @@ _COMMANDS = (
 
 
 def command_reader(path: Path, chance: random.Random) -> str:
-    """A command as a process of its own: it ends well and reports no fault. Returns what it printed."""
+    """A command: it ends well and reports no fault. Returns what it printed."""
     command = [word.format(path) for word in chance.choice(_COMMANDS)]
-    done = subprocess.run(
-        [sys.executable, "-m", "attnstore", *command],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), (command, done.stderr)
-    assert not [line for line in done.stdout.splitlines() if line.startswith("FAULT")], done.stdout
-    return done.stdout
+    code, out, err = attnstore_command(*command)
+    assert (code, err) == (0, ""), (command, err)
+    assert not [line for line in out.splitlines() if line.startswith("FAULT")], out
+    return out
 
 
 READERS = {

@@ -33,7 +33,7 @@ def damage(path: Path, chance: random.Random) -> str:
     return f"{way} at {at:,} of {file.relative_to(path)}"
 
 
-def _asked(path: Path) -> dict[str, object]:
+def asked(path: Path) -> dict[str, object]:
     """What each way to ask gives: an answer, or the one line that refuses it. Raises whatever else there is."""
     ways = {
         "documents": lambda reader: reader.documents().select("document", "length", "text").collect().rows(),
@@ -55,8 +55,10 @@ def _asked(path: Path) -> dict[str, object]:
     return found
 
 
-def trial(sealed: Path, folder: Path, chance: random.Random) -> str:
+def trial(sealed: Path, expected: dict[str, object], folder: Path, chance: random.Random) -> str:
     """Damage a copy of a sealed store and ask it. Returns `refused`, `harmless` or `wrong, and verify sees it`.
+
+    `expected`: what `asked` gives of the sealed store.
 
     Raises AssertionError if an answer is wrong and verify finds nothing, or what raised was no line for a user.
     """
@@ -64,7 +66,7 @@ def trial(sealed: Path, folder: Path, chance: random.Random) -> str:
     shutil.copytree(sealed, path)
     try:
         done = damage(path, chance)
-        expected, found = _asked(sealed), _asked(path)
+        found = asked(path)
         wrong = [
             name
             for name, answer in found.items()

@@ -176,10 +176,10 @@ def trial(beginning: str, at: int, way: str, folder: Path, undisturbed: dict[str
     return outcome
 
 
-#: Forks a child for each line that it reads, a path and a number, and prints whether a signal killed it. It computes
-#: nothing itself: a process whose libraries have begun threads can't be forked.
+#: Forks a child for each line that it reads, a path and a number, and prints the signal that ended it. It computes
+#: nothing itself: a process whose libraries have begun threads can't be forked. A child has a minute.
 _NURSERY = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 import pyarrow, polars
 import attnstore.store.scan, attnstore.store.totals
@@ -189,12 +189,13 @@ for line in sys.stdin:
     path, at = line.rstrip("\\n").split("\\t")
     child = os.fork()
     if not child:
+        signal.alarm(60)
         try:
             with failing(Disk(Path(path).parent, int(at), "kill")):
                 run(Path(path), PLAN)
         finally:
             os._exit(0)
-    print(os.WIFSIGNALED(os.waitpid(child, 0)[1]), flush=True)
+    print(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -219,5 +220,7 @@ def _killed(path: Path, at: int) -> str:
     assert nursery.stdout is not None
     nursery.stdin.write(f"{path}\t{at}\n")
     nursery.stdin.flush()
-    assert nursery.stdout.readline() == "True\n", "the process was not killed"
+    ended = nursery.stdout.readline().strip()
+    assert ended != str(int(signal.SIGALRM)), f"the run hangs before it comes to operation {at}"
+    assert ended == str(int(signal.SIGKILL)), f"the process was not killed, it ended with {ended}"
     return "killed"

@@ -1,5 +1,6 @@
 """Readers beside a live run: each has one state of the store, and none meets an error or a false fault."""
 
+import os
 import random
 from pathlib import Path
 
@@ -16,10 +17,17 @@ def readers_beside_a_writer(folder: Path, kind: str, readers: int, seed: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "readers"), [("Python", 20), ("bare DuckDB or Polars", 40), ("a command", 6)]
-)
+def test_some_readers_beside_a_writer_have_one_state(tmp_path: Path) -> None:
+    """One of each kind; ATTNSTORE_SEED draws other moments."""
+    chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
+    with writer(tmp_path, 1000):
+        for kind in READERS:
+            look(tmp_path, kind, chance)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "readers"), [(kind, 50) for kind in READERS])
 def test_reader_beside_a_writer_has_one_state(tmp_path: Path, kind: str, readers: int) -> None:
     """At random moments between a store's first file and its seal: `beside` says what each kind looks at."""
-    assert kind in READERS
     readers_beside_a_writer(tmp_path, kind, readers, seed=18)
