@@ -2,16 +2,20 @@
 
 import queue
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 @contextmanager
-def ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
-    """Run an iterator in a thread of its own, `depth` items ahead of its reader; its errors reach the reader."""
+def ahead(items: Generator[T], depth: int = 1) -> Iterator[Iterator[T]]:
+    """Run a generator in a thread of its own, `depth` items ahead of its reader; its errors reach the reader.
+
+    It is closed at the end, and with it the files that it reads: left to the interpreter's own end, they would be
+    closed when half of it is gone.
+    """
     line: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     gone = threading.Event()
 
@@ -26,9 +30,10 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
 
     def fill() -> None:
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
+            with closing(items):
+                for item in items:
+                    if not put((item, None)):
+                        return
         except BaseException as error:  # whatever it is belongs to the reader
             put((None, error))
         else:

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -29,7 +29,7 @@ _BATCHES_KEPT = 4
 
 def batches(
     store: Store, config: RunConfig, source: Source, found: Survey, labels: LabelMap, classifier: Classifier
-) -> Iterator[tuple[int, list[Batch]]]:
+) -> Generator[tuple[int, list[Batch]]]:
     """Each missing part with its batches, in order. Documents of finished parts are read over."""
     documents = enumerate(read_documents(source, found, labels, config.source.limit))
     read = None
@@ -50,7 +50,7 @@ def write_parts(
     store: Store,
     config: RunConfig,
     classifier: Classifier,
-    parts: Iterator[tuple[int, list[Batch]]],
+    parts: Generator[tuple[int, list[Batch]]],
     segmenter: Segmenter,
     stop: threading.Event,
 ) -> Iterator[Batch]:
