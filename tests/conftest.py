@@ -13,6 +13,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
 
+# Tiny models gain nothing from threads, and busy machines lose by them. Processes that a test starts take as many:
+# where torch multiplies by MKL, the last bits of a product depend on it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # A shell starts its background jobs with Ctrl-C ignored, nohup everything with SIGHUP ignored: tests that send them
 # would wait for nothing.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,15 +25,12 @@ for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
         signal.signal(getattr(signal, ignored), signal.SIG_DFL)
 
 import tiny  # noqa: E402 - it imports transformers
-import torch  # noqa: E402 - beside it
 from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
 from shared import shared  # noqa: E402 - beside it
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
-
-torch.set_num_threads(1)  # tiny models gain nothing from threads, and busy machines lose by them
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,16 @@ FULL = "attnstore: can't write the answer: no space left on device\n"
 pytestmark = pytest.mark.slow  # each is a process
 
 
+#: Where this process imports from, for another that may have no working directory.
+_FOLDERS = [str(Path(__file__).parents[2]), *(folder for folder in sys.path if Path(folder).is_absolute())]
+
+
 def shell(line: str, *arguments: object, before: str = "", **options) -> subprocess.CompletedProcess:
     """`line`, in which $0 is Python and "$@" the arguments, run by a shell."""
     run = 'import sys; sys.argv[0] = "attnstore"; from attnstore.commands import main; ' + before + "main()"
     return subprocess.run(
         ["/bin/sh", "-c", line.replace("attnstore", '"$0" -c "$RUN" "$@"'), sys.executable, *map(str, arguments)],
-        env=os.environ | {"RUN": run, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
+        env=os.environ | {"RUN": run, "PYTHONPATH": os.pathsep.join(_FOLDERS)},
         capture_output=True, text=True, check=False, timeout=300, **options,
     )  # fmt: skip
 
