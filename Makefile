@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-python test-bare pytest faults check coverage docs picture bench lint types clean
+.PHONY: help demo test test-fast test-lowest test-python test-bare pytest test-exhaustive check coverage docs picture bench lint types clean
 
 help:  ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One marker for the whole environment: it is made again when what it is made from changes. torch comes first and
 # alone: with it there, nothing asks for the build with several GB of CUDA packages.
@@ -38,8 +38,8 @@ test-fast: $(VENV)/.ready  ## run the tests that are not slow, in about a minute
 pytest: $(VENV)/.ready  ## run all tests but the exhaustive ones
 	$(PYTEST)
 
-faults: $(VENV)/.ready  ## fail every operation of a run, send every signal, read beside a writer: many minutes
-	$(PYTEST) -m exhaustive -o faulthandler_timeout=3600 tests/faults tests/commands/test_signals.py
+test-exhaustive: $(VENV)/.ready  ## run what takes many minutes: every operation failed in every way, simulations at full size
+	$(PYTEST) -m exhaustive -o faulthandler_timeout=3600
 
 test-lowest:  ## run all tests with the lowest versions that pyproject.toml allows
 	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt INSTALL="--editable '.[test]'"

@@ -22,7 +22,7 @@ def trials(beginning: str, folder: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 def test_random_failures(beginning: str, tmp_path: Path, undisturbed) -> None:
-    """A few of all; ATTNSTORE_SEED draws others, and `make faults` tries every one."""
+    """A few of all; ATTNSTORE_SEED draws others, and `make test-exhaustive` tries every one."""
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     for number, (at, way) in enumerate(chance.sample(trials(beginning, tmp_path), 3)):
         trial(beginning, at, way, tmp_path / str(number), undisturbed)
