@@ -70,7 +70,7 @@ CREATE OR REPLACE TEMP MACRO skewed_deviate(t, s) AS list_transform(
 -- one way of dealing g + other_g clusters into such sides, either way round.
 CREATE OR REPLACE TEMP MACRO permutation_p(t, skew, g, other_g) AS CASE
     WHEN t IS NOT NULL AND skew IS NOT NULL AND g IS NOT NULL AND other_g IS NOT NULL THEN least(1, greatest(
-        p_value(skewed_deviate(t, tail_skewness(t, skew)), 'inf'::DOUBLE),
+        list_transform([skewed_deviate(t, tail_skewness(t, skew))], lambda z: p_value(z, 'inf'::DOUBLE))[1],
         2 * exp(lgamma(g + 1) + lgamma(other_g + 1) - lgamma(g + other_g + 1))
     ))
 END;

@@ -29,7 +29,8 @@ from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
 from shared import shared  # noqa: E402 - beside it
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+# A busy machine is no fault. Each run draws other examples, so that forty a run are soon hundreds.
+settings.register_profile("untimed", deadline=None, max_examples=40)
 settings.load_profile("untimed")
 
 

@@ -81,7 +81,7 @@ def test_the_script_has_the_condition(store, name, tmp_path):
     """A bare DuckDB gives the same table."""
     given = {"where": next(iter(CONDITIONS)), "limit": 5}
     question = find_questions()[name]
-    assert_same(run_bare(script(store, question, given), tmp_path), ask(store, question, given))
+    assert_same(run_bare(tmp_path, script(store, question, given))[0], ask(store, question, given))
 
 
 @pytest.mark.parametrize(
