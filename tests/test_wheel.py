@@ -50,7 +50,7 @@ def test_the_wheel_holds_the_package_the_questions_and_what_is_embedded(wheel):
 
 
 def test_the_wheel_alone_in_an_empty_folder_runs_and_answers(wheel, tmp_path):
-    """Installed by itself, away from the checkout: `run` without options, and a question, from its own files."""
+    """Installed by itself, away from the checkout: `run` of its own model and reviews, and a question of its own."""
     if not (ROOT / "attnstore/embedded/model/config.json").is_file():
         pytest.skip("this checkout has no embedded model")
     site, empty = tmp_path / "site", tmp_path / "empty"
@@ -66,7 +66,7 @@ def test_the_wheel_alone_in_an_empty_folder_runs_and_answers(wheel, tmp_path):
             [*command, *arguments], cwd=empty, env=environment, capture_output=True, text=True, check=False
         )
 
-    done = call("run")
+    done = call("run", "--max-length", "48")
     assert done.returncode == 0, done.stderr
     where, *lines = done.stdout.splitlines()
     assert where == str(site / "attnstore/commands/__init__.py")

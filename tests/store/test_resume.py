@@ -109,7 +109,7 @@ def test_nothing_outside_of_a_store_is_written_or_removed(tmp_path: Path, place:
 
 
 CRASHES = """
-import os, shutil, signal, sys
+import os, random, shutil, signal, sys
 from pathlib import Path
 from small_store import contents, manifest, run, tables
 root, plan = Path(sys.argv[1]), manifest(documents=4, part_size=2)
@@ -136,25 +136,29 @@ def run_and_crash():
 
 in_a_child(lambda: run(root / "undisturbed", plan))
 whole = contents(root / "undisturbed")
-for last in range(1000):
-    killed = in_a_child(run_and_crash)
+last = 1000
+assert not in_a_child(lambda: (run_and_crash(), (root / "count").write_text(str(count))))
+syncs = int((root / "count").read_text())
+shutil.rmtree(root / "store")
+drawn = random.Random(int(sys.argv[3])).sample(range(syncs), 4)
+for last in range(syncs) if sys.argv[2] == "all" else {0, syncs - 1, *drawn}:
+    assert in_a_child(run_and_crash), last
     in_a_child(lambda: run(root / "store", plan))
     assert contents(root / "store") == whole, last
     shutil.rmtree(root / "store")
-    if not killed:
-        print(last)
-        break
+print(syncs)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_any_step_and_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tried", ["some", pytest.param("all", marks=pytest.mark.exhaustive)])
+def test_killed_at_any_step_and_resumed(tmp_path: Path, tried: str) -> None:
     """Killed before any of its syncs to the disk, from the first to the last, the resumed run ends with the
-    bytes of an undisturbed one.
+    bytes of an undisturbed one. ATTNSTORE_SEED draws others of them.
     """
     done = subprocess.run(
-        [sys.executable, "-c", CRASHES, str(tmp_path)],
+        [sys.executable, "-c", CRASHES, str(tmp_path), tried, os.environ.get("ATTNSTORE_SEED", "0")],
         env=os.environ | {"PYTHONPATH": str(Path(small_store.__file__).parent)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
