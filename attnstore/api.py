@@ -4,7 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnstore.config import DEFAULT_REDUCTIONS, Device, Dtype, Format, Long, RunConfig, SourceConfig
+from attnstore.config import (
+    DEFAULT_REDUCTIONS,
+    MAX_DOCUMENT_BYTES,
+    Device,
+    Dtype,
+    Format,
+    Long,
+    RunConfig,
+    SourceConfig,
+)
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
@@ -40,6 +49,7 @@ def run(
     encoding: str | None = None,
     format: Format | None = None,  # noqa: A002 - as the command's option is called
     strict: bool = False,
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
     revision: str | None = None,
     trust_remote_code: bool = False,
     device: Device = "auto",
@@ -56,7 +66,7 @@ def run(
     `model` and `data` default to the embedded ones. `data` is a path or another source as the command takes it, or
     what the program holds: a table of pandas, Polars or Arrow, a `datasets.Dataset`, a mapping of these by split, or
     any object of dicts that can be iterated more than once. What the other options mean stands at the fields of
-    `config.SourceConfig`, from `split` to `strict`, and `config.RunConfig`. A run that was interrupted is resumed by
+    `config.SourceConfig`, from `split` on, and `config.RunConfig`. A run that was interrupted is resumed by
     the same call.
 
     Raises:
@@ -101,6 +111,7 @@ def run(
         labels=tuple(labels),
         limit=limit,
         strict=strict,
+        max_document_bytes=max_document_bytes,
     )
     settings = RunConfig(
         source=source,

@@ -11,6 +11,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 #: What a file of rows is.
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]
 
+#: What a row or a text file may hold unless told otherwise.
+MAX_DOCUMENT_BYTES = 16 << 20
+
 #: What `attnstore run` reduces attention to unless told otherwise.
 DEFAULT_REDUCTIONS = ("cls", "received", "rollout", "evidence")
 
@@ -34,6 +37,7 @@ class SourceConfig:
     `labels`: the model's class names in the order of its logits, for a model that has none of its own; and entries
     such as `1=neg` that say which class a label of the data is (`3=`: none, its rows are left out).
     `strict`: a row that can't become a document is an error instead of being counted.
+    `max_document_bytes`: a row, a text file or an element of an array with more bytes becomes no document.
     """
 
     data: str
@@ -56,6 +60,7 @@ class SourceConfig:
     labels: tuple[str, ...] = ()
     limit: int | None = None
     strict: bool = False
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

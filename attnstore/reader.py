@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
@@ -68,9 +69,15 @@ class Query:
 
         method.__name__ = question.name
         method.__qualname__ = f"Query.{question.name}"
-        method.__doc__ = describe(question).partition("\n\n")[2]
-        method.__signature__ = _signature(question)  # type: ignore[attr-defined]  # what inspect and help look for
+        method.__doc__, method.__signature__ = _shown(question.name)  # type: ignore[attr-defined]  # what inspect and help look for
         return method
+
+
+@cache
+def _shown(name: str) -> tuple[str, inspect.Signature]:
+    """A shipped question's help and signature, made once: making them takes longer than opening a store."""
+    question = find_questions()[name]
+    return describe(question).partition("\n\n")[2], _signature(question)
 
 
 def _signature(question: Question) -> inspect.Signature:

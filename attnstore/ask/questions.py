@@ -59,6 +59,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,12 +129,11 @@ def find_questions(*folders: str | Path) -> dict[str, Question]:
         UsageError: a folder does not exist or has no question, two questions have the same name, or a file is
             not of the form that the module describes.
     """
-    shipped = _shipped()
-    questions: dict[str, Question] = {}
-    for folder in (shipped, *map(Path, folders)):
+    questions = dict(_shipped_questions(_shipped()))
+    for folder in map(Path, folders):
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: give one with .sql files in it")
-        paths = sorted(path for path in folder.glob("*.sql") if path != shipped / SHARED)
+        paths = sorted(folder.glob("*.sql"))
         if not paths:
             raise UsageError(f"{folder} has no .sql file in it: each question is one")
         for path in paths:
@@ -144,6 +144,13 @@ def find_questions(*folders: str | Path) -> dict[str, Question]:
                 )
             questions[question.name] = question
     return questions
+
+
+@cache
+def _shipped_questions(folder: Path) -> Mapping[str, Question]:
+    """Read once a process: every store that is opened, and every question that is asked, wants them."""
+    paths = sorted(path for path in folder.glob("*.sql") if path.name != SHARED)
+    return {question.name: question for question in map(_read, paths)}
 
 
 def _shipped() -> Path:

@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         discard(sys.stdout)
         sys.exit(0)
     except MemoryError:
-        fail("out of memory: try a smaller --batch-tokens", 1)
+        fail(
+            "out of memory: if a batch took it, try a smaller --batch-tokens; if long documents did, a smaller"
+            " --part-size or --max-document-bytes",
+            1,
+        )
     except OSError as error:
         if "No usable temporary directory" in str(error):
             fail("no folder for temporary files can be written: set TMPDIR to one that can", 1)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from attnstore.commands import completion
-from attnstore.config import SourceConfig
+from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,6 +85,13 @@ source_option = options(
     ),
     click.option(
         "--strict", is_flag=True, help="A row that can't be read is an error instead of being counted."
+    ),
+    click.option(
+        "--max-document-bytes",
+        type=click.IntRange(min=1),
+        default=MAX_DOCUMENT_BYTES,
+        metavar="N",
+        help="Leave out rows and text files of more bytes. Default: 16 MiB.",
     ),
 )
 

@@ -8,13 +8,17 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from attnstore.config import MAX_DOCUMENT_BYTES
 from attnstore.data.files import Files, by_parts
-from attnstore.data.streams import BUFFER, decompressed
+from attnstore.data.streams import BUFFER, TooLargeError, decompressed, too_large
 from attnstore.errors import DataError
 from attnstore.messages import one_line
+
+_LARGEST_HEADER = 1 << 20  # bytes
 
 
 def zip_members(path: Path) -> Files:
@@ -33,8 +37,8 @@ def zip_members(path: Path) -> Files:
     return Files(sorted(entries, key=by_parts), lambda name: archive.open(entries[name]))
 
 
-def tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The files of a tar archive in its own order, decompressed on the way: name, and how to read it.
+def tar_members(path: Path) -> Iterator[tuple[str, "Member"]]:
+    """The files of a tar archive in its own order, decompressed on the way, by name.
 
     A member can be read until the next is asked for.
     Raises DataError for an archive that is damaged, cut off, or not to be trusted.
@@ -53,14 +57,7 @@ def tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                     raise DataError(
                         f"the archive holds {kind} ({one_line(name)}), which is never followed: unpack it yourself"
                     )
-
-                def read(size: int = member.size, name: str = name) -> bytes:
-                    content = forward.read(size)
-                    if len(content) < size:
-                        raise DataError(f"{one_line(path.name)} is cut off in the middle of {one_line(name)}")
-                    return content
-
-                yield name, read
+                yield name, Member(path.name, name, member.size, forward)
         # tarfile takes a damaged header for the end; the real end is a block of zeros, or the end of the file.
         if forward.last.strip(b"\0"):
             raise DataError(f"{one_line(path.name)} is damaged or cut off after {forward.tell():,} bytes")
@@ -74,15 +71,42 @@ def put_aside(path: Path, wanted: Callable[[str], bool]) -> Files:
     """
     aside = tempfile.TemporaryDirectory(prefix="attnstore-")
     places: dict[str, Path] = {}
-    for name, read in tar_members(path):
+    for name, member in tar_members(path):
         if wanted(name):
             places[name] = Path(aside.name) / str(len(places))
-            places[name].write_bytes(read())
+            with places[name].open("wb") as file:
+                file.writelines(member.pieces())
 
     def opened(name: str, _keep: object = aside) -> IO[bytes]:
         return places[name].open("rb")
 
     return Files(sorted(places, key=by_parts), opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a tar archive, as long as the next is not asked for."""
+
+    archive: str
+    name: str
+    size: int
+    stream: "_Forward"
+
+    def contents(self, most: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """All of it. Raises TooLargeError if that is more than `most` bytes."""
+        if self.size > most:
+            raise TooLargeError(f"{one_line(self.name)} has {too_large(most)}")
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it, piece by piece. Raises DataError where the archive ends inside of it."""
+        left = self.size
+        while left:
+            piece = self.stream.piece(min(left, BUFFER))
+            if not piece:
+                raise DataError(f"{one_line(self.archive)} is cut off in the middle of {one_line(self.name)}")
+            left -= len(piece)
+            yield piece
 
 
 class _Forward:
@@ -97,12 +121,20 @@ class _Forward:
         return self._at
 
     def read(self, size: int) -> bytes:
+        """What tarfile reads: headers. A header may say itself how large it is."""
+        if size > _LARGEST_HEADER:
+            raise DataError(
+                f"the archive is damaged or not to be trusted: it has a header of {size:,} bytes, a name of a file"
+            )
+        return self.piece(size)
+
+    def piece(self, size: int) -> bytes:
         self.last = self._stream.read(size)
         self._at += len(self.last)
         return self.last
 
     def seek(self, to: int) -> int:
-        while self._at < to and self.read(min(to - self._at, BUFFER)):
+        while self._at < to and self.piece(min(to - self._at, BUFFER)):
             pass
         return self._at
 

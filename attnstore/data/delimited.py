@@ -15,10 +15,10 @@ from typing import IO
 
 from attnstore.config import SourceConfig
 from attnstore.data.columns import USUAL_COLUMNS, is_number, is_prose
+from attnstore.data.streams import too_large
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import counted, one_line
 
-MAX_FIELD = 1 << 26  # characters in a row; beyond, a quote was left open
 MAX_UNCLOSED = 100  # rows with an open quote; beyond, quotes mean something else in this file
 SAMPLE = 1 << 20  # bytes from which a file's layout is told
 SAMPLE_ROWS = 1000
@@ -26,6 +26,8 @@ SAMPLE_ROWS = 1000
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 #: Stands for a carriage return inside a line, which csv would take for the line's end. No decoder gives it.
 _RETURN = "\ud800"
+#: Stands for a line that is too large to be held.
+_TOO_LARGE = "\ud801"
 #: The delimiter of a file of one column: no text file holds it.
 _NONE = "\x1f"
 _GUESSED = "utf-8-sig"  # the encoding of a file unless told otherwise
@@ -57,6 +59,7 @@ class Layout:
     ending: str  # of a line
     sample: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    largest: int  # characters in a row; beyond, a quote was left open, or it is no document
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
         ending=ending,
         sample=tuple(tuple(row) for row in rows[headed:] if len(row) == len(columns)),
         notes=tuple(notes),
+        largest=config.max_document_bytes,
     )
 
 
@@ -141,9 +145,9 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
 
     Raises DataError where so many quotes are left open that they can't be quotes.
     """
-    csv.field_size_limit(max(MAX_FIELD, csv.field_size_limit()))
+    csv.field_size_limit(max(layout.largest + 2, csv.field_size_limit()))
     text = io.TextIOWrapper(stream, encoding=layout.encoding, errors="surrogateescape", newline=layout.ending)
-    lines = _Lines(text, layout.ending)
+    lines = _Lines(text, layout.ending, layout.largest)
     for _ in range(layout.skipped):
         next(lines, None)
     reader = _reader(lines, layout.delimiter, layout.quoted, layout.blanks, layout.escape)
@@ -188,7 +192,8 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
 def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
     """What to say of the row just read, and whether its later lines are read again: it opens a quote and goes on."""
     if lines.count == 1:
-        return Bad("malformed row", f"line {lines.first}"), False
+        reason = too_large(lines.most) if lines.is_too_large else "malformed row"
+        return Bad(reason, f"line {lines.first}"), False
     swallowed = lines.count - 1
     lines.again()
     return Bad(
@@ -199,9 +204,10 @@ def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
 class _Lines:
     """The lines of a text for csv's reader, which remembers those of the row in hand to give them out again."""
 
-    def __init__(self, text: Iterable[str], ending: str) -> None:
-        self._text = iter(text)
+    def __init__(self, text: IO[str], ending: str, most: int) -> None:
+        self._text = text
         self._ending = ending
+        self.most = most
         self._back: deque[str] = deque()
         self._row: list[str] = []
         self._size = 0
@@ -213,14 +219,32 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        if self._size > MAX_FIELD:
+        if self._size > self.most:
             raise csv.Error("a row without an end")
-        line = self._back.popleft() if self._back else _line(next(self._text), self._ending)
+        line = self._back.popleft() if self._back else self._next()
+        if line == _TOO_LARGE:
+            self._row.append(line)
+            raise csv.Error("a line that is too large")
         if not line.isascii() and not self._fitting:
             self._look_at(line)
         self._row.append(line)
         self._size += len(line)
         return line
+
+    def _next(self) -> str:
+        line = self._text.readline(self.most + 2)
+        if not line:
+            raise StopIteration
+        if len(line) > self.most and not line.endswith(self._ending):
+            while (more := self._text.readline(SAMPLE)) and not more.endswith(self._ending):
+                pass
+            return _TOO_LARGE
+        return _line(line, self._ending)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the row is a line that is too large."""
+        return self._row == [_TOO_LARGE]
 
     @property
     def count(self) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from attnstore.config import MAX_DOCUMENT_BYTES
+from attnstore.data.streams import TooLargeError, too_large
 from attnstore.errors import UsageError
 from attnstore.messages import one_line, similar
 
@@ -29,10 +31,13 @@ class Files:
     notes: Sequence[str] = ()
     splits: Mapping[str, str] = field(default_factory=dict)
 
-    def contents(self, name: str) -> bytes:
-        """All of a file's bytes, as they are."""
+    def contents(self, name: str, most: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """All of a file's bytes, as they are. Raises TooLargeError if there are more than `most`."""
         with self.open(name) as file:
-            return file.read()
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise TooLargeError(f"{one_line(name)} has {too_large(most)}")
+        return content
 
 
 def by_parts(name: str) -> list[str]:

@@ -1,7 +1,7 @@
 """JSON as people write it: an object a line, an array of objects, and what pandas' `to_json` writes.
 
 Lines and arrays are read row by row. Any other document is one value, which is held in memory as a whole: above
-256 MiB it is refused, with the advice to write JSON Lines.
+128 MiB it is refused, with the advice to write JSON Lines.
 
 | document | rows |
 |---|---|
@@ -21,11 +21,11 @@ from attnstore.config import SourceConfig
 from attnstore.data.columns import USUAL_COLUMNS
 from attnstore.data.delimited import SAMPLE, Bad
 from attnstore.data.objects import Object, Objects
-from attnstore.data.streams import in_utf8
+from attnstore.data.streams import TooLargeError, in_utf8, lines, read_over, too_large
 from attnstore.errors import DataError
 from attnstore.messages import listed, one_line
 
-LARGEST = 256 << 20  # bytes of a document that is held in memory
+LARGEST = 128 << 20  # bytes of a document that is held in memory
 _BLANK = b" \t\r\n"
 _NEAR = 12  # characters: an error that near to the end of what was read may be one of what was not
 _MALFORMED = Bad("malformed row")
@@ -34,7 +34,7 @@ _DECODER = json.JSONDecoder()
 
 def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) -> Objects:
     """The rows of a file of JSON. Raises DataError for a document that holds no rows, or is too large."""
-    encoding, own = config.encoding, stream
+    encoding, own, most = config.encoding, stream, config.max_document_bytes
     if encoding is not None:
         stream = lambda: in_utf8(own(), encoding)  # noqa: E731 - the same stream, seen otherwise
     with stream() as file:
@@ -46,13 +46,13 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
         start = start.removeprefix(b"\xef\xbb\xbf").lstrip(_BLANK)
         if not start:
             raise DataError(f"{one_line(name)} is empty")
-        is_document = start.startswith(b"{") and _is_document(start, file)
+        is_document = start.startswith(b"{") and _is_document(start, file, most)
     if start.startswith(b"["):
         if not start[1:].lstrip(_BLANK).startswith(b"["):
-            return Objects(lambda: _array(name, stream, dict))
-        return Objects(lambda: _named(_array(name, stream, list), config.columns), bool(config.columns))
+            return Objects(lambda: _array(name, stream, dict, most))
+        return Objects(lambda: _named(_array(name, stream, list, most), config.columns), bool(config.columns))
     if not is_document:
-        return Objects(lambda: _lines(stream))
+        return Objects(lambda: _lines(stream, most))
 
     def read() -> Iterator[tuple[int, Object | Bad]]:
         return enumerate(_rows_of(name, _whole(name, stream), config), start=1)
@@ -61,10 +61,12 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
     return Objects(read)
 
 
-def _lines(stream: Callable[[], IO[bytes]]) -> Iterator[tuple[int, Object | Bad]]:
+def _lines(stream: Callable[[], IO[bytes]], most: int) -> Iterator[tuple[int, Object | Bad]]:
     with stream() as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
+        for number, line in enumerate(lines(file, most), start=1):
+            if line is None:
+                yield number, Bad(too_large(most))
+            elif line.strip():
                 yield number, _object(line)
 
 
@@ -79,14 +81,16 @@ def _object(line: bytes) -> Object | Bad:
     return value if isinstance(value, dict) else _MALFORMED
 
 
-def _is_document(start: bytes, file: IO[bytes]) -> bool:
+def _is_document(start: bytes, file: IO[bytes], most: int) -> bool:
     """Whether a file that begins with `start` is one value: its first line is all there is, or only a part of one."""
-    line, _, rest = start.partition(b"\n")
-    while not rest and len(line) <= LARGEST and (more := file.readline(SAMPLE)):
+    line, ended, rest = start.partition(b"\n")
+    if not ended:
+        more = file.readline(most)
+        if len(more) == most and not more.endswith(b"\n"):  # too large for a row: others may come behind it
+            read_over(file)
+            return not file.read(SAMPLE).strip()
         line += more
-        if more.endswith(b"\n"):
-            rest = file.read(SAMPLE)
-            break
+        rest = file.read(SAMPLE)
     try:
         json.loads(line.decode(errors="replace"))
     except RecursionError:
@@ -200,14 +204,14 @@ def _named(rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Iterator[tu
         yield number, dict(zip(names, row, strict=True)) if len(row) == len(names) else _MALFORMED
 
 
-def _array(name: str, stream: Callable[[], IO[bytes]], kind: type) -> Iterator[tuple[int, Any]]:
+def _array(name: str, stream: Callable[[], IO[bytes]], kind: type, most: int) -> Iterator[tuple[int, Any]]:
     """The elements of an array of objects or lists, each parsed by itself; those of another kind are malformed.
 
     Raises DataError where it is no JSON: what follows can't be told apart.
     """
     number = 0
     with stream() as file:
-        text = _Text(file)
+        text = _Text(file, most)
         try:
             text.take("[")
             while number or text.next() != "]":
@@ -219,6 +223,11 @@ def _array(name: str, stream: Callable[[], IO[bytes]], kind: type) -> Iterator[t
                 text.take(",")
             text.take("]")
             text.take("")
+        except TooLargeError as error:
+            # What follows it can't be told apart without reading it.
+            raise DataError(
+                f"{one_line(name)}: its row {number + 1:,} {error}: leave it out, or write an object a line"
+            ) from None
         except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
             said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             after = f"after row {number:,}" if number else "at its beginning"
@@ -228,11 +237,12 @@ def _array(name: str, stream: Callable[[], IO[bytes]], kind: type) -> Iterator[t
 class _Text:
     """JSON that is read as far as it is needed, and forgotten behind that."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], most: int) -> None:
         # What is not UTF-8 is for each row to show.
         self._file = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         self._text = ""
         self._at = 0
+        self._most = most
 
     def next(self) -> str:
         """The next character that is no blank, "" at the end."""
@@ -256,7 +266,9 @@ class _Text:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _NEAR
-                if not is_cut or len(self._text) - self._at > LARGEST or not self._more():
+                if is_cut and len(self._text) - self._at > self._most:
+                    raise TooLargeError(f"has {too_large(self._most)}") from None
+                if not is_cut or not self._more():
                     raise
                 continue
             if end == len(self._text) and self._more():

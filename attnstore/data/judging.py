@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from attnstore.config import SourceConfig
+from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.data.documents import Document, Noticed, Rejected
 from attnstore.data.kept import Value, kept_value
+from attnstore.data.streams import too_large
 from attnstore.errors import DataError
 from attnstore.messages import one_line
 
@@ -69,12 +70,18 @@ def as_document(
     label: str | bytes | None,
     group: str | bytes | None,
     extra: Sequence[object] = (),
+    most: int = MAX_DOCUMENT_BYTES,
 ) -> Document | Rejected:
-    """One row, judged: strings are as the source has them, blank labels and groups are none."""
+    """One row, judged: strings are as the source has them, blank labels and groups are none.
+
+    `most`: bytes of a text; a larger one is no document.
+    """
     if text is None:
         return Rejected(one_line(where), "text missing")
     if not isinstance(text, str | bytes):
         return Rejected(one_line(where), "text is not a string")
+    if _is_larger(text, most):
+        return Rejected(one_line(where), too_large(most))
     try:
         text, id_, split = _utf8(text), _utf8(id_), _utf8(split)
         label = _utf8(label) if label is not None else None
@@ -92,13 +99,24 @@ def as_document(
     )
 
 
-def paired(where: str, first: Document | Rejected, rest: Sequence[object]) -> Document | Rejected:
+def _is_larger(text: str | bytes, most: int) -> bool:
+    """Whether a text has more than so many bytes of UTF-8."""
+    if isinstance(text, bytes) or len(text) > most:
+        return len(text) > most
+    return 4 * len(text) > most and len(text.encode(errors="replace")) > most
+
+
+def paired(
+    where: str, first: Document | Rejected, rest: Sequence[object], most: int = MAX_DOCUMENT_BYTES
+) -> Document | Rejected:
     """The document with the second text of its pair, if it has one. Without words on both sides there is no pair."""
     if isinstance(first, Rejected) or not rest:
         return first
     (second,) = rest
     if second is not None and not isinstance(second, str | bytes):
         return Rejected(one_line(where), "second text of the pair is not a string")
+    if second is not None and _is_larger(second, most):
+        return Rejected(one_line(where), too_large(most))
     try:
         second = _utf8(second or "")
     except UnicodeError:

@@ -14,11 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import PurePosixPath
-from typing import IO
 
 from attnstore.data.files import Files
 from attnstore.data.splits import SPLIT_WORDS
-from attnstore.data.streams import decompressed
+from attnstore.data.streams import decompressed, lines, too_large
 from attnstore.errors import DataError
 from attnstore.messages import one_line
 
@@ -87,11 +86,17 @@ def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | N
     return None
 
 
-def lines_of(files: Files, file: LineFile) -> Iterator[Line]:
-    """The texts of a file, empty lines left out. Raises DataError if its twin has other lines."""
+def lines_of(files: Files, file: LineFile, most: int) -> Iterator[Line]:
+    """The texts of a file of at most so many bytes, empty lines left out.
+
+    Raises DataError if its twin has other lines.
+    """
     with decompressed(files.open(file.name)) as texts:
         if file.labels is None:
-            for number, line in enumerate(texts, start=1):
+            for number, line in enumerate(lines(texts, most), start=1):
+                if line is None:
+                    yield Line(number, b"", reason=too_large(most))
+                    continue
                 text = line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
                 if not text.strip():
                     continue
@@ -102,17 +107,22 @@ def lines_of(files: Files, file: LineFile) -> Iterator[Line]:
                 )
             return
         with decompressed(files.open(file.labels)) as labels:
-            yield from _twins(file, texts, labels)
+            yield from _twins(file, lines(texts, most), lines(labels, most), most)
 
 
-def _twins(file: LineFile, texts: IO[bytes], labels: IO[bytes]) -> Iterator[Line]:
-    for number, (text, label) in enumerate(zip_longest(texts, labels), start=1):
-        if text is None or label is None:
-            short = file.name if text is None else file.labels
-            if (text or label or b"").strip():
+def _twins(
+    file: LineFile, texts: Iterator[bytes | None], labels: Iterator[bytes | None], most: int
+) -> Iterator[Line]:
+    for number, (text, label) in enumerate(zip_longest(texts, labels, fillvalue=""), start=1):
+        if isinstance(text, str) or isinstance(label, str):
+            short, other = (file.name, label) if isinstance(text, str) else (file.labels, text)
+            if other is None or (other and other.strip()):
                 raise DataError(f"{one_line(short)} ends before line {number:,}, which its twin has")
             return
-        yield Line(number, text.rstrip(b"\r\n"), label.strip())
+        if text is None or label is None:
+            yield Line(number, b"", reason=too_large(most))
+        else:
+            yield Line(number, text.rstrip(b"\r\n"), label.strip())
 
 
 def _tagged(number: int, line: bytes) -> Line:

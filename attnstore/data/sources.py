@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from attnstore.config import SourceConfig
+from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.data.archives import put_aside, tar_members, zip_members
 from attnstore.data.arrow import of_saved
 from attnstore.data.class_names import beside as names_beside
@@ -52,7 +52,7 @@ from attnstore.data.remote import (
     without_secrets,
 )
 from attnstore.data.splits import only_a_name, wanted_splits
-from attnstore.data.streams import decompressed, known_encoding, reading
+from attnstore.data.streams import TooLargeError, decompressed, known_encoding, reading, too_large
 from attnstore.data.table_sets import open_tables
 from attnstore.data.tables import (
     Kind,
@@ -311,12 +311,12 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
     """
     others: list[str] = []
 
-    def texts() -> Iterator[tuple[str, Callable[[], bytes]]]:
-        for name, read in tar_members(path):
+    def texts() -> Iterator[tuple[str, Callable[[int], bytes]]]:
+        for name, held in tar_members(path):
             if is_no_data(name):
                 continue
             if name.lower().endswith(".txt"):
-                yield name, read
+                yield name, held.contents
             elif len(others) < _LOOKED_AT:
                 others.append(name)
 
@@ -327,20 +327,20 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
     return _open_files(_members(put_aside(path, lambda name: not is_no_data(name)), member, config), config)
 
 
-def _survey_texts(members: Iterable[tuple[str, Callable[[], bytes]]]) -> TextTree:
+def _survey_texts(members: Iterable[tuple[str, Callable[[int], bytes]]]) -> TextTree:
     """Splits and classes of a tree of .txt files, each given by its name and how to read it."""
     counts: Counter[str] = Counter()
     urls: dict[str, bytes] = {}
     for name, read in members:
         if URLS.fullmatch(name):
-            urls[name] = read()
+            urls[name] = read(MAX_DOCUMENT_BYTES)
         else:
             counts[name.rpartition("/")[0]] += 1
     return lay_out(counts, urls)
 
 
 def _open_texts(
-    tree: TextTree, config: SourceConfig, members: Callable[[], Iterable[tuple[str, Callable[[], bytes]]]]
+    tree: TextTree, config: SourceConfig, members: Callable[[], Iterable[tuple[str, Callable[[int], bytes]]]]
 ) -> Source:
     """`members` yields each .txt file's name and how to read it, in the order of the documents."""
     tree.check()
@@ -366,8 +366,20 @@ def _open_texts(
                 continue
             stem = file.removesuffix(".txt")
             id_ = f"{place.own}/{stem}".lstrip("/")
-            text = in_encoding(content(), config)
-            yield as_document(id_, place.split or config.split, text, id_, place.label, place.group(stem))
+            try:
+                text = in_encoding(content(config.max_document_bytes), config)
+            except TooLargeError:
+                yield Rejected(one_line(id_), too_large(config.max_document_bytes))
+                continue
+            yield as_document(
+                id_,
+                place.split or config.split,
+                text,
+                id_,
+                place.label,
+                place.group(stem),
+                most=config.max_document_bytes,
+            )
 
     return Source(
         config.data, splits, tuple(notes), None, lambda: mostly_utf8(read(), config), lambda: tree.labels
@@ -394,19 +406,27 @@ def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
         for file in found.files:
             if splits and file.split not in wanted:
                 continue
-            for line in lines_of(files, file):
+            for line in lines_of(files, file, config.max_document_bytes):
                 where = f"{file.name} line {line.number}"
                 if line.reason:
                     yield Rejected(one_line(where), line.reason)
                 else:
                     id_ = f"{file.name}:{line.number}"
                     text = in_encoding(line.text, config)
-                    yield as_document(where, file.split or config.split, text, id_, line.label, None)
+                    yield as_document(
+                        where,
+                        file.split or config.split,
+                        text,
+                        id_,
+                        line.label,
+                        None,
+                        most=config.max_document_bytes,
+                    )
 
     def labels_elsewhere() -> Iterator[str]:
         for file in found.files:
             if splits and file.split not in wanted:
-                for line in lines_of(files, file):
+                for line in lines_of(files, file, config.max_document_bytes):
                     with suppress(UnicodeError):
                         if not line.reason and (label := as_label(line.label)) is not None:
                             yield label

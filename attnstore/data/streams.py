@@ -53,6 +53,31 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
     return io.BufferedReader(stream, BUFFER)
 
 
+class TooLargeError(DataError):
+    """A row or a text file of more bytes than a document may have."""
+
+
+def too_large(most: int) -> str:
+    """Why a row or a text file is left out that has more bytes."""
+    return f"more than {most:,} bytes (--max-document-bytes)"
+
+
+def lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
+    """The lines of a stream; None for one of more than `most` bytes, which is read over and never held."""
+    while line := stream.readline(most + 2):
+        if len(line) > most and not line.endswith(b"\n"):
+            read_over(stream)
+            yield None
+        else:
+            yield line
+
+
+def read_over(stream: IO[bytes]) -> None:
+    """Go to the end of a stream's line."""
+    while (more := stream.readline(BUFFER)) and not more.endswith(b"\n"):
+        pass
+
+
 class _InUtf8(io.RawIOBase):
     """A text in another encoding as UTF-8. Bytes that are none of it stay as they are, which is no UTF-8 either."""
 

@@ -111,8 +111,10 @@ def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) ->
                         label,
                         group,
                         extra,
+                        config.max_document_bytes,
                     ),
                     texts[1:] if config.pair else (),
+                    config.max_document_bytes,
                 )
 
     return Source(

@@ -12,6 +12,11 @@ import numpy as np
 
 from attnstore.data.documents import Document
 
+#: Characters of a text that are tokenised in any case, and for each token that is read.
+_LOOKED_AT = 1 << 15
+_CHARACTERS_A_TOKEN = 64
+#: Words between what is read and where a long text is cut in advance.
+_WORDS_BEHIND = 50
 #: (tokens of the body, tokens that a pass has room for) -> the places that each pass reads.
 Passes = Callable[[int, int], list[np.ndarray]]
 
@@ -121,12 +126,13 @@ def _tokenise_group(
             texts, seconds, truncation="longest_first", max_length=max_length, return_token_type_ids=True
         )
     elif passes is None:
-        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+        encoded = _beginnings(texts, tokenizer, max_length)
     else:
         encoded = tokenizer(texts, truncation=False, verbose=False)  # which would warn of long ones
     is_special = np.zeros(len(tokenizer), dtype=bool)
     is_special[[number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]] = True
-    for (number, document), encoding in zip(group, encoded.encodings, strict=True):
+    encodings = encoded if isinstance(encoded, list) else encoded.encodings
+    for (number, document), encoding in zip(group, encodings, strict=True):
         ids = np.array(encoding.ids, dtype=np.int32)
         spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
         whole = TokenisedDocument(
@@ -150,6 +156,31 @@ def _tokenise_group(
             yield whole
         else:
             yield from _in_passes(whole, max_length, passes)
+
+
+def _beginnings(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[Any]:
+    """The encodings of texts that are cut at so many tokens, without a look at what lies far behind the cut.
+
+    Tokenizers encode a text as a whole before they cut it, which takes 300 times a long text's size. What is far
+    behind a word changes none of its tokens, if there are words in between: such a text is cut in advance.
+    """
+    most = max(_LOOKED_AT, _CHARACTERS_A_TOKEN * max_length)
+    shown = [text if len(text) <= most else text[:most] for text in texts]
+    encodings = list(tokenizer(shown, truncation=True, max_length=max_length).encodings)
+    for place, text in enumerate(texts):
+        if shown[place] is not text and not _is_settled(encodings[place], most):
+            encodings[place] = tokenizer([text], truncation=True, max_length=max_length).encodings[0]
+    return encodings
+
+
+def _is_settled(encoding: Any, most: int) -> bool:
+    """Whether the tokens are those of any longer text: they end in its first half, and whole words lie behind them."""
+    if not encoding.overflowing:
+        return False
+    ends = [end for _, end in encoding.offsets]
+    read = [word for word in encoding.word_ids if word is not None]
+    behind = {word for more in encoding.overflowing for word in more.word_ids if word is not None}
+    return max(ends, default=0) <= most // 2 and len(behind - set(read)) > _WORDS_BEHIND
 
 
 def _in_passes(whole: TokenisedDocument, max_length: int, passes: Passes) -> Iterator[TokenisedDocument]:

@@ -21,7 +21,7 @@ class TestTar:
                     member = tarfile.TarInfo(name)
                     member.size = number * 1000
                     tar.addfile(member, io.BytesIO(b"x" * member.size))
-            read = [(name, len(content())) for name, content in tar_members(tmp_path / "a.tar")]
+            read = [(name, len(member.contents())) for name, member in tar_members(tmp_path / "a.tar")]
             assert read == [(name.removeprefix("./"), number * 1000) for number, name in enumerate(names)]
 
     @pytest.mark.parametrize(
@@ -44,5 +44,5 @@ class TestTar:
         with pytest.raises(
             DataError, match=r"a\.tar is (cut off in the middle of 0\.txt|damaged or cut off after)"
         ):
-            for _, read in tar_members(tmp_path / "a.tar"):
-                read()
+            for _, member in tar_members(tmp_path / "a.tar"):
+                member.contents()

@@ -89,7 +89,7 @@ class TestShapes:
         path.write_text(content)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(json_files, "SAMPLE", size)
-            found = [each for _, each in json_files._array("r.json", lambda: path.open("rb"), dict)]
+            found = [each for _, each in json_files._array("r.json", lambda: path.open("rb"), dict, 1 << 20)]
         assert found == json.loads(content)
 
     def test_bad_rows_of_an_array(self, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from functools import partial
+from typing import Any
 
 import pytest
 import tiny
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnstore.data.documents import Document
+from attnstore.engine import batches
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.long import passes
 
@@ -100,3 +102,76 @@ def test_a_plan_depends_on_the_documents_alone():
         for ds in (documents, shuffled)
     ]
     assert plans[0] == plans[1]
+
+
+def _kinds_of_tokenizers() -> dict[str, Any]:
+    """A word-piece, a byte-level and a unigram tokenizer, trained on a few words, as transformers gives them."""
+    import tokenizers as t
+    import transformers
+
+    words = "the film was a joy and not a bore , filming naïve 映画 it's 12,345 don't".split()
+    special = ["[UNK]", "[CLS]", "[SEP]"]
+    byte_level = t.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    kinds = {
+        "word pieces": (
+            t.models.WordPiece(unk_token="[UNK]"),
+            t.pre_tokenizers.BertPreTokenizer(),
+            t.trainers.WordPieceTrainer(vocab_size=60, special_tokens=special, show_progress=False),
+        ),
+        "byte-level": (
+            t.models.BPE(),
+            byte_level,
+            t.trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False),
+        ),
+        "unigram": (
+            t.models.Unigram(),
+            t.pre_tokenizers.Metaspace(),
+            t.trainers.UnigramTrainer(
+                vocab_size=60, special_tokens=special, unk_token="[UNK]", show_progress=False
+            ),
+        ),
+        "without words": (
+            t.models.BPE(),
+            None,
+            t.trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False),
+        ),
+    }
+    found = {}
+    for name, (model, pre, trainer) in kinds.items():
+        made = t.Tokenizer(model)
+        if pre is not None:
+            made.pre_tokenizer = pre
+        made.train_from_iterator([" ".join(words)] * 20, trainer)
+        made.post_processor = t.processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        )
+        found[name] = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=made, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        )
+    return found
+
+
+def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens, spans and whether something was cut are those of the whole text, with every kind of tokenizer."""
+    monkeypatch.setattr(batches, "_LOOKED_AT", 400)
+    monkeypatch.setattr(batches, "_CHARACTERS_A_TOKEN", 8)
+    monkeypatch.setattr(batches, "_WORDS_BEHIND", 5)
+    chance = random.Random(18)
+    words = ["the", "film", "was", "naïve", "映画", ",", "it's", "12,345", "zzz" * 30, "don't", "\n", ""]
+    texts = [chance.choice([" ", "", "  ", "\n"]).join(chance.choices(words, k=400)) for _ in range(12)]
+    texts += ["x" * 3000, " " * 3000 + "film", "film " * 900]
+    saved = 0
+    for name, tokenizer in _kinds_of_tokenizers().items():
+        asked: list[int] = []
+
+        def counted(given: list[str], asked: list[int] = asked, own: Any = tokenizer, **options: Any) -> Any:
+            asked += map(len, given)
+            return own(given, **options)
+
+        found = batches._beginnings(texts, counted, 24)
+        whole = tokenizer(texts, truncation=True, max_length=24).encodings
+        for one, other in zip(found, whole, strict=True):
+            assert (one.ids, one.offsets, one.tokens) == (other.ids, other.offsets, other.tokens), name
+            assert bool(one.overflowing) == bool(other.overflowing)
+        saved += sum(asked) < sum(map(len, texts)) / 2
+    assert saved >= 2  # most are never looked at as a whole
