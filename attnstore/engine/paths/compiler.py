@@ -1,4 +1,4 @@
-"""The CPU kernel's library: `kernel.cpp`, compiled where it is first needed, into the user's cache.
+"""The CPU kernel's library: `kernel.cpp` and `lanes.h`, compiled where it is first needed, into the user's cache.
 
 With the system's own C++ compiler, for the processor it runs on. A run begins it `ahead`, while Python still loads
 torch: nothing waits for it then, and this module loads nothing itself.
@@ -17,9 +17,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from attnstore.cache import cache_folder
+from attnstore.errors import UsageError
+from attnstore.messages import listed, one_line
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
-_COMPILE = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-fopenmp", "-w", "-c")
+_INCLUDED = Path(__file__).with_name("lanes.h")
+_COMPILE = (
+    *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast"),
+    *("-fPIC", "-fopenmp", "-w", "-c"),
+)
+#: What ATTNSTORE_KERNEL may ask for, slow to fast: what the processor must have for it (one of them; as the kernel of
+#: the system calls it), and what the compiler may not use then. Without it, everything is used that there is.
+TARGETS = {
+    "neon": (("asimd",), ()),
+    "avx2": (("avx2",), ("-mno-avx512f",)),
+    "avx512": (("avx512bw",), ("-mno-avx512bf16", "-mno-amx-tile", "-mno-amx-bf16")),
+    "amx": (("amx_bf16",), ()),
+}
+#: The instruction sets that the kernel is worth compiling for.
+_ANY = ("avx512bw", "avx2", "asimd")
 #: Without -fopenmp, so that no runtime is linked in: torch's own is there when the library is loaded.
 _LINK = ("-shared",)
 
@@ -28,9 +44,18 @@ class NoKernelError(Exception):
     """The kernel is not available; the message is the reason."""
 
 
-def off() -> bool:
-    """Whether the user wants no kernel: ATTNSTORE_KERNEL=off."""
-    return os.environ.get("ATTNSTORE_KERNEL", "").lower() == "off"
+def asked_for() -> str:
+    """What ATTNSTORE_KERNEL asks for: "off", one of TARGETS, or "" for the best there is.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    asked = os.environ.get("ATTNSTORE_KERNEL", "").lower()
+    if asked not in ("", "off", *TARGETS):
+        raise UsageError(
+            f"ATTNSTORE_KERNEL={one_line(asked)} is not known: use off, {listed([*TARGETS])}, or unset it"
+        )
+    return asked
 
 
 def start(device: str | None) -> None:
@@ -38,46 +63,63 @@ def start(device: str | None) -> None:
 
     Whether `auto` will find a GPU is known only when torch is loaded, which is too late to begin.
     """
-    if device != "cuda" and not off():
-        _begun()
+    asked = asked_for()
+    if device != "cuda" and asked != "off":
+        _begun(asked)
 
 
-def library() -> Path:
-    """The compiled library, once it is there. Raises NoKernelError, OSError or subprocess.SubprocessError."""
-    return _begun().result()
+def library(asked: str) -> Path:
+    """The compiled library for what is `asked_for`, once it is there.
+
+    Raises:
+        NoKernelError, OSError, subprocess.SubprocessError: there is none, and why.
+    """
+    return _begun(asked).result()
 
 
 @functools.cache
-def _begun() -> Future[Path]:
-    """The library on its way, in a thread; once a process."""
+def _begun(asked: str) -> Future[Path]:
+    """The library for what is asked for, on its way, in a thread; once a process."""
     aside = ThreadPoolExecutor(1, thread_name_prefix="attnstore-compiler")
     try:
-        return aside.submit(_built)
+        return aside.submit(_built, asked)
     finally:
         aside.shutdown(wait=False)
 
 
-def _built() -> Path:
-    """The compiled kernel for this source, processor and compiler, from the cache or built now."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise NoKernelError("the kernel needs Linux on x86-64")
+def _built(asked: str) -> Path:
+    """The compiled kernel for this source, processor, compiler and target, from the cache or built now."""
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
+        raise NoKernelError("the kernel needs Linux on x86-64 or ARM64")
     processor = _processor()
-    if "avx512bw" not in processor.split():
-        raise NoKernelError("the processor has no AVX-512")
+    needed, without = TARGETS[asked] if asked else (_ANY, ())
+    if not set(needed) & set(processor.split()):
+        raise NoKernelError(
+            f"the processor has not what ATTNSTORE_KERNEL={asked} asks for"
+            if asked
+            else "the processor has none of AVX-512, AVX2 and NEON"
+        )
+    options = [*_COMPILE, *without]
     compiler = shlex.split(os.environ.get("CXX", "")) or [_found("g++", "c++")]
     program = shutil.which(compiler[0])
     if program is None:
         raise NoKernelError("no C++ compiler")
     stat = Path(program).stat()
     built_from = (
-        *(SOURCE.read_text(encoding="utf-8"), processor, *_COMPILE, *_LINK),
+        *(
+            SOURCE.read_text(encoding="utf-8"),
+            _INCLUDED.read_text(encoding="utf-8"),
+            processor,
+            *options,
+            *_LINK,
+        ),
         *(*compiler, str(Path(program).resolve()), str(stat.st_size), str(stat.st_mtime_ns)),
     )
     digest = hashlib.sha256("\0".join(built_from).encode()).hexdigest()[:20]
     folder = cache_folder()
     library = folder / f"kernel-{digest}.so"
     if not _is_whole(library):
-        _build(compiler, library)
+        _build(compiler, options, library)
     # Code that someone else may write is not code to run.
     stat = library.stat()
     if stat.st_uid not in (os.getuid(), 0) or stat.st_mode & 0o022:
@@ -85,13 +127,13 @@ def _built() -> Path:
     return library
 
 
-def _build(compiler: Sequence[str], library: Path) -> None:
+def _build(compiler: Sequence[str], options: Sequence[str], library: Path) -> None:
     """Compile under a name of its own, then rename: processes may do the same at the same time."""
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=library.parent) as name:
         target, built = Path(name) / "kernel.o", Path(name) / "kernel.so"
         for command in (
-            [*compiler, *_COMPILE, "-o", str(target), str(SOURCE)],
+            [*compiler, *options, "-o", str(target), str(SOURCE)],
             [*compiler, *_LINK, "-o", str(built), str(target)],
         ):
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - the compiler the user has
@@ -124,12 +166,14 @@ def _found(*names: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's instruction sets as the kernel of the system lists them, empty if it doesn't."""
+    """The processor's instruction sets as the system lists them (x86: flags, ARM: Features), empty if it doesn't."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("flags")), "")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith(("flags", "Features"))), ""
+    )
 
 
 def _first_error(output: str) -> str:

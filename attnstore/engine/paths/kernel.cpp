@@ -1,8 +1,8 @@
-// One layer's attention over every document of a batch, reduced while it is computed, on a CPU with AVX-512.
+// One layer's attention over every document of a batch, reduced while it is computed, on a CPU.
 //
 // The mathematics is in reductions.py. For a block of 32 rows of one document, and head by head:
 //
-//   scores   S = QK'              bfloat16 with float32 sums on AMX or AVX512-BF16, or float32 on AVX-512
+//   scores   S = QK'              bfloat16 with float32 sums on AMX or AVX512-BF16, else float32
 //   softmax  E = exp(S*scale - max), s = row sums, so P = E/s; E stays in float32 for the reductions
 //   mean     M += E/(s*H)         the head mean of P, 32 rows of it, in the second-level cache
 //   output   O = (E V)/s          E in bfloat16 where the products are, as flash attention has it
@@ -17,7 +17,7 @@
 // It is called through a C structure and uses nothing of torch, so it needs no headers, no ABI and no version of
 // it: only the OpenMP runtime that torch has loaded, so that both share one pool of threads.
 
-#include <immintrin.h>
+#include "lanes.h"
 
 #include <algorithm>
 #include <atomic>
@@ -30,13 +30,7 @@
 #include <type_traits>
 #include <vector>
 
-#ifndef __AVX512F__
-#error "no AVX-512"
-#endif
-#if !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__)
-#error "no AVX-512 BW, DQ and VL"
-#endif
-#ifdef __AVX512BF16__
+#if defined(WITH_AVX512) && defined(__AVX512BF16__)
 #define WITH_DOT 1
 #endif
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(WITH_DOT) && defined(__linux__)
@@ -51,7 +45,7 @@ extern "C" struct Call {
   int64_t tokens;      // of all documents
   int64_t weightings;  // rows of `weights`
   int64_t window;      // how far attention reaches on both sides; negative: everywhere
-  int64_t bfloat16;    // what q, k, v and out hold: 1 bfloat16, 0 float32
+  int64_t bfloat16;    // what q, k, v and out hold: 1 bfloat16 (with AVX-512), 0 float32
   int64_t products;    // how bfloat16 is multiplied: a `Products`
   int64_t keep;        // `mean`: 0 nothing, 1 write head means to it, 2 read them from it
   int64_t threads;
@@ -86,12 +80,11 @@ struct Half {  // IEEE binary16
   uint16_t bits;
 };
 
-inline __mmask16 first16(int64_t count) {
-  return count >= 16 ? 0xffff : count <= 0 ? 0 : static_cast<__mmask16>((1u << count) - 1);
-}
+#ifdef WITH_AVX512
 inline __mmask32 first32(int64_t count) {
   return count >= 32 ? 0xffffffffu : count <= 0 ? 0 : static_cast<__mmask32>((1u << count) - 1);
 }
+#endif
 
 // ---------------------------------------------------------------- what rows and columns a block has
 
@@ -121,12 +114,12 @@ inline int64_t chunk_rows(int64_t n) { return std::max<int64_t>(128, round_up((n
 
 // ---------------------------------------------------------------- conversions
 
-inline __m512 load16(const float *p, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, p); }
-inline __m512 load16(const bf16 *p, __mmask16 mask) {
+#ifdef WITH_AVX512
+inline Floats load(const bf16 *p, Some mask) {
   const __m256i half = _mm256_maskz_loadu_epi16(mask, p);
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
-inline __m256i to_bf16(__m512 x) {
+inline __m256i to_bf16(Floats x) {
 #ifdef WITH_DOT
   return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
 #else
@@ -138,24 +131,27 @@ inline __m256i to_bf16(__m512 x) {
   return _mm512_cvtepi32_epi16(_mm512_mask_set1_epi32(rounded, nan, 0x7fc0));
 #endif
 }
-inline void store16(float *p, __m512 x, __mmask16 mask) { _mm512_mask_storeu_ps(p, mask, x); }
-inline void store16(bf16 *p, __m512 x, __mmask16 mask) { _mm256_mask_storeu_epi16(p, mask, to_bf16(x)); }
+inline void store(bf16 *p, Floats x, Some mask) { _mm256_mask_storeu_epi16(p, mask, to_bf16(x)); }
+#endif
 
 // A kept mean is float32 beside float32, and beside bfloat16 a half float of 2^15 times its value: what is at
 // most 1 and at least 2e-9 then has 11 significant bits.
 constexpr float kHalfUnit = 32768.0f;
-inline __m512 load_mean(const float *p) { return _mm512_loadu_ps(p); }
-inline __m512 load_mean(const Half *p) {
+inline Floats load_mean(const float *p) { return load(p); }
+inline void store_mean(float *p, Floats x) { store(p, x); }
+#ifdef WITH_AVX512
+inline Floats load_mean(const Half *p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)));
 }
-inline void store_mean(float *p, __m512 x) { _mm512_storeu_ps(p, x); }
-inline void store_mean(Half *p, __m512 x) {
+inline void store_mean(Half *p, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i *>(p),
                       _mm512_cvtps_ph(_mm512_mul_ps(x, _mm512_set1_ps(kHalfUnit)), _MM_FROUND_TO_NEAREST_INT));
 }
+#endif
 template <typename Mean>
 constexpr float unit_of() { return sizeof(Mean) == 2 ? 1.0f / kHalfUnit : 1.0f; }
 
+#ifdef WITH_AVX512
 // Transpose a 16 x 16 matrix of 32-bit elements, one row a register.
 inline void transpose16(__m512i r[16]) {
   __m512i t[16];
@@ -182,12 +178,13 @@ inline void transpose16(__m512i r[16]) {
     r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
   }
 }
+#endif
 
 // ---------------------------------------------------------------- the two matrix products
 
-// On AVX-512, in float32, whatever q, k and v hold. A panel is 32 columns of the right-hand matrix, row by row.
+// In float32, whatever q, k and v hold. A panel is 32 columns of the right-hand matrix, row by row.
 template <typename Element_>
-struct Avx {
+struct Single {
   using Element = Element_;
   using Weight = float;  // what the softmax leaves for the second product
   using Mean = std::conditional_t<sizeof(Element) == 2, Half, float>;
@@ -207,26 +204,29 @@ struct Avx {
     auto *out = static_cast<float *>(packed);
     for (int64_t r = 0; r < kRows; ++r)
       for (int64_t k = 0; k < depth; k += 16) {
-        const __mmask16 mask = first16(depth - k);
-        const __m512 x = r < rows ? load16(q + r * stride + k, mask) : _mm512_setzero_ps();
-        _mm512_mask_storeu_ps(out + r * depth + k, mask, x);
+        const Some some = first16(depth - k);
+        store(out + r * depth + k, r < rows ? load(q + r * stride + k, some) : zero(), some);
       }
   }
 
   // Panels of 32 keys, each (depth, 32); this packs the one that begins with key `j` of `n`.
   static void pack_keys(const Element *keys, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
     auto *panel = static_cast<float *>(packed) + j * depth;
+#ifdef WITH_AVX512
     for (int64_t half = 0; half < kPanel; half += 16)
       for (int64_t k = 0; k < depth; k += 16) {
         __m512i r[16];
         for (int64_t i = 0; i < 16; ++i)
-          r[i] = j + half + i < n
-                     ? _mm512_castps_si512(load16(keys + (j + half + i) * stride + k, first16(depth - k)))
-                     : _mm512_setzero_si512();
+          r[i] = j + half + i < n ? _mm512_castps_si512(load(keys + (j + half + i) * stride + k, first16(depth - k)))
+                                  : _mm512_setzero_si512();
         transpose16(r);
         for (int64_t i = 0; i < std::min<int64_t>(16, depth - k); ++i)
           _mm512_storeu_si512(panel + (k + i) * kPanel + half, r[i]);
       }
+#else
+    for (int64_t i = 0; i < kPanel; ++i)
+      for (int64_t k = 0; k < depth; ++k) panel[k * kPanel + i] = j + i < n ? keys[(j + i) * stride + k] : 0.0f;
+#endif
   }
 
   // Panels of 32 value columns, each (n up to a multiple of 32, 32), missing rows zero; rows `j` to `j` + 31.
@@ -235,8 +235,8 @@ struct Avx {
     const int64_t padded = round_up(n, kPanel);
     for (int64_t i = j; i < j + kPanel; ++i)
       for (int64_t c = 0; c < output_width(depth); c += 16)
-        _mm512_storeu_ps(out + c / kPanel * kPanel * padded + i * kPanel + c % kPanel,
-                         i < n ? load16(v + i * stride + c, first16(depth - c)) : _mm512_setzero_ps());
+        store(out + c / kPanel * kPanel * padded + i * kPanel + c % kPanel,
+              i < n ? load(v + i * stride + c, first16(depth - c)) : zero());
   }
 
   static void scores(const void *queries, const void *keys, int64_t depth, int64_t rows, Columns columns, float *s,
@@ -254,26 +254,32 @@ struct Avx {
       product(weights, stride, rows, panels + c * padded, columns.width, o + c, width);
   }
 
-  // C (rows up to a multiple of 8, 32) = A (rows, inner) times a panel (inner, 32).
+  // C (rows up to a multiple of 8, 32) = A (rows, inner) times a panel (inner, 32). As many sums at once as stay in
+  // registers: AVX-512 and NEON have 32 of them, AVX2 sixteen.
   static void product(const float *a, int64_t a_stride, int64_t rows, const float *panel, int64_t inner, float *c,
                       int64_t c_stride) {
-    for (int64_t r = 0; r < rows; r += 8) {
-      __m512 sums[8][2];
-      for (auto &sum : sums) sum[0] = sum[1] = _mm512_setzero_ps();
-      const float *left = a + r * a_stride;
-      for (int64_t k = 0; k < inner; ++k) {
-        const __m512 b0 = _mm512_loadu_ps(panel + k * kPanel), b1 = _mm512_loadu_ps(panel + k * kPanel + 16);
-        for (int i = 0; i < 8; ++i) {
-          const __m512 x = _mm512_set1_ps(left[i * a_stride + k]);
-          sums[i][0] = _mm512_fmadd_ps(x, b0, sums[i][0]);
-          sums[i][1] = _mm512_fmadd_ps(x, b1, sums[i][1]);
+#ifdef WITH_AVX512
+    constexpr int kGroup = 8, kBeside = 2;
+#else
+    constexpr int kGroup = 4, kBeside = 1;
+#endif
+    for (int64_t r = 0; r < rows; r += kGroup)
+      for (int64_t j = 0; j < kPanel; j += kBeside * kLanes) {
+        Floats sums[kGroup][kBeside];
+        for (auto &row : sums)
+          for (auto &sum : row) sum = zero();
+        const float *left = a + r * a_stride;
+        for (int64_t k = 0; k < inner; ++k) {
+          Floats right[kBeside];
+          for (int t = 0; t < kBeside; ++t) right[t] = load(panel + k * kPanel + j + t * kLanes);
+          for (int i = 0; i < kGroup; ++i) {
+            const Floats x = splat(left[i * a_stride + k]);
+            for (int t = 0; t < kBeside; ++t) sums[i][t] = fma(x, right[t], sums[i][t]);
+          }
         }
+        for (int i = 0; i < kGroup; ++i)
+          for (int t = 0; t < kBeside; ++t) store(c + (r + i) * c_stride + j + t * kLanes, sums[i][t]);
       }
-      for (int i = 0; i < 8; ++i) {
-        _mm512_storeu_ps(c + (r + i) * c_stride, sums[i][0]);
-        _mm512_storeu_ps(c + (r + i) * c_stride + 16, sums[i][1]);
-      }
-    }
   }
 };
 
@@ -504,7 +510,7 @@ struct Amx : Tiles {
 // 2^x. The polynomials are minimax in relative error on [0, 1): 1.9e-9, or 2.6e-6 where the inputs are bfloat16.
 // `scalef` puts the whole part into the exponent and goes to 0 below; infinities and NaN come out as they should.
 template <bool Exact>
-inline __m512 power_of_two(__m512 x) {
+inline Floats power_of_two(Floats x) {
   constexpr float kExact[] = {0.00021702255459848905f, 0.0012439687826979809f, 0.009678840996193344f,
                               0.05548334198451639f,    0.240229836273975f,     0.6931469838406185f,
                               1.0000000018558002f};
@@ -512,10 +518,10 @@ inline __m512 power_of_two(__m512 x) {
                               1.0000025933706653f};
   constexpr int count = Exact ? 7 : 5;
   const float *coefficients = Exact ? kExact : kQuick;
-  const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  __m512 y = _mm512_set1_ps(coefficients[0]);
-  for (int i = 1; i < count; ++i) y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(coefficients[i]));
-  return _mm512_scalef_ps(y, x);
+  const Floats f = above_whole(x);
+  Floats y = splat(coefficients[0]);
+  for (int i = 1; i < count; ++i) y = fma(y, f, splat(coefficients[i]));
+  return scaled(y, x);
 }
 
 // One row of scores (width), of which [from, to) count: exp(s*scale - max) into `weights` and, with Keep, into the
@@ -524,55 +530,56 @@ template <typename Engine, bool Keep>
 float softmax_row(float *s, typename Engine::Weight *weights, int64_t width, int64_t from, int64_t to, float factor) {
   constexpr bool kApart = sizeof(typename Engine::Weight) == 2;  // else the weights are the scores' own place
   const int64_t begin = from / 16, end = (to + 15) / 16;         // vectors
-  const __mmask16 first = static_cast<__mmask16>(0xffff << (from - begin * 16)) & first16(to - begin * 16);
-  const __mmask16 last = first16(to - (end - 1) * 16);
+  const Some first = lanes(from - begin * 16, to - begin * 16), last = first16(to - (end - 1) * 16);
 
-  const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  __m512 m0 = _mm512_mask_loadu_ps(lowest, first, s + begin * 16);
-  __m512 m1 = lowest, m2 = lowest, m3 = lowest;
-  if (end - begin > 1) m1 = _mm512_mask_loadu_ps(lowest, last, s + (end - 1) * 16);
+  const Floats lowest = splat(-std::numeric_limits<float>::infinity());
+  Floats m0 = load_or(lowest, s + begin * 16, first);
+  Floats m1 = lowest, m2 = lowest, m3 = lowest;
+  if (end - begin > 1) m1 = load_or(lowest, s + (end - 1) * 16, last);
   int64_t v = begin + 1;
   for (; v + 4 < end; v += 4) {
-    m0 = _mm512_max_ps(_mm512_loadu_ps(s + v * 16), m0);
-    m1 = _mm512_max_ps(_mm512_loadu_ps(s + v * 16 + 16), m1);
-    m2 = _mm512_max_ps(_mm512_loadu_ps(s + v * 16 + 32), m2);
-    m3 = _mm512_max_ps(_mm512_loadu_ps(s + v * 16 + 48), m3);
+    m0 = larger(load(s + v * 16), m0);
+    m1 = larger(load(s + v * 16 + 16), m1);
+    m2 = larger(load(s + v * 16 + 32), m2);
+    m3 = larger(load(s + v * 16 + 48), m3);
   }
-  for (; v + 1 < end; ++v) m2 = _mm512_max_ps(_mm512_loadu_ps(s + v * 16), m2);
-  const float highest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(m0, m1), _mm512_max_ps(m2, m3)));
+  for (; v + 1 < end; ++v) m2 = larger(load(s + v * 16), m2);
+  const float highest = largest(larger(larger(m0, m1), larger(m2, m3)));
 
-  const __m512 scale = _mm512_set1_ps(factor), top = _mm512_set1_ps(highest), shift = _mm512_mul_ps(top, scale);
-  __m512 sum0 = _mm512_setzero_ps(), sum1 = _mm512_setzero_ps();
+  const Floats scale = splat(factor), top = splat(highest), shift = mul(top, scale);
+  Floats sum0 = zero(), sum1 = zero();
   auto one = [&](int64_t at) {
-    const __m512 x = _mm512_loadu_ps(s + at * 16);
+    const Floats x = load(s + at * 16);
     // Taking the maximum off first rounds the difference only, not the scores.
-    return power_of_two<Engine::kExact>(Engine::kExact ? _mm512_mul_ps(_mm512_sub_ps(x, top), scale)
-                                                       : _mm512_fmsub_ps(x, scale, shift));
+    return power_of_two<Engine::kExact>(Engine::kExact ? mul(sub(x, top), scale)
+                                                       : fms(x, scale, shift));
   };
-  auto put = [&](int64_t at, __m512 e) {
-    if (Keep || !kApart) _mm512_storeu_ps(s + at * 16, e);
+  auto put = [&](int64_t at, Floats e) {
+    if (Keep || !kApart) store(s + at * 16, e);
+#ifdef WITH_AVX512
     if constexpr (kApart) _mm256_storeu_si256(reinterpret_cast<__m256i *>(weights + at * 16), to_bf16(e));
+#endif
   };
-  for (v = 0; v < begin; ++v) put(v, _mm512_setzero_ps());
-  for (v = end; v < width / 16; ++v) put(v, _mm512_setzero_ps());
+  for (v = 0; v < begin; ++v) put(v, zero());
+  for (v = end; v < width / 16; ++v) put(v, zero());
   {
-    const __m512 e = _mm512_maskz_mov_ps(first, one(begin));
+    const Floats e = only(one(begin), first);
     sum0 = e;
     put(begin, e);
   }
   for (v = begin + 1; v + 2 < end; v += 2) {
-    const __m512 e0 = one(v), e1 = one(v + 1);
-    sum0 = _mm512_add_ps(sum0, e0);
-    sum1 = _mm512_add_ps(sum1, e1);
+    const Floats e0 = one(v), e1 = one(v + 1);
+    sum0 = add(sum0, e0);
+    sum1 = add(sum1, e1);
     put(v, e0);
     put(v + 1, e1);
   }
   for (; v < end; ++v) {
-    const __m512 e = _mm512_maskz_mov_ps(v + 1 == end ? last : 0xffff, one(v));
-    sum1 = _mm512_add_ps(sum1, e);
+    const Floats e = only(one(v), v + 1 == end ? last : first16(16));
+    sum1 = add(sum1, e);
     put(v, e);
   }
-  return _mm512_reduce_add_ps(_mm512_add_ps(sum0, sum1));
+  return total(add(sum0, sum1));
 }
 
 // ---------------------------------------------------------------- the plan
@@ -804,7 +811,7 @@ class Layer {
       if (mean_at != nullptr) {
         for (int64_t r = 0; r < rows; ++r)
           for (int64_t j = 0; j < columns.width; j += 16)
-            store_mean(mean_at + r * columns.width + j, _mm512_loadu_ps(mean + r * stride + j));
+            store_mean(mean_at + r * columns.width + j, load(mean + r * stride + j));
         mean_at += rows * columns.width;
       }
     }
@@ -822,7 +829,7 @@ class Layer {
     if (h + 1 < c.heads)  // fetched while this head is worked on: tile loads can't overlap with their misses
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t k = 0; k < c.depth; k += kLine / static_cast<int64_t>(sizeof(Element)))
-          _mm_prefetch(reinterpret_cast<const char *>(q + c.query_stride[1] + r * c.query_stride[2] + k), _MM_HINT_T0);
+          __builtin_prefetch(q + c.query_stride[1] + r * c.query_stride[2] + k);
     Engine::scores(queries, d.keys + key_head * key_bytes(d.n), c.depth, rows, columns, s, stride);
     float inverse[kRows];
     for (int64_t r = 0; r < rows; ++r) {
@@ -835,14 +842,14 @@ class Layer {
       inverse[r] = 1.0f / (keep ? softmax_row<Engine, true>(row, weight_row, columns.width, from, to, factor)
                                 : softmax_row<Engine, false>(row, weight_row, columns.width, from, to, factor));
       if (counts[r]) {
-        const __m512 f = _mm512_set1_ps(inverse[r] * share);
+        const Floats f = splat(inverse[r] * share);
         float *m = mean + r * stride;
         if (h == 0)
           for (int64_t j = 0; j < columns.width; j += 16)
-            _mm512_storeu_ps(m + j, _mm512_mul_ps(_mm512_loadu_ps(row + j), f));
+            store(m + j, mul(load(row + j), f));
         else
           for (int64_t j = 0; j < columns.width; j += 16)
-            _mm512_storeu_ps(m + j, _mm512_fmadd_ps(_mm512_loadu_ps(row + j), f, _mm512_loadu_ps(m + j)));
+            store(m + j, fma(load(row + j), f, load(m + j)));
       }
       if (heads_wanted && r == 0) {
         float *to_row = c.head_rows + c.token[document] * c.heads + h;
@@ -858,8 +865,8 @@ class Layer {
                 (c.row[document] + first) * c.out_stride[1] + h * c.out_stride[2];
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t j = 0; j < c.value_depth; j += 16)
-        store16(out + r * c.out_stride[1] + j,
-                _mm512_mul_ps(_mm512_loadu_ps(o + r * width + j), _mm512_set1_ps(inverse[r])),
+        store(out + r * c.out_stride[1] + j,
+                mul(load(o + r * width + j), splat(inverse[r])),
                 first16(c.value_depth - j));
   }
 
@@ -875,10 +882,10 @@ class Layer {
       if (count == 0) continue;
       float *to = sums + k * padded + columns.from;
       for (int64_t j = 0; j < columns.width; j += 16) {
-        __m512 sum = _mm512_loadu_ps(to + j);
+        Floats sum = load(to + j);
         for (int64_t i = 0; i < count; ++i)
-          sum = _mm512_fmadd_ps(_mm512_set1_ps(w[used[i]]), _mm512_loadu_ps(mean + used[i] * stride + j), sum);
-        _mm512_storeu_ps(to + j, sum);
+          sum = fma(splat(w[used[i]]), load(mean + used[i] * stride + j), sum);
+        store(to + j, sum);
       }
     }
   }
@@ -899,11 +906,11 @@ class Layer {
       for (int64_t r = 0; r < rows; ++r)
         if (w[first + r] != 0.0f) used[count++] = r;
       for (int64_t j = from; count > 0 && j < to; j += 16) {
-        __m512 sum = _mm512_loadu_ps(sums + j - task.from);
+        Floats sum = load(sums + j - task.from);
         for (int64_t i = 0; i < count; ++i)
-          sum = _mm512_fmadd_ps(_mm512_set1_ps(w[first + used[i]]),
+          sum = fma(splat(w[first + used[i]]),
                                 load_mean(block + used[i] * columns.width + j - columns.from), sum);
-        _mm512_storeu_ps(sums + j - task.from, sum);
+        store(sums + j - task.from, sum);
       }
       block += rows * columns.width;
     }
@@ -918,10 +925,10 @@ class Layer {
     for (int64_t k = 0; k < c.weightings; ++k) {
       float *out = c.weighted + k * c.tokens + c.token[document];
       for (int64_t j = 0; j < d.n; j += 16) {
-        __m512 sum = _mm512_setzero_ps();
+        Floats sum = zero();
         for (int64_t i = 0; i < chunks; ++i)
-          sum = _mm512_add_ps(sum, _mm512_loadu_ps(partial + d.partial + (i * c.weightings + k) * padded + j));
-        _mm512_mask_storeu_ps(out + j, first16(d.n - j), sum);
+          sum = add(sum, load(partial + d.partial + (i * c.weightings + k) * padded + j));
+        store(out + j, sum, first16(d.n - j));
       }
     }
   }
@@ -931,15 +938,17 @@ class Layer {
 
 extern "C" {
 
-// The fastest `Products` of this process. Linux wants to be asked before the tiles of AMX are first used.
+// The fastest `Products` of this process, -1 where none multiplies bfloat16. Linux wants to be asked before the tiles of AMX are first used.
 int64_t attnstore_products() {
 #ifdef WITH_AMX
   if (syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0) return kAmx;
 #endif
-#ifdef WITH_DOT
+#if defined(WITH_DOT)
   return kDot;
-#else
+#elif defined(WITH_AVX512)
   return kFloat32;
+#else
+  return -1;
 #endif
 }
 
@@ -967,8 +976,10 @@ int attnstore_attend(const Call *call) try {
 #ifdef WITH_DOT
   if (call->bfloat16 && call->products == kDot) return Layer<Dot>(*call).run() ? 0 : 1;
 #endif
-  if (call->bfloat16) return Layer<Avx<bf16>>(*call).run() ? 0 : 1;
-  return Layer<Avx<float>>(*call).run() ? 0 : 1;
+#ifdef WITH_AVX512
+  if (call->bfloat16) return Layer<Single<bf16>>(*call).run() ? 0 : 1;
+#endif
+  return Layer<Single<float>>(*call).run() ? 0 : 1;
 } catch (const std::bad_alloc &) {
   return 1;
 }

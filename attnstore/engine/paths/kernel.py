@@ -2,12 +2,13 @@
 
 `kernel.cpp` does the work (the method is on top of it); `compiler` makes a library of it. It knows nothing of torch
 but the OpenMP runtime that torch has loaded, so one compiled file serves every version. Where it is not available (no
-compiler, no AVX-512, not Linux) everything goes through `reductions.attend` instead, which computes the same:
-`path()` says which. ATTNSTORE_KERNEL=off asks for the torch path.
+compiler, not Linux) everything goes through `reductions.attend` instead, which computes the same: `path()` says
+which. ATTNSTORE_KERNEL=off asks for the torch path, avx2 or avx512 for a slower one than the processor has.
 """
 
 import ctypes
 import functools
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from subprocess import SubprocessError
@@ -22,6 +23,9 @@ from attnstore.engine.reductions import ReducedLayer
 
 #: How it multiplies bfloat16, from slow to fast, as kernel.cpp numbers its `Products`.
 PRODUCTS = ("AVX-512 float32 on bfloat16", "AVX-512 bfloat16", "AMX bfloat16")
+
+#: What `lanes.h` is compiled to where there is no AVX-512.
+_SINGLE = "NEON" if platform.machine() == "aarch64" else "AVX2"
 
 _FIELDS = (
     "documents heads key_heads depth value_depth tokens weightings window bfloat16 products keep threads"
@@ -89,7 +93,7 @@ class Workspace:
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     library: ctypes.CDLL | None
-    products: int  # the fastest of PRODUCTS here
+    products: int  # the fastest of PRODUCTS here; -1 where none multiplies bfloat16
     reason: str  # why there is none
 
 
@@ -98,22 +102,23 @@ def path(dtype: torch.dtype = torch.bfloat16) -> str:
     loaded = _loaded()
     if loaded.library is None:
         return f"torch: {loaded.reason}"
-    if dtype == torch.bfloat16:
-        return f"c++ kernel, {PRODUCTS[loaded.products]}"
     if dtype == torch.float32:
-        return "c++ kernel, AVX-512 float32"
+        return f"c++ kernel, {_SINGLE if loaded.products < 0 else 'AVX-512'} float32"
+    if dtype == torch.bfloat16:
+        if loaded.products < 0:
+            return "torch: the kernel multiplies bfloat16 with AVX-512 only"
+        return f"c++ kernel, {PRODUCTS[loaded.products]}"
     return f"torch: the kernel has no {str(dtype).removeprefix('torch.')}"
 
 
 def serves(query: Tensor, key: Tensor, value: Tensor, scale: float) -> bool:
     """Whether `attend` can be called with these."""
-    return (
-        query.device.type == "cpu"
-        and query.dtype in (torch.bfloat16, torch.float32)
-        and query.dtype == key.dtype == value.dtype
-        and scale > 0
-        and _loaded().library is not None
-    )
+    if query.device.type != "cpu" or not query.dtype == key.dtype == value.dtype or scale <= 0:
+        return False
+    loaded = _loaded()
+    if loaded.library is None:
+        return False
+    return query.dtype == torch.float32 or (query.dtype == torch.bfloat16 and loaded.products >= 0)
 
 
 def attend(
@@ -232,16 +237,17 @@ def _run(library: ctypes.CDLL, call: _Call) -> None:
 
 
 def _loaded() -> _Loaded:
-    if compiler.off():
+    asked = compiler.asked_for()
+    if asked == "off":
         return _Loaded(None, 0, "ATTNSTORE_KERNEL=off")
-    return _load()
+    return _load(asked)
 
 
 @functools.cache
-def _load() -> _Loaded:
-    """The library, compiled if it isn't in the cache; once a process."""
+def _load(asked: str) -> _Loaded:
+    """The library for what is asked for, compiled if it isn't in the cache; once a process."""
     try:
-        library = ctypes.CDLL(str(compiler.library()))
+        library = ctypes.CDLL(str(compiler.library(asked)))
         library.attnstore_mean_bytes.restype = ctypes.c_int64
         library.attnstore_call_bytes.restype = ctypes.c_int64
         if library.attnstore_call_bytes() != ctypes.sizeof(_Call):

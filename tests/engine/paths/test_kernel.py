@@ -20,6 +20,7 @@ from attnstore.engine.loading import load_classifier
 from attnstore.engine.paths import compiler, kernel
 from attnstore.engine.paths.kernel import Workspace
 from attnstore.engine.reductions import resolve_reductions
+from attnstore.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
@@ -35,7 +36,9 @@ needs_kernel = pytest.mark.skipif(not here.startswith("c++"), reason=here)
 def engines():
     """Those of this machine: not every processor has AMX, or multiplies bfloat16 at all."""
     fastest = kernel._loaded().products
-    return [name for name, (_, products) in ENGINES.items() if products <= fastest]
+    return [
+        name for name, (dtype, products) in ENGINES.items() if dtype == torch.float32 or products <= fastest
+    ]
 
 
 class Case(RandomBatch):
@@ -258,10 +261,10 @@ def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp
     assert compiler._begun.cache_info().currsize == 0  # a GPU needs none
     compiler.start("auto")
     assert not list(tmp_path.glob("*.so"))
-    library = compiler.library()
+    library = compiler.library("")
     assert library.read_bytes() == with_digest(b"whole\n")
     assert (tmp_path / "calls").read_text() == "x\nx\n"  # compiles, and links
-    assert library == compiler.library()
+    assert library == compiler.library("")
 
 
 def test_without_a_compiler_torch_does_it(reload, monkeypatch):
@@ -310,13 +313,13 @@ def test_a_library_that_was_damaged_in_the_cache_is_built_again(reload, monkeypa
         tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; echo a library that is long >'
     )
     monkeypatch.setenv("CXX", str(program))
-    library = compiler.library()
+    library = compiler.library("")
     whole = library.read_bytes()
     assert whole == with_digest(b"a library that is long\n")
     for content, calls in ((whole, 2), (damage(whole), 4)):
         library.write_bytes(content)
         forget()
-        assert compiler.library().read_bytes() == whole
+        assert compiler.library("").read_bytes() == whole
         assert (tmp_path / "calls").read_text() == "x\n" * calls
 
 
@@ -336,14 +339,25 @@ def test_a_library_with_its_digest_behind_it_is_loaded(reload, tmp_path):
     assert reload() == before
 
 
-def test_a_processor_without_avx512(reload, monkeypatch):
-    monkeypatch.setattr(compiler, "_processor", lambda: "fpu sse2 avx2")
-    assert reload() == "torch: the processor has no AVX-512"
+def test_a_processor_with_no_wide_registers(reload, monkeypatch):
+    monkeypatch.setattr(compiler, "_processor", lambda: "fpu sse2 avx")
+    assert reload() == "torch: the processor has none of AVX-512, AVX2 and NEON"
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "avx2")
+    assert reload() == "torch: the processor has not what ATTNSTORE_KERNEL=avx2 asks for"
+
+
+def test_what_is_asked_for_is_refused_where_it_is_not_known(reload, monkeypatch):
+    """Silence would leave who mistyped `off` with the kernel."""
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "of")
+    with pytest.raises(
+        UsageError, match="ATTNSTORE_KERNEL=of is not known: use off, neon, avx2, avx512, amx, or unset it"
+    ):
+        compiler.start("cpu")
 
 
 def test_another_system(reload, monkeypatch):
     monkeypatch.setattr(compiler.platform, "system", lambda: "Darwin")
-    assert reload() == "torch: the kernel needs Linux on x86-64"
+    assert reload() == "torch: the kernel needs Linux on x86-64 or ARM64"
 
 
 def test_several_may_build_at_once(tmp_path):
@@ -352,7 +366,7 @@ def test_several_may_build_at_once(tmp_path):
     cache = tmp_path / "cache"
     library = cache / "kernel-x.so"
     with ThreadPoolExecutor(6) as pool:
-        for done in [pool.submit(compiler._build, [str(program)], library) for _ in range(6)]:
+        for done in [pool.submit(compiler._build, [str(program)], [], library) for _ in range(6)]:
             done.result()
     assert library.read_bytes() == with_digest(bytes(1000000) + b"whole\n")
     assert list(cache.iterdir()) == [library]
