@@ -103,6 +103,7 @@ def test_an_option_of_another_kind_is_reported(option, message, tiny_model, revi
     assert not (tmp_path / "s.attn").exists()
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_numbers_and_a_text_is_one_word(small_store):
     """`show(np.int64(3))` is `show(3)`, and `ignore="bad"` ignores that word, not its letters."""
     store = attnstore.open(small_store)
@@ -141,6 +142,7 @@ def test_sql_and_query_answer_with_the_same_count(small_store):
         store.query("top_wrds_by_class")
 
 
+@pytest.mark.slow
 def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
     """What completes and what helps: names, signature and documentation of all questions, and the same answer."""
     store = attnstore.open(small_store)
@@ -211,6 +213,7 @@ def test_show_draws_the_layer_that_is_asked_for(layer, shown, small_store):
     np.testing.assert_allclose(drawn.tokens["attention"], rows.select(chosen).to_numpy().mean(1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_show_takes_the_parents_helpers(small_store):
     """Wordpieces merged by sum or mean, tokens ignored with and without renormalising, a reduction without layers."""
     store = attnstore.open(small_store)

@@ -81,6 +81,7 @@ def test_pyarrow_reads_a_store_by_path_alone(snippets):
     assert found == sorted(frame.select("token", "rollout", "label").rows())
 
 
+@pytest.mark.slow
 def test_the_package_answers_from_python(snippets, monkeypatch):
     """The block runs, line for line, and its last line draws itself in a notebook and in a terminal."""
     drawn = value_of(snippets["attnstore"])

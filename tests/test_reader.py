@@ -54,6 +54,7 @@ def as_many(documents: int) -> dict[str, dict[str, int]]:
     return dict.fromkeys(("sql", "frames", "duckdb", "polars"), rows(documents))
 
 
+@pytest.mark.slow
 def test_reader_that_is_open_while_a_run_goes_on_keeps_its_state(tmp_path: Path) -> None:
     """Neither a part more nor the sealing, which takes the receipts away, reaches it before it looks again."""
     path = with_parts(tmp_path / "store", 1)

@@ -100,6 +100,7 @@ def shares(document, column="cls_03"):
     return [(word, value / whole) for word, value in found]
 
 
+@pytest.mark.slow
 def test_predictions_and_accuracy_are_those_of_a_count(stores, a_documents, b_documents):
     """Agreement over what both have, accuracy over what has a label, McNemar's test of those right in one alone."""
     found = compare(*stores)

@@ -82,6 +82,7 @@ def drawn(seed: int) -> Filter:
     return Filter(**{name: every[name] for name in chosen}, order=chance.choice(sorted(ORDERS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_a_filter_lets_through_what_a_loop_does(store, documents, seed):
     """Hits, rows and order; a page is a slice; the neighbours of a document are those of the list."""

@@ -61,6 +61,7 @@ def of_pos(store, engine):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_word_attended_three_times_as_much_is_found(planted, engine):
     """At equal frequency, q < 0.01; it leads, it is what attention adds, and the log-odds say nothing of it."""
@@ -73,6 +74,7 @@ def test_a_word_attended_three_times_as_much_is_found(planted, engine):
     assert abs(word["z"]) < abs(found["often"]["z"]) / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_word_that_is_only_more_frequent_is_not_called_more_attended(planted, engine):
     """Its log-odds lead by far; its difference of lift is within the error, and nor is any other word's q small."""
@@ -106,6 +108,7 @@ def closed(tmp_path_factory):
     return made_up_store(tmp_path_factory.mktemp("closed") / "store", reviews)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_attention_is_shared_out_and_nobody_is_called_less_attended_for_that(closed, engine):
     """Every neutral word has a lower lift in pos, where `often` takes more of the whole. The factor finds that, and at
@@ -244,6 +247,7 @@ def test_films_that_stand_under_both_labels_are_no_more_found_different(of_films
     assert np.mean(p < 0.001) < 0.002
 
 
+@pytest.mark.slow
 def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
     """The frames above stand for a store: both engines give the same p values for the first relabeling."""
     of_review = next(relabelings(1))

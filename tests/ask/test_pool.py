@@ -21,6 +21,7 @@ def store(tmp_path_factory):
     return open_store(path)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_a_connection_of_ones_own(store):
     """Layers and reductions in turn, each twice: never another one's columns."""
     work, question = Work(Pool(store)), find_questions()["top_words_by_class"]
@@ -53,6 +54,7 @@ def test_a_connection_is_used_again_and_a_failed_one_is_not(store):
         assert select(store, other, "SELECT count(*) AS n FROM documents").to_pylist() == [{"n": 40}]
 
 
+@pytest.mark.slow
 def test_not_more_connections_wait_than_eight(store):
     """However many layers are looked at, and however many at once."""
     pool = Pool(store)

@@ -362,6 +362,7 @@ def test_three_classes_are_each_held_against_the_other_two(tmp_path):
         assert_answer(store, "distinctive_words", parameters, expected)
 
 
+@pytest.mark.slow
 def test_two_classes_mirror_each_other(store):
     """What is said of the one is said of the other with the sign turned."""
     rows = rows_of(store, "distinctive_words", "duckdb", {"min_documents": 1, "limit": 1000})
@@ -399,6 +400,7 @@ def four_reviews():
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_surplus_worked_out_by_hand(tmp_path, engine):
     """`film` has lift (1 + 3) / 2 here and (1 + 2) / 2 there, `bear` (1 + 1/4) / 2 and (1 + 1) / 2: ratios of 4/3
@@ -442,6 +444,7 @@ def test_a_surplus_worked_out_by_hand(tmp_path, engine):
         assert (found["clusters"], found["other_clusters"]) == (2.0, 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_word_of_one_class_alone_is_tested_by_counts(tmp_path, engine):
     """`film` is in 30 of 60 documents of pos and in none of 60 of neg: it leads, and says what it is led by.
@@ -481,6 +484,7 @@ def test_a_word_of_one_class_alone_is_tested_by_counts(tmp_path, engine):
     ] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path, engine):
     """Ninety words whose lift in pos is the 1.5th power of that in neg; one has twice as much, and leads.
@@ -518,6 +522,7 @@ def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path, engine):
     assert sum(abs(row["log_ratio"]) > math.log(1.2) for row in of_pos.values()) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path, engine):
     """Four occurrences in one film and one in another weigh as 25 / 17 films do; two and two as two films."""
@@ -764,6 +769,7 @@ ERROR_SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", ERROR_SETTINGS, ids=str)
 def test_words_of_errors_are_those_of_brute_force(more, more_documents, parameters):
     """Every parameter, in both engines, with documents that have no label among them."""
@@ -772,6 +778,7 @@ def test_words_of_errors_are_those_of_brute_force(more, more_documents, paramete
     assert_answer(more, "errors", parameters, expected)
 
 
+@pytest.mark.slow
 def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
     """Wrong is any other label."""
     kinds = ("bad", "good", "mixed")
@@ -803,6 +810,7 @@ def test_an_error_worked_out_by_hand(tmp_path, engine):
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_wrong_documents_are_held_against_right_ones_of_their_probability(tmp_path):
     """The sure documents of either kind look at `film` twice as much; most right ones are sure, few wrong ones are.
 
@@ -919,6 +927,7 @@ FLIP_SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", FLIP_SETTINGS, ids=str)
 def test_flips_are_those_of_brute_force(more, more_documents, parameters):
     """Every parameter, in both engines, with documents that have no label among them."""
@@ -938,6 +947,7 @@ def test_flips_among_three_predictions_take_every_pair(tmp_path):
     assert_answer(store, "flips", {"min_documents": 1, "limit": 1000}, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_flip_worked_out_by_hand(tmp_path, engine):
     """Of the label pos, predicted pos: `film` has the lifts 1 and 3, `bear` 1 and 0.25, their mean is 1.3125;

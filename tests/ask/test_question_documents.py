@@ -104,6 +104,7 @@ def contexts(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -181,6 +182,7 @@ def probable(tmp_path_factory, documents):
     return given, write_store(tmp_path_factory.mktemp("probable") / "store", given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -268,6 +270,7 @@ def test_similar_documents_share_attended_words(store, documents, parameters):
         assert_rows(asked(store, "similar_documents", document=number, **parameters), expected)
 
 
+@pytest.mark.slow
 def test_a_copy_is_found_and_has_similarity_one(tmp_path):
     """Whatever the length: attention is made to add up to 1 over the words."""
     documents = made_up_documents(30, seed=5)
@@ -322,6 +325,7 @@ def heads(documents, layer="last", by="prediction", min_documents=None, limit=8)
     return sorted(rows, key=lambda r: (r["class"], r["layer"], r["head"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"layer": "all", "by": "label", "limit": 3}, {"layer": 2}, {"layer": "all", "min_documents": 40}],
@@ -467,6 +471,7 @@ def test_a_store_without_documents_has_an_empty_answer(tmp_path, name):
     assert asked(store, name, **({"word": "film"} if name == "contexts" else {})) == []
 
 
+@pytest.mark.slow
 def test_documents_of_special_tokens_alone_share_nothing(tmp_path):
     document = {"id": "a", "label": "pos", "prediction": "pos", "split": "test", "probability": 0.75,
                 "truncated": False, "text": "", "tokens": words()}  # fmt: skip

@@ -123,6 +123,7 @@ def edits(documents, *, columns=COLUMNS, rows="all", by="prediction", right=True
     return sorted(answer, key=lambda row: (row["part"], -np.float32(row["precision"]), row["score"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -150,6 +151,7 @@ def test_the_answer_is_the_one_by_brute_force(store, documents, given):
             }
 
 
+@pytest.mark.slow
 def test_a_score_that_finds_the_edited_words_is_told_from_one_that_avoids_them(tmp_path, documents):
     """Planted: cls_01 is high at edited words alone, cls_02 at all others."""
     planted = [dict(document, tokens=[dict(row) for row in document["tokens"]]) for document in documents]

@@ -132,6 +132,7 @@ def faithfulness(rows, documents, *, removal="deletion", unit="token", against="
     return sorted(found, key=lambda row: (row["part"], -row["comprehensiveness"], row["score"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -160,6 +161,7 @@ def test_the_answer_is_the_one_by_brute_force(store, documents, rows, given):
             }
 
 
+@pytest.mark.slow
 def test_one_document_has_means_and_no_interval(unmeasured, documents):
     """Nothing is said of other documents, in either engine."""
     rows = measured_rows([3], ["cls_01", "random"])
@@ -174,6 +176,7 @@ def test_one_document_has_means_and_no_interval(unmeasured, documents):
         ]
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_the_models_make_nothing_right_or_wrong(tmp_path, documents, rows):
     """No row at all, in either engine."""
     write_store(tmp_path / "store", documents, labels_are_models=False)
@@ -264,6 +267,7 @@ def test_the_best_score_is_chosen_on_one_half_and_reported_on_the_other(store, d
     )
 
 
+@pytest.mark.slow
 def test_the_best_layer_may_be_asked_for(tmp_path, documents):
     """layer=best is the layer of that reduction that did best; a question says which one it was."""
     rows = measured_rows(range(40), ["cls_01", "cls_02", "cls_03"])

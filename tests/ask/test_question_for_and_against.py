@@ -115,6 +115,7 @@ def brute_force(
     return listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(
     "given",

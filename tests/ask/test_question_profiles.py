@@ -136,6 +136,7 @@ def sinks(documents, reduction="cls", by="prediction", stop_words=STOP_WORDS):
     return sorted(rows, key=lambda r: (r["class"], r["layer"] or 0, -single(r["share"]), r["kind"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -329,6 +330,7 @@ def test_truncation_counts_what_was_not_seen(store, documents, by):
     assert_rows(asked(store, "truncation", by=by), truncation(documents, by))
 
 
+@pytest.mark.slow
 def test_truncation_has_no_accuracy_where_labels_are_not_the_models(tmp_path, documents):
     store = write_store(tmp_path / "store", documents, labels_are_models=False)
     assert_rows(asked(store, "truncation"), truncation(documents, labels_are_models=False))

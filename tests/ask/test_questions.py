@@ -79,6 +79,7 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
         assert "How to read the answer" in question.documentation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(QUESTIONS))
 def test_a_description_shows_a_row_of_a_real_answer(store, name):
     """With the command that gave it, and the columns that the question has."""
@@ -195,6 +196,7 @@ def test_a_users_question_is_described_and_bound_like_ours(folder, store, docume
     assert set(find_questions(folder)) == {*QUESTIONS, "mine"}
 
 
+@pytest.mark.slow
 def test_the_columns_that_a_terminal_shows_are_those_declared_and_the_one_to_rank_by(folder, store):
     """They come with the answer, in either engine; a name that the answer does not have is refused."""
     for engine in ENGINES:

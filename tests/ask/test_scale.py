@@ -31,6 +31,7 @@ def two_digits(by_document):
     return float(f"{np.quantile(np.concatenate(by_document), 0.99):.2g}")
 
 
+@pytest.mark.slow
 def test_the_scale_is_the_99th_percentile_of_the_lifts(made_up):
     """Of a layer, of the mean of layers, and over an even share of what remains; special tokens never count."""
     documents, store = made_up

@@ -279,6 +279,7 @@ def test_statement_that_is_nested_deeply_is_one_line(sql: str) -> None:
 ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT 1 FROM t) SELECT count(*) FROM t"
 
 
+@pytest.mark.slow
 def test_statement_without_an_end_is_stopped(tmp_path: Path) -> None:
     """After as long as was said, with what gives it more; the store can be asked again."""
     store = write_store(tmp_path / "store", made_up_documents(3))

@@ -101,6 +101,7 @@ def p_of(t, skew, g=1e6, o_g=1e6):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skew", [0.0, 1e-6, 0.3, 1.0, -0.8])
 @pytest.mark.parametrize("t", [0.0, 1e-9, 0.7, 2.0, 5.0, -3.0])
 def test_permutation_p_values_are_those_of_a_gamma_distribution(t, skew):
@@ -112,6 +113,7 @@ def test_permutation_p_values_are_those_of_a_gamma_distribution(t, skew):
     assert p_of([t], [skew]) == [pytest.approx(min(1.0, 2 * tail), rel=0.02 if abs(t) > 1 else 0.15)]
 
 
+@pytest.mark.slow
 def test_permutation_p_values_are_those_of_all_permutations():
     """Skewed values, five of 24: of all 42,504 ways to choose them, about as many are as far out as p says.
 

@@ -76,6 +76,7 @@ def test_the_answer_is_that_of_a_store_without_the_others(store, chosen, name):
                 ), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["top_words_by_class", "find_documents"])
 def test_the_script_has_the_condition(store, name, tmp_path):
     """A bare DuckDB gives the same table."""

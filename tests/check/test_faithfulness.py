@@ -170,6 +170,7 @@ def test_verify_finds_nothing_wrong_with_what_was_measured(measured):
     ]
 
 
+@pytest.mark.slow
 def test_a_measurement_that_is_interrupted_goes_on(store, monkeypatch):
     """The first signal ends it after the documents in hand; what is measured is kept, and all is as if undisturbed."""
     monkeypatch.setattr(faithfulness, "_A_FILE", 4)
@@ -198,6 +199,7 @@ def test_a_measurement_that_is_interrupted_goes_on(store, monkeypatch):
     assert rows.equals(undisturbed)
 
 
+@pytest.mark.slow
 def test_other_scores_and_more_documents_are_added(store):
     """What is there of a document and score is not measured again; a larger sample holds the smaller one."""
     measure(store, config(scores=("cls_03",), documents=4))
@@ -210,6 +212,7 @@ def test_other_scores_and_more_documents_are_added(store):
     assert (len(documents["rollout"]), len(documents["cls_03"])) == (4, 6)
 
 
+@pytest.mark.slow
 def test_the_notes_say_how_the_sample_was_drawn_and_what_was_left_out(store):
     """Documents by predicted class, and the empty ones, which have nothing to take out."""
     seen = []
@@ -234,6 +237,7 @@ def test_the_notes_say_how_the_sample_was_drawn_and_what_was_left_out(store):
     assert not [event for event in seen if isinstance(event, Noted)]
 
 
+@pytest.mark.slow
 def test_documents_read_in_windows_are_left_out(tiny_model, reviews, tmp_path):
     """No one pass gives their prediction, so none could be held against it."""
     run(
@@ -250,6 +254,7 @@ def test_documents_read_in_windows_are_left_out(tiny_model, reviews, tmp_path):
     assert all(documents[number]["windows"] == 1 for number in sample.documents)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_measured_again(store):
     """It is found, named, removed and replaced; the others are left alone."""
     given = config(scores=("cls_03",), documents=3)

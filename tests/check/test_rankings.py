@@ -55,6 +55,7 @@ def test_scores_go_by_their_sign_and_equal_ones_by_their_place():
     assert (again == drawn, other == drawn) == (True, False)
 
 
+@pytest.mark.slow
 def test_log_odds_are_of_the_stores_other_documents(store, documents):
     """Counted by hand: documents of other films, by predicted class; a word of this document alone has no say."""
     found = {(d, w): value for d, w, value in log_odds(store, range(0, 60, 7)).iter_rows()}

@@ -137,6 +137,7 @@ def shorter_plan(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps(raw | {"documents": 8}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [

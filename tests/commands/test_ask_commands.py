@@ -66,6 +66,7 @@ def test_every_answer_fits_the_terminal(small_store):
         assert "based on 60 documents" in out
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_so_many_rows_and_pipes_get_everything(small_store):
     """60 unless told otherwise, and a line that says so; a pipe has every row, every column and whole texts."""
     select = "select *, repeat('x', 500) as long from tokens"
@@ -89,6 +90,7 @@ def test_both_engines_print_the_same_answer(small_store):
     assert attnstore(*ask, "--engine", "duckdb")[1] == attnstore(*ask, "--engine", "polars")[1] != ""
 
 
+@pytest.mark.slow
 def test_a_word_that_no_document_has_is_noted(small_store):
     """The answer is empty as asked; stderr says why, and which spelling there is."""
     for word, note in (

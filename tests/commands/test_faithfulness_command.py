@@ -14,6 +14,7 @@ def store(small_store, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_measures_says_what_did_best_and_goes_on(store):
     """A row for each score and baseline, the best of one half on the other; a second time nothing is computed."""
     options = ("--documents", "12", "--scores", "cls,rollout", "--device", "cpu", "--quiet")
@@ -40,6 +41,7 @@ def test_the_command_measures_says_what_did_best_and_goes_on(store):
     assert (code, again) == (0, out.replace(first, "12 documents: measured before"))
 
 
+@pytest.mark.slow
 def test_verify_and_query_know_the_table(store):
     """`verify` lists the file with what it holds, and the question answers."""
     attnstore(

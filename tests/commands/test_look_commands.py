@@ -16,6 +16,7 @@ from small_store import run as written
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_show_prints_a_document_by_id_or_number_and_writes_a_page(small_store, tmp_path):
     """Plain where there is no terminal; `--html` writes a page that holds the same text."""
     by_id, by_number = attnstore("show", small_store, "r1"), attnstore("show", small_store, "1")
@@ -30,6 +31,7 @@ def test_show_prints_a_document_by_id_or_number_and_writes_a_page(small_store, t
     assert (tmp_path / "r1.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_show_obeys_the_colour_conventions(small_store, monkeypatch):
     """FORCE_COLOR colours a pipe, NO_COLOR wins over it."""
     monkeypatch.setenv("FORCE_COLOR", "3")
@@ -62,6 +64,7 @@ def test_info_describes_a_store_that_lacks_what_a_run_records(tmp_path):
     assert re.search(r"^run: +by hand, tokens 7$", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_path):
     """Files, parts and a recomputed sample are each a line; one flipped bit is a fault and exit code 1."""
     code, out, _ = attnstore("verify", small_store, "--sample", "5")
@@ -108,6 +111,7 @@ def test_verify_reads_the_files_alone_where_the_model_is_gone(small_store, tmp_p
     assert (code, out) == (1, "")
 
 
+@pytest.mark.slow
 def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path):
     """Values changed together with their hashes pass the files' checks, and fail against the oracle."""
     from attnstore.store.manifest import Manifest

@@ -72,6 +72,7 @@ def assert_as_the_oracle_says(folder, classifier, results, tolerance=1e-5):
             np.testing.assert_allclose(columns[name], values, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny.ROUTED + tiny.UNROUTED)
 def test_every_family_agrees_with_eager_float32_attention(family, tmp_path):
     """cls, received, rollout, cls_heads and from_3 of every layer, to 1e-5, in mixed batches with padding."""

@@ -85,6 +85,7 @@ def assert_as_autograd_says(model, found, tolerance=2e-5):
         np.testing.assert_allclose(values, true, rtol=0, atol=tolerance * np.abs(true).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", [f for f in tiny.ROUTED + tiny.UNROUTED if f not in ("eurobert", "mobilebert")]
 )
@@ -120,6 +121,7 @@ def test_evidence_without_the_cpu_kernel_is_the_same(tiny_model, monkeypatch):
     assert_as_autograd_says(eager(tiny_model), forward(load(tiny_model)))
 
 
+@pytest.mark.slow
 def test_a_large_batch_gives_each_document_what_it_has_alone(tiny_model):
     """More than 1,024 tokens, which are filled up by a document that counts for nothing."""
     sizes = [3 + i % 27 for i in range(90)]
@@ -205,6 +207,7 @@ def test_a_fused_layer_has_a_gradient_where_one_is_recorded(algorithm, approxima
     assert torch.equal(torch.autograd.grad(fused.sum(), given)[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "albert", "gte", "deberta-v2"])
 def test_evidence_in_bfloat16_stays_near_float32(family, tmp_path):
     """In total variation, where both predict the same; random weights make it far worse than a trained model's."""
@@ -246,6 +249,7 @@ def test_evidence_alone_of_a_head_that_reads_more_than_cls_is_refused(tmp_path):
 # ---------------------------------------------------------------- stored, asked, drawn
 
 
+@pytest.mark.slow
 def test_a_document_of_several_windows_has_no_evidence_and_the_run_says_so(tiny_model, tmp_path):
     """Null throughout, where documents read at once have what they have without windows."""
     data = tmp_path / "texts.jsonl"
@@ -275,6 +279,7 @@ def test_a_document_of_several_windows_has_no_evidence_and_the_run_says_so(tiny_
     assert "evidence_entropy" not in stores["cut"].documents().collect_schema().names()
 
 
+@pytest.mark.slow
 def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(small_store):
     """Its values without a lift, in both engines; no even share of it."""
     reader = attnstore.open(small_store)

@@ -83,6 +83,7 @@ def test_an_at_sign_is_of_the_folder_or_before_the_revision(tmp_path, monkeypatc
     assert with_revision("someone/tiny") == ("someone/tiny", None)
 
 
+@pytest.mark.slow
 def test_verify_finds_the_model_in_a_folder_with_an_at_sign(tiny_model, reviews, tmp_path):
     """It is recomputed with that model, and nothing is off."""
     folder = shutil.copytree(tiny_model, tmp_path / "me@home")

@@ -20,6 +20,7 @@ def trials(beginning: str, folder: Path) -> list[tuple[int, str]]:
     return [(at, way) for at, name in enumerate(done) for way in WAYS if way != "short" or name == "write"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 def test_random_failures(beginning: str, tmp_path: Path, undisturbed) -> None:
     """A few of all; ATTNSTORE_SEED draws others, and `make test-exhaustive` tries every one."""

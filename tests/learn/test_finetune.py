@@ -137,6 +137,7 @@ def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempP
     return out
 
 
+@pytest.mark.slow
 def test_result_is_a_plain_folder_with_the_labels(undisturbed: Path) -> None:
     files = {file.name for file in undisturbed.iterdir()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files

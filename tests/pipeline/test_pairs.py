@@ -102,6 +102,7 @@ def loaded(request, tmp_path_factory):
     return classifier, Plain(folder, types)
 
 
+@pytest.mark.slow
 @given(drawn=pairs)
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_pair_is_what_plain_transformers_makes_of_both_texts(loaded, drawn):
@@ -245,6 +246,7 @@ def reader(data, model, tmp_path_factory):
     return attnstore.run(tmp_path_factory.mktemp("store") / "pairs.attn", **options(data, model))
 
 
+@pytest.mark.slow
 def test_a_store_of_pairs_has_both_texts_and_says_which_a_token_is_of(reader):
     """Texts as the data has them, segments of transformers, words whole in both; pairs without words are left out."""
     documents = reader.documents().sort("document").collect()
@@ -284,6 +286,7 @@ def test_a_store_of_pairs_has_both_texts_and_says_which_a_token_is_of(reader):
     assert documents["truncated"].to_list() == [False, False, True, True, False]
 
 
+@pytest.mark.slow
 def test_what_is_stored_of_pairs_is_what_eager_attention_says(reader, model):
     """Every value; the files are sound; and verify's sample is recomputed from both texts."""
     for name, deviation in compare(reader.store, Oracle(str(model)), range(5)).items():

@@ -62,6 +62,7 @@ def test_the_finished_store_holds_every_document_once_in_order(small_store, revi
     assert all(finding.ok for finding in verify_files(store))
 
 
+@pytest.mark.slow
 def test_every_stored_value_is_the_oracles(small_store, tiny_model):
     """All reductions of all documents to 1e-6, evidence to 2e-5 of its largest value: nothing is lost on the way."""
     found = compare(open_store(small_store), Oracle(str(tiny_model)), range(60))
@@ -513,6 +514,7 @@ def test_neighbouring_layers_that_have_changed_places_are_found_in_half_precisio
     }
 
 
+@pytest.mark.slow
 def test_columns_of_the_data_are_kept_as_what_they_are(config, tmp_path):
     """`documents` has them with their types and values, in any reader; other columns make another run."""
     rows = [{"text": f"a good film {n}", "label": "pos", "year": 1990 + n, "zip": f"0{n}"} for n in range(9)]

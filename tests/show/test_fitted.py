@@ -87,6 +87,7 @@ def test_an_answer_without_rows_is_its_header():
 names = st.lists(st.text("abc ü映", min_size=1, max_size=8), min_size=1, max_size=8, unique=True)
 
 
+@pytest.mark.slow
 @given(names, st.data(), st.integers(40, 120))
 def test_no_line_is_wider_than_the_terminal(columns, data, width):
     """Whatever the texts, wide characters among them, with any number of columns."""

@@ -25,6 +25,7 @@ def test_manifest_comes_back_from_its_json() -> None:
         assert Manifest.from_json(plan.to_json()) == plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -21,6 +21,7 @@ from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
 
 
+@pytest.mark.slow
 def test_resume_writes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     """Finished parts are not touched again; in the end the store is that of an undisturbed run, byte for byte."""
     plan = manifest(part_size=3)
@@ -64,6 +65,7 @@ def flipped(path: Path) -> None:
     path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
 
 
+@pytest.mark.slow
 def test_damaged_part_is_computed_again_and_said(tmp_path: Path) -> None:
     """Whatever happened to a finished part, the resumed run writes it anew, and says which and why."""
     plan = manifest()

@@ -73,6 +73,7 @@ def made_up(request, tmp_path_factory):
     return documents, write_store(path, documents, label_in_path=request.param, part_size=7)
 
 
+@pytest.mark.slow
 def test_a_sealed_store_holds_its_tokens_added_up(made_up):
     """One row per split, label, prediction and token in its place in a word; values lacking are kept apart."""
     documents, store = made_up
@@ -84,6 +85,7 @@ def test_a_sealed_store_holds_its_tokens_added_up(made_up):
         assert_same(file.read().to_pylist(), by_hand(documents))
 
 
+@pytest.mark.slow
 def test_both_engines_read_the_totals(made_up):
     """The view and the lazy frame have the columns of the contract, and what questions add."""
     documents, store = made_up
@@ -103,6 +105,7 @@ def test_both_engines_read_the_totals(made_up):
             assert row["attention_lift"] == pytest.approx((row["cls_01_lift"] + row["cls_03_lift"]) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [[], [0, 2]], ids=["nothing", "two parts"])
 def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
     """Without a file of totals both engines make them of the finished parts, when they are asked for."""
@@ -217,6 +220,7 @@ def one_more(table):
     return table.set_column(column, table.schema.field(column), [values])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "wording"),
     [
@@ -234,6 +238,7 @@ def test_verify_adds_the_tokens_up_again(tmp_path, change, wording):
     assert wording is not None or finding.detail.endswith(" terms")
 
 
+@pytest.mark.slow
 def test_totals_that_are_gone_or_damaged_are_reported(tmp_path):
     """A question that needs them says so in one line; verify names the file."""
     store = write_store(tmp_path / "s", made_up_documents(30))

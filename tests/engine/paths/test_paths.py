@@ -363,6 +363,7 @@ def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
     ], done.stderr
 
 
+@pytest.mark.slow
 @needs_triton
 def test_triton_compiles_nothing_anew_for_the_size_of_a_batch():
     """Two numbers differ from batch to batch, and Triton is not to look whether they are multiples of 16, or 1."""

@@ -68,6 +68,7 @@ def text_of(html: str) -> str:
     return unescape(re.sub(r"<[^>]*>", "", html))
 
 
+@pytest.mark.slow
 def test_every_link_from_the_first_page_on_leads_somewhere(web):
     """Nothing is a dead end: all that three steps reach is there, and belongs to the explorer."""
     seen, now = {"/"}, ["/"]
@@ -90,6 +91,7 @@ def test_every_link_from_the_first_page_on_leads_somewhere(web):
     assert {"/demo/sql", "/demo/words", "/demo/questions/confusion"} <= seen
 
 
+@pytest.mark.slow
 def test_the_overview_counts_what_is_right(web, documents):
     """Accuracy, and each cell of the matrix, which leads to as many documents."""
     shown = page(web, "/demo/")
@@ -103,6 +105,7 @@ def test_the_overview_counts_what_is_right(web, documents):
         assert f"<strong>{count} document" in page(web, unescape(address))
 
 
+@pytest.mark.slow
 def test_documents_are_listed_page_by_page(tmp_path):
     """Fifty a page; the next page goes on; a filter goes along."""
     asked_store.write_store(tmp_path / "many.attn", asked_store.made_up_documents(120))
@@ -148,6 +151,7 @@ def test_two_reductions_stand_side_by_side(web):
     assert "rollout" in shown
 
 
+@pytest.mark.slow
 def test_a_question_is_answered_as_its_form_asks(web, path):
     """Table, files and SQL are of the parameters in the address; a missing one is asked for."""
     question = find_questions()["top_words_by_class"]
@@ -215,6 +219,7 @@ def test_what_is_not_there_is_one_sentence(web, address, status):
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_only_its_own_pages_may_ask(path):
     """Another name in Host, another Origin, another site's script, and anything but reading are turned away."""
     with client(path) as web:
@@ -232,6 +237,7 @@ def test_only_its_own_pages_may_ask(path):
         assert web.get("/demo/", headers={"host": "BOX.example:1"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_every_answer_says_what_a_browser_may_do(web):
     """No script but the package's, nothing from elsewhere, no frame, no referrer; of errors and files, too."""
     for address in ("/demo/", "/demo/nothing", "/static/explorer.js", "/demo/questions/confusion.csv"):
@@ -249,6 +255,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_strangers_texts_are_texts_everywhere(tmp_path):
     """Text, id, label, class, group and word of a hostile store show as what they are, on every page."""
     documents = asked_store.made_up_documents(12)
@@ -289,6 +296,7 @@ def test_strangers_texts_are_texts_everywhere(tmp_path):
         assert not set("\u202e\x1b\u200b") & set(shown)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_written_is_shown_growing(tmp_path):
     """The next page has what a run finished meanwhile, and the sealed store."""
     path = tmp_path / "growing.attn"
@@ -306,6 +314,7 @@ def test_a_store_that_is_written_is_shown_growing(tmp_path):
             assert "The run goes on" not in page(web, "/growing/")
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_stopped(path):
     """A statement without an end is one sentence after the limit, and the next page comes as ever."""
     endless = (
