@@ -15,9 +15,11 @@ import polars as pl
 import small_store
 from command_line import attnstore as attnstore_command
 from small_store import LABELS, document_rows, manifest
+from starlette.testclient import TestClient
 
 import attnstore
 from attnstore.check.verify import verify_files
+from attnstore.show.explorer.app import explorer
 
 PLAN = manifest(documents=30, part_size=2)
 #: Of each document, how many tokens it has.
@@ -151,9 +153,29 @@ def command_reader(path: Path, chance: random.Random) -> str:
     return out
 
 
+def explorer_reader(path: Path, chance: random.Random) -> int:
+    """The explorer, two pages: each is there and counts whole parts. Returns how many documents the last has."""
+    found = []
+    with TestClient(explorer([path]), base_url="http://127.0.0.1:8000", follow_redirects=True) as web:
+        for _ in range(2):
+            statement = "SELECT count(*) AS n, sum(length)::BIGINT AS tokens FROM documents"
+            page = web.get(f"/{path.name}/sql.csv", params={"sql": statement})
+            assert page.status_code == 200, page.text
+            documents, tokens = page.text.split()[1].split(",")
+            found.append((int(documents), int(tokens or 0)))
+            assert web.get(f"/{path.name}/").status_code == 200
+            time.sleep(chance.uniform(0, 0.02))
+    starts = [sum(LENGTHS[n] for n in range(documents)) for documents, _ in found]
+    assert [tokens for _, tokens in found] == starts  # parts are finished in order
+    assert all(documents % PLAN.part_size == 0 for documents, _ in found)
+    assert found == sorted(found)
+    return found[-1][0]
+
+
 READERS = {
     "Python": (python_reader, "manifest.json"),
     "bare DuckDB or Polars": (plain_reader, "tokens/*/*/*.parquet"),
+    "the explorer": (explorer_reader, "manifest.json"),
     "a command": (command_reader, "manifest.json"),
 }
 

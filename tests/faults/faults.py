@@ -176,6 +176,18 @@ def trial(beginning: str, at: int, way: str, folder: Path, undisturbed: dict[str
     return outcome
 
 
+def killed_twice(beginning: str, at: int, again: int, folder: Path, undisturbed: dict[str, bytes]) -> str:
+    """A run that is killed, goes on, is killed again, and goes on. The second time it may have ended before."""
+    folder.mkdir()
+    path = BEGINNINGS[beginning](folder)
+    _killed(path, at)
+    kills = 1 + (_ended(path, again) == signal.SIGKILL)
+    run(path, PLAN)
+    assert contents(path) == undisturbed
+    shutil.rmtree(folder)
+    return "killed twice" if kills == 2 else "killed once, ended before the second"
+
+
 #: Forks a child for each line that it reads, a path and a number, and prints the signal that ended it. It computes
 #: nothing itself: a process whose libraries have begun threads can't be forked. A child has a minute.
 _NURSERY = """
@@ -215,12 +227,17 @@ def _nursery() -> subprocess.Popen[str]:
 
 def _killed(path: Path, at: int) -> str:
     """The run in a process of its own, which is killed in the middle of it."""
+    assert _ended(path, at) == signal.SIGKILL, "the process was not killed"
+    return "killed"
+
+
+def _ended(path: Path, at: int) -> int:
+    """The signal that ended a run of its own process; 0 if it came to its end before the operation `at`."""
     nursery = _nursery()
     assert nursery.stdin is not None
     assert nursery.stdout is not None
     nursery.stdin.write(f"{path}\t{at}\n")
     nursery.stdin.flush()
-    ended = nursery.stdout.readline().strip()
-    assert ended != str(int(signal.SIGALRM)), f"the run hangs before it comes to operation {at}"
-    assert ended == str(int(signal.SIGKILL)), f"the process was not killed, it ended with {ended}"
-    return "killed"
+    ended = int(nursery.stdout.readline())
+    assert ended != signal.SIGALRM, f"the run hangs before it comes to operation {at}"
+    return ended
