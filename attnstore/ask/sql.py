@@ -29,6 +29,10 @@ _MOST_SPILLED = "32GiB"
 _ROWS_AT_ONCE = 100_000
 
 
+#: What DuckDB raises. Where it names a damaged file's column whose name is no UTF-8 any more, its message is no text.
+_REFUSED = (duckdb.Error, UnicodeDecodeError)
+
+
 def connect(
     store: Store, added: QuestionColumns = NOTHING, macros: Sequence[str] = ()
 ) -> duckdb.DuckDBPyConnection:
@@ -74,9 +78,9 @@ def connect(
         for statement in macros:
             connection.execute(statement)
         connection.execute("SET lock_configuration = true")
-    except duckdb.Error as error:
+    except _REFUSED as error:
         connection.close()
-        raise store.unreadable(one_line(error)) from error
+        raise store.unreadable(_said(error)) from error
     except BaseException:
         connection.close()
         raise
@@ -190,7 +194,7 @@ def _choose(store: Store, connection: duckdb.DuckDBPyConnection, statements: Seq
     choice, *views = statements
     try:
         interruptible(lambda: connection.execute(choice), connection.interrupt)
-    except duckdb.Error as error:
+    except _REFUSED as error:
         told = _told(store, error)
         raise UsageError(f"where: {told}") if isinstance(told, UsageError) else told from error
     for statement in views:
@@ -254,10 +258,8 @@ def select(
         if not late.is_set():
             raise
         raise UsageError(f"stopped after {timeout:g} seconds: --timeout gives it more, 0 no limit") from error
-    except duckdb.Error as error:
+    except _REFUSED as error:
         raise _told(store, error) from error
-    except UnicodeDecodeError as error:  # DuckDB says what it met, and that is no text
-        raise store.unreadable(one_line(error)) from error
     finally:
         timer.cancel()
     return plain(table)
@@ -375,13 +377,19 @@ def plain(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def _told(store: Store, error: duckdb.Error) -> AttnstoreError:
+def _said(error: duckdb.Error | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return one_line(error.object.decode(errors="replace"))
+    return one_line(error)
+
+
+def _told(store: Store, error: duckdb.Error | UnicodeDecodeError) -> AttnstoreError:
     """DuckDB's error as the user's mistake, or as the store's damage."""
-    message = one_line(error)
+    message = _said(error)
     if isinstance(error, duckdb.PermissionException):
         return UsageError(f"{message}: only the views documents, tokens and totals can be read")
     # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
-    damage = type(error) is duckdb.Error or "Invalid unicode" in message
+    damage = type(error) in (duckdb.Error, UnicodeDecodeError) or "Invalid unicode" in message
     if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
         return store.unreadable(message)
     return UsageError(message)

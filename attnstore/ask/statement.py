@@ -146,6 +146,6 @@ def _parts(tree: Any) -> Iterator[tuple[str, str]]:
             yield from _parts(part)
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """An engine's message on one line, without the excerpt of the query that it may end with."""
     return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__

@@ -58,3 +58,14 @@ def test_pages_have_checksums(tmp_path: Path) -> None:
         pq.ParquetFile(pa.BufferReader(bytes(content)), page_checksum_verification=True) as damaged,
     ):
         damaged.read(columns=[schema.names[0]])
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_column_whose_name_is_no_text_any_more_is_one_line(tmp_path: Path, place: int) -> None:
+    """DuckDB quotes the name in its message, which is then no UTF-8: of the first file, and of one read later."""
+    store = open_store(run(tmp_path / "store", manifest()).path)
+    file = store.tokens_files()[place]
+    file.write_bytes(file.read_bytes().replace(b"token_id", b"t\xffken_id"))
+    with pytest.raises(StoreError, match=r"`attnstore verify` says what is damaged$") as refused:
+        Reader(store.path).sql("SELECT sum(token_id) AS n FROM tokens")
+    assert "\n" not in str(refused.value)
