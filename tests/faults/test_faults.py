@@ -2,11 +2,15 @@
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import cuts
 import pytest
 from faults import BEGINNINGS, PLAN, WAYS, operations, trial
 from small_store import contents, run
+
+from attnstore.errors import StoreError
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +31,29 @@ def test_random_failures(beginning: str, tmp_path: Path, undisturbed) -> None:
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     for number, (at, way) in enumerate(chance.sample(trials(beginning, tmp_path), 3)):
         trial(beginning, at, way, tmp_path / str(number), undisturbed)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_random_power_cuts(beginning: str, tmp_path: Path, undisturbed) -> None:
+    """What was not synced is dropped, torn or reordered: the same run goes on, and finds no part damaged."""
+    chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
+    work = cuts.recorded(beginning, tmp_path / "recorded")
+    for number in range(2):
+        cuts.trial(work, chance.randrange(len(work.steps) + 1), chance, tmp_path / str(number), undisturbed)
+
+
+@pytest.mark.parametrize("forgotten", ["sync", "syncdir"])
+def test_a_run_that_forgets_to_sync_does_not_survive_a_power_cut(
+    tmp_path: Path, undisturbed, forgotten: str
+) -> None:
+    """What the trials are worth: without the syncs of files, or of folders, some of them fail."""
+    chance = random.Random(18)
+    work = cuts.recorded("a run", tmp_path / "recorded")
+    careless = replace(work, steps=tuple(step for step in work.steps if step.name != forgotten))
+    with pytest.raises((AssertionError, StoreError)):
+        for number in range(40):
+            at = chance.randrange(len(careless.steps) + 1)
+            cuts.trial(careless, at, chance, tmp_path / str(number), undisturbed)
 
 
 @pytest.mark.exhaustive
