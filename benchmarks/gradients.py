@@ -43,8 +43,15 @@ from attnstore.engine.reductions import resolve_reductions
 SETS = {
     "attention": REDUCTIONS,
     "evidence": (*REDUCTIONS, "evidence"),
+    "norm": (*REDUCTIONS, "norm"),
 }
-AGAINST = (("attention", ""), ("evidence", "attention"), ("evidence", ""))
+AGAINST = (
+    ("attention", ""),
+    ("evidence", "attention"),
+    ("norm", "attention"),
+    ("norm", ""),
+    ("evidence", ""),
+)
 
 
 def costs(folder: Path, dtype: torch.dtype, documents: Documents, rounds: int) -> Iterator[str]:
@@ -87,8 +94,9 @@ def nearness(folder: Path, dtype: torch.dtype, documents: Documents, names: Sequ
             predicted = int(reduced.logits[place].argmax())
             _, attentions = oracle(document.ids)
             gradients = oracle.gradients(document.ids, predicted)
+            norms = oracle.norms(document.ids) if "norm" in names else []
             for reduction in classifier.reductions:
-                values = reduced_by_definition(attentions, reduction.name, gradients)
+                values = reduced_by_definition(attentions, reduction.name, gradients, norms)
                 columns = reduction.stored.columns(classifier.layers)
                 for column, true in zip(
                     columns, values if reduction.stored.per_layer else [values], strict=True
@@ -143,7 +151,7 @@ def main() -> None:
                 write(line)
             for held in dict.fromkeys((torch.float32, dtype)):
                 write("\nError against autograd in float32, over the document's largest value:\n")
-                for line in nearness(folder, held, documents[: options.near], ("evidence",)):
+                for line in nearness(folder, held, documents[: options.near], ("evidence", "norm")):
                     write(line)
     if not options.no_result:
         RESULTS.mkdir(exist_ok=True)

@@ -24,8 +24,10 @@ from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store
 
-#: Reductions that promise no sum, and yet are no custom ones: their scale is the model's.
-SCORES = frozenset(("evidence",))
+#: Reductions that promise no sum, and yet are no custom ones: their scale is the model's. Those of one prediction are
+#: not of documents that were read in several windows.
+SCORES = frozenset(("evidence", "norm"))
+OF_ONE_PREDICTION = frozenset(("evidence",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +49,32 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the model read at once: its tokens' places in the document, and every layer's (heads, n, n) float64."""
+    """What the model read at once: its tokens' places in the document, and every layer's (heads, n, n) float64.
+
+    `norms`: (n,) of each layer. `gradients` and `norms` are empty where they are not asked for.
+    """
 
     places: np.ndarray
     attentions: list[np.ndarray]
     gradients: list[np.ndarray]
+    norms: list[np.ndarray]
 
 
 def reduced_by_definition(
-    attentions: Sequence[np.ndarray], name: str, gradients: Sequence[np.ndarray] = ()
+    attentions: Sequence[np.ndarray],
+    name: str,
+    gradients: Sequence[np.ndarray] = (),
+    norms: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """One built-in reduction of one document, from every layer's (heads, n, n) float64 probabilities.
 
     Returns (layers, n) for `cls`, `received` and `from_<t>`, (layers, n, heads) for `cls_heads`, (n,) for
     `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3; and (n,) for
     `evidence`: the head mean of probability × gradient in the first row of the last layer, with the `gradients` of the
-    margin by every layer's probabilities.
+    margin by every layer's probabilities. (layers, n) for `norm` are the `norms` of `Oracle.norms`.
     """
-    if name == "evidence":
-        return np.asarray((attentions[-1][:, 0] * gradients[-1][:, 0]).mean(axis=0))
+    if name in SCORES:
+        return _score_by_definition(attentions, name, gradients, norms)
     if name == "cls_heads":
         return np.stack([a[:, 0, :].T for a in attentions])
     means = [a.mean(axis=0) for a in attentions]  # (n, n) each
@@ -83,6 +92,14 @@ def reduced_by_definition(
         position = int(name.removeprefix("from_"))
         return np.stack([mean[position] if position < n else np.full(n, np.nan) for mean in means])
     raise KeyError(name)
+
+
+def _score_by_definition(
+    attentions: Sequence[np.ndarray], name: str, gradients: Sequence[np.ndarray], norms: Sequence[np.ndarray]
+) -> np.ndarray:
+    if name == "norm":
+        return np.stack(norms)
+    return np.asarray((attentions[-1][:, 0] * gradients[-1][:, 0]).mean(axis=0))
 
 
 class Oracle:
@@ -126,6 +143,52 @@ class Oracle:
         margin = out.logits[0, predicted] - torch.logsumexp(out.logits[0, others], dim=0)
         found = torch.autograd.grad(margin, out.attentions)
         return [gradient[0].double().numpy() for gradient in found]
+
+    def norms(self, ids: np.ndarray, types: np.ndarray | None = None) -> list[np.ndarray]:
+        """For each layer, (n,) float64: ‖Σ_h P_0j v_j W_O‖, Kobayashi et al. 2020, equation 5.
+
+        Nothing is known of the model but that the first linear layer that depends on a layer's probabilities reads
+        the heads' outputs, side by side. These are linear in P, and P's alone in each head, so that the derivative by
+        P_0j of a head's k-th output of the first token is the k-th element of v_j.
+        """
+        self.model.requires_grad_(True)
+        read: list[tuple[torch.nn.Linear, torch.Tensor]] = []
+
+        def seen(module: torch.nn.Linear, inputs: tuple[torch.Tensor, ...]) -> None:
+            read.append((module, inputs[0]))
+
+        linears = [m for m in self.model.modules() if isinstance(m, torch.nn.Linear)]
+        handles = [m.register_forward_pre_hook(seen) for m in linears]
+        given = {} if types is None else {"token_type_ids": torch.from_numpy(types.astype(np.int64))[None]}
+        try:
+            out = self.model(torch.from_numpy(ids.astype(np.int64))[None], **given, output_attentions=True)
+        finally:
+            for handle in handles:
+                handle.remove()
+        found = []
+        candidates = iter(read)
+        for p in out.attentions:  # (1, heads, n, n)
+            reading = next((each for each in candidates if _depends(each[1], p)), None)
+            if reading is None:
+                raise ModelError("no linear layer reads what the model's attention gives")
+            linear, inputs = reading
+            heads = inputs[0, 0].reshape(p.shape[1], -1)  # (heads, d_v)
+            values = torch.stack(
+                [
+                    torch.autograd.grad(heads[:, k].sum(), p, retain_graph=True)[0][0, :, 0]
+                    for k in range(heads.shape[1])
+                ],
+                dim=-1,
+            ).double()  # (heads, n, d_v)
+            taken = p[0, :, 0, :, None].double() * values
+            vectors = taken.transpose(0, 1).flatten(1) @ linear.weight.double().T  # (n, d)
+            found.append(vectors.norm(dim=1).detach().numpy())
+        return found
+
+
+def _depends(value: torch.Tensor, on: torch.Tensor) -> bool:
+    (slope,) = torch.autograd.grad(value.sum(), on, retain_graph=True, allow_unused=True)
+    return slope is not None
 
 
 def recomputable(manifest: Manifest) -> list[str]:
@@ -216,10 +279,12 @@ def _windows(
             first += stride
     found = [oracle(ids[places], types) for places in held]
     logits = np.mean([each for each, _ in found], axis=0)
-    differentiated = len(held) == 1 and any(r.name in SCORES for r in manifest.reductions)
+    names = {r.name for r in manifest.reductions}
+    differentiated = len(held) == 1 and bool(names & OF_ONE_PREDICTION)
     gradients = oracle.gradients(ids, predicted, types) if differentiated else []
     windows = [
-        Window(places, attentions, gradients) for places, (_, attentions) in zip(held, found, strict=True)
+        Window(places, attentions, gradients, oracle.norms(ids[places], types) if "norm" in names else [])
+        for places, (_, attentions) in zip(held, found, strict=True)
     ]
     return logits, windows
 
@@ -227,19 +292,22 @@ def _windows(
 def _by_definition(windows: Sequence[Window], n: int, name: str) -> np.ndarray:
     """A reduction of a whole document: of its one window, or each token's mean lift over those that hold it.
 
-    Scores are of documents read at once, all NaN for others.
+    A norm is a norm in every window: the mean of its own values. What is of one prediction is of documents read at
+    once, all NaN for others.
     """
     if len(windows) == 1:
-        return reduced_by_definition(windows[0].attentions, name, windows[0].gradients)
-    if name in SCORES:
+        return reduced_by_definition(windows[0].attentions, name, windows[0].gradients, windows[0].norms)
+    if name in OF_ONE_PREDICTION:
         return np.full(n, np.nan)
-    reduced = [reduced_by_definition(window.attentions, name) for window in windows]
+    reduced = [reduced_by_definition(w.attentions, name, (), w.norms) for w in windows]
     layered = [values if name != "rollout" else values[None] for values in reduced]  # (layers, n_w[, heads])
     lifts: list[list[np.ndarray]] = [[] for _ in range(n)]
     for window, values in zip(windows, layered, strict=True):
         for token, place in enumerate(window.places):
-            lifts[place].append(values[:, token] * len(window.places))
+            lifts[place].append(values[:, token] * (1 if name in SCORES else len(window.places)))
     mean = np.stack([np.mean(each, axis=0) for each in lifts], axis=1)  # (layers, n[, heads])
+    if name in SCORES:
+        return np.asarray(mean)
     shares = np.asarray(mean / mean.sum(axis=1, keepdims=True))
     return shares if name != "rollout" else np.asarray(shares[0])
 

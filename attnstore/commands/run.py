@@ -60,7 +60,7 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     multiple=True,
     default=[",".join(DEFAULT_REDUCTIONS)],
     show_default=True,
-    help="What to reduce attention to: cls, received, rollout, evidence, cls_heads, from_<position>, "
+    help="What to reduce attention to: cls, received, rollout, evidence, cls_heads, norm, from_<position>, "
     "package.module:function. May be repeated.",
 )
 @device_option

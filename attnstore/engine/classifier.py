@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches
-from attnstore.engine.families import positions_of, reads_mean, usable_positions
+from attnstore.engine.families import linears_called, positions_of, reads_mean, usable_positions
 from attnstore.engine.gradients import InFloat32
 from attnstore.engine.paths import cuda, kernel
 from attnstore.engine.reductions import Reduction, upload
@@ -93,6 +93,10 @@ class Classifier:
     _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
     _last: nn.Module | None = field(default=None, repr=False)  # the last attention of a hooked model
+    _projections: list[nn.Linear] = field(default_factory=list, repr=False)  # of each layer, if known
+    _values: str = field(
+        default="", repr=False
+    )  # of a hooked model: how the layers that make its values are called
     _workspace: kernel.Workspace = field(default_factory=kernel.Workspace, repr=False)
 
     def __post_init__(self) -> None:
@@ -237,6 +241,7 @@ class Classifier:
             ids=[d.document.id for d in documents],
             workspace=self._workspace,
             differentiated=self.layers if any(r.evidence for r in self.reductions) else 0,
+            projections=self._projections,
         )
 
     def _forward(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray] = ()) -> Tensor:
@@ -265,7 +270,9 @@ class Classifier:
         if self.way == "padded":
             logits: Tensor = self.model(**inputs, attention_tap=tap).logits
             return logits
-        with probabilities_to(tap, self.model, self._last if tap.differentiated else None) as modules:
+        last = self._last if tap.differentiated else None
+        values = linears_called(self.model.base_model, self._values) if self._values else []
+        with probabilities_to(tap, self.model, last, values) as modules:
             logits = self.model(**inputs, output_attentions=True).logits
         self._last = modules[-1] if modules else None
         return logits

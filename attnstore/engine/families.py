@@ -1,5 +1,6 @@
-"""What is known of each architecture, once: its positions, what can be left out behind its last attention, what follows
-its linear layers. A family that is not named here is read all the same, in the slower of the ways.
+"""What is known of each architecture, once: its positions, what can be left out behind its last attention, where its
+attention's output goes, what follows its linear layers. A family that is not named here is read all the same, in the
+slower of the ways.
 """
 
 from typing import Any
@@ -28,6 +29,28 @@ CUT = {
     "albert": "encoder.albert_layer_groups.*.albert_layers.*.attention.LayerNorm",
     "distilbert": "transformer.layer.*.sa_layer_norm",
     "modernbert": "final_norm",
+}
+
+#: How the names of a family's output projections end: the linear layers that read the heads' outputs, side by side.
+#: Then those of the linear layers that make the values, where the model computes attention itself, and so shows none.
+PROJECTIONS = {
+    **dict.fromkeys(
+        ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "roc_bert", "data2vec-text", "xmod",
+         "roberta-prelayernorm", "mobilebert", "megatron-bert", "rembert", "roformer", "deberta-v2"),
+        "attention.output.dense",
+    ),
+    **dict.fromkeys(("nomic_bert", "gte", "jina_embeddings_v3", "eurobert"), "self_attn.o_proj"),
+    "albert": "attention.dense",
+    "distilbert": "attention.out_lin",
+    "modernbert": "attn.Wo",
+    "mpnet": "attn.o",
+    "xlm": "out_lin",
+}  # fmt: skip
+VALUES = {
+    **dict.fromkeys(("megatron-bert", "rembert", "roformer"), "self.value"),
+    "deberta-v2": "self.value_proj",
+    "mpnet": "attn.v",
+    "xlm": "v_lin",
 }
 
 #: Within one module, by the name of a linear layer, that of the activation that gets its output and nothing else.
@@ -66,6 +89,15 @@ def usable_positions(settings: Any) -> int | None:
 def reads_mean(settings: Any) -> bool:
     """Whether the head reads the mean of a document's states instead of that of [CLS]."""
     return getattr(settings, "classifier_pooling", "cls") == "mean"
+
+
+def linears_called(model: nn.Module, ending: str) -> list[nn.Linear]:
+    """The linear layers below `model` whose dotted names end so."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and f".{name}".endswith(f".{ending}")
+    ]
 
 
 def submodule(module: nn.Module, path: str) -> nn.Module:

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attnstore.engine.reductions import upload
+from attnstore.engine.reductions import end_to_end, upload
 
 
 class NoGradientError(Exception):
@@ -87,7 +87,7 @@ def evidence(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: 
     owner = upload(
         np.repeat(np.arange(len(lengths)), lengths), own.device
     )  # (T,): the document of each token
-    values = _end_to_end(last.values, lengths, packed=packed)  # (T, key heads, d_v)
+    values = end_to_end(last.values, lengths, packed=packed)  # (T, key heads, d_v)
     values = values.repeat_interleave(own.shape[1] // values.shape[1], dim=1)
     along = (values.float() * own.float()[owner]).sum(dim=-1)  # (T, heads)
     return (last.first * along).mean(dim=1)
@@ -105,14 +105,6 @@ def must_be_of_first_rows(last: LastLayer, found: Tensor, lengths: Sequence[int]
 def _first_rows(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
     """(D, heads, d) of (B, S, heads, d): each document's first row."""
     return x[0, upload(np.cumsum([0, *lengths[:-1]]), x.device)] if packed else x[:, 0]
-
-
-def _end_to_end(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
-    """(B, heads, S, d) as (T, heads, d), padding left out."""
-    x = x.transpose(1, 2)
-    if packed:
-        return x[0]
-    return torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)])
 
 
 #: What torch computes for arguments of one dtype only; everything else that a head consists of goes by the widest.

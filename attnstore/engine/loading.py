@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnstore.config import RunConfig
 from attnstore.engine import gradients
 from attnstore.engine.classifier import Classifier
 from attnstore.engine.devices import choose_device, choose_dtype, fast_bfloat16
-from attnstore.engine.families import CUT, submodule
+from attnstore.engine.families import CUT, PROJECTIONS, VALUES, linears_called, submodule
 from attnstore.engine.models import (
     ModelFiles,
     case_notes,
@@ -27,7 +27,7 @@ from attnstore.engine.models import (
 )
 from attnstore.engine.paths import linears
 from attnstore.engine.reductions import Reduction
-from attnstore.engine.tap import PACKED, PADDED, Tap, present
+from attnstore.engine.tap import PACKED, PADDED, Tap, heads_apart, present
 from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.messages import first_line, listed
 
@@ -141,6 +141,8 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
     _refuse_misreading(classifier, probe, logits, tap.calls)
     classifier.layers, classifier.heads = tap.calls, tap.heads
     classifier._obstacle = tap.obstacle
+    if any(r.norm for r in classifier.reductions) and (why := _find_projections(classifier, probe)):
+        _leave_out(classifier, {"norm"}, why)
     place = CUT.get(classifier.model.config.model_type)
     if classifier.way == "padded" and place is not None:
         classifier._gather = submodule(classifier.model.base_model, place)
@@ -162,12 +164,74 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
         except (AttributeError, RuntimeError, TypeError):  # another torch, whose operator is another
             restore()
     if why := _no_evidence(classifier, probe, logits):
-        left = tuple(r for r in classifier.reductions if not r.evidence)
-        if not left:
-            raise UsageError(f"--reduce evidence: {classifier.name} has none, {why}")
-        classifier.reductions = left
-        classifier.all_null.discard("evidence")
-        classifier.notes += (f"evidence is not stored, {classifier.name} has none: {why}",)
+        _leave_out(classifier, {"evidence"}, why)
+
+
+def _leave_out(classifier: Classifier, names: set[str], why: str) -> None:
+    """Go on without these reductions, with a note. Raises UsageError if nothing else is asked for."""
+    without = [r.name for r in classifier.reductions if r.name in names]
+    left = tuple(r for r in classifier.reductions if r.name not in names)
+    if not left:
+        raise UsageError(f"--reduce {','.join(without)}: {classifier.name} has none, {why}")
+    classifier.reductions = left
+    classifier.all_null -= names
+    verb = "is" if len(without) == 1 else "are"
+    classifier.notes += (f"{listed(without)} {verb} not stored, {classifier.name} has none: {why}",)
+
+
+def _find_projections(classifier: Classifier, probe: Probe) -> str:
+    """Find each layer's output projection, on the padded or hooked way; why there is none, empty if there is.
+
+    What a projection is given has to be what the first token gathers, or the norm would be of something else.
+    """
+    model = classifier.model.base_model
+    family = classifier.model.config.model_type
+    unknown = f"attnstore does not know the output projection of {family}"
+    if family not in PROJECTIONS:
+        return unknown
+    if classifier.way == "hooked":
+        if family not in VALUES:
+            return f"attnstore does not know the values of {family}"
+        classifier._values = VALUES[family]
+    given: list[tuple[nn.Linear, Tensor]] = []
+
+    def seen(module: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+        given.append((module, inputs[0][:, 0].float()))
+
+    handles = [m.register_forward_pre_hook(seen) for m in linears_called(model, PROJECTIONS[family])]
+    tap = _GatheringTap([len(i) for i in probe.ids], classifier.device)
+    try:
+        with torch.inference_mode():
+            classifier._forward(probe.ids, tap, probe.types)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(given) != classifier.layers or not all(
+        rows.shape == own.shape and _close(rows.to(classifier.dtype), own, 1e-4)
+        for (_, rows), own in zip(given, tap.gathered, strict=True)
+    ):
+        classifier._values = ""
+        return unknown
+    classifier._projections = [module for module, _ in given]
+    return ""
+
+
+class _GatheringTap(Tap):
+    """Has, of each layer, what the first tokens gather: (documents, heads · d_v)."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        super().__init__(lengths, torch.zeros(0, sum(lengths), device=device), (), packed=False)
+        self.gathered: list[Tensor] = []
+
+    def attend(self, *given: Any) -> Tensor:
+        output = super().attend(*given)
+        self.gathered.append(output[:, 0].flatten(1))
+        return output
+
+    def take(self, p: Tensor) -> None:
+        super().take(p)
+        value = heads_apart(present(self.value), self.heads)
+        self.gathered.append((p[:, :, :1].to(value.dtype) @ value).flatten(1))  # (B, heads, 1, d_v), flat
 
 
 def _no_evidence(classifier: Classifier, probe: Probe, logits: Tensor) -> str:

@@ -15,6 +15,11 @@ much each query counts, and the reduction it gives is
 
    which is the first row of (½I + ½P̄_L) ⋯ (½I + ½P̄_1), read from the left.
 
+5. `norm` (Kobayashi et al. 2020, equation 5) is the size of what the first token takes from token j, all heads
+   together: the vector that they add to its state, with W_O^h the head's rows of the output projection, no bias,
+
+    out_j = ‖Σ_h P_0j^h · v_j^h W_O^h‖                                                                (3)
+
 Weightings 1 to 3 are known before a layer runs, so they are taken from P block by block while P also makes the
 layer's output. The sweep (2) starts at the top, so every layer has to leave something behind for it: its q and
 k (2·n·H·d numbers), or its head mean P̄ (n² numbers) where that is smaller. Both are linear in n for long
@@ -61,12 +66,12 @@ class DocumentTokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How attention becomes one number a token. Exactly one of the five ways is set.
+    """How attention becomes one number a token. Exactly one of the six ways is set.
 
     `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
     `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
-    `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2). `evidence`: attention
-    times gradient, of `gradients`.
+    `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2). `norm`: equation (3).
+    `evidence`: attention times gradient, of `gradients`.
     `shortest`: documents of fewer tokens have no value. `identity` is what makes two custom reductions of one name
     the same, for the store's fingerprint.
     """
@@ -76,6 +81,7 @@ class Reduction:
     of_probabilities: Callable[[Tensor], Tensor] | None = None
     head_rows: bool = False
     sweep: bool = False
+    norm: bool = False
     evidence: bool = False
     shortest: int = 1
     identity: str = ""
@@ -130,7 +136,18 @@ EVIDENCE = Reduction(
     ),
     evidence=True,
 )
-BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS, EVIDENCE)}
+NORM = Reduction(
+    StoredReduction(
+        "norm",
+        True,
+        False,
+        "norm of what the first token ([CLS]) takes from the token: attention × value × output projection, summed over "
+        "heads",
+        total=None,
+    ),
+    norm=True,
+)
+BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS, EVIDENCE, NORM)}
 
 _FROM_TOKEN = re.compile(r"from_(\d{1,4})")
 _COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -443,6 +460,34 @@ def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
             raise ValueError("a layer was reduced without what the sweep needs")
         w = 0.5 * w + 0.5 * layer.apply_transposed_mean(w)
     return w
+
+
+#: Tokens whose vectors are alive at once, so that these stay in the cache.
+_NORM_ROWS = 1024
+
+
+def norms(first: Tensor, values: Tensor, projection: Tensor) -> Tensor:
+    """Equation (3), (T,) float32; the product is made in the dtype of the values.
+
+    `first`: (T, heads), the first tokens' probabilities. `values`: (T, key heads, d_v). `projection`: the weights of
+    the output projection, (d, heads · d_v).
+    """
+    groups = first.shape[1] // values.shape[1]
+    found = first.new_empty(first.shape[0], dtype=torch.float32)
+    for start in range(0, first.shape[0], _NORM_ROWS):
+        some = slice(start, start + _NORM_ROWS)
+        own = values[some] if groups == 1 else values[some].repeat_interleave(groups, dim=1)
+        taken = (own * first[some, :, None].to(own.dtype)).flatten(1)  # (t, heads · d_v)
+        torch.linalg.vector_norm(taken @ projection.T, dim=1, dtype=torch.float32, out=found[some])
+    return found
+
+
+def end_to_end(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
+    """(B, heads, S, d) as (T, heads, d), padding left out."""
+    x = x.transpose(1, 2)
+    if packed:
+        return x[0]
+    return torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)])
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:

@@ -23,7 +23,9 @@ from attnstore.engine.reductions import (
     ReducedLayer,
     Reduction,
     attend,
+    end_to_end,
     join,
+    norms,
     reduce_probabilities,
     sweep,
 )
@@ -48,6 +50,9 @@ class Tap:
     `differentiated` is the number of the layer from whose attention on the model is recorded, for the gradient of its
     logits: the last one, or 0 for none. Then `recording` is to be around the model's call, and `found` has the margins'
     gradient afterwards.
+
+    `projections`: of each layer the output projection, where a norm is asked for. A hooked model's tap is given the
+    layer's values as `value`, (B, S, heads · d_v), before its probabilities.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Tap:
         ids: Sequence[str] = (),
         workspace: kernel.Workspace | None = None,
         differentiated: int = 0,
+        projections: Sequence[nn.Linear] = (),
     ) -> None:
         self.lengths = list(lengths)
         self.weights = weights
@@ -74,6 +80,9 @@ class Tap:
         ]
         self._head_rows = any(r.head_rows for r in reductions)
         self._sweep = any(r.sweep for r in reductions)
+        self._projections = projections if any(r.norm for r in reductions) else ()
+        self.value: Tensor | None = None
+        self._norms: list[Tensor] = []  # (T,) of each layer
         self._places = kernel.Places.of(lengths, packed=packed)
         self._workspace = workspace or kernel.Workspace()
         self._layout: cuda.Layout | None = None  # made in the first layer that wants it
@@ -93,9 +102,11 @@ class Tap:
         """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
         self.calls += 1
         self.heads = query.shape[1]
-        head_rows = self._head_rows or self._is_last
+        head_rows = self._head_rows or self._is_last or bool(self._projections)
         output, layer = self._attended(query, key, value, mask, scale, window, head_rows)
         self._layers.append(layer)
+        if self._projections:
+            self._add_norm(present(layer.head_rows), value)
         if self._is_last:
             self.last = gradients.LastLayer(output.requires_grad_(), layer.head_rows, value)
             self._record()
@@ -218,13 +229,24 @@ class Tap:
             reduce_probabilities(
                 p[i, :, :n, :n],
                 weights,
-                head_rows=self._head_rows,
+                head_rows=self._head_rows or bool(self._projections),
                 custom=self._custom[i] if self._custom else (),
                 trace=self._sweep,
             )
             for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True))
         ]
-        self._layers.append(join(documents))
+        layer = join(documents)
+        self._layers.append(layer)
+        if self._projections:
+            value = heads_apart(present(self.value).detach(), self.heads)
+            self._add_norm(present(layer.head_rows), value)
+            self.value = None
+
+    def _add_norm(self, first: Tensor, value: Tensor) -> None:
+        """`first`: (T, heads); `value`: (B, key heads, S, d_v)."""
+        values = end_to_end(value, self.lengths, packed=self.packed)
+        with torch.no_grad():
+            self._norms.append(norms(first, values, self._projections[self.calls - 1].weight))
 
     def _split_weights(self) -> tuple[Tensor, ...]:
         """Each document's row weightings, (K, n)."""
@@ -248,6 +270,8 @@ class Tap:
                 values = [sweep(self._layers, self.lengths)]
             elif reduction.head_rows:
                 values = [present(layer.head_rows) for layer in self._layers]
+            elif reduction.norm:
+                values = self._norms
             elif reduction.evidence:
                 values = [present(self._evidence)]
             elif reduction.row_weights is not None:
@@ -268,6 +292,11 @@ def _leaf(value: Any) -> Any:
     return (
         value.detach().requires_grad_() if isinstance(value, Tensor) and value.is_floating_point() else value
     )
+
+
+def heads_apart(value: Tensor, heads: int) -> Tensor:
+    """(B, S, heads · d) as (B, heads, S, d)."""
+    return value.reshape(*value.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _on_cuda(tensor: Tensor) -> bool:
@@ -340,11 +369,14 @@ AttentionInterface.register(PACKED, _tapped_attention)
 
 
 @contextmanager
-def probabilities_to(tap: Tap, model: nn.Module, last: nn.Module | None = None) -> Iterator[list[nn.Module]]:
+def probabilities_to(
+    tap: Tap, model: nn.Module, last: nn.Module | None = None, values: Sequence[nn.Module] = ()
+) -> Iterator[list[nn.Module]]:
     """While it lasts, every (B, heads, S, S) that a module returns second goes to the tap and is dropped.
 
     The innermost module that returns one comes first; the modules around it then see an empty tensor. `last` is the one
-    from which on the tap records. Gives a list that has, in the end, the modules in the order of their layers.
+    from which on the tap records; `values` make the values of each layer. Gives a list that has, in the end, the
+    modules in the order of their layers.
     """
     batch, longest = len(tap.lengths), max(tap.lengths)
     modules: list[nn.Module] = []
@@ -368,7 +400,11 @@ def probabilities_to(tap: Tap, model: nn.Module, last: nn.Module | None = None) 
     def record(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         return tap.recorded(inputs, keywords)
 
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        tap.value = output
+
     handles = [m.register_forward_hook(reduce, prepend=True) for m in model.modules() if m is not model]
+    handles += [m.register_forward_hook(keep) for m in values]
     if last is not None:
         handles.append(last.register_forward_pre_hook(record, with_kwargs=True))
     try:

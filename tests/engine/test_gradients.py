@@ -1,4 +1,4 @@
-"""Evidence against plain autograd through the whole model, in every family and on every way through a model."""
+"""Evidence and its like against plain autograd through the whole model, in every family and on every way through it."""
 
 import json
 import random
@@ -13,8 +13,10 @@ import transformers
 from torch import nn
 
 import attnstore
+from attnstore.check.oracle import Oracle
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
+from attnstore.engine import families
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.gradients import InFloat32, margins
 from attnstore.engine.loading import load_classifier
@@ -47,13 +49,19 @@ def load(folder, names=("cls", "evidence"), **changes):
 
 def forward(classifier, sizes=FEW, batch_tokens=70):
     """Each document's (ids, logits, evidence), in order."""
+    return [(ids, logits, c["evidence"]) for ids, logits, c in columns(classifier, sizes, batch_tokens)]
+
+
+def columns(classifier, sizes=FEW, batch_tokens=70):
+    """Each document's (ids, logits, values by column), in order."""
     tokenised = tokenise(enumerate(documents(sizes)), classifier.tokenizer, classifier.max_length)
     found = {}
     for batch in plan_batches(tokenised, batch_tokens, padded=classifier.padded):
         reduced = classifier(batch)
         start = 0
         for row, document in enumerate(batch.documents):
-            values = reduced.columns["evidence"][start : start + document.length].numpy()
+            some = slice(start, start + document.length)
+            values = {name: whole[some].numpy() for name, whole in reduced.columns.items()}
             found[document.number] = (document.ids, reduced.logits[row].numpy(), values)
             start += document.length
     return [found[number] for number in sorted(found)]
@@ -89,21 +97,82 @@ def assert_as_autograd_says(model, found, tolerance=2e-5):
 @pytest.mark.parametrize(
     "family", [f for f in tiny.ROUTED + tiny.UNROUTED if f not in ("eurobert", "mobilebert")]
 )
-def test_evidence_is_what_autograd_says_in_every_family(family, tmp_path):
-    """Signed, in mixed batches, packed, padded, hooked; float32 to 2e-5 of a document's largest float64 value.
+def test_evidence_and_norm_are_what_autograd_says_in_every_family(family, tmp_path):
+    """Signed, in mixed batches, packed, padded, hooked; float32 to 2e-5 of a document's largest value.
 
     Random weights this large are harder on float32 than trained ones: the worst met is 1.2e-5 (xlm).
     """
     tiny.save(tmp_path, family)
-    found = forward(load(tmp_path))
+    classifier = load(tmp_path, ("cls", "evidence", "norm"))
+    read = columns(classifier)
+    found = [(ids, logits, values["evidence"]) for ids, logits, values in read]
     assert_as_autograd_says(eager(tmp_path), found)
+    if family == "deberta":
+        assert classifier.notes == (
+            f"norm is not stored, {tmp_path} has none: attnstore does not know the output projection of deberta",
+        )
+    else:
+        assert_norms_are_of_the_definition(tmp_path, read)
     assert len({np.sign(value) for _, _, values in found for value in values}) >= 2
 
 
-def test_evidence_of_mobilebert_is_what_autograd_says(tmp_path):
+def test_evidence_and_norm_of_mobilebert_are_what_autograd_says(tmp_path):
     """Without padding: the state of its last token holds the embedding of what comes behind."""
     tiny.save(tmp_path, "mobilebert")
-    assert_as_autograd_says(eager(tmp_path), forward(load(tmp_path), batch_tokens=1))
+    read = columns(load(tmp_path, ("cls", "evidence", "norm")), batch_tokens=1)
+    assert_as_autograd_says(
+        eager(tmp_path), [(ids, logits, values["evidence"]) for ids, logits, values in read]
+    )
+    assert_norms_are_of_the_definition(tmp_path, read)
+
+
+def assert_norms_are_of_the_definition(folder, read):
+    """All layers, to 1e-5 of a document's largest value, against the oracle, which knows no family."""
+    oracle = Oracle(str(folder))
+    for ids, _, values in read:
+        for layer, true in enumerate(oracle.norms(ids), start=1):
+            own = values[f"norm_{layer:02d}"]
+            np.testing.assert_allclose(own, true, rtol=0, atol=1e-5 * true.max())
+
+
+def test_a_norm_is_that_of_attention_by_value_by_output_projection(tiny_model):
+    """Kobayashi et al. 2020, equation 5, from BERT's own matrices: W_V with its bias, W_O without."""
+    model = eager(tiny_model)
+    width = model.config.hidden_size // model.config.num_attention_heads
+    read = columns(load(tiny_model, ("norm",)))
+    for ids, _, values in read:
+        with torch.no_grad():
+            out = model(
+                torch.from_numpy(ids.astype(np.int64))[None],
+                output_attentions=True,
+                output_hidden_states=True,
+            )
+        for number, layer in enumerate(model.bert.encoder.layer):
+            value, projection = layer.attention.self.value, layer.attention.output.dense.weight.detach()
+            vectors = value(out.hidden_states[number][0]).detach()  # (n, heads · width)
+            taken = 0
+            for head, p in enumerate(out.attentions[number][0]):  # (n, n)
+                own = slice(head * width, (head + 1) * width)
+                taken = taken + p[0, :, None] * (vectors[:, own] @ projection[:, own].T)
+            true = taken.norm(dim=1).numpy()
+            np.testing.assert_allclose(values[f"norm_{number + 1:02d}"], true, rtol=0, atol=1e-5 * true.max())
+
+
+def test_norms_of_heads_that_share_their_values(tmp_path):
+    """Of a head that reads more than [CLS], too: no head is in the way of a norm."""
+    tiny.save(tmp_path, "eurobert")
+    assert_norms_are_of_the_definition(tmp_path, columns(load(tmp_path, ("norm",))))
+
+
+def test_a_projection_that_reads_something_else_has_no_norm_and_a_note(tmp_path, monkeypatch):
+    """A layer of the right name and place, fed by another: seen on three short documents."""
+    tiny.save(tmp_path)
+    monkeypatch.setitem(families.PROJECTIONS, "bert", "intermediate.dense")
+    classifier = load(tmp_path, ("cls", "norm"))
+    assert [r.name for r in classifier.reductions] == ["cls"]
+    assert classifier.notes == (
+        f"norm is not stored, {tmp_path} has none: attnstore does not know the output projection of bert",
+    )
 
 
 def test_evidence_of_four_classes_is_of_the_predicted_one_against_the_others(tmp_path):
