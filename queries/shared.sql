@@ -29,6 +29,17 @@ CREATE OR REPLACE TEMP MACRO effective_clusters(n, nn) AS
 CREATE OR REPLACE TEMP MACRO ratio_variance(r, n, yy, yn, nn, g) AS
     greatest(0, yy - 2 * r * yn + r ** 2 * nn) / n ** 2 * g / (g - 1);
 
+-- As how many independent documents the n of a share r weigh (Korn and Graubard 1998): r (1 - r) over its variance, no more
+-- than n; of a share of 0 or 1, which varies in no sample, as many as its clusters g.
+CREATE OR REPLACE TEMP MACRO effective_size(r, n, variance, g) AS
+    CASE WHEN r > 0 AND r < 1 AND variance > 1e-14 THEN least(n, r * (1 - r) / variance) ELSE g END;
+
+-- The ends of Wilson's interval (1927) of a share r of m, with the quantile t.
+CREATE OR REPLACE TEMP MACRO share_low(r, m, t) AS
+    CASE WHEN m IS NOT NULL AND t IS NOT NULL THEN greatest(0, (r + t * t / (2 * m) - t * sqrt(r * (1 - r) / m + t * t / (4 * m * m))) / (1 + t * t / m)) END;
+CREATE OR REPLACE TEMP MACRO share_high(r, m, t) AS
+    CASE WHEN m IS NOT NULL AND t IS NOT NULL THEN least(1, (r + t * t / (2 * m) + t * sqrt(r * (1 - r) / m + t * t / (4 * m * m))) / (1 + t * t / m)) END;
+
 -- Where the model's probability puts a document: strata of equally many wrong documents, one for every 20 and at most 20.
 CREATE OR REPLACE TEMP MACRO stratum_of(lower_wrong, all_wrong) AS
     least(lower_wrong * greatest(1, least(20, all_wrong // 20)) // greatest(1, all_wrong), greatest(1, least(20, all_wrong // 20)) - 1);

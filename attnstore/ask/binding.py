@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from attnstore.ask.faithful import best_layer
 from attnstore.ask.questions import FACTS, ONCE, WHERE, Question
@@ -49,7 +50,9 @@ def bound(
     class_column = values[of_type["class"]] if "class" in of_type else None
     if class_column == "label" and not _has_labels(store):
         raise UsageError(f"no document of this store has a label: ask with {of_type['class']}=prediction")
+    _must_have(store, question)
     columns = _attention(store, of_type, values)
+    value = _column(store, of_type["column"], values[of_type["column"]]) if "column" in of_type else None
     asked = of_type.get("signed_reduction")
     score = store.manifest.reduction(values[asked]) if asked is not None else None
     facts = {name: getattr(store.manifest, name) for name in FACTS if name != "signed"}
@@ -58,8 +61,40 @@ def bound(
     if where is not None:
         values[WHERE] = given[WHERE]
     return values | facts, replace(
-        columns, class_column=class_column, cluster=cluster, segments=True, where=where
+        columns, class_column=class_column, cluster=cluster, value_column=value, segments=True, where=where
     )
+
+
+def _must_have(store: Store, question: Question) -> None:
+    """Raise UsageError if the question needs labels or groups, and no document has them."""
+    if "labels" in question.needs:
+        if not _has_labels(store):
+            raise UsageError(f"no document of this store has a label, of which {question.name} asks")
+        if not store.manifest.labels_are_models:
+            raise UsageError(
+                f"the data's labels are not the model's classes, of which {question.name} asks: "
+                "`attnstore run --labels` says which is which"
+            )
+    if "groups" in question.needs and not _has(store, "group"):
+        raise UsageError(
+            f"no document of this store has a group, such as a film, of which {question.name} asks"
+        )
+
+
+def _column(store: Store, parameter: str, name: str) -> str:
+    """The column of `documents` of that name, of those that hold a text, a number or a truth. Raises UsageError."""
+    held = [
+        field.name
+        for field in store.documents_schema
+        if not pa.types.is_nested(field.type) and field.name not in ("document", "text", "text_pair")
+    ]
+    if name not in held:
+        kept = ", ".join(["id", *store.manifest.kept])
+        raise UsageError(
+            f"documents has no column {name!r}{suggestion(name, held)}: {parameter} is one that it has, like {kept}; "
+            f"`attnstore run --keep-column {name}` keeps one of the data"
+        )
+    return name
 
 
 def _where(condition: object) -> str | None:
@@ -191,6 +226,11 @@ def _has_labels(store: Store) -> bool:
     if store.manifest.label_in_path:
         found = [label for _, label, _ in store.partitions(store.documents_files())]
         return not found or any(label is not None for label in found)
-    frame = documents(store).select(some=pl.col("label").is_not_null().any(), rows=pl.len())
+    return _has(store, "label")
+
+
+def _has(store: Store, column: str) -> bool:
+    """Whether some document has a value there. While there is no document yet, nothing speaks against it."""
+    frame = documents(store).select(some=pl.col(column).is_not_null().any(), rows=pl.len())
     some, rows = collect(store, frame).row(0)
     return bool(some or rows == 0)

@@ -34,13 +34,16 @@ which the SELECT names as `$NAME`. They are bound, never pasted. `where` is ever
                                         `documents` their entropies: `attention_01_01_entropy`, ...
     reductions                          a list of reductions; `auto` is all those of one value per token. `tokens`
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
+    column                              a column of `documents`: they get a text `value`, what stands in it
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
-and a question has at most one parameter of each of the last eight. One more line may say which columns of the
+and a question has at most one parameter of each of the last nine. One more line may say which columns of the
 answer a terminal shows unless it is asked for all; where there is none, it shows as many as fit. A text after `…`
-is cut at its beginning where it is too long, others at their end:
+is cut at its beginning where it is too long, others at their end. Another one says what some document has to have,
+`labels` (classes of the model's) or `groups`, where nothing could be answered without:
 
     -- @columns NAME, NAME, …NAME
+    -- @needs labels
 
 In all stores `tokens` has `segment` and `documents` `text_pair`: of single texts the one is 0, null for special tokens,
 the other null. Beside its own parameters a question may use what the store says of itself: `$labels_are_models`,
@@ -86,11 +89,24 @@ _PACKAGE = Path(attnstore.__file__).parent
 #: Inside an installed wheel's package, or beside the package in a checkout and an editable install.
 _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
-ONCE = ("class", "cluster", "reduction", "signed_reduction", "layer", "heads", "reductions", "document")
+ONCE = (
+    "class",
+    "cluster",
+    "reduction",
+    "signed_reduction",
+    "layer",
+    "heads",
+    "reductions",
+    "column",
+    "document",
+)
 #: What every question takes beside its own parameters: a condition over `documents`; the others are as if not there.
 WHERE = "where"
 #: What every question may use beside its own parameters: facts of the store, and whether the score asked for is signed.
 FACTS = ("labels_are_models", "layers", "heads", "long", "signed")
+
+#: What a question may need of a store's documents.
+NEEDS = ("labels", "groups")
 
 #: The file of the macros that questions share; it is no question.
 SHARED = "shared.sql"
@@ -104,8 +120,9 @@ _PARAMETER = re.compile(
 class Question:
     """A question to a store. `documentation` is its comment as plain text, less the first line, `summary`.
 
-    `columns` are those that a terminal shows, as they are declared; none where that is left open. `polars` is the
-    twin, None where there is none; its file is only loaded when it is called.
+    `columns` are those that a terminal shows, as they are declared; none where that is left open. `needs` says what
+    some document has to have: of `NEEDS`. `polars` is the twin, None where there is none; its file is only loaded when
+    it is called.
     """
 
     name: str
@@ -113,6 +130,7 @@ class Question:
     documentation: str
     parameters: tuple[Parameter, ...]
     columns: tuple[str, ...]
+    needs: tuple[str, ...]
     sql: str
     polars: Twin | None
     path: Path
@@ -221,7 +239,8 @@ def _read(path: Path) -> Question:
         raise UsageError(f"{path} has to begin with a comment, its first line the question")
     prose, declarations = _split_comment(comment[1:])
     shown = [line for line in declarations if line.startswith("@columns")]
-    parameters = tuple(_declared(line, path) for line in declarations if line not in shown)
+    needed = [line for line in declarations if line.startswith("@needs")]
+    parameters = tuple(_declared(line, path) for line in declarations if line not in shown + needed)
     _check_names(parameters, path)
     _check_sql(text, parameters, path)
     module = path.with_suffix(".py")
@@ -231,6 +250,7 @@ def _read(path: Path) -> Question:
         documentation=prose,
         parameters=parameters,
         columns=_columns(shown, path),
+        needs=_needs(needed, path),
         sql=text,
         polars=_twin(module) if module.exists() else None,
         path=path,
@@ -238,12 +258,12 @@ def _read(path: Path) -> Question:
 
 
 def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """The prose of a comment, and its declarations, `@param` and `@columns`, each put into one line."""
+    """The prose of a comment, and its declarations, `@param`, `@columns` and `@needs`, each put into one line."""
     prose: list[str] = []
     declarations: list[str] = []
     inside = False
     for line in lines:
-        if line.startswith(("@param", "@columns")):
+        if line.startswith(("@param", "@columns", "@needs")):
             declarations.append(line)
             inside = True
         elif inside and line.startswith(" "):
@@ -262,6 +282,14 @@ def _columns(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
     if not all(name.strip("…") for name in names):
         raise UsageError(f"{path}: {declarations[0]!r} is not `@columns NAME, NAME, …NAME`")
     return tuple(names)
+
+
+def _needs(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
+    """What some document has to have, of the lines that say so."""
+    names = tuple(name.strip() for line in declarations for name in line.removeprefix("@needs").split(","))
+    if unknown := [name for name in names if name not in NEEDS]:
+        raise UsageError(f"{path}: @needs {unknown[0]}: it is one of {', '.join(NEEDS)}")
+    return names
 
 
 def _declared(declaration: str, path: Path) -> Parameter:

@@ -143,6 +143,8 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
         },
     }[added.cluster]
     of_documents = elements(added.entropies) | clusters
+    if added.value_column is not None:
+        of_documents["value"] = f"{identifier(added.value_column)}::VARCHAR"
     if added.segments and not store.manifest.pairs:
         of_tokens |= {"segment": "CASE WHEN NOT special THEN 0::TINYINT END"}
         of_documents |= {"text_pair": "NULL::VARCHAR"}

@@ -208,6 +208,30 @@ def interval(mean: pl.Expr, error: pl.Expr) -> dict[str, pl.Expr]:
     }
 
 
+def ratio_variance(ratio: pl.Expr, n: pl.Expr, yy: pl.Expr, yn: pl.Expr, nn: pl.Expr, g: pl.Expr) -> pl.Expr:
+    """Give v of the module's formula from sums over clusters: `n` Σn, `yy` Σy², `yn` Σyn, `nn` Σn²; `g` clusters."""
+    return (yy - 2 * ratio * yn + ratio**2 * nn).clip(lower_bound=0) / n**2 * g / (g - 1)
+
+
+def kish(n: pl.Expr, nn: pl.Expr) -> pl.Expr:
+    """As many clusters of equal size as weigh as much, from Σn and Σn²; null where fewer than two."""
+    return pl.when(n * n >= 2 * nn).then(n**2 / nn)
+
+
+def share_interval(share: pl.Expr, n: pl.Expr, variance: pl.Expr, g: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """The ends of Wilson's 95 % interval (1927) of a share of `n` documents in `g` clusters.
+
+    With the effective sample size (Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected
+    Number of Positive Counts Estimated From Survey Data"), share (1 - share) / `variance`, and Student's t of g - 1.
+    """
+    plain = (share > 0) & (share < 1) & (variance > 1e-14)
+    m = pl.when(plain).then(pl.min_horizontal(n, share * (1 - share) / variance)).otherwise(g)
+    t = t_quantile(0.975, g - 1)
+    middle, whole = share + t * t / (2 * m), 1 + t * t / m
+    half = t * (share * (1 - share) / m + t * t / (4 * m * m)).sqrt()
+    return ((middle - half) / whole).clip(lower_bound=0), ((middle + half) / whole).clip(upper_bound=1)
+
+
 def _rowwise(function: Callable[[Array, Array], Array], one: pl.Expr, other: pl.Expr) -> pl.Expr:
     def computed(columns: Any) -> pl.Series:
         first, second = (_numbers(column) for column in columns)

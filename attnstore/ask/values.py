@@ -144,5 +144,6 @@ CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "heads": (_text, "the name of a reduction"),
     "reductions": (_texts, "the names of reductions, separated by commas"),
     "layer": (_layer_value, "a number, or a word such as first or last"),
+    "column": (_text, "a column of documents"),
     "document": (_document_value, "an id, or a number, such as @3"),
 }

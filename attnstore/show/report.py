@@ -136,6 +136,7 @@ def _sections(
     wanted: dict[tuple[str, str], list[tuple[str, Mapping[str, Any], bool]]] = {
         ("predictions", "Predictions"): [
             ("confusion", {}, has_labels),
+            ("calibration", {}, labelled),
             ("truncation", {}, True),
         ],
         ("words", "Words"): [

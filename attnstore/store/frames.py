@@ -32,6 +32,7 @@ class QuestionColumns:
     place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too, and `documents` their
     entropies, named the same way.
     `class_column`: the column that all tables have under the name `class`, None for no such column.
+    `value_column`: the column that `documents` has as a text under the name `value`, too; None for no such column.
     `segments`: a store of single texts has the columns of one of pairs, too: in `tokens` `segment`, 0 and null for
     special tokens, in `documents` `text_pair`, null.
     `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
@@ -46,6 +47,7 @@ class QuestionColumns:
     elements: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     class_column: str | None = None
     cluster: Literal["group", "document"] | None = None
+    value_column: str | None = None
     segments: bool = False
     where: str | None = None
     only: tuple[int, ...] | None = None
@@ -112,7 +114,9 @@ def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     frame = _asked(scan(store.partitions(store.documents_files()), store.documents_schema), added)
     missing = added.segments and not store.manifest.pairs
     second = [pl.lit(None, dtype=pl.String).alias("text_pair")] if missing else []
-    return frame.with_columns(*_elements(store, added.entropies), *_class(added), *_cluster(added), *second)
+    return frame.with_columns(
+        *_elements(store, added.entropies), *_class(added), *_cluster(added), *_text(added), *second
+    )
 
 
 def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
@@ -221,3 +225,7 @@ def _cluster(added: QuestionColumns) -> list[pl.Expr]:
     if added.cluster == "group":
         own = pl.when(pl.col("group").is_null()).then(own).otherwise(own.min().over("group"))
     return [] if added.cluster is None else [own.alias("cluster")]
+
+
+def _text(added: QuestionColumns) -> list[pl.Expr]:
+    return [] if added.value_column is None else [pl.col(added.value_column).cast(pl.String).alias("value")]

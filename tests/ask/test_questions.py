@@ -67,7 +67,7 @@ def one_line(caught):
 def test_the_shipped_questions_are_all_there_in_both_engines():
     """Each has its twin, a question for its first line, and something on how to read the answer."""
     assert sorted(QUESTIONS) == [
-        "attention_vs_frequency", "concentration", "confusion", "contexts", "distinctive_words",
+        "attention_vs_frequency", "calibration", "concentration", "confusion", "contexts", "distinctive_words",
         "document_tokens", "edits", "errors", "faithfulness", "find_documents", "flips", "for_and_against", "heads",
         "layer_agreement",
         "layer_profile", "position_profile", "predictions", "similar_documents", "sinks", "top_tokens_by_class",
