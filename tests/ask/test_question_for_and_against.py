@@ -1,9 +1,7 @@
 """Words for and against a prediction: SQL, its Polars twin, and a loop over the tokens give the same table."""
 
-import random
 from collections import defaultdict
 
-import asked_store
 import numpy as np
 import pytest
 import scipy.stats
@@ -11,42 +9,8 @@ import scipy.stats
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
 from attnstore.errors import UsageError
-from attnstore.store.manifest import StoredReduction
-from attnstore.store.store import open_store
 
-EVIDENCE = StoredReduction(
-    "evidence", per_layer=False, per_head=False, meaning="signed", total=None, signed=True
-)
 QUESTION = find_questions()["for_and_against"]
-
-
-@pytest.fixture(scope="module")
-def documents():
-    """Words with leanings of their own; every ninth document has no evidence."""
-    chance = random.Random(5)
-    leaning = {word: chance.gauss(0, 1) for word in asked_store.LEXICON}
-    made = asked_store.made_up_documents(150, predictions=("neg", "pos", "meh"))
-    for number, document in enumerate(made):
-        sign = {"neg": -1, "pos": 1, "meh": 0.2}[document["prediction"]]
-        asked_store.set_values(
-            document,
-            "evidence",
-            [
-                None
-                if number % 9 == 8
-                else float(np.float32(sign * leaning.get(t["word"], 0) + chance.gauss(0, 1)))
-                for t in document["tokens"]
-            ],
-        )
-    return made
-
-
-@pytest.fixture(scope="module")
-def store(documents, tmp_path_factory):
-    path = tmp_path_factory.mktemp("evidence") / "s.attn"
-    reductions = (*asked_store.REDUCTIONS, EVIDENCE)
-    asked_store.write_store(path, documents, labels=("neg", "pos", "meh"), reductions=reductions)
-    return open_store(path)
 
 
 def brute_force(
@@ -126,7 +90,7 @@ def brute_force(
         {"ignore": ["film", "the"], "punctuation": "in", "min_documents": 2},
     ],
 )
-def test_words_are_those_of_brute_force(store, documents, given, engine):
+def test_words_are_those_of_brute_force(signed_store, signed_documents, given, engine):
     """Means, intervals by cluster, order and sides, in either engine."""
     meant = {
         "by": given.get("by", "prediction"),
@@ -137,9 +101,9 @@ def test_words_are_those_of_brute_force(store, documents, given, engine):
         "ignore": given.get("ignore", ()),
         "marks": given.get("punctuation") == "in",
     }
-    expected = brute_force(documents, **meant)
+    expected = brute_force(signed_documents, **meant)
     assert {row["side"] for row in expected} == {"for", "against"}
-    rows = ask(store, QUESTION, given, engine).to_pylist()
+    rows = ask(signed_store, QUESTION, given, engine).to_pylist()
     assert [(r["class"], r["side"], r["word"]) for r in rows] == [
         (r["class"], r["side"], r["word"]) for r in expected
     ]
@@ -150,9 +114,9 @@ def test_words_are_those_of_brute_force(store, documents, given, engine):
             ), name
 
 
-def test_an_attention_without_a_sign_is_refused_by_what_it_is_for(store):
+def test_an_attention_without_a_sign_is_refused_by_what_it_is_for(signed_store):
     """Attention is never negative: everything would be for."""
-    rows = ask(store, QUESTION, {"min_documents": 1}).to_pylist()
+    rows = ask(signed_store, QUESTION, {"min_documents": 1}).to_pylist()
     assert any(row["evidence"] < 0 for row in rows)
     with pytest.raises(UsageError, match="no reduction 'nothing'"):
-        ask(store, QUESTION, {"reduction": "nothing"})
+        ask(signed_store, QUESTION, {"reduction": "nothing"})

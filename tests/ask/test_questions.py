@@ -70,7 +70,8 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
         "attention_vs_frequency", "calibration", "concentration", "confusion", "contexts", "distinctive_words",
         "document_tokens", "edits", "errors", "faithfulness", "find_documents", "flips", "for_and_against", "heads",
         "layer_agreement",
-        "layer_profile", "position_profile", "predictions", "similar_documents", "sinks", "top_tokens_by_class",
+        "layer_profile", "negation", "position_profile", "predictions", "similar_documents", "sinks",
+        "top_tokens_by_class",
         "top_words_by_class", "truncation",
     ]  # fmt: skip
     for question in QUESTIONS.values():
@@ -93,7 +94,8 @@ def test_a_description_shows_a_row_of_a_real_answer(store, name):
     given = (
         {"document": 0} if question.parameter("document") else {"word": "film"} if name == "contexts" else {}
     )
-    given |= {"reduction": "odd"} if name == "for_and_against" else {}  # the score with a sign that is there
+    signed = [p for p in question.parameters if p.type == "signed_reduction" and p.default == "evidence"]
+    given |= {p.name: "odd" for p in signed}  # the score with a sign that is there
     columns = ask(store, question, given).column_names
     assert re.match(", ".join(rf"{column}=.*?" for column in columns), " ".join(example[2].split()))
 

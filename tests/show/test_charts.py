@@ -22,9 +22,8 @@ REQUIRED = {"text": "film", "document": "@3"}
 def given(question):
     """Parameters that have to be given, and a support that small stores reach."""
     found = {p.name: REQUIRED[p.type] for p in question.parameters if p.required}
-    found |= (
-        {"reduction": "odd"} if question.name == "for_and_against" else {}
-    )  # the score with a sign that is there
+    signed = [p for p in question.parameters if p.type == "signed_reduction" and p.default == "evidence"]
+    found |= {p.name: "odd" for p in signed}  # the score with a sign that is there
     return found | ({"min_documents": 1} if question.parameter("min_documents") else {})
 
 

@@ -1,0 +1,140 @@
+-- What does a negation before a word change?
+--
+-- How to read the answer: one row a class and word, the surest change first. Of its occurrences in the documents of the
+-- class, `negated` have a negation before them, no more than `distance` words away, and `plain` have none.
+-- `negated_evidence` and `plain_evidence` are the means over these of the score with a sign (above 0 speaks for the
+-- document's prediction, below 0 against it), a word's pieces added up. `difference` is the first less the second,
+-- `low` to `high` its 95 % interval if other documents were drawn, and `sure` the interval's end that is nearer to 0 (0
+-- where it holds 0). `p` is of no difference, `q` the false discovery rate (Benjamini and Hochberg 1995) over the words of
+-- the class.
+--
+-- Clusters (films, where documents have a group) count as independent; `negated_clusters` and `plain_clusters` say in how
+-- many the word is. There is no interval and no p with fewer than five of equal size on either side.
+--
+-- How not to read it: as what the negation does to the prediction. "not good" stands in other documents than "good" does,
+-- and the evidence of the negation itself is on its own row of `for_and_against`. Words are what a list names, not
+-- grammar: "not only good" and "not that good" are the same to it.
+--
+-- A negation is one of `negations`, or a word that ends in n't. A mark without letter or digit ends its reach. Negations
+-- themselves are not listed. Documents for which the store has no such score (null) are left out.
+--
+-- Example: attnstore query sample.attn negation -p min_documents=5,
+-- over 1,500 IMDb test reviews, first row:
+--     class=neg, word=bad, negated=36, plain=356, negated_clusters=33, plain_clusters=230,
+--     negated_evidence=0.001094, plain_evidence=0.004383, difference=-0.003289, low=-0.00508, high=-0.001497,
+--     sure=-0.001497, p=0.0007608, q=0.02337
+--
+-- @param reduction: signed_reduction = evidence -- which score: one with a sign; of attention, its mean
+-- @param layer: layer = last -- its layer, where the score has one for each
+-- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param distance: count = 3 -- how many words before the word a negation may be
+-- @param negations: list = not,no,never,none,nor,neither,nothing,nobody,hardly,barely,without,cannot -- what negates
+-- @param min_documents: count = auto -- leave out words that are negated in fewer documents of the class;
+--     auto: one in 200 of the class's documents, and at least 5
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param limit: count = 20 -- rows a class
+-- @columns class, word, negated, plain, negated_evidence, plain_evidence, difference, low, high, q
+--
+-- Source: marking words after a negation, Das and Chen 2001, "Yahoo! for Amazon"; Pang, Lee and Vaithyanathan 2002. The
+-- error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling Techniques", sections
+-- 6.3 and 6.18), with Student's t of the smaller side's effective clusters (Kish 1965) less one.
+WITH
+kinds AS (  -- each word once: to look at the word of each token takes long
+    SELECT
+        word,
+        NOT regexp_matches(word, '[\p{L}\p{N}]') AS mark,
+        list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') AS negates
+    FROM (SELECT DISTINCT word FROM totals WHERE word IS NOT NULL)
+),
+placed AS (
+    SELECT
+        document, position, word, attention, piece, class, mark, negates,
+        count_if(piece = 0) OVER (PARTITION BY document ORDER BY position ROWS UNBOUNDED PRECEDING) AS place
+    FROM tokens JOIN kinds USING (word)
+    WHERE NOT special AND class IS NOT NULL AND attention IS NOT NULL
+),
+reached AS (
+    SELECT
+        *,
+        place - max(CASE WHEN negates THEN place END) OVER before AS since,
+        place - max(CASE WHEN mark THEN place END) OVER before AS since_mark
+    FROM placed
+    WINDOW before AS (PARTITION BY document ORDER BY position ROWS UNBOUNDED PRECEDING)
+),
+of_documents AS (
+    SELECT
+        class, document, word,
+        coalesce(since <= $distance AND (since_mark IS NULL OR since < since_mark), false) AS is_negated,
+        sum(attention) AS y, count_if(piece = 0) AS n
+    FROM reached
+    WHERE NOT mark AND NOT negates
+    GROUP BY class, document, word, is_negated
+),
+listed AS (
+    SELECT class, word
+    FROM of_documents JOIN (
+        SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class
+    ) USING (class)
+    WHERE is_negated AND NOT list_contains($ignore::VARCHAR[], word)
+    GROUP BY class, word
+    HAVING count(*) >= any_value(least)
+),
+gathered AS (
+    SELECT
+        class, word, cluster,
+        coalesce(sum(n) FILTER (is_negated), 0) AS n, coalesce(sum(n) FILTER (NOT is_negated), 0) AS o_n,
+        coalesce(sum(y) FILTER (is_negated), 0) AS y, coalesce(sum(y) FILTER (NOT is_negated), 0) AS o_y
+    FROM of_documents JOIN listed USING (class, word) JOIN (SELECT document, cluster FROM documents) USING (document)
+    GROUP BY class, word, cluster
+),
+summed AS (
+    SELECT
+        class, word, sum(n) AS negated, sum(o_n) AS plain,
+        count_if(n > 0) AS negated_clusters, count_if(o_n > 0) AS plain_clusters,
+        sum(y) / sum(n) AS r, sum(o_y) / sum(o_n) AS o_r,
+        least(effective_clusters(sum(n), sum(n * n)), effective_clusters(sum(o_n), sum(o_n * o_n))) AS g,
+        effective_clusters(sum(n), sum(n * n)) AS one, effective_clusters(sum(o_n), sum(o_n * o_n)) AS other
+    FROM gathered
+    GROUP BY class, word
+    HAVING sum(n) > 0 AND sum(o_n) > 0
+),
+varying AS (
+    SELECT class, word, sum(((y - r * n) / negated - (o_y - o_r * o_n) / plain) ** 2) AS squares
+    FROM gathered JOIN summed USING (class, word)
+    GROUP BY class, word
+),
+measured AS (
+    SELECT
+        *, r - o_r AS difference,
+        -- Fewer than five clusters of one size tell no error.
+        CASE WHEN one >= 5 AND other >= 5 THEN error_of(squares * g / (g - 1), r ** 2 + o_r ** 2) END AS error
+    FROM summed JOIN varying USING (class, word)
+),
+tested AS (
+    SELECT
+        *, p_value(difference / error, g - 1) AS p, t_quantile(0.975, g - 1) * error AS half
+    FROM measured
+),
+adjusted AS (
+    SELECT class, unnest(list(word ORDER BY word)) AS word, unnest(q_values(list(p ORDER BY word))) AS q
+    FROM tested
+    GROUP BY class
+),
+bounded AS (
+    SELECT
+        *, difference - half AS low, difference + half AS high,
+        CASE
+            WHEN half IS NULL THEN 0
+            WHEN difference > 0 THEN greatest(0, difference - half)
+            ELSE least(0, difference + half)
+        END AS sure
+    FROM tested JOIN adjusted USING (class, word)
+)
+SELECT
+    class, word, negated::BIGINT AS negated, plain::BIGINT AS plain, negated_clusters, plain_clusters,
+    r AS negated_evidence, o_r AS plain_evidence,
+    difference, low, high, sure, p, q
+FROM bounded
+QUALIFY row_number() OVER (PARTITION BY class ORDER BY abs(sure)::FLOAT DESC, negated DESC, word) <= $limit
+ORDER BY class, abs(sure)::FLOAT DESC, negated DESC, word
