@@ -1,0 +1,111 @@
+-- Which words get more in one class than in the others within the same group, such as the reviews of one film?
+--
+-- How to read the answer: only groups with documents of several classes count, such as films with reviews of both labels.
+-- In each of these that has the word on both sides, what an occurrence gets in the documents of the class is held against
+-- what one gets in the group's other documents: of attention the lift (1.0 is uniform), of a score with a sign the score.
+-- `difference` is the mean of these over `groups` groups, each as heavy as n n' / (n + n') of its occurrences on the two
+-- sides; `low` to `high` is its 95 % interval, `p` of no difference, `q` the false discovery rate over the words of the
+-- class (Benjamini and Hochberg 1995). Rows are those with more in the class, ranked by `sure`, the interval's lower end.
+-- `overall` is the difference over all documents: where it is large and `difference` is not, the word tells of which films
+-- are in the class, and not of how the model reads one.
+--
+-- Groups count as independent. With fewer than five of one size, or more uneven ones, there is no interval and no p.
+--
+-- How not to read it: as what a class is about. The groups with both are not all groups, and have what both talk of. Where
+-- classes have attention of different sharpness (distinctive_words has the line) that is in the difference, too.
+--
+-- Documents without a group, a class or a score (null) are left out of `difference`, and the latter two of `overall`.
+--
+-- Example: attnstore query sample.attn within_group,
+-- over 1,500 IMDb test reviews, first row:
+--     class=neg, word=movie, groups=36, occurrences=116, other_occurrences=172, difference=0.6884, low=0.348,
+--     high=1.029, sure=0.348, p=0.0003664, q=0.001196, overall=0.6871
+--
+-- @needs groups
+-- @param reduction: signed_reduction = cls -- which attention, or score: a reduction that the store holds
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
+--     (which `attnstore faithfulness` has measured)
+-- @param by: class = label -- what a document's class is: the gold label, or the model's prediction
+-- @param min_groups: count = 10 -- leave out words that fewer groups have on both sides
+-- @param punctuation: in|out = out -- list words without any letter or digit, in any script
+-- @param ignore: list = -- words to leave out, as the store spells them
+-- @param limit: count = 20 -- rows a class
+-- @columns class, word, groups, difference, low, high, q, overall
+--
+-- Source: a contrast within strata with weights as in Mantel and Haenszel (the least squares estimate with one effect a
+-- stratum); its error that of a ratio over groups (Cochran 1977, "Sampling Techniques", section 6.3), with Student's t of
+-- the effective groups (Kish 1965) less one.
+WITH
+sorted AS (
+    SELECT
+        document, class,
+        CASE WHEN "group" IS NOT NULL THEN min(document) OVER (PARTITION BY "group") END AS film
+    FROM documents
+    WHERE class IS NOT NULL
+),
+gathered AS (
+    SELECT
+        film, class, word,
+        sum(CASE WHEN $signed THEN attention ELSE attention * length / pieces END) AS y,
+        count_if(piece = 0) AS n
+    FROM (SELECT * EXCLUDE (class) FROM tokens) JOIN sorted USING (document)
+    WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
+    GROUP BY film, class, word
+),
+whole AS (
+    SELECT
+        class, word,
+        sum(y) / nullif(sum(n), 0) - (sum(sum(y)) OVER of_word - sum(y)) / nullif(sum(sum(n)) OVER of_word - sum(n), 0)
+            AS overall
+    FROM gathered
+    GROUP BY class, word
+    WINDOW of_word AS (PARTITION BY word)
+),
+sided AS (
+    SELECT
+        class, word, film, n, y,
+        sum(n) OVER of_film - n AS o_n, sum(y) OVER of_film - y AS o_y
+    FROM gathered
+    WHERE film IS NOT NULL
+    WINDOW of_film AS (PARTITION BY film, word)
+),
+contrasted AS (
+    SELECT
+        class, word, n, o_n,
+        n * o_n / (n + o_n) AS w,
+        n * o_n / (n + o_n) * (y / n - o_y / o_n) AS d
+    FROM sided
+    WHERE n > 0 AND o_n > 0
+),
+summed AS (
+    SELECT
+        class, word, count(*) AS groups, sum(n) AS occurrences, sum(o_n) AS other_occurrences,
+        sum(w) AS w, sum(d) / sum(w) AS difference, effective_clusters(sum(w), sum(w * w)) AS g,
+        sum(d * d) AS dd, sum(d * w) AS dw, sum(w * w) AS ww
+    FROM contrasted
+    GROUP BY class, word
+    HAVING count(*) >= $min_groups
+),
+measured AS (
+    -- Fewer than five groups of one size tell no error.
+    SELECT *, CASE WHEN g >= 5 THEN sqrt(ratio_variance(difference, w, dd, dw, ww, g)) END AS error FROM summed
+),
+tested AS (
+    SELECT
+        *, p_value(difference / nullif(error, 0), g - 1) AS p, t_quantile(0.975, g - 1) * error AS half
+    FROM measured
+),
+adjusted AS (
+    SELECT class, unnest(list(word ORDER BY word)) AS word, unnest(q_values(list(p ORDER BY word))) AS q
+    FROM tested
+    GROUP BY class
+)
+SELECT
+    class, word, groups, occurrences::BIGINT AS occurrences, other_occurrences::BIGINT AS other_occurrences,
+    difference, difference - half AS low, difference + half AS high,
+    CASE WHEN half IS NOT NULL THEN greatest(0, difference - half) ELSE 0 END AS sure,
+    p, q, overall
+FROM tested JOIN adjusted USING (class, word) JOIN whole USING (class, word)
+WHERE difference > 0
+QUALIFY row_number() OVER (PARTITION BY class ORDER BY sure::FLOAT DESC, groups DESC, word) <= $limit
+ORDER BY class, sure::FLOAT DESC, groups DESC, word
