@@ -44,14 +44,10 @@ SETS = {
     "attention": REDUCTIONS,
     "evidence": (*REDUCTIONS, "evidence"),
     "norm": (*REDUCTIONS, "norm"),
+    "relevance": (*REDUCTIONS, "relevance"),
+    "by_class": (*REDUCTIONS, "evidence_by_class"),
 }
-AGAINST = (
-    ("attention", ""),
-    ("evidence", "attention"),
-    ("norm", "attention"),
-    ("norm", ""),
-    ("evidence", ""),
-)
+AGAINST = tuple((name, other) for other in ("attention", "") for name in SETS if name != other)
 
 
 def costs(folder: Path, dtype: torch.dtype, documents: Documents, rounds: int) -> Iterator[str]:
@@ -151,7 +147,9 @@ def main() -> None:
                 write(line)
             for held in dict.fromkeys((torch.float32, dtype)):
                 write("\nError against autograd in float32, over the document's largest value:\n")
-                for line in nearness(folder, held, documents[: options.near], ("evidence", "norm")):
+                for line in nearness(
+                    folder, held, documents[: options.near], ("evidence", "norm", "relevance")
+                ):
                     write(line)
     if not options.no_result:
         RESULTS.mkdir(exist_ok=True)

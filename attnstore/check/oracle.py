@@ -21,13 +21,13 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.loading import load_eager
 from attnstore.engine.models import reads_token_types, with_revision
 from attnstore.errors import ModelError
-from attnstore.store.manifest import Manifest
+from attnstore.store.manifest import EVIDENCE_FOR, Manifest, names_by_class
 from attnstore.store.store import Store
 
 #: Reductions that promise no sum, and yet are no custom ones: their scale is the model's. Those of one prediction are
 #: not of documents that were read in several windows.
-SCORES = frozenset(("evidence", "norm"))
-OF_ONE_PREDICTION = frozenset(("evidence",))
+SCORES = frozenset(("evidence", "relevance", "norm"))
+OF_ONE_PREDICTION = SCORES - {"norm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,15 @@ class Deviation:
 class Window:
     """What the model read at once: its tokens' places in the document, and every layer's (heads, n, n) float64.
 
-    `norms`: (n,) of each layer. `gradients` and `norms` are empty where they are not asked for.
+    `norms`: (n,) of each layer. `by_class`: as `gradients`, but of each class, by the name of its evidence. They are
+    empty where they are not asked for.
     """
 
     places: np.ndarray
     attentions: list[np.ndarray]
     gradients: list[np.ndarray]
     norms: list[np.ndarray]
+    by_class: dict[str, list[np.ndarray]]
 
 
 def reduced_by_definition(
@@ -70,6 +72,7 @@ def reduced_by_definition(
 
     Returns (layers, n) for `cls`, `received` and `from_<t>`, (layers, n, heads) for `cls_heads`, (n,) for
     `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3; and (n,) for
+    `relevance`, the first row of (I + B_L) ⋯ (I + B_1) - I, B the head mean of what is positive of it, and for
     `evidence`: the head mean of probability × gradient in the first row of the last layer, with the `gradients` of the
     margin by every layer's probabilities. (layers, n) for `norm` are the `norms` of `Oracle.norms`.
     """
@@ -99,6 +102,11 @@ def _score_by_definition(
 ) -> np.ndarray:
     if name == "norm":
         return np.stack(norms)
+    if name == "relevance":  # Chefer et al. 2021, equations 5 and 6, from the first layer up
+        product = np.eye(attentions[0].shape[-1])
+        for attention, slope in zip(attentions, gradients, strict=True):
+            product += np.maximum(attention * slope, 0).mean(axis=0) @ product
+        return np.asarray(product[0] - np.eye(1, len(product))[0])
     return np.asarray((attentions[-1][:, 0] * gradients[-1][:, 0]).mean(axis=0))
 
 
@@ -193,7 +201,15 @@ def _depends(value: torch.Tensor, on: torch.Tensor) -> bool:
 
 def recomputable(manifest: Manifest) -> list[str]:
     """The store's reductions that have a definition here: all but custom ones."""
-    return [r.name for r in manifest.reductions if r.total is not None or r.name in SCORES]
+    return [r.name for r in manifest.reductions if r.total is not None or _is_score(r.name)]
+
+
+def _is_score(name: str) -> bool:
+    return name in SCORES or name.startswith(EVIDENCE_FOR)
+
+
+def _is_of_one_prediction(name: str) -> bool:
+    return name in OF_ONE_PREDICTION or name.startswith(EVIDENCE_FOR)
 
 
 def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str, Deviation]:
@@ -223,7 +239,7 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
                     continue
                 error = np.abs(held - own)
                 size = np.maximum(np.abs(own), 1e-30)
-                largest, whole = (size.max(), size.sum()) if name in SCORES else (1.0, 1.0)
+                largest, whole = (size.max(), size.sum()) if _is_score(name) else (1.0, 1.0)
                 absolute.setdefault(name, []).append(float(error.max() / largest))
                 relative.setdefault(name, []).append((error / size).ravel())
                 heads = own.shape[1] if own.ndim == 2 else 1
@@ -280,10 +296,21 @@ def _windows(
     found = [oracle(ids[places], types) for places in held]
     logits = np.mean([each for each, _ in found], axis=0)
     names = {r.name for r in manifest.reductions}
-    differentiated = len(held) == 1 and bool(names & OF_ONE_PREDICTION)
+    differentiated = len(held) == 1 and any(map(_is_of_one_prediction, names))
     gradients = oracle.gradients(ids, predicted, types) if differentiated else []
+    by_class = {
+        name: oracle.gradients(ids, number, types)
+        for number, name in enumerate(names_by_class(manifest.labels))
+        if name in names and differentiated
+    }
     windows = [
-        Window(places, attentions, gradients, oracle.norms(ids[places], types) if "norm" in names else [])
+        Window(
+            places,
+            attentions,
+            gradients,
+            oracle.norms(ids[places], types) if "norm" in names else [],
+            by_class,
+        )
         for places, (_, attentions) in zip(held, found, strict=True)
     ]
     return logits, windows
@@ -296,8 +323,11 @@ def _by_definition(windows: Sequence[Window], n: int, name: str) -> np.ndarray:
     once, all NaN for others.
     """
     if len(windows) == 1:
-        return reduced_by_definition(windows[0].attentions, name, windows[0].gradients, windows[0].norms)
-    if name in OF_ONE_PREDICTION:
+        (window,) = windows
+        if name in window.by_class:
+            return reduced_by_definition(window.attentions, "evidence", window.by_class[name])
+        return reduced_by_definition(window.attentions, name, window.gradients, window.norms)
+    if _is_of_one_prediction(name):
         return np.full(n, np.nan)
     reduced = [reduced_by_definition(w.attentions, name, (), w.norms) for w in windows]
     layered = [values if name != "rollout" else values[None] for values in reduced]  # (layers, n_w[, heads])
@@ -362,7 +392,7 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int) -> Iterato
         else:
             # Rounding to an 8-bit significand is off by at most 2⁻⁹ below 1; twice that is no longer rounding.
             # There and back again, float32 adds up more errors of its own.
-            computed = 1e-4 if subject in SCORES else 1e-5
+            computed = 1e-4 if _is_score(subject) else 1e-5
             limit = computed if stored_exactly else computed + 2**-8
             near = deviation.distance <= 0.1 and deviation.typical <= 0.03
             good = deviation.absolute <= limit if exact else near

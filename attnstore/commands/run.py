@@ -60,8 +60,8 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     multiple=True,
     default=[",".join(DEFAULT_REDUCTIONS)],
     show_default=True,
-    help="What to reduce attention to: cls, received, rollout, evidence, cls_heads, norm, from_<position>, "
-    "package.module:function. May be repeated.",
+    help="What to reduce attention to: cls, received, rollout, evidence, cls_heads, norm, relevance, "
+    "evidence_by_class, from_<position>, package.module:function. May be repeated.",
 )
 @device_option
 @dtype_option

@@ -92,7 +92,9 @@ class Classifier:
     _obstacle: str = field(default="", repr=False)  # why the CUDA path is not taken
     _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
-    _last: nn.Module | None = field(default=None, repr=False)  # the last attention of a hooked model
+    _attentions: list[nn.Module] = field(
+        default_factory=list, repr=False
+    )  # of a hooked model, layer by layer
     _projections: list[nn.Linear] = field(default_factory=list, repr=False)  # of each layer, if known
     _values: str = field(
         default="", repr=False
@@ -240,7 +242,7 @@ class Classifier:
             packed=self.way == "packed",
             ids=[d.document.id for d in documents],
             workspace=self._workspace,
-            differentiated=self.layers if any(r.evidence for r in self.reductions) else 0,
+            differentiated=self.layers if any(r.evidence or r.relevance for r in self.reductions) else 0,
             projections=self._projections,
         )
 
@@ -270,11 +272,11 @@ class Classifier:
         if self.way == "padded":
             logits: Tensor = self.model(**inputs, attention_tap=tap).logits
             return logits
-        last = self._last if tap.differentiated else None
+        first = self._attentions[tap.start - 1] if tap.start else None
         values = linears_called(self.model.base_model, self._values) if self._values else []
-        with probabilities_to(tap, self.model, last, values) as modules:
+        with probabilities_to(tap, self.model, first, values) as modules:
             logits = self.model(**inputs, output_attentions=True).logits
-        self._last = modules[-1] if modules else None
+        self._attentions = modules
         return logits
 
     def _forward_packed(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray]) -> Tensor:

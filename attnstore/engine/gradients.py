@@ -16,9 +16,18 @@ which is, over H, the first-order change of M if [CLS] gathers more of what it g
 prediction, negative ones against it. A head that reads the state of [CLS] alone gives every other row of dO a zero, so
 that (2) is the whole of it; a head that reads more has no such row, and is refused.
 
-The way back is short: from the margin through classifier, pooler, norm and feed-forward to the last attention. Where
-the batch is cut to the [CLS] rows behind that attention, as packed batches are, it is about 10 d² products per
-document. Those are made in float32 whatever the model's dtype.
+`relevance` is the same product in all layers, without its sign (Chefer et al. 2021, equations 5 and 6): from the row of
+[CLS] down through all of them,
+
+    r = e_0ᵀ (I + B_L) ⋯ (I + B_1) − e_0ᵀ,   B_l = (1/H) Σ_h (P ∘ ∂M/∂P)₊,   ∂M/∂P_ij = dO_i · v_j         (3)
+
+No product of matrices is needed: w starts as e_0, and w ← w + B_lᵀw, while the backward pass comes down and has dO of
+each layer in hand. P is made again there, block by block, so that memory stays linear in a document's length; a model
+that computes attention itself keeps its own P of all layers, which is quadratic.
+
+The way back of evidence is short: from the margin through classifier, pooler, norm and feed-forward to the last
+attention. Where the batch is cut to the [CLS] rows behind that attention, as packed batches are, it is about 10 d²
+products per document. Those are made in float32 whatever the model's dtype.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attnstore.engine.reductions import end_to_end, upload
+from attnstore.engine.reductions import BLOCK, blocks_of, end_to_end, probabilities, upload
 
 
 class NoGradientError(Exception):
@@ -69,13 +78,88 @@ def margins(logits: Tensor, classes: Tensor | None = None) -> Tensor:
     return logits.gather(1, own)[:, 0] - others
 
 
-def gradient(margin: Tensor, last: LastLayer) -> Tensor:
-    """∂ Σ margin / ∂ leaf, of the leaf's shape. Raises NoGradientError if the margin does not depend on the leaf."""
+def gradient(margin: Tensor, *leaves: Tensor) -> list[Tensor]:
+    """∂ Σ margin / ∂ leaf of each, in its shape. Raises NoGradientError if the margin does not depend on one."""
     if margin.requires_grad:
-        (found,) = torch.autograd.grad(margin.sum(), last.leaf, retain_graph=True, allow_unused=True)
-        if found is not None:
-            return found
+        found = torch.autograd.grad(margin.sum(), leaves, retain_graph=True, allow_unused=True)
+        if all(each is not None for each in found):
+            return list(found)
     raise NoGradientError("its logits do not depend on its last attention")
+
+
+class Swept(torch.autograd.Function):
+    """Attention whose way back is written out: `forward` and `back` are those of one layer.
+
+    forward(q, k, v) -> (B, S, heads, d_v); back(q, k, v, dO) -> dq, dk, dv.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        forward: Callable[[Tensor, Tensor, Tensor], Tensor],
+        back: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    ) -> Tensor:
+        context.save_for_backward(query, key, value)
+        context.back = back
+        return forward(query, key, value)
+
+    @staticmethod
+    def backward(context: Any, *slopes: Tensor) -> Any:
+        return (*context.back(*context.saved_tensors, *slopes), None, None)
+
+
+def attention_back(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    slope: Tensor,
+    scale: float,
+    weights: Tensor,
+    *,
+    window: int | None = None,
+    allowed: Tensor | None = None,
+    first_only: bool = False,
+    relevance_only: bool = False,
+    block: int = BLOCK,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """One document's attention backwards: (dq, dk, dv), each of its tensor's shape in float32, and Bᵀw, (n,).
+
+    Args:
+        query, key, value: (heads, n, d), as in `reductions.attend`; `scale`, `window` and `allowed` as well.
+        slope: dO, (heads, n, d_v).
+        weights: w, (n,) float32.
+        first_only: all rows of dO but the first are 0, and so are those of w.
+        relevance_only: leave the gradients at 0.
+        block: how many probabilities may be alive at once.
+    """
+    heads, n, _ = query.shape
+    query, key, value, slope = query.float(), key.float(), value.float(), slope.float()
+    dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    added = torch.zeros_like(weights)
+    for rows, columns in [(slice(0, 1), slice(0, n))] if first_only else blocks_of(heads, n, window, block):
+        p = probabilities(
+            query[:, rows],
+            key[:, columns],
+            scale,
+            first_row=rows.start,
+            first_column=columns.start,
+            window=window,
+            allowed=None if allowed is None else allowed[..., rows, columns],
+        )  # (heads, rows, columns)
+        own = slope[:, rows]
+        if not relevance_only:
+            dv[:, columns] += p.transpose(1, 2) @ own
+        product = (own @ value[:, columns].transpose(1, 2)).mul_(p)
+        positive = product.clamp_min(0).sum(dim=0)  # (rows, columns)
+        added[columns] += (weights[rows] @ positive) / heads
+        if not relevance_only:
+            of_scores = torch.addcmul(product, p, product.sum(dim=-1, keepdim=True), value=-1).mul_(scale)
+            dq[:, rows] = of_scores @ key[:, columns]
+            dk[:, columns] += of_scores.transpose(1, 2) @ query[:, rows]
+    return (dq, dk, dv), added
 
 
 def evidence(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:

@@ -26,7 +26,7 @@ from attnstore.engine.models import (
     reads_token_types,
 )
 from attnstore.engine.paths import linears
-from attnstore.engine.reductions import Reduction
+from attnstore.engine.reductions import RELEVANCE, Reduction, by_class
 from attnstore.engine.tap import PACKED, PADDED, Tap, heads_apart, present
 from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.messages import first_line, listed
@@ -34,6 +34,14 @@ from attnstore.messages import first_line, listed
 #: Tokens in a batch unless told otherwise: enough for full matrix products. On a CPU twice as many are no faster, and
 #: half as many take a tenth longer for a small model.
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+
+
+#: A relevance keeps what all layers leave behind for the way back: its batches are the smaller for it.
+_SMALLER_FOR_RELEVANCE = 4
+
+
+def _share(reductions: Sequence[Reduction]) -> int:
+    return _SMALLER_FOR_RELEVANCE if any(r.relevance for r in reductions) else 1
 
 
 def load_classifier(
@@ -59,6 +67,8 @@ def load_classifier(
         raise UsageError(
             f"{beyond[0]}: documents are cut at {max_length} tokens here, the last at position {max_length - 1}"
         )
+    labels = tuple(str(settings.id2label[i]) for i in range(settings.num_labels))
+    reductions = by_class(reductions, labels)
     with _fitting(config.model, device):
         model = read_model(folder, config, settings, dtype, PADDED).to(device)
     reads_types = config.source.pair and reads_token_types(model, tokenizer)
@@ -71,7 +81,7 @@ def load_classifier(
         name=config.model,
         model=model,
         tokenizer=tokenizer,
-        labels=tuple(str(settings.id2label[i]) for i in range(settings.num_labels)),
+        labels=labels,
         device=device,
         dtype=dtype,
         max_length=max_length,
@@ -79,7 +89,7 @@ def load_classifier(
         way="padded",
         layers=0,
         heads=0,
-        batch_tokens=config.batch_tokens or BATCH_TOKENS[device.type],
+        batch_tokens=config.batch_tokens or BATCH_TOKENS[device.type] // _share(reductions),
         model_sha256=hash_files(sorted(folder.glob("*.safetensors"))),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         reads_types=reads_types,
@@ -163,8 +173,13 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
                 restore()
         except (AttributeError, RuntimeError, TypeError):  # another torch, whose operator is another
             restore()
-    if why := _no_evidence(classifier, probe, logits):
-        _leave_out(classifier, {"evidence"}, why)
+    of_margin = {r.name for r in classifier.reductions if r.evidence or r.relevance}
+    if of_margin and (why := _no_gradient(classifier, probe, logits)):
+        _leave_out(classifier, of_margin, why)
+        return
+    relevance = {r.name for r in classifier.reductions if r.relevance}
+    if relevance and (why := _no_gradient(classifier, probe, logits, RELEVANCE)):
+        _leave_out(classifier, relevance, why)
 
 
 def _leave_out(classifier: Classifier, names: set[str], why: str) -> None:
@@ -234,20 +249,20 @@ class _GatheringTap(Tap):
         self.gathered.append((p[:, :, :1].to(value.dtype) @ value).flatten(1))  # (B, heads, 1, d_v), flat
 
 
-def _no_evidence(classifier: Classifier, probe: Probe, logits: Tensor) -> str:
-    """Why `evidence` can't be computed, though it is asked for; empty if it can, or is not asked for.
+def _no_gradient(classifier: Classifier, probe: Probe, logits: Tensor, *reductions: Reduction) -> str:
+    """Why the margin's gradient by the last attention, or these reductions, can't be computed; empty if they can.
 
     Tried on the probe, the logits of which are known.
     """
-    if not any(r.evidence for r in classifier.reductions):
-        return ""
     lengths, packed = [len(i) for i in probe.ids], classifier.way == "packed"
-    tap = _probe_tap(classifier, probe.ids, packed=packed, differentiated=classifier.layers)
+    tap = _probe_tap(classifier, probe.ids, reductions, packed=packed, differentiated=classifier.layers)
     try:
         with tap.recording():
             found = classifier._forward(probe.ids, tap, probe.types)
             last = present(tap.last)
-            gradient = gradients.gradient(gradients.margins(found), last)
+            (gradient,) = gradients.gradient(gradients.margins(found), last.leaf)
+            if reductions:
+                tap.differentiate(found)
             gradients.must_be_of_first_rows(last, gradient, lengths, packed=packed)
     except gradients.NoGradientError as error:
         return str(error)
@@ -334,8 +349,13 @@ def _probe(classifier: Classifier) -> Probe:
 
 
 def _probe_tap(
-    classifier: Classifier, ids: Sequence[np.ndarray], *, packed: bool, differentiated: int = 0
+    classifier: Classifier,
+    ids: Sequence[np.ndarray],
+    reductions: Sequence[Reduction] = (),
+    *,
+    packed: bool,
+    differentiated: int = 0,
 ) -> Tap:
     lengths = [len(i) for i in ids]
     weights = torch.zeros(0, sum(lengths), device=classifier.device)
-    return Tap(lengths, weights, (), packed=packed, differentiated=differentiated)
+    return Tap(lengths, weights, reductions, packed=packed, differentiated=differentiated)

@@ -34,7 +34,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 
 from attnstore.errors import UsageError
-from attnstore.store.manifest import StoredReduction
+from attnstore.store.manifest import EVIDENCE_FOR, StoredReduction, names_by_class
 
 #: At most this many probabilities are alive at once: (heads, rows, n) of one document. 4 MiB in float32: four times as
 #: many are no faster, and several copies of a block exist, a quarter of the memory beside the model.
@@ -66,12 +66,13 @@ class DocumentTokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How attention becomes one number a token. Exactly one of the six ways is set.
+    """How attention becomes one number a token. Exactly one of the seven ways is set.
 
     `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
     `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
     `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2). `norm`: equation (3).
-    `evidence`: attention times gradient, of `gradients`.
+    `evidence`: attention times gradient, of `gradients`, for the predicted class or that of number `of_class`;
+    `relevance`: swept from the top, of `gradients`, too.
     `shortest`: documents of fewer tokens have no value. `identity` is what makes two custom reductions of one name
     the same, for the store's fingerprint.
     """
@@ -83,6 +84,8 @@ class Reduction:
     sweep: bool = False
     norm: bool = False
     evidence: bool = False
+    of_class: int | None = None
+    relevance: bool = False
     shortest: int = 1
     identity: str = ""
 
@@ -147,7 +150,52 @@ NORM = Reduction(
     ),
     norm=True,
 )
-BUILT_IN = {r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS, EVIDENCE, NORM)}
+RELEVANCE = Reduction(
+    StoredReduction(
+        "relevance",
+        False,
+        False,
+        "relevance to the prediction: what is positive of attention × gradient of its margin, mean over heads, from "
+        "the first token ([CLS]) down through all layers",
+        total=None,
+    ),
+    relevance=True,
+)
+#: Stands for as many as the model has classes, once these are known: see `by_class`.
+EVIDENCE_BY_CLASS = Reduction(
+    StoredReduction(
+        "evidence_by_class",
+        False,
+        False,
+        "attention × gradient of the margin of a class, row of the first token ([CLS]) in the last layer, mean over "
+        "heads: above 0 for the class, below 0 against it",
+        total=None,
+        signed=True,
+    ),
+    evidence=True,
+)
+BUILT_IN = {
+    r.name: r for r in (CLS, RECEIVED, ROLLOUT, CLS_HEADS, EVIDENCE, NORM, RELEVANCE, EVIDENCE_BY_CLASS)
+}
+
+
+def by_class(reductions: Sequence[Reduction], labels: Sequence[str]) -> tuple[Reduction, ...]:
+    """The reductions, with one for each of the model's classes in the place of `evidence_by_class`.
+
+    The evidence for the predicted class is `evidence` itself: of the same margin, a class's logit less the log-sum-exp
+    of the others'. Of two classes, each has the other's with the sign turned.
+    """
+    found: list[Reduction] = []
+    for reduction in reductions:
+        if reduction is not EVIDENCE_BY_CLASS:
+            found.append(reduction)
+            continue
+        for number, (name, label) in enumerate(zip(names_by_class(labels), labels, strict=True)):
+            meaning = reduction.stored.meaning.replace("a class", f"the class {label}", 1)
+            stored = replace(reduction.stored, name=name, meaning=meaning)
+            found.append(replace(reduction, stored=stored, of_class=number))
+    return tuple(found)
+
 
 _FROM_TOKEN = re.compile(r"from_(\d{1,4})")
 _COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -174,7 +222,12 @@ def custom_reduction(function: Callable[..., object]) -> Reduction:
     first line becomes the column's meaning. Raises UsageError for anything else.
     """
     name = getattr(function, "__name__", "")
-    if not _COLUMN_NAME.fullmatch(name) or name in BUILT_IN or _FROM_TOKEN.fullmatch(name):
+    if (
+        not _COLUMN_NAME.fullmatch(name)
+        or name in BUILT_IN
+        or name.startswith(EVIDENCE_FOR)
+        or _FROM_TOKEN.fullmatch(name)
+    ):
         raise UsageError(
             f"a custom reduction is stored under its function's name, and {name!r} can't be one: "
             "use lower-case letters, digits and underscores, and none of the built-in names"
@@ -319,7 +372,7 @@ def probabilities(
     return torch.softmax(scores, dim=-1)
 
 
-def _blocks(heads: int, n: int, window: int | None, block: int) -> Iterator[tuple[slice, slice]]:
+def blocks_of(heads: int, n: int, window: int | None, block: int) -> Iterator[tuple[slice, slice]]:
     """Rows of a document, and the columns that they reach, in blocks of at most `block` probabilities, or of one row.
 
     With a window those are few: twice as many rows as it reaches far have twice as many columns.
@@ -368,7 +421,7 @@ def attend(
     means = weighted.new_zeros(n, n) if keep_mean else None
     first = weighted.new_zeros(heads, n) if head_rows else None
     customs: list[Tensor] = []
-    for rows, columns in [(slice(0, n), slice(0, n))] if custom else _blocks(heads, n, window, block):
+    for rows, columns in [(slice(0, n), slice(0, n))] if custom else blocks_of(heads, n, window, block):
         p = probabilities(
             query[:, rows],
             key[:, columns],
@@ -506,7 +559,7 @@ def _transposed_mean_times(trace: LayerTrace, w: Tensor, block: int) -> Tensor:
         raise ValueError("a trace holds either the head mean or q and k")
     heads, n, _ = trace.query.shape
     out = torch.zeros_like(w)
-    for rows, columns in _blocks(heads, n, trace.window, block):
+    for rows, columns in blocks_of(heads, n, trace.window, block):
         p = probabilities(
             trace.query[:, rows],
             trace.key[:, columns],

@@ -78,14 +78,15 @@ def _joined(
 ) -> tuple[list[TokenisedDocument], Tensor, dict[str, Tensor]]:
     """Every document once, whatever the number of windows that it was read in.
 
-    A signed score is of one prediction: documents of several windows have none.
+    What is of one prediction, documents of several windows have not.
     """
     totals = {column: r.total for r in manifest.reductions for column in r.columns(manifest.layers)}
     found, logits, columns = joined(
         documents, scores.numpy(), {name: each.numpy() for name, each in values.items()}, totals
     )
     several = np.repeat([d.windows > 1 for d in found], [d.length for d in found])  # (T,)
-    for name in (column for r in manifest.reductions if r.signed for column in r.columns(manifest.layers)):
+    of_one = [r for r in manifest.reductions if r.of_one_prediction]
+    for name in (column for r in of_one for column in r.columns(manifest.layers)):
         columns[name][several] = np.nan  # each window's is of its own prediction
     return found, torch.from_numpy(logits), {name: torch.from_numpy(each) for name, each in columns.items()}
 

@@ -7,6 +7,7 @@ global: each forward pass carries its own `Tap`.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from attnstore.engine.reductions import (
     norms,
     reduce_probabilities,
     sweep,
+    upload,
 )
 from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.messages import first_line
@@ -47,9 +49,9 @@ class Tap:
     can, they do a layer in one call; elsewhere `reductions.attend` does one document after the other, and
     `obstacle` says why the CUDA path could not.
 
-    `differentiated` is the number of the layer from whose attention on the model is recorded, for the gradient of its
-    logits: the last one, or 0 for none. Then `recording` is to be around the model's call, and `found` has the margins'
-    gradient afterwards.
+    `differentiated` is the number of the last layer, if the gradient of the logits by its attention is wanted, else 0.
+    From its attention on the model is recorded, or from the first layer's where a relevance is asked for. Then
+    `recording` is to be around the model's call, and `differentiate` follows it.
 
     `projections`: of each layer the output projection, where a norm is asked for. A hooked model's tap is given the
     layer's values as `value`, (B, S, heads · d_v), before its probabilities.
@@ -89,7 +91,11 @@ class Tap:
         self._layers: list[ReducedLayer] = []
         self.differentiated = differentiated
         self.last: gradients.LastLayer | None = None
-        self._evidence: Tensor | None = None  # (T,)
+        self._evidence: dict[int | None, Tensor] = {}  # (T,) by class, None for the predicted one
+        self._swept = differentiated > 0 and any(r.relevance for r in reductions)
+        self._relevance: Tensor = weights.new_zeros(sum(self.lengths) if self._swept else 0)  # (T,)
+        self._first: _First | None = None
+        self._kept: list[Tensor] = []  # a hooked model's probabilities, where a relevance is asked for
         self._record: Callable[[], object] = _nothing
         self._unmasked: tuple[Tensor | None, bool] = (
             None,
@@ -102,15 +108,83 @@ class Tap:
         """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
         self.calls += 1
         self.heads = query.shape[1]
+        if mask is not None:
+            window = None  # a mask, where there is one, has the window in it
+            if self._only_padding(mask):
+                mask = None
+        seen = _Seen(mask, scale, window)
+        if self._swept and self.calls > 1:
+            key, value = self._of_every_head(key), self._of_every_head(value)
+            forward, back = (
+                partial(self._forward, seen=seen),
+                partial(self._back, seen=seen, layer=self.calls),
+            )
+            output: Tensor = gradients.Swept.apply(query, key, value, forward, back)  # type: ignore[no-untyped-call]
+        else:
+            output = self._forward(query, key, value, seen=seen)
+        if self.calls == self.start:
+            output.requires_grad_()
+            if self._swept:
+                self._first = _First(
+                    query, self._of_every_head(key), self._of_every_head(value), output, seen
+                )
+            self._record()
+        if self._is_last:
+            self.last = gradients.LastLayer(output, self._layers[-1].head_rows, value.detach())
+        return output
+
+    def _forward(self, query: Tensor, key: Tensor, value: Tensor, *, seen: "_Seen") -> Tensor:
         head_rows = self._head_rows or self._is_last or bool(self._projections)
-        output, layer = self._attended(query, key, value, mask, scale, window, head_rows)
+        output, layer = self._attended(query, key, value, seen.mask, seen.scale, seen.window, head_rows)
         self._layers.append(layer)
         if self._projections:
             self._add_norm(present(layer.head_rows), value)
-        if self._is_last:
-            self.last = gradients.LastLayer(output.requires_grad_(), layer.head_rows, value)
-            self._record()
         return output
+
+    def _of_every_head(self, x: Tensor) -> Tensor:
+        """(B, heads, S, d) of (B, key heads, S, d): in grouped-query attention several share a key head."""
+        return x if x.shape[1] == self.heads else x.repeat_interleave(self.heads // x.shape[1], dim=1)
+
+    def _back(
+        self, query: Tensor, key: Tensor, value: Tensor, slope: Tensor, *, seen: "_Seen", layer: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One layer's attention backwards, and the relevance a layer further down. `slope`: (B, S, heads, d_v)."""
+        slopes = tuple(torch.zeros_like(x) for x in (query, key, value))
+        weights = self._from_first()
+        for row, span, tokens, allowed in self._documents(seen.mask):
+            found, added = gradients.attention_back(
+                query[row, :, span],
+                key[row, :, span],
+                value[row, :, span],
+                slope[row, span].transpose(0, 1),
+                seen.scale,
+                weights[tokens],
+                window=seen.window,
+                allowed=allowed,
+                first_only=layer == self.differentiated,
+                relevance_only=layer == 1,
+            )
+            if layer > 1:
+                for whole, own in zip(slopes, found, strict=True):
+                    whole[row, :, span] = own
+            self._relevance[tokens] += added
+        dq, dk, dv = slopes
+        return dq, dk, dv
+
+    def _from_first(self) -> Tensor:
+        """(T,): what each row counts on the sweep's way down, 1 for a first token beside what has come to it."""
+        weights = self._relevance.clone()
+        weights[upload(np.cumsum([0, *self.lengths[:-1]]), weights.device)] += 1
+        return weights
+
+    def _documents(self, mask: Tensor | None) -> Iterator[tuple[int, slice, slice, Tensor | None]]:
+        """Of each document: its entry and rows in q, k and v, its place end to end, and where attention may go."""
+        start = 0
+        for i, n in enumerate(self.lengths):
+            tokens = slice(start, start + n)
+            row, span = (0, tokens) if self.packed else (i, slice(0, n))
+            yield row, span, tokens, None if mask is None else mask[min(row, mask.shape[0] - 1), :, :n, :n]
+            start += n
 
     def _attended(
         self,
@@ -122,10 +196,6 @@ class Tap:
         window: int | None,
         head_rows: bool,
     ) -> tuple[Tensor, ReducedLayer]:
-        if mask is not None:
-            window = None  # a mask, where there is one, has the window in it
-            if self._only_padding(mask):
-                mask = None
         if mask is None and not self._custom and kernel.serves(query, key, value, scale):
             return kernel.attend(
                 query,
@@ -154,22 +224,18 @@ class Tap:
                     head_rows=head_rows,
                     keep=self._sweep,
                 )
-        if key.shape[1] != self.heads:  # grouped-query attention: several query heads share a key head
-            key = key.repeat_interleave(self.heads // key.shape[1], dim=1)
-            value = value.repeat_interleave(self.heads // value.shape[1], dim=1)
+        key, value = self._of_every_head(key), self._of_every_head(value)
         output = value.new_zeros(query.shape[0], query.shape[2], self.heads, value.shape[-1])
         documents: list[Attended] = []
-        start = 0
-        for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True)):
-            row, span = (0, slice(start, start + n)) if self.packed else (i, slice(0, n))
+        for i, (row, span, tokens, allowed) in enumerate(self._documents(mask)):
             attended = attend(
                 query[row, :, span],
                 key[row, :, span],
                 value[row, :, span],
                 scale,
-                weights,
+                self.weights[:, tokens],
                 window=window,
-                allowed=None if mask is None else mask[min(row, mask.shape[0] - 1), :, :n, :n],
+                allowed=allowed,
                 head_rows=head_rows,
                 custom=self._custom[i] if self._custom else (),
                 trace=self._sweep,
@@ -177,7 +243,6 @@ class Tap:
             output[row, span] = attended.output.transpose(0, 1)
             attended.output = attended.output.new_empty(0)  # the layer's output is the model's now
             documents.append(attended)
-            start += n
         return output, join(documents)
 
     def _cuda_obstacle(
@@ -193,6 +258,11 @@ class Tap:
     def _is_last(self) -> bool:
         return self.calls == self.differentiated > 0
 
+    @property
+    def start(self) -> int:
+        """The number of the layer from whose attention on the model is recorded; 0 for none."""
+        return 1 if self._swept else self.differentiated
+
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Around the model's call, if there is a layer to be `differentiated`; the gradient is asked for within."""
@@ -205,15 +275,37 @@ class Tap:
         Raises NoGradientError if they do not depend on it.
         """
         last = present(self.last)
-        found = gradients.gradient(gradients.margins(logits), last)
+        leaves = [last.leaf, *self._kept[:-1]]
+        if self._first is not None and self._first.output is not last.leaf:
+            leaves.append(self._first.output)
+        margins: dict[int | None, Tensor] = {
+            number: gradients.margins(logits, torch.full((len(logits),), number, device=logits.device))
+            for number in {r.of_class for r in self._reductions if r.of_class is not None}
+        }
+        found = {number: gradients.gradient(margin, last.leaf) for number, margin in margins.items()}
+        found[None] = gradients.gradient(gradients.margins(logits), *leaves)
         with torch.no_grad():
-            self._evidence = gradients.evidence(last, found, self.lengths, packed=self.packed)
+            for number, (own, *_) in found.items():
+                self._evidence[number] = gradients.evidence(last, own, self.lengths, packed=self.packed)
+            if self._first is not None:
+                first = self._first
+                self._back(first.query, first.key, first.value, found[None][-1], seen=first.seen, layer=1)
+            own, *others = found[None]
+            for p, slope in reversed([*zip(self._kept, [*others, own], strict=True)] if self._kept else []):
+                self._sweep_probabilities(p, slope)
+
+    def _sweep_probabilities(self, p: Tensor, slope: Tensor) -> None:
+        """The relevance a layer further down, of a hooked model: both (B, heads, S, S)."""
+        weights = self._from_first()
+        for row, span, tokens, _ in self._documents(None):
+            product = p[row, :, span, span].float() * slope[row, :, span, span].float()
+            self._relevance[tokens] += weights[tokens] @ product.clamp_min(0).mean(dim=0)
 
     def recorded(
         self, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """What a hooked model's attention is given, to be recorded if its layer is the last; else None."""
-        if self.calls + 1 != self.differentiated:
+        """What a hooked model's attention is given, to be recorded if that begins there; else None."""
+        if self.calls + 1 != self.start:
             return None  # layers may share the module
         self._record()
         return tuple(map(_leaf, inputs)), {name: _leaf(value) for name, value in keywords.items()}
@@ -224,7 +316,9 @@ class Tap:
         self.heads = p.shape[1]
         if self._is_last:
             self.last = gradients.LastLayer(p)
-            p = p.detach()
+        if self._swept:
+            self._kept.append(p)
+        p = p.detach()
         documents = [
             reduce_probabilities(
                 p[i, :, :n, :n],
@@ -273,7 +367,9 @@ class Tap:
             elif reduction.norm:
                 values = self._norms
             elif reduction.evidence:
-                values = [present(self._evidence)]
+                values = [self._evidence[reduction.of_class]]
+            elif reduction.relevance:
+                values = [self._relevance]
             elif reduction.row_weights is not None:
                 values = [layer.weighted[rows] for layer in self._layers]
                 rows += 1
@@ -282,6 +378,26 @@ class Tap:
                 customs += 1
             found.update(zip(stored.columns(self.calls), values, strict=True))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Where one layer's attention may go, and the scale of its scores; the mask is None where it hides only padding."""
+
+    mask: Tensor | None
+    scale: float
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first layer's attention, of which the sweep down is the last step."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    output: Tensor
+    seen: _Seen
 
 
 def _nothing() -> None:
@@ -370,12 +486,12 @@ AttentionInterface.register(PACKED, _tapped_attention)
 
 @contextmanager
 def probabilities_to(
-    tap: Tap, model: nn.Module, last: nn.Module | None = None, values: Sequence[nn.Module] = ()
+    tap: Tap, model: nn.Module, first: nn.Module | None = None, values: Sequence[nn.Module] = ()
 ) -> Iterator[list[nn.Module]]:
     """While it lasts, every (B, heads, S, S) that a module returns second goes to the tap and is dropped.
 
-    The innermost module that returns one comes first; the modules around it then see an empty tensor. `last` is the one
-    from which on the tap records; `values` make the values of each layer. Gives a list that has, in the end, the
+    The innermost module that returns one comes first; the modules around it then see an empty tensor. `first` is the
+    one from which on the tap records; `values` make the values of each layer. Gives a list that has, in the end, the
     modules in the order of their layers.
     """
     batch, longest = len(tap.lengths), max(tap.lengths)
@@ -405,8 +521,8 @@ def probabilities_to(
 
     handles = [m.register_forward_hook(reduce, prepend=True) for m in model.modules() if m is not model]
     handles += [m.register_forward_hook(keep) for m in values]
-    if last is not None:
-        handles.append(last.register_forward_pre_hook(record, with_kwargs=True))
+    if first is not None:
+        handles.append(first.register_forward_pre_hook(record, with_kwargs=True))
     try:
         yield modules
     finally:

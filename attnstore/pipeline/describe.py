@@ -79,12 +79,12 @@ def describe(
         raise DataError(f"{source.name} has no document to read: {reasons}")
     used = sorted({labels.mapping[raw] for raw in found.labels if raw in labels.mapping})
     label_note = [labels.note] if labels.note else []
-    signed = [r.name for r in classifier.reductions if r.stored.signed]
+    of_one = [r.name for r in classifier.reductions if r.stored.of_one_prediction]
     of_windows = (
         [
-            f"documents read in several windows have no {listed(signed)} (null): each window has its own prediction"
+            f"documents read in several windows have no {listed(of_one)} (null): each window has its own prediction"
         ]
-        if config.long == "windows" and signed
+        if config.long == "windows" and of_one
         else []
     )
     manifest = Manifest(

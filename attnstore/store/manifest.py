@@ -57,11 +57,32 @@ class StoredReduction:
     total: float | None = 1.0
     signed: bool = False
 
+    @property
+    def of_one_prediction(self) -> bool:
+        """Whether it is of one prediction: documents read in several windows, each with its own, have none."""
+        return self.signed or self.name == "relevance"
+
     def columns(self, layers: int) -> list[str]:
         """The columns of this reduction in a model of `layers` layers, in layer order."""
         if not self.per_layer:
             return [self.name]
         return [f"{self.name}_{layer:02d}" for layer in range(1, layers + 1)]
+
+
+#: How the columns of the evidence for each class begin.
+EVIDENCE_FOR = "evidence_for_"
+
+
+def names_by_class(labels: Sequence[str]) -> list[str]:
+    """The names of the evidence for each of the model's classes: `evidence_for_<class>`, as a column can be called.
+
+    What is no letter of a to z and no digit becomes `_`. Where two classes would be one so, or one would have no name
+    left, all are numbered in the model's order, from 0: `evidence_for_class_0`.
+    """
+    plain = [re.sub("[^a-z0-9]+", "_", label.lower()).strip("_") for label in labels]
+    if not all(plain) or len(set(plain)) < len(plain):
+        plain = [f"class_{number}" for number in range(len(labels))]
+    return [EVIDENCE_FOR + name for name in plain]
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,15 @@ def test_reductions_that_can_not_be_are_told_in_one_line(asked, message):
 
 def test_the_built_in_names_are_those_of_the_documentation():
     """The five names are a promise: stores hold columns called after them."""
-    assert list(BUILT_IN) == ["cls", "received", "rollout", "cls_heads", "evidence", "norm"]
+    assert list(BUILT_IN) == [
+        "cls",
+        "received",
+        "rollout",
+        "cls_heads",
+        "evidence",
+        "norm",
+        "relevance",
+        "evidence_by_class",
+    ]
     assert BUILT_IN["cls"].stored.columns(2) == ["cls_01", "cls_02"]
     assert BUILT_IN["rollout"].stored.columns(2) == ["rollout"]
