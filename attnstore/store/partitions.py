@@ -9,7 +9,7 @@ for partitions by itself in a directory (`scan_parquet("STORE/tokens")`), in a g
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import PurePath
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -79,7 +79,7 @@ def partitions_of(table: pa.Table, label_in_path: bool) -> Iterator[tuple[str, p
         yield directory, table.filter(mask)
 
 
-def keys_of(directory: Path) -> tuple[str, str | None]:
+def keys_of(directory: PurePath) -> tuple[str, str | None]:
     """(split, label) of a directory's path inside the store; the label is None, too, if not in the path.
 
     We read the path ourselves. DuckDB and Polars would take every `name=value` in it for a partition, also those

@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
@@ -142,14 +142,17 @@ class Store:
 
         Raises StoreError if a file is gone, or of another size than was written.
         """
-        directories: dict[Path, list[Path]] = {}
-        written = {self.path / file.path: file for file in self.files()}
+        written = {file.path: file for file in self.files()}
+        return self._partitions(written[file.relative_to(self.path).as_posix()] for file in files)
+
+    def _partitions(self, files: Iterable[StoredFile]) -> list[tuple[str, str | None, list[Path]]]:
+        directories: dict[str, list[Path]] = {}
         for file in files:
-            self.check_size(written[file])
-            directories.setdefault(file.parent, []).append(file.absolute())
-        return [
-            (*keys_of(directory.relative_to(self.path)), paths) for directory, paths in directories.items()
-        ]
+            self.check_size(file)
+            directories.setdefault(file.path.rpartition("/")[0], []).append(
+                (self.path / file.path).absolute()
+            )
+        return [(*keys_of(PurePosixPath(directory)), paths) for directory, paths in directories.items()]
 
     def check_size(self, file: StoredFile) -> None:
         """Raise StoreError if one of the store's files is gone, or of another size than was written."""
@@ -181,12 +184,12 @@ class Store:
         from attnstore.store.scan import scan
         from attnstore.store.totals import add_up
 
-        files: dict[int, list[Path]] = {part: [] for part in self.finished_parts()}
+        files: dict[int, list[StoredFile]] = {part: [] for part in self.finished_parts()}
         for file in self.files():
             if file.path.startswith("tokens/") and file.part is not None:
-                files.setdefault(file.part, []).append(self.path / file.path)
+                files.setdefault(file.part, []).append(file)
         try:
-            parts = [scan(self.partitions(paths), self.tokens_schema) for paths in files.values()]
+            parts = [scan(self._partitions(of_part), self.tokens_schema) for of_part in files.values()]
             return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
         except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise self.unreadable(one_line(error)) from error
