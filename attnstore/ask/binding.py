@@ -89,10 +89,9 @@ def _column(store: Store, parameter: str, name: str) -> str:
         if not pa.types.is_nested(field.type) and field.name not in ("document", "text", "text_pair")
     ]
     if name not in held:
-        kept = ", ".join(["id", *store.manifest.kept])
         raise UsageError(
-            f"documents has no column {name!r}{suggestion(name, held)}: {parameter} is one that it has, like {kept}; "
-            f"`attnstore run --keep-column {name}` keeps one of the data"
+            f"{parameter}={name}: documents has no such column{suggestion(name, held)}; one of the data is kept by "
+            f"`attnstore run --keep-column {name}`"
         )
     return name
 
