@@ -142,6 +142,31 @@ def assert_relevance_is_of_the_definition(folder, read):
         np.testing.assert_allclose(values["relevance"], true, rtol=0, atol=5e-5 * true.max())
 
 
+@pytest.mark.exhaustive
+def test_every_score_of_a_trained_model_is_of_the_definition(real_model):
+    """To 1e-5 of a document's largest value: evidence by class, norms of all layers, relevance."""
+    names = ("evidence_by_class", "norm", "relevance")
+    classifier, oracle = load(real_model, names), Oracle(str(real_model))
+    assert [r.name for r in classifier.reductions] == [
+        "evidence_for_neg",
+        "evidence_for_pos",
+        "norm",
+        "relevance",
+    ]
+    for ids, logits, values in columns(classifier, (9, 60)):
+        _, attentions = oracle(ids)
+        true = {f"norm_{layer:02d}": norm for layer, norm in enumerate(oracle.norms(ids), start=1)}
+        for number, label in enumerate(("neg", "pos")):
+            slopes = oracle.gradients(ids, number)
+            true[f"evidence_for_{label}"] = reduced_by_definition(attentions, "evidence", slopes)
+            if number == logits.argmax():
+                true["relevance"] = reduced_by_definition(attentions, "relevance", slopes)
+        assert values.keys() == true.keys()
+        for name, expected in true.items():
+            atol = 1e-5 * np.abs(expected).max()
+            np.testing.assert_allclose(values[name], expected, rtol=0, atol=atol)
+
+
 def test_relevance_on_the_smallest_of_models_is_what_one_gets_by_hand():
     """One head, two layers, two tokens: (I + B₂)(I + B₁) less I, its first row."""
     attentions = [np.array([[[0.5, 0.5], [0.2, 0.8]]]), np.array([[[0.4, 0.6], [1.0, 0.0]]])]
