@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import IO
 
 from attnstore.config import MAX_DOCUMENT_BYTES
 from attnstore.data.streams import TooLargeError, too_large
-from attnstore.errors import UsageError
+from attnstore.errors import DataError, UsageError
 from attnstore.messages import one_line, similar
 
 #: A file in a snapshot of a data set, as the hub's client caches it.
@@ -64,7 +65,16 @@ def folder(root: Path) -> Files:
         prefix = here.relative_to(root).as_posix()
         names += files if prefix == "." else [f"{prefix}/{name}" for name in files]
     names, notes = _of_newest_snapshots(root, names)
-    return Files(sorted(names, key=by_parts), lambda name: (root / name).open("rb"), notes=notes)
+    return Files(sorted(names, key=by_parts), lambda name: _opened(root / name), notes=notes)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file to be read. Raises DataError for a pipe or a device, for whose writer a reader would wait."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError(f"{one_line(path)} is a pipe or a device, not a file: take it out of the data")
+    return file
 
 
 def _of_newest_snapshots(root: Path, names: list[str]) -> tuple[list[str], list[str]]:

@@ -1,5 +1,6 @@
 """Where data lie: folders with links, the hub."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,14 @@ class TestHub:
         with pytest.raises(AttnstoreError) as caught:
             open_source(SourceConfig("hf://datasets/owner/a-dataset-that-nobody-has"))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("name", ["pos/1.txt", "a.csv"])
+def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    """Nobody writes into it: whoever opens it would wait for ever."""
+    write(tmp_path, "neg/1.txt", "neg/2.txt")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name} is a pipe or a device, not a file: take it out of the data"):
+        list(open_source(SourceConfig(str(tmp_path))))
