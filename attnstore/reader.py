@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import polars as pl
@@ -23,6 +22,7 @@ from attnstore.show.result import Result
 from attnstore.show.words import ignore_tokens, merge_words
 from attnstore.store import frames
 from attnstore.store.manifest import Manifest
+from attnstore.store.place import Place
 from attnstore.store.store import Store, open_store
 
 
@@ -117,7 +117,7 @@ class Reader:
     Every answer is of the store as it was when it was opened, whatever a run finishes meanwhile; `refresh` looks again.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Place) -> None:
         self.store: Store = open_store(path)
         # No property: completion in notebooks looks into attributes, and runs no code to find them.
         self.query = Query(self)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
     if hasattr(signal, ignored):
         signal.signal(getattr(signal, ignored), signal.SIG_DFL)
 
+import bucket_server  # noqa: E402 - beside it
 import tiny  # noqa: E402 - it imports transformers
 from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
@@ -75,3 +77,17 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, revi
     )
     run(config, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def bucket_session() -> Iterator[bucket_server.Server]:
+    with bucket_server.served() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(bucket_session: bucket_server.Server, monkeypatch: pytest.MonkeyPatch) -> bucket_server.Server:
+    """A server of S3 on this machine that this test may let fail; the environment leads to it."""
+    bucket_server.lead_to(bucket_session, monkeypatch)
+    bucket_session.asked.clear()
+    return bucket_session

@@ -15,11 +15,14 @@ import duckdb
 import pyarrow as pa
 
 from attnstore.ask import statistics
+from attnstore.ask.bucket_files import BucketFiles
 from attnstore.ask.statement import one_line, reading_statement, tables_of
+from attnstore.buckets import Bucket
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.interrupts import interruptible
 from attnstore.store.faithfulness import FOLDER, SCHEMA, faithfulness_files, not_measured
 from attnstore.store.frames import NOTHING, QuestionColumns
+from attnstore.store.place import Place
 from attnstore.store.schema import without_label
 from attnstore.store.store import Store
 from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
@@ -49,10 +52,13 @@ def connect(
     connection = duckdb.connect()
     try:
         statistics.register(connection)
-        paths = [*store.documents_files(), *store.tokens_files(), *filter(None, [store.totals_file()])]
         made = views_of(store, added)
-        paths += made.measured
+        paths = [*store.documents_files(), *store.tokens_files(), *made.measured]
+        if (totals := store.totals_file()) is not None:
+            paths.append(totals)
         files = [path.absolute() for path in paths]
+        if isinstance(store.path, Bucket):
+            connection.register_filesystem(BucketFiles(store.path, store.sizes() or {}))
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
         allowed = dict.fromkeys([*map(literal, files), *map(pattern, files)])
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
@@ -105,7 +111,7 @@ class Views:
 
     statements: list[str]
     empty: dict[str, pa.Schema]
-    measured: list[Path]
+    measured: list[Place]
     asked: list[str]
 
 
@@ -307,7 +313,7 @@ def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> 
     return f"CREATE TEMP VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
 
 
-def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> str:
+def _rows(store: Store, view: str, files: Iterable[Place], schema: pa.Schema) -> str:
     """The SELECT of a table's stored columns, `split` and `label`. Names are quoted, and texts literals."""
     names = [identifier(name) for name in without_label(schema)]
     selects = []
@@ -322,7 +328,7 @@ def _rows(store: Store, view: str, files: Iterable[Path], schema: pa.Schema) -> 
     return " UNION ALL ".join(selects)
 
 
-def _totals(store: Store, tokens: str, path: Path | None) -> str:
+def _totals(store: Store, tokens: str, path: Place | None) -> str:
     """The SELECT of the totals: of their file or, where there is none for it, of these rows of `tokens`."""
     if path is not None:
         names = ", ".join(map(identifier, store.totals_schema.names))
@@ -349,7 +355,7 @@ def literal(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def pattern(path: Path) -> str:
+def pattern(path: Place) -> str:
     """A path as `read_parquet` wants it: a pattern that this path alone matches."""
     return literal(re.sub(r"([*?\[])", r"[\1]", str(path)))
 

@@ -1,7 +1,6 @@
 """The table `faithfulness` read back: everything about it that can be checked without the model."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,7 @@ from attnstore.messages import counted, one_line
 from attnstore.store import frames
 from attnstore.store.faithfulness import FOLDER, Measurement, file_schema_of, measurements
 from attnstore.store.parquet import FINGERPRINT_KEY
+from attnstore.store.place import for_arrow, for_polars, names_below
 from attnstore.store.store import Store
 
 #: Of a file, what makes a row.
@@ -40,10 +40,10 @@ def verify_faithfulness(store: Store) -> Iterator[Finding]:
     if sound:
         yield from _rows_of(store, sound)
     known = {measured.file.path for measured in found} | set(damaged)
-    for there in sorted((store.path / FOLDER).glob("*")):
-        if f"{FOLDER}/{there.name}" not in known:
+    for there in names_below(store.path / FOLDER):
+        if f"{FOLDER}/{there}" not in known:
             yield Finding(
-                f"{FOLDER}/{there.name}",
+                f"{FOLDER}/{there}",
                 False,
                 "it has no receipt, as if a measurement had not been finished, yet a plain reader reads it: remove it",
             )
@@ -57,7 +57,7 @@ def _file_fault(store: Store, measured: Measurement) -> str | None:
         return "it was measured with another model than the run's"
     expected = file_schema_of(store)
     try:
-        with pq.ParquetFile(store.path / measured.file.path) as parquet:
+        with pq.ParquetFile(for_arrow(store.path / measured.file.path)) as parquet:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         return f"can't be read: {one_line(error)}"
@@ -74,7 +74,7 @@ def _rows_of(store: Store, sound: list[Measurement]) -> Iterator[Finding]:
     """What the rows of sound files say, held against each other and against the documents."""
     paths = {measured.file.path: measured for measured in sound}
     rows = pl.concat(
-        pl.read_parquet(Path(store.path, path), glob=False, hive_partitioning=False).with_columns(
+        pl.read_parquet(**for_polars([store.path / path])).with_columns(
             pl.col("score", "by", "unit").cast(pl.String), path=pl.lit(path)
         )
         for path in paths

@@ -22,6 +22,7 @@ from attnstore.engine.loading import load_eager
 from attnstore.engine.models import reads_token_types, with_revision
 from attnstore.errors import ModelError
 from attnstore.store.manifest import EVIDENCE_FOR, Manifest, names_by_class
+from attnstore.store.place import for_arrow
 from attnstore.store.store import Store
 
 #: Reductions that promise no sum, and yet are no custom ones: their scale is the model's. Those of one prediction are
@@ -424,7 +425,7 @@ def _stored(
     texts: dict[int, tuple[str, str | None]] = {}
     of_documents = ["document", "logits", "text", *(["text_pair"] if store.manifest.pairs else [])]
     for path in store.documents_files():
-        table = pq.read_table(path, columns=of_documents, filters=[("document", "in", wanted)])
+        table = pq.read_table(for_arrow(path), columns=of_documents, filters=[("document", "in", wanted)])
         for row in table.to_pylist():
             logits[row["document"]] = np.array(row["logits"], dtype=np.float32)
             texts[row["document"]] = row["text"], row.get("text_pair")
@@ -438,7 +439,7 @@ def _stored(
     ]
     names += [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     for path in store.tokens_files():
-        table = pq.read_table(path, columns=names, filters=[("document", "in", wanted)])
+        table = pq.read_table(for_arrow(path), columns=names, filters=[("document", "in", wanted)])
         for number in sorted(set(table["document"].to_pylist())):
             rows = table.filter(pc.equal(table["document"], pa.scalar(number, pa.int32())))
             yield rows, logits[number], texts[number]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from scipy.special import xlogy
 from attnstore.errors import StoreError
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.parquet import FINGERPRINT_KEY
+from attnstore.store.place import Place, exists, for_arrow, names_below
 from attnstore.store.schema import entropy
 from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
@@ -76,7 +76,7 @@ def verify_files(store: Store) -> Iterator[Finding]:
         said = f"{totals[0].rows:,} terms" if totals else ""
         unsure = "" if all_sound else ", not compared with the tokens, which are not sound"
         yield Finding(TOTALS, wrong is None, wrong or said + unsure)
-    elif (store.path / TOTALS).exists():
+    elif exists(store.path / TOTALS):
         yield Finding(TOTALS, True, "of a sealing that was not finished when the store was opened")
     yield from _foreign_files(store, {file.path for file in files})
 
@@ -96,12 +96,12 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
     """Files in the two tables' directories which a plain reader would take for part of the table."""
     finished = set(store.finished_parts())
     for kind in ("documents", "tokens"):
-        for path in sorted((store.path / kind).rglob("*")):
-            relative = path.relative_to(store.path).as_posix()
-            if relative in known or path.is_dir():
+        for name in names_below(store.path / kind):
+            relative = f"{kind}/{name}"
+            if relative in known:
                 continue
-            name = PART_FILE.fullmatch(relative)
-            if name is not None and not store.sealed and int(name[2]) not in finished:
+            of_part = PART_FILE.fullmatch(relative)
+            if of_part is not None and not store.sealed and int(of_part[2]) not in finished:
                 yield Finding(relative, True, "of a part that was not finished when the store was opened")
             else:
                 yield Finding(
@@ -146,7 +146,7 @@ def _file_fault(store: Store, file: StoredFile) -> str | None:
     try:
         if fault := file.damage(store.path):
             return fault
-        with pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(for_arrow(path)) as parquet:
             return _form_fault(store, file, parquet)
     except (pa.ArrowException, OSError) as error:
         return f"can't be read: {_one_line(error)}"
@@ -179,9 +179,9 @@ def _one_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(path: Place, columns: list[str] | None = None) -> pa.Table:
     # Not pq.read_table: it would take the partitions from the path.
-    with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+    with pq.ParquetFile(for_arrow(path), page_checksum_verification=True) as parquet:
         return parquet.read(columns=columns)
 
 

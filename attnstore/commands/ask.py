@@ -10,12 +10,13 @@ import click
 
 from attnstore.commands import completion
 from attnstore.commands.answers import write
-from attnstore.commands.options import given_option, output_option, queries_option, store_argument
+from attnstore.commands.options import StorePlace, given_option, output_option, queries_option, store_argument
 from attnstore.commands.output import give, note, say
 from attnstore.errors import UsageError
 
 if TYPE_CHECKING:
     from attnstore.ask.questions import Question
+    from attnstore.store.place import Place
 
 #: Seconds.
 _TIMEOUT = 60.0
@@ -35,7 +36,7 @@ _TIMEOUT = 60.0
 )
 @output_option
 def query(
-    store: Path,
+    store: "Place",
     name: str,
     given: Sequence[str],
     engine: Any,
@@ -82,12 +83,12 @@ def given_parameters(given: Sequence[str]) -> dict[str, str]:
     "--sql",
     "store",
     metavar="STORE",
-    type=click.Path(path_type=Path),
+    type=StorePlace(),
     help="Print the question as a script that any DuckDB runs over STORE.",
 )
 @given_option
 @queries_option
-def queries(name: str | None, store: Path | None, given: Sequence[str], folders: Sequence[Path]) -> None:
+def queries(name: str | None, store: "Place | None", given: Sequence[str], folders: Sequence[Path]) -> None:
     """List the questions, a line each, or document the question NAME with its parameters.
 
     With --sql the question is printed as one SQL script, with nothing of attnstore's in it: copy it, change it, run it.
@@ -139,7 +140,7 @@ def _list(known: Mapping[str, "Question"]) -> None:
 )
 @output_option
 def sql(
-    store: Path, statement: str, timeout: float, form: str, output: Path | None, wide: bool, rows: int
+    store: "Place", statement: str, timeout: float, form: str, output: Path | None, wide: bool, rows: int
 ) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
     from attnstore.ask.sql import run_sql

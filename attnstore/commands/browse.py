@@ -1,32 +1,27 @@
 """`attnstore browse`: the explorer, in the browser."""
 
 import signal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from attnstore.commands.options import a_path
+from attnstore.commands.options import StorePlace
 from attnstore.commands.output import note, say
 from attnstore.errors import UsageError
 from attnstore.interrupts import Ended
 
-
-def _paths(context: click.Context, argument: click.Parameter, given: tuple[Path, ...]) -> tuple[Path, ...]:
-    for path in given:
-        a_path(context, argument, path)
-    return given
+if TYPE_CHECKING:
+    from attnstore.store.place import Place
 
 
 @click.command()
-@click.argument(
-    "stores", nargs=-1, required=True, type=click.Path(path_type=Path), callback=_paths, metavar="STORE…"
-)
+@click.argument("stores", nargs=-1, required=True, type=StorePlace(), metavar="STORE…")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="The port; 0 is any. Default: the first free one from 8765."
 )
 @click.option("--no-open", is_flag=True, help="Don't open a browser.")
-def browse(stores: tuple[Path, ...], host: str, port: int | None, no_open: bool) -> None:
+def browse(stores: "tuple[Place, ...]", host: str, port: int | None, no_open: bool) -> None:
     """Explore one STORE or several in the browser, until Ctrl-C.
 
     The pages are served on this machine alone and read the stores; a store that is being written is shown growing.

@@ -1,22 +1,22 @@
 """`attnstore compare`: two stores of the same documents held against each other."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnstore.commands.options import a_path, store_argument
+from attnstore.commands.options import StorePlace, store_argument
 from attnstore.commands.output import give, say
 from attnstore.messages import counted, one_line
 
 if TYPE_CHECKING:
     from attnstore.ask.compare import Comparison
+    from attnstore.store.place import Place
 
 
 @click.command()
 @store_argument
-@click.argument("other", type=click.Path(path_type=Path), callback=a_path)
+@click.argument("other", type=StorePlace())
 @click.option("--reduction", metavar="NAME", default="cls", show_default=True, help="Which attention.")
 @click.option(
     "--layer", default="last", show_default=True, help="Of each store: a number, first, last, mean, or best."
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Words, and documents."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def compare(store: Path, other: Path, limit: int, form: str, **options: Any) -> None:
+def compare(store: "Place", other: "Place", limit: int, form: str, **options: Any) -> None:
     """Compare STORE (A) with the store OTHER (B) of the same documents, read by another model.
 
     Documents are matched by id and text, words by their place in the text.

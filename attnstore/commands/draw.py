@@ -6,7 +6,7 @@ import tempfile
 import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from attnstore.commands import completion
 from attnstore.commands.ask import given_parameters
 from attnstore.commands.options import given_option, queries_option, quiet_option, store_argument
 from attnstore.commands.output import note, say
+
+if TYPE_CHECKING:
+    from attnstore.store.place import Place
 
 
 @click.command()
@@ -43,7 +46,7 @@ from attnstore.commands.output import note, say
     help="Of a picture; a page follows its reader.",
 )
 def plot(
-    store: Path,
+    store: "Place",
     name: str,
     given: Sequence[str],
     classes: Sequence[str],
@@ -84,7 +87,7 @@ def plot(
     help="The page to write. Default: the store's name with .html, here.",
 )
 @quiet_option
-def report(store: Path, output: Path | None, quiet: bool) -> None:
+def report(store: "Place", output: Path | None, quiet: bool) -> None:
     """Write a page about all of STORE: predictions, words by class, where attention goes, documents.
 
     The page is one file, complete in itself: it asks nobody for anything.

@@ -3,7 +3,6 @@
 import shlex
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +16,7 @@ from attnstore.engine.paths import compiler
 from attnstore.messages import counted
 
 if TYPE_CHECKING:
+    from attnstore.store.place import Place
     from attnstore.store.store import Store
 
 
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per batch.")
 @quiet_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def faithfulness(store: Path, scores: Sequence[str], quiet: bool, **options: Any) -> None:
+def faithfulness(store: "Place", scores: Sequence[str], quiet: bool, **options: Any) -> None:
     """Measure how much a prediction depends on what each score of STORE calls important.
 
     The 1, 5, 10, 20 and 50 % highest tokens of a document are taken out, or all others are, and the model reads what is

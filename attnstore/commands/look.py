@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from attnstore.commands.options import store_argument
 from attnstore.commands.output import give, paint, say
 from attnstore.messages import counted
 from attnstore.visible import visible_json, visible_line
+
+if TYPE_CHECKING:
+    from attnstore.store.place import Place
 
 
 @click.command()
@@ -49,7 +52,7 @@ from attnstore.visible import visible_json, visible_line
     help="The terminal's. Default: what COLORFGBG says, else dark.",
 )
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a self-contained page here.")
-def show(store: Path, document: str, background: Any, page: Path | None, **options: Any) -> None:
+def show(store: "Place", document: str, background: Any, page: Path | None, **options: Any) -> None:
     """Print a DOCUMENT of STORE with its tokens shaded by attention.
 
     DOCUMENT is its id, or its number: the column `document`, from 0. Where ids are numbers, or repeat, @3 is the
@@ -77,7 +80,7 @@ def show(store: Path, document: str, background: Any, page: Path | None, **optio
 @click.command()
 @store_argument
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def info(store: Path, form: str) -> None:
+def info(store: "Place", form: str) -> None:
     """Tell what is in STORE, sealed or not."""
     from attnstore.show.card import facts
     from attnstore.store.store import open_store
@@ -97,7 +100,7 @@ def info(store: Path, form: str) -> None:
     "--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Documents to recompute."
 )
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def verify(store: Path, model: str | None, sample: int, trust_remote_code: bool) -> None:
+def verify(store: "Place", model: str | None, sample: int, trust_remote_code: bool) -> None:
     """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
     from itertools import chain
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from attnstore.buckets import Bucket, is_bucket_address
 from attnstore.commands import completion
 from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.errors import UsageError
@@ -32,14 +33,23 @@ def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ..
     return given[0] if given else None
 
 
-def a_path(_context: click.Context, _argument: click.Parameter, given: Path | None) -> Path | None:
-    """A store's place, which is a folder: an address would become a folder with an odd name."""
-    if given is not None and ":/" in str(given):
-        raise UsageError(f"{given} is an address: a store is a folder on this machine")
-    return given
+class StorePlace(click.Path):
+    """A store's place: a folder, or a bucket's address. Any other address would become a folder with an odd name."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or ":/" not in value:
+            return super().convert(value, param, ctx)
+        if not is_bucket_address(value):
+            raise UsageError(
+                f"{value} is an address: a store is a folder on this machine, or in a bucket (s3://…)"
+            )
+        return Bucket.at(value)
 
 
-store_argument = click.argument("store", type=click.Path(path_type=Path), callback=a_path)
+store_argument = click.argument("store", type=StorePlace())
 
 split_option = click.option(
     "--split", default="all", show_default=True, help="The split to read; of data without splits, its name."

@@ -11,7 +11,7 @@ import click
 
 from attnstore.commands.exits import fail
 from attnstore.commands.options import (
-    a_path,
+    StorePlace,
     device_option,
     dtype_option,
     quiet_option,
@@ -28,13 +28,14 @@ from attnstore.messages import counted
 
 if TYPE_CHECKING:
     from attnstore.pipeline.run import RunResult
+    from attnstore.store.place import Place
     from attnstore.store.store import Store
 
 _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path), required=False, callback=a_path)
+@click.argument("store", type=StorePlace(), required=False)
 @click.option(
     "--model", metavar="FOLDER|NAME", help="A model's folder, or its name on the hub. Default: embedded."
 )
@@ -95,7 +96,7 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @quiet_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def run(
-    store: Path | None,
+    store: "Place | None",
     model: str | None,
     data: str | None,
     reductions: Sequence[str],
@@ -125,7 +126,7 @@ def run(
     _run(config, store, quiet)
 
 
-def _run(config: RunConfig, store: Path, quiet: bool) -> None:
+def _run(config: RunConfig, store: "Place", quiet: bool) -> None:
     if any(isinstance(name, str) and ":" in name for name in config.reductions):
         sys.path.append(
             str(Path.cwd())

@@ -11,7 +11,6 @@ import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from attnstore.config import RunConfig
 from attnstore.data.labels import match_labels
@@ -27,6 +26,7 @@ from attnstore.interrupts import stop_on_interrupt, waited_for
 from attnstore.messages import counted, listed
 from attnstore.pipeline.describe import check, describe, this_run
 from attnstore.pipeline.parts import batches, write_parts
+from attnstore.store.place import Place
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import Store
 
@@ -47,7 +47,7 @@ class RunResult:
     signal: int = 0
 
 
-def run(config: RunConfig, path: str | Path, *, on_event: OnEvent = ignore) -> RunResult:
+def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> RunResult:
     """Run a dataset through a classifier into the store at `path`, or go on with the run it holds.
 
     Ctrl-C, SIGTERM or SIGHUP end it after the part in hand, with `interrupted` set; a second one at once.

@@ -20,7 +20,7 @@ _ADVICE = {
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: object) -> Iterator[None]:
     """Turn an operating system's refusal to write `path` into one line that says what is lost: nothing."""
     try:
         yield

@@ -14,15 +14,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from attnstore.errors import StoreError, UsageError
-from attnstore.store.durable import write_inside, writing
+from attnstore.store.durable import writing
 from attnstore.store.manifest import StoredFile, as_type
 from attnstore.store.parquet import file_schema, parquet
+from attnstore.store.place import Place, names_below, put, read_text, remove
 from attnstore.store.schema import DICTIONARY
 from attnstore.store.store import Store
 
@@ -96,7 +97,7 @@ def measurements(store: Store) -> tuple[list[Measurement], dict[str, str]]:
     for stem in _receipts(store):
         path, receipt = f"{FOLDER}/{stem}.parquet", f"{RECEIPTS}/{stem}.json"
         try:
-            raw = json.loads((store.path / receipt).read_text(encoding="utf-8"))
+            raw = json.loads(read_text(store.path / receipt))
             measured: Measurement = as_type("receipt", raw, Measurement)
             if measured.file.path != path:
                 raise ValueError("of another file")
@@ -112,11 +113,13 @@ def measurements(store: Store) -> tuple[list[Measurement], dict[str, str]]:
 
 def _receipts(store: Store) -> list[str]:
     """The names of the receipts that are there, without their ending, sorted."""
-    names = (path.stem for path in (store.path / RECEIPTS).glob("*.json"))
+    names = (
+        name.removesuffix(".json") for name in names_below(store.path / RECEIPTS) if name.endswith(".json")
+    )
     return sorted(name for name in names if _NAME.fullmatch(name))
 
 
-def faithfulness_files(store: Store) -> list[Path]:
+def faithfulness_files(store: Store) -> list[Place]:
     """The table's files. Raises StoreError if one of them is damaged."""
     found, damaged = measurements(store)
     for path, fault in damaged.items():
@@ -155,12 +158,12 @@ def write_measurement(store: Store, table: pa.Table, settings: Mapping[str, Any]
     stem = f"{way}-{max(taken, default=-1) + 1:05d}"
     content = parquet(table.sort_by("document"), file_schema_of(store))
     path = f"{FOLDER}/{stem}.parquet"
-    write_inside(store.path, path, memoryview(content), f"{RECEIPTS}/{stem}.tmp")
+    put(store.path, path, memoryview(content), f"{RECEIPTS}/{stem}.tmp")
     file = StoredFile(path, table.num_rows, content.size, hashlib.sha256(content).hexdigest())
     documents = len(table["document"].unique())
     measured = Measurement(file, documents, dict(settings), datetime.now(UTC).isoformat(timespec="seconds"))
     text = json.dumps(asdict(measured), indent=1, ensure_ascii=False)
-    write_inside(store.path, f"{RECEIPTS}/{stem}.json", text.encode(), f"{RECEIPTS}/{stem}.json.tmp")
+    put(store.path, f"{RECEIPTS}/{stem}.json", text.encode(), f"{RECEIPTS}/{stem}.json.tmp")
     return measured
 
 
@@ -175,11 +178,12 @@ def drop_damaged(store: Store) -> list[str]:
             damaged[measured.file.path] = fault
     for path in damaged:
         with writing(store.path / RECEIPTS):
-            (store.path / RECEIPTS / f"{Path(path).stem}.json").unlink(missing_ok=True)
-            (store.path / path).unlink(missing_ok=True)
+            remove(store.path, f"{RECEIPTS}/{PurePosixPath(path).stem}.json")
+            remove(store.path, path)
     kept = set(_receipts(store))
-    for orphan in (store.path / FOLDER).glob("*.parquet"):
-        if _NAME.fullmatch(orphan.stem) and orphan.stem not in kept:  # what a killed process left
-            with writing(orphan):
-                orphan.unlink()
+    for orphan in names_below(store.path / FOLDER):
+        stem = orphan.removesuffix(".parquet")
+        if _NAME.fullmatch(stem) and stem not in kept:  # what a killed process left
+            with writing(store.path / FOLDER / orphan):
+                remove(store.path, f"{FOLDER}/{orphan}")
     return [f"{path} is measured again: {fault}" for path, fault in damaged.items()]

@@ -15,6 +15,7 @@ import polars as pl
 from attnstore.interrupts import interruptible
 from attnstore.messages import one_line
 from attnstore.store.faithfulness import SCHEMA, faithfulness_files, not_measured
+from attnstore.store.place import for_polars
 from attnstore.store.scan import scan
 from attnstore.store.schema import entropy
 from attnstore.store.store import Store
@@ -147,7 +148,7 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
         of_asked = tokens(store, QuestionColumns(only=added.only))
         frame = of_tokens(of_asked, store.tokens_schema, store.columns_with_nulls())
     else:
-        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+        frame = pl.scan_parquet(**for_polars([path]))
     frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
     return frame.with_columns(
         *_means(added.summed_means, added.heads), *_elements(store, added.summed_elements), *_class(added)
@@ -164,7 +165,7 @@ def faithfulness(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame
     files = faithfulness_files(store)
     if not files:
         raise not_measured(store)
-    frame = pl.scan_parquet([file.absolute() for file in files], hive_partitioning=False, glob=False)
+    frame = pl.scan_parquet(**for_polars([file.absolute() for file in files]))
     return (
         _asked(frame, added).select(SCHEMA.names).with_columns(pl.col("score", "by", "unit").cast(pl.String))
     )

@@ -6,15 +6,16 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
+from attnstore.buckets import Bucket
 from attnstore.errors import StoreError
 from attnstore.store.durable import writing
+from attnstore.store.lease import LOCK, lease
+from attnstore.store.place import Place
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
-
-LOCK = "writer.lock"
 
 #: Seconds. Whoever has just taken the lock has written its name into the file by then.
 _PATIENCE = 1.0
@@ -28,6 +29,9 @@ class WriteLock:
     def __init__(self, path: Path, lock: "BaseFileLock") -> None:
         self.path = path
         self._lock = lock
+
+    def check(self) -> None:
+        """The system keeps the lock for us as long as we live."""
 
     def release(self) -> None:
         """Let the next writer in. Harmless when done twice, or when the lock is no longer ours."""
@@ -48,8 +52,24 @@ class WriteLock:
         self.release()
 
 
-def write_lock(path: str | Path) -> WriteLock:
-    """Take the lock of the store at `path` (a directory that exists).
+class Lock(Protocol):
+    """The right to write a store."""
+
+    def check(self) -> None:
+        """Raise StoreError if it is lost."""
+
+    def release(self) -> None:
+        """Give it back; harmless when done twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def write_lock(path: "str | Place") -> Lock:
+    """Take the lock of the store at `path` (a directory that exists, or a place in a bucket: see `lease`).
 
     The system gives the lock back when its holder ends, however it ends. Between hosts it may not do so on every
     file system; so a file that names a process on another host is left alone, locked or not.
@@ -59,6 +79,8 @@ def write_lock(path: str | Path) -> WriteLock:
     """
     from filelock import FileLock, Timeout  # readers of a store need not wait for it
 
+    if isinstance(path, Bucket):
+        return lease(path)
     store = Path(path)
     file = store / LOCK
     lock = FileLock(file, thread_local=False)

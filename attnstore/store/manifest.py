@@ -1,22 +1,18 @@
 """The manifest: what a store is, as a record, as JSON, and as the file `manifest.json`."""
 
-import errno
 import hashlib
 import json
 import math
-import os
 import re
-import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from attnstore.errors import StoreError
 from attnstore.messages import quoted
-from attnstore.store.durable import write_inside
+from attnstore.store.place import Place, opened, put, read_text, size
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
@@ -30,8 +26,6 @@ _BOUNDS = (
     ("heads", 1, 10_000),
     ("max_length", 1, 2**31 - 1),
 )
-#: Bytes of a manifest or a receipt: a million parts in ten partitions each have room.
-_MOST_BYTES = 4 << 30
 #: How deep lists and objects may stand in one another there.
 _DEEPEST = 12
 #: Every file of a part. No such path leaves the store.
@@ -100,19 +94,23 @@ class StoredFile:
         name = PART_FILE.fullmatch(self.path)
         return None if name is None else int(name[2])
 
-    def damage(self, store: Path, hashed: bool = True) -> str | None:
-        """What is wrong with it in the store's folder: it is gone, of another size or (if `hashed`) content."""
+    def damage(self, store: Place, hashed: bool = True, sizes: Mapping[str, int] | None = None) -> str | None:
+        """What is wrong with it in the store's place: it is gone, of another size or (if `hashed`) content.
+
+        `sizes`: what a listing of the place has found, where one was made; it is asked for no more.
+        """
         path = store / self.path
         try:
-            if not path.is_file() and path.exists():
+            found = size(path) if sizes is None else sizes[self.path]
+            if found is None:
                 return "is no file"  # a pipe would be waited for
-            if (size := path.stat().st_size) != self.bytes:
-                return f"has {size:,} bytes, {self.bytes:,} were written: it is damaged"
+            if found != self.bytes:
+                return f"has {found:,} bytes, {self.bytes:,} were written: it is damaged"
             if hashed:
-                with path.open("rb") as opened:
-                    if hashlib.file_digest(opened, "sha256").hexdigest() != self.sha256:
+                with opened(path) as content:
+                    if hashlib.file_digest(content, "sha256").hexdigest() != self.sha256:  # type: ignore[arg-type]
                         return "its SHA-256 is not the one recorded: it is damaged"
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, KeyError):
             return "is missing"
         except OSError as error:
             return f"can't be read: {error.strerror or error}"
@@ -306,24 +304,8 @@ def plain_json(text: str) -> Any:
     return raw
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of a store.
-
-    Raises:
-        OSError: it is not there, can't be read, or is no file: nobody waits for the other end of a pipe.
-        ValueError: it is not UTF-8, or larger than any that a run writes.
-    """
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
-        if found.st_size > _MOST_BYTES:
-            raise ValueError(f"it has {found.st_size:,} bytes")
-        return file.read().decode()
-
-
-def read_manifest(store: Path) -> Manifest | None:
-    """The manifest of the store in the folder `store`; None if it has none.
+def read_manifest(store: Place) -> Manifest | None:
+    """The manifest of the store at `store`; None if it has none.
 
     Raises:
         StoreError: it can't be read, is damaged or of another version.
@@ -343,6 +325,6 @@ def read_manifest(store: Path) -> Manifest | None:
         raise StoreError(f"{store}: {error}") from error
 
 
-def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Put the manifest into the store's folder. Raises StoreError if it can't be written."""
-    write_inside(store, MANIFEST, manifest.to_json().encode(), f"{MANIFEST}.tmp")
+def write_manifest(store: Place, manifest: Manifest) -> None:
+    """Put the manifest into the store's place. Raises StoreError if it can't be written."""
+    put(store, MANIFEST, manifest.to_json().encode(), f"{MANIFEST}.tmp")

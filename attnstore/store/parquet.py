@@ -11,13 +11,13 @@ of another size give the same file, and no time stands in it.
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnstore.errors import StoreError
 from attnstore.store.manifest import Manifest
+from attnstore.store.place import Place, for_arrow
 
 FINGERPRINT_KEY = b"attnstore.fingerprint"
 ROW_GROUP_ROWS = 122_880
@@ -96,13 +96,14 @@ def parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
     return sink.getvalue()
 
 
-def columns_with_nulls(file: Path) -> set[str]:
+def columns_with_nulls(file: Place) -> set[str]:
     """The columns of a Parquet file that have nulls, or whose footer does not say that they have none.
 
     Raises:
         pyarrow.ArrowException, OSError: the file can't be read.
     """
-    footer = pq.read_metadata(file)
+    with pq.ParquetFile(for_arrow(file)) as parquet:
+        footer = parquet.metadata
     found: set[str] = set()
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for chunk in map(group.column, range(group.num_columns)):

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from attnstore.store.durable import write_inside
-from attnstore.store.manifest import StoredFile, as_type, fault_of_files, plain_json, read_text
+from attnstore.buckets import Bucket
+from attnstore.store.manifest import StoredFile, as_type, fault_of_files, plain_json
+from attnstore.store.place import Place, names_below, put, read_text, remove
 
 RECEIPTS = "_parts"
 _NAME = re.compile(r"part-([0-9]{5,9})\.json")
@@ -18,20 +18,25 @@ def part_name(part: int) -> str:
     return f"part-{part:05d}"
 
 
-def write_receipt(store: Path, part: int, files: Sequence[StoredFile]) -> None:
+def is_receipt(name: str) -> bool:
+    """Whether a file in `_parts` is a receipt, by its name there."""
+    return _NAME.fullmatch(name) is not None
+
+
+def write_receipt(store: Place, part: int, files: Sequence[StoredFile]) -> None:
     """Vouch for a part's files, which are all there. Raises StoreError if it can't be written."""
     content = json.dumps({"part": part, "files": [asdict(file) for file in files]}, indent=1).encode()
     name = f"{RECEIPTS}/{part_name(part)}.json"
-    write_inside(store, name, content, f"{name}.tmp")
+    put(store, name, content, f"{name}.tmp")
 
 
-def remove_receipt(store: Path, part: int) -> None:
+def remove_receipt(store: Place, part: int) -> None:
     """Vouch for a part no longer: it counts as missing."""
-    (store / RECEIPTS / f"{part_name(part)}.json").unlink(missing_ok=True)
+    remove(store, f"{RECEIPTS}/{part_name(part)}.json")
 
 
 def read_receipts(
-    store: Path, parts: int, hashed: bool = False
+    store: Place, parts: int, hashed: bool = False
 ) -> tuple[dict[int, tuple[StoredFile, ...]], dict[int, str]]:
     """The files of each finished part, and for each other one that has a receipt, what is wrong with it.
 
@@ -40,18 +45,20 @@ def read_receipts(
     """
     finished: dict[int, tuple[StoredFile, ...]] = {}
     damaged: dict[int, str] = {}
-    for path in sorted((store / RECEIPTS).glob("part-*.json")):
-        if (name := _NAME.fullmatch(path.name)) is None or int(name[1]) >= parts:
+    # A bucket is asked once for all sizes, and not for each file's.
+    sizes = store.sizes() if isinstance(store, Bucket) else None
+    for receipt in names_below(store / RECEIPTS) if sizes is None else _receipts_of(sizes):
+        if (name := _NAME.fullmatch(receipt)) is None or int(name[1]) >= parts:
             continue
         part = int(name[1])
         try:
-            files = _files_of(path, part)
+            files = _files_of(store / RECEIPTS / receipt, part)
         except FileNotFoundError:  # the store has been sealed while we looked
             continue
         except (OSError, ValueError):
-            damaged[part] = f"its receipt {RECEIPTS}/{path.name} is damaged"
+            damaged[part] = f"its receipt {RECEIPTS}/{receipt} is damaged"
             continue
-        faults = ((file, file.damage(store, hashed)) for file in files)
+        faults = ((file, file.damage(store, hashed, sizes)) for file in files)
         wrong = next((f"{file.path}: {fault}" for file, fault in faults if fault), None)
         if wrong is None:
             finished[part] = files
@@ -60,7 +67,12 @@ def read_receipts(
     return finished, damaged
 
 
-def _files_of(receipt: Path, part: int) -> tuple[StoredFile, ...]:
+def _receipts_of(sizes: Mapping[str, int]) -> list[str]:
+    """The names of the receipts among those of a whole store."""
+    return [name.removeprefix(f"{RECEIPTS}/") for name in sizes if name.startswith(f"{RECEIPTS}/")]
+
+
+def _files_of(receipt: Place, part: int) -> tuple[StoredFile, ...]:
     """The files that a receipt vouches for. Raises ValueError if it is not one of that part."""
     raw = plain_json(read_text(receipt))
     if not isinstance(raw, dict) or raw.get("part") != part:

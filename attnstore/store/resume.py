@@ -1,7 +1,6 @@
 """The store that a run writes: a new one, or the unfinished one of an equal run."""
 
 import json
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 
 from attnstore.errors import StoreError
 from attnstore.store.durable import make_directory, refuse_links, writing
-from attnstore.store.lock import LOCK, write_lock
+from attnstore.store.lease import LOCK
+from attnstore.store.lock import write_lock
 from attnstore.store.manifest import (
     MANIFEST,
     PART_FILE,
@@ -19,11 +19,12 @@ from attnstore.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from attnstore.store.receipts import RECEIPTS
-from attnstore.store.store import Store, folder_named
+from attnstore.store.place import Place, names_below, place, remove, remove_directory, top_names
+from attnstore.store.receipts import RECEIPTS, is_receipt
+from attnstore.store.store import Store
 
 
-def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
+def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
     """The store at `path`, ready to be written: a new one, or the unfinished one of an equal run.
 
     A sealed store of an equal run comes back with nothing missing. Equal are runs with the same fingerprint;
@@ -35,18 +36,20 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
         StoreError: the store is of another run (each difference is named, with both values), is being
             written by another process, is no store but not empty either, or can't be written.
     """
-    store = folder_named(path)
+    store = place(path)
     if fault := fault_of_plan(manifest):
         raise StoreError(f"{store} can't be made: {fault}")
     existing = _existing(store, manifest)
     if existing is not None and existing.sealed is not None:
         _clear_up(store)
         return Store(store, existing)
-    with writing(store):
-        make_directory(store)
+    if isinstance(store, Path):
+        with writing(store):
+            make_directory(store)
     lock = write_lock(store)
     try:
-        refuse_links(store, f"{RECEIPTS}/any")
+        if isinstance(store, Path):
+            refuse_links(store, f"{RECEIPTS}/any")
         existing = _existing(store, manifest)  # again: another run may have just made or sealed it
         if existing is None:
             _clear_begun(store)
@@ -57,9 +60,12 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
             lock.release()
             return Store(store, existing)
         # Totals without a seal are of a run that was killed between the two.
-        for left_over in [store / TOTALS, *(store / RECEIPTS).glob("*.tmp")]:
-            with suppress(OSError):
-                left_over.unlink()
+        with suppress(OSError):
+            remove(store, TOTALS)
+        for left_over in names_below(store / RECEIPTS):
+            if left_over.endswith(".tmp"):
+                with suppress(OSError):
+                    remove(store, f"{RECEIPTS}/{left_over}")
         resumed = Store(store, existing, lock)
         resumed.drop_damaged()
         return resumed
@@ -68,10 +74,10 @@ def create_or_resume(path: str | Path, manifest: Manifest) -> Store:
         raise
 
 
-def _existing(store: Path, manifest: Manifest) -> Manifest | None:
+def _existing(store: Place, manifest: Manifest) -> Manifest | None:
     """The manifest of the store that is there, None if there is none yet; it has to be of an equal run."""
     try:
-        names = {entry.name for entry in store.iterdir()}
+        names = top_names(store)
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
@@ -87,7 +93,7 @@ def _existing(store: Path, manifest: Manifest) -> Manifest | None:
             )
         return None
     if differences := _differences(existing, manifest):
-        if existing.sealed is None and not any((store / RECEIPTS).glob("part-*.json")):
+        if existing.sealed is None and not any(map(is_receipt, names_below(store / RECEIPTS))):
             return None  # it ended before its first part was finished: there is nothing to go on with
         way = "" if existing.sealed else "run with the store's settings to go on with it, "
         raise StoreError(
@@ -126,20 +132,20 @@ def _differences(stored: Manifest, ours: Manifest) -> list[str]:
     ]
 
 
-def _clear_up(store: Path) -> None:
+def _clear_up(store: Place) -> None:
     """Take away what a crash between the sealing and the end of its run left in a sealed store."""
-    if (store / RECEIPTS).exists() or (store / LOCK).exists():
+    if {RECEIPTS, LOCK} & top_names(store):
         # If the lock is not available, nothing is lost: what is left over is not read.
         with suppress(StoreError), write_lock(store):
-            shutil.rmtree(store / RECEIPTS, ignore_errors=True)
+            remove_directory(store, RECEIPTS)
 
 
-def _clear_begun(store: Path) -> None:
+def _clear_begun(store: Place) -> None:
     """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
-    parts = store.glob("*/split=*/**/part-*.parquet")
-    for path in [*parts, *store.glob(TOTALS), *(store / RECEIPTS).glob("*.tmp")]:
-        name = path.relative_to(store).as_posix()
-        if path.suffix == ".tmp" or name == TOTALS or PART_FILE.fullmatch(name):
-            refuse_links(store, name)
-            with writing(path):
-                path.unlink()
+    for name in names_below(store):
+        temporary = name.startswith(f"{RECEIPTS}/") and name.endswith(".tmp")
+        if temporary or name == TOTALS or PART_FILE.fullmatch(name):
+            if isinstance(store, Path):
+                refuse_links(store, name)
+            with writing(store / name):
+                remove(store, name)

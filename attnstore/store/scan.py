@@ -1,15 +1,15 @@
 """Parquet files of a store as one Polars lazy frame."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
+from attnstore.store.place import Place, for_polars
 from attnstore.store.schema import without_label
 
 
-def scan(partitions: Sequence[tuple[str, str | None, list[Path]]], schema: pa.Schema) -> pl.LazyFrame:
+def scan(partitions: Sequence[tuple[str, str | None, list[Place]]], schema: pa.Schema) -> pl.LazyFrame:
     """The rows of one table's files, `partitions` as `Store.partitions` gives them.
 
     Columns: those of `schema` without `label`, then `split` and `label` (String), wherever they are stored.
@@ -20,7 +20,7 @@ def scan(partitions: Sequence[tuple[str, str | None, list[Path]]], schema: pa.Sc
         of_file = pl.col("label").cast(pl.String)
         of_path = pl.lit(label, dtype=pl.String).alias("label")
         frames.append(
-            pl.scan_parquet(paths, hive_partitioning=False, glob=False).select(
+            pl.scan_parquet(**for_polars(paths)).select(
                 *names, pl.lit(split).alias("split"), of_file if "label" in schema.names else of_path
             )
         )

@@ -19,7 +19,6 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,13 +30,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from attnstore.buckets import Bucket
 from attnstore.errors import StoreError
 from attnstore.messages import one_line, quoted
-from attnstore.store.durable import write_inside, writing
-from attnstore.store.lock import WriteLock
+from attnstore.store.durable import writing
+from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of
+from attnstore.store.place import Place, below, place, put, remove_directory
 from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
 
@@ -52,9 +53,9 @@ class Store:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         manifest: Manifest,
-        lock: WriteLock | None = None,
+        lock: Lock | None = None,
         finished: Mapping[int, tuple[StoredFile, ...]] | None = None,
         damaged: Mapping[int, str] | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class Store:
         self._lock = lock
         self._finished = dict(finished or {})
         self._damaged = dict(damaged or {})
+        self._listed: Mapping[str, int] | None = None
         for schema in (documents_schema(manifest), tokens_schema(manifest), totals_schema(manifest)):
             if len(set(schema.names)) < len(schema.names):
                 twice = next(name for name in schema.names if schema.names.count(name) > 1)
@@ -118,15 +120,15 @@ class Store:
         files = self.manifest.files if self.sealed else [f for part in self._finished.values() for f in part]
         return sorted(files, key=lambda file: file.path)
 
-    def documents_files(self) -> list[Path]:
+    def documents_files(self) -> list[Place]:
         """The documents' Parquet files of the finished parts, sorted by path."""
         return [self.path / file.path for file in self.files() if file.path.startswith("documents/")]
 
-    def tokens_files(self) -> list[Path]:
+    def tokens_files(self) -> list[Place]:
         """The tokens' Parquet files of the finished parts, sorted by path."""
         return [self.path / file.path for file in self.files() if file.path.startswith("tokens/")]
 
-    def totals_file(self) -> Path | None:
+    def totals_file(self) -> Place | None:
         """The file of the tokens added up; None while the store is not sealed, or if it has none.
 
         Raises StoreError if it is gone, or of another size than was written.
@@ -137,16 +139,16 @@ class Store:
         self.check_size(listed)
         return self.path / TOTALS
 
-    def partitions(self, files: Iterable[Path]) -> list[tuple[str, str | None, list[Path]]]:
+    def partitions(self, files: Iterable[Place]) -> list[tuple[str, str | None, list[Place]]]:
         """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
 
         Raises StoreError if a file is gone, or of another size than was written.
         """
         written = {file.path: file for file in self.files()}
-        return self._partitions(written[file.relative_to(self.path).as_posix()] for file in files)
+        return self._partitions(written[below(file, self.path).as_posix()] for file in files)
 
-    def _partitions(self, files: Iterable[StoredFile]) -> list[tuple[str, str | None, list[Path]]]:
-        directories: dict[str, list[Path]] = {}
+    def _partitions(self, files: Iterable[StoredFile]) -> list[tuple[str, str | None, list[Place]]]:
+        directories: dict[str, list[Place]] = {}
         for file in files:
             self.check_size(file)
             directories.setdefault(file.path.rpartition("/")[0], []).append(
@@ -156,8 +158,17 @@ class Store:
 
     def check_size(self, file: StoredFile) -> None:
         """Raise StoreError if one of the store's files is gone, or of another size than was written."""
-        if fault := file.damage(self.path, hashed=False):
+        if fault := file.damage(self.path, hashed=False, sizes=self.sizes()):
             raise self.unreadable(f"{file.path} {fault}")
+
+    def sizes(self) -> Mapping[str, int] | None:
+        """What is in the bucket, asked once: what a store consists of stays as it is. None for a folder."""
+        if isinstance(self.path, Bucket) and self._listed is None:
+            try:
+                self._listed = self.path.sizes()
+            except OSError as error:
+                raise self.unreadable(error.strerror or str(error)) from error
+        return self._listed
 
     def columns_with_nulls(self) -> list[str]:
         """The reductions' columns that have no value for some of the tokens of the finished parts.
@@ -170,7 +181,7 @@ class Store:
             try:
                 found |= columns_with_nulls(path) & columns
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise self.unreadable(f"{path.relative_to(self.path)}: {error}") from error
+                raise self.unreadable(f"{below(path, self.path)}: {error}") from error
         return [name for name in self.tokens_schema.names if name in found]
 
     def added_up(self) -> pa.Table:
@@ -298,12 +309,13 @@ class Store:
         changes = {"sealed": _now(), **manifest_changes, "files": files}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
-        shutil.rmtree(self.path / RECEIPTS, ignore_errors=True)
+        remove_directory(self.path, RECEIPTS)
 
     def _write(self, path: str, table: pa.Table, schema: pa.Schema, temporary: str) -> StoredFile:
         """Write a file of the store under its temporary name in `_parts`, and rename it."""
         content = parquet(table, schema)
-        write_inside(self.path, path, memoryview(content), f"{RECEIPTS}/{temporary}")
+        put(self.path, path, memoryview(content), f"{RECEIPTS}/{temporary}")
+        self._listed = None  # what is there is more now
         return StoredFile(path, table.num_rows, content.size, hashlib.sha256(content).hexdigest())
 
     def _must_be_writable(self) -> None:
@@ -313,34 +325,25 @@ class Store:
             raise StoreError(
                 f"{self.path} was opened for reading: only the run that holds its lock writes it"
             )
+        self._lock.check()
 
     def _write_manifest(self, manifest: Manifest) -> None:
         write_manifest(self.path, manifest)
         self.manifest = manifest
 
 
-def folder_named(path: str | Path) -> Path:
-    """A store's folder by its name. Raises StoreError for a name that not every reader of the files can take."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise StoreError(f"can't use {path}: the name is not UTF-8: rename it") from None
-    if "\0" in str(path):
-        raise StoreError(f"can't use {path}: there is a NUL in the name")
-    return Path(path)
-
-
-def open_store(path: str | Path) -> Store:
-    """A store to read from, sealed or not, in the state that it has now: see `Store`.
+def open_store(path: str | Place) -> Store:
+    """A store to read from, sealed or not, in the state that it has now: see `Store`. In a bucket, too: `s3://…`.
 
     Raises:
         StoreError: there is no store at `path`, or its manifest is damaged or of another version.
     """
-    store = folder_named(path)
-    if not store.exists():
-        raise StoreError(f"{store} does not exist: give the directory that a run wrote")
-    if not store.is_dir():
-        raise StoreError(f"{store} is a file, not a store: give the directory that a run wrote")
+    store = place(path)
+    if isinstance(store, Path):
+        if not store.exists():
+            raise StoreError(f"{store} does not exist: give the directory that a run wrote")
+        if not store.is_dir():
+            raise StoreError(f"{store} is a file, not a store: give the directory that a run wrote")
     while True:
         manifest = read_manifest(store)
         if manifest is None:

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -31,6 +30,7 @@ from attnstore.show.explorer import views
 from attnstore.show.explorer.shelf import Shelf
 from attnstore.show.formats import render as rendered
 from attnstore.show.markup import render
+from attnstore.store.place import Place
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ _FORMS = {
 }
 
 
-def explorer(stores: Sequence[Path], hosts: Sequence[str] = (), limit: float = _LIMIT) -> ASGIApp:
+def explorer(stores: Sequence[Place], hosts: Sequence[str] = (), limit: float = _LIMIT) -> ASGIApp:
     """The application over these stores. `hosts` are names by which it may be called beside the loopback's.
 
     Raises StoreError if a store can't be read.

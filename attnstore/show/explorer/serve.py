@@ -2,12 +2,12 @@
 
 import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import uvicorn
 
 from attnstore.errors import UsageError
 from attnstore.show.explorer.app import explorer
+from attnstore.store.place import Place
 
 #: Where it listens unless told otherwise; where that is taken, at the next that is free.
 PORT = 8765
@@ -15,7 +15,7 @@ _TRIED = 20
 
 
 def serve(
-    stores: Sequence[Path], host: str, port: int | None, on_ready: Callable[[str], None] = lambda _: None
+    stores: Sequence[Place], host: str, port: int | None, on_ready: Callable[[str], None] = lambda _: None
 ) -> None:
     """Answer until a signal ends it; `on_ready` gets the address.
 

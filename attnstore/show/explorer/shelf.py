@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnstore.ask.pool import Pool, Work
+from attnstore.buckets import Bucket
 from attnstore.errors import StoreError
 from attnstore.store.manifest import MANIFEST
+from attnstore.store.place import Place, names_below
 from attnstore.store.receipts import RECEIPTS
 from attnstore.store.store import Store, open_store
 
 
 @dataclass(slots=True)
 class _Place:
-    path: Path
+    path: Place
     state: tuple[object, ...]
     pool: Pool
 
@@ -23,7 +25,7 @@ class _Place:
 class Shelf:
     """Stores by the name that they have in a URL: their folder's, without `.attn`, and a number where two are alike."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Place]) -> None:
         """Raises StoreError if one can't be read."""
         self._lock = threading.Lock()
         self._places: dict[str, _Place] = {}
@@ -31,8 +33,9 @@ class Shelf:
             place = _Place(path, _state(path), Pool(open_store(path)))
             self._places[self._free(path)] = place
 
-    def _free(self, path: Path) -> str:
-        own = re.sub(r"[^\w.-]+", "-", path.resolve().name.removesuffix(".attn")).strip(".-") or "store"
+    def _free(self, path: Place) -> str:
+        name = path.resolve().name if isinstance(path, Path) else path.name
+        own = re.sub(r"[^\w.-]+", "-", name.removesuffix(".attn")).strip(".-") or "store"
         names = [own, *(f"{own}-{number}" for number in range(2, len(self._places) + 3))]
         return next(name for name in names if name not in self._places)
 
@@ -43,7 +46,7 @@ class Shelf:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> Place:
         return self._places[name].path
 
     def work(self, name: str) -> Work:
@@ -65,9 +68,11 @@ class Shelf:
             place.pool.close()
 
 
-def _state(path: Path) -> tuple[object, ...]:
+def _state(path: Place) -> tuple[object, ...]:
     """What changes whenever a run finishes a part, or seals."""
     try:
+        if isinstance(path, Bucket):
+            return (path / MANIFEST).tag(), len(names_below(path / RECEIPTS))
         manifest = (path / MANIFEST).stat()
     except OSError as error:
         raise StoreError(f"can't read {path / MANIFEST}: {error.strerror or error}") from error

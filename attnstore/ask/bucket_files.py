@@ -1,0 +1,59 @@
+"""A bucket's files as DuckDB reads them: its own extension for that, httpfs, may not be there, and is not loaded."""
+
+import errno
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from fsspec import AbstractFileSystem
+
+from attnstore.buckets import Bucket
+
+#: Bytes. Footers and what is read in small pieces come in few requests.
+_LEAST = 1 << 16
+
+
+class BucketFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
+    """The files of the store at `root`, to be read and nothing else. `sizes`: bytes by name, which never change."""
+
+    cachable = False
+
+    def __init__(self, root: Bucket, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.protocol = root.scheme
+        self._sizes = {str(root / name): size for name, size in sizes.items()}
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
+        if mode != "rb":
+            raise PermissionError(errno.EROFS, "it is read and never written", path)
+        # DuckDB reads in pieces as large as it wants them: what it jumps over is not fetched.
+        return Bucket(path).open(self.size(path), buffered=_LEAST)
+
+    def size(self, path: str) -> int:
+        if path not in self._sizes:
+            self._sizes[path] = Bucket(path).size()
+        return self._sizes[path]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "size": self.size(path), "type": "file"}
+
+    def exists(self, path: str, **_: Any) -> bool:
+        try:
+            return self.size(path) >= 0
+        except FileNotFoundError:
+            return False
+
+    def isfile(self, path: str) -> bool:
+        return self.exists(path)
+
+    def isdir(self, _path: str) -> bool:
+        return False
+
+    def modified(self, _path: str) -> datetime:
+        return datetime(2000, 1, 1, tzinfo=UTC)
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """The file that a pattern of `sql.pattern` matches: signs of patterns stand in brackets."""
+        name = re.sub(r"\[([*?\[])\]", r"\1", path)
+        return [name] if self.exists(name) else []

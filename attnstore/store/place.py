@@ -1,0 +1,156 @@
+"""Where a store is: a folder on this machine, or a prefix in a bucket. Everything that a store asks of either is here.
+
+A folder has links, pipes and halves of files to guard against (`durable`). A bucket has none: an object is there whole
+or not at all.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
+
+from attnstore.buckets import Bucket, is_bucket_address, settings_of
+from attnstore.errors import StoreError
+from attnstore.store.durable import write_inside, writing
+
+#: A place of a store, or of one of its files.
+Place = Path | Bucket
+
+#: Bytes of a manifest or a receipt: a million parts in ten partitions each have room.
+_MOST_BYTES = 4 << 30
+
+
+def place(named: "str | Place") -> Place:
+    """A store's place by its name.
+
+    Raises:
+        StoreError: the name is not one that every reader of the files can take.
+        UsageError: it is an address that nothing here reads, or no bucket's.
+    """
+    if isinstance(named, Bucket):
+        return named
+    try:
+        str(named).encode()
+    except UnicodeEncodeError:
+        raise StoreError(f"can't use {named}: the name is not UTF-8: rename it") from None
+    if "\0" in str(named):
+        raise StoreError(f"can't use {named}: there is a NUL in the name")
+    # A Path has made one slash of two.
+    written = str(named).replace(":/", "://", 1) if isinstance(named, Path) else named
+    return Bucket.at(written) if is_bucket_address(written) else Path(named)
+
+
+def read_text(place: Place) -> str:
+    """The text of a file of a store.
+
+    Raises:
+        OSError: it is not there, can't be read, or is no file: nobody waits for the other end of a pipe.
+        ValueError: it is not UTF-8, or larger than any that a run writes.
+    """
+    if isinstance(place, Bucket):
+        return place.read_bytes().decode()
+    with os.fdopen(os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(place))
+        if found.st_size > _MOST_BYTES:
+            raise ValueError(f"it has {found.st_size:,} bytes")
+        return file.read().decode()
+
+
+def opened(place: Place) -> BinaryIO:
+    """A file of a store, to read and seek in. Raises OSError."""
+    return place.open() if isinstance(place, Bucket) else place.open("rb")
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a file. Raises OSError where that can't be found out."""
+    try:
+        return size(place) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def size(place: Place) -> int | None:
+    """Bytes; None for what is no file. Raises OSError, FileNotFoundError for what is not there."""
+    if isinstance(place, Bucket):
+        return place.size()
+    found = place.stat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def names_below(place: Place) -> list[str]:
+    """The names of all that is no directory below `place`, with forward slashes, sorted. Raises OSError."""
+    if isinstance(place, Bucket):
+        return list(place.sizes())
+    below = (path for path in place.rglob("*") if not path.is_dir())
+    return sorted(path.relative_to(place).as_posix() for path in below)
+
+
+def top_names(place: Place) -> set[str]:
+    """The names of the files and directories in `place`. Raises OSError, FileNotFoundError for what is no directory."""
+    if isinstance(place, Bucket):
+        return {name.partition("/")[0] for name in place.sizes()}
+    return {entry.name for entry in place.iterdir()}
+
+
+def put(root: Place, name: str, content: "bytes | memoryview[int]", temporary: str) -> None:
+    """Write `name` in the store's place: all of it or, whatever happens, nothing. What stands there is replaced.
+
+    `temporary` is the name that it has in a folder until it is whole; a bucket needs none.
+
+    Raises:
+        StoreError: a directory on the way is a link, or the system or server refuses.
+    """
+    if isinstance(root, Bucket):
+        with writing(root / name):
+            (root / name).put(content)
+    else:
+        write_inside(root, name, content, temporary)
+
+
+def remove(root: Place, name: str) -> None:
+    """Remove a file of a store; what is not there is no error. Raises OSError."""
+    if isinstance(root, Bucket):
+        (root / name).remove()
+    else:
+        (root / name).unlink(missing_ok=True)
+
+
+def remove_directory(root: Place, name: str) -> None:
+    """Remove a directory of a store with all in it, as far as that goes."""
+    if not isinstance(root, Bucket):
+        shutil.rmtree(root / name, ignore_errors=True)
+        return
+    with suppress(OSError):
+        if names := (root / name).sizes():
+            (root / name).remove(list(names))
+
+
+def below(place: Place, root: Place) -> PurePath:
+    """The name of a file or directory of a store, relative to the store's place."""
+    if isinstance(place, Bucket):
+        assert isinstance(root, Bucket)  # noqa: S101 - both are of one store
+        return place.relative_to(root)
+    return place.relative_to(str(root))
+
+
+def for_arrow(place: Place) -> "Path | BinaryIO":
+    """A file of a store, as pyarrow takes it."""
+    return place if isinstance(place, Path) else place.open()
+
+
+def for_polars(places: Sequence[Place]) -> dict[str, Any]:
+    """What `polars.scan_parquet` is to be told, so that it reads these files and no others."""
+    told: dict[str, Any] = {
+        "source": [each if isinstance(each, Path) else str(each) for each in places],
+        "hive_partitioning": False,
+        "glob": False,
+    }
+    if places and isinstance(places[0], Bucket):
+        told["storage_options"] = settings_of(places[0].scheme)
+    return told

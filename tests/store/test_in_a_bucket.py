@@ -1,0 +1,112 @@
+"""Stores in a bucket: read, copied and written as in a folder, over a server that may fail."""
+
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow.dataset
+import pytest
+from bucket_server import BUCKET, FAULTS, Server
+from command_line import attnstore, run
+from polars.testing import assert_frame_equal
+
+import attnstore as package
+from attnstore.buckets import Bucket
+from attnstore.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def address(bucket_session: Server, small_store: Path) -> str:
+    """The small store, copied into the bucket."""
+    with pytest.MonkeyPatch.context() as patch:
+        from bucket_server import lead_to
+
+        lead_to(bucket_session, patch)
+        return bucket_session.upload(small_store, "runs/lr=3e-5/small [1].attn")
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize("question", ["top_words_by_class", "predictions", "layer_profile"])
+def test_answers_are_those_of_the_folder(
+    bucket: Server, address: str, small_store: Path, question: str, engine: str
+) -> None:
+    """Whatever is asked, in either engine."""
+    there, here = (package.open(place).query(question, engine=engine) for place in (address, small_store))
+    assert_frame_equal(there.polars(), here.polars(), rel_tol=1e-9)
+
+
+def test_sql_and_documents(bucket: Server, address: str, small_store: Path) -> None:
+    """SQL reads the views and nothing else of the bucket; a document is drawn as from the folder."""
+    there, here = package.open(address), package.open(small_store)
+    statement = "SELECT label, count(*) AS n FROM documents GROUP BY label ORDER BY label"
+    assert there.sql(statement).arrow().equals(here.sql(statement).arrow())
+    with pytest.raises(UsageError, match="only the views"):
+        there.sql(f"FROM read_parquet('s3://{BUCKET}/other.parquet')")
+    assert there.show(3)._repr_html_() == here.show(3)._repr_html_()
+
+
+def test_plain_readers(bucket: Server, address: str, small_store: Path) -> None:
+    """Programs that know nothing of attnstore read the tables by their address alone."""
+    expected = pl.read_parquet(small_store / "documents").height
+    told = {"aws_endpoint_url": bucket.address, "aws_allow_http": "true"}
+    plain = f"s3://{BUCKET}/plain.attn"
+    bucket.upload(small_store, "plain.attn")
+    assert (
+        pl.scan_parquet(f"{plain}/documents/**/*.parquet", storage_options=told).collect().height == expected
+    )
+    from obstore.fsspec import FsspecStore
+
+    files = FsspecStore("s3", config={"aws_endpoint": bucket.address}, client_options={"allow_http": True})
+    documents = [f"s3://{each}" for each in files.find(f"{BUCKET}/plain.attn/documents")]
+    with duckdb.connect() as connection:
+        connection.register_filesystem(files)
+        found = connection.execute("SELECT count(*) FROM read_parquet($files)", {"files": documents})
+        assert found.fetchall() == [(expected,)]
+    found = pyarrow.dataset.dataset(f"{BUCKET}/plain.attn/documents", filesystem=files, partitioning="hive")
+    assert found.count_rows() == expected
+
+
+def written(store: Path, reviews: Path, model: Path) -> str:
+    """A run of a command into the bucket; its address."""
+    address = f"s3://{BUCKET}/{store}"
+    more = ("--part-size", "25", "--max-length", "40", "--reduce", "cls,rollout", "--quiet")
+    code, _, err = run(address, reviews, model, *more)
+    assert code == 0, err
+    return address
+
+
+@pytest.mark.slow
+def test_a_run_into_a_bucket_is_that_into_a_folder(
+    bucket: Server, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The same bytes in the same files, although every seventh request goes wrong; and `verify` finds nothing."""
+    count = iter(range(10**9))
+
+    def fault(_method: str, _path: str) -> str | None:
+        number = next(count)
+        return FAULTS[number // 7 % 4] if number % 7 == 3 else None
+
+    with bucket.failing(fault):
+        address = written(Path("w.attn"), reviews, tiny_model)
+        assert attnstore("verify", address, "--sample", "2")[0] == 0
+    more = ("--part-size", "25", "--max-length", "40", "--reduce", "cls,rollout", "--quiet")
+    assert run(tmp_path / "w.attn", reviews, tiny_model, *more)[0] == 0
+    stored = {
+        name: (Bucket(address) / name).read_bytes() for name in Bucket(address).sizes() if ".parquet" in name
+    }
+    kept = {
+        p.relative_to(tmp_path / "w.attn").as_posix(): p.read_bytes() for p in tmp_path.rglob("*.parquet")
+    }
+    assert stored == kept
+    assert len(kept) > 6
+
+
+def test_who_may_not_read_is_told_in_a_line(
+    bucket: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong credentials, and none: what the server says, and what to set."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
+    code, out, err = attnstore("info", address)
+    assert (code, out) == (1, "")
+    assert err.startswith("attnstore: ") and err.count("\n") == 1
+    assert "the server refuses these credentials" in err

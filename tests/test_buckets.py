@@ -1,0 +1,140 @@
+"""Places in buckets: the arithmetic of paths, and the errors of files, against a server on this machine."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from bucket_server import BUCKET, Server
+
+from attnstore.buckets import Bucket
+from attnstore.errors import UsageError
+
+
+def place(name: str) -> Bucket:
+    return Bucket(f"s3://{BUCKET}/{name}")
+
+
+_ABSENT = place("x")
+
+
+def test_addresses_have_the_arithmetic_of_paths() -> None:
+    """As pathlib's, but that the scheme and the bucket are no part of the name."""
+    store = Bucket("s3://data/runs/x.attn")
+    assert (store.bucket, store.key, store.name) == ("data", "runs/x.attn", "x.attn")
+    assert str(store / "documents/a.parquet") == "s3://data/runs/x.attn/documents/a.parquet"
+    assert (store / "documents/a.parquet").relative_to(store) == PurePosixPath("documents/a.parquet")
+    assert (store / "a").parent == store
+    with pytest.raises(UsageError, match="names no bucket"):
+        Bucket("s3://")
+
+
+class TestObjects:
+    def test_names_are_keys_as_they_are(self, bucket: Server) -> None:
+        """Nothing is decoded or encoded in a name, and a listing gives it back."""
+        names = ["label=a%20b/x", "label=ä ö/x", "label=a+b#c?d&e=f/x", "a[1]*", "l=%2F/x"]
+        for name in names:
+            (place("names") / name).put(name.encode())
+        assert place("names").sizes() == {name: len(name.encode()) for name in sorted(names)}
+        assert [(place("names") / name).read_bytes().decode() for name in names] == names
+        assert place("nam").sizes() == {}  # a prefix is whole names
+
+    def test_files_are_read_in_pieces(self, bucket: Server) -> None:
+        """Only what is asked for is fetched, in pieces of the size that is said."""
+        place("piece").put(bytes(range(256)) * 100)
+        bucket.asked.clear()
+        with place("piece").open(buffered=16) as file:
+            file.seek(-250, 2)
+            assert file.read(2) == bytes([6, 7])
+            file.seek(300)
+            assert file.read(3) == bytes([44, 45, 46])
+        assert [sent for method, _, sent in bucket.asked if method == "GET"] == [16, 16]
+
+    def test_a_write_under_a_condition(self, bucket: Server) -> None:
+        """It comes about only if nobody has written, and says the tag that the next one needs."""
+        lock = place("lock")
+        first = lock.put_if(b"one", None)
+        assert first is not None
+        assert lock.put_if(b"two", None) is None
+        second = lock.put_if(b"two", first)
+        assert second is not None
+        assert lock.put_if(b"three", first) is None
+        assert lock.tagged() == (b"two", second)
+        lock.remove()
+        assert lock.put_if(b"three", second) is None
+
+    @pytest.mark.parametrize("tagged", [False, True])
+    def test_a_write_that_was_reported_failed_is_known_again(self, bucket: Server, tagged: bool) -> None:
+        """It is tried again, finds what it has written itself, and does not take it for another's."""
+        lock = place(f"lost-{tagged}")
+        tag = lock.put_if(b"before", None) if tagged else None
+        times = iter(["lost"])
+        with bucket.failing(lambda method, _: next(times, None) if method == "PUT" else None):
+            written = lock.put_if(b"ours", tag)
+        assert written is not None
+        assert lock.tagged() == (b"ours", written)
+
+    @pytest.mark.parametrize("fault", ["unavailable", "refused", "torn", "lost"])
+    def test_what_fails_is_asked_again(self, bucket: Server, fault: str) -> None:
+        """Two failures in a row are not noticed, whatever is asked."""
+
+        def twice(method: str, _: str) -> str | None:
+            met[method] = met.get(method, 0) + 1
+            return fault if met[method] <= 2 else None
+
+        met: dict[str, int] = {}
+        with bucket.failing(twice):
+            place("again").put(b"content" * 1000)
+            assert place("again").size() == 7000
+            met.clear()
+            assert place("again").read_bytes() == b"content" * 1000
+            met.clear()
+            assert place("again").read_range(7, 7) == b"content"
+            met.clear()
+            assert list(place("agai").sizes()) == []
+            place("again").remove()
+        assert not place("again").sizes()
+
+
+class TestErrors:
+    """What goes wrong for good is an error as of a file, and one line."""
+
+    def said(self, asked: Bucket = _ABSENT) -> tuple[type[OSError], str]:
+        with pytest.raises(OSError, match=r"\A[^\n]*\Z") as caught:
+            asked.read_bytes()
+        return caught.type, str(caught.value.strerror)
+
+    def test_what_is_not_there(self, bucket: Server) -> None:
+        assert self.said() == (FileNotFoundError, "there is no such object")
+        assert self.said(Bucket("s3://nowhere/x")) == (FileNotFoundError, "there is no bucket nowhere")
+
+    def test_credentials_that_are_wrong(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
+        assert self.said() == (PermissionError, "the server refuses these credentials (InvalidAccessKeyId)")
+
+    def test_credentials_that_are_missing(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        kind, why = self.said()
+        assert kind is PermissionError
+        assert why.startswith("no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+
+    def test_credentials_of_the_aws_command(
+        self, bucket: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Those in its files are taken where the environment has none, of the profile that is chosen."""
+        (tmp_path / "credentials").write_text(
+            "[other]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n"
+        )
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        monkeypatch.setenv("AWS_PROFILE", "other")
+        place("aws").put(b"x")
+        assert place("aws").read_bytes() == b"x"
+
+    def test_a_server_that_does_not_answer(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        assert self.said() == (OSError, "http://127.0.0.1:9 does not answer")
+
+    def test_a_server_that_goes_on_failing(self, bucket: Server) -> None:
+        with bucket.failing(lambda *_: "unavailable"):
+            assert self.said() == (OSError, "the server answers 503 Service Unavailable (SlowDown)")
