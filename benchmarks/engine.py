@@ -213,9 +213,14 @@ def agreement(folder: Path, dtype: torch.dtype, documents: Documents) -> str:
 
 
 def forward_table(
-    found: dict[str, list[Timing]], memory: dict[str, Memory], model: torch.nn.Module, peak: float
+    found: dict[str, list[Timing]],
+    memory: dict[str, Memory],
+    model: torch.nn.Module,
+    peak: float,
+    *,
+    wall: bool,
 ) -> list[str]:
-    """Markdown: a row a workload and variant."""
+    """Markdown: a row a workload and variant. The share of the peak, which is by wall time, only if they are, too."""
     lines = [
         "| documents | variant | tokens | seconds | tokens/s | time / (a) | from–to (rounds) | share of peak "
         "| peak MiB | of it, loaded |",
@@ -236,7 +241,7 @@ def forward_table(
                 f"{timing.tokens / timing.median:,.0f}",
                 f"**{statistics.median(ratios):.3f}**",
                 f"{min(ratios):.3f}–{max(ratios):.3f} ({len(ratios)})",
-                share if not timing.variant.slow else "",
+                share if wall and not timing.variant.slow else "",
                 f"{used.peak:,.0f}" if used else "",
                 f"{used.loaded:,.0f}" if used else "",
             ]
@@ -307,7 +312,7 @@ def benchmark(
                 few = sample.get(key, documents)
                 memory[key] = machine.in_own_process(peak_memory, folder, dtype, variant, few)
         model = loader.classifier(REDUCTIONS).model
-        yield from forward_table(found, memory, model, max(peaks))
+        yield from forward_table(found, memory, model, max(peaks), wall=not options.processor_time)
         computed_by = loader.classifier(REDUCTIONS).kernel
         yield from ("", f"Attention by the {computed_by}; without it, by torch.")
         yield f"Peak of torch.mm, 4096 × 4096: {max(peaks) / 1e12:.2f} T operations/s."
