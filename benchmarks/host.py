@@ -1,0 +1,192 @@
+"""What the host has to do beside a forward pass: each stage's speed on one core, and the pipeline without the pass.
+
+    python benchmarks/host.py [--documents N] [--keep STORE]
+
+The model has twelve layers, so that a token has 26 columns; its forward pass is left out. In its place stand values
+that were drawn once, from which every batch takes its own: a pass that costs next to nothing. Stages run one after the
+other, with one thread for the tokenizer; then the whole pipeline runs as `attnstore run` does, on all cores but for the
+tokenizer's one. `--keep` keeps the store of that run, whose files are the same bytes every time: two commits compare by
+`diff -r` of `documents`, `tokens` and `totals.parquet`. Prints Markdown.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+# Before torch and the tokenizer see it: a stage is timed on one core.
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import machine
+import torch
+import transformers
+import workload
+
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.data.labels import match_labels
+from attnstore.data.selection import read_documents
+from attnstore.data.sources import open_source
+from attnstore.data.survey import survey
+from attnstore.embedded import MODEL, REVIEWS
+from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches, tokenise
+from attnstore.engine.classifier import Classifier, Reduced
+from attnstore.engine.loading import load_classifier
+from attnstore.engine.models import read_model_files
+from attnstore.engine.reductions import resolve_reductions
+from attnstore.engine.rows import part_tables
+from attnstore.engine.segmenter import Segmenter
+from attnstore.pipeline.describe import describe
+from attnstore.pipeline.run import run
+from attnstore.store.resume import create_or_resume
+
+LAYERS = 12
+#: Values drawn once: more than any batch has tokens.
+_DRAWN = 1 << 18
+
+
+class NoPass:
+    """Stands where a classifier's passes are: of every batch the same drawn values, by the tokens' places in it."""
+
+    def __init__(self, columns: list[str], classes: int) -> None:
+        draw = torch.Generator().manual_seed(workload.SEED)
+        self._values = torch.rand(_DRAWN + 997 * len(columns), generator=draw) ** 6 + 1e-6
+        self._columns = columns
+        self._classes = classes
+
+    def __call__(self, batch: Batch) -> Reduced:
+        documents = torch.tensor([d.number for d in batch.documents], dtype=torch.float32)
+        logits = torch.stack([torch.sin(documents + c) for c in range(self._classes)], dim=1)
+        # Each document's values by its number: batches of other sizes give the same store.
+        starts = torch.tensor([7 * d.number % (_DRAWN // 2) for d in batch.documents])
+        lengths = torch.tensor(batch.lengths)
+        begins = torch.cumsum(lengths, 0) - lengths
+        places = torch.arange(batch.tokens) + torch.repeat_interleave(starts - begins, lengths)
+        drawn = {n: self._values[997 * i :][places] for i, n in enumerate(self._columns)}
+        return Reduced(logits, drawn)
+
+    def replacement(self) -> Callable[[Classifier, Batch], Iterator[tuple[Batch, Reduced]]]:
+        """What takes the place of `Classifier.pieces`."""
+
+        def pieces(_classifier: Classifier, batch: Batch) -> Iterator[tuple[Batch, Reduced]]:
+            yield batch, self(batch)
+
+        return pieces
+
+
+def save_model(folder: Path) -> Path:
+    """A BERT of twelve thin layers with MiniLM's tokenizer: it is loaded, and then never called."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        workload.MINILM if workload.MINILM.exists() else MODEL
+    )
+    torch.manual_seed(workload.SEED)
+    settings = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        intermediate_size=24,
+        num_hidden_layers=LAYERS,
+        id2label={0: "neg", 1: "pos"},
+        label2id={"neg": 0, "pos": 1},
+    )
+    transformers.BertForSequenceClassification(settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def stages(config: RunConfig, scratch: Path) -> tuple[list[tuple[str, float]], int, int, Classifier, NoPass]:
+    """(stage, seconds) one after the other; documents, tokens; the model loaded, and what stands for its passes."""
+    found: list[tuple[str, float]] = []
+    source = open_source(config.source)
+    began = time.perf_counter()
+    surveyed = survey(source)
+    found.append(("read and survey (the whole source)", time.perf_counter() - began))
+    classifier = load_classifier(config, resolve_reductions(config.reductions), read_model_files(config))
+    labels = match_labels(surveyed, classifier.labels, config.source.labels)
+    began = time.perf_counter()
+    documents = list(enumerate(read_documents(source, surveyed, labels, config.source.limit)))
+    found.append(("read again (up to the last document taken)", time.perf_counter() - began))
+    began = time.perf_counter()
+    tokenised = list(tokenise(documents, classifier.tokenizer, classifier.max_length))
+    found.append(("tokenise", time.perf_counter() - began))
+    segmenter = Segmenter()
+    manifest = describe(config, source, surveyed, labels, classifier, segmenter)
+    columns = [column for r in manifest.reductions for column in r.columns(manifest.layers)]
+    no_pass = NoPass(columns, len(manifest.labels))
+    seconds = dict.fromkeys(
+        ("plan", "rows, words among them", "Parquet and its receipts", "totals, seal"), 0.0
+    )
+    with create_or_resume(scratch / "stages.attn", manifest) as store:
+        for part in store.missing_parts():
+            numbers = store.part_range(part)
+            own: list[TokenisedDocument] = tokenised[numbers.start : numbers.stop]
+            began = time.perf_counter()
+            planned = list(plan_batches(own, classifier.batch_tokens, padded=classifier.padded))
+            seconds["plan"] += time.perf_counter() - began
+            results = [(batch, no_pass(batch)) for batch in planned]
+            began = time.perf_counter()
+            tables = part_tables(manifest, results, segmenter, full_precision=False)
+            middle = time.perf_counter()
+            store.write_part(part, tables.documents, tables.tokens)
+            seconds["rows, words among them"] += middle - began
+            seconds["Parquet and its receipts"] += time.perf_counter() - middle
+        began = time.perf_counter()
+        store.seal()
+        seconds["totals, seal"] = time.perf_counter() - began
+    found += seconds.items()
+    return found, len(tokenised), sum(d.length for d in tokenised), classifier, no_pass
+
+
+def whole(config: RunConfig, no_pass: NoPass, path: Path) -> float:
+    """Seconds of a whole run whose passes cost nothing."""
+    original = Classifier.pieces
+    Classifier.pieces = no_pass.replacement()  # type: ignore[method-assign]
+    try:
+        began = time.perf_counter()
+        run(config, path)
+        return time.perf_counter() - began
+    finally:
+        Classifier.pieces = original  # type: ignore[method-assign]
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument(
+        "--documents", type=int, help="documents of the test set that are taken; all by default"
+    )
+    asked.add_argument("--keep", type=Path, help="where the store of the whole run is to be kept")
+    given = asked.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    data = workload.IMDB if workload.IMDB.exists() else REVIEWS
+    split = "test" if data == workload.IMDB else "all"
+    print(f"# The host's side, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
+    print("\n".join(f"- {line}" for line in machine.description()))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        model = save_model(scratch / "model")
+        config = RunConfig(
+            SourceConfig(str(data), split=split, limit=given.documents), str(model), device="cpu"
+        )
+        found, documents, tokens, _, no_pass = stages(config, scratch)
+        print(
+            f"- data: {data.name}, {documents:,} documents, {tokens:,} tokens, {len(no_pass._columns)} columns\n"
+        )
+        print("| stage, on one core | seconds | tokens/s |\n|---|---|---|")
+        for name, seconds in found:
+            print(f"| {name} | {seconds:.2f} | {tokens / seconds:,.0f} |")
+        total = sum(seconds for _, seconds in found)
+        print(f"| all of them | {total:.2f} | {tokens / total:,.0f} |")
+        machine.forget_peak()
+        os.environ.pop("TOKENIZERS_PARALLELISM")
+        seconds = whole(config, no_pass, given.keep or scratch / "whole.attn")
+        print(
+            f"\nThe whole pipeline, passes that cost nothing: {seconds:.2f} s, {tokens / seconds:,.0f} tokens/s, "
+            f"peak {machine.peak_rss():,.0f} MiB; load average at the end {os.getloadavg()[0]:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
