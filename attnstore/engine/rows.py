@@ -1,5 +1,6 @@
 """Reduced attention and batches become the two tables of a part. The last file that sees a tensor."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.schema import KEPT, documents_schema, entropy, tokens_schema
+
+#: Values that are rounded at a time.
+_BLOCK = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def part_tables(
         stored = _stored(values, token_order, full_precision=full_precision)
         of_tokens[name] = _column(stored)
         if name not in signed:
-            of_documents[entropy(name)] = _column(_entropies(stored, lengths[order]))
+            found = _entropies(stored, lengths[order], rounded=not full_precision)
+            of_documents[entropy(name)] = _column(found)
     return PartTables(
         _documents(manifest, ordered, scores, probabilities, predicted, of_documents),
         _tokens(manifest, ordered, predicted.numpy(), of_tokens, segmenter),
@@ -106,43 +111,80 @@ def _must_be_finite(scores: Tensor, documents: Sequence[TokenisedDocument]) -> N
 
 def _stored(values: Tensor, order: np.ndarray, *, full_precision: bool) -> np.ndarray:
     """(T,) or (T, heads) float32 in the batches' order, as the store has them, in the table's order."""
+    stored: np.ndarray = np.take(values.numpy(), order, axis=0)
     if not full_precision:
-        values = values.to(torch.bfloat16).float()
-    return np.take(values.numpy(), order, axis=0)
+        _round_to_bfloat16(stored)
+    return stored
+
+
+def _round_to_bfloat16(values: np.ndarray) -> None:
+    """Round contiguous float32 to the nearest bfloat16, ties to the even one, in place.
+
+    In numpy, a block that fits in the cache after the other: torch would start its threads, for which the forward pass
+    has the cores, and make two copies.
+    """
+    flat = values.reshape(-1).view(np.uint32)
+    for start in range(0, len(flat), _BLOCK):
+        bits = flat[start : start + _BLOCK]
+        nothing = np.isnan(bits.view(np.float32))
+        # Half of the last place, less a bit where that place is even: a carry goes where rounding up does.
+        bits += ((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF)
+        bits &= np.uint32(0xFFFF0000)
+        if nothing.any():
+            bits[nothing] = 0x7FC00000  # the carry may have made a number of it
 
 
 def _column(values: np.ndarray) -> pa.Array:
     """(rows,) or (rows, heads) float32 as an Arrow column."""
-    # NaN says "nothing to say": null.
-    flat = pa.array(values.reshape(-1), type=pa.float32(), from_pandas=True)
+    # NaN says "nothing to say": null. Where there is none, Arrow takes the array as it is.
+    missing = bool(np.isnan(values).any())
+    flat = pa.array(values.reshape(-1), type=pa.float32(), from_pandas=missing)
     if values.ndim == 1:
         return flat
-    nothing = np.isnan(values).all(axis=1)
+    nothing = np.isnan(values).all(axis=1) if missing else np.zeros(1, dtype=bool)
     return pa.FixedSizeListArray.from_arrays(
         flat, values.shape[1], mask=pa.array(nothing) if nothing.any() else None
     )
 
 
-def _entropies(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _entropies(values: np.ndarray, lengths: np.ndarray, *, rounded: bool = False) -> np.ndarray:
     """(documents,) or (documents, heads) float32: each document's entropy of its values made to add up to 1, in nats.
 
-    `values`: (T,) or (T, heads), the documents one after the other; `lengths`: the tokens of each. NaN where a token
-    has no value (NaN) or a negative one, and where there is nothing to add up.
+    `values`: (T,) or (T, heads), the documents one after the other; `lengths`: the tokens of each; `rounded`: the
+    values are bfloat16's. NaN where a token has no value (NaN) or a negative one, and where there is nothing to add up.
     """
     if values.ndim == 2:
         # A head at a time: the arrays in between stay in the cache.
-        return np.stack([_entropies(head, lengths) for head in values.T], axis=1)
+        return np.stack([_entropies(head, lengths, rounded=rounded) for head in values.T], axis=1)
     some = lengths > 0
     starts = (np.cumsum(lengths) - lengths)[some]
     exact = values.astype(np.float64)
     entropies = np.full(len(lengths), np.nan, dtype=np.float32)
+    if rounded:
+        terms = _terms_of_bfloat16()[np.ascontiguousarray(values).view(np.uint32) >> np.uint32(16)]
+    else:
+        terms = _terms(exact)
     # The logarithm of a negative value is NaN, and so is 0 / 0.
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = np.add.reduceat(exact, starts)
-        logs = np.add.reduceat(exact * np.log(np.where(exact == 0, 1, exact)), starts)
+        logs = np.add.reduceat(terms, starts)
         # −Σ (a/M) ln(a/M); of one token it is 0, whatever rounding makes of it.
         entropies[some] = np.maximum(0, np.log(mass) - logs / mass)
     return entropies
+
+
+def _terms(values: np.ndarray) -> np.ndarray:
+    """Each float64 times its natural logarithm: 0 of 0, NaN of a negative one."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values * np.log(np.where(values == 0, 1, values)))
+
+
+@functools.cache
+def _terms_of_bfloat16() -> np.ndarray:
+    """(65536,) float64: `_terms` of every bfloat16 by its bits. To look one up takes a tenth of a logarithm."""
+    every = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    with np.errstate(invalid="ignore"):
+        return _terms(every.view(np.float32).astype(np.float64))
 
 
 def _dictionary(

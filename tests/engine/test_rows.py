@@ -11,7 +11,7 @@ import torch
 from attnstore.data.documents import Document
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.classifier import Reduced
-from attnstore.engine.rows import part_tables
+from attnstore.engine.rows import _stored, part_tables
 from attnstore.engine.segmenter import Segmenter
 from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.schema import documents_schema, tokens_schema
@@ -229,3 +229,15 @@ def test_no_number_becomes_null():
     for column in ("cls_01", "cls_heads_01"):
         assert found.tokens[column].null_count == found.tokens.num_rows
         assert found.documents[f"{column}_entropy"].null_count == found.documents.num_rows
+
+
+def test_values_are_rounded_to_bfloat16_as_torch_rounds_them():
+    """Of every bfloat16 the value itself, its neighbours, and both sides of the tie; NaN and infinities, too."""
+    bits = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16))[:, None]
+    behind = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], dtype=np.uint32)
+    values = np.ascontiguousarray(bits + behind).view(np.float32)  # (65536, 6)
+    wanted = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
+    found = _stored(torch.from_numpy(values), np.arange(len(values)), full_precision=False)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    there = ~np.isnan(wanted)
+    np.testing.assert_array_equal(found.view(np.uint32)[there], wanted.view(np.uint32)[there])
