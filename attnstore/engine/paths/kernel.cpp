@@ -968,7 +968,7 @@ int64_t attnstore_mean_bytes(const Call *call, int64_t *all) {
   return bytes;
 }
 
-// Returns 0, or 1 if memory ran out.
+// Returns 0, 1 if memory ran out, or 2 if bfloat16 is not multiplied here.
 int attnstore_attend(const Call *call) try {
 #ifdef WITH_AMX
   if (call->bfloat16 && call->products == kAmx) return Layer<Amx>(*call).run() ? 0 : 1;
@@ -979,6 +979,7 @@ int attnstore_attend(const Call *call) try {
 #ifdef WITH_AVX512
   if (call->bfloat16) return Layer<Single<bf16>>(*call).run() ? 0 : 1;
 #endif
+  if (call->bfloat16) return 2;
   return Layer<Single<float>>(*call).run() ? 0 : 1;
 } catch (const std::bad_alloc &) {
   return 1;

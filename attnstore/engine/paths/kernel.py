@@ -229,7 +229,10 @@ def _apply_transposed_mean(
 
 
 def _run(library: ctypes.CDLL, call: _Call) -> None:
-    if library.attnstore_attend(ctypes.byref(call)):
+    failed = library.attnstore_attend(ctypes.byref(call))
+    if failed == 2:
+        raise RuntimeError("this kernel does not multiply bfloat16: ask `serves` first")
+    if failed:
         raise MemoryError(f"no memory for the attention of {call.documents} documents, {call.tokens} tokens")
 
 

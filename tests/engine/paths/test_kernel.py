@@ -346,6 +346,18 @@ def test_a_processor_with_no_wide_registers(reload, monkeypatch):
     assert reload() == "torch: the processor has not what ATTNSTORE_KERNEL=avx2 asks for"
 
 
+@needs_kernel
+def test_bfloat16_is_refused_where_it_is_not_multiplied(reload, monkeypatch):
+    """The library for AVX2 says so instead of reading bfloat16 as something else."""
+    monkeypatch.setenv("ATTNSTORE_KERNEL", "avx2")
+    if reload(torch.float32) != "c++ kernel, AVX2 float32":
+        pytest.skip(reload(torch.float32))
+    x = torch.zeros(1, 1, 4, 8, dtype=torch.bfloat16)
+    assert not kernel.serves(x, x, x, 1.0)
+    with pytest.raises(RuntimeError, match="does not multiply bfloat16"):
+        kernel.attend(x, x, x, 1.0, kernel.Places.of([4], packed=True), torch.zeros(1, 4))
+
+
 def test_what_is_asked_for_is_refused_where_it_is_not_known(reload, monkeypatch):
     """Silence would leave who mistyped `off` with the kernel."""
     monkeypatch.setenv("ATTNSTORE_KERNEL", "of")

@@ -74,8 +74,8 @@ def by_reference(batch, block):
 
 def by_kernel(batch):
     """The C++ kernel, with AMX where there is one."""
-    if not kernel.path(torch.float32).startswith("c++"):
-        pytest.skip(kernel.path(torch.float32))
+    if not kernel.path(batch.dtype).startswith("c++"):
+        pytest.skip(kernel.path(batch.dtype))
     output, layer = kernel.attend(
         batch.q, batch.k, batch.v, batch.scale, batch.places, batch.weights,
         window=batch.window, head_rows=True, keep=kernel.Workspace(),
