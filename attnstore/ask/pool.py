@@ -93,6 +93,11 @@ class Work:
                 if self._ended:
                     raise UsageError("stopped")
                 yield connection
+            except Exception:
+                # Whatever an engine says of work that was stopped: it may be met anywhere, between two statements too.
+                if self._ended:
+                    raise UsageError("stopped") from None
+                raise
             finally:
                 with self._lock:
                     self._current = None

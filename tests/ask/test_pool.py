@@ -75,18 +75,21 @@ def test_work_that_is_ended_stops_where_it_is_and_does_nothing_more(store):
     endless = (
         "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i > 0) SELECT sum(i) FROM n"
     )
-    stopped = threading.Event()
+    said: list[BaseException] = []
 
     def asked() -> None:
-        with pytest.raises(UsageError), work.connect(store) as connection:
-            select(store, connection, endless)
-        stopped.set()
+        try:
+            with work.connect(store) as connection:
+                select(store, connection, endless)
+        except BaseException as error:
+            said.append(error)
 
-    thread = threading.Thread(target=asked)
+    thread = threading.Thread(target=asked, daemon=True)
     thread.start()
-    while not stopped.is_set():
+    latest = time.monotonic() + 60
+    while thread.is_alive() and time.monotonic() < latest:
         time.sleep(0.05)
         work.end()
-    thread.join()
+    assert [(type(error), str(error)) for error in said] == [(UsageError, "stopped")]
     with pytest.raises(UsageError, match="stopped"), work.connect(store):
         pass
