@@ -280,16 +280,6 @@ def test_a_source_given_twice_is_refused(tiny_model, reviews, tmp_path):
     assert not (tmp_path / "s.attn").exists()
 
 
-def test_a_store_at_an_address_is_refused(tiny_model, reviews, tmp_path):
-    """`s3://bucket/x` would be a folder called `s3:` in the one we are in."""
-    code, out, err = attnstore("run", "s3://bucket/x", "--data", reviews, "--model", tiny_model, cwd=tmp_path)
-    assert (code, out) == (2, "")
-    assert re.fullmatch(
-        r"attnstore: s3:/{1,2}bucket/x is an address: a store is a folder on this machine\n", err
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_progress_in_a_log_is_lines_and_quiet_leaves_notes_alone(tiny_model, reviews, tmp_path, monkeypatch):
     """A redirected stderr has no carriage return; with --quiet nothing that is no note, and the same summary."""

@@ -398,6 +398,8 @@ def test_both_engines_answer_every_question_alike_over_pairs(reader):
     needed = {"word": "film", "document": 0}
     answered = 0
     for name, question in find_questions().items():
+        if name == "within_group":  # these documents have none
+            continue
         required = [p.name for p in question.parameters if p.required]
         if any(p.type == "heads" for p in question.parameters) or not set(required) <= set(needed):
             continue  # of values that this store does not have, or of another store

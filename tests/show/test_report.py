@@ -81,7 +81,7 @@ def test_the_figures_hold_the_questions_answers(usual):
     """Each figure's data are its question's rows to seven digits, column by column."""
     store, page = usual
     assert titles(page) == [
-        "predictions", "confusion", "truncation", "top_words_by_class", "distinctive_words",
+        "predictions", "confusion", "calibration", "truncation", "top_words_by_class", "distinctive_words",
         "attention_vs_frequency", "errors", "layer_profile", "sinks", "concentration", "position_profile",
         "layer_agreement", "heads",
     ]  # fmt: skip
@@ -178,7 +178,7 @@ def test_with_labels_that_are_not_the_models_there_is_a_confusion_and_no_mistake
 def test_a_store_without_a_reduction_has_predictions_and_documents(tmp_path):
     """Nothing is shaded, nothing crashes."""
     page = Page(report(store_of(tmp_path / "none.attn", made_up_documents(30), reductions=())))
-    assert titles(page) == ["predictions", "confusion", "truncation"]
+    assert titles(page) == ["predictions", "confusion", "calibration", "truncation"]
     assert page.data["reductions"] == []
 
 
