@@ -31,7 +31,7 @@
 -- @param bins: count = 10 -- into how many bins
 -- @param binning: width|count = width -- bins of equal width, or of equally many documents (equal probabilities together)
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @columns class, bin, documents, mean_probability, accuracy, low, high, expected_error, by_chance
+-- @columns class, bin, documents, mean_probability, accuracy, low, high
 --
 -- Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eqs. 2 to 5. Intervals: ratios of sums over
 -- clusters (Cochran 1977, "Sampling Techniques", section 6.3), Student's t of the effective clusters (Kish 1965) less one;

@@ -8,6 +8,7 @@ import polars as pl
 from attnstore.ask.statistics import (
     counts_p,
     error_of,
+    kish,
     permutation_p,
     q_value,
     surely_more,
@@ -130,8 +131,8 @@ def compared(
             comparable=comparable,
             r=y / n,
             o_r=pl.when(o_n > 0).then(pl.col("o_y") / o_n),
-            g=_clusters(n, pl.col("nn")),
-            o_g=pl.when(o_n > 0).then(_clusters(o_n, pl.col("o_nn"))),
+            g=kish(n, pl.col("nn")),
+            o_g=pl.when(o_n > 0).then(kish(o_n, pl.col("o_nn"))),
         )
     )
     return (
@@ -355,7 +356,3 @@ def _product(name: str) -> pl.Expr:
     for letter in name[1:]:
         product = product * pl.col(letter)
     return product
-
-
-def _clusters(n: pl.Expr, squares: pl.Expr) -> pl.Expr:
-    return pl.when(n * n >= 2 * squares).then(n**2 / squares)

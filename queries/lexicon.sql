@@ -31,7 +31,7 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param limit: count = 20 -- rows a class and side
--- @columns class, side, word, documents, log_odds, evidence, low, high, expected, sure
+-- @columns class, side, word, documents, log_odds, evidence, expected
 --
 -- Source: log-odds with an informative Dirichlet prior, Monroe, Colaresi and Quinn 2008, "Fightin' Words", eqs. 16 to 22,
 -- with a hundredth of the word's own count as prior. The interval as in for_and_against. Holding the two against each

@@ -34,7 +34,7 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param limit: count = 20 -- rows a class
--- @columns class, word, negated, plain, negated_evidence, plain_evidence, difference, low, high, q
+-- @columns class, word, negated, plain, difference, low, high
 --
 -- Source: marking words after a negation, Das and Chen 2001, "Yahoo! for Amazon"; Pang, Lee and Vaithyanathan 2002. The
 -- error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling Techniques", sections

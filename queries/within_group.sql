@@ -30,7 +30,7 @@
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param limit: count = 20 -- rows a class
--- @columns class, word, groups, difference, low, high, q, overall
+-- @columns class, word, groups, difference, low, high
 --
 -- Source: a contrast within strata with weights as in Mantel and Haenszel (the least squares estimate with one effect a
 -- stratum); its error that of a ratio over groups (Cochran 1977, "Sampling Techniques", section 6.3), with Student's t of

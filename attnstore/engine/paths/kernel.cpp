@@ -938,7 +938,8 @@ class Layer {
 
 extern "C" {
 
-// The fastest `Products` of this process, -1 where none multiplies bfloat16. Linux wants to be asked before the tiles of AMX are first used.
+// The fastest `Products` of this process, -1 where none multiplies bfloat16. Linux wants to be asked before the tiles of
+// AMX are first used.
 int64_t attnstore_products() {
 #ifdef WITH_AMX
   if (syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0) return kAmx;

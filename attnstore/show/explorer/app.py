@@ -217,8 +217,6 @@ async def _computed(request: Request, name: str, make: Callable[[Work], T]) -> T
         except Exception as error:
             if is_late:
                 raise UsageError(f"stopped after {state.limit:g} s: ask for less") from error
-            if work.ended:  # its reader has gone, and whatever the engine says of that with them
-                raise UsageError("stopped") from error
             raise
 
 
