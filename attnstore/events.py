@@ -51,13 +51,22 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """How far a store has been read back: documents in its files, or those of the sample that are computed again."""
+
+    what: Literal["stored", "recomputed"]
+    documents: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something on the way that a user should know, in a sentence."""
 
     line: str
 
 
-Event = Downloaded | Started | Computed | Trained | Noted
+Event = Downloaded | Started | Computed | Trained | Checked | Noted
 OnEvent = Callable[[Event], None]
 
 

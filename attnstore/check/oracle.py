@@ -21,6 +21,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.loading import load_eager
 from attnstore.engine.models import reads_token_types, with_revision
 from attnstore.errors import ModelError
+from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import EVIDENCE_FOR, Manifest, names_by_class
 from attnstore.store.place import for_arrow
 from attnstore.store.store import Store
@@ -213,10 +214,12 @@ def _is_of_one_prediction(name: str) -> bool:
     return name in OF_ONE_PREDICTION or name.startswith(EVIDENCE_FOR)
 
 
-def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str, Deviation]:
+def compare(
+    store: Store, oracle: Oracle, documents: Sequence[int], on_event: OnEvent = ignore
+) -> dict[str, Deviation]:
     """Hold the stored values of those documents against the oracle, by reduction; `logits` too, absolutely.
 
-    Pairs are tokenised again from their texts.
+    Pairs are tokenised again from their texts. `on_event` gets `Checked` after each document.
 
     Raises:
         ModelError: the oracle's tokenizer makes other tokens of a pair than the store has.
@@ -225,7 +228,7 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
     absolute: dict[str, list[float]] = {}
     relative: dict[str, list[np.ndarray]] = {}
     distance: dict[str, dict[str, list[float]]] = {}
-    for table, logits, texts in _stored(store, documents):
+    for done, (table, logits, texts) in enumerate(_stored(store, documents), start=1):
         own_logits, windows = _windows(store.manifest, oracle, table, texts, int(logits.argmax()))
         absolute.setdefault("logits", []).append(float(np.abs(own_logits - logits).max()))
         for name in recomputable(manifest):
@@ -246,6 +249,7 @@ def compare(store: Store, oracle: Oracle, documents: Sequence[int]) -> dict[str,
                 heads = own.shape[1] if own.ndim == 2 else 1
                 away = float(error.sum() / whole / 2 / heads)
                 distance.setdefault(name, {}).setdefault(column, []).append(away)
+        on_event(Checked("recomputed", done, len(documents)))
     found = {}
     for name, errors in absolute.items():
         parts = relative.get(name)
@@ -350,6 +354,7 @@ def verify_sample(
     sample: int = 20,
     seed: int = 0,
     trust_remote_code: bool = False,
+    on_event: OnEvent = ignore,
 ) -> Iterator[Finding]:
     """Recompute a random sample of a store's documents and say how near the stored values are.
 
@@ -372,17 +377,17 @@ def verify_sample(
         raise ModelError(f"{error}: {without}") from error
     if oracle.sha256 != store.manifest.fingerprint["model_sha256"]:
         raise ModelError(f"{name} is not the run's model, its weights are others: {without}")
-    return _recomputed(store, oracle, sample, seed)
+    return _recomputed(store, oracle, sample, seed, on_event)
 
 
-def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int) -> Iterator[Finding]:
+def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int, on_event: OnEvent) -> Iterator[Finding]:
     manifest = store.manifest
     present = [n for part in store.finished_parts() for n in store.part_range(part)]
     chosen = sorted(random.Random(seed).sample(present, min(sample, len(present))))  # noqa: S311 - not a secret
     exact = manifest.fingerprint["dtype"] == "float32"
     stored_exactly = manifest.fingerprint["values"] == "float32"
     try:
-        found = compare(store, oracle, chosen)
+        found = compare(store, oracle, chosen, on_event)
     except ModelError as error:
         yield Finding("tokens recomputed", False, str(error))
         return

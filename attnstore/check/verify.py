@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from scipy.special import xlogy
 
 from attnstore.errors import StoreError
+from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.place import Place, exists, for_arrow, names_below
@@ -33,7 +34,7 @@ class Finding:
     detail: str
 
 
-def verify_files(store: Store) -> Iterator[Finding]:
+def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     """Read a store back, part by part, and check what can be checked without the model.
 
     Of each file: size, SHA-256, schema, column meanings, fingerprint, rows. Of each part: every document of
@@ -46,7 +47,7 @@ def verify_files(store: Store) -> Iterator[Finding]:
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
     Damage is a finding, not an exception. A part that a run finishes meanwhile is no part of what is checked: the state
     is that in which `store` was opened. One part is in memory at a time, of its reductions one column; then the totals,
-    twice.
+    twice. `on_event` gets `Checked` after each part.
     """
     files = store.files()
     yield _state(store, files)
@@ -63,6 +64,7 @@ def verify_files(store: Store) -> Iterator[Finding]:
             yield Finding(file.path, False, "the manifest lists it, but it is no file of the plan's parts")
         else:
             parts[file.part].append(file)
+    checked, present = 0, sum(len(store.part_range(part)) for part in parts)
     for part, its_files in parts.items():
         sound = True
         for subject, fault in _part_faults(store, part, its_files):
@@ -71,6 +73,8 @@ def verify_files(store: Store) -> Iterator[Finding]:
         if sound:
             documents, tokens = (_rows(its_files, kind) for kind in ("documents", "tokens"))
             yield Finding(f"part {part}", True, f"{documents:,} documents, {tokens:,} tokens")
+        checked += len(store.part_range(part))
+        on_event(Checked("stored", checked, present))
     if store.sealed:
         wrong = _totals_fault(store, totals, all_sound)
         said = f"{totals[0].rows:,} terms" if totals else ""

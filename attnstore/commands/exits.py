@@ -3,9 +3,9 @@
 import sys
 from typing import NoReturn
 
-from attnstore.commands.output import note
+from attnstore.commands.output import complain
 
 
 def fail(message: str, code: int) -> NoReturn:
-    note(f"attnstore: {' '.join(message.split())}")
+    complain(message)
     sys.exit(code)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnstore.commands.exits import fail
-from attnstore.commands.options import device_option, dtype_option, quiet_option, store_argument
+from attnstore.commands.options import device_option, dtype_option, progress_option, store_argument
 from attnstore.commands.output import say
-from attnstore.commands.progress import shown
+from attnstore.commands.progress import Progress, shown
 from attnstore.config import FaithfulnessConfig
 from attnstore.engine.paths import compiler
 from attnstore.messages import counted
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 @device_option
 @dtype_option
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per batch.")
-@quiet_option
+@progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def faithfulness(store: "Place", scores: Sequence[str], quiet: bool, **options: Any) -> None:
+def faithfulness(store: "Place", scores: Sequence[str], progress: Progress, **options: Any) -> None:
     """Measure how much a prediction depends on what each score of STORE calls important.
 
     The 1, 5, 10, 20 and 50 % highest tokens of a document are taken out, or all others are, and the model reads what is
@@ -70,7 +70,7 @@ def faithfulness(store: "Place", scores: Sequence[str], quiet: bool, **options: 
         scores=tuple(name.strip() for given in scores for name in given.split(",")), **options
     )
     compiler.start(config.device)
-    with shown(quiet) as on_event:
+    with shown(progress) as on_event:
         from attnstore.check.faithfulness import measure
         from attnstore.store.store import open_store
 

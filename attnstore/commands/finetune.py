@@ -6,9 +6,15 @@ from typing import Any
 
 import click
 
-from attnstore.commands.options import device_option, dtype_option, quiet_option, source_config, source_option
+from attnstore.commands.options import (
+    device_option,
+    dtype_option,
+    progress_option,
+    source_config,
+    source_option,
+)
 from attnstore.commands.output import note, say
-from attnstore.commands.progress import shown
+from attnstore.commands.progress import Progress, shown
 from attnstore.errors import UsageError
 
 
@@ -47,16 +53,16 @@ from attnstore.errors import UsageError
 @device_option
 @dtype_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in OUT.")
-@quiet_option
+@progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def finetune(out: Path, data: str | None, quiet: bool, **options: Any) -> None:
+def finetune(out: Path, data: str | None, progress: Progress, **options: Any) -> None:
     """Fine-tune an encoder on labelled documents into the folder OUT, which `run` then takes for --model.
 
     Of a source with splits, `train` is trained on and `test` measured once, at the end.
     """
     if data is None:
         raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")
-    with shown(quiet) as on_event:
+    with shown(progress) as on_event:
         from attnstore.learn.config import FinetuneConfig
         from attnstore.learn.finetune import finetune as finetune_model
 

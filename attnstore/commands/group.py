@@ -2,8 +2,10 @@
 
 import errno
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -17,15 +19,26 @@ from attnstore.commands.exits import fail
 from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
-from attnstore.commands.output import discard, note, prepare
+from attnstore.commands.output import complain, discard, note, prepare, tell
 from attnstore.commands.run import run
 from attnstore.errors import AttnstoreError
 from attnstore.interrupts import Ended, end_on_signals
 
+_INTERRUPTED = "interrupted"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
+    began = time.monotonic()
     prepare()
+    try:
+        _main(arguments)
+    except SystemExit as ended:
+        tell("ended", exit_code=ended.code or 0, seconds=round(time.monotonic() - began, 3))
+        raise
+
+
+def _main(arguments: Sequence[str] | None) -> NoReturn:
     try:
         Path.cwd()
     except OSError as error:  # libraries end the process over it, or look elsewhere
@@ -36,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with end_on_signals(_say_interrupted):
             sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
     except Ended as ended:
-        _say_interrupted()
-        sys.exit(128 + ended.number)
+        fail(_INTERRUPTED, 128 + ended.number)
     except AttnstoreError as error:
         fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -68,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _say_interrupted() -> None:
-    note("attnstore: interrupted")
+    complain(_INTERRUPTED)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

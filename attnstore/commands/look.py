@@ -10,8 +10,10 @@ import click
 
 from attnstore.commands import completion
 from attnstore.commands.exits import fail
-from attnstore.commands.options import store_argument
+from attnstore.commands.options import progress_option, store_argument
 from attnstore.commands.output import give, paint, say
+from attnstore.commands.progress import Progress, beside_bars, shown
+from attnstore.events import OnEvent
 from attnstore.messages import counted
 from attnstore.visible import visible_json, visible_line
 
@@ -99,8 +101,11 @@ def info(store: "Place", form: str) -> None:
 @click.option(
     "--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Documents to recompute."
 )
+@progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def verify(store: "Place", model: str | None, sample: int, trust_remote_code: bool) -> None:
+def verify(
+    store: "Place", model: str | None, sample: int, progress: Progress, trust_remote_code: bool
+) -> None:
     """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
     from itertools import chain
 
@@ -110,22 +115,24 @@ def verify(store: "Place", model: str | None, sample: int, trust_remote_code: bo
 
     opened = open_store(store)
     faults = 0
-    files = chain(verify_files(opened), verify_faithfulness(opened))
-    for finding in _findings(files, opened, model, sample, trust_remote_code):
-        faults += not finding.ok
-        say(visible_line(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}"))
+    with shown(progress) as on_event:
+        files = chain(verify_files(opened, on_event), verify_faithfulness(opened))
+        for finding in _findings(files, opened, model, sample, trust_remote_code, on_event):
+            faults += not finding.ok
+            with beside_bars():
+                say(visible_line(f"{'ok   ' if finding.ok else 'FAULT'} {finding.subject}: {finding.detail}"))
     if faults:
         fail(f"{store} has {counted(faults, 'fault')}", 1)
 
 
 def _findings(
-    files: Iterator[Any], opened: Any, model: str | None, sample: int, trust: bool
+    files: Iterator[Any], opened: Any, model: str | None, sample: int, trust: bool, on_event: OnEvent
 ) -> Iterator[Any]:
     recomputed: Iterator[Any] = iter(())
     if sample:  # a wrong model is reported before the store is read
         from attnstore.check.oracle import verify_sample
 
-        recomputed = verify_sample(opened, model, sample=sample, trust_remote_code=trust)
+        recomputed = verify_sample(opened, model, sample=sample, trust_remote_code=trust, on_event=on_event)
     sound = True
     for finding in files:
         sound = sound and finding.ok

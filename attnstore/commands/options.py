@@ -9,6 +9,7 @@ import click
 
 from attnstore.buckets import Bucket, is_bucket_address
 from attnstore.commands import completion
+from attnstore.commands.output import speak_in_objects
 from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.errors import UsageError
 
@@ -121,6 +122,46 @@ dtype_option = click.option(
 )
 
 quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr; notes and errors alone.")
+
+
+def _spoken(_context: click.Context, _option: click.Parameter, progress: str) -> str:
+    """From here on, what is wrong with the other options is an object, too."""
+    speak_in_objects(progress == "json")
+    return progress
+
+
+def _quieted(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
+    """--quiet as a value of --progress. What is typed wins over what stands in a file."""
+    if not quiet:
+        return
+    typed = {
+        name
+        for name in ("quiet", "progress")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    progress = context.params["progress"]
+    if typed == {"quiet", "progress"} and progress != "none":
+        raise UsageError(f"--quiet is --progress none, not --progress {progress}: leave one out")
+    if typed != {"progress"}:
+        speak_in_objects(False)
+        context.params["progress"] = "none"
+
+
+#: Of the commands that work for long. They get `progress`, into which --quiet has gone.
+progress_option = options(
+    click.option(
+        "--progress",
+        type=click.Choice(["bar", "json", "none"]),
+        default="bar",
+        show_default=True,
+        is_eager=True,
+        callback=_spoken,
+        help="On stderr: bars (in a log, lines), an object a line for programs, or nothing but notes and errors.",
+    ),
+    click.option(
+        "--quiet", is_flag=True, expose_value=False, callback=_quieted, help="The same as --progress none."
+    ),
+)
 
 given_option = click.option(
     "-p",

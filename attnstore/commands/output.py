@@ -1,16 +1,28 @@
 """What the commands print: harmless to a terminal, whoever wrote it, and never lost in silence."""
 
 import io
+import json
+import math
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 import click
 
 from attnstore.errors import OutputError
-from attnstore.visible import visible
+from attnstore.visible import visible, visible_json
+
+#: Whether stderr gets an object a line, for the program that started this one, instead of lines for people.
+_objects = False
+
+
+def speak_in_objects(yes: bool) -> None:
+    """From now on, whatever is said on stderr is a JSON object a line (`tell`), or lines for people again."""
+    global _objects  # noqa: PLW0603 - there is one stderr
+    _objects = yes
 
 
 def say(text: str, heading: str = "") -> None:
@@ -24,10 +36,35 @@ def say(text: str, heading: str = "") -> None:
 
 def note(text: str) -> None:
     """Print a line on stderr. Nothing that is said there is worth ending what goes on: it may be lost."""
+    if _objects:
+        tell("noted", line=text.removeprefix("note: "))
+    else:
+        _to_stderr(visible(text))
+
+
+def tell(event: str, **values: Any) -> None:
+    """Print an object on stderr, if it gets objects: when, what, and its values. What is no finite number is null."""
+    if _objects:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        finite = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
+        line = json.dumps({"time": now, "event": event, **finite}, ensure_ascii=False)
+        _to_stderr(visible_json(line))
+
+
+def complain(message: str) -> None:
+    """Say on stderr, in one line, what ended the command."""
+    message = " ".join(message.split())
+    if _objects:
+        tell("failed", line=message)
+    else:
+        note(f"attnstore: {message}")
+
+
+def _to_stderr(line: str) -> None:
     if sys.stderr is None:
         return
     try:
-        click.echo(visible(text), err=True)
+        click.echo(line, err=True)
     except (OSError, ValueError):
         discard(sys.stderr)
 
@@ -77,6 +114,7 @@ def prepare() -> None:
 
     A library that complains on stderr by its number would write into that file.
     """
+    speak_in_objects(False)
     for number in (0, 1, 2):
         try:
             os.fstat(number)

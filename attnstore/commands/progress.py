@@ -1,27 +1,30 @@
-"""Progress on stderr: bars on a terminal, a line now and then in a log, nothing with `--quiet`."""
+"""Progress on stderr: bars on a terminal, a line now and then in a log, objects for programs, or nothing."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
-from attnstore.commands.output import discard, note
-from attnstore.events import Computed, Downloaded, Event, Noted, OnEvent, Started, Trained
+from attnstore.commands.output import discard, note, tell
+from attnstore.events import Checked, Computed, Downloaded, Event, Noted, OnEvent, Started, Trained
 from attnstore.visible import visible
+
+Progress = Literal["bar", "json", "none"]
 
 #: Seconds between two lines in a log, where a bar that draws itself over and over would fill it.
 _LINE_EVERY = 10.0
 
 
 @contextmanager
-def shown(quiet: bool = False) -> Iterator[OnEvent]:
+def shown(progress: Progress = "bar") -> Iterator[OnEvent]:
     """What to give a long work as `on_event`. Bars are gone when it ends, notes stay.
 
     Nothing that is shown is worth ending the work for: once it can't be written, nothing more is shown.
     """
-    if quiet:
-        yield _notes_alone
+    if progress != "bar":
+        yield _notes_alone if progress == "none" else _Objects()
         return
     bars = _Bars() if sys.stderr is not None and sys.stderr.isatty() else None
     show: _Bars | _Lines = bars or _Lines()
@@ -43,6 +46,18 @@ def shown(quiet: bool = False) -> Iterator[OnEvent]:
         if bars is not None and not lost:
             with suppress(OSError):
                 bars.close()
+
+
+@contextmanager
+def beside_bars() -> Iterator[None]:
+    """Where lines are printed on stdout while bars may stand on the same terminal: they step aside."""
+    if "tqdm" not in sys.modules:  # then there are none
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        yield
 
 
 def _notes_alone(event: Event) -> None:
@@ -84,6 +99,9 @@ class _Bars:
             bar = self._bar(phase, event.steps, unit=" steps", desc=phase)
             bar.set_postfix(_figures(event), refresh=False)
             bar.update(event.step - bar.n)
+        elif isinstance(event, Checked):
+            bar = self._bar(event.what, event.total, unit=" documents", desc=event.what)
+            bar.update(event.documents - bar.n)
 
     def _bar(self, name: str, total: int | None, **options: Any) -> Any:
         from tqdm import tqdm
@@ -96,6 +114,31 @@ class _Bars:
         """Take the bars away."""
         for bar in self._bars.values():
             bar.close()
+
+
+class _Objects:
+    """Each event an object. Of those that say how far something is, the first, the last, and one in ten seconds."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Started | Noted):
+            kind, done = _kind(event)
+            now = time.monotonic()
+            if not done and now - self._told.get(kind, -_LINE_EVERY) < _LINE_EVERY:
+                return
+            self._told[kind] = now
+        tell(type(event).__name__.lower(), **asdict(event))
+
+
+def _kind(event: Downloaded | Computed | Trained | Checked) -> tuple[str, bool]:
+    """What of an event is told apart from the like, and whether it is the last of its kind."""
+    if isinstance(event, Downloaded):
+        return "download", event.done == event.total
+    if isinstance(event, Trained):
+        return _phase(event), event.step == event.steps
+    return event.what if isinstance(event, Checked) else "run", event.documents == event.total
 
 
 class _Lines:
@@ -120,6 +163,8 @@ class _Lines:
         if isinstance(event, Downloaded):
             of = f" of {event.total / 1e6:,.0f}" if event.total else ""
             return f"downloaded {event.done / 1e6:,.0f}{of} MB"
+        if isinstance(event, Checked):
+            return f"{event.what}: {event.documents:,} of {event.total:,} documents checked"
         assert isinstance(event, Trained)  # noqa: S101 - the only other kind that goes on for long
         figures = "".join(f", {name} {value}" for name, value in _figures(event).items())
         return f"{_phase(event)}: step {event.step:,} of {event.steps:,}{figures}"

@@ -14,13 +14,13 @@ from attnstore.commands.options import (
     StorePlace,
     device_option,
     dtype_option,
-    quiet_option,
+    progress_option,
     source_config,
     source_option,
     split_option,
 )
 from attnstore.commands.output import say
-from attnstore.commands.progress import shown
+from attnstore.commands.progress import Progress, shown
 from attnstore.config import DEFAULT_REDUCTIONS, RunConfig
 from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
@@ -93,14 +93,14 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents per part."
 )
 @click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
-@quiet_option
+@progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def run(
     store: "Place | None",
     model: str | None,
     data: str | None,
     reductions: Sequence[str],
-    quiet: bool,
+    progress: Progress,
     **options: Any,
 ) -> None:
     """Run a dataset through a classifier into STORE, or go on with the run it holds.
@@ -123,16 +123,16 @@ def run(
         reductions=tuple(name.strip() for given in reductions for name in given.split(",")),
         **options,
     )
-    _run(config, store, quiet)
+    _run(config, store, progress)
 
 
-def _run(config: RunConfig, store: "Place", quiet: bool) -> None:
+def _run(config: RunConfig, store: "Place", progress: Progress) -> None:
     if any(isinstance(name, str) and ":" in name for name in config.reductions):
         sys.path.append(
             str(Path.cwd())
         )  # the user's own modules; last, so that they can't stand in for others
     compiler.start(config.device)
-    with shown(quiet) as on_event:
+    with shown(progress) as on_event:
         from attnstore.pipeline.run import run as run_pipeline
 
         result = run_pipeline(config, store, on_event=on_event)
