@@ -23,11 +23,14 @@ def is_receipt(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def write_receipt(store: Place, part: int, files: Sequence[StoredFile]) -> None:
-    """Vouch for a part's files, which are all there. Raises StoreError if it can't be written."""
+def write_receipt(store: Place, part: int, files: Sequence[StoredFile], writer: str) -> None:
+    """Vouch for a part's files, which are all there. Raises StoreError if it can't be written.
+
+    `writer` is in the temporary name: no two that write at the same time have the same.
+    """
     content = json.dumps({"part": part, "files": [asdict(file) for file in files]}, indent=1).encode()
     name = f"{RECEIPTS}/{part_name(part)}.json"
-    put(store, name, content, f"{name}.tmp")
+    put(store, name, content, f"{name}.{writer}.tmp")
 
 
 def remove_receipt(store: Place, part: int) -> None:

@@ -19,6 +19,7 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 """
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -66,6 +67,8 @@ class Store:
         self._finished = dict(finished or {})
         self._damaged = dict(damaged or {})
         self._listed: Mapping[str, int] | None = None
+        # Two that write one part at the same time must not write one temporary file.
+        self._writer = secrets.token_hex(4)
         for schema in (documents_schema(manifest), tokens_schema(manifest), totals_schema(manifest)):
             if len(set(schema.names)) < len(schema.names):
                 twice = next(name for name in schema.names if schema.names.count(name) > 1)
@@ -218,8 +221,8 @@ class Store:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    def write_part(self, part: int, documents: pa.Table, tokens: pa.Table) -> None:
-        """Write both tables of a part and, last, its receipt. The part is there when this returns.
+    def write_part(self, part: int, documents: pa.Table, tokens: pa.Table) -> tuple[StoredFile, ...]:
+        """Write both tables of a part and, last, its receipt. The part is there when this returns its files.
 
         `documents`: `documents_schema` with `split` and `label` (strings, or dictionaries of them); one row
         for each number in `part_range(part)`, in order. `tokens`: `tokens_schema` with the same two, sorted
@@ -250,10 +253,21 @@ class Store:
             for directory, rows_of_it in partitions_of(table, self.manifest.label_in_path):
                 path, temporary = (
                     f"{kind}/{directory}/{part_name(part)}.parquet",
-                    f"{part_name(part)}.{kind}.tmp",
+                    f"{part_name(part)}.{kind}.{self._writer}.tmp",
                 )
                 files.append(self._write(path, rows_of_it, schema, temporary))
-        write_receipt(self.path, part, files)
+        self._must_be_writable()
+        write_receipt(self.path, part, files, self._writer)
+        self._finished[part] = tuple(files)
+        return self._finished[part]
+
+    def take_part(self, part: int, files: Iterable[StoredFile]) -> None:
+        """Count a part that another process has written with this store's lock (see `lent`), receipt and all.
+
+        Raises:
+            StoreError: the store is sealed, or its lock is lost.
+        """
+        self._must_be_writable()
         self._finished[part] = tuple(files)
 
     def drop_damaged(self) -> None:

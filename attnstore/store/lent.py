@@ -1,0 +1,44 @@
+"""A store that several processes write at once: one holds its lock, and lends it to workers that it has started.
+
+A worker writes parts and nothing else. The manifest, the resume and the seal are of the process that holds the lock,
+which takes each part that is reported to it by `Store.take_part`.
+"""
+
+import os
+from types import TracebackType
+from typing import Self
+
+from attnstore.errors import StoreError
+from attnstore.store.manifest import Manifest
+from attnstore.store.place import Place
+from attnstore.store.store import Store
+
+
+class LentLock:
+    """The lock of another process, the lender, to write with while that lives."""
+
+    def __init__(self, path: Place, lender: int) -> None:
+        """`lender`: its process number; it has started this process."""
+        self.path = path
+        self.lender = lender
+
+    def check(self) -> None:
+        """Raise StoreError if the lender is gone: the next writer may hold the lock by now."""
+        if os.getppid() != self.lender:
+            raise StoreError(f"the run that writes {self.path} has ended: run again to go on")
+
+    def release(self) -> None:
+        """It is not ours to give back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def lent_store(path: Place, manifest: Manifest, lender: int) -> Store:
+    """The store at `path`, to write parts into while the process `lender`, which has started this one, lives."""
+    return Store(path, manifest, LentLock(path, lender))

@@ -1,0 +1,53 @@
+"""Promises of attnstore.store.lent: workers write parts with the lock of the run that has started them."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from small_store import contents, manifest, run, tables
+
+from attnstore.errors import StoreError
+from attnstore.store.lent import lent_store
+from attnstore.store.resume import create_or_resume
+
+
+def test_parts_that_workers_wrote_are_sealed_to_the_bytes_of_one_writer(tmp_path: Path) -> None:
+    """Each part by a store of its own; the lender takes the parts and seals."""
+    plan = manifest()
+    run(tmp_path / "one", plan)
+    with create_or_resume(tmp_path / "store", plan) as store:
+        for part in (2, 0, 1):
+            with lent_store(store.path, store.manifest, os.getppid()) as worker:
+                store.take_part(part, worker.write_part(part, *tables(plan, store.part_range(part))))
+        assert store.missing_parts() == []
+        store.seal(sealed="2026-01-02T03:04:06+00:00")
+    assert contents(tmp_path / "store") == contents(tmp_path / "one")
+
+
+def test_two_that_write_one_part_at_once_leave_it_whole(tmp_path: Path) -> None:
+    """As a worker that was taken for dead might: no write fails, and the part is there as one writer leaves it."""
+    plan = manifest(documents=4)
+    run(tmp_path / "one", plan)
+    with create_or_resume(tmp_path / "store", plan) as store, ThreadPoolExecutor(2) as both:
+        for _ in range(20):
+            workers = [lent_store(store.path, store.manifest, os.getppid()) for _ in range(2)]
+            writing = [both.submit(worker.write_part, 0, *tables(plan, range(4))) for worker in workers]
+            assert writing[0].result() == writing[1].result()
+        store.take_part(0, writing[0].result())
+        store.seal(sealed="2026-01-02T03:04:06+00:00")
+    assert contents(tmp_path / "store") == contents(tmp_path / "one")
+
+
+def test_a_worker_whose_run_has_ended_writes_nothing(tmp_path: Path) -> None:
+    """The next run may hold the lock by then."""
+    plan = manifest()
+    with create_or_resume(tmp_path / "store", plan) as store:
+        worker = lent_store(
+            store.path, store.manifest, os.getpid()
+        )  # not our parent: as after the parent's end
+        before = contents(store.path)
+        with pytest.raises(StoreError) as refused:
+            worker.write_part(0, *tables(plan, range(4)))
+        assert str(refused.value) == f"the run that writes {store.path} has ended: run again to go on"
+        assert contents(store.path) == before
