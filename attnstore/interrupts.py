@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeAlias, TypeVar
 
@@ -120,8 +120,11 @@ def interruptible(work: Callable[[], _T], interrupt: Callable[[], object] | None
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Stop]:
+def stop_on_interrupt(say: Callable[[str], object]) -> Iterator[Stop]:
     """An event that the first SIGINT, SIGTERM, SIGHUP or SIGQUIT sets; a second one has its usual effect at once.
+
+    `say` is told at once which signal it was, as `stopping (SIGTERM)`: until what is in hand is finished, nothing else
+    would tell that it has come.
 
     Signals belong to the main thread: in another one the event is never set. A signal that the process was started
     to ignore (as `nohup` does with SIGHUP) stays ignored.
@@ -136,6 +139,9 @@ def stop_on_interrupt() -> Iterator[Stop]:
         stop.number = number
         stop.set()
         _restore(before)
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        with suppress(RuntimeError):  # the signal came while the same stream was being written
+            say(f"stopping ({name})")
 
     for number in before:
         signal.signal(number, on_signal)

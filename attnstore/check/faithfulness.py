@@ -99,7 +99,11 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
     columns = score_columns(store.manifest, config.scores)
     scores = [*columns, *BASELINES]
     sample = draw_sample(store, config.documents, config.split, config.seed)
-    with write_lock(store.path), stop_on_interrupt() as stop:
+
+    def stopping(why: str) -> None:
+        on_event(Noted(f"{why}: what is measured is written first; a second signal ends it at once"))
+
+    with write_lock(store.path), stop_on_interrupt(stopping) as stop:
         damaged = drop_damaged(store)
         missing = _missing(store, config, sample, scores)
         on_event(Started(len(sample.documents), (*_notes(sample, config), *damaged)))

@@ -16,7 +16,7 @@ from transformers import PrinterCallback
 from attnstore.engine.models import quiet
 from attnstore.engine.paths import memory
 from attnstore.errors import AttnstoreError, UsageError
-from attnstore.events import OnEvent, ignore
+from attnstore.events import Noted, OnEvent, ignore
 from attnstore.interrupts import stop_on_interrupt
 from attnstore.learn.card import card
 from attnstore.learn.checkpoints import begin, clear_up, finish, interrupted
@@ -66,7 +66,10 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
     train, dev = splits["train"].part(train_rows), splits["train"].part(dev_rows).by_length()
     checkpoint = begin(config, labels, splits)
 
-    with quiet(), repeatable(device), memory.kept(), stop_on_interrupt() as stop:
+    def stopping(why: str) -> None:
+        on_event(Noted(f"{why}: a checkpoint is written first; a second signal ends it at once"))
+
+    with quiet(), repeatable(device), memory.kept(), stop_on_interrupt(stopping) as stop:
         transformers.set_seed(config.seed)
         model = load_model(config, labels)
         batches = LengthGroupedBatches([len(ids) for ids in train.ids], config.batch_size, config.seed)

@@ -66,7 +66,11 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
     labels = match_labels(found, classifier.labels, config.source.labels)
     segmenter = Segmenter()
     manifest = describe(config, source, found, labels, classifier, segmenter)
-    with create_or_resume(path, manifest) as store, stop_on_interrupt() as stop:
+
+    def stopping(why: str) -> None:
+        on_event(Noted(f"{why}: the part in hand is finished first; a second signal ends the run at once"))
+
+    with create_or_resume(path, manifest) as store, stop_on_interrupt(stopping) as stop:
         before = store.finished_parts()
         documents_before = sum(len(store.part_range(part)) for part in before)
         on_event(Started(manifest.documents, store.manifest.notes))

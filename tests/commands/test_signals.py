@@ -183,7 +183,8 @@ def test_a_survey_that_goes_on_is_not_waited_for(tiny_model, reviews, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=EXHAUSTIVE)])
 def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_path, monkeypatch, number):
-    """stderr says what is missing, and the same command goes on to the bytes of a run that nothing disturbed."""
+    """stderr says at once that it was heard, and at the end what is missing; the same command goes on to the bytes of
+    a run that nothing disturbed."""
     begun = threading.Event()
     computed = Classifier.__call__
 
@@ -196,6 +197,11 @@ def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_pat
         slowed.setattr(Classifier, "__call__", slow)
         code, err = signalled_here(number, begun, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert code == 128 + number
+    name = signal.Signals(number).name
+    heard = (
+        f"note: stopping ({name}): the part in hand is finished first; a second signal ends the run at once"
+    )
+    assert err.splitlines().count(heard) == 1
     (line,) = end_of(err)
     assert re.fullmatch("attnstore: stopped; [1-5] of 6 parts are missing: the same command goes on", line)
     for store in ("s.attn", "t.attn"):
