@@ -25,7 +25,7 @@ class SourceConfig:
     `data`: a folder, an archive, a file, a glob, an address (`hf://datasets/...`, `https://...`), a hub's name, `-` for
     the standard input, or the word `imdb`. `FILE::NAME` is a member of an archive, a sheet, or a database's table.
     `held`: data that the program holds, of which `data` is then only what it is called.
-    `config`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
+    `subset`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
     `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
     `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
     `pair`: the two columns of `text_column` are two texts for a model that reads both, instead of being joined.
@@ -43,7 +43,7 @@ class SourceConfig:
     data: str
     held: object | None = field(default=None, repr=False, compare=False)
     split: str = "all"
-    config: str | None = None
+    subset: str | None = None
     query: str | None = None
     text_column: str | None = None
     pair: bool = False

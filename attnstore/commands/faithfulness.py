@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnstore.commands.exits import fail
-from attnstore.commands.options import device_option, dtype_option, progress_option, store_argument
+from attnstore.commands.options import (
+    config_option,
+    device_option,
+    dtype_option,
+    progress_option,
+    store_argument,
+)
 from attnstore.commands.output import say
 from attnstore.commands.progress import Progress, shown
 from attnstore.config import FaithfulnessConfig
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
 @device_option
 @dtype_option
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per batch.")
+@config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def faithfulness(store: "Place", scores: Sequence[str], progress: Progress, **options: Any) -> None:

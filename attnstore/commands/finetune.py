@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from attnstore.commands.options import (
+    config_option,
     device_option,
     dtype_option,
     progress_option,
@@ -53,6 +54,7 @@ from attnstore.errors import UsageError
 @device_option
 @dtype_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in OUT.")
+@config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def finetune(out: Path, data: str | None, progress: Progress, **options: Any) -> None:

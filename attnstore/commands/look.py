@@ -10,7 +10,7 @@ import click
 
 from attnstore.commands import completion
 from attnstore.commands.exits import fail
-from attnstore.commands.options import progress_option, store_argument
+from attnstore.commands.options import config_option, progress_option, store_argument
 from attnstore.commands.output import give, paint, say
 from attnstore.commands.progress import Progress, beside_bars, shown
 from attnstore.events import OnEvent
@@ -81,13 +81,24 @@ def show(store: "Place", document: str, background: Any, page: Path | None, **op
 
 @click.command()
 @store_argument
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "toml"]),
+    default="text",
+    show_default=True,
+    help="json is the manifest; toml the options of the run, for `attnstore run NEW --config FILE`.",
+)
 def info(store: "Place", form: str) -> None:
     """Tell what is in STORE, sealed or not."""
     from attnstore.show.card import facts
+    from attnstore.show.settings import settings
     from attnstore.store.store import open_store
 
     opened = open_store(store)
+    if form == "toml":
+        give(settings(opened))
+        return
     if form == "json":
         give(visible_json(opened.manifest.to_json()))
         return
@@ -101,6 +112,7 @@ def info(store: "Place", form: str) -> None:
 @click.option(
     "--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Documents to recompute."
 )
+@config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def verify(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from attnstore.buckets import Bucket, is_bucket_address
-from attnstore.commands import completion
+from attnstore.commands import completion, option_files
 from attnstore.commands.output import speak_in_objects
 from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.errors import UsageError
@@ -64,7 +64,7 @@ source_option = options(
         callback=_once,
         help="A folder, archive, file, glob, https://…, a hub's OWNER/NAME, FILE::TABLE, - (stdin), or imdb.",
     ),
-    click.option("--config", metavar="NAME", help="The configuration of a data set that has several."),
+    click.option("--subset", metavar="NAME", help="The configuration of a data set that has several."),
     click.option("--query", metavar="SELECT", help="The rows of a SQLite or DuckDB file, as SQL."),
     click.option(
         "--text-column",
@@ -104,6 +104,16 @@ source_option = options(
         metavar="N",
         help="Leave out rows and text files of more bytes. Default: 16 MiB.",
     ),
+)
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=option_files.read,
+    help="A TOML file with options of this command. Those on the command line win.",
 )
 
 device_option = click.option(

@@ -12,6 +12,7 @@ import click
 from attnstore.commands.exits import fail
 from attnstore.commands.options import (
     StorePlace,
+    config_option,
     device_option,
     dtype_option,
     progress_option,
@@ -93,6 +94,7 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents per part."
 )
 @click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
+@config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def run(

@@ -24,7 +24,7 @@ def of_configuration(files: Files, config: SourceConfig) -> Files:
     Raises UsageError for a configuration that there is not, or for no choice among several.
     """
     described = _described(files)
-    name = config.config
+    name = config.subset
     if name is None:
         if not described:
             return files
@@ -33,12 +33,12 @@ def of_configuration(files: Files, config: SourceConfig) -> Files:
         ]
         if not default and len(described) > 1:
             raise UsageError(
-                f"{one_line(config.data)} has the configurations {listed(list(described))}: name one with --config"
+                f"{one_line(config.data)} has the configurations {listed(list(described))}: name one with --subset"
             )
         name = default[0] if default else next(iter(described))
         if len(described) > 1:
             others = [each for each in described if each != name]
-            note = f"the configuration {quoted(name)} is read, not {listed(others)}: --config names another"
+            note = f"the configuration {quoted(name)} is read, not {listed(others)}: --subset names another"
             files = replace(files, notes=(*files.notes, note))
     if name in described:
         return _chosen(files, name, described[name])
@@ -48,7 +48,7 @@ def of_configuration(files: Files, config: SourceConfig) -> Files:
         known = list(described or folders)
         has = f"it has {listed(known)}" if known else "it has none"
         raise UsageError(
-            f"{one_line(config.data)} has no configuration {quoted(name)} (--config), {has}{similar(name, known)}"
+            f"{one_line(config.data)} has no configuration {quoted(name)} (--subset), {has}{similar(name, known)}"
         )
     return replace(files, names=[*_descriptions(files), *inside])
 

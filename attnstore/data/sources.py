@@ -175,8 +175,8 @@ def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> S
     """A source in one local file: an archive, or members of it that are named, or a table, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(4)
-    if config.config is not None:
-        raise UsageError(f"--config chooses among folders of data, and {one_line(config.data)} is a file")
+    if config.subset is not None:
+        raise UsageError(f"--subset chooses among folders of data, and {one_line(config.data)} is a file")
     if not head:
         raise DataError(f"{one_line(config.data)} is empty")
     if database_kind(path) is not None:

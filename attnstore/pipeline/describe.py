@@ -16,6 +16,7 @@ from attnstore.engine.classifier import Classifier
 from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import listed, quoted
+from attnstore.pipeline.options import options_of
 from attnstore.store.manifest import Manifest
 from attnstore.store.partitions import label_fits_in_path
 from attnstore.store.schema import documents_schema
@@ -123,6 +124,14 @@ def describe(
         rejected=rejected.counts,
         rejected_rows=rejected.rows,
         kept=dict(found.kept),
+        options=options_of(
+            config,
+            {
+                "dtype": str(classifier.dtype).removeprefix("torch."),
+                "max_length": classifier.max_length,
+                "stride": stride_of(config, classifier),
+            },
+        ),
         notes=(*source.notes, *found.notes, *label_note, *of_windows, *classifier.notes),
     )
     _must_be_free(manifest)

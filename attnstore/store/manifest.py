@@ -139,7 +139,9 @@ class Manifest:
     classes in the order of its logits. `rejected` counts the rows of the source that became no document,
     by reason; `rejected_rows` says where they stood (the first 1,000). `kept` are the columns of the data that
     `documents` has beside its own, each with its type: boolean, integer, number or text. `notes` are the guesses and
-    warnings of the run, reported to the user once and kept. `runs` has one entry for each time the run was
+    warnings of the run, reported to the user once and kept. `options` are those of `attnstore run` that it was begun
+    with, by their names without dashes, with what was guessed or left to the model: numbers, texts, true and false, and
+    lists of texts. `runs` has one entry for each time the run was
     started: device, seconds, tokens per second.
     """
 
@@ -160,6 +162,7 @@ class Manifest:
     rejected: dict[str, int] = field(default_factory=dict)
     rejected_rows: tuple[str, ...] = ()
     kept: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing

@@ -37,12 +37,12 @@ class TestCard:
     def test_a_configuration_is_chosen(self, tmp_path: Path) -> None:
         """Its files are read, and its splits are those that the card says."""
         write_folder(tmp_path, FILES | {"README.md": CARD.encode()})
-        assert texts(tmp_path, config="plain") == [
+        assert texts(tmp_path, subset="plain") == [
             ("final", "plain heldout-0 text"),
             ("train", "plain train-0 text"),
         ]
-        assert texts(tmp_path, config="plain", split="final") == [("final", "plain heldout-0 text")]
-        assert [text for _, text in texts(tmp_path, config="short")] == [
+        assert texts(tmp_path, subset="plain", split="final") == [("final", "plain heldout-0 text")]
+        assert [text for _, text in texts(tmp_path, subset="short")] == [
             "short heldout-0 text",
             "short train-0 text",
         ]
@@ -50,19 +50,19 @@ class TestCard:
     def test_several_without_a_choice_are_refused(self, tmp_path: Path) -> None:
         """Two configurations are two data sets: they are named instead of being read as one."""
         write_folder(tmp_path, FILES | {"README.md": CARD.encode()})
-        with pytest.raises(UsageError, match=r"has the configurations plain, short: name one with --config$"):
+        with pytest.raises(UsageError, match=r"has the configurations plain, short: name one with --subset$"):
             open_(tmp_path)
         with pytest.raises(
-            UsageError, match=r"has no configuration 'shrt' \(--config\), it has plain, short: did you"
+            UsageError, match=r"has no configuration 'shrt' \(--subset\), it has plain, short: did you"
         ):
-            open_(tmp_path, config="shrt")
+            open_(tmp_path, subset="shrt")
 
     def test_the_default_is_read_and_said(self, tmp_path: Path) -> None:
         """The card's default is taken without a choice."""
         card = CARD.replace("config_name: short", "config_name: short\n  default: true")
         write_folder(tmp_path, FILES | {"README.md": card.encode()})
         source = open_(tmp_path)
-        assert "the configuration 'short' is read, not plain: --config names another" in source.notes
+        assert "the configuration 'short' is read, not plain: --subset names another" in source.notes
         assert [each.text for each in source if isinstance(each, Document)] == [
             "short heldout-0 text",
             "short train-0 text",
@@ -74,13 +74,13 @@ class TestCard:
         with pytest.raises(
             DataError, match=r"^the card's configuration 'plain' has files that are not there$"
         ):
-            open_(tmp_path, config="plain")
+            open_(tmp_path, subset="plain")
 
 
 def test_folders_are_configurations(tmp_path: Path) -> None:
-    """Without a card that says so, `--config` names a folder."""
+    """Without a card that says so, `--subset` names a folder."""
     write_folder(tmp_path, FILES)
-    assert [text for _, text in texts(tmp_path, config="short")] == [
+    assert [text for _, text in texts(tmp_path, subset="short")] == [
         "short heldout-0 text",
         "short train-0 text",
     ]
@@ -101,8 +101,8 @@ class TestHubNames:
 
     def test_a_name_is_a_data_set_of_the_hub(self) -> None:
         """OWNER/NAME that is no path is the hub's, configuration and split are chosen as anywhere."""
-        assert texts("owner/name", config="plain", split="train") == [("train", "plain train-0 text")]
-        assert texts("hf://datasets/owner/name", config="plain", split="train") == [
+        assert texts("owner/name", subset="plain", split="train") == [("train", "plain train-0 text")]
+        assert texts("hf://datasets/owner/name", subset="plain", split="train") == [
             ("train", "plain train-0 text")
         ]
 

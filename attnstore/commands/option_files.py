@@ -1,0 +1,95 @@
+"""`--config FILE`: the options of a command out of a TOML file, `limit = 100` for `--limit 100`."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attnstore.errors import UsageError
+from attnstore.messages import one_line, quoted, similar
+
+_LARGEST = 1 << 20  # bytes; no command has so much to be told
+
+#: What a value has to be, by what click makes of an option, and how a user is told.
+_KINDS: dict[type[click.ParamType[Any]], tuple[tuple[type, ...], str]] = {
+    click.types.IntParamType: ((int,), "a whole number"),
+    click.types.FloatParamType: ((int, float), "a number"),
+    click.types.BoolParamType: ((bool,), "true or false"),
+}
+_TEXT = (str,), "a text in quotes"
+
+
+def read(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
+    """Let the file's options be this command's defaults, so that what is typed wins.
+
+    Raises:
+        UsageError: it is no TOML, or has what is no option, or an option with a value that it does not take.
+    """
+    if path is None:
+        return
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise UsageError(f"{path} is no file of options: it has more than {_LARGEST:,} bytes")
+    try:
+        found = tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no TOML: it is not UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} is no TOML: {one_line(error)}") from error
+    known = _by_name(context.command)
+    context.default_map = {
+        _option_of(context, path, name, known).name: _value(context, path, name, known[name], value)
+        for name, value in found.items()
+    }
+
+
+def _by_name(command: click.Command) -> dict[str, click.Option]:
+    """A command's options by their names without dashes: those that a file may have."""
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    return {_name(each): each for each in options if _name(each) != "config"}
+
+
+def _name(option: click.Option) -> str:
+    return max(option.opts, key=len).removeprefix("--")
+
+
+def _option_of(context: click.Context, path: Path, name: str, known: dict[str, click.Option]) -> click.Option:
+    if name in known:
+        return known[name]
+    if name in {each.name for each in context.command.params if isinstance(each, click.Argument)}:
+        raise UsageError(f"{path}: {name.upper()} stands on the command line, not in a file of options")
+    if name == "config":
+        raise UsageError(
+            f"{path}: a file of options names no other one, and a data set's configuration is subset"
+        )
+    advice = similar(name, known) or f" (see {context.command_path} --help)"
+    raise UsageError(f"{path}: {quoted(name)} is no option of {context.command_path}{advice}")
+
+
+def _value(context: click.Context, path: Path, name: str, option: click.Option, value: Any) -> Any:
+    """A value as click keeps defaults: checked, since click takes nearly everything for a text or a flag."""
+    kinds, meant = next((kind for type_, kind in _KINDS.items() if isinstance(option.type, type_)), _TEXT)
+    several = option.multiple and isinstance(value, list)
+    for each in value if several else [value]:
+        # bool is an int in Python, and in nobody's mind.
+        if not isinstance(each, kinds) or (isinstance(each, bool) and bool not in kinds):
+            or_list = ", or a list of these in [ ]" if option.multiple else ""
+            raise UsageError(f"{path}: {name} is {_shown(each)}: it has to be {meant}{or_list}")
+    default = value if several or not option.multiple else [value]
+    try:
+        option.type_cast_value(context, default)
+    except click.BadParameter as error:
+        raise UsageError(f"{path}: {name}: {error.message}") from error
+    return default
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    return quoted(value) if isinstance(value, str) else one_line(value)

@@ -1,0 +1,223 @@
+"""`--config FILE`: options out of a TOML file, and `info --format toml`, which writes such a file."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from command_line import attnstore
+from small_store import contents
+
+from attnstore.commands import group
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.pipeline.options import options_of
+
+#: Every option of `run` that changes what is stored of these reviews, none at its default.
+OPTIONS = """
+split = "test"
+text-column = "body"
+label-column = "stars"
+id-column = "key"
+group-column = "film"
+columns = "key,film,stars,body"
+header = false
+delimiter = "tab"
+format = "tsv"
+labels = "1=neg,2=pos,3="
+limit = 20
+keep-column = ["film"]
+reduce = ["cls", "received,rollout"]
+device = "cpu"
+dtype = "float32"
+max-length = 30
+long = "windows"
+stride = 11
+batch-tokens = 300
+part-size = 7
+full-precision = true
+progress = "none"
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.txt"
+    path.write_text(
+        "".join(
+            f"{n}\tfilm {n // 3}\t{1 + n % 3}\t" + "the film was good and bad " * (n % 9 + 1) + "\n"
+            for n in range(60)
+        )
+    )
+    return path
+
+
+def written(folder, text, name="run.toml"):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def timeless(store):
+    """A store's files, the manifest as values without what is another time of the same run."""
+    files = contents(store)
+    manifest = json.loads(files.pop("manifest.json"))
+    return files, {name: manifest[name] for name in manifest.keys() - {"created", "sealed", "runs"}}
+
+
+@pytest.mark.slow
+def test_a_store_says_which_options_give_it_again(rows, tiny_model, tmp_path):
+    """A run by a file of options, and a run by what `info --format toml` says of its store: the same bytes."""
+    options = written(tmp_path, f'data = "{rows}"\nmodel = "{tiny_model}"\n{OPTIONS}')
+    assert attnstore("run", "a.attn", "--config", options, cwd=tmp_path)[0] == 0
+    code, out, err = attnstore("info", "a.attn", "--format", "toml", cwd=tmp_path)
+    assert (code, err) == (0, "")
+    given = tomllib.loads(options.read_text())
+    expected = given | {"reduce": ["cls", "received", "rollout"], "strict": False, "pair": False}
+    expected |= {"trust-remote-code": False, "max-document-bytes": 16 << 20}
+    del expected["progress"]
+    assert tomllib.loads(out) == expected
+    manifest = json.loads((tmp_path / "a.attn/manifest.json").read_text())
+    hashes = {manifest["fingerprint"][name] for name in ("model_sha256", "data_sha256")}
+    assert set(re.findall(r"^# the \w+ (\w{64})$", out, re.MULTILINE)) == hashes
+    again = written(tmp_path, out, "again.toml")
+    assert attnstore("run", "b.attn", "--config", again, "--quiet", cwd=tmp_path)[0] == 0
+    assert timeless(tmp_path / "a.attn") == timeless(tmp_path / "b.attn")
+
+
+def test_what_is_typed_wins_over_the_file(monkeypatch, tmp_path):
+    """Of every kind: a number, a text, a list, a flag with two words, progress; before and after --config."""
+    seen = []
+    monkeypatch.setattr(
+        "attnstore.commands.run._run", lambda config, store, progress: seen.append((config, store, progress))
+    )
+    file = written(
+        tmp_path,
+        'data = "here.csv"\nlimit = 5\ntext-column = "a"\nreduce = ["cls", "norm"]\nheader = false\nprogress = "json"',
+    )
+    for typed in (
+        (),
+        ("--limit", "7", "--reduce", "rollout", "--header"),
+        ("--text-column", "b", "--quiet"),
+        ("--progress", "bar"),
+    ):
+        for arguments in ((*typed, "--config", file), ("--config", file, *typed)):
+            assert attnstore("run", "s.attn", *arguments)[0] == 0
+    plain = ("here.csv", 5, "a", ("cls", "norm"), False)
+    expected = [
+        (*plain, "json"),
+        ("here.csv", 7, "a", ("rollout",), True, "json"),
+        ("here.csv", 5, "b", ("cls", "norm"), False, "none"),
+        (*plain, "bar"),
+    ]
+    found = [
+        (c.source.data, c.source.limit, c.source.text_column, c.reductions, c.source.header, progress)
+        for c, _, progress in seen
+    ]
+    assert found == [each for each in expected for _ in range(2)]
+
+
+WRONG = (
+    ("run", "limits = 3", "'limits' is no option of attnstore run: did you mean 'limit'?"),
+    ("run", "text_column = 'a'", "'text_column' is no option of attnstore run: did you mean 'text-column'?"),
+    ("verify", "part-size = 3", "'part-size' is no option of attnstore verify (see attnstore verify --help)"),
+    ("run", "[run]\nlimit = 3", "'run' is no option of attnstore run (see attnstore run --help)"),
+    (
+        "run",
+        "config = 'other.toml'",
+        "a file of options names no other one, and a data set's configuration is subset",
+    ),
+    ("run", "store = 's.attn'", "STORE stands on the command line, not in a file of options"),
+    ("run", "limit = '3'", "limit is '3': it has to be a whole number"),
+    ("run", "limit = 3.0", "limit is 3.0: it has to be a whole number"),
+    ("run", "limit = true", "limit is true: it has to be a whole number"),
+    ("run", "limit = [3]", "limit is a list: it has to be a whole number"),
+    ("run", "limit = 0", "limit: 0 is not in the range x>=1."),
+    ("run", "pair = 'yes'", "pair is 'yes': it has to be true or false"),
+    ("run", "pair = 1", "pair is 1: it has to be true or false"),
+    ("run", "split = 3", "split is 3: it has to be a text in quotes"),
+    ("run", "reduce = [1]", "reduce is 1: it has to be a text in quotes, or a list of these in [ ]"),
+    ("run", "device = 'tpu'", "device: 'tpu' is not one of 'auto', 'cpu', 'cuda'."),
+    ("run", "labels.a = 'b'", "labels is a table: it has to be a text in quotes"),
+    ("finetune", "epochs = 'two'", "epochs is 'two': it has to be a number"),
+)
+
+
+@pytest.mark.parametrize(("command", "content", "line"), WRONG, ids=[content for _, content, _ in WRONG])
+def test_what_is_no_option_is_refused_in_one_line(tmp_path, command, content, line):
+    """An unknown key with the nearest there is, a value of another kind or out of its range: exit code 2."""
+    file = written(tmp_path, content)
+    assert attnstore(command, "s", "--config", file) == (2, "", f"attnstore: {file}: {line}\n")
+
+
+def test_what_is_no_toml_is_told_in_one_line(tmp_path):
+    """Where the fault is; and a file that is not there."""
+    file = written(tmp_path, "limit = 3\nsplit = test\n")
+    code, out, err = attnstore("run", "s", "--config", file)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"attnstore: {file} is no TOML: ")
+    assert "line 2" in err
+    file.write_bytes(b"split = '\xff'")
+    assert attnstore("run", "s", "--config", file)[2] == f"attnstore: {file} is no TOML: it is not UTF-8\n"
+    assert attnstore("run", "s", "--config", tmp_path / "none.toml")[::2] == (
+        1,
+        f"attnstore: {tmp_path}/none.toml: no such file or directory\n",
+    )
+
+
+def test_every_setting_of_a_run_is_an_option_of_its():
+    """What a store says of its run is what `attnstore run` takes: by name, and every field of the settings."""
+    source = SourceConfig(
+        "here", labels=("a, b", " c", '"d"', "1=e"), columns=("x", "y"), delimiter="\t", limit=3
+    )
+    found = options_of(RunConfig(source, "model", reductions=("cls", options_of)), {"stride": 4})
+    run = group.attnstore.commands["run"]
+    options = {max(p.opts, key=len)[2:] for p in run.params if isinstance(p, click.Option)}
+    assert found.keys() <= options
+    names = {*SourceConfig.__dataclass_fields__, *RunConfig.__dataclass_fields__} - {"held", "source"}
+    of_commands = {"config", "progress", "quiet", "reduce", "keep-column"}
+    assert {name.replace("_", "-") for name in names} - {"reductions", "keep"} == options - of_commands
+    assert found["labels"] == '"a, b"," c","""d""","1=e"'
+    assert (found["columns"], found["delimiter"], found["stride"]) == ("x,y", "tab", 4)
+    assert found["reduce"] == ["cls", "attnstore.pipeline.options:options_of"]
+
+
+def test_addresses_are_kept_without_secrets_and_the_embedded_ones_without_a_path():
+    """What is shown, or given on with a store, holds no password; and no folder of this machine."""
+    from attnstore.embedded import MODEL, REVIEWS
+
+    asked = RunConfig(SourceConfig("https://me:secret@example.org/a.csv?key=secret"), "m")
+    assert options_of(asked, {})["data"] == "https://example.org/a.csv"
+    assert options_of(RunConfig(SourceConfig("reviews-?.csv"), "m"), {})["data"] == "reviews-?.csv"
+    assert {"data", "model"}.isdisjoint(options_of(RunConfig(SourceConfig(str(REVIEWS)), str(MODEL)), {}))
+
+
+def test_no_stranger_drives_the_terminal_by_options(small_store, tmp_path):
+    """A manifest's texts come out as TOML that means them and shows them; what is no option's name is refused."""
+    store = tmp_path / "s.attn"
+    store.mkdir()
+    manifest = json.loads((small_store / "manifest.json").read_text())
+    odd = 'a"\\\n\x1b[31m\u202e\U000e0041 ä😀'
+    (store / "manifest.json").write_text(json.dumps(manifest | {"options": {"split": odd, "reduce": [odd]}}))
+    _, out, _ = attnstore("info", store, "--format", "toml")
+    assert tomllib.loads(out) == {"split": odd, "reduce": [odd]}
+    assert all(character.isprintable() or character == "\n" for character in out)
+    for options, line in (
+        ({'x" = 1\ny': 1}, 'manifest.json is damaged: there is no option x" = 1 y'),
+        ({"limit": {}}, "manifest.json is damaged: {} is no option's value"),
+    ):
+        (store / "manifest.json").write_text(json.dumps(manifest | {"options": options}))
+        assert attnstore("info", store, "--format", "toml") == (1, "", f"attnstore: {store}: {line}\n")
+    del manifest["options"]
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    line = f"attnstore: {store} does not say with which options it was run\n"
+    assert attnstore("info", store, "--format", "toml") == (1, "", line)
+
+
+def test_the_page_shows_options_that_there_are():
+    """The files of options in docs/batch.md are TOML, and their keys options of `run`."""
+    page = (Path(__file__).parents[2] / "docs/batch.md").read_text()
+    known = {max(p.opts, key=len)[2:] for p in group.attnstore.commands["run"].params}
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    assert all(tomllib.loads(block).keys() <= known for block in blocks)
