@@ -168,6 +168,10 @@ class Bucket:
         whole = bytes(content)
         self._asked(lambda ask, client: ask.put(client, self.key, whole))
 
+    def copy(self, to: "Bucket") -> None:
+        """Write what stands here to another name in the bucket, without fetching it. What stands there is replaced."""
+        self._asked(lambda ask, client: ask.copy(client, self.key, to.key, overwrite=True))
+
     def put_if(self, content: bytes, tag: Tag | None) -> Tag | None:
         """Write it if what is there still has this tag or, for None, if nothing is there. Its own tag; None if not.
 

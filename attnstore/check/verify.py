@@ -16,6 +16,7 @@ from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, Stor
 from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.place import Place, exists, for_arrow, names_below
 from attnstore.store.schema import entropy
+from attnstore.store.stage import unfinished_append
 from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
 
@@ -52,12 +53,13 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     files = store.files()
     yield _state(store, files)
     parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
-    totals = [file for file in files if file.path == TOTALS]
+    listed = store.totals_listed()
+    totals = [] if listed is None else [listed]
     all_sound = True
     for part, fault in store.damaged_parts().items():
         yield Finding(f"part {part}", False, f"{fault}: run again to compute it again")
     for file in files:
-        if file in totals:
+        if file.path == TOTALS:
             continue
         if file.part is None or file.part not in parts:
             all_sound = False
@@ -99,6 +101,9 @@ def _state(store: Store, files: list[StoredFile]) -> Finding:
 def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
     """Files in the two tables' directories which a plain reader would take for part of the table."""
     finished = set(store.finished_parts())
+    coming = set()
+    if store.sealed and (next_state := unfinished_append(store)) is not None:
+        coming = {file.path for file in next_state.files}
     for kind in ("documents", "tokens"):
         for name in names_below(store.path / kind):
             relative = f"{kind}/{name}"
@@ -107,6 +112,8 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
             of_part = PART_FILE.fullmatch(relative)
             if of_part is not None and not store.sealed and int(of_part[2]) not in finished:
                 yield Finding(relative, True, "of a part that was not finished when the store was opened")
+            elif relative in coming:
+                yield Finding(relative, True, "of an append that was not finished when the store was opened")
             else:
                 yield Finding(
                     relative, False, "no file of this store's, yet a plain reader reads it: move it away"
@@ -158,10 +165,8 @@ def _file_fault(store: Store, file: StoredFile) -> str | None:
 
 def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str | None:
     """Where a file departs from the schema, the fingerprint or the number of rows it should have."""
-    kind = file.path.partition("/")[0]
-    expected = {"documents": store.documents_schema, TOTALS: store.totals_schema}.get(
-        kind, store.tokens_schema
-    )
+    kinds = {"documents": store.documents_schema, "tokens": store.tokens_schema}
+    expected = kinds.get(file.path.partition("/")[0], store.totals_schema)
     schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     if schema.names != expected.names:
         return f"has the columns {', '.join(schema.names)}, not {', '.join(expected.names)}"
@@ -255,7 +260,7 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     if not parts_are_sound:
         return None  # there is nothing sound to add up
     try:
-        found, expected = _read(store.path / TOTALS), store.added_up()
+        found, expected = _read(store.path / files[0].path), store.added_up()
     except (StoreError, pa.ArrowException, OSError) as error:
         return f"can't be compared with the tokens: {_one_line(error)}"
     for name in found.column_names:

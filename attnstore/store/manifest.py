@@ -131,8 +131,28 @@ def fault_of_files(files: Sequence[StoredFile]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Addition:
+    """Documents that came to a sealed store: what `attnstore append` put there, and out of which data.
+
+    `fingerprint` holds what makes two appends the same, by name. `rejected`, `rejected_rows` and `notes` are as in
+    `Manifest`, of these documents alone.
+    """
+
+    documents: int
+    data: str
+    fingerprint: dict[str, Any]
+    versions: dict[str, str]
+    created: str  # ISO 8601, UTC
+    rejected: dict[str, int] = field(default_factory=dict)
+    rejected_rows: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store is: written once when a run begins, completed once when the store is sealed.
+    """What a store is: written once when a run begins, completed once when the store is sealed, replaced as a whole
+    when documents have been appended.
 
     `fingerprint` holds what makes two runs the same run, by name: a store is only ever resumed by a run
     with an equal fingerprint. Everything in it is a JSON scalar or a list of them. `labels` are the model's
@@ -142,12 +162,13 @@ class Manifest:
     warnings of the run, reported to the user once and kept. `options` are those of `attnstore run` that it was begun
     with, by their names without dashes, with what was guessed or left to the model: numbers, texts, true and false, and
     lists of texts. `runs` has one entry for each time the run was
-    started: device, seconds, tokens per second.
+    started: device, seconds, tokens per second. `additions` are what was appended later, in that order; all fields but
+    `documents`, `labels_are_models`, `runs`, `sealed` and `files` stay those of the run.
     """
 
     fingerprint: dict[str, Any]
-    documents: int  # the plan: how many documents the whole run has
-    part_size: int  # part k holds the documents [k * part_size, (k + 1) * part_size)
+    documents: int  # the plan: how many documents there are in all
+    part_size: int  # documents to a part: see `part_range`
     labels: tuple[str, ...]
     label_in_path: bool  # False: `label` is an ordinary column (see `partitions.label_fits_in_path`)
     labels_are_models: bool  # False: no labels, or labels that are not the model's: no accuracy is claimed
@@ -167,6 +188,7 @@ class Manifest:
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
     files: tuple[StoredFile, ...] = ()  # filled when sealed
+    additions: tuple[Addition, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -180,9 +202,28 @@ class Manifest:
         return bool(self.fingerprint.get("pair", False))
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many documents are the run's, and each addition's."""
+        later = [addition.documents for addition in self.additions]
+        return (self.documents - sum(later), *later)
+
+    @property
     def parts(self) -> int:
         """How many parts the plan has."""
-        return -(-self.documents // self.part_size)
+        return sum(-(-size // self.part_size) for size in self.sizes)
+
+    def part_range(self, part: int) -> range:
+        """The document numbers of a part. Documents are cut into parts in their order, the run's and each addition's
+        for themselves: part k of the run holds [k · part_size, (k + 1) · part_size), and the numbers go on.
+        """
+        first_document = first_part = 0
+        for documents in self.sizes:
+            parts = -(-documents // self.part_size)
+            if part < first_part + parts:
+                first = first_document + (part - first_part) * self.part_size
+                return range(first, min(first + self.part_size, first_document + documents))
+            first_document, first_part = first_document + documents, first_part + parts
+        return range(first_document, first_document)
 
     def reduction(self, name: str) -> StoredReduction | None:
         """The stored reduction of that name, or None."""
@@ -224,6 +265,8 @@ def fault_of_plan(manifest: Manifest) -> str | None:
     for name, least, most in _BOUNDS:
         if not least <= (number := getattr(manifest, name)) <= most:
             return f"{name} can't be {shown_number(number)}"
+    if min(manifest.sizes) < 0:
+        return "more documents were appended than there are"
     if manifest.parts > MOST_PARTS:
         return f"{manifest.parts:,} parts are more than {MOST_PARTS:,}"
     if len(set(manifest.labels)) < len(manifest.labels):

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from attnstore.buckets import Bucket, is_bucket_address, settings_of
 from attnstore.errors import StoreError
-from attnstore.store.durable import write_inside, writing
+from attnstore.store.durable import make_directory, refuse_links, sync_directory, write_inside, writing
 
 #: A place of a store, or of one of its files.
 Place = Path | Bucket
@@ -111,6 +111,43 @@ def put(root: Place, name: str, content: "bytes | memoryview[int]", temporary: s
             (root / name).put(content)
     else:
         write_inside(root, name, content, temporary)
+
+
+def move(root: Place, source: str, target: str) -> None:
+    """Give a file of a store another name; what stands there is replaced. A bucket copies it first.
+
+    Raises:
+        StoreError: a directory on the way is a link, or the system or server refuses.
+    """
+    with writing(root / target):
+        if isinstance(root, Bucket):
+            (root / source).copy(root / target)
+            (root / source).remove()
+            return
+        refuse_links(root, source)
+        refuse_links(root, target)
+        make_directory((root / target).parent)
+        (root / source).replace(root / target)
+        sync_directory((root / target).parent)
+
+
+def duplicate(root: Place, source: str, target: str) -> None:
+    """Give a file of a store a second name, which stays when another takes its first. Raises StoreError as `move`."""
+    with writing(root / target):
+        if isinstance(root, Bucket):
+            (root / source).copy(root / target)
+            return
+        refuse_links(root, source)
+        refuse_links(root, target)
+        make_directory((root / target).parent)
+        temporary = root / f"{target}.tmp"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(root / source, temporary)
+        except OSError:  # a file system without second names
+            shutil.copyfile(root / source, temporary)
+        temporary.replace(root / target)
+        sync_directory((root / target).parent)
 
 
 def remove(root: Place, name: str) -> None:

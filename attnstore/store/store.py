@@ -5,6 +5,8 @@
       documents/split=test/label=pos/part-00012.parquet
       tokens/split=test/label=pos/part-00012.parquet
       totals.parquet                                            the tokens added up, once sealed
+      _append/                                                  the next state, while documents are appended: `stage`
+      _earlier/                                                 the last state's totals, for those who read it still
       _parts/part-00012.json                                    the receipt of a finished part, until sealed
       writer.lock                                               who is writing, while someone is
 
@@ -20,7 +22,7 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -39,9 +41,12 @@ from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of
-from attnstore.store.place import Place, below, place, put, remove_directory
+from attnstore.store.place import Place, below, exists, place, put, remove_directory
 from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
+
+#: Where the totals of the state before this one lie, under a name that they never lose to others.
+EARLIER = "_earlier"
 
 
 class Store:
@@ -107,8 +112,7 @@ class Store:
 
     def part_range(self, part: int) -> range:
         """The document numbers of a part, by the plan."""
-        first = part * self.manifest.part_size
-        return range(first, min(first + self.manifest.part_size, self.manifest.documents))
+        return self.manifest.part_range(part)
 
     def finished_parts(self) -> list[int]:
         """The parts that are wholly there, in order."""
@@ -136,11 +140,23 @@ class Store:
 
         Raises StoreError if it is gone, or of another size than was written.
         """
+        listed = self.totals_listed()
+        if listed is None:
+            return None
+        if listed.path == TOTALS:
+            self.check_size(listed)
+        return self.path / listed.path
+
+    def totals_listed(self) -> StoredFile | None:
+        """The file of the tokens added up, under the name that it has now; None while the store is not sealed.
+
+        It loses its own name to those of the next state when documents are appended, and has another before.
+        """
         listed = next((file for file in self.manifest.files if file.path == TOTALS), None)
         if listed is None:
             return None
-        self.check_size(listed)
-        return self.path / TOTALS
+        kept = f"{EARLIER}/{listed.sha256[:32]}.parquet"
+        return replace(listed, path=kept) if exists(self.path / kept) else listed
 
     def partitions(self, files: Iterable[Place]) -> list[tuple[str, str | None, list[Place]]]:
         """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
@@ -198,15 +214,19 @@ class Store:
         from attnstore.store.scan import scan
         from attnstore.store.totals import add_up
 
+        try:
+            parts = [scan(directories, self.tokens_schema) for directories in self.tokens_by_part()]
+            return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise self.unreadable(one_line(error)) from error
+
+    def tokens_by_part(self) -> list[list[tuple[str, str | None, list[Place]]]]:
+        """The tokens' files of each finished part, in order, as `partitions` gives them. Raises StoreError as it."""
         files: dict[int, list[StoredFile]] = {part: [] for part in self.finished_parts()}
         for file in self.files():
             if file.path.startswith("tokens/") and file.part is not None:
                 files.setdefault(file.part, []).append(file)
-        try:
-            parts = [scan(self._partitions(of_part), self.tokens_schema) for of_part in files.values()]
-            return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
-        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise self.unreadable(one_line(error)) from error
+        return [self._partitions(of_part) for of_part in files.values()]
 
     def unreadable(self, why: str) -> StoreError:
         """The error that the store can't be read; `why` is on one line."""
@@ -314,16 +334,20 @@ class Store:
             raise StoreError(
                 f"{self.path} can't be sealed: {_some(missing, 'part')} missing: run again to go on"
             )
-        parts = self.files()
+        parts = sorted([*self._inherited(), *self.files()], key=lambda file: file.path)
         tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
         totals = checked(self.added_up(), self.totals_schema, "totals")
         if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
             raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
         files = (*parts, self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
-        changes = {"sealed": _now(), **manifest_changes, "files": files}
+        changes = {"sealed": now(), **manifest_changes, "files": files}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
         remove_directory(self.path, RECEIPTS)
+
+    def _inherited(self) -> Sequence[StoredFile]:
+        """The parts' files that the sealed store has beside those written here: those of the state before."""
+        return ()
 
     def _write(self, path: str, table: pa.Table, schema: pa.Schema, temporary: str) -> StoredFile:
         """Write a file of the store under its temporary name in `_parts`, and rename it."""
@@ -374,7 +398,8 @@ def open_store(path: str | Place) -> Store:
             return Store(store, manifest, finished=finished, damaged=damaged)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as manifests have it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -1,0 +1,234 @@
+"""The next state of a sealed store, written beside it until it is whole: how documents are appended.
+
+    STORE/
+      manifest.json                                             the state that readers see
+      _append/manifest.json                                     the next one: the same, and an addition to it
+      _append/tokens/split=test/label=pos/part-00012.parquet    its new parts, with receipts in _append/_parts
+      _earlier/5f70…parquet                                     the totals, by a name that they keep
+
+The numbers of documents and parts go on where the store ends, so that nothing in it is touched. Sealing the next state
+adds up the tokens of all parts and completes `_append/manifest.json`: from then on it is decided. What is left is to
+give each new file its place and to replace the store's manifest, and that can be done again from the beginning however
+often it is broken off. Until the manifest is replaced readers see the old state, and its totals by the name that they
+keep; from then on they see the new one. A plain reader, which lists directories, may meet a part of the new files
+while they are given their places, and never before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from attnstore.errors import StoreError
+from attnstore.store.durable import refuse_links, writing
+from attnstore.store.lock import Lock, write_lock
+from attnstore.store.manifest import (
+    TOTALS,
+    Addition,
+    Manifest,
+    StoredFile,
+    fault_of_plan,
+    read_manifest,
+    write_manifest,
+)
+from attnstore.store.place import (
+    Place,
+    duplicate,
+    exists,
+    move,
+    names_below,
+    remove,
+    remove_directory,
+    top_names,
+)
+from attnstore.store.receipts import RECEIPTS, is_receipt
+from attnstore.store.store import EARLIER, Store, now, open_store
+
+APPEND = "_append"
+
+
+class Stage(Store):
+    """The next state of a sealed store, `base`. Its parts are the new ones alone; `seal` makes it the store's state."""
+
+    def __init__(self, base: Store, manifest: Manifest, lock: Lock) -> None:
+        super().__init__(base.path / APPEND, manifest, lock)
+        self.base = base
+
+    def finished_parts(self) -> list[int]:
+        new = range(self.base.manifest.parts, self.manifest.parts)
+        return list(new) if self.sealed else sorted(self._finished)
+
+    def missing_parts(self) -> list[int]:
+        new = range(self.base.manifest.parts, self.manifest.parts)
+        return sorted(set(new).difference(self.finished_parts()))
+
+    def columns_with_nulls(self) -> list[str]:
+        absent = {*self.base.columns_with_nulls(), *super().columns_with_nulls()}
+        return [name for name in self.tokens_schema.names if name in absent]
+
+    def tokens_by_part(self) -> list[list[tuple[str, str | None, list[Place]]]]:
+        """Those of the store's parts first: the totals are of all."""
+        return [*self.base.tokens_by_part(), *super().tokens_by_part()]
+
+    def _inherited(self) -> Sequence[StoredFile]:
+        return [file for file in self.base.files() if file.path != TOTALS]
+
+    def seal(self, **manifest_changes: object) -> None:
+        """Add all tokens up, old and new, and make this the state of the store.
+
+        Raises:
+            StoreError: as `Store.seal`.
+        """
+        *before, last = self.manifest.additions
+        at = now()
+        super().seal(sealed=at, additions=(*before, replace(last, sealed=at)), **manifest_changes)
+        _install(self.base.path, self.manifest)
+
+
+def begin_or_resume(base: Store, addition: Addition, labels_are_models: bool) -> Stage:
+    """The next state of a sealed store, ready to be written: a new one, or what an equal append left unfinished.
+
+    Equal are appends with the same fingerprint and number of documents. One that has finished no part is begun again by
+    whatever append comes. Finished parts are read once, as by `create_or_resume`.
+
+    Raises:
+        StoreError: the store is not sealed, has changed since `base` was opened, is being written, holds another
+            append that is not finished, or can't be written.
+    """
+    manifest = replace(
+        base.manifest,
+        documents=base.manifest.documents + addition.documents,
+        labels_are_models=labels_are_models,
+        additions=(*base.manifest.additions, addition),
+        sealed=None,
+        files=(),
+    )
+    if fault := fault_of_plan(manifest):
+        raise StoreError(f"can't append to {base.path}: {fault}")
+    lock = write_lock(base.path)
+    try:
+        if read_manifest(base.path) != base.manifest:
+            raise StoreError(
+                f"{base.path} has changed since it was opened: run again to append to what it is now"
+            )
+        _refuse_links(base.path)
+        unfinished = _unfinished(base.path, base.manifest)
+        if unfinished is not None and _of(unfinished) == _of(manifest):
+            stage = Stage(base, unfinished, lock)
+            _clear_temporaries(stage.path)
+            stage.drop_damaged()
+            return stage
+        if unfinished is not None and any(map(is_receipt, names_below(base.path / APPEND / RECEIPTS))):
+            raise StoreError(
+                f"{base.path}: an append of {unfinished.additions[-1].data} is not finished: the same command goes on "
+                f"with it; to give it up, remove {base.path / APPEND}"
+            )
+        _clear(base.path)
+        _keep_totals(base)
+        stage = Stage(base, manifest, lock)
+        write_manifest(stage.path, manifest)
+        return stage
+    except BaseException:
+        lock.release()
+        raise
+
+
+def unfinished_append(store: Store) -> Manifest | None:
+    """The next state of a store that is being written, or was left so; None if there is none.
+
+    It is sealed if all that is left is to give the files their places. Raises StoreError if it can't be read.
+    """
+    return read_manifest(store.path / APPEND)
+
+
+def finish_append(path: Place) -> Store:
+    """The store at `path` in the state that it has, after an append that was decided and broken off has been finished.
+
+    Raises:
+        StoreError: there is no store, it is being written, or can't be.
+    """
+    store = open_store(path)
+    if not store.sealed:
+        raise StoreError(
+            f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
+        )
+    decided = unfinished_append(store)
+    if decided is None or decided.sealed is None:
+        return store
+    with write_lock(store.path):
+        _refuse_links(store.path)
+        if (decided := unfinished_append(store)) is not None and decided.sealed is not None:
+            _install(store.path, decided)
+    return open_store(store.path)
+
+
+def _unfinished(store: Place, base: Manifest) -> Manifest | None:
+    """The next state of `base` that an append has begun and not sealed; None if there is none, or one of another state.
+
+    Raises StoreError if it can't be read.
+    """
+    try:
+        found = read_manifest(store / APPEND)
+    except StoreError as error:
+        raise StoreError(f"{error}: remove {store / APPEND} to begin the append again") from error
+    if found is None or found.sealed is not None:
+        return None
+    of_base = found.created == base.created and found.additions[:-1] == base.additions
+    return found if of_base and found.fingerprint == base.fingerprint else None
+
+
+def _of(manifest: Manifest) -> tuple[object, ...]:
+    """What makes two next states the same."""
+    return manifest.additions[-1].fingerprint, manifest.documents, manifest.labels_are_models
+
+
+def _install(store: Place, decided: Manifest) -> None:
+    """Give the files of a decided next state their places, and then the store its manifest. May be done again.
+
+    Raises StoreError if a file is in neither of its places, or can't be moved.
+    """
+    names = set(names_below(store / APPEND))
+    # The totals last: those of the state before are found by the name that they keep.
+    for file in sorted(decided.files, key=lambda file: file.path == TOTALS):
+        if file.path in names:
+            move(store, f"{APPEND}/{file.path}", file.path)
+    for file in decided.files:
+        if fault := file.damage(store, hashed=False):
+            raise StoreError(f"can't append to {store}: {file.path} {fault}: remove {store / APPEND}")
+    write_manifest(store, decided)
+    remove_directory(store, APPEND)
+
+
+def _keep_totals(base: Store) -> None:
+    """Give the totals a name that they keep, and take away those of the state before this one."""
+    listed = next((file for file in base.manifest.files if file.path == TOTALS), None)
+    if listed is None:
+        raise base.unreadable(f"{TOTALS} is not in its manifest")
+    kept = f"{listed.sha256[:32]}.parquet"
+    if not exists(base.path / EARLIER / kept):
+        base.check_size(listed)
+        duplicate(base.path, TOTALS, f"{EARLIER}/{kept}")
+    for name in names_below(base.path / EARLIER):
+        if name != kept:
+            with writing(base.path / EARLIER / name):
+                remove(base.path, f"{EARLIER}/{name}")
+
+
+def _clear(store: Place) -> None:
+    """Take away what is left of an append that has finished no part. Raises StoreError if it stays."""
+    remove_directory(store, APPEND)
+    if APPEND in top_names(store):
+        raise StoreError(f"can't write {store / APPEND}: remove it and run again")
+
+
+def _clear_temporaries(stage: Place) -> None:
+    for name in names_below(stage):
+        if name.endswith(".tmp") or name == TOTALS:  # totals without a seal are of one killed between the two
+            with writing(stage / name):
+                remove(stage, name)
+
+
+def _refuse_links(store: Place) -> None:
+    """Raise StoreError if a directory that is written here is a link."""
+    if isinstance(store, Path):
+        for name in (f"{APPEND}/{RECEIPTS}/any", f"{EARLIER}/any"):
+            refuse_links(store, name)

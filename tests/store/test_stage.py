@@ -1,0 +1,276 @@
+"""Promises of attnstore.store.stage: a store grows whole or not at all, whoever reads and whatever ends the writer."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from bucket_server import Server
+from polars.testing import assert_frame_equal
+from small_store import contents, manifest, run, tables
+
+import attnstore.store.stage as stage_module
+import attnstore.store.store as store_module
+from attnstore.check.verify import verify_files
+from attnstore.errors import StoreError
+from attnstore.store import frames
+from attnstore.store.manifest import Addition, Manifest
+from attnstore.store.resume import create_or_resume
+from attnstore.store.stage import Stage, begin_or_resume, finish_append
+from attnstore.store.store import Store, open_store
+
+STEPS = (10, 1, 6, 4)  # of 21 documents, in parts of 4
+
+
+def addition(documents: int, name: str = "new.csv") -> Addition:
+    return Addition(documents, name, {"data_sha256": name}, {}, "2026-01-03T03:04:05+00:00")
+
+
+def append(path: Path | str, documents: int, name: str = "new.csv", parts: int | None = None) -> Store:
+    """Append the next documents of the small run's; `parts`: write so many and leave it so."""
+    with begin_or_resume(finish_append(path), addition(documents, name), True) as stage:
+        for part in stage.missing_parts()[:parts]:
+            stage.write_part(part, *tables(stage.manifest, stage.part_range(part)))
+        if not stage.missing_parts():
+            stage.seal()
+    return open_store(path)
+
+
+def read(store: Store) -> dict[str, pl.DataFrame]:
+    """The tables as a reader has them, in the order of documents; keys as text."""
+    found = {
+        "documents": frames.documents(store).sort("document"),
+        "tokens": frames.tokens(store).sort("document", "position"),
+        "totals": frames.totals(store),
+    }
+    return {
+        name: frame.with_columns(pl.col(pl.Categorical).cast(pl.String)).collect()
+        for name, frame in found.items()
+    }
+
+
+def assert_same(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame]) -> None:
+    for name in ("documents", "tokens"):
+        assert_frame_equal(found[name], expected[name], check_exact=True)
+    keys = ["split", "label", "prediction", "token", "word", "piece", "pieces", "special", "occurrences"]
+    found_totals, expected_totals = (each["totals"].sort(keys) for each in (found, expected))
+    assert_frame_equal(found_totals, expected_totals, rel_tol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, pl.DataFrame]:
+    """One run over all documents."""
+    return read(run(tmp_path_factory.mktemp("whole") / "store", manifest(documents=sum(STEPS))))
+
+
+def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
+    """Numbers of documents and parts go on, nothing that was there is touched, and the store is sound at each step."""
+    path = run(tmp_path / "store", manifest(documents=STEPS[0])).path
+    for place, step in enumerate(STEPS[1:]):
+        before = contents(path)
+        store = append(path, step, f"{place}.csv")
+        after = contents(path)
+        kept = {name for name in before if name.startswith(("documents", "tokens"))}
+        assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+        assert {finding.subject: finding.detail for finding in verify_files(store) if not finding.ok} == {}
+    assert_same(read(store), whole)
+    assert store.sealed
+    assert [store.part_range(part) for part in range(store.manifest.parts)] == [
+        range(4), range(4, 8), range(8, 10), range(10, 11), range(11, 15), range(15, 17), range(17, 21),
+    ]  # fmt: skip
+    assert [a.data for a in store.manifest.additions] == ["0.csv", "1.csv", "2.csv"]
+    assert not (path / "_append").exists()
+    assert len(list((path / "_earlier").iterdir())) == 1
+
+
+def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
+    """Before, while and after documents are appended an open store has the tables that it had, a new one the new."""
+    path = run(tmp_path / "store", manifest()).path
+    old = open_store(path)
+    before = read(old)
+    append(path, 5, parts=1)
+    assert_same(read(old), before)
+    assert_same(read(open_store(path)), before)
+    assert sorted(p.name for p in (path / "tokens").rglob("*.parquet")) == sorted(
+        Path(f.path).name for f in old.files() if f.path.startswith("tokens")
+    )  # a plain reader, too, sees nothing yet
+    new = append(path, 5)
+    assert_same(read(old), before)
+    assert len(read(new)["documents"]) == 15
+    assert new.manifest.documents == 15
+
+
+class Killed(BaseException):
+    """What no cleaning up may catch."""
+
+
+@contextmanager
+def killed_at(number: int, monkeypatch, after: bool) -> Iterator[list[str]]:
+    """Everything that is written ends at call `number`, before it or after it; yields the calls that were made."""
+    calls: list[str] = []
+
+    def watched(name, function):
+        def call(*given):
+            place = len(calls)
+            calls.append(name)
+            if place == number and not after:
+                raise Killed
+            found = function(*given)
+            if place == number:
+                raise Killed
+            return found
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for module in (stage_module, store_module):
+            for name in (
+                "put",
+                "move",
+                "duplicate",
+                "remove",
+                "remove_directory",
+                "write_receipt",
+                "write_manifest",
+            ):
+                if hasattr(module, name):
+                    patched.setattr(module, name, watched(name, getattr(module, name)))
+        yield calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tried", ["some", pytest.param("all", marks=pytest.mark.exhaustive)])
+def test_killed_at_any_write_it_is_the_old_state_or_the_new_and_goes_on(
+    tmp_path: Path, monkeypatch, tried: str
+) -> None:
+    """Each write in turn is the last, just before it or after: readers see one state whole, and the same append ends
+    with the same tables. ATTNSTORE_SEED draws others of them.
+    """
+    begun = run(tmp_path / "begun", manifest()).path
+    old = read(open_store(begun))
+    new = read(append(Path(shutil.copytree(begun, tmp_path / "done")), 5))
+    with killed_at(-1, monkeypatch, after=True) as calls:
+        append(Path(shutil.copytree(begun, tmp_path / "counted")), 5)
+    moments = [(number, after) for number in range(len(calls)) for after in (False, True)]
+    # The last ones are those of sealing: each is another state on the way.
+    assert calls[-3:] == ["move", "write_manifest", "remove_directory"]
+    if tried == "some":
+        chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
+        moments = [*chance.sample(moments[:-5], 4), *moments[-5:]]
+    states = []
+    for number, after in moments:
+        path = Path(shutil.copytree(begun, tmp_path / "store"))
+        reader = open_store(path)
+        with pytest.raises(Killed), killed_at(number, monkeypatch, after):
+            append(path, 5)
+        store = open_store(path)
+        states.append(store.manifest.documents)
+        assert_same(read(store), old if states[-1] == 10 else new)
+        assert_same(read(reader), old)
+        assert all(finding.ok for finding in verify_files(store))
+        if finish_append(path).manifest.documents == 10:
+            append(path, 5)
+        assert_same(read(open_store(path)), new)
+        assert all(finding.ok for finding in verify_files(open_store(path)))
+        assert not (path / "_append").exists()
+        shutil.rmtree(path)
+    assert states[-5:] == [10, 10, 15, 15, 15]
+
+
+def test_an_append_that_is_not_finished_keeps_others_out(tmp_path: Path) -> None:
+    """Another one is refused with what to do; one without a finished part gives way."""
+    path = run(tmp_path / "store", manifest()).path
+    append(path, 5, parts=0)
+    append(path, 6, "other.csv", parts=1)
+    with pytest.raises(StoreError) as refused:
+        append(path, 5)
+    assert str(refused.value) == (
+        f"{path}: an append of other.csv is not finished: the same command goes on with it; to give it up, remove"
+        f" {path}/_append"
+    )
+    stage = begin_or_resume(open_store(path), addition(6, "other.csv"), True)
+    assert (stage.finished_parts(), stage.missing_parts()) == ([3], [4])
+    with pytest.raises(StoreError, match="is being written by"):
+        begin_or_resume(open_store(path), addition(6, "other.csv"), True)
+    stage.close()
+
+
+def test_a_damaged_part_of_the_next_state_is_written_again(tmp_path: Path) -> None:
+    """As in a run: the receipt's hash is read, and the part is missing again."""
+    path = run(tmp_path / "store", manifest()).path
+    append(path, 5, parts=1)
+    file = next((path / "_append" / "tokens").rglob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with begin_or_resume(open_store(path), addition(5), True) as stage:
+        assert stage.missing_parts() == [3, 4]
+        assert len(stage.damaged) == 1
+    assert append(path, 5).manifest.documents == 15
+
+
+def test_what_changed_meanwhile_or_is_not_sealed_is_not_appended_to(tmp_path: Path) -> None:
+    """An append is made for one state of a store; another process may have brought it on."""
+    path = run(tmp_path / "store", manifest()).path
+    old = open_store(path)
+    append(path, 5)
+    with pytest.raises(
+        StoreError, match="has changed since it was opened: run again to append to what it is now"
+    ):
+        begin_or_resume(old, addition(3, "x"), True)
+    unsealed = run(tmp_path / "unsealed", manifest(), seal=False)
+    with pytest.raises(
+        StoreError, match="is not sealed: `attnstore run` with the same options finishes it first"
+    ):
+        finish_append(unsealed.path)
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """A store may be a stranger's."""
+    path = run(tmp_path / "store", manifest()).path
+    (tmp_path / "elsewhere").mkdir()
+    (path / "_append").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="is a link, and nothing outside of the store is written"):
+        append(path, 5)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_run_is_still_the_stores(tmp_path: Path) -> None:
+    """The run that made the store finds it finished, however much it has grown."""
+    plan = manifest()
+    path = run(tmp_path / "store", plan).path
+    append(path, 5)
+    assert create_or_resume(path, plan).missing_parts() == []
+    with pytest.raises(StoreError, match="documents is 10 in the store, 15 in this run"):
+        create_or_resume(path, replace(plan, documents=15))
+
+
+def test_an_addition_comes_back_from_its_json() -> None:
+    """Every field, and a plan that can't be is refused."""
+    plan = manifest(documents=15, additions=(addition(5),))
+    assert Manifest.from_json(plan.to_json()) == plan
+    assert plan.sizes == (10, 5)
+    with pytest.raises(StoreError, match="more documents were appended than there are"):
+        Manifest.from_json(manifest(documents=4, additions=(addition(5),)).to_json())
+    assert issubclass(Stage, Store)
+
+
+@pytest.mark.slow
+def test_in_a_bucket_it_is_the_same(tmp_path: Path, bucket: Server, whole) -> None:
+    """Copied where a folder renames: the same tables, the same files, and an open reader keeps its state."""
+    path = run(tmp_path / "store", manifest(documents=STEPS[0])).path
+    address = bucket.upload(path, "grown.attn")
+    old = open_store(address)
+    before = read(old)
+    for place, step in enumerate(STEPS[1:]):
+        append(path, step, f"{place}.csv")
+        append(address, step, f"{place}.csv")
+    assert_same(read(open_store(address)), whole)
+    there = dict(open_store(address).path.sizes())
+    assert {n: s for n, s in there.items() if n != "manifest.json"} == {
+        n: len(c) for n, c in contents(path).items() if n != "manifest.json"
+    }
+    assert_frame_equal(read(old)["documents"], before["documents"])
