@@ -53,10 +53,24 @@ def is_bucket_address(name: str) -> bool:
 
 #: What an object has until it is written again: its ETag, and its version where the server counts them.
 Tag = tuple[str | None, str | None]
+_ANY: Tag = (None, None)
 
 
 def _tag(meta: Any) -> Tag:
     return meta.get("e_tag"), meta.get("version")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the server says of an object: its bytes, its tag, and when it was written (seconds since 1970)."""
+
+    size: int
+    tag: Tag
+    written: float
+
+
+def _known(meta: Any) -> Known:
+    return Known(int(meta["size"]), _tag(meta), meta["last_modified"].timestamp())
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -76,11 +90,19 @@ class Bucket:
 
     @classmethod
     def at(cls, address: str) -> Self:
-        """The place that a user names. Raises UsageError for what names no bucket, or without obstore."""
+        """The place that a user names.
+
+        Raises UsageError for what names no bucket or holds a secret, or without obstore.
+        """
+        scheme = address.partition(":")[0]
+        if "@" in urlsplit(address).netloc:  # an address is shown, and kept in manifests
+            raise UsageError(
+                f"{scheme}://…@{one_line(address.rpartition('@')[2])}: credentials do not belong in an address:"
+                f" {_CREDENTIALS.get(scheme, '')}"
+            )
         try:
             import obstore  # noqa: F401 - is it there?
         except ImportError:
-            scheme = address.partition(":")[0]
             raise UsageError(
                 f"{scheme}:// is not read without another package: pip install 'attnstore[buckets]'"
             ) from None
@@ -125,33 +147,42 @@ class Bucket:
 
     # -- asking the server --------------------------------------------------------------------------------
 
+    def known(self) -> Known:
+        """What the server says of it."""
+        return _known(self._asked(lambda ask, client: ask.head(client, self.key)))
+
     def size(self) -> int:
         """Bytes."""
-        return int(self._asked(lambda ask, client: ask.head(client, self.key))["size"])
+        return self.known().size
 
     def tag(self) -> Tag:
         """What it has until it is written again."""
-        return _tag(self._asked(lambda ask, client: ask.head(client, self.key)))
+        return self.known().tag
 
-    def sizes(self) -> dict[str, int]:
-        """The objects below, by their names relative to this place, and their bytes; sorted by name."""
+    def objects(self) -> dict[str, Known]:
+        """The objects below, by their names relative to this place; sorted by name."""
         prefix = f"{self.key}/" if self.key else ""
 
-        def listed(ask: Any, client: Any) -> dict[str, int]:
+        def listed(ask: Any, client: Any) -> dict[str, Known]:
             pages = ask.list(client, prefix=prefix or None)
-            return {str(each["path"]): int(each["size"]) for page in pages for each in page}
+            return {str(each["path"]): _known(each) for page in pages for each in page}
 
-        found: dict[str, int] = self._asked(listed)
+        found: dict[str, Known] = self._asked(listed)
         return {name[len(prefix) :]: found[name] for name in sorted(found)}
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of the objects below, by their names relative to this place; sorted by name."""
+        return {name: known.size for name, known in self.objects().items()}
 
     def read_bytes(self) -> bytes:
         return bytes(self._asked(lambda ask, client: ask.get(client, self.key).bytes()))
 
-    def read_range(self, start: int, length: int) -> bytes:
-        """`length` bytes from `start`; both have to be inside the object."""
-        return bytes(
-            self._asked(lambda ask, client: ask.get_range(client, self.key, start=start, length=length))
-        )
+    def read_range(self, start: int, length: int, tag: Tag = _ANY) -> bytes:
+        """`length` bytes from `start`; both have to be inside the object, which has to have this tag still."""
+        asked: Any = {"range": (start, start + length)}
+        if tag[0] is not None:
+            asked["if_match"] = tag[0]
+        return bytes(self._asked(lambda ask, client: ask.get(client, self.key, options=asked).bytes()))
 
     def tagged(self) -> tuple[bytes, Tag]:
         """The content, and the tag that it has until it is written again."""
@@ -203,9 +234,12 @@ class Bucket:
         with suppress(FileNotFoundError):
             self._asked(lambda ask, client: ask.delete(client, keys))
 
-    def open(self, size: int | None = None, buffered: int = 1 << 20) -> io.BufferedReader:
-        """To read and seek in, at least `buffered` bytes at a time. `size`: its bytes, where they are known."""
-        return io.BufferedReader(_Raw(self, self.size() if size is None else size), buffered)
+    def open(self, size: int | None = None, buffered: int = 1 << 20, tag: Tag = _ANY) -> io.BufferedReader:
+        """To read and seek in, at least `buffered` bytes at a time. `size`: its bytes, where they are known.
+
+        With a `tag`, reading fails where the object has been written again since.
+        """
+        return io.BufferedReader(_Raw(self, self.size() if size is None else size, tag), buffered)
 
     def _asked(self, question: Callable[[Any, Any], Any]) -> Any:
         """Ask the server, again where its answer breaks off: obstore asks again by itself for much else, not for that.
@@ -233,8 +267,8 @@ class Bucket:
 class _Raw(io.RawIOBase):
     """An object as a file to read."""
 
-    def __init__(self, place: Bucket, size: int) -> None:
-        self._place, self._size, self._at = place, size, 0
+    def __init__(self, place: Bucket, size: int, tag: Tag) -> None:
+        self._place, self._size, self._tag, self._at = place, size, tag, 0
 
     def readable(self) -> bool:
         return True
@@ -254,7 +288,7 @@ class _Raw(io.RawIOBase):
         length = min(len(buffer), self._size - self._at)
         if length <= 0:
             return 0
-        found = self._place.read_range(self._at, length)
+        found = self._place.read_range(self._at, length, self._tag)
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)
@@ -339,6 +373,8 @@ def _told(place: Bucket, error: Exception) -> tuple[type[OSError], int, str]:
     if "NoSuchBucket" in said or isinstance(error, FileNotFoundError):
         what = f"bucket {place.bucket}" if "NoSuchBucket" in said else "such object"
         return FileNotFoundError, errno.ENOENT, f"there is no {what}"
+    if isinstance(error, kinds.PreconditionError):
+        return OSError, errno.EIO, "it has been written again since it was opened"
     # Whoever has no credentials asks the machine itself, as a cloud's own know.
     if any(sign in said for sign in ("169.254.169.254", "metadata", "MissingAccount", "Account must be")):
         return PermissionError, errno.EACCES, f"no credentials were found: {_CREDENTIALS[place.scheme]}"

@@ -22,8 +22,9 @@ DEFAULT_REDUCTIONS = ("cls", "received", "rollout", "evidence")
 class SourceConfig:
     """A dataset and how to read it.
 
-    `data`: a folder, an archive, a file, a glob, an address (`hf://datasets/...`, `https://...`), a hub's name, `-` for
-    the standard input, or the word `imdb`. `FILE::NAME` is a member of an archive, a sheet, or a database's table.
+    `data`: a folder, an archive, a file, a glob, an address (`hf://datasets/...`, `https://...`, `s3://...`), a hub's
+    name, `-` for the standard input, or the word `imdb`. `FILE::NAME` is a member of an archive, a sheet, or a
+    database's table.
     `held`: data that the program holds, of which `data` is then only what it is called.
     `subset`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
     `split`: the split to read, or `all`; for a source without splits, the name its one split gets.

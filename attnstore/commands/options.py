@@ -62,7 +62,7 @@ source_option = options(
         metavar="SOURCE",
         multiple=True,
         callback=_once,
-        help="A folder, archive, file, glob, https://…, a hub's OWNER/NAME, FILE::TABLE, - (stdin), or imdb.",
+        help="A folder, archive, file, glob, https://…, s3://…, a hub's OWNER/NAME, FILE::TABLE, - (stdin), or imdb.",
     ),
     click.option("--subset", metavar="NAME", help="The configuration of a data set that has several."),
     click.option("--query", metavar="SELECT", help="The rows of a SQLite or DuckDB file, as SQL."),

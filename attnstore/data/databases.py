@@ -23,7 +23,11 @@ _ALLOWED = frozenset(
 def database_kind(path: Path) -> Literal["sqlite", "duckdb"] | None:
     """Which kind of database a file is, by its first bytes."""
     with path.open("rb") as file:
-        head = file.read(16)
+        return kind_of_database(file.read(16))
+
+
+def kind_of_database(head: bytes) -> Literal["sqlite", "duckdb"] | None:
+    """Which kind of database begins with these 16 bytes."""
     if head == b"SQLite format 3\0":
         return "sqlite"
     return "duckdb" if head[8:12] == b"DUCK" else None

@@ -23,7 +23,7 @@ class Files:
     """Files by name ("/"-separated, relative, sorted part by part), wherever they are.
 
     `named` says that the user named this one file, instead of a place where files are. `splits` are those that the
-    data set itself says, by file.
+    data set itself says, by file. `states`: what a file's present content is known by, where that is told.
     """
 
     names: Sequence[str]
@@ -31,6 +31,7 @@ class Files:
     named: bool = False
     notes: Sequence[str] = ()
     splits: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
 
     def contents(self, name: str, most: int = MAX_DOCUMENT_BYTES) -> bytes:
         """All of a file's bytes, as they are. Raises TooLargeError if there are more than `most`."""
@@ -64,7 +65,9 @@ def folder(root: Path) -> Files:
         ]
         prefix = here.relative_to(root).as_posix()
         names += files if prefix == "." else [f"{prefix}/{name}" for name in files]
-    names, notes = _of_newest_snapshots(root, names)
+    names, notes = of_newest_snapshots(
+        names, lambda name: (root / name).read_text(), lambda below: (root / below).stat().st_mtime
+    )
     return Files(sorted(names, key=by_parts), lambda name: _opened(root / name), notes=notes)
 
 
@@ -77,23 +80,25 @@ def _opened(path: Path) -> IO[bytes]:
     return file
 
 
-def _of_newest_snapshots(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
-    """The names without those in all but one of the snapshots that a cache of the hub keeps of a data set."""
+def of_newest_snapshots(
+    names: Sequence[str], read: Callable[[str], str], age: Callable[[str], float]
+) -> tuple[list[str], list[str]]:
+    """The names without those in all but one of the snapshots that a cache of the hub keeps of a data set; a note.
+
+    That one is what `refs/main` names, else the newest. `read` gives a file's text, `age` a folder's time.
+    """
     snapshots: dict[str, set[str]] = {}
     for name in names:
         if found := _SNAPSHOT.match(name):
             snapshots.setdefault(found[1], set()).add(found[2])
-    notes = []
+    names, notes = list(names), []
     for above, revisions in snapshots.items():
         if len(revisions) == 1:
             continue
-        main = root / above / "refs/main"
-        chosen = main.read_text().strip() if main.is_file() else ""
+        main = f"{above}refs/main"
+        chosen = read(main).strip() if main in names else ""
         if chosen not in revisions:
-            chosen = max(
-                sorted(revisions),
-                key=lambda each, at=above: (root / at / "snapshots" / each).stat().st_mtime,  # type: ignore[misc] # mypy can't type a lambda's default
-            )
+            chosen = max(sorted(revisions), key=lambda each, at=above: age(f"{at}snapshots/{each}"))  # type: ignore[misc] # mypy can't type a lambda's default
         left = {f"{above}snapshots/{each}/" for each in revisions - {chosen}}
         names = [name for name in names if not name.startswith(tuple(left))]
         notes.append(f"of {len(revisions)} snapshots of the data set the newest is read ({chosen[:12]})")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from attnstore.buckets import is_bucket_address
 from attnstore.data.files import Files, by_parts
 from attnstore.data.streams import BUFFER
 from attnstore.errors import DataError, UsageError
@@ -23,16 +24,20 @@ from attnstore.messages import first_line, one_line
 _PACKAGES = {
     "http": "'attnstore[remote]'",
     "https": "'attnstore[remote]'",
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
 }
+#: What other programs call the schemes of buckets.
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "azure": "az"}
 #: The name of a data set of the hub.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def without_secrets(address: str) -> str:
-    """An address without what may be secret in it: a password, and a signature in the query."""
+    """An address without what may be secret in it: a password, and a signature in the query.
+
+    What an address in a bucket has behind its `?` is a part of a name.
+    """
+    if is_bucket_address(address):
+        return address
     parts = urlsplit(address)
     if not parts.netloc and not parts.query:
         return address
@@ -48,7 +53,7 @@ def standard_input() -> Path:
     """A file with all that the standard input holds, which is read once a process."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("--data - reads the standard input, and nothing is piped into it")
-    return _put_aside("stdin", lambda: sys.stdin.buffer)
+    return _put_aside("stdin", lambda: sys.stdin.buffer, "-")
 
 
 def fetched(address: str) -> Path:
@@ -75,7 +80,13 @@ def fetched(address: str) -> Path:
 _aside: dict[str, tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
 
 
-def _put_aside(name: str, open_: Callable[[], IO[bytes]], key: str = "-") -> Path:
+def copied(files: Files, name: str, address: str) -> Path:
+    """A copy of one of the files at an address on this machine's disk, made once a process and state of the file."""
+    key = f"{address} {name} {files.states.get(name, '')}"
+    return _put_aside(posixpath.basename(name), lambda: files.open(name), key)
+
+
+def _put_aside(name: str, open_: Callable[[], IO[bytes]], key: str) -> Path:
     """A copy in a folder that ends with the process, made at the first call for `key`."""
     if key not in _aside:
         folder = tempfile.TemporaryDirectory(prefix="attnstore-")
@@ -111,6 +122,8 @@ def _file_system(address: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     protocol = address.partition("://")[0]
+    if protocol in _ALIASES:
+        raise UsageError(f"{protocol}:// is not read: write {_ALIASES[protocol]}://BUCKET/NAME")
     try:
         file_system, path = url_to_fs(address)
     except ImportError:

@@ -25,16 +25,18 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from attnstore.buckets import is_bucket_address
 from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.data.archives import put_aside, tar_members, zip_members
 from attnstore.data.arrow import of_saved
 from attnstore.data.class_names import beside as names_beside
 from attnstore.data.configurations import of_configuration
-from attnstore.data.databases import database_kind, of_database
+from attnstore.data.databases import database_kind, kind_of_database, of_database
 from attnstore.data.documents import Document, Rejected, Source
 from attnstore.data.files import Files, folder, matching, neighbours, similar_path
 from attnstore.data.foreign import is_no_data, refuse_foreign
 from attnstore.data.imdb import fetch_imdb
+from attnstore.data.in_buckets import beside_in_bucket, bucket_files
 from attnstore.data.in_memory import contents_of
 from attnstore.data.judging import (
     as_document,
@@ -44,6 +46,7 @@ from attnstore.data.judging import (
 )
 from attnstore.data.lines import LineFiles, line_files, lines_of
 from attnstore.data.remote import (
+    copied,
     fetched,
     hub_files,
     is_hub_name,
@@ -112,9 +115,9 @@ def _opened(config: SourceConfig, on_event: OnEvent) -> Source:
         if data == "-":
             return _open_file(standard_input(), config)
         if data.startswith("hf://"):
-            return _open_place(hub_files(data), config)
+            return _open_elsewhere(hub_files(data), config)
         if "://" in data:
-            return _open_address(data, replace(config, data=without_secrets(data)))
+            return _open_address(data, config)
         return _open_path(Path(data).expanduser(), config)
 
 
@@ -133,10 +136,25 @@ def _no_file(name: str) -> IO[bytes]:
 
 def _open_address(address: str, config: SourceConfig) -> Source:
     """A source elsewhere. What a web server has is fetched first; the rest is read where it is."""
+    if is_bucket_address(address):
+        return _open_in_bucket(address, config)
+    config = replace(config, data=without_secrets(address))
     if address.startswith(("http://", "https://")):
         address, inside, member = address.partition("::")
         return _open_file(fetched(address), config, member if inside else None)
-    return _open_place(remote_files(address), config)
+    return _open_elsewhere(remote_files(address), config)
+
+
+def _open_in_bucket(address: str, config: SourceConfig) -> Source:
+    """A source in a bucket."""
+    archive, inside, member = address.rpartition("::")
+    try:
+        files = bucket_files(address)
+    except UsageError:
+        if not inside or not (files := bucket_files(archive)).named:
+            raise
+        return _open_elsewhere(files, config, member)
+    return _open_elsewhere(files, config, beside=beside_in_bucket(address) if files.named else None)
 
 
 def _open_path(path: Path, config: SourceConfig) -> Source:
@@ -160,19 +178,56 @@ def _open_path(path: Path, config: SourceConfig) -> Source:
     if is_hub_name(data) and not _kind(data, config) and not _is_archive(data):
         address = f"hf://datasets/{data}"
         with reading(address):
-            return _open_place(hub_files(address), config)
+            return _open_elsewhere(hub_files(address), config)
     raise UsageError(f"no such file or folder: {one_line(data)}{similar_path(path)}")
 
 
 def _open_place(files: Files, config: SourceConfig) -> Source:
-    """A source in a folder, or at an address, which may have configurations."""
+    """A source in a folder, which may have configurations."""
     files = of_configuration(files, config)
     source = _open_files(files, config)
     return replace(source, notes=(*files.notes, *source.notes))
 
 
-def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> Source:
-    """A source in one local file: an archive, or members of it that are named, or a table, by its first bytes."""
+def _open_elsewhere(
+    files: Files, config: SourceConfig, member: str | None = None, beside: Files | None = None
+) -> Source:
+    """A source at an address, which may have configurations. See `_open_files` for `beside`.
+
+    What can't be read where it is, an archive, a database or a workbook, is copied to this machine's disk first.
+    """
+    files = of_configuration(files, config)
+    held = [name for name in files.names if files.named or not is_no_data(name)]
+    if len(held) == 1 and _needs_a_disk(files, held[0], config):
+        path = copied(files, held[0], config.data)
+        source = _open_file(path, replace(config, subset=None), member, beside or files)
+    elif member is not None:
+        raise UsageError(f"{one_line(config.data)}: it is no archive, it has no member {quoted(member)}")
+    else:
+        source = _open_files(files, config, beside)
+    return replace(source, notes=(*files.notes, *source.notes))
+
+
+def _needs_a_disk(files: Files, name: str, config: SourceConfig) -> bool:
+    """Whether a file is an archive, a database or a workbook, by its first bytes or its name."""
+    if _kind(name, config) == "excel" or _is_archive(name):
+        return True
+    with files.open(name) as file:
+        head = file.read(16)
+        file.seek(0)
+        with decompressed(file) as stream:
+            is_tar = _is_tar(stream.read(512))
+    return is_tar or _is_zip(head) or kind_of_database(head) is not None or _magic(head) == "excel"
+
+
+def _open_file(
+    path: Path, config: SourceConfig, member: str | None = None, beside: Files | None = None
+) -> Source:
+    """A source in one local file: an archive, or members of it that are named, or a table, by its first bytes.
+
+    `beside`: the files beside it, unless they are those of its folder.
+    """
+    beside = beside or neighbours(path)
     with path.open("rb") as file:
         head = file.read(4)
     if config.subset is not None:
@@ -182,24 +237,33 @@ def _open_file(path: Path, config: SourceConfig, member: str | None = None) -> S
     if database_kind(path) is not None:
         content = of_database(path, member, config.query)
         name = path.name if member is None else f"{path.name}::{member}"
-        return open_tables([Table(name, "arrow", None, {}, _no_file, content)], config, neighbours(path))
-    is_zip = head in (b"PK\x03\x04", b"PK\x05\x06")
+        return open_tables([Table(name, "arrow", None, {}, _no_file, content)], config, beside)
+    is_zip = _is_zip(head)
     if _kind(path.name, config) == "excel" or (is_zip and "xl/workbook.xml" in zip_members(path).names):
         book = Table(path.name, "excel", None, {}, lambda _: path.open("rb"), sheet=member)
-        return open_tables([book], config, neighbours(path))
+        return open_tables([book], config, beside)
     if is_zip:
         return _open_files(_members(zip_members(path), member, config), config)
     with decompressed(path.open("rb")) as stream:
         start = stream.read(512)
-    if start[257:262] == b"ustar" or _is_archive(path.name):
+    if _is_tar(start) or _is_archive(path.name):
         return _open_tar(path, config, member)
     if member is not None:
         raise UsageError(f"{one_line(str(path))} is no archive: it has no member {quoted(member)}")
-    magic = next((kind for bytes_, kind in _MAGIC.items() if start.startswith(bytes_)), None)
-    if magic is not None:
-        table = Table(path.name, magic, None, {}, lambda _: path.open("rb"))
-        return open_tables([table], config, neighbours(path))
-    return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config, neighbours(path))
+    return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config, beside)
+
+
+def _is_zip(head: bytes) -> bool:
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def _is_tar(start: bytes) -> bool:
+    return start[257:262] == b"ustar"
+
+
+def _magic(start: bytes) -> Kind | None:
+    """The kind of table that a file's first bytes say."""
+    return next((kind for bytes_, kind in _MAGIC.items() if start.startswith(bytes_)), None)
 
 
 def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
@@ -226,7 +290,10 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
     names = [name for name in files.names if files.named or not is_no_data(name)]
     for name in names[:_LOOKED_AT]:
         with decompressed(files.open(name)) as stream:
-            refuse_foreign(name, stream.read(512))
+            start = stream.read(512)
+        if files.named and (magic := _magic(start)) is not None:
+            return open_tables([Table(name, magic, None, {}, files.open)], config, beside or files)
+        refuse_foreign(name, start)
     tables = _tables(names, config)
     texts = [name for name in names if name not in set(tables) and (files.named or not _kind(name, config))]
     flat = [name for name in texts if len(texts) <= _LINE_FILES and _may_have_lines(name)]

@@ -106,15 +106,6 @@ class TestWeb:
         with pytest.raises(UsageError, match=r"^http:// is not read .*: pip install 'attnstore\[remote\]'$"):
             open_("http://127.0.0.1:9/a.csv")
 
-    @pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
-    def test_without_what_reads_a_bucket(
-        self, protocol: str, package: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Buckets need packages of their own, which are named."""
-        monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(UsageError, match=rf"^{protocol}:// is not read .*: pip install {package}$"):
-            open_(f"{protocol}://bucket/a.csv")
-
 
 @pytest.mark.parametrize(
     ("address", "shown"),
