@@ -5,6 +5,7 @@ layer, and passes extra keyword arguments of `model(...)` down to it. So no mode
 global: each forward pass carries its own `Tap`.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,9 +116,12 @@ class Tap:
         seen = _Seen(mask, scale, window)
         if self._swept and self.calls > 1:
             key, value = self._of_every_head(key), self._of_every_head(value)
+            # torch's graph holds the way back and the tap holds the graph: a circle that no collector sees into, and
+            # each batch would stay for good. So the graph knows the tap weakly.
+            tap: Tap = weakref.proxy(self)
             forward, back = (
                 partial(self._forward, seen=seen),
-                partial(self._back, seen=seen, layer=self.calls),
+                partial(Tap._back, tap, seen=seen, layer=self.calls),
             )
             output: Tensor = gradients.Swept.apply(query, key, value, forward, back)  # type: ignore[no-untyped-call]
         else:
