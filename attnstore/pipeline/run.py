@@ -8,7 +8,6 @@ the same run started again goes on with the parts that are missing.
 """
 
 import gc
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,11 +20,10 @@ from attnstore.engine.models import read_model_files
 from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.segmenter import Segmenter
-from attnstore.events import Computed, Noted, OnEvent, Started, ignore
+from attnstore.events import Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
-from attnstore.messages import counted, listed
-from attnstore.pipeline.describe import check, describe, this_run
-from attnstore.pipeline.parts import batches, write_parts
+from attnstore.pipeline.describe import check, describe
+from attnstore.pipeline.parts import fill
 from attnstore.store.place import Place
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import Store
@@ -72,40 +70,8 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
 
     with create_or_resume(path, manifest) as store, stop_on_interrupt(stopping) as stop:
         before = store.finished_parts()
-        documents_before = sum(len(store.part_range(part)) for part in before)
         on_event(Started(manifest.documents, store.manifest.notes))
-        for line in store.damaged:
-            on_event(Noted(line))
-        began, documents, tokens = time.perf_counter(), documents_before, 0
-        parts = batches(store, config, source, found, labels, classifier)
-        written: dict[int, set[str]] = {}
-        try:
-            for batch in write_parts(store, config, classifier, parts, segmenter, stop):
-                documents += sum(document.window == 0 for document in batch.documents)
-                tokens += batch.tokens
-                for document in batch.documents:
-                    if special := document.written_special:
-                        written.setdefault(document.number, set()).update(special)
-                for note in classifier.new_notes():
-                    on_event(Noted(note))
-                on_event(Computed(documents, manifest.documents, tokens))
-            for name in sorted(classifier.all_null if tokens else ()):
-                on_event(Noted(f"{name} has no value for any token (NaN): its columns are null throughout"))
-            if written:
-                names = listed(sorted(set.union(*written.values())))
-                on_event(
-                    Noted(
-                        f"{counted(len(written), 'document')} with {names} written in the text: the model reads that as"
-                        " its own special token, as transformers does; it is marked special and is no word"
-                    )
-                )
-            for note in segmenter.notes:
-                on_event(Noted(note))
-        finally:
-            seconds = time.perf_counter() - began
-            if tokens:
-                finished = len(store.finished_parts()) - len(before)
-                store.record_run(this_run(classifier, finished, tokens, seconds))
+        filled = fill(store, config, source, found, labels, classifier, segmenter, stop, on_event)
         if not store.missing_parts() and not store.sealed:
             del classifier  # adding up takes a third of its memory
             gc.collect()
@@ -113,5 +79,5 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
             store.seal()
         missing = bool(store.missing_parts())
         return RunResult(
-            store, documents - documents_before, tokens, seconds, len(before), missing, stop.number
+            store, filled.documents, filled.tokens, filled.seconds, len(before), missing, stop.number
         )
