@@ -97,10 +97,11 @@ def write_store(
     part_size=25,
     parts=None,
     layers=LAYERS,
+    long="cut",
 ):
     """A store of these documents, in parts of `part_size`; sealed unless only some `parts` are written."""
     manifest = Manifest(
-        fingerprint={"model": "none"}, documents=len(documents), part_size=part_size, labels=labels,
+        fingerprint={"model": "none", "long": long}, documents=len(documents), part_size=part_size, labels=labels,
         label_in_path=label_in_path, labels_are_models=labels_are_models, layers=layers, heads=HEADS,
         reductions=reductions, max_length=512, model="none", data="made up", versions={},
         created="2026-01-02T03:04:05+00:00",
