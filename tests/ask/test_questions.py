@@ -69,8 +69,8 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
     assert sorted(QUESTIONS) == [
         "attention_vs_frequency", "calibration", "concentration", "confusion", "contexts", "distinctive_words",
         "document_tokens", "edits", "errors", "faithfulness", "find_documents", "flips", "for_and_against", "heads",
-        "layer_agreement",
-        "layer_profile", "lexicon", "negation", "phrases", "position_profile", "predictions", "ratings", "similar_documents",
+        "layer_agreement", "layer_profile", "lexicon", "negation", "phrases", "position_profile", "predictions",
+        "ratings", "similar_documents",
         "sinks", "top_tokens_by_class", "top_words_by_class", "truncation", "within_group",
     ]  # fmt: skip
     for question in QUESTIONS.values():
