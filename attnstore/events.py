@@ -60,13 +60,21 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """How far a store has been written in another form, in documents."""
+
+    documents: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something on the way that a user should know, in a sentence."""
 
     line: str
 
 
-Event = Downloaded | Started | Computed | Trained | Checked | Noted
+Event = Downloaded | Started | Computed | Trained | Checked | Copied | Noted
 OnEvent = Callable[[Event], None]
 
 

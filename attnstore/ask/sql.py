@@ -23,7 +23,7 @@ from attnstore.interrupts import interruptible
 from attnstore.store.faithfulness import FOLDER, SCHEMA, faithfulness_files, not_measured
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.place import Place
-from attnstore.store.schema import without_label
+from attnstore.store.schema import without_keys
 from attnstore.store.store import Store
 from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
 
@@ -306,7 +306,7 @@ def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> 
     """The statement that makes a view of the rows. Names are quoted: nothing of a user's is pasted."""
     hidden = [identifier(name) for name in extra]
     # `label` stands at the end wherever it is stored, but among the keys of the totals.
-    of_table = schema.names if view == "totals" else without_label(schema)
+    of_table = schema.names if view == "totals" else without_keys(schema)
     names = dict.fromkeys([*of_table, "split", "label"])
     kept = [name for name in map(identifier, names) if name not in hidden]
     added = [f"{expression} AS {identifier(name)}" for name, expression in extra.items()]
@@ -315,7 +315,7 @@ def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> 
 
 def _rows(store: Store, view: str, files: Iterable[Place], schema: pa.Schema) -> str:
     """The SELECT of a table's stored columns, `split` and `label`. Names are quoted, and texts literals."""
-    names = [identifier(name) for name in without_label(schema)]
+    names = [identifier(name) for name in without_keys(schema)]
     selects = []
     for split, label, paths in store.partitions(files):
         of_path = f"{'NULL' if label is None else literal(label)}::VARCHAR AS label"

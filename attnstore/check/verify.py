@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from attnstore.errors import StoreError
 from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.parquet import FINGERPRINT_KEY
+from attnstore.store.partitions import keys_of
 from attnstore.store.place import Place, exists, for_arrow, names_below
 from attnstore.store.schema import entropy
 from attnstore.store.stage import unfinished_append
@@ -199,6 +201,12 @@ def _pair_faults(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong inside one partition's two files of a part."""
     predictions = _class_numbers(documents["prediction"], store.manifest)
+    split, _ = keys_of(PurePosixPath(documents_path).parent)
+    if (
+        store.manifest.split_in_files
+        and not pc.all(pc.equal(documents["split"].cast(pa.string()), split)).as_py()
+    ):
+        yield documents_path, "split: it is not the one in the path"
     for fault in _document_faults(store.manifest, documents, predictions):
         yield documents_path, fault
     lengths = documents["length"].to_numpy()
@@ -233,6 +241,11 @@ def _pair_faults(
         (
             "the prediction is not the document's",
             _class_numbers(tokens["prediction"], store.manifest) != predictions[rows],
+        ),
+        *(
+            (f"the {key} is not the document's", _texts(tokens[key]) != _texts(documents[key])[rows])
+            for key in ("split", "label")
+            if key in tokens.column_names
         ),
         *_token_faults(tokens, rows, characters),
         *_segment_faults(tokens, rows, segments),
@@ -276,6 +289,10 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
         if not same:
             return f"{name} is not what the tokens add up to"
     return None
+
+
+def _texts(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    return np.asarray(column.cast(pa.string()).to_numpy(), dtype=np.object_)
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

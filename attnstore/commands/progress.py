@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from attnstore.commands.output import discard, note, tell
-from attnstore.events import Checked, Computed, Downloaded, Event, Noted, OnEvent, Started, Trained
+from attnstore.events import Checked, Computed, Copied, Downloaded, Event, Noted, OnEvent, Started, Trained
 from attnstore.visible import visible
 
 Progress = Literal["bar", "json", "none"]
@@ -102,6 +102,9 @@ class _Bars:
         elif isinstance(event, Checked):
             bar = self._bar(event.what, event.total, unit=" documents", desc=event.what)
             bar.update(event.documents - bar.n)
+        elif isinstance(event, Copied):
+            bar = self._bar("copied", event.total, unit=" documents", desc="copied")
+            bar.update(event.documents - bar.n)
 
     def _bar(self, name: str, total: int | None, **options: Any) -> Any:
         from tqdm import tqdm
@@ -132,13 +135,14 @@ class _Objects:
         tell(type(event).__name__.lower(), **asdict(event))
 
 
-def _kind(event: Downloaded | Computed | Trained | Checked) -> tuple[str, bool]:
+def _kind(event: Downloaded | Computed | Trained | Checked | Copied) -> tuple[str, bool]:
     """What of an event is told apart from the like, and whether it is the last of its kind."""
     if isinstance(event, Downloaded):
         return "download", event.done == event.total
     if isinstance(event, Trained):
         return _phase(event), event.step == event.steps
-    return event.what if isinstance(event, Checked) else "run", event.documents == event.total
+    kind = event.what if isinstance(event, Checked) else type(event).__name__
+    return kind, event.documents == event.total
 
 
 class _Lines:
@@ -165,6 +169,8 @@ class _Lines:
             return f"downloaded {event.done / 1e6:,.0f}{of} MB"
         if isinstance(event, Checked):
             return f"{event.what}: {event.documents:,} of {event.total:,} documents checked"
+        if isinstance(event, Copied):
+            return f"{event.documents:,} of {event.total:,} documents copied"
         assert isinstance(event, Trained)  # noqa: S101 - the only other kind that goes on for long
         figures = "".join(f", {name} {value}" for name, value in _figures(event).items())
         return f"{_phase(event)}: step {event.step:,} of {event.steps:,}{figures}"

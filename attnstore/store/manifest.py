@@ -184,6 +184,7 @@ class Manifest:
     rejected_rows: tuple[str, ...] = ()
     kept: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    split_in_files: bool = False  # True: `split` is a column of the files, too (see `store.export`)
     notes: tuple[str, ...] = ()
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing

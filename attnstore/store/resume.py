@@ -109,7 +109,16 @@ def _differences(stored: Manifest, ours: Manifest) -> list[str]:
         raw = json.loads(manifest.to_json())  # as the store has it: tuples are lists there
         raw["documents"] = manifest.sizes[0]  # what was appended later is no part of the run
         # Beside the fingerprint: what the tables' form depends on.
-        form = ("documents", "labels", "label_in_path", "layers", "heads", "reductions", "max_length")
+        form = (
+            "documents",
+            "labels",
+            "label_in_path",
+            "split_in_files",
+            "layers",
+            "heads",
+            "reductions",
+            "max_length",
+        )
         sides.append({**{name: raw[name] for name in form}, **raw["fingerprint"]})
     theirs, mine = sides
 

@@ -6,15 +6,15 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore.store.place import Place, for_polars
-from attnstore.store.schema import without_label
+from attnstore.store.schema import without_keys
 
 
 def scan(partitions: Sequence[tuple[str, str | None, list[Place]]], schema: pa.Schema) -> pl.LazyFrame:
     """The rows of one table's files, `partitions` as `Store.partitions` gives them.
 
-    Columns: those of `schema` without `label`, then `split` and `label` (String), wherever they are stored.
+    Columns: those of `schema`, then `split` and `label` (String), wherever they are stored.
     """
-    names = without_label(schema)
+    names = without_keys(schema)
     frames = []
     for split, label, paths in partitions:
         of_file = pl.col("label").cast(pl.String)

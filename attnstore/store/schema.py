@@ -23,6 +23,8 @@ KEPT = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "t
 
 _LABEL = _field("label", DICTIONARY, "the gold class; null where the data has none", nullable=True)
 
+_SPLIT = _field("split", DICTIONARY, "the split of the document")
+
 _SECOND_TEXT = _field("text_pair", pa.string(), "the second text of the pair, of which `text` is the first")
 _SEGMENT = _field(
     "segment",
@@ -32,9 +34,14 @@ _SEGMENT = _field(
 )
 
 
-def without_label(schema: pa.Schema) -> list[str]:
-    """The columns of a table but for `label`, which readers put at the end, wherever it is stored."""
-    return [name for name in schema.names if name != "label"]
+def without_keys(schema: pa.Schema) -> list[str]:
+    """The columns of a table but for `split` and `label`, which readers put at the end, wherever they are stored."""
+    return [name for name in schema.names if name not in ("split", "label")]
+
+
+def _keys(manifest: Manifest) -> list[pa.Field]:
+    """Those of the two that are columns of `documents` and `tokens`."""
+    return [*([_SPLIT] if manifest.split_in_files else []), *([] if manifest.label_in_path else [_LABEL])]
 
 
 def entropy(column: str) -> str:
@@ -54,7 +61,7 @@ def _reduction_columns(
 
 
 def documents_schema(manifest: Manifest) -> pa.Schema:
-    """One row per document, in dataset order. `split` and (if the manifest says so) `label` are in the path.
+    """One row per document, in dataset order. `split` and `label` are in the path, or columns: as the manifest says.
 
     For each column of a reduction that is not signed there is, as `<column>_entropy`, the entropy (nats) of its
     values over all the document's tokens, made to add up to 1 (those of each head, where it has one per head). It is
@@ -86,8 +93,7 @@ def documents_schema(manifest: Manifest) -> pa.Schema:
         _field(name, KEPT[type_], "as the data has it (--keep-column)", True)
         for name, type_ in manifest.kept.items()
     ]
-    if not manifest.label_in_path:
-        fields.append(_LABEL)
+    fields += _keys(manifest)
     fields += [
         _field(entropy(column), value, f"entropy over the document, in nats: {meaning}", nullable=True)
         for column, value, meaning in _reduction_columns(manifest, unsigned)
@@ -123,8 +129,7 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
         _field("length", pa.int32(), "tokens of its document, special ones included"),
         _field("prediction", DICTIONARY, "the predicted class of its document"),
     ]
-    if not manifest.label_in_path:
-        fields.append(_LABEL)
+    fields += _keys(manifest)
     fields += [
         # Nullable: a custom reduction may have nothing to say about a document too short for it.
         _field(column, value, meaning, nullable=True)

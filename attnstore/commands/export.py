@@ -1,0 +1,59 @@
+"""`attnstore export` and `push`: a store as a data set of the Hugging Face hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from attnstore.commands.options import progress_option, store_argument
+from attnstore.commands.output import say
+from attnstore.commands.progress import Progress, shown
+from attnstore.messages import counted
+
+if TYPE_CHECKING:
+    from attnstore.store.place import Place
+    from attnstore.store.store import Store
+
+license_option = click.option(
+    "--license",
+    "license_",
+    metavar="NAME",
+    help="The licence that the card names, by the hub's word: cc-by-4.0.",
+)
+
+
+@click.command()
+@store_argument
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Choice(["datasets"]), default="datasets", show_default=True, help="Whose form it gets."
+)
+@license_option
+@progress_option
+def export(store: "Place", out: Path, to: str, license_: str | None, progress: Progress) -> None:
+    """Write STORE to the folder OUT in a form that other programs read.
+
+    datasets: Hugging Face's `datasets`, and the hub. OUT is a store, too, with a card (README.md) and a report. Begun
+    again, it goes on.
+    """
+    made = _written(store, out, out.absolute().name, license_, progress)
+    say(
+        f"{out}: {counted(made.manifest.documents, 'document')}, {counted(len(made.files()), 'file')}, a card, a report"
+    )
+    say(f'next: datasets.load_dataset("{out}", "documents"), "tokens" or "totals"')
+
+
+def _written(store: "Place", out: Path, name: str, license_: str | None, progress: Progress) -> "Store":
+    """The store in the form of `datasets`, with its card and its report; `name` is the card's title."""
+    from attnstore.show.dataset_card import dataset_card
+    from attnstore.show.report import report
+    from attnstore.store.export import export as export_store
+    from attnstore.store.store import open_store
+
+    with shown(progress) as on_event:
+        made = export_store(open_store(store), out, on_event)
+    page = report(made)
+    (out / "report.html").write_text(page, encoding="utf-8")
+    card = dataset_card(made, name, license_, report="report.html")
+    (out / "README.md").write_text(card, encoding="utf-8")
+    return made

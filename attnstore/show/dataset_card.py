@@ -1,0 +1,169 @@
+"""The README.md of a store on the Hugging Face hub: which files are which table, and what stands in them."""
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
+
+import attnstore
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import find_questions, get_question
+from attnstore.messages import counted
+from attnstore.store.store import Store
+from attnstore.visible import visible_line
+
+#: Words of each class that the card shows.
+_WORDS = 10
+#: What the hub calls data sets by their rows.
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+)
+
+
+def dataset_card(store: Store, name: str, license_: str | None = None, report: str | None = None) -> str:
+    """The card of an exported store: the head that the hub and `datasets` read, then the same for people.
+
+    `name` is the title, and what a reader would write to load it. `license_` is the hub's word for a licence, None to
+    name none. `report` is the name of the page beside it, if there is one.
+    """
+    head: dict[str, Any] = {
+        "pretty_name": name,
+        **({"license": license_} if license_ else {}),
+        "tags": ["attnstore", "attention", "interpretability"],
+        "task_categories": ["text-classification"],
+        "size_categories": [next((s for n, s in _SIZES if store.manifest.documents < n), "n>100M")],
+        "configs": list(_configurations(store)),
+    }
+    written = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+    return f"---\n{written}---\n\n" + "\n\n".join(_body(store, name, license_, report)) + "\n"
+
+
+def _configurations(store: Store) -> Iterator[dict[str, Any]]:
+    """Which files are which table's and split's.
+
+    A split's name has letters, digits and _ alone there, and `all` is the word for all splits together.
+    """
+    folders = sorted(
+        {file.path.split("/")[1] for file in store.files() if file.path.startswith("documents/")}
+    )
+    splits: dict[str, str] = {}
+    for folder in folders:
+        plain = re.sub(r"\W+", "_", unquote(folder.removeprefix("split="))).strip("_") or "split"
+        if plain.lower() == "all":
+            plain = "all_documents"
+        free = next(n for n in _numbered(plain) if n not in splits)
+        splits[free] = folder
+    for table in ("documents", "tokens"):
+        files = [{"split": split, "path": f"{table}/{folder}/*.parquet"} for split, folder in splits.items()]
+        yield {
+            "config_name": table,
+            **({"default": True} if table == "documents" else {}),
+            "data_files": files,
+        }
+    yield {"config_name": "totals", "data_files": [{"split": "totals", "path": "totals.parquet"}]}
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}_{number}"
+        number += 1
+
+
+def _body(store: Store, name: str, license_: str | None, report: str | None) -> Iterator[str]:
+    manifest = store.manifest
+    yield f"# {_plain(name)}"
+    yield (
+        f"What a text classifier looks at: {counted(manifest.documents, 'document')}, their tokens, and what attention"
+        f" each token got, as [attnstore](https://pypi.org/project/attnstore/) {attnstore.__version__} computed it."
+        " What a model attends to is not in itself an explanation of what it decides."
+    )
+    yield _table(("", ""), _facts(store))
+    if report:
+        yield f"[{report}]({report}) is a page about all of it; download it and open it in a browser."
+    yield "## Read it"
+    loaded, place = json.dumps(name), json.dumps(f"hf://datasets/{name}" if "/" in name else name)
+    yield (
+        "```python\nimport datasets\n\n"
+        f'documents = datasets.load_dataset({loaded}, "documents")\n'
+        f'tokens = datasets.load_dataset({loaded}, "tokens")\n'
+        f'words = datasets.load_dataset({loaded}, "totals")\n\n'
+        "import attnstore\n\n"
+        f"store = attnstore.open({place})\nstore.query.top_words_by_class()\n```"
+    )
+    if words := _words(store):
+        yield "## Most attended words"
+        yield _table(("predicted class", "words"), words)
+    for table, schema in (
+        ("documents", store.documents_schema),
+        ("tokens", store.tokens_schema),
+        ("totals", store.totals_schema),
+    ):
+        yield f"## {table}"
+        rows = ((f"`{field.name}`", str(_type(field.type)), _plain(_meaning(field))) for field in schema)
+        yield _table(("column", "type", ""), rows)
+    yield "## Licence"
+    yield (
+        f"{_plain(license_) if license_ else 'None is named here.'} The terms of the data and of the model hold for"
+        " what was made of them: texts are quoted whole."
+    )
+
+
+def _facts(store: Store) -> Iterator[tuple[str, str]]:
+    manifest = store.manifest
+    whole = ask(store, get_question("predictions", find_questions()), {}).to_pylist()[0]
+    tokens = sum(file.rows for file in store.files() if file.path.startswith("tokens/"))
+    yield "model", _plain(manifest.model)
+    yield "data", _plain(manifest.data)
+    yield "classes", _plain(", ".join(manifest.labels))
+    yield "documents", f"{manifest.documents:,}"
+    yield "tokens", f"{tokens:,}, at most {manifest.max_length:,} a document"
+    if whole["accuracy"] is not None:
+        yield "accuracy", f"{whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})"
+    for reduction in manifest.reductions:
+        yield f"`{reduction.name}`", _plain(reduction.meaning)
+    dtype, values = (manifest.fingerprint.get(key, "unknown") for key in ("dtype", "values"))
+    yield "values", _plain(f"computed in {dtype}, stored as {values}")
+    for what, key in (("model's SHA-256", "model_sha256"), ("data's SHA-256", "data_sha256")):
+        if key in manifest.fingerprint:
+            yield what, f"`{_plain(str(manifest.fingerprint[key]))}`"
+
+
+def _words(store: Store) -> list[tuple[str, str]]:
+    """(class, its words) of the first reduction that is attention."""
+    name = next((r.name for r in store.manifest.reductions if not r.signed), None)
+    if name is None:
+        return []
+    asked = {"reduction": name, "limit": _WORDS, "intervals": False}
+    rows = ask(store, get_question("top_words_by_class", find_questions()), asked).to_pylist()
+    classes = dict.fromkeys(row["class"] for row in rows)
+    return [(_plain(c), ", ".join(_plain(r["word"]) for r in rows if r["class"] == c)) for c in classes]
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _type(type_: Any) -> Any:
+    return getattr(type_, "value_type", type_) if str(type_).startswith("dictionary") else type_
+
+
+def _meaning(field: Any) -> str:
+    return str((field.metadata or {}).get(b"meaning", b"").decode())
+
+
+def _plain(text: str) -> str:
+    """A text in Markdown that shows as it is: no mark-up of a stranger's, on one line."""
+    escaped = re.sub(r"([\\`*_{}\[\]|~#!-])", r"\\\1", visible_line(text))
+    return html.escape(escaped, quote=False)
