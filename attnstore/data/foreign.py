@@ -1,5 +1,7 @@
 """What lies among data and is none: descriptions, and files that are something else than their name says."""
 
+import json
+import re
 from pathlib import PurePosixPath
 
 from attnstore.data.class_names import NAMES_JSON
@@ -20,6 +22,32 @@ _BOOKKEEPING = (
     "_common_metadata",
     "_temporary",
     "_symlink_format_manifest",
+    "thumbs.db",
+    "desktop.ini",
+)
+#: Endings of descriptions, of sums, and of copies that editors and browsers make.
+_ENDINGS = frozenset(
+    (".crc", ".md", ".rst", ".py", ".md5", ".sha1", ".sha256", ".bak", ".tmp", ".swp", ".part", ".crdownload")
+)
+#: What a file is that begins so, and the kind of table that may.
+_BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
+    (b"PAR1", "Parquet", "parquet"),
+    (b"ARROW1", "Arrow", "arrow"),
+    (b"FEA1", "Feather", "arrow"),
+    (b"PK\x03\x04", "a zip archive, as .xlsx and .docx are", "excel"),
+    (b"\xd0\xcf\x11\xe0", "a file of Microsoft Office", "excel"),
+    (b"%PDF-", "a PDF", ""),
+    (b"{\\rtf", "rich text (RTF)", ""),
+    (b"\x89PNG", "a picture", ""),
+    (b"\xff\xd8\xff", "a picture", ""),
+    (b"GIF8", "a picture", ""),
+    (b"SQLite format 3\0", "an SQLite database", ""),
+)
+#: All that a server answers instead of a file.
+_REFUSAL = re.compile(
+    rb"(\d{3}\W+)?(entry |repository |page |file )?(not found|forbidden|unauthorized|access denied|bad gateway"
+    rb"|service unavailable|internal server error|too many requests|invalid username or password)\.?",
+    re.IGNORECASE,
 )
 
 
@@ -29,13 +57,13 @@ def is_no_data(name: str) -> bool:
     if any(part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING for part in parts):
         return True
     file = PurePosixPath(parts[-1].lower())
-    if file.name in NAMES_JSON:
+    if file.name in NAMES_JSON or file.name.startswith("~$") or file.name.endswith("~"):
         return True
-    return file.name.partition(".")[0] in _DESCRIPTIONS or file.suffix in (".crc", ".md", ".rst", ".py")
+    return file.name.partition(".")[0] in _DESCRIPTIONS or file.suffix in _ENDINGS
 
 
 def refuse_foreign(name: str, head: bytes) -> None:
-    """Raise DataError for a file whose first bytes show that it is not what its name says."""
+    """Raise DataError for a file whose first 512 bytes show that something else lies in its place."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         raise DataError(f"{one_line(name)} is a pointer of git-LFS, not the file: fetch it with git lfs pull")
@@ -45,3 +73,40 @@ def refuse_foreign(name: str, head: bytes) -> None:
         raise DataError(
             f"{one_line(name)} is an HTML page, not data: it may be that of a login; download the file again"
         )
+    if b"<error" in start and b"<code>" in start:
+        raise _answer(name)
+
+
+def refuse_misnamed(name: str, head: bytes, kind: str | None) -> None:
+    """Raise DataError for a file that is to be read and can't be what its name says, by its first 512 bytes.
+
+    `kind`: the kind of table that it should be, None for a text.
+    """
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
+    if kind is not None and len(head) < 512 and _is_refusal(head):
+        raise _answer(name)
+    if kind is not None and start.startswith(b"<?xml"):
+        raise DataError(f"{one_line(name)} is XML, not a table")
+    for beginning, what, of_kind in _BEGINNINGS:
+        if head.startswith(beginning) and kind != of_kind:
+            raise DataError(f"{one_line(name)} is {what}, which its name does not say")
+    if kind is not None and re.match(rb"\x80[\x02-\x05][}\].c\x95(]", head):
+        raise DataError(f"{one_line(name)} is a pickle, which is never read: it could run any program")
+
+
+def _answer(name: str) -> DataError:
+    return DataError(f"{one_line(name)} is a server's answer instead of a file, not data: download it again")
+
+
+def _is_refusal(whole: bytes) -> bool:
+    """Whether a whole file is what a server says that does not give one."""
+    if _REFUSAL.fullmatch(whole.strip()):
+        return True
+    try:
+        answer = json.loads(whole)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(answer, dict) and any(
+        {str(key).casefold() for key in answer} >= keys
+        for keys in ({"error"}, {"errors"}, {"message", "status"}, {"message", "documentation_url"})
+    )

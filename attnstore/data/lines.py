@@ -2,10 +2,14 @@
 
 | files | labels |
 |---|---|
-| lines that begin with `__label__x` (fastText, flair) | x |
+| lines that begin or end with `__label__x` (fastText, flair) | x |
 | `train_text.txt` beside `train_labels.txt` (tweet_eval), line by line | the twin's; `mapping.txt` names numbers |
+| `train.txt` beside `train.labels`, `train.source` beside `train.target` | the twin's |
 | `pos.txt` and `neg.txt`, `rt-polarity.pos` and `.neg`: names of classes | the name |
 | `train.txt`, `test.txt`: names of splits; any file with `--format lines` | none |
+
+Lines that are rows of a table, or begin with a label of another kind, are refused unless `--format lines` asks for them
+as they are: the label would be read as a part of the text.
 """
 
 import re
@@ -18,7 +22,7 @@ from pathlib import PurePosixPath
 from attnstore.data.files import Files
 from attnstore.data.splits import SPLIT_WORDS
 from attnstore.data.streams import decompressed, lines, too_large
-from attnstore.errors import DataError
+from attnstore.errors import DataError, UsageError
 from attnstore.messages import one_line
 
 _FASTTEXT = "__label__"
@@ -27,6 +31,11 @@ _CLASSES = frozenset(
     ["pos", "neg", "positive", "negative", "neutral", "ham", "spam", "subjective", "objective"]
 )
 _WORDS = re.compile(r"[^a-z]+")
+#: Lines from which it can be told that they are no texts alone, and the share that has to agree.
+_FEW, _NEARLY_ALL = 4, 0.9
+_SHORT = 40  # bytes of a class's name
+#: A number, or a class with a finer one (TREC's `NUM:dist`): no text begins so in every line.
+_CODE = re.compile(rb"[+-]?[0-9]{1,2}|[A-Z]+:\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +86,22 @@ def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | N
     if len(names) > 1 and all(len(words) == 1 for words in classes.values()):
         found = [LineFile(name, _split(stems[name]), label=words[0]) for name, words in classes.items()]
         return LineFiles(found, notes=("a text per line; the files' names are the labels",))
+    hidden = {name: label for name in names if (label := _hidden_label(files, name))}
+    if len(hidden) == len(names):
+        first, (what, advice) = next(iter(hidden.items()))
+        if not asked:
+            raise UsageError(f"{one_line(first)}: {what}: {advice}; --format lines reads each line as it is")
     by_split = all(set(_WORDS.split(stem)) & SPLIT_WORDS.keys() for stem in stems.values())
     if asked or by_split:
         return LineFiles(
             [LineFile(name, _split(stem)) for name, stem in stems.items()],
-            notes=("a text per line; the lines have no labels",),
+            notes=(
+                "a text per line; the lines have no labels",
+                *(
+                    f"{one_line(name)}: {what}, which is read as text: {advice}"
+                    for name, (what, advice) in hidden.items()
+                ),
+            ),
         )
     return None
 
@@ -130,6 +150,9 @@ def _tagged(number: int, line: bytes) -> Line:
     words = line.split(None, 1)
     tag = _FASTTEXT.encode()
     if not words[0].startswith(tag):
+        *rest, last = line.rsplit(None, 1)
+        if last.startswith(tag) and rest and tag not in rest[0]:
+            return Line(number, rest[0], last.removeprefix(tag))
         return Line(number, line, reason="no label at the beginning of the line")
     text = words[1] if len(words) > 1 else b""
     if text.startswith(tag):
@@ -138,18 +161,69 @@ def _tagged(number: int, line: bytes) -> Line:
 
 
 def _is_tagged(files: Files, name: str) -> bool:
+    tag, lines = _FASTTEXT.encode(), _beginning(files, name)[:20]
+    tagged = [
+        any(word.startswith(tag) for word in (line.split(None, 1)[0], line.rsplit(None, 1)[-1]))
+        for line in lines
+    ]
+    return bool(lines) and sum(tagged) >= len(lines) / 2
+
+
+def _beginning(files: Files, name: str) -> list[bytes]:
+    """The whole lines at a file's beginning that are not blank."""
     with decompressed(files.open(name)) as stream:
-        lines = [line for line in stream.read(1 << 16).splitlines()[:20] if line.strip()]
-    return (
-        bool(lines)
-        and sum(line.lstrip(b"\xef\xbb\xbf").startswith(_FASTTEXT.encode()) for line in lines)
-        >= len(lines) / 2
-    )
+        start = stream.read(1 << 16)
+    lines = start.removeprefix(b"\xef\xbb\xbf").splitlines()
+    return [line for line in (lines if len(start) < 1 << 16 else lines[:-1]) if line.strip()]
+
+
+def _hidden_label(files: Files, name: str) -> tuple[str, str] | None:
+    """What in the lines of a file is no text, and what to do about it; None if nothing is."""
+    lines = _beginning(files, name)
+    if len(lines) < _FEW:
+        return None
+    for separator, called, format_ in (
+        (b"\t", "tabs", "tsv"),
+        (b";", "semicolons", "csv"),
+        (b"|", "bars", "csv"),
+    ):
+        cells = lines[0].count(separator)
+        if not cells or sum(line.count(separator) == cells for line in lines) < _NEARLY_ALL * len(lines):
+            continue
+        ends = ([line.split(separator)[place].strip() for line in lines] for place in (0, -1))
+        if separator == b"\t" or any(_are_classes(each) for each in ends):
+            return f"its lines are cells between {called}", f"--format {format_} reads a table"
+    firsts = [line.split(None, 1)[0] for line in lines]
+    if _are_classes(firsts) and sum(bool(_CODE.fullmatch(each)) for each in firsts) >= _NEARLY_ALL * len(
+        lines
+    ):
+        shown = one_line(firsts[0].decode(errors="replace"))
+        return (
+            f"its lines begin with a label ({shown}) and not with their text",
+            f"sed 's/^/{_FASTTEXT}/' FILE writes labels as they are read",
+        )
+    return None
+
+
+def _are_classes(words: Sequence[bytes]) -> bool:
+    """Whether a few short values repeat, as classes do."""
+    return len(set(words)) <= max(2, len(words) / 4) and all(0 < len(word) <= _SHORT for word in words)
 
 
 def _twin(name: str, names: Sequence[str]) -> str | None:
     """The file with the labels of the texts in `name`."""
     stem = _whole(name)
+    for text, label in (
+        (".txt", ".labels"),
+        (".txt", ".label"),
+        ("", ".labels"),
+        ("", ".label"),
+        (".source", ".target"),
+    ):
+        if name.endswith(text) and not name.endswith(label):
+            twin = name[: len(name) - len(text)] + label
+            if twin in names:
+                return twin
     for text, label in (("text", "labels"), ("texts", "labels"), ("text", "label"), ("sentences", "labels")):
         if re.search(rf"(^|[_.-]){text}$", stem):
             with suppress(StopIteration):

@@ -17,7 +17,7 @@ of documents. `survey` says so where it meets one early.
 
 import glob
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -34,7 +34,7 @@ from attnstore.data.configurations import of_configuration
 from attnstore.data.databases import database_kind, kind_of_database, of_database
 from attnstore.data.documents import Document, Rejected, Source
 from attnstore.data.files import Files, folder, matching, neighbours, similar_path
-from attnstore.data.foreign import is_no_data, refuse_foreign
+from attnstore.data.foreign import is_no_data, refuse_foreign, refuse_misnamed
 from attnstore.data.imdb import fetch_imdb
 from attnstore.data.in_buckets import beside_in_bucket, bucket_files
 from attnstore.data.in_memory import contents_of
@@ -63,7 +63,7 @@ from attnstore.data.tables import (
     kind_of,
     table_at,
 )
-from attnstore.data.texts import URLS, TextTree, lay_out
+from attnstore.data.texts import URLS, TextTree, lay_out, refuse_other_endings
 from attnstore.errors import DataError, UsageError
 from attnstore.events import OnEvent, ignore
 from attnstore.messages import counted, listed, one_line, quoted, similar
@@ -78,6 +78,8 @@ _MAGIC: dict[bytes, Kind] = {
     b"FEA1": "arrow",
     b"\xd0\xcf\x11\xe0": "excel",
 }
+#: Endings of files that may hold a text or a label in each line.
+_LINE_ENDINGS = ("", ".txt", ".text", ".pos", ".neg", ".ft", ".label", ".labels", ".source", ".target")
 _LOOKED_AT = 20  # files of a source whose beginning is looked at
 _LINE_FILES = 50  # with more text files each is a document
 
@@ -239,13 +241,14 @@ def _open_file(
         name = path.name if member is None else f"{path.name}::{member}"
         return open_tables([Table(name, "arrow", None, {}, _no_file, content)], config, beside)
     is_zip = _is_zip(head)
+    with decompressed(path.open("rb")) as stream:
+        start = stream.read(512)
+    refuse_foreign(path.name, start)
     if _kind(path.name, config) == "excel" or (is_zip and "xl/workbook.xml" in zip_members(path).names):
         book = Table(path.name, "excel", None, {}, lambda _: path.open("rb"), sheet=member)
         return open_tables([book], config, beside)
     if is_zip:
         return _open_files(_members(zip_members(path), member, config), config)
-    with decompressed(path.open("rb")) as stream:
-        start = stream.read(512)
     if _is_tar(start) or _is_archive(path.name):
         return _open_tar(path, config, member)
     if member is not None:
@@ -288,17 +291,22 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
         raise UsageError(f"--query asks a SQLite or DuckDB file, which {one_line(config.data)} is not")
     files = of_saved(files)
     names = [name for name in files.names if files.named or not is_no_data(name)]
+    starts: dict[str, bytes] = {}
     for name in names[:_LOOKED_AT]:
         with decompressed(files.open(name)) as stream:
             start = stream.read(512)
         if files.named and (magic := _magic(start)) is not None:
             return open_tables([Table(name, magic, None, {}, files.open)], config, beside or files)
         refuse_foreign(name, start)
+        if (kind := _kind(name, config)) is not None:
+            refuse_misnamed(name, start, kind)
+        starts[name] = start
     tables = _tables(names, config)
     texts = [name for name in names if name not in set(tables) and (files.named or not _kind(name, config))]
-    flat = [name for name in texts if len(texts) <= _LINE_FILES and _may_have_lines(name)]
+    asked = config.format == "lines"
+    flat = [name for name in texts if len(texts) <= _LINE_FILES and (asked or _may_have_lines(name))]
     if flat and len(flat) == len(texts) and not tables and not _in_folders(texts):
-        by_line = line_files(files, texts, config.format == "lines")
+        by_line = line_files(files, texts, asked)
         if by_line is not None:
             return _open_lines(files, by_line, config)
     if files.named and not tables:
@@ -306,10 +314,7 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
             f"{one_line(config.data)}: unknown kind of file: say which with --format (lines is a text per line);"
             f" {_KINDS_READ}"
         )
-    if not any(name.lower().endswith(".txt") for name in texts) and (tables or not _in_folders(texts)):
-        texts = []
-    elif any(name.lower().endswith(".txt") for name in texts):
-        texts = [name for name in texts if name.lower().endswith(".txt")]
+    texts = _of_documents(texts, bool(tables), starts)
     tree = _survey_texts((name, partial(files.contents, name)) for name in texts) if texts else None
     if tree and (tree.is_imdb or not tables):
         return _open_texts(tree, config, lambda: ((name, partial(files.contents, name)) for name in texts))
@@ -330,13 +335,33 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
     raise DataError(f"{one_line(config.data)} holds {what}, none that can be read; {hint}")
 
 
+def _of_documents(texts: Sequence[str], beside_tables: bool, starts: Mapping[str, bytes]) -> list[str]:
+    """Those files that hold a document each: `.txt`; without any, in two folders at least, whatever they are called.
+
+    Raises DataError if that would leave out a class, or if one is no text by its first bytes.
+    """
+    found = [name for name in texts if _is_txt(name)]
+    if found:
+        others = [name for name in texts if not _is_txt(name)]
+        refuse_other_endings({name.rpartition("/")[0] for name in found}, others)
+    elif not beside_tables and _in_folders(texts):
+        found = list(texts)
+    for name in found:
+        refuse_misnamed(name, starts.get(name, b""), None)
+    return found
+
+
+def _is_txt(name: str) -> bool:
+    return name.lower().endswith(".txt")
+
+
 def _is_archive(name: str) -> bool:
     return name.endswith((".zip", ".tgz", ".tar")) or ".tar." in name
 
 
 def _may_have_lines(name: str) -> bool:
     """Whether a file's name is that of a text file: `.txt`, an ending that is a class, or none."""
-    return PurePosixPath(name.lower()).suffix in ("", ".txt", ".text", ".pos", ".neg", ".ft")
+    return PurePosixPath(name.lower()).suffix in _LINE_ENDINGS
 
 
 def _in_folders(names: Sequence[str]) -> bool:
@@ -382,7 +407,7 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
         for name, held in tar_members(path):
             if is_no_data(name):
                 continue
-            if name.lower().endswith(".txt"):
+            if _is_txt(name):
                 yield name, held.contents
             elif len(others) < _LOOKED_AT:
                 others.append(name)
@@ -390,6 +415,7 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
     tree = _survey_texts(texts())
     if member is None and tree.places and tree.labels and not any(map(kind_of, others)):
         tree.check()
+        refuse_other_endings(tree.places.keys(), others)
         return _open_texts(tree, config, texts)
     return _open_files(_members(put_aside(path, lambda name: not is_no_data(name)), member, config), config)
 
@@ -422,6 +448,7 @@ def _open_texts(
     notes = only_a_name(splits, config)
     if not tree.labels:
         notes.append("there are no class folders: the documents have no labels")
+        notes.append("each .txt file is a document: --format lines reads a text per line")
     if tree.elsewhere:
         notes.append(f"{tree.elsewhere:,} .txt files beside or above the class folders were left out")
 

@@ -2,16 +2,20 @@
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from attnstore.data.imdb import films
 from attnstore.data.splits import SPLIT_WORDS
 from attnstore.errors import DataError
-from attnstore.messages import one_line
+from attnstore.messages import counted, one_line
 
 #: IMDb's list of the films behind the reviews of a class folder, beside that folder.
 URLS = re.compile(r"(?:.*/)?urls_(pos|neg)\.txt")
+
+#: Endings of texts that are not `.txt`.
+_TEXT_ENDINGS = ("", ".text", ".asc", ".htm", ".html", ".xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +38,13 @@ class Place:
 class TextTree:
     """The folders that hold documents, by name, and how many .txt files lie elsewhere.
 
-    `too_deep` is an example of a folder that is neither a class nor a split; then there are no places.
+    `refusal` says why the folders can't be told apart; then there are no places.
     """
 
     places: Mapping[str, Place]
     elsewhere: int
     is_imdb: bool
-    too_deep: str | None = None
+    refusal: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -53,18 +57,17 @@ class TextTree:
         return sorted({place.split for place in self.places.values() if place.split is not None})
 
     def check(self) -> None:
-        """Raises DataError if the folders are too deep to be told apart."""
-        if self.too_deep is not None:
-            raise DataError(
-                f"the .txt files lie too deep ({one_line(self.too_deep)}): they belong in class or split/class folders"
-            )
+        """Raises DataError if the folders can't be told apart."""
+        if self.refusal is not None:
+            raise DataError(self.refusal)
 
 
 def lay_out(counts: Mapping[str, int], urls: Mapping[str, bytes]) -> TextTree:
     """Tell splits and classes from the number of .txt files in each folder ("" is the top).
 
     The deepest folders hold the documents. After what all of these have in common, their names are `class`,
-    `split` (if each is a split's usual name) or `split/class`; at the top, there are no classes.
+    `split` (if each is a split's usual name), `split/class` or, if only the second are names of splits, `class/split`;
+    at the top, there are no classes. What lies above them is no document, unless it is more than what they hold.
     `urls` are IMDb's lists of films by their names: where there are any, the folders beside them are all.
     """
     groups = {re.sub(r"urls_(pos|neg)\.txt$", r"\1", name): films(content) for name, content in urls.items()}
@@ -79,13 +82,56 @@ def lay_out(counts: Mapping[str, int], urls: Mapping[str, bytes]) -> TextTree:
         common -= 1  # one split alone
     levels = depth - common
     if levels > 2:
-        return TextTree({}, sum(counts.values()), False, "/".join(first))
-    only_splits = levels == 1 and all(parts[-1].lower() in SPLIT_WORDS for parts in deepest.values())
+        deep = one_line("/".join(first))
+        return TextTree(
+            {},
+            sum(counts.values()),
+            False,
+            f"the .txt files lie too deep ({deep}): they belong in class or split/class folders",
+        )
+    if not groups and (refusal := _uneven(counts, deepest)) is not None:
+        return TextTree({}, sum(counts.values()), False, refusal)
+    is_crossed = levels == 2 and _are_splits(parts[-1] for parts in deepest.values())
+    is_crossed = is_crossed and not _are_splits(parts[common] for parts in deepest.values())
+    only_splits = levels == 1 and _are_splits(parts[-1] for parts in deepest.values())
     places = {}
     for folder, parts in deepest.items():
         own = parts[common:]
-        split = own[0] if levels == 2 or only_splits else None
-        label = None if levels == 0 or only_splits else own[-1]
+        split = own[-1 if is_crossed else 0] if levels == 2 or only_splits else None
+        label = None if levels == 0 or only_splits else own[0 if is_crossed else -1]
         places[folder] = Place(split, label, "/".join(own), groups.get(folder, ()))
     elsewhere = 0 if groups else sum(count for folder, count in counts.items() if folder not in places)
     return TextTree(places, elsewhere, bool(groups))
+
+
+def _are_splits(names: Iterable[str]) -> bool:
+    return all(name.lower() in SPLIT_WORDS for name in names)
+
+
+def _uneven(counts: Mapping[str, int], deepest: Mapping[str, object]) -> str | None:
+    """Why the deepest folders can't be all that holds documents; None if they can."""
+    above = {"", *(str(each) for folder in deepest for each in PurePosixPath(folder).parents)}
+    others = {folder: count for folder, count in counts.items() if folder not in deepest}
+    beside = {folder: count for folder, count in others.items() if folder not in above}
+    held = sum(counts[folder] for folder in deepest)
+    if not others or (sum(beside.values()) * 10 < held and sum(others.values()) <= held):
+        return None
+    most = max(beside or others, key=lambda folder: counts[folder])
+    here, there = one_line(most or "the folder itself"), one_line(next(iter(deepest)))
+    return (
+        f"the .txt files lie at different depths ({counted(counts[most], 'file')} in {here}, {counted(held, 'file')}"
+        f" as deep as {there}): bring the classes to one depth, or name one folder"
+    )
+
+
+def refuse_other_endings(folders: Collection[str], others: Sequence[str]) -> None:
+    """Raise DataError if files without `.txt` fill a folder beside those with: it may be a class of its own."""
+    depths = {folder.count("/") for folder in folders if folder}
+    for name in others:
+        folder = name.rpartition("/")[0]
+        is_text = PurePosixPath(name).suffix.lower() in _TEXT_ENDINGS or name.rpartition(".")[2].isdecimal()
+        if folder and folder not in folders and folder.count("/") in depths and is_text:
+            raise DataError(
+                f"{one_line(folder)} holds no .txt file, but {one_line(name)}, and would not be read: give all"
+                " texts one ending, or name those to read with a glob such as '*/*.txt'"
+            )

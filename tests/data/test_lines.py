@@ -6,12 +6,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from written import open_, write_folder
 
 from attnstore.config import SourceConfig
 from attnstore.data.class_names import ClassNames
 from attnstore.data.documents import Document, Rejected, Source
 from attnstore.data.sources import open_source
-from attnstore.errors import AttnstoreError
+from attnstore.errors import AttnstoreError, UsageError
 
 
 def tree(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -177,3 +178,68 @@ def test_of_a_hub_caches_snapshots_one_is_read(tmp_path: Path) -> None:
     source = opened(path)
     assert rows_of(source) == [("aaa", "pos", "test")]
     assert "of 2 snapshots of the data set the newest is read (aaa)" in source.notes
+
+
+class TestLinesWithLabelsOfOtherKinds:
+    """What would make a label a part of the text is refused with the option that settles it."""
+
+    TEXTS = ("a fine film", "dull and long", "good fun", "never again", "well played", "a waste")
+
+    def lines(self, pattern: str) -> bytes:
+        return "".join(pattern.format(text=t, n=i % 2) + "\n" for i, t in enumerate(self.TEXTS)).encode()
+
+    @pytest.mark.parametrize(
+        ("pattern", "what"),
+        [
+            ("{text}\t{n}", "its lines are cells between tabs: --format tsv reads a table"),
+            ("{text};{n}", "its lines are cells between semicolons: --format csv reads a table"),
+            (
+                "{n} {text}",
+                r"its lines begin with a label \(0\) and not with their text: sed 's/\^/__label__/' FILE",
+            ),
+            ("NUM:x{n} {text}", r"its lines begin with a label \(NUM:x0\)"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["train.txt", "labelled_sentences.txt"])
+    def test_they_are_refused(self, name: str, pattern: str, what: str, tmp_path: Path) -> None:
+        """Whether the file's name says a split, or nothing."""
+        write_folder(tmp_path, {name: self.lines(pattern)})
+        with pytest.raises(UsageError, match=f"^{name}: {what}.*; --format lines reads each line as it is$"):
+            open_(tmp_path)
+
+    def test_they_are_read_as_a_table_or_as_they_are(self, tmp_path: Path) -> None:
+        """As the options say; a note names what is a part of the text then."""
+        write_folder(tmp_path, {"train.txt": self.lines("{text}\t{n}")})
+        assert [(i.text, i.label) for i in open_(tmp_path, format="tsv")][:2] == [
+            ("a fine film", "0"),
+            ("dull and long", "1"),
+        ]
+        source = open_(tmp_path, format="lines")
+        assert next(iter(source)).text == "a fine film\t0"
+        assert any("its lines are cells between tabs, which is read as text" in note for note in source.notes)
+
+    @pytest.mark.parametrize("end", [b"\n", b" __label__x\n"])
+    def test_fasttext_with_its_label_at_the_end(self, end: bytes, tmp_path: Path) -> None:
+        """fastText finds its labels anywhere; two are several labels."""
+        write_folder(tmp_path, {"train.txt": b"a fine film __label__pos\n__label__neg dull" + end})
+        first, second = open_(tmp_path)
+        assert (first.text, first.label) == ("a fine film", "pos")
+        if end == b"\n":
+            assert (second.text, second.label) == ("dull", "neg")
+
+    @pytest.mark.parametrize(
+        ("texts", "labels"),
+        [("train.txt", "train.labels"), ("train.txt", "train.label"), ("train.source", "train.target")],
+    )
+    def test_labels_in_a_file_of_another_ending(self, texts: str, labels: str, tmp_path: Path) -> None:
+        """Line by line, as with `train_labels.txt`."""
+        write_folder(tmp_path, {texts: b"a fine film\ndull\n", labels: b"pos\nneg\n"})
+        assert [(i.text, i.label, i.split) for i in open_(tmp_path)] == [
+            ("a fine film", "pos", "train"),
+            ("dull", "neg", "train"),
+        ]
+
+    def test_any_ending_where_lines_are_asked_for(self, tmp_path: Path) -> None:
+        """`--format lines` needs no name that it knows."""
+        write_folder(tmp_path, {"mpqa.all": b"a fine film\ndull\n"})
+        assert [i.text for i in open_(tmp_path / "mpqa.all", format="lines")] == ["a fine film", "dull"]

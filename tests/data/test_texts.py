@@ -1,6 +1,7 @@
 """Which folders of a tree of texts are splits, and which are classes."""
 
 import pytest
+from written import open_, write_folder, write_tar
 
 from attnstore.data.texts import lay_out
 from attnstore.errors import DataError
@@ -55,3 +56,36 @@ def test_films() -> None:
     ]
     assert groups == ["tt0", None, "tt22", None, None, None, None, "tt22"]
     assert tree.places["neg"].group("0_1") is None
+
+
+def test_folders_of_classes_with_splits_in_them():
+    """`pos/train` is the class pos and the split train, unless the upper folders are splits, too."""
+    crossed = lay_out({f"{label}/{split}": 2 for label in ("neg", "pos") for split in ("test", "train")}, {})
+    assert (crossed.labels, crossed.splits) == (["neg", "pos"], ["test", "train"])
+    assert crossed.places["neg/test"].own == "neg/test"
+    both = lay_out({"train/dev": 2, "test/dev": 2}, {})
+    assert (both.labels, both.splits) == (["dev"], ["test", "train"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "what"),
+    [
+        ({"neg": 4, "pos": 4, "neg/sub": 1}, r"\(4 files in pos, 1 file as deep as neg/sub\)"),
+        ({"": 9, "neg": 4, "pos": 4}, r"\(9 files in the folder itself, 8 files as deep as neg\)"),
+    ],
+)
+def test_classes_at_different_depths_are_refused(counts, what):
+    """A class that lies less deep than another would be left out as a whole."""
+    with pytest.raises(DataError, match=what):
+        lay_out(counts, {}).check()
+
+
+def test_a_class_whose_texts_have_another_ending(tmp_path):
+    """It would be left out without a word; files that are no texts are."""
+    write_folder(tmp_path / "a", {"pos/0.txt": b"good", "neg/0.text": b"bad", "neg/1.text": b"bad"})
+    with pytest.raises(DataError, match=r"^neg holds no .txt file, but neg/0.text, and would not be read"):
+        open_(tmp_path / "a")
+    with pytest.raises(DataError, match=r"^neg holds no .txt file"):
+        open_(write_tar(tmp_path / "a.tar", {"pos/0.txt": b"good", "neg/0.text": b"bad"}, "w"))
+    write_folder(tmp_path / "b", {"pos/0.txt": b"good", "neg/0.txt": b"bad", "pictures/0.png": b"\x89PNG"})
+    assert [item.label for item in open_(tmp_path / "b")] == ["neg", "pos"]

@@ -1,0 +1,116 @@
+"""What lies in the place of data and is none is refused as what it is; what lies beside data is left alone."""
+
+import gzip
+import io
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from written import open_, write_folder, write_zip
+
+from attnstore.data.documents import Document
+from attnstore.errors import AttnstoreError
+
+CSV = b"text,label\na fine film,pos\ndull and long,neg\n"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+ANSWER = "is a server's answer instead of a file, not data: download it again"
+
+
+def said(data: Path) -> str:
+    with pytest.raises(AttnstoreError) as caught:
+        list(open_(data))
+    return str(caught.value)
+
+
+def parquet() -> bytes:
+    sink = io.BytesIO()
+    pd.DataFrame({"text": ["a", "b"]}).to_parquet(sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"404: Not Found",
+        b"Entry not found\n",
+        b"Invalid username or password.",
+        b'{"error":"Repository not found"}',
+        b'{"message": "Not Found", "documentation_url": "https://docs"}',
+        b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code><Message>no</Message></Error>',
+    ],
+)
+@pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
+def test_what_a_server_answers_is_no_table(name: str, content: bytes, tmp_path: Path) -> None:
+    """A failed download that was saved under the file's name does not become a document."""
+    write_folder(tmp_path, {name: content})
+    assert said(tmp_path) == said(tmp_path / name) == f"{name} {ANSWER}"
+
+
+def test_what_is_like_such_an_answer_is_data(tmp_path: Path) -> None:
+    """A text that is called `message`, or speaks of what was not found, is a document."""
+    write_folder(
+        tmp_path, {"r.jsonl": b'{"message": "Not found"}\n', "r.csv": b"text\n404: not found, again\n"}
+    )
+    assert [item.text for item in open_(tmp_path / "r.jsonl") if isinstance(item, Document)] == ["Not found"]
+    assert [item.text for item in open_(tmp_path / "r.csv") if isinstance(item, Document)] == [
+        "404: not found, again"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (parquet(), "r.csv is Parquet, which its name does not say"),
+        (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3", "r.csv is a PDF, which its name does not say"),
+        (b"PK\x03\x04rest", "r.csv is a zip archive, as .xlsx and .docx are, which its name does not say"),
+        (b"<?xml version='1.0'?><rows/>", "r.csv is XML, not a table"),
+        (pickle.dumps(["a"]), "r.csv is a pickle, which is never read: it could run any program"),
+        (POINTER, "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull"),
+        (gzip.compress(POINTER), "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull"),
+    ],
+)
+def test_a_table_that_is_something_else(content: bytes, what: str, tmp_path: Path) -> None:
+    """In a folder, where names say what files are, one line says what it is instead."""
+    assert said(write_folder(tmp_path, {"r.csv": content, "s.csv": CSV})) == what
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.xlsx"])
+def test_a_pointer_instead_of_an_archive(name: str, tmp_path: Path) -> None:
+    """It is called a pointer, not a damaged archive."""
+    write_folder(tmp_path, {name: POINTER})
+    assert (
+        said(tmp_path / name) == f"{name} is a pointer of git-LFS, not the file: fetch it with git lfs pull"
+    )
+
+
+def test_texts_that_are_documents_of_an_office(tmp_path: Path) -> None:
+    """Class folders of PDFs are refused as what they are, not as texts in another encoding."""
+    write_folder(tmp_path, {f"{name}/{n}.pdf": b"%PDF-1.4\xe2" for name in ("neg", "pos") for n in (0, 1)})
+    assert said(tmp_path) == "neg/0.pdf is a PDF, which its name does not say"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "~$r.xlsx",
+        "train.csv~",
+        "logo.png",
+        "Thumbs.db",
+        "paper.pdf",
+        "train.csv.md5",
+        "x.csv.part",
+        "desktop.ini",
+    ],
+)
+def test_what_lies_beside_data(name: str, tmp_path: Path) -> None:
+    """What editors, browsers and systems leave, and documents for people, change nothing."""
+    write_folder(tmp_path, {"train.csv": CSV, name: b"%PDF-1.4\xe2\x00"})
+    assert [item.id for item in open_(tmp_path)] == ["train.csv:1", "train.csv:2"]  # type: ignore[union-attr]
+
+
+def test_a_pointer_in_an_archive(tmp_path: Path) -> None:
+    """A checkout that was zipped before its files were fetched."""
+    assert said(write_zip(tmp_path / "a.zip", {"train.csv": POINTER})).startswith(
+        "train.csv is a pointer of git-LFS"
+    )
