@@ -9,7 +9,8 @@
 -- a group) count as independent. `clusters` says how many there are; with fewer than two of one size, or more uneven
 -- ones, there is no interval. `sure` is the end of the interval that is nearer to 0, and 0 where the interval holds 0:
 -- words are ranked by it, so that rare ones do not lead by chance. `rank_by=evidence` ranks by the mean.
--- `share_for` is the part of the occurrences whose own evidence is above 0.
+-- `share_for` is the part of the occurrences whose own evidence is above 0. Without `intervals` all of these are null,
+-- words are ranked by the mean, and the answer is read off the view `totals`, in single precision, at once.
 --
 -- How not to read it: as what the model knows of a word. A gradient says what a small change would do; and a word may be
 -- for one prediction here and for another one elsewhere. A word of both sides is on the list of neither unless its mean
@@ -30,7 +31,8 @@
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param rank_by: sure|evidence = sure -- the column to rank by
+-- @param intervals: boolean = true -- compute `clusters`, `low`, `high`, `sure` and `share_for`
+-- @param rank_by: sure|evidence = sure -- the column to rank by; without intervals it is `evidence`
 -- @param limit: count = 20 -- rows a class and side
 -- @columns class, side, word, documents, evidence, low, high
 --
@@ -41,7 +43,9 @@ WITH
 occurrences AS (
     SELECT class, document, word, sum(attention) AS evidence, bool_or(new_word) AS is_new
     FROM tokens
-    WHERE NOT special AND class IS NOT NULL AND attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
+    WHERE
+        $intervals AND NOT special AND class IS NOT NULL AND attention IS NOT NULL
+        AND is_listed(word, $punctuation, $ignore)
     GROUP BY class, document, word, position - piece
 ),
 gathered AS (
@@ -58,6 +62,12 @@ summed AS (
         effective_clusters(sum(n), sum(n * n)) AS g,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
     FROM gathered GROUP BY class, word
+    UNION ALL
+    SELECT
+        class, term, sum(new), sum(occurrences), NULL, sum(attention) / sum(occurrences), NULL, NULL, NULL, NULL, NULL
+    FROM terms_of_totals('word', 'out')
+    WHERE NOT $intervals AND is_listed(term, $punctuation, $ignore)
+    GROUP BY class, term
 ),
 estimated AS (
     SELECT *, t_quantile(0.975, g - 1) * sqrt(ratio_variance(evidence, n, yy, yn, nn, g)) AS half FROM summed
@@ -65,7 +75,11 @@ estimated AS (
 bounded AS (
     SELECT
         *, evidence - half AS low, evidence + half AS high,
-        CASE WHEN evidence > 0 THEN greatest(0, evidence - half) ELSE least(0, evidence + half) END AS sure,
+        CASE
+            WHEN NOT $intervals THEN NULL
+            WHEN evidence > 0 THEN greatest(0, evidence - half)
+            ELSE least(0, evidence + half)
+        END AS sure,
         CASE WHEN evidence > 0 THEN 'for' ELSE 'against' END AS side
     FROM estimated
     JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
@@ -74,7 +88,9 @@ bounded AS (
 ranked AS (
     SELECT *, row_number() OVER (
         PARTITION BY class, side
-        ORDER BY abs(CASE WHEN $rank_by = 'sure' THEN sure ELSE evidence END)::FLOAT DESC NULLS LAST, documents DESC, word
+        ORDER BY
+            abs(CASE WHEN $rank_by = 'sure' AND $intervals THEN sure ELSE evidence END)::FLOAT DESC NULLS LAST,
+            documents DESC, word
     ) AS place
     FROM bounded
 )

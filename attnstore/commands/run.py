@@ -28,6 +28,7 @@ from attnstore.errors import UsageError
 from attnstore.messages import counted
 
 if TYPE_CHECKING:
+    from attnstore.ask.questions import Question
     from attnstore.pipeline.run import RunResult
     from attnstore.store.place import Place
     from attnstore.store.store import Store
@@ -188,17 +189,39 @@ def _summarise(result: "RunResult") -> None:
         say(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     if not manifest.labels_are_models:
         _propose_labels(store)
-    words = []
-    if reduction := next((r.name for r in manifest.reductions if not r.signed), None):
-        # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
-        asked = {"reduction": reduction, "limit": 8, "intervals": False}
-        words = ask(store, get_question("top_words_by_class", known), asked).to_pylist()
-    if words:
-        say(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
-    for name in dict.fromkeys(row["class"] for row in words):
-        say(f"  {name}: " + ", ".join(row["word"] for row in words if row["class"] == name))
+    asked = [
+        question
+        for question in ("top_words_by_class", "for_and_against")
+        if _list_words(store, get_question(question, known))
+    ]
     path = shlex.quote(str(store.path))
     say("next:")
-    first = [f"query {path} top_words_by_class"] if words else []
+    first = [f"query {path} {question}" for question in asked]
     for command in (*first, f"show {path} 0", f"browse {path}", f"report {path}", f"info {path}", "queries"):
         say(f"  attnstore {command}")
+
+
+def _list_words(store: "Store", question: "Question") -> bool:
+    """Print the first words of a question about words, a line a class and side; False if it has none to list."""
+    from attnstore.ask.answer import ask
+
+    signed = question.name == "for_and_against"
+    wanted = [r.name for r in store.manifest.reductions if (r.name == "evidence" if signed else not r.signed)]
+    if not wanted:
+        return False
+    reduction = wanted[0]
+    # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
+    rows = ask(store, question, {"reduction": reduction, "limit": 8, "intervals": False}).to_pylist()
+    words: dict[str, list[str]] = {}
+    for row in rows:
+        side = f"{row['side']} {row['class']}" if signed else row["class"]
+        words.setdefault(side, []).append(row["word"])
+    if not words:
+        return False
+    if signed:
+        say(f"words for a prediction and against it ({reduction}, by predicted class):")
+    else:
+        say(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
+    for side, listed in words.items():
+        say(f"  {side}: {', '.join(listed)}")
+    return True

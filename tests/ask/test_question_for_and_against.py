@@ -14,7 +14,15 @@ QUESTION = find_questions()["for_and_against"]
 
 
 def brute_force(
-    documents, by="prediction", least=5, cluster="group", rank_by="sure", limit=20, ignore=(), marks=False
+    documents,
+    by="prediction",
+    least=5,
+    cluster="group",
+    rank_by="sure",
+    limit=20,
+    ignore=(),
+    marks=False,
+    intervals=True,
 ):
     """The question's definition, one occurrence at a time."""
     found = defaultdict(lambda: defaultdict(list))
@@ -61,6 +69,9 @@ def brute_force(
                 "share_for": sum(value > 0 for value in every) / len(every),
             }
         )
+    if not intervals:
+        rank_by = "evidence"
+        rows = [row | dict.fromkeys(("clusters", "low", "high", "sure", "share_for")) for row in rows]
     rows.sort(
         key=lambda r: (
             r["class"],
@@ -88,6 +99,7 @@ def brute_force(
         {"by": "label", "min_documents": 1},
         {"cluster": "document", "rank_by": "evidence", "limit": 2},
         {"ignore": ["film", "the"], "punctuation": "in", "min_documents": 2},
+        {"intervals": False, "min_documents": 2},
     ],
 )
 def test_words_are_those_of_brute_force(signed_store, signed_documents, given, engine):
@@ -100,6 +112,7 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, e
         "limit": given.get("limit", 20),
         "ignore": given.get("ignore", ()),
         "marks": given.get("punctuation") == "in",
+        "intervals": given.get("intervals", True),
     }
     expected = brute_force(signed_documents, **meant)
     assert {row["side"] for row in expected} == {"for", "against"}

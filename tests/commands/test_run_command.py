@@ -18,6 +18,8 @@ import torch
 import transformers
 from command_line import attnstore, run
 
+from attnstore import open as open_reader
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,9 +39,17 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
     )
     assert lines[1] == f"{documents['truncated'].sum()} documents were cut at 40 tokens"
     assert lines[2] == f"accuracy {correct / 60:.5f} ({correct} of 60)"
-    assert lines[-7:] == [
+    start = lines.index("words for a prediction and against it (evidence, by predicted class):") + 1
+    signed = open_reader(store).query.for_and_against(intervals=False, limit=8, engine="polars")
+    said = {}
+    for row in signed.to_pylist():
+        said.setdefault(f"  {row['side']} {row['class']}: ", []).append(row["word"])
+    assert len(said) >= 2
+    assert lines[start : start + len(said)] == [side + ", ".join(words) for side, words in said.items()]
+    assert lines[start + len(said) :] == [
         "next:",
         f"  attnstore query {store} top_words_by_class",
+        f"  attnstore query {store} for_and_against",
         f"  attnstore show {store} 0",
         f"  attnstore browse {store}",
         f"  attnstore report {store}",
