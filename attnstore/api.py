@@ -60,6 +60,8 @@ def run(
     batch_tokens: int | None = None,
     part_size: int = 1000,
     full_precision: bool = False,
+    threads: int | None = None,
+    workers: int = 1,
 ) -> Reader:
     """Run a dataset through a classifier into a store at `path`, and open it.
 
@@ -127,6 +129,8 @@ def run(
         batch_tokens=batch_tokens,
         part_size=part_size,
         full_precision=full_precision,
+        threads=threads,
+        workers=workers,
     )
     result = run_pipeline(settings, path)
     if result.interrupted:

@@ -74,6 +74,9 @@ class RunConfig:
     `batch_tokens`: how many tokens a batch holds at most, None for the device's default; it changes no row.
     `part_size`: documents in a part, fixed when the store is created.
     `full_precision`: store every bit of the float32 values instead of rounding them to bfloat16.
+    `threads`: of the processor, for each process; the last bits of a matrix product depend on it. None for those that
+    the store was begun with, where the machine has as many, else for all, divided among the workers.
+    `workers`: processes that compute, 1 for this one alone; with GPUs, one on each in turn.
     """
 
     source: SourceConfig
@@ -89,6 +92,8 @@ class RunConfig:
     batch_tokens: int | None = None
     part_size: int = 1000
     full_precision: bool = False
+    threads: int | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,3 +39,7 @@ class OutputError(AttnstoreError):
 
 class StoreError(AttnstoreError):
     """The store is missing, foreign, damaged, locked by another run, or can't be written."""
+
+
+class WorkerError(AttnstoreError):
+    """Processes that a run has started end again and again before they have done what they were started for."""

@@ -34,12 +34,13 @@ from attnstore.data.survey import survey
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.engine.batches import Batch, TokenisedDocument, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier, Reduced
+from attnstore.engine.devices import usable_threads
 from attnstore.engine.loading import load_classifier
 from attnstore.engine.models import read_model_files
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.rows import part_tables
 from attnstore.engine.segmenter import Segmenter
-from attnstore.pipeline.describe import describe
+from attnstore.pipeline.describe import LoadedModel, describe
 from attnstore.pipeline.run import run
 from attnstore.store.resume import create_or_resume
 
@@ -112,7 +113,8 @@ def stages(config: RunConfig, scratch: Path) -> tuple[list[tuple[str, float]], i
     tokenised = list(tokenise(documents, classifier.tokenizer, classifier.max_length))
     found.append(("tokenise", time.perf_counter() - began))
     segmenter = Segmenter()
-    manifest = describe(config, source, surveyed, labels, classifier, segmenter)
+    model = LoadedModel.of(classifier, config, segmenter, usable_threads())
+    manifest = describe(config, source, surveyed, labels, model)
     columns = [column for r in manifest.reductions for column in r.columns(manifest.layers)]
     no_pass = NoPass(columns, len(manifest.labels))
     seconds = dict.fromkeys(

@@ -94,6 +94,19 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @click.option(
     "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents per part."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that compute, on one machine; with GPUs, one on each.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of the processor, for each process. Default: all, divided among the workers.",
+)
 @click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
 @config_option
 @progress_option

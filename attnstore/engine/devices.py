@@ -1,5 +1,8 @@
-"""Which device computes, in which dtype."""
+"""Which device computes, in which dtype, and on how many of the processor's threads."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 import torch
@@ -43,3 +46,34 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[st
     if asked == "bfloat16" and not fast:
         notes.append("bfloat16 is emulated on this hardware and very slow: --dtype float32 is faster")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[asked], notes
+
+
+def usable_threads() -> int:
+    """As many of the processor's threads as torch computes on unless told otherwise."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def on_threads(threads: int) -> Iterator[None]:
+    """Compute on so many of the processor's threads while it lasts: what this thread of Python computes."""
+    before = torch.get_num_threads()
+    if threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def hardware(device: torch.device) -> str:
+    """What a device is: two GPUs of different kinds give different last bits. Empty for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that torch sees here, each as CUDA_VISIBLE_DEVICES names it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [str(number) for number in range(count)] if named is None else named.split(",")[:count]

@@ -1,10 +1,10 @@
 """What a run is, in the manifest's words: before it begins, and each time that it was started."""
 
 import platform
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import attnstore
 from attnstore.config import Long, RunConfig
@@ -13,13 +13,66 @@ from attnstore.data.labels import LabelMap
 from attnstore.data.selection import count_documents, rejections
 from attnstore.data.survey import Survey
 from attnstore.engine.classifier import Classifier
+from attnstore.engine.devices import hardware
 from attnstore.engine.segmenter import Segmenter
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import listed, quoted
 from attnstore.pipeline.options import options_of
-from attnstore.store.manifest import Manifest
+from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.partitions import label_fits_in_path
 from attnstore.store.schema import documents_schema
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What a run has to know of the model that computes it, as plain values: a worker may have it, and not the run.
+
+    `reductions`, each with its `identities`, are those that the model has; `threads` and `hardware` are what it
+    computes on; `batch_tokens` are what the memory has been seen to hold.
+    """
+
+    labels: tuple[str, ...]
+    layers: int
+    heads: int
+    max_length: int
+    stride: int | None
+    model_sha256: str
+    tokenizer_sha256: str
+    words: str
+    reductions: tuple[StoredReduction, ...]
+    identities: tuple[str, ...]
+    dtype: str
+    device: str
+    hardware: str
+    threads: int
+    way: str
+    kernel: str
+    batch_tokens: int
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, classifier: Classifier, config: RunConfig, segmenter: Segmenter, threads: int) -> Self:
+        """Raises UsageError for windows between which tokens would be left unread."""
+        return cls(
+            labels=classifier.labels,
+            layers=classifier.layers,
+            heads=classifier.heads,
+            max_length=classifier.max_length,
+            stride=stride_of(config, classifier),
+            model_sha256=classifier.model_sha256,
+            tokenizer_sha256=classifier.tokenizer_sha256,
+            words=segmenter.name,
+            reductions=tuple(r.stored for r in classifier.reductions),
+            identities=tuple(r.identity or r.name for r in classifier.reductions),
+            dtype=str(classifier.dtype).removeprefix("torch."),
+            device=str(classifier.device),
+            hardware=hardware(classifier.device),
+            threads=threads,
+            way=classifier.way,
+            kernel=classifier.kernel,
+            batch_tokens=classifier.room,
+            notes=classifier.notes,
+        )
 
 
 def check(config: RunConfig) -> None:
@@ -30,6 +83,8 @@ def check(config: RunConfig) -> None:
         ("--limit", config.source.limit),
         ("--max-length", config.max_length),
         ("--stride", config.stride),
+        ("--threads", config.threads),
+        ("--workers", config.workers),
     ):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} {value}: it must be a whole number, at least 1")
@@ -67,8 +122,7 @@ def describe(
     source: Source,
     found: Survey,
     labels: LabelMap,
-    classifier: Classifier,
-    segmenter: Segmenter,
+    model: LoadedModel,
 ) -> Manifest:
     """The manifest of a run that is about to begin. Raises DataError if it has no documents at all."""
     rejected = rejections(found, labels, config.source.strict)
@@ -80,7 +134,7 @@ def describe(
         raise DataError(f"{source.name} has no document to read: {reasons}")
     used = sorted({labels.mapping[raw] for raw in found.labels if raw in labels.mapping})
     label_note = [labels.note] if labels.note else []
-    of_one = [r.name for r in classifier.reductions if r.stored.of_one_prediction]
+    of_one = [r.name for r in model.reductions if r.of_one_prediction]
     of_windows = (
         [
             f"documents read in several windows have no {listed(of_one)} (null): each window has its own prediction"
@@ -90,22 +144,22 @@ def describe(
     )
     manifest = Manifest(
         fingerprint={
-            "model_sha256": classifier.model_sha256,
-            "tokenizer_sha256": classifier.tokenizer_sha256,
+            "model_sha256": model.model_sha256,
+            "tokenizer_sha256": model.tokenizer_sha256,
             "data_sha256": found.sha256,
             "split": config.source.split,
             "limit": config.source.limit,
             "labels": list(labels.model_labels),
             "labels_are_models": labels.are_models,
             "label_map": _label_map(found, labels),
-            "max_length": classifier.max_length,
+            "max_length": model.max_length,
             "kept": [f"{name}: {type_}" for name, type_ in found.kept.items()],
             "pair": config.source.pair,
             "long": config.long,
-            "stride": stride_of(config, classifier),
-            "words": segmenter.name,
-            "reductions": [r.identity or r.name for r in classifier.reductions],
-            "dtype": str(classifier.dtype).removeprefix("torch."),
+            "stride": model.stride,
+            "words": model.words,
+            "reductions": list(model.identities),
+            "dtype": model.dtype,
             "values": "float32" if config.full_precision else "bfloat16",
         },
         documents=documents,
@@ -113,10 +167,10 @@ def describe(
         labels=labels.model_labels,
         label_in_path=label_fits_in_path([*used, *([None] if found.unlabelled else [])]),
         labels_are_models=labels.are_models,
-        layers=classifier.layers,
-        heads=classifier.heads,
-        reductions=tuple(r.stored for r in classifier.reductions),
-        max_length=classifier.max_length,
+        layers=model.layers,
+        heads=model.heads,
+        reductions=model.reductions,
+        max_length=model.max_length,
         model=config.model if config.revision is None else f"{config.model}@{config.revision}",
         data=source.name,
         versions=_versions(),
@@ -125,14 +179,10 @@ def describe(
         rejected_rows=rejected.rows,
         kept=dict(found.kept),
         options=options_of(
-            config,
-            {
-                "dtype": str(classifier.dtype).removeprefix("torch."),
-                "max_length": classifier.max_length,
-                "stride": stride_of(config, classifier),
-            },
+            config, {"dtype": model.dtype, "max_length": model.max_length, "stride": model.stride}
         ),
-        notes=(*source.notes, *found.notes, *label_note, *of_windows, *classifier.notes),
+        notes=(*source.notes, *found.notes, *label_note, *of_windows, *model.notes),
+        threads=model.threads if model.device == "cpu" else None,
     )
     _must_be_free(manifest)
     return manifest
@@ -169,7 +219,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def this_run(classifier: Classifier, parts: int, tokens: int, seconds: float) -> dict[str, Any]:
+def this_run(model: LoadedModel, workers: int, parts: int, tokens: int, seconds: float) -> dict[str, Any]:
     """What the manifest keeps of each time that a run was started."""
     return {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,10 +227,12 @@ def this_run(classifier: Classifier, parts: int, tokens: int, seconds: float) ->
         "tokens": tokens,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds),
-        "device": str(classifier.device),
-        "dtype": str(classifier.dtype).removeprefix("torch."),
-        "way": classifier.way,
-        "kernel": classifier.kernel,
-        "batch_tokens": classifier.room,
+        "workers": workers,
+        "threads": model.threads,
+        "device": model.device,
+        "dtype": model.dtype,
+        "way": model.way,
+        "kernel": model.kernel,
+        "batch_tokens": model.batch_tokens,
         "machine": f"{platform.machine()} {platform.system()}",
     }

@@ -7,7 +7,6 @@ written behind it. Parts are whole: a run that ends early, however it ends, leav
 the same run started again goes on with the parts that are missing.
 """
 
-import gc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,17 +14,19 @@ from attnstore.config import RunConfig
 from attnstore.data.labels import match_labels
 from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
-from attnstore.engine.loading import load_classifier
+from attnstore.engine.devices import usable_threads
 from attnstore.engine.models import read_model_files
-from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
-from attnstore.engine.segmenter import Segmenter
 from attnstore.events import Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
+from attnstore.messages import counted
+from attnstore.pipeline.alone import Alone
 from attnstore.pipeline.describe import check, describe
-from attnstore.pipeline.parts import fill
+from attnstore.pipeline.fill import fill
+from attnstore.pipeline.parts import missing_parts
+from attnstore.pipeline.workers import Workers
 from attnstore.store.place import Place
-from attnstore.store.resume import create_or_resume
+from attnstore.store.resume import create_or_resume, threads_begun_with
 from attnstore.store.store import Store
 
 
@@ -53,31 +54,53 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
     Raises:
         AttnstoreError: of the kind that fits: the data, the model, the options or the store.
     """
-    reductions = resolve_reductions(config.reductions)
+    resolve_reductions(config.reductions)
     check(config)
     source = open_source(config.source, on_event=on_event)
     files = read_model_files(config)  # a wrong model is reported before the data is read, which may take long
-    with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
-        surveyed = aside.submit(survey, source)
-        classifier = load_classifier(config, reductions, files)
-        found = waited_for(surveyed)
-    labels = match_labels(found, classifier.labels, config.source.labels)
-    segmenter = Segmenter()
-    manifest = describe(config, source, found, labels, classifier, segmenter)
+    begun = threads_begun_with(path)
+    threads = _threads(config, begun)
+    with Alone(config, files, threads) if config.workers == 1 else Workers(config, threads) as hands:
+        with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
+            surveyed = aside.submit(survey, source)
+            model = hands.load()
+            found = waited_for(surveyed)
+        labels = match_labels(found, model.labels, config.source.labels)
+        manifest = describe(config, source, found, labels, model)
 
-    def stopping(why: str) -> None:
-        on_event(Noted(f"{why}: the part in hand is finished first; a second signal ends the run at once"))
+        def stopping(why: str) -> None:
+            on_event(
+                Noted(f"{why}: the part in hand is finished first; a second signal ends the run at once")
+            )
 
-    with create_or_resume(path, manifest) as store, stop_on_interrupt(stopping) as stop:
-        before = store.finished_parts()
-        on_event(Started(manifest.documents, store.manifest.notes))
-        filled = fill(store, config, source, found, labels, classifier, segmenter, stop, on_event)
-        if not store.missing_parts() and not store.sealed:
-            del classifier  # adding up takes a third of its memory
-            gc.collect()
-            memory.give_back()
-            store.seal()
-        missing = bool(store.missing_parts())
-        return RunResult(
-            store, filled.documents, filled.tokens, filled.seconds, len(before), missing, stop.number
-        )
+        with create_or_resume(path, manifest) as store, stop_on_interrupt(stopping) as stop:
+            before = store.finished_parts()
+            on_event(Started(manifest.documents, store.manifest.notes))
+            if manifest.threads is not None and begun not in (None, threads) and not store.sealed:
+                on_event(Noted(_other_threads(begun, threads)))
+            parts = missing_parts(store, config, source, found, labels)
+            filled = fill(store, parts, hands, stop, on_event)
+            if not store.missing_parts() and not store.sealed:
+                hands.close()  # adding up takes a third of its memory
+                store.seal()
+            missing = bool(store.missing_parts())
+            return RunResult(
+                store, filled.documents, filled.tokens, filled.seconds, len(before), missing, stop.number
+            )
+
+
+def _threads(config: RunConfig, begun: int | None) -> int:
+    """How many of the processor's threads each process computes on; `begun`: those of the parts that are there."""
+    if config.threads is not None:
+        return config.threads
+    usable = usable_threads()
+    if begun is not None and begun * config.workers <= usable:
+        return begun
+    return max(1, usable // config.workers)
+
+
+def _other_threads(begun: int | None, threads: int) -> str:
+    return (
+        f"the store was begun on {counted(begun or 0, 'thread')} a process, and goes on with {threads}: the last bits"
+        f" of its values may be others than those of one run (--threads {begun} keeps them)"
+    )

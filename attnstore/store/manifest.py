@@ -161,7 +161,8 @@ class Manifest:
     `documents` has beside its own, each with its type: boolean, integer, number or text. `notes` are the guesses and
     warnings of the run, reported to the user once and kept. `options` are those of `attnstore run` that it was begun
     with, by their names without dashes, with what was guessed or left to the model: numbers, texts, true and false, and
-    lists of texts. `runs` has one entry for each time the run was
+    lists of texts. `threads`: on how many of the processor's each process computed that was there then. `runs` has one
+    entry for each time the run was
     started: device, seconds, tokens per second. `additions` are what was appended later, in that order; all fields but
     `documents`, `labels_are_models`, `runs`, `sealed` and `files` stay those of the run.
     """
@@ -186,6 +187,7 @@ class Manifest:
     options: dict[str, Any] = field(default_factory=dict)
     split_in_files: bool = False  # True: `split` is a column of the files, too (see `store.export`)
     notes: tuple[str, ...] = ()
+    threads: int | None = None  # None on a GPU, where nothing depends on it
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
     files: tuple[StoredFile, ...] = ()  # filled when sealed

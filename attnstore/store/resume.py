@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attnstore.errors import StoreError
+from attnstore.errors import AttnstoreError, StoreError
 from attnstore.store.durable import make_directory, refuse_links, writing
 from attnstore.store.lease import LOCK
 from attnstore.store.lock import write_lock
@@ -72,6 +72,22 @@ def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
     except BaseException:
         lock.release()
         raise
+
+
+def threads_begun_with(path: str | Place) -> int | None:
+    """On how many threads the parts of the store at `path` were computed, by its manifest.
+
+    None where there is no such store, no part of it is finished, or nothing is known of it.
+    """
+    try:
+        store = place(path)
+        manifest = read_manifest(store)
+        if manifest is None or manifest.threads is None or manifest.threads < 1:
+            return None
+        begun = manifest.sealed is not None or any(map(is_receipt, names_below(store / RECEIPTS)))
+    except (AttnstoreError, OSError):  # whoever resumes it says what is wrong
+        return None
+    return manifest.threads if begun else None
 
 
 def _existing(store: Place, manifest: Manifest) -> Manifest | None:

@@ -153,7 +153,7 @@ def test_ctrl_c_ends_the_questions_of_a_summary(tiny_model, reviews, tmp_path, m
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("step", ["survey", "load_classifier"])
+@pytest.mark.parametrize("step", ["run.survey", "alone.load_classifier"])
 def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path, monkeypatch, step, number):
     """While the data is surveyed or the model loads there is nothing to finish, and no store yet."""
     begun = threading.Event()
@@ -162,7 +162,7 @@ def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path
         begun.set()
         time.sleep(0.4)
 
-    monkeypatch.setattr(f"attnstore.pipeline.run.{step}", slow)
+    monkeypatch.setattr(f"attnstore.pipeline.{step}", slow)
     code, err = signalled_here(number, begun, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert (code, end_of(err)) == (128 + number, ["attnstore: interrupted"])
     assert not (tmp_path / "s.attn").exists()

@@ -1,0 +1,104 @@
+"""What a run and its workers say to each other: records, by two pipes.
+
+They are pickled, which is no way to read what comes from elsewhere: both ends are one program on one machine, and
+nobody else has the pipes.
+"""
+
+import pickle
+import threading
+from dataclasses import dataclass
+from typing import IO, Any
+
+from attnstore.config import RunConfig
+from attnstore.errors import AttnstoreError
+from attnstore.pipeline.describe import LoadedModel
+from attnstore.pipeline.parts import Step
+from attnstore.store.manifest import Manifest, StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Hired:
+    """To a worker, first: what to load. `config` holds no data."""
+
+    config: RunConfig
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """To a worker that has loaded: the store, and the model as the first worker has it. Parts follow (`parts.Part`)."""
+
+    store: str
+    manifest: Manifest
+    model: LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To a worker: finish the part that is being computed, and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """From a worker: it has loaded the model."""
+
+    model: LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """From a worker: it begins to compute a part."""
+
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """From a worker: a batch of a part is computed."""
+
+    part: int
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """From a worker: a part is written, and how things stand there.
+
+    `all_null`: the reductions that have given no token a value so far; `notes`: on how words were cut.
+    """
+
+    part: int
+    files: tuple[StoredFile, ...]
+    all_null: frozenset[str]
+    notes: tuple[str, ...]
+    model: LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """From a worker, last: what is wrong, in a way that no other worker would change."""
+
+    error: AttnstoreError | MemoryError
+
+
+class Wire:
+    """One end of the two pipes. Any thread may send; one receives."""
+
+    def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
+        self._reading = reading
+        self._writing = writing
+        self._lock = threading.Lock()
+
+    def send(self, message: object) -> None:
+        """Raises OSError if nobody is there to receive it."""
+        content = pickle.dumps(message, protocol=5)
+        with self._lock:
+            self._writing.write(content)
+            self._writing.flush()
+
+    def receive(self) -> Any:
+        """The next record, waited for. Raises EOFError when there will be none, or half of one."""
+        try:
+            return pickle.load(self._reading)  # noqa: S301 - of a process that the run has started, or of the run
+        except (pickle.UnpicklingError, OSError, ValueError) as error:
+            raise EOFError(str(error)) from error

@@ -1,0 +1,141 @@
+"""A worker: a process that loads the model, and computes and writes the parts that a run hands it.
+
+It lives as long as the run that has started it: when that is gone, the pipe ends, and so does the worker at once. It is
+in a session of its own, so that a terminal's Ctrl-C asks the run alone, which says what becomes of its workers.
+"""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import fields
+from queue import SimpleQueue
+from typing import NoReturn
+
+import pyarrow as pa
+
+from attnstore.engine.batches import Batch
+from attnstore.engine.devices import on_threads
+from attnstore.engine.loading import load_classifier
+from attnstore.engine.reductions import resolve_reductions
+from attnstore.engine.segmenter import Segmenter
+from attnstore.errors import AttnstoreError, ModelError
+from attnstore.pipeline.ahead import ahead
+from attnstore.pipeline.describe import LoadedModel
+from attnstore.pipeline.parts import Part, batches, write_parts
+from attnstore.pipeline.wire import Begin, Hired, Loaded, Refused, Stepped, Stop, Took, Wire, Wrote
+from attnstore.store.lent import lent_store
+from attnstore.store.manifest import StoredFile
+from attnstore.store.place import place
+
+#: What a run hands over, in order; None when no more will come.
+_Inbox = SimpleQueue[Begin | Part | None]
+
+#: What may differ from worker to worker: it changes no byte.
+_OWN = ("batch_tokens", "notes")
+
+
+def serve() -> NoReturn:
+    """Work for the run that has started this process, by its standard input and output, until either ends."""
+    run = os.getppid()
+    wire = _own_pipes()
+    for name in (
+        "SIGINT",
+        "SIGTERM",
+        "SIGHUP",
+        "SIGQUIT",
+    ):  # a scheduler may send them to every process of a job
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    try:
+        hired = wire.receive()
+        inbox: _Inbox = SimpleQueue()
+        stop = threading.Event()
+        threading.Thread(target=_listen, args=(wire, inbox, stop), daemon=True).start()
+        try:
+            _work(wire, inbox, stop, hired, run)
+        except (AttnstoreError, MemoryError) as error:
+            wire.send(Refused(error))
+    except (EOFError, BrokenPipeError):  # the run is gone
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    # Nothing is left to clear up, and the thread that listens would not end.
+    os._exit(0)
+
+
+def _own_pipes() -> Wire:
+    """The standard input and output, kept from whatever else reads or prints in this process."""
+    reading, writing = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return Wire(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
+
+
+def _listen(wire: Wire, inbox: _Inbox, stop: threading.Event) -> None:
+    """Take what the run sends at once, so that it never waits for us; and end with it."""
+    while True:
+        try:
+            message = wire.receive()
+        except EOFError:
+            os._exit(1)
+        if isinstance(message, Stop):
+            stop.set()
+            message = None
+        inbox.put(message)
+
+
+def _work(wire: Wire, inbox: _Inbox, stop: threading.Event, hired: Hired, run: int) -> None:
+    config, segmenter = hired.config, Segmenter()
+    pa.set_cpu_count(hired.threads)
+    with on_threads(hired.threads):
+        classifier = load_classifier(config, resolve_reductions(config.reductions))
+        own = LoadedModel.of(classifier, config, segmenter, hired.threads)
+        wire.send(Loaded(own))
+        begin = inbox.get()
+        if not isinstance(begin, Begin):
+            return
+        _must_be_alike(own, begin.model)
+        store = lent_store(place(begin.store), begin.manifest, run)
+
+        def finished(part: int, files: tuple[StoredFile, ...]) -> None:
+            now = LoadedModel.of(classifier, config, segmenter, hired.threads)
+            wire.send(Wrote(part, files, frozenset(classifier.all_null), tuple(segmenter.notes), now))
+
+        with ahead(batches(_handed(inbox), config, classifier, own.stride)) as ready:
+            try:
+                taken = _told(ready, wire)
+                for part, step in write_parts(
+                    store, config, classifier, taken, segmenter, stop, finished=finished
+                ):
+                    wire.send(Stepped(part, step))
+            finally:
+                inbox.put(None)  # else what works ahead would wait for another part
+
+
+def _handed(inbox: _Inbox) -> Generator[Part]:
+    while isinstance(part := inbox.get(), Part):
+        yield part
+
+
+def _told(parts: Iterator[tuple[int, list[Batch]]], wire: Wire) -> Iterator[tuple[int, list[Batch]]]:
+    """The same parts. Of each the run is told that it begins, so that it hands over the next one."""
+    for part, of_part in parts:
+        wire.send(Took(part))
+        yield part, of_part
+
+
+def _must_be_alike(own: LoadedModel, first: LoadedModel) -> None:
+    """Raise ModelError if this worker would compute other bytes than the first one."""
+    for name in (field.name for field in fields(LoadedModel) if field.name not in _OWN):
+        if (here := getattr(own, name)) != (there := getattr(first, name)):
+            raise ModelError(
+                f"the workers would not compute the same: {name} is {here} in one, {there} in another: say --dtype and"
+                " --device, or take one worker"
+            )

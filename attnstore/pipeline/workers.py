@@ -1,0 +1,326 @@
+"""A run computed by several processes of this machine: who they are, which part each has, what becomes of lost ones.
+
+The run itself loads no model. It reads the documents, hands them out a part at a time, counts what is written, and
+replaces workers that end. Each worker has the part that it computes and, while there are many left, the next one, so
+that nothing waits for the other side; what is read ahead is bounded by that.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from attnstore.config import RunConfig
+from attnstore.engine.devices import choose_device, visible_gpus
+from attnstore.engine.paths import compiler
+from attnstore.errors import UsageError, WorkerError
+from attnstore.messages import counted, quoted
+from attnstore.pipeline.ahead import ahead
+from attnstore.pipeline.describe import LoadedModel
+from attnstore.pipeline.parts import Part, Step
+from attnstore.pipeline.wire import Begin, Hired, Loaded, Refused, Stepped, Stop, Took, Wire, Wrote
+from attnstore.store.store import Store
+
+#: Times that a part is tried, and that workers may end in a row without having had any.
+_TRIES = 3
+#: Seconds between two looks at whether the run is asked to stop.
+_LOOKED_EVERY = 0.2
+#: A worker imports what the run would, from where the run would, and nothing from the folder that it is started in.
+_SERVE = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv.pop())\n"
+    "from attnstore.pipeline.worker import serve; serve()"
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """`parts` are those that it has, `taken` the numbers of those that it has begun, `steps` what it says of each."""
+
+    place: int
+    process: subprocess.Popen[bytes]
+    wire: Wire
+    loaded: bool = False
+    begun: bool = False
+    parts: dict[int, Part] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
+    steps: dict[int, list[Step]] = field(default_factory=dict)
+
+    def send(self, message: object) -> None:
+        """What can't be sent is lost with the worker, whose end will be heard."""
+        with suppress(OSError):
+            self.wire.send(message)
+
+    def end(self) -> None:
+        """End it at once. What it is writing is then no part."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+class Workers:
+    """As many processes as `config.workers`, each with the model, on `threads` threads. None is left when it is closed.
+
+    It has what `Alone` has.
+    """
+
+    def __init__(self, config: RunConfig, threads: int) -> None:
+        """Raises UsageError for a reduction that no other process can import."""
+        for reduction in config.reductions:
+            if callable(reduction) and (
+                reduction.__module__ == "__main__" or "<" in getattr(reduction, "__qualname__", "<")
+            ):
+                name = quoted(getattr(reduction, "__name__", "reduction"))
+                raise UsageError(
+                    f"workers=: {name} is a function of the program itself, which other processes can't import: put it"
+                    " into a module, or leave workers out"
+                )
+        self._hired = Hired(replace(config, source=replace(config.source, held=None)), threads)
+        self._inbox: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
+        self._crew: list[_Worker] = []
+        self._gpus: list[str] = []
+        self._model: LoadedModel | None = None
+        self._begin: Begin | None = None
+        self._store: Store | None = None
+        self._stopping = False
+        self._again: deque[Part] = deque()
+        self._fresh = 0
+        self._failures: Counter[int] = Counter()
+        self._in_vain = 0
+        self._noted: set[str] = set()
+        self.all_null: set[str] = set()
+        self.notes: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """How many processes compute."""
+        return self._hired.config.workers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all of them; harmless when done twice."""
+        while self._crew:
+            self._crew.pop().end()
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model as the first worker has loaded it, with the least room that any of them has seen since."""
+        assert self._model is not None  # noqa: S101 - `load` comes first
+        return self._model
+
+    def load(self) -> LoadedModel:
+        """Start the workers; return when the first of them has loaded the model.
+
+        Raises:
+            ModelError, UsageError: as `load_classifier` in this process would.
+            WorkerError: they end while they load.
+        """
+        config = self._hired.config
+        if choose_device(config.device).type == "cuda":
+            self._gpus = visible_gpus()
+        elif (asked := compiler.asked_for()) != "off":
+            with suppress(compiler.NoKernelError, OSError, subprocess.SubprocessError):
+                compiler.library(asked)  # once, and not in each of them
+        for number in range(config.workers):
+            self._hire(number)
+        while self._model is None:
+            self._hear()
+        return self._model
+
+    def compute(self, store: Store, parts: Generator[Part], stop: threading.Event) -> Iterator[Step]:
+        """Have the parts computed and written, a step for each batch. After `stop` those that are begun are finished.
+
+        Raises:
+            AttnstoreError: as in one process, or a WorkerError that names the documents of a part that fails again and
+                again.
+        """
+        self._store, self._fresh = store, len(store.missing_parts())
+        self._begin = Begin(str(store.path), store.manifest, self.model)
+        self.all_null = {reduction.name for reduction in self.model.reductions}
+        for worker in self._crew:
+            self._introduce(worker)
+        with ahead(parts) as ready:
+            while self._fresh or self._again or any(worker.parts for worker in self._crew):
+                if stop.is_set():
+                    break
+                self._hand_out(ready)
+                if step := self._hear():
+                    yield step
+        self._stopping = True
+        for worker in list(self._crew):
+            if worker.taken:
+                worker.send(Stop())
+            else:
+                self._crew.remove(worker)
+                worker.end()
+        while self._crew:
+            if step := self._hear():
+                yield step
+
+    def _hire(self, place: int) -> None:
+        environment = os.environ | {
+            # What tokenises has threads of its own.
+            "RAYON_NUM_THREADS": os.environ.get("RAYON_NUM_THREADS", str(self._hired.threads))
+        }
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        paths = json.dumps([path for path in sys.path if isinstance(path, str)])
+        process = subprocess.Popen(  # noqa: S603 - this Python, with what this process has imported
+            [sys.executable, "-P", "-c", _SERVE, paths],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            # Ctrl-C goes to the whole group that has the terminal.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        assert process.stdin is not None  # noqa: S101 - they are pipes
+        assert process.stdout is not None  # noqa: S101
+        worker = _Worker(place, process, Wire(process.stdout, process.stdin))
+        self._crew.append(worker)
+        worker.send(self._hired)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+
+    def _listen(self, worker: _Worker) -> None:
+        with suppress(EOFError):
+            while True:
+                self._inbox.put((worker, worker.wire.receive()))
+        self._inbox.put((worker, None))
+
+    def _introduce(self, worker: _Worker) -> None:
+        """Tell a worker that has loaded what the store is, once that is known."""
+        if self._begin is not None and worker.loaded and not worker.begun:
+            worker.begun = True
+            worker.send(self._begin)
+
+    def _hand_out(self, ready: Iterator[Part]) -> None:
+        """A part to each worker that has none, then to those that have begun their last one.
+
+        The last parts go to who is free: nobody waits while another has two. A part that was lost goes to a worker that
+        has no other, so that it is known which one is to blame if that ends, too.
+        """
+        for worker in sorted(self._crew, key=lambda worker: len(worker.parts)):
+            if not worker.begun or worker.parts.keys() - worker.taken:
+                continue
+            if not worker.parts and self._again:
+                part = self._again.popleft()
+            elif self._fresh and (
+                not worker.parts
+                or (
+                    self._fresh >= len(self._crew)
+                    and not self._again
+                    and not any(self._failures[number] for number in worker.parts)
+                )
+            ):
+                part = next(ready)
+                self._fresh -= 1
+            else:
+                continue
+            worker.parts[part.number] = part
+            worker.send(part)
+
+    def _hear(self) -> Step | None:
+        """Wait for the next message, a moment at most, and do what it asks for."""
+        try:
+            worker, message = self._inbox.get(timeout=_LOOKED_EVERY)
+        except Empty:
+            return None
+        if worker not in self._crew:
+            return None
+        match message:
+            case None:
+                return self._lost(worker)
+            case Refused(error):
+                raise error
+            case Loaded(model):
+                self._model = self._model or model
+                worker.loaded = True
+                self._introduce(worker)
+            case Took(part):
+                worker.taken.add(part)
+            case Stepped(part, step):
+                worker.steps.setdefault(part, []).append(step)
+                fresh = tuple(note for note in step.notes if note not in self._noted)
+                self._noted.update(fresh)
+                return replace(step, notes=fresh)
+            case Wrote():
+                self._count(worker, message)
+        return None
+
+    def _count(self, worker: _Worker, wrote: Wrote) -> None:
+        """Take a part that is written."""
+        assert self._store is not None  # noqa: S101 - it was handed out for one
+        self._store.take_part(wrote.part, wrote.files)
+        worker.parts.pop(wrote.part, None)
+        worker.taken.discard(wrote.part)
+        worker.steps.pop(wrote.part, None)
+        self._in_vain = 0
+        self.all_null &= wrote.all_null
+        self.notes += [note for note in wrote.notes if note not in self.notes]
+        room = min(self.model.batch_tokens, wrote.model.batch_tokens)
+        self._model = replace(self.model, batch_tokens=room, kernel=wrote.model.kernel)
+
+    def _lost(self, worker: _Worker) -> Step | None:
+        """A worker has ended. Its parts are computed again, by another in its place; the step takes back its progress.
+
+        Raises WorkerError if that has been tried often enough.
+        """
+        self._crew.remove(worker)
+        worker.end()
+        steps = [step for of_part in worker.steps.values() for step in of_part]
+        back = Step(-sum(step.documents for step in steps), -sum(step.tokens for step in steps))
+        if self._stopping:
+            return back if steps else None
+        why = _why(worker.process.returncode)
+        for part in worker.parts.values():
+            self._failures[part.number] += 1
+            if self._failures[part.number] == _TRIES:
+                raise WorkerError(
+                    f"part {part.number} can't be computed: {counted(_TRIES, 'worker')} ended over it, the last {why}:"
+                    f" its documents are {_named(part)}; the parts finished so far are kept"
+                )
+            self._again.append(part)
+        if not worker.parts:
+            self._in_vain += 1
+            if self._in_vain == _TRIES:
+                raise WorkerError(f"{counted(_TRIES, 'worker')} ended before they had a part, the last {why}")
+        self._hire(worker.place)
+        return back if steps else None
+
+
+def _named(part: Part) -> str:
+    """`test/pos/7_10` to `test/pos/9_8` (numbers 100 to 199): the documents of a part."""
+    (first, one), (last, other) = part.documents[0], part.documents[-1]
+    if first == last:
+        return f"{quoted(one.id)} (number {first})"
+    return f"{quoted(one.id)} to {quoted(other.id)} (numbers {first} to {last})"
+
+
+def _why(code: int) -> str:
+    """How a process ended, by its exit code."""
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = ", as systems do where memory runs out" if name == "SIGKILL" else ""
+    return f"by {name}{hint}"
