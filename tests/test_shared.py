@@ -1,6 +1,7 @@
 """What needs ../shared says so when it is skipped, and can't be skipped in silence where the folder is."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -44,19 +45,42 @@ def test_what_is_missing_fails_the_test_where_it_is_required(beside, monkeypatch
     )
 
 
-@pytest.mark.parametrize(("folder", "expected"), [(True, "test, required: 1"), (False, "test, required: ")])
-def test_ci_requires_the_folder_where_it_is(tmp_path, folder, expected):
-    """`.ci/run` calls `make test`, and asks for no skips exactly where the folder lies beside the checkout."""
-    checkout, programs = tmp_path / "checkout", tmp_path / "programs"
-    for made in (checkout / ".ci", programs, *([tmp_path / "shared"] if folder else [])):
+def run_ci(tmp_path, programs, path):
+    """`.ci/run` of a checkout in `tmp_path`, where `make` and each of `programs` are scripts of ours."""
+    checkout, folder = tmp_path / "checkout", tmp_path / "programs"
+    for made in (checkout / ".ci", folder):
         made.mkdir(parents=True)
     (checkout / ".ci/run").write_text((ROOT / ".ci/run").read_text())
-    make = programs / "make"
-    make.write_text(f'#!/bin/sh\necho "$*, required: ${shared.REQUIRED}"\n')
-    make.chmod(0o755)
+    for name, script in {"make": f'echo "$*, required: ${shared.REQUIRED}"', **programs}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != shared.REQUIRED}
-    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", checkout / ".ci/run"], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == f"{expected}\n"
+    environment["PATH"] = os.pathsep.join([str(folder), *path])
+    command = [shutil.which("bash"), checkout / ".ci/run"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize(("folder", "required"), [(True, "1"), (False, "")])
+def test_ci_requires_the_folder_where_it_is(tmp_path, folder, required):
+    """`.ci/run` calls `make test`, and asks for no skips exactly where the folder lies beside the checkout."""
+    if folder:
+        (tmp_path / "shared").mkdir()
+    done = run_ci(tmp_path, {"chromium": ""}, [os.environ["PATH"]])
+    assert done.stdout == f".venv/.ready, required: {required}\ntest, required: {required}\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("status", [0, 100])
+def test_ci_installs_the_browser_where_there_is_none(tmp_path, status):
+    """Debian's, by root; where it is not to be had the tests run all the same, and a line says what they lack."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("dirname", "timeout"):
+        (tools / name).symlink_to(shutil.which(name))
+    apt = f'echo "$*" >> {tmp_path}/asked; exit {status}'
+    done = run_ci(tmp_path, {"apt-get": apt, "id": "echo 0"}, [str(tools)])
+    assert done.stdout.splitlines()[-1] == "test, required: "
+    lacks = "chromium can't be installed here: tests that need a browser are skipped\n"
+    assert done.stderr == ("" if status == 0 else lacks)
+    asked = ["-qq update", "-qq install -y --no-install-recommends chromium"]
+    assert (tmp_path / "asked").read_text().splitlines() == (asked if status == 0 else asked[:1])
