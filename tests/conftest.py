@@ -26,7 +26,7 @@ for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
         signal.signal(getattr(signal, ignored), signal.SIG_DFL)
 
 import bucket_server  # noqa: E402 - beside it
-import tiny  # noqa: E402 - it imports transformers
+import nursery  # noqa: E402 - beside it
 from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
 from shared import shared  # noqa: E402 - beside it
@@ -34,6 +34,14 @@ from shared import shared  # noqa: E402 - beside it
 # A busy machine is no fault. Each run draws other examples, so that forty a run are soon hundreds.
 settings.register_profile("untimed", deadline=None, max_examples=40)
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One nursery for the workers of all cores."""
+    if not hasattr(config, "workerinput"):
+        attended = nursery.attended()
+        attended.__enter__()
+        config.add_cleanup(lambda: attended.__exit__(None, None, None))
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +58,8 @@ def real_model() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import tiny  # which imports transformers: the process that only hands tests out needs none of it
+
     return tiny.save(tmp_path_factory.mktemp("tiny-bert"))
 
 

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import tiny
 import torch
 import transformers
 from command_line import attnstore, run
+from nursery import Child
 
 from attnstore import open as open_reader
 
@@ -161,23 +161,16 @@ def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_p
     import signal
 
     slowed = (
-        "import sys, time; from attnstore import commands; from attnstore.engine import classifier\n"
+        "import time; from attnstore import commands; from attnstore.engine import classifier\n"
         "call = classifier.Classifier.__call__\n"
         "def slow(self, batch):\n    print('batch', flush=True); time.sleep(0.3); return call(self, batch)\n"
-        "classifier.Classifier.__call__ = slow; commands.main(sys.argv[1:])"
+        "classifier.Classifier.__call__ = slow; commands.main()"
     )
-    child = subprocess.Popen(
-        [
-            *(sys.executable, "-c", slowed, "run", str(tmp_path / "s.attn"), "--data", str(reviews)),
-            *("--model", str(tiny_model), "--part-size", "10", "--max-length", "40", "--device", "cpu"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    child.stdout.readline()
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    command = ("run", tmp_path / "s.attn", "--data", reviews, "--model", tiny_model, "--part-size", "10")
+    with Child(slowed, *command, "--max-length", "40", "--device", "cpu") as child:
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate()
     assert child.returncode == 130
     assert re.search(
         r"attnstore: stopped; [1-5] of 6 parts are missing: the same command goes on$", err.strip()

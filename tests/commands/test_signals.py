@@ -5,13 +5,12 @@ What a library does of its own with signals is tried in processes of their own, 
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from command_line import attnstore
+from nursery import Child
 
 from attnstore import interrupts
 from attnstore.engine.classifier import Classifier
@@ -38,24 +37,17 @@ attnstore.interrupts.interruptible = said
 
 def signalled(number, changed, *arguments):
     """(exit code, stderr) of a command in a process of its own that gets the signal once it has printed `begun`."""
-    start = f"import sys\n{changed}\nfrom attnstore.commands import main\nmain(sys.argv[1:])"
-    child = subprocess.Popen(
-        [sys.executable, "-c", start, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    watch = threading.Timer(PATIENCE, child.kill)  # closes what is waited for
-    watch.start()
-    try:
-        begun = "begun\n" in child.stdout  # reads up to there
-        if begun:
-            time.sleep(0.2)  # it may be anywhere: some of it deep in C++
-            child.send_signal(number)
-        _, err = child.communicate()
-    finally:
-        watch.cancel()
-        child.kill()
+    with Child(f"{changed}\nfrom attnstore.commands import main\nmain()", *arguments) as child:
+        watch = threading.Timer(PATIENCE, child.kill)  # closes what is waited for
+        watch.start()
+        try:
+            begun = "begun\n" in child.stdout  # reads up to there
+            if begun:
+                time.sleep(0.2)  # it may be anywhere: some of it deep in C++
+                child.send_signal(number)
+            _, err = child.communicate()
+        finally:
+            watch.cancel()
     assert begun, f"the command ended, or {PATIENCE} seconds were over, before it had begun: {err}"
     assert child.returncode != -signal.SIGKILL, f"the command did not end in {PATIENCE} seconds: {err}"
     return child.returncode, err

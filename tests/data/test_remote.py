@@ -2,7 +2,6 @@
 
 import functools
 import io
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.registry import _registry
+from nursery import Child
 from written import IMDB, IMDB_TEST, open_, write_folder, write_tar, write_zip
 
 from attnstore.data.documents import Document
@@ -160,9 +160,13 @@ class TestStandardInput:
     def test_a_pipe_of_the_shell(self, tmp_path: Path, tiny_model: Path) -> None:
         """`cat data | attnstore run --data -` stores the documents."""
         store = tmp_path / "s.attn"
-        command = [sys.executable, "-m", "attnstore", "run", str(store), "--data", "-", "--format", "csv"]
-        options = ["--model", str(tiny_model), "--labels", "neg,pos", "--device", "cpu", "--quiet"]
-        subprocess.run([*command, *options], input=CSV, check=True)
+        command = ["run", store, "--data", "-", "--format", "csv", "--model", tiny_model]
+        with Child(
+            "from attnstore.commands import main; main()",
+            *(*command, "--labels", "neg,pos", "--device", "cpu", "--quiet"),
+        ) as child:
+            child.communicate(CSV.decode())
+        assert child.returncode == 0
         import attnstore
 
         found = attnstore.open(store).documents().select("id", "label").collect().sort("id").rows()

@@ -4,8 +4,6 @@ import csv
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import tiny
+from nursery import Child
 from reviews import write_reviews
 
 from attnstore.check.oracle import Oracle, compare, reduced_by_definition, verify_sample
@@ -161,20 +160,15 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbe
     """SIGKILL ten times at moments spread over the run, then resume: every file equal, none too many."""
     path = tmp_path / "store.attn"
     command = [
-        *(sys.executable, "-m", "attnstore", "run", str(path), "--model", config.model),
-        *("--data", config.source.data, "--dtype", "float32", "--device", "cpu", "--max-length", "40"),
-        *("--part-size", "8"),
+        *("run", path, "--model", config.model, "--data", config.source.data, "--dtype", "float32"),
+        *("--device", "cpu", "--max-length", "40", "--part-size", "8", "--quiet"),
     ]
-    code = f"import sys; sys.argv = {command[2:]!r}; import torch; torch.set_num_threads(1)\n" + SLOWED
     kills = 0
     for attempt in range(10):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        wait_until(lambda child=child: (path / "_parts").exists() or child.poll() is not None)
-        time.sleep(0.013 * attempt)
-        child.kill()
-        kills += child.wait() == -signal.SIGKILL
+        with Child(SLOWED, *command) as child:
+            wait_until(lambda child=child: (path / "_parts").exists() or child.poll() is not None)
+            time.sleep(0.013 * attempt)
+        kills += child.returncode == -signal.SIGKILL
         if path.exists() and open_store(path).sealed:
             break
     assert kills >= 3

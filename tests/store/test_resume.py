@@ -3,16 +3,14 @@
 import errno
 import os
 import random
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import small_store
+from nursery import Child
 from small_store import LABELS, contents, manifest, run, tables
 
 import attnstore.store.resume
@@ -159,14 +157,11 @@ def test_killed_at_any_step_and_resumed(tmp_path: Path, tried: str) -> None:
     """Killed before any of its syncs to the disk, from the first to the last, the resumed run ends with the
     bytes of an undisturbed one. ATTNSTORE_SEED draws others of them.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", CRASHES, str(tmp_path), tried, os.environ.get("ATTNSTORE_SEED", "0")],
-        env=os.environ | {"PYTHONPATH": str(Path(small_store.__file__).parent)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with Child(CRASHES, tmp_path, tried, os.environ.get("ATTNSTORE_SEED", "0")) as child:
+        out, err = child.communicate(timeout=3600)
+    assert child.returncode == 0, err
     # 11 files (4 documents, 4 tokens, 2 receipts, the totals), each synced and its directory too; twice the manifest.
-    assert int(done.stdout) >= 2 * 13
+    assert int(out) >= 2 * 13
 
 
 @pytest.mark.slow
@@ -180,15 +175,9 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     )
     progress = []
     for _ in range(3):
-        child = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "store")],
-            env=os.environ | {"PYTHONPATH": str(Path(small_store.__file__).parent)},
-            stdout=subprocess.PIPE,
-        )  # fmt: skip
-        child.stdout.readline()
-        time.sleep(chance.uniform(0.01, 0.2))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        with Child(script, tmp_path / "store") as child:
+            child.stdout.readline()
+            time.sleep(chance.uniform(0.01, 0.2))
         store = create_or_resume(tmp_path / "store", plan)
         progress.append(len(store.finished_parts()))
         store.close()
@@ -419,15 +408,13 @@ except StoreError as error:
 def test_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
     """The same where the system refuses a file for another reason: here a limit on its size."""
     pytest.importorskip("resource", reason="needs POSIX limits")
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path / "store")],
-        env=os.environ | {"PYTHONPATH": str(Path(small_store.__file__).parent)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    with Child(LIMITED, tmp_path / "store") as child:
+        out, err = child.communicate()
+    assert child.returncode == 0, err
     first = next(
         iter(sorted({str(label).replace("None", "__HIVE_DEFAULT_PARTITION__") for label in [LABELS[1]]}))
     )
-    assert done.stdout == (
+    assert out == (
         f"can't write {tmp_path}/store/documents/split=test/label={first}/part-00001.parquet: "
         f"{os.strerror(errno.EFBIG)}; the parts finished so far are kept: allow larger files and run again to go on\n"
     )

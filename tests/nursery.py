@@ -1,0 +1,218 @@
+"""Processes that need not import first: forks of one that has imported what a run needs.
+
+An interpreter that imports torch and transformers takes six seconds and more; a fork of one that has them, a moment.
+(It takes half a second to end in order, as long as an interpreter needs that imports little: that is no case for it.)
+From there on it is a process like any other: it has its own signals, streams and threads, and ends by its own exit
+code. What libraries read of the environment while they are imported they have read before: a test about that, or
+about how the interpreter begins, starts one of its own.
+
+`attended` begins the process that is forked, which imports nothing until it is asked; `Child` asks it. Where it has not
+begun, because the system forks no such processes safely, a `Child` is an interpreter of its own.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_ADDRESS = "ATTNSTORE_NURSERY"
+_PATH = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@contextlib.contextmanager
+def attended() -> Iterator[None]:
+    """Let `Child` fork, in this process and in those that it starts."""
+    if sys.platform != "linux" or _ADDRESS in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="nursery-") as folder:
+        os.environ[_ADDRESS] = str(Path(folder) / "socket")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.environ[_ADDRESS])
+            listener.listen(64)
+            process = subprocess.Popen(
+                [sys.executable, __file__, str(listener.fileno())],
+                stdin=subprocess.PIPE,  # that it ends when we do, however we end
+                pass_fds=[listener.fileno()],
+                env=os.environ | _PATH,
+            )
+        try:
+            yield
+        finally:
+            del os.environ[_ADDRESS]
+            process.communicate()
+
+
+class Child:
+    """`python -c code arguments …` with pipes of text, as `subprocess.Popen` has them."""
+
+    def __init__(self, code: str, *arguments: object, **environment: str) -> None:
+        given = list(map(str, arguments))
+        wanted = os.environ | environment
+        pipes = [os.pipe() for _ in range(3)]
+        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        self.stdin, self.stdout, self.stderr = (
+            os.fdopen(ours, mode)
+            for ours, mode in ((pipes[0][1], "w"), (pipes[1][0], "r"), (pipes[2][0], "r"))
+        )
+        self.returncode: int | None = None
+        self._process = self._guard = None
+        if _ADDRESS in os.environ:
+            self._guard = socket.socket(socket.AF_UNIX)
+            self._guard.connect(os.environ[_ADDRESS])
+            socket.send_fds(self._guard, [b"\n"], theirs)
+            request = {
+                "code": code,
+                "arguments": given,
+                "environment": dict(wanted),
+                "folder": str(Path.cwd()),
+            }
+            self._guard.sendall(json.dumps(request).encode() + b"\n")
+            self.pid = int(_line(self._guard))
+        else:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code, *given],
+                stdin=theirs[0], stdout=theirs[1], stderr=theirs[2], env=_PATH | wanted,
+            )  # fmt: skip
+            self.pid = self._process.pid
+        for end in theirs:
+            os.close(end)
+
+    def send_signal(self, number: int) -> None:
+        """Nothing is sent to a process that `wait` has seen end."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        """The exit code, minus the signal's number if one ended it; None while it runs."""
+        if self.returncode is None and self._process is not None:
+            self.returncode = self._process.poll()
+        elif self.returncode is None and select.select([self._guard], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None and self._process is not None:
+            self.returncode = self._process.wait()
+        elif self.returncode is None:
+            self.returncode = int(_line(self._guard))
+            self._guard.close()
+        return self.returncode
+
+    def communicate(self, given: str = "", timeout: float = 120) -> tuple[str, str]:
+        """Write to its input and close that, read both its outputs to their ends, and wait; it is killed after that
+        many seconds.
+        """
+        watch = threading.Timer(timeout, self.kill)
+        watch.start()
+        errors: list[str] = []
+        reader = threading.Thread(target=lambda: errors.append(self.stderr.read()))
+        reader.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdin.write(given)
+                self.stdin.close()
+            out = self.stdout.read()
+            reader.join()
+            self.wait()
+        finally:
+            watch.cancel()
+            self.close()
+        return out, errors[0]
+
+    def close(self) -> None:
+        """Kill it if it still runs."""
+        self.kill()
+        self.wait()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _line(connection: socket.socket) -> bytes:
+    """One line, and nothing of what follows it."""
+    with connection.makefile("rb", buffering=0) as file:
+        return file.readline()
+
+
+def _begin(listener: socket.socket) -> str:
+    """Fork for each request. It returns in the children alone: the code to be run."""
+    imported = False
+    while True:
+        ready, _, _ = select.select([listener, 0], [], [])
+        if listener not in ready:
+            os._exit(0)  # whoever began us has ended
+        connection, _ = listener.accept()
+        if not imported:
+            _import()
+            imported = True
+        if not os.fork():
+            listener.close()
+            return _guard(connection)
+        connection.close()
+
+
+def _import() -> None:
+    """What a run needs. Not Polars, which begins a thread when it is imported; that of jemalloc minds forks."""
+    import transformers.models.auto.modeling_auto
+    import transformers.models.bert.modeling_bert
+    import transformers.models.bert.tokenization_bert  # noqa: F401
+
+    import attnstore.commands
+    import attnstore.pipeline.run  # noqa: F401
+
+    threads = {thread.joinpath("comm").read_text() for thread in Path("/proc/self/task").glob("[0-9]*")}
+    assert len(threads - {"jemalloc_bg_thd\n"}) == 1, f"a process with threads can't be forked: {threads}"
+    gc.freeze()  # a child that looked at everything for what may go would copy all of it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards end unseen
+
+
+def _guard(connection: socket.socket) -> str:
+    """Fork the child, report its number and its exit code, and kill it if who asked for it goes away."""
+    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    request = json.loads(_line(connection))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if child := os.fork():
+        for stream in streams:
+            os.close(stream)
+        connection.sendall(f"{child}\n".encode())
+        ended = os.pidfd_open(child)
+        if ended not in select.select([ended, connection], [], [])[0]:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(f"{status}\n".encode())
+        os._exit(0)
+    connection.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["-c", *request["arguments"]]
+    return request["code"]
+
+
+if __name__ == "__main__":
+    code = _begin(socket.socket(fileno=int(sys.argv[1])))
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - it is `python -c`

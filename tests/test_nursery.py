@@ -1,0 +1,41 @@
+"""Promises of tests/nursery.py: what it forks is a process like any other."""
+
+import os
+import signal
+
+import pytest
+from nursery import Child
+
+
+@pytest.mark.slow
+def test_a_child_is_a_process_of_its_own(monkeypatch, tmp_path) -> None:
+    """Its code, arguments, folder, environment and streams are those that were asked for; its exit code is its own."""
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import os, sys\n"
+        "print(os.getpid(), os.getcwd(), sys.argv[1:], os.environ['GIVEN'], input())\n"
+        "print('said', file=sys.stderr)\n"
+        "sys.exit(7)"
+    )
+    with Child(code, "a b", 3, GIVEN="x") as child:
+        out, err = child.communicate("a line\n")
+    assert out == f"{child.pid} {tmp_path} ['a b', '3'] x a line\n"
+    assert (err, child.returncode) == ("said\n", 7)
+    assert child.pid != os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["a signal", "a fault", "the end of who asked"])
+def test_a_child_ends_as_processes_do(ending: str) -> None:
+    """By a signal, as no handler stands in its way; by a traceback; and never later than who asked for it."""
+    code = "import sys; print(flush=True); sys.stdin.read(); raise ValueError('no')"
+    with Child(code) as child:
+        assert child.stdout.readline() == "\n"
+        assert child.poll() is None
+        if ending == "a signal":
+            child.send_signal(signal.SIGTERM)
+        if ending == "a fault":
+            assert child.communicate()[1].endswith("ValueError: no\n")
+        elif ending == "a signal":
+            assert child.wait() == -signal.SIGTERM
+    assert child.returncode == {"a signal": -signal.SIGTERM, "a fault": 1}.get(ending, -signal.SIGKILL)
