@@ -55,6 +55,7 @@ class Trial:
         o = self.options
         fixed = [sys.executable, "-m", "attnstore", "run", str(store), "--model", o.model, "--data", o.data]
         sizes = ["--limit", o.limit, "--part-size", o.part_size, "--split", o.split]
+        sizes += ["--max-length", o.max_length] if o.max_length else []
         return [*fixed, *sizes, "--threads", "1", "--workers", str(workers), "--device", "cpu"]
 
     def start(self, store: Path) -> "subprocess.Popen[bytes]":
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", default="1500")
     parser.add_argument("--part-size", default="50")
+    parser.add_argument("--max-length", help="tokens of a document, for a quicker trial")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--whole", type=float, default=0.35, help="how often the run itself is killed")

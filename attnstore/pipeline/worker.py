@@ -70,10 +70,13 @@ def serve() -> NoReturn:
 def _own_pipes() -> Wire:
     """The standard input and output, kept from whatever else reads or prints in this process."""
     reading, writing = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # the run was started without a standard error
+        os.dup2(nothing, 1)
     os.close(nothing)
-    os.dup2(2, 1)
     sys.stdout = sys.stderr
     return Wire(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
 

@@ -176,6 +176,7 @@ class Workers:
                 yield step
 
     def _hire(self, place: int) -> None:
+        """Start the worker of a place, which decides its GPU. Raises WorkerError where the system can't."""
         environment = os.environ | {
             # What tokenises has threads of its own.
             "RAYON_NUM_THREADS": os.environ.get("RAYON_NUM_THREADS", str(self._hired.threads))
@@ -183,15 +184,18 @@ class Workers:
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
         paths = json.dumps([path for path in sys.path if isinstance(path, str)])
-        process = subprocess.Popen(  # noqa: S603 - this Python, with what this process has imported
-            [sys.executable, "-P", "-c", _SERVE, paths],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            # Ctrl-C goes to the whole group that has the terminal.
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - this Python, with what this process has imported
+                [sys.executable, "-P", "-c", _SERVE, paths],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                # Ctrl-C goes to the whole group that has the terminal.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            raise WorkerError(f"a worker can't be started: {error.strerror or error}") from error
         assert process.stdin is not None  # noqa: S101 - they are pipes
         assert process.stdout is not None  # noqa: S101
         worker = _Worker(place, process, Wire(process.stdout, process.stdin))

@@ -61,7 +61,8 @@ def _past_run(past: Mapping[str, Any]) -> str:
     """An entry of `Manifest.runs` in words; of one that another program wrote, whatever it holds."""
     try:
         speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
-        way = f"{past['device']}, {past['way']}, {past['kernel']}"
+        workers = f"{past['workers']} workers, " if past.get("workers", 1) > 1 else ""
+        way = f"{workers}{past['device']}, {past['way']}, {past['kernel']}"
         return f"{past['ended']}: {past['parts']} parts, {speed} on {way}"
     except (KeyError, TypeError, ValueError):
         return ", ".join(f"{name} {value}" for name, value in past.items())

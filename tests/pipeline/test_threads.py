@@ -1,0 +1,88 @@
+"""Promises about --threads: the number that a store was begun with is kept where it can be, else it is said."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from small_store import manifest, tables
+
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.engine.devices import on_threads
+from attnstore.events import Computed, Noted
+from attnstore.pipeline.run import _threads, run
+from attnstore.store.resume import create_or_resume, threads_begun_with
+from attnstore.store.store import open_store
+
+
+@pytest.mark.parametrize(
+    ("asked", "workers", "begun", "expected"),
+    [
+        (None, 1, None, 16),  # all
+        (None, 4, None, 4),  # divided
+        (None, 32, None, 1),
+        (None, 1, 4, 4),  # as the store was begun with
+        (None, 4, 4, 4),
+        (None, 8, 4, 2),  # there are not as many
+        (None, 1, 64, 16),
+        (3, 8, 4, 3),  # what is asked for
+    ],
+)
+def test_how_many_threads_a_process_computes_on(asked, workers, begun, expected, monkeypatch):
+    """Of 16: all, divided among the workers, but for those that the store was begun with or that are asked for."""
+    monkeypatch.setattr("attnstore.pipeline.run.usable_threads", lambda: 16)
+    config = RunConfig(SourceConfig("data"), "model", threads=asked, workers=workers)
+    assert _threads(config, begun) == expected
+
+
+def test_a_store_is_begun_with_threads_once_a_part_is_finished(tmp_path):
+    """Before that whoever comes begins anew; of what is no store, or damaged, nothing is known."""
+    path = tmp_path / "store"
+    assert threads_begun_with(path) is None
+    plan = manifest(threads=7)
+    with create_or_resume(path, plan) as store:
+        assert threads_begun_with(path) is None
+        store.write_part(0, *tables(plan, store.part_range(0)))
+    assert threads_begun_with(path) == 7
+    path.joinpath("manifest.json").write_text("{")
+    assert threads_begun_with(path) is None
+
+
+def test_threads_are_as_before_afterwards():
+    """For whoever calls `attnstore.run` in a program that computes with torch."""
+    before = torch.get_num_threads()
+    with on_threads(before + 2):
+        assert torch.get_num_threads() == before + 2
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_with_other_threads_says_so_once(tiny_model, reviews, tmp_path):
+    """The manifest keeps the number that the store was begun with, which is what a run without the option takes."""
+    config = RunConfig(
+        SourceConfig(str(reviews)), str(tiny_model), device="cpu", dtype="float32", max_length=40, part_size=10,
+        reductions=("cls",), threads=2,
+    )  # fmt: skip
+    path, notes = tmp_path / "store.attn", []
+
+    def stop(event):
+        if isinstance(event, Computed) and not path.joinpath("_parts").exists():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert run(config, path, on_event=stop).interrupted
+    result = run(
+        replace(config, threads=1),
+        path,
+        on_event=lambda event: notes.append(event.line) if isinstance(event, Noted) else None,
+    )
+    assert notes == [
+        "the store was begun on 2 threads a process, and goes on with 1: the last bits of its values may be others than"
+        " those of one run (--threads 2 keeps them)"
+    ]
+    sealed = open_store(path).manifest
+    assert (result.interrupted, sealed.threads, [entry["threads"] for entry in sealed.runs]) == (
+        False,
+        2,
+        [2, 1],
+    )
