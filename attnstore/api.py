@@ -58,7 +58,7 @@ def run(
     long: Long = "cut",
     stride: int | None = None,
     batch_tokens: int | None = None,
-    part_size: int = 1000,
+    part_size: int | None = None,
     full_precision: bool = False,
     threads: int | None = None,
     workers: int = 1,

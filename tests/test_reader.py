@@ -9,7 +9,7 @@ import attnstore
 import attnstore.store.store
 from attnstore.ask.sql import connect
 from attnstore.check.verify import verify_files
-from attnstore.errors import StoreError
+from attnstore.errors import StoreError, UsageError
 from attnstore.reader import Reader
 from attnstore.store.receipts import read_receipts
 from attnstore.store.resume import create_or_resume
@@ -113,10 +113,42 @@ def test_question_asked_while_a_part_is_finished_is_answered(tmp_path: Path, mon
     path = with_parts(tmp_path / "store", 1)
     store = open_store(path)
     listed = store.files
-    monkeypatch.setattr(store, "files", lambda: (with_parts(path, 1), listed())[1])
+    monkeypatch.setattr(store, "files", lambda *which: (with_parts(path, 1), listed(*which))[1])
     with connect(store) as connection:
         assert connection.execute("SELECT count(*) FROM documents").fetchone() == (4,)
     assert open_store(path).finished_parts() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seal", [True, False])
+def test_a_document_of_a_store_of_many_parts_is_looked_up_in_its_own(
+    tmp_path: Path, monkeypatch, seal
+) -> None:
+    """By number or id, the picture is the same, and the files of other parts are not opened for it."""
+    path = run(tmp_path / "store", manifest(documents=12), seal=False).path
+    if not seal:
+        path.joinpath("_parts/part-00001.json").unlink()
+    else:
+        run(path, manifest(documents=12))
+    expected = attnstore.open(path).show(9, words=None)
+    monkeypatch.setattr("attnstore.ask.answer._FEW_PARTS", 1)
+    monkeypatch.setattr("attnstore.ask.scale.PARTS", 1)
+    reader = attnstore.open(path)
+    read = []
+    execute = attnstore.ask.answer.select
+    monkeypatch.setattr(
+        "attnstore.ask.answer.select",
+        lambda store, connection, sql, *more: (
+            read.append(connection.sql("SELECT DISTINCT document // 4 FROM tokens").fetchall()),
+            execute(store, connection, sql, *more),
+        )[1],
+    )
+    for wanted in (9, "@9", "9", "test/9"):
+        drawn = reader.show(wanted, words=None)
+        assert (drawn.id, drawn.text, drawn.tokens) == (expected.id, expected.text, expected.tokens)
+    assert set(map(str, read)) == {"[(2,)]"}
+    missing = "there is no document 5 .* 8 of 12" if not seal else "there is no document 12 .* 12"
+    with pytest.raises(UsageError, match=missing):
+        reader.show(12 if seal else 5)
 
 
 def test_looking_again_at_what_is_gone_is_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore.ask.binding import bound
-from attnstore.ask.lookup import document_number, number_of
+from attnstore.ask.lookup import document_number, number_of, plain_number
 from attnstore.ask.macros import needed
 from attnstore.ask.questions import (
     FACTS,
@@ -31,11 +31,14 @@ from attnstore.ask.values import (
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.messages import suggestion
 from attnstore.store.faithfulness import FOLDER
-from attnstore.store.frames import QuestionColumns, Tables, collect, faithfulness
+from attnstore.store.frames import NOTHING, QuestionColumns, Tables, collect, faithfulness
 from attnstore.store.store import Store
 
 #: What gives a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
 Connect = Callable[[Store, QuestionColumns, Sequence[str]], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
+#: With more parts a document is looked up in its own alone, over a connection for it.
+_FEW_PARTS = 100
 
 #: The metadata key of an answer that says in one line what it is based on.
 BASIS_KEY = b"attnstore.basis"
@@ -101,6 +104,14 @@ def document_with_tokens(
     question = get_question("document_tokens", find_questions())
     given = {"document": wanted, "reduction": reduction, "layer": layer}
     values, added = bound(store, question, given)
+    if store.manifest.parts > _FEW_PARTS:
+        # Each file that is opened takes its time, and the number says in which of them the document is.
+        number = plain_number(values["document"])
+        if number is None or store.manifest.part_of(number) not in store.finished_parts():
+            with connect(store, NOTHING, ()) as connection:
+                number = number_of(store, connection, values["document"])
+        values["document"] = f"@{number}"
+        added = replace(added, parts=(store.manifest.part_of(number),))
     with connect(store, added, ()) as connection:
         number = values["document"] = number_of(store, connection, values["document"])
         sql = "SELECT * FROM documents WHERE document = $number"

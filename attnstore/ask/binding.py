@@ -223,7 +223,7 @@ def _is_number(layer: str | None) -> bool:
 def _has_labels(store: Store) -> bool:
     """Whether some document has a gold label. While there is no document yet, nothing speaks against it."""
     if store.manifest.label_in_path:
-        found = [label for _, label, _ in store.partitions(store.documents_files())]
+        found = store.labels_in_paths()
         return not found or any(label is not None for label in found)
     return _has(store, "label")
 

@@ -33,14 +33,22 @@ def document_number(store: Store, wanted: str | SupportsIndex) -> int:
         return number_of(store, connection, wanted)
 
 
+def plain_number(wanted: str | SupportsIndex) -> int | None:
+    """The number that is asked for as one, as no id could be; None for what may be an id, or is no whole number."""
+    if isinstance(wanted, str):
+        written = BY_NUMBER.fullmatch(wanted)
+        return None if written is None else int(written[1])
+    return whole(wanted)
+
+
 def number_of(store: Store, connection: duckdb.DuckDBPyConnection, wanted: str | SupportsIndex) -> int:
     """`document_number`, over a connection that is there."""
 
     def column(sql: str, **values: object) -> list[Any]:
         return list(select(store, connection, sql, values).column(0).to_pylist())
 
-    if isinstance(wanted, str) and (written := BY_NUMBER.fullmatch(wanted)):
-        wanted = int(written[1])
+    if (plain := plain_number(wanted)) is not None:
+        wanted = plain
     if isinstance(wanted, str):
         found = column("SELECT document FROM documents WHERE id = $id ORDER BY document", id=wanted)
         if len(found) > 1:

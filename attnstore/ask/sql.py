@@ -5,7 +5,7 @@ import re
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,9 +22,9 @@ from attnstore.errors import AttnstoreError, UsageError
 from attnstore.interrupts import interruptible
 from attnstore.store.faithfulness import FOLDER, SCHEMA, faithfulness_files, not_measured
 from attnstore.store.frames import NOTHING, QuestionColumns
-from attnstore.store.place import Place
+from attnstore.store.place import Place, address
 from attnstore.store.schema import without_keys
-from attnstore.store.store import Store
+from attnstore.store.store import Kind, Store
 from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
 
 #: What a statement may put on the disk where the memory does not hold it: no disk is filled by a question.
@@ -53,14 +53,10 @@ def connect(
     try:
         statistics.register(connection)
         made = views_of(store, added)
-        paths = [*store.documents_files(), *store.tokens_files(), *made.measured]
-        if (totals := store.totals_file()) is not None:
-            paths.append(totals)
-        files = [path.absolute() for path in paths]
         if isinstance(store.path, Bucket):
             connection.register_filesystem(BucketFiles(store.path, store.sizes() or {}))
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
-        allowed = dict.fromkeys([*map(literal, files), *map(pattern, files)])
+        allowed = dict.fromkeys(text for each in made.read for text in (literal(each), pattern(each)))
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
         connection.execute(f"SET temp_directory = {literal(_spill())}")
         connection.execute(f"SET max_temp_directory_size = '{_MOST_SPILLED}'")
@@ -106,12 +102,12 @@ class Views:
     """The statements that make a store's views. They name tables without rows, which have to be there: `empty`.
 
     `asked` put those of the documents that are asked about in their place: the table `asked` of their numbers first.
-    `measured` are the files of the view `faithfulness`, of which a store may get more at any time.
+    `read` are the addresses of the files that they read.
     """
 
     statements: list[str]
     empty: dict[str, pa.Schema]
-    measured: list[Place]
+    read: list[str]
     asked: list[str]
 
 
@@ -155,15 +151,20 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
         of_tokens |= {"segment": "CASE WHEN NOT special THEN 0::TINYINT END"}
         of_documents |= {"text_pair": "NULL::VARCHAR"}
     empty: dict[str, pa.Schema] = {}
-    rows = {}
-    for view, of_files, schema in (
-        ("documents", store.documents_files(), store.documents_schema),
-        ("tokens", store.tokens_files(), store.tokens_schema),
-    ):
-        if not of_files:
+    rows, read = {}, []
+    kinds: tuple[tuple[Kind, pa.Schema], ...] = (
+        ("documents", store.documents_schema),
+        ("tokens", store.tokens_schema),
+    )
+    for view, schema in kinds:
+        partitions = store.partitions(store.files(view, added.parts))
+        if not partitions:
             empty[f"no_{view}"] = schema
-        rows[view] = _rows(store, view, of_files, schema)
-    measured = faithfulness_files(store)
+        rows[view] = _rows(view, partitions, schema)
+        read += [each for _, _, addresses in partitions for each in addresses]
+    totals_file = store.totals_file()
+    measured = [address(file) for file in faithfulness_files(store)]
+    read += measured if totals_file is None else [*measured, address(totals_file)]
 
     def views(documents: str, tokens: str, totals: str, only: str) -> list[str]:
         made = [
@@ -172,15 +173,13 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
             _view("totals", totals, store.totals_schema, of_totals | classes),
         ]
         if measured:
-            paths = ", ".join(pattern(file.absolute()) for file in measured)
+            paths = ", ".join(map(pattern, measured))
             source = f"read_parquet([{paths}], hive_partitioning = false){only}"
             names = ", ".join(map(identifier, SCHEMA.names))
             made.append(f"CREATE TEMP VIEW {FOLDER} AS SELECT {names} FROM {source}")  # noqa: S608 - all quoted
         return made
 
-    statements = views(
-        rows["documents"], rows["tokens"], _totals(store, rows["tokens"], store.totals_file()), ""
-    )
+    statements = views(rows["documents"], rows["tokens"], _totals(store, rows["tokens"], totals_file), "")
     asked: list[str] = []
     if added.where is not None:
         only = f" WHERE document IN (SELECT document FROM {ASKED})"  # noqa: S608 - names and literals, as above
@@ -190,7 +189,7 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
             f"CREATE OR REPLACE TEMP TABLE {ASKED} AS {added.where}",
             *(each.replace("CREATE TEMP VIEW", "CREATE OR REPLACE TEMP VIEW", 1) for each in again),
         ]
-    return Views(statements, empty, measured, asked)
+    return Views(statements, empty, read, asked)
 
 
 #: The table of the numbers of the documents that are asked about, where not all are.
@@ -313,11 +312,11 @@ def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> 
     return f"CREATE TEMP VIEW {view} AS SELECT {', '.join([*kept, *added])} FROM ({rows})"  # noqa: S608
 
 
-def _rows(store: Store, view: str, files: Iterable[Place], schema: pa.Schema) -> str:
+def _rows(view: str, partitions: Sequence[tuple[str, str | None, list[str]]], schema: pa.Schema) -> str:
     """The SELECT of a table's stored columns, `split` and `label`. Names are quoted, and texts literals."""
     names = [identifier(name) for name in without_keys(schema)]
     selects = []
-    for split, label, paths in store.partitions(files):
+    for split, label, paths in partitions:
         of_path = f"{'NULL' if label is None else literal(label)}::VARCHAR AS label"
         columns = [*names, f"{literal(split)} AS split", "label" if "label" in schema.names else of_path]
         source = f"read_parquet([{', '.join(map(pattern, paths))}], hive_partitioning = false)"
@@ -332,7 +331,7 @@ def _totals(store: Store, tokens: str, path: Place | None) -> str:
     """The SELECT of the totals: of their file or, where there is none for it, of these rows of `tokens`."""
     if path is not None:
         names = ", ".join(map(identifier, store.totals_schema.names))
-        return f"SELECT {names} FROM read_parquet({pattern(path.absolute())}, hive_partitioning = false)"  # noqa: S608
+        return f"SELECT {names} FROM read_parquet({pattern(address(path))}, hive_partitioning = false)"  # noqa: S608
     sums = ["count(*) AS occurrences", *(f"count_if({name})::BIGINT AS {name}" for name in COUNTS[1:])]
     for column in value_columns(store.tokens_schema):
         type_, name = store.tokens_schema.field(column).type, identifier(column)
@@ -355,9 +354,9 @@ def literal(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def pattern(path: Place) -> str:
-    """A path as `read_parquet` wants it: a pattern that this path alone matches."""
-    return literal(re.sub(r"([*?\[])", r"[\1]", str(path)))
+def pattern(address: str) -> str:
+    """An address as `read_parquet` wants it: a pattern that this one alone matches."""
+    return literal(re.sub(r"([*?\[])", r"[\1]", address))
 
 
 def _empty(schema: pa.Schema) -> pa.Table:

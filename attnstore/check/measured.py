@@ -12,7 +12,7 @@ from attnstore.messages import counted, one_line
 from attnstore.store import frames
 from attnstore.store.faithfulness import FOLDER, Measurement, file_schema_of, measurements
 from attnstore.store.parquet import FINGERPRINT_KEY
-from attnstore.store.place import for_arrow, for_polars, names_below
+from attnstore.store.place import address, for_arrow, for_polars, names_below
 from attnstore.store.store import Store
 
 #: Of a file, what makes a row.
@@ -74,7 +74,7 @@ def _rows_of(store: Store, sound: list[Measurement]) -> Iterator[Finding]:
     """What the rows of sound files say, held against each other and against the documents."""
     paths = {measured.file.path: measured for measured in sound}
     rows = pl.concat(
-        pl.read_parquet(**for_polars([store.path / path])).with_columns(
+        pl.read_parquet(**for_polars([address(store.path / path)])).with_columns(
             pl.col("score", "by", "unit").cast(pl.String), path=pl.lit(path)
         )
         for path in paths

@@ -429,7 +429,9 @@ def _stored(
     logits: dict[int, np.ndarray] = {}
     texts: dict[int, tuple[str, str | None]] = {}
     of_documents = ["document", "logits", "text", *(["text_pair"] if store.manifest.pairs else [])]
-    for path in store.documents_files():
+    parts = {store.manifest.part_of(number) for number in wanted}
+    for file in store.files("documents", parts):
+        path = store.path / file.path
         table = pq.read_table(for_arrow(path), columns=of_documents, filters=[("document", "in", wanted)])
         for row in table.to_pylist():
             logits[row["document"]] = np.array(row["logits"], dtype=np.float32)
@@ -443,7 +445,8 @@ def _stored(
         *(["segment"] if store.manifest.pairs else []),
     ]
     names += [c for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
-    for path in store.tokens_files():
+    for file in store.files("tokens", parts):
+        path = store.path / file.path
         table = pq.read_table(for_arrow(path), columns=names, filters=[("document", "in", wanted)])
         for number in sorted(set(table["document"].to_pylist())):
             rows = table.filter(pc.equal(table["document"], pa.scalar(number, pa.int32())))

@@ -1,6 +1,7 @@
 """Reading a store back: everything that can be checked without the model that wrote it."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,12 +17,14 @@ from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.partitions import keys_of
-from attnstore.store.place import Place, exists, for_arrow, names_below
+from attnstore.store.place import exists, names_below, opened
 from attnstore.store.schema import entropy
 from attnstore.store.stage import unfinished_append
 from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
 
+#: So many values of reductions are read from a file at once: a column of a large one, all columns of a small one.
+_VALUES_AT_ONCE = 1_000_000
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.
 TOTAL_TOLERANCE = 0.01
 #: How far probabilities may be from summing to 1, and from the softmax of the logits.
@@ -49,8 +52,8 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
 
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
     Damage is a finding, not an exception. A part that a run finishes meanwhile is no part of what is checked: the state
-    is that in which `store` was opened. One part is in memory at a time, of its reductions one column; then the totals,
-    twice. `on_event` gets `Checked` after each part.
+    is that in which `store` was opened. The files of one part are in memory at a time, of their reductions a million
+    values (a column, if it has more); then the totals, twice. `on_event` gets `Checked` after each part.
     """
     files = store.files()
     yield _state(store, files)
@@ -124,12 +127,14 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
 
 def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[tuple[str, str]]:
     """What is wrong with a part: pairs of the subject and the fault."""
-    intact = True
+    sound: dict[str, pq.ParquetFile] = {}
     for file in files:
-        if fault := _file_fault(store, file):
-            intact = False
-            yield file.path, fault
-    if not intact:
+        found = _opened(store, file)
+        if isinstance(found, str):
+            yield file.path, found
+        else:
+            sound[file.path] = found
+    if len(sound) < len(files):
         return  # and its contents are not looked at: Parquet readers may crash on damaged bytes
     tokens_of = {
         file.path.removeprefix("tokens/"): file.path for file in files if file.path.startswith("tokens/")
@@ -139,9 +144,10 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
         for file in files:
             if file.path.startswith("documents/"):
                 tokens = tokens_of.pop(file.path.removeprefix("documents/"), None)
-                documents = _read(store.path / file.path)
+                documents = sound[file.path].read()
                 numbers.append(documents["document"].to_numpy())
-                yield from _pair_faults(store, documents, file.path, tokens)
+                its_tokens = None if tokens is None else sound[tokens]
+                yield from _pair_faults(store, documents, file.path, tokens, its_tokens)
     except (pa.ArrowException, OSError, ValueError) as error:
         yield f"part {part}", f"can't be read: {_one_line(error)}"
         return
@@ -153,14 +159,20 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
         yield f"part {part}", f"does not hold the documents {planned.start} to {planned.stop - 1}, each once"
 
 
-def _file_fault(store: Store, file: StoredFile) -> str | None:
-    """What is wrong with one file, looked at from outside; None if nothing is."""
-    path = store.path / file.path
+def _opened(store: Store, file: StoredFile) -> pq.ParquetFile | str:
+    """One file, read into memory and found to have the recorded hash and form; or what is wrong with it.
+
+    It is read once: what is hashed is what is looked at.
+    """
     try:
-        if fault := file.damage(store.path):
+        if fault := file.damage(store.path, hashed=False):
             return fault
-        with pq.ParquetFile(for_arrow(path)) as parquet:
-            return _form_fault(store, file, parquet)
+        with opened(store.path / file.path) as content:
+            whole = content.read()
+        if hashlib.sha256(whole).hexdigest() != file.sha256:
+            return "its SHA-256 is not the one recorded: it is damaged"
+        parquet = pq.ParquetFile(pa.BufferReader(whole))
+        return _form_fault(store, file, parquet) or parquet
     except (pa.ArrowException, OSError) as error:
         return f"can't be read: {_one_line(error)}"
 
@@ -190,16 +202,14 @@ def _one_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _read(path: Place, columns: list[str] | None = None) -> pa.Table:
-    # Not pq.read_table: it would take the partitions from the path.
-    with pq.ParquetFile(for_arrow(path), page_checksum_verification=True) as parquet:
-        return parquet.read(columns=columns)
-
-
 def _pair_faults(
-    store: Store, documents: pa.Table, documents_path: str, tokens_path: str | None
+    store: Store,
+    documents: pa.Table,
+    documents_path: str,
+    tokens_path: str | None,
+    its_tokens: pq.ParquetFile | None,
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong inside one partition's two files of a part."""
+    """What is wrong inside one partition's two files of a part; `its_tokens`: the file at `tokens_path`."""
     predictions = _class_numbers(documents["prediction"], store.manifest)
     split, _ = keys_of(PurePosixPath(documents_path).parent)
     if (
@@ -210,15 +220,14 @@ def _pair_faults(
     for fault in _document_faults(store.manifest, documents, predictions):
         yield documents_path, fault
     lengths = documents["length"].to_numpy()
-    if tokens_path is None:
+    if tokens_path is None or its_tokens is None:
         if lengths.any():
             yield documents_path, "its documents have tokens, but there is no file of them"
         return
-    path = store.path / tokens_path
     numbers = documents["document"].to_numpy()
     reductions = [(c, r) for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     of_reductions = {column for column, _ in reductions}
-    tokens = _read(path, [name for name in store.tokens_schema.names if name not in of_reductions])
+    tokens = its_tokens.read([name for name in store.tokens_schema.names if name not in of_reductions])
     rows = np.repeat(np.arange(len(lengths)), lengths)  # the row of its document, for each token
     positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     if not (
@@ -254,8 +263,27 @@ def _pair_faults(
             first = int(np.argmax(wrong))
             where = f"document {numbers[rows[first]]}, position {positions[first]}"
             yield tokens_path, f"{what}: {count:,} of {len(rows):,} tokens, first {where}"
-    for column, reduction in reductions:
-        values = _read(path, [column])[column]
+    yield from _faults_of_reductions(documents, documents_path, its_tokens, tokens_path, reductions, rows)
+
+
+def _faults_of_reductions(
+    documents: pa.Table,
+    documents_path: str,
+    its_tokens: pq.ParquetFile,
+    tokens_path: str,
+    reductions: Sequence[tuple[str, StoredReduction]],
+    rows: npt.NDArray[np.int64],
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the values of the tokens, and with the documents' entropies of them.
+
+    `reductions`: each column and what it is of; `rows`: the row of its document, for each token.
+    """
+    numbers = documents["document"].to_numpy()
+    at_once = max(1, _VALUES_AT_ONCE // max(1, len(rows)))
+    for place, (column, reduction) in enumerate(reductions):
+        if place % at_once == 0:
+            read = its_tokens.read([name for name, _ in reductions[place : place + at_once]])
+        values = read[column]
         if (wrong := _reduction_fault(values.combine_chunks(), reduction, rows, numbers)) is not None:
             yield tokens_path, f"{column}: {wrong}"  # and there is nothing sound for an entropy to be of
         elif reduction.signed:
@@ -268,12 +296,13 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     """What is wrong with the totals of a sealed store; None if nothing is."""
     if not files:
         return "the manifest does not list it"
-    if fault := _file_fault(store, files[0]):
-        return fault
+    totals = _opened(store, files[0])
+    if isinstance(totals, str):
+        return totals
     if not parts_are_sound:
         return None  # there is nothing sound to add up
     try:
-        found, expected = _read(store.path / files[0].path), store.added_up()
+        found, expected = totals.read(), store.added_up()
     except (StoreError, pa.ArrowException, OSError) as error:
         return f"can't be compared with the tokens: {_one_line(error)}"
     for name in found.column_names:

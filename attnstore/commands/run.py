@@ -92,7 +92,9 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     help="Tokens per batch. Changes no row, only speed and memory.",
 )
 @click.option(
-    "--part-size", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents per part."
+    "--part-size",
+    type=click.IntRange(min=1),
+    help="Documents per part. Default: 1,000, more where they are short.",
 )
 @click.option(
     "--workers",

@@ -21,12 +21,12 @@ MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the 
 class Survey:
     """A source read through once.
 
-    `labels` counts the source's own labels, `unlabelled` the documents without; `labels_elsewhere` are those that
-    only the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
+    `labels` counts the source's own labels, `unlabelled` the documents without; `labels_elsewhere` are those that only
+    the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
     1,000). `ids_by_label` keeps the ids of some documents of each label, to name the rows should the label turn out to
-    be unknown. `kept` has the type of each column that the documents keep. `sha256` is over split, id, group, label,
-    text, what is kept and the second text of a pair, of all documents in order, each preceded by its length: a folder
-    and an archive of the same data have the same.
+    be unknown. `kept` has the type of each column that the documents keep, `characters` counts those of all texts.
+    `sha256` is over split, id, group, label, text, what is kept and the second text of a pair, of all documents in
+    order, each preceded by its length: a folder and an archive of the same data have the same.
     """
 
     documents: int
@@ -40,6 +40,7 @@ class Survey:
     labels_elsewhere: tuple[str, ...] = ()
     ids_by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     kept: Mapping[str, str] = field(default_factory=dict)
+    characters: int = 0
 
 
 def survey(source: Source) -> Survey:
@@ -50,7 +51,7 @@ def survey(source: Source) -> Survey:
     first_noticed: dict[str, str] = {}
     rows: list[str] = []
     ids_by_label: dict[str, list[str]] = {}
-    remembered = unlabelled = documents = empty = 0
+    remembered = unlabelled = documents = empty = characters = 0
     seen: set[str] = set()
     repeated: str | None = None
     digest = hashlib.sha256()
@@ -67,6 +68,7 @@ def survey(source: Source) -> Survey:
             continue
         documents += 1
         empty += not item.text.strip()
+        characters += len(item.text) + len(item.text_pair or "")
         digest.update(_digestible(item))
         types.add(item.kept)
         if repeated is None and documents <= MAX_REMEMBERED:
@@ -108,6 +110,7 @@ def survey(source: Source) -> Survey:
         labels_elsewhere=_elsewhere(source, labels),
         ids_by_label={label: tuple(ids) for label, ids in ids_by_label.items()},
         kept=dict(zip(source.kept, types.types(), strict=True)),
+        characters=characters,
     )
 
 

@@ -22,6 +22,11 @@ from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.partitions import label_fits_in_path
 from attnstore.store.schema import documents_schema
 
+#: A part has at least so many documents (IMDb reviews, say, are computed in less than a minute), of short ones more:
+#: as many as have that much text.
+_LEAST_OF_A_PART, _MOST_OF_A_PART = 1_000, 100_000
+_CHARACTERS_OF_A_PART = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -163,7 +168,7 @@ def describe(
             "values": "float32" if config.full_precision else "bfloat16",
         },
         documents=documents,
-        part_size=config.part_size,
+        part_size=config.part_size or part_size_of(found),
         labels=labels.model_labels,
         label_in_path=label_fits_in_path([*used, *([None] if found.unlabelled else [])]),
         labels_are_models=labels.are_models,
@@ -186,6 +191,12 @@ def describe(
     )
     _must_be_free(manifest)
     return manifest
+
+
+def part_size_of(found: Survey) -> int:
+    """How many documents a part has: so many that no store has thousands of files with next to nothing in them."""
+    of_text = _CHARACTERS_OF_A_PART * found.documents // max(found.characters, 1)
+    return max(_LEAST_OF_A_PART, min(of_text, _MOST_OF_A_PART) // _LEAST_OF_A_PART * _LEAST_OF_A_PART)
 
 
 def _must_be_free(manifest: Manifest) -> None:

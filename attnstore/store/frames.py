@@ -15,7 +15,7 @@ import polars as pl
 from attnstore.interrupts import interruptible
 from attnstore.messages import one_line
 from attnstore.store.faithfulness import SCHEMA, faithfulness_files, not_measured
-from attnstore.store.place import for_polars
+from attnstore.store.place import address, for_polars
 from attnstore.store.scan import scan
 from attnstore.store.schema import entropy
 from attnstore.store.store import Store
@@ -41,6 +41,8 @@ class QuestionColumns:
     such column.
     `where`: the SELECT of the numbers of the documents that are asked about, over `documents` and `tokens` as they are
     stored; None for all. It is SQL: these frames have to be given what it finds, `only`.
+    `parts`: `documents` and `tokens` are of these parts alone, for whoever knows in which ones his documents are;
+    `totals` is of all. None: of all parts.
     """
 
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class QuestionColumns:
     segments: bool = False
     where: str | None = None
     only: tuple[int, ...] | None = None
+    parts: tuple[int, ...] | None = None
 
     @property
     def summed_means(self) -> dict[str, tuple[str, ...]]:
@@ -112,7 +115,9 @@ def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     Raises:
         StoreError: a file of the store is missing.
     """
-    frame = _asked(scan(store.partitions(store.documents_files()), store.documents_schema), added)
+    frame = _asked(
+        scan(store.partitions(store.files("documents", added.parts)), store.documents_schema), added
+    )
     missing = added.segments and not store.manifest.pairs
     second = [pl.lit(None, dtype=pl.String).alias("text_pair")] if missing else []
     return frame.with_columns(
@@ -126,7 +131,7 @@ def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     Raises:
         StoreError: a file of the store is missing.
     """
-    frame = _asked(scan(store.partitions(store.tokens_files()), store.tokens_schema), added)
+    frame = _asked(scan(store.partitions(store.files("tokens", added.parts)), store.tokens_schema), added)
     missing = added.segments and not store.manifest.pairs
     segment = pl.when(~pl.col("special")).then(pl.lit(0, dtype=pl.Int8)).alias("segment")
     return frame.with_columns(
@@ -148,7 +153,7 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
         of_asked = tokens(store, QuestionColumns(only=added.only))
         frame = of_tokens(of_asked, store.tokens_schema, store.columns_with_nulls())
     else:
-        frame = pl.scan_parquet(**for_polars([path]))
+        frame = pl.scan_parquet(**for_polars([address(path)]))
     frame = frame.select(store.totals_schema.names).with_columns(pl.col("split", "label").cast(pl.String))
     return frame.with_columns(
         *_means(added.summed_means, added.heads), *_elements(store, added.summed_elements), *_class(added)
@@ -165,7 +170,7 @@ def faithfulness(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame
     files = faithfulness_files(store)
     if not files:
         raise not_measured(store)
-    frame = pl.scan_parquet(**for_polars([file.absolute() for file in files]))
+    frame = pl.scan_parquet(**for_polars([address(file) for file in files]))
     return (
         _asked(frame, added).select(SCHEMA.names).with_columns(pl.col("score", "by", "unit").cast(pl.String))
     )

@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
+from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -99,15 +101,17 @@ class StoredFile:
 
         `sizes`: what a listing of the place has found, where one was made; it is asked for no more.
         """
-        path = store / self.path
         try:
-            found = size(path) if sizes is None else sizes[self.path]
+            if sizes is not None:
+                found: int | None = sizes[self.path]
+            else:
+                found = size(f"{store}/{self.path}" if isinstance(store, Path) else store / self.path)
             if found is None:
                 return "is no file"  # a pipe would be waited for
             if found != self.bytes:
                 return f"has {found:,} bytes, {self.bytes:,} were written: it is damaged"
             if hashed:
-                with opened(path) as content:
+                with opened(store / self.path) as content:
                     if hashlib.file_digest(content, "sha256").hexdigest() != self.sha256:  # type: ignore[arg-type]
                         return "its SHA-256 is not the one recorded: it is damaged"
         except (FileNotFoundError, NotADirectoryError, KeyError):
@@ -228,6 +232,16 @@ class Manifest:
             first_document, first_part = first_document + documents, first_part + parts
         return range(first_document, first_document)
 
+    def part_of(self, document: int) -> int:
+        """The part that a document's number is in, by the plan; -1 for the number of none."""
+        first_document = first_part = 0
+        for documents in self.sizes:
+            if first_document <= document < first_document + documents:
+                return first_part + (document - first_document) // self.part_size
+            first_document += documents
+            first_part += -(-documents // self.part_size)
+        return -1
+
     def reduction(self, name: str) -> StoredReduction | None:
         """The stored reduction of that name, or None."""
         return next((r for r in self.reductions if r.name == name), None)
@@ -306,11 +320,11 @@ def as_type(name: str, value: Any, kind: Any) -> Any:
     Raises:
         ValueError: it doesn't fit; the message begins with `name`.
     """
-    origin, inner = get_origin(kind) or kind, get_args(kind)
+    origin, inner = _parts_of(kind)
     if origin is tuple and isinstance(value, list):
         return tuple(as_type(name, item, inner[0]) for item in value)
     if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict):
-        hints = get_type_hints(origin)
+        hints = _fields_of(origin)
         if value.keys() == hints.keys():
             return origin(**{key: as_type(f"{name}.{key}", value[key], hints[key]) for key in hints})
     elif origin is dict and isinstance(value, dict):
@@ -322,6 +336,17 @@ def as_type(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, (int, float) if of is float else of) and isinstance(value, bool) == (of is bool):
             return value
     raise ValueError(f"{name} can't be {json.dumps(value, ensure_ascii=False)[:80]}")
+
+
+@cache
+def _parts_of(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a type is made of, looked up once: a manifest has as many values as a store has files, times four."""
+    return get_origin(kind) or kind, get_args(kind)
+
+
+@cache
+def _fields_of(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
 
 
 def plain_json(text: str) -> Any:

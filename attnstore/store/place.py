@@ -75,11 +75,11 @@ def exists(place: Place) -> bool:
         return False
 
 
-def size(place: Place) -> int | None:
+def size(place: "Place | str") -> int | None:
     """Bytes; None for what is no file. Raises OSError, FileNotFoundError for what is not there."""
     if isinstance(place, Bucket):
         return place.size()
-    found = place.stat()
+    found = os.stat(place)  # noqa: PTH116 - a store may have thousands of files: making a Path of a name takes longer
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
@@ -181,13 +181,14 @@ def for_arrow(place: Place) -> "Path | BinaryIO":
     return place if isinstance(place, Path) else place.open()
 
 
-def for_polars(places: Sequence[Place]) -> dict[str, Any]:
+def address(place: Place) -> str:
+    """Where a store or a file of it is, whatever the working directory."""
+    return str(place.absolute())
+
+
+def for_polars(addresses: Sequence[str]) -> dict[str, Any]:
     """What `polars.scan_parquet` is to be told, so that it reads these files and no others."""
-    told: dict[str, Any] = {
-        "source": [each if isinstance(each, Path) else str(each) for each in places],
-        "hive_partitioning": False,
-        "glob": False,
-    }
-    if places and isinstance(places[0], Bucket):
-        told["storage_options"] = settings_of(places[0].scheme)
+    told: dict[str, Any] = {"source": list(addresses), "hive_partitioning": False, "glob": False}
+    if addresses and is_bucket_address(addresses[0]):
+        told["storage_options"] = settings_of(addresses[0].partition(":")[0])
     return told

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import polars as pl
 import pyarrow as pa
 
-from attnstore.store.place import Place, for_polars
+from attnstore.store.place import for_polars
 from attnstore.store.schema import without_keys
 
 
-def scan(partitions: Sequence[tuple[str, str | None, list[Place]]], schema: pa.Schema) -> pl.LazyFrame:
+def scan(partitions: Sequence[tuple[str, str | None, list[str]]], schema: pa.Schema) -> pl.LazyFrame:
     """The rows of one table's files, `partitions` as `Store.partitions` gives them.
 
     Columns: those of `schema`, then `split` and `label` (String), wherever they are stored.

@@ -41,7 +41,7 @@ from attnstore.store.place import (
     top_names,
 )
 from attnstore.store.receipts import RECEIPTS, is_receipt
-from attnstore.store.store import EARLIER, Store, now, open_store
+from attnstore.store.store import EARLIER, Partitions, Store, now, open_store
 
 APPEND = "_append"
 
@@ -65,7 +65,7 @@ class Stage(Store):
         absent = {*self.base.columns_with_nulls(), *super().columns_with_nulls()}
         return [name for name in self.tokens_schema.names if name in absent]
 
-    def tokens_by_part(self) -> list[list[tuple[str, str | None, list[Place]]]]:
+    def tokens_by_part(self) -> list[tuple[int, Partitions]]:
         """Those of the store's parts first: the totals are of all."""
         return [*self.base.tokens_by_part(), *super().tokens_by_part()]
 

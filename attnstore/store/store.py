@@ -22,12 +22,12 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -41,12 +41,21 @@ from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of
-from attnstore.store.place import Place, below, exists, place, put, remove_directory
+from attnstore.store.place import Place, address, below, exists, place, put, remove_directory
 from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
 
 #: Where the totals of the state before this one lie, under a name that they never lose to others.
 EARLIER = "_earlier"
+
+#: Parts of fewer tokens are added up with the next ones.
+_ROWS_TOGETHER = 50_000
+
+#: The tables that are stored by part.
+Kind = Literal["documents", "tokens"]
+
+#: Files by directory: split, label (None, too, if not in the path), addresses.
+Partitions = list[tuple[str, str | None, list[str]]]
 
 
 class Store:
@@ -122,18 +131,27 @@ class Store:
         """The parts that are still to be written, in order."""
         return sorted(set(range(self.manifest.parts)).difference(self.finished_parts()))
 
-    def files(self) -> list[StoredFile]:
-        """The Parquet files of the finished parts and, once sealed, the totals, sorted by path."""
-        files = self.manifest.files if self.sealed else [f for part in self._finished.values() for f in part]
+    def files(self, kind: Kind | None = None, parts: Collection[int] | None = None) -> list[StoredFile]:
+        """The Parquet files of the finished parts and, once sealed, the totals, sorted by path.
+
+        `kind`: of one table alone; `parts`: of these parts alone.
+        """
+        files: Iterable[StoredFile] = self.manifest.files
+        if not self.sealed:
+            files = (f for part in self._finished.values() for f in part)
+        if kind is not None:
+            files = (file for file in files if file.path.startswith(f"{kind}/"))
+        if parts is not None:
+            files = (file for file in files if file.part in parts)
         return sorted(files, key=lambda file: file.path)
 
     def documents_files(self) -> list[Place]:
         """The documents' Parquet files of the finished parts, sorted by path."""
-        return [self.path / file.path for file in self.files() if file.path.startswith("documents/")]
+        return [self.path / file.path for file in self.files("documents")]
 
     def tokens_files(self) -> list[Place]:
         """The tokens' Parquet files of the finished parts, sorted by path."""
-        return [self.path / file.path for file in self.files() if file.path.startswith("tokens/")]
+        return [self.path / file.path for file in self.files("tokens")]
 
     def totals_file(self) -> Place | None:
         """The file of the tokens added up; None while the store is not sealed, or if it has none.
@@ -158,22 +176,22 @@ class Store:
         kept = f"{EARLIER}/{listed.sha256[:32]}.parquet"
         return replace(listed, path=kept) if exists(self.path / kept) else listed
 
-    def partitions(self, files: Iterable[Place]) -> list[tuple[str, str | None, list[Place]]]:
-        """(split, label, absolute paths), one for each directory; the label is None, too, if not in the path.
+    def partitions(self, files: Iterable[StoredFile]) -> Partitions:
+        """(split, label, addresses) of files, one for each directory; the label is None, too, if not in the path.
 
         Raises StoreError if a file is gone, or of another size than was written.
         """
-        written = {file.path: file for file in self.files()}
-        return self._partitions(written[below(file, self.path).as_posix()] for file in files)
-
-    def _partitions(self, files: Iterable[StoredFile]) -> list[tuple[str, str | None, list[Place]]]:
-        directories: dict[str, list[Place]] = {}
+        root = address(self.path)
+        directories: dict[str, list[str]] = {}
         for file in files:
             self.check_size(file)
-            directories.setdefault(file.path.rpartition("/")[0], []).append(
-                (self.path / file.path).absolute()
-            )
+            directories.setdefault(file.path.rpartition("/")[0], []).append(f"{root}/{file.path}")
         return [(*keys_of(PurePosixPath(directory)), paths) for directory, paths in directories.items()]
+
+    def labels_in_paths(self) -> set[str | None]:
+        """The labels that the paths of the documents' files say; None stands for no label."""
+        directories = {file.path.rpartition("/")[0] for file in self.files("documents")}
+        return {keys_of(PurePosixPath(directory))[1] for directory in directories}
 
     def check_size(self, file: StoredFile) -> None:
         """Raise StoreError if one of the store's files is gone, or of another size than was written."""
@@ -214,19 +232,32 @@ class Store:
         from attnstore.store.scan import scan
         from attnstore.store.totals import add_up
 
+        # Small parts are added up together: to ask Polars takes longer than they do.
+        together: list[dict[tuple[str, str | None], list[str]]] = []
+        rows = _ROWS_TOGETHER
+        for of_part, partitions in self.tokens_by_part():
+            if rows >= _ROWS_TOGETHER:
+                together.append({})
+                rows = 0
+            for split, label, addresses in partitions:
+                together[-1].setdefault((split, label), []).extend(addresses)
+            rows += of_part
         try:
-            parts = [scan(directories, self.tokens_schema) for directories in self.tokens_by_part()]
+            parts = [
+                scan([(*key, addresses) for key, addresses in several.items()], self.tokens_schema)
+                for several in together
+            ]
             return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
         except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise self.unreadable(one_line(error)) from error
 
-    def tokens_by_part(self) -> list[list[tuple[str, str | None, list[Place]]]]:
-        """The tokens' files of each finished part, in order, as `partitions` gives them. Raises StoreError as it."""
+    def tokens_by_part(self) -> list[tuple[int, Partitions]]:
+        """The rows and the files of the tokens of each finished part, in order. Raises StoreError as `partitions`."""
         files: dict[int, list[StoredFile]] = {part: [] for part in self.finished_parts()}
-        for file in self.files():
-            if file.path.startswith("tokens/") and file.part is not None:
+        for file in self.files("tokens"):
+            if file.part is not None:
                 files.setdefault(file.part, []).append(file)
-        return [self._partitions(of_part) for of_part in files.values()]
+        return [(sum(file.rows for file in of_part), self.partitions(of_part)) for of_part in files.values()]
 
     def unreadable(self, why: str) -> StoreError:
         """The error that the store can't be read; `why` is on one line."""

@@ -56,6 +56,14 @@ def test_a_thousand_documents_spread_over_the_store_are_enough(made_up, monkeypa
     assert ninety_ninth(store, "cls", "last") == two_digits(found[::3])
 
 
+def test_some_parts_spread_over_the_store_are_enough(made_up, monkeypatch):
+    """Of a store of more parts those are looked at whose documents count, and no others."""
+    documents, store = made_up
+    monkeypatch.setattr(attnstore.ask.scale, "PARTS", 1)
+    found = lifts(documents, ["cls_03"])
+    assert ninety_ninth(store, "cls", "last") == two_digits(found[:25])
+
+
 def test_missing_values_do_not_count_and_a_store_without_any_has_a_scale(tmp_path):
     """Documents without a value are as if they were not there; where all are, the shade is full at 1."""
     documents = made_up_documents(10)

@@ -83,6 +83,9 @@ def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
     assert [store.part_range(part) for part in range(store.manifest.parts)] == [
         range(4), range(4, 8), range(8, 10), range(10, 11), range(11, 15), range(15, 17), range(17, 21),
     ]  # fmt: skip
+    for part in range(store.manifest.parts):
+        assert {store.manifest.part_of(number) for number in store.part_range(part)} == {part}
+    assert {store.manifest.part_of(number) for number in (-1, 21)} == {-1}
     assert [a.data for a in store.manifest.additions] == ["0.csv", "1.csv", "2.csv"]
     assert not (path / "_append").exists()
     assert len(list((path / "_earlier").iterdir())) == 1

@@ -223,7 +223,9 @@ def test_sealing_looks_through_the_list_of_files_as_often_for_many_parts_as_for_
     files = Store.files
     for documents in (8, 32):
         asked: list[Store] = []
-        monkeypatch.setattr(Store, "files", lambda self, asked=asked: (asked.append(self), files(self))[1])
+        monkeypatch.setattr(
+            Store, "files", lambda self, *which, asked=asked: (asked.append(self), files(self, *which))[1]
+        )
         run(tmp_path / str(documents), manifest(documents=documents))
         monkeypatch.setattr(Store, "files", files)
         looked[documents] = len(asked)

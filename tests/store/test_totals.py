@@ -118,9 +118,11 @@ def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
 
 
 @pytest.mark.slow
-def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
-    """However few rows are put together at a time, the sums are the same; the same way twice, to the bit."""
+@pytest.mark.parametrize("together", [0, 100])
+def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch, together):
+    """However few rows or parts are put together at a time, the sums are the same; the same way twice, to the bit."""
     documents, store = made_up
+    monkeypatch.setattr("attnstore.store.store._ROWS_TOGETHER", together)
     monkeypatch.setattr(adding, "_MERGED_VALUES", 10)
     once, again = store.added_up(), store.added_up()
     assert once.equals(again)
@@ -131,6 +133,7 @@ def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch):
 def test_in_how_many_passes_changes_nothing(made_up, monkeypatch):
     """A column at a time, or all at once: the same table."""
     _, store = made_up
+    monkeypatch.setattr("attnstore.store.store._ROWS_TOGETHER", 100)
     tables = []
     for sums in (1, 8, 1000):
         monkeypatch.setattr(adding, "_SUMS_A_PASS", sums)
