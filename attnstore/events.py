@@ -14,6 +14,14 @@ class Downloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Surveyed:
+    """How far the data have been read through to count them, in documents. `total` is None until all are counted."""
+
+    documents: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A run is about to compute. `notes` are the guesses and warnings so far, a sentence each."""
 
@@ -74,7 +82,7 @@ class Noted:
     line: str
 
 
-Event = Downloaded | Started | Computed | Trained | Checked | Copied | Noted
+Event = Downloaded | Surveyed | Started | Computed | Trained | Checked | Copied | Noted
 OnEvent = Callable[[Event], None]
 
 

@@ -8,7 +8,18 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from attnstore.commands.output import discard, note, tell
-from attnstore.events import Checked, Computed, Copied, Downloaded, Event, Noted, OnEvent, Started, Trained
+from attnstore.events import (
+    Checked,
+    Computed,
+    Copied,
+    Downloaded,
+    Event,
+    Noted,
+    OnEvent,
+    Started,
+    Surveyed,
+    Trained,
+)
 from attnstore.visible import visible
 
 Progress = Literal["bar", "json", "none"]
@@ -94,6 +105,11 @@ class _Bars:
         elif isinstance(event, Downloaded):
             bar = self._bar("download", event.total, unit="B", unit_scale=True, desc="download")
             bar.update(event.done - bar.n)
+        elif isinstance(event, Surveyed):
+            bar = self._bar("reading", None, unit=" documents", desc="reading the data")
+            bar.update(event.documents - bar.n)
+            if event.total is not None:
+                self._bars.pop("reading").close()
         elif isinstance(event, Trained):
             phase = _phase(event)
             bar = self._bar(phase, event.steps, unit=" steps", desc=phase)
@@ -135,7 +151,7 @@ class _Objects:
         tell(type(event).__name__.lower(), **asdict(event))
 
 
-def _kind(event: Downloaded | Computed | Trained | Checked | Copied) -> tuple[str, bool]:
+def _kind(event: Downloaded | Surveyed | Computed | Trained | Checked | Copied) -> tuple[str, bool]:
     """What of an event is told apart from the like, and whether it is the last of its kind."""
     if isinstance(event, Downloaded):
         return "download", event.done == event.total
@@ -167,6 +183,8 @@ class _Lines:
         if isinstance(event, Downloaded):
             of = f" of {event.total / 1e6:,.0f}" if event.total else ""
             return f"downloaded {event.done / 1e6:,.0f}{of} MB"
+        if isinstance(event, Surveyed):
+            return f"{event.documents:,} documents read, to count them"
         if isinstance(event, Checked):
             return f"{event.what}: {event.documents:,} of {event.total:,} documents checked"
         if isinstance(event, Copied):

@@ -11,9 +11,11 @@ from attnstore.data.kept import TypeFinder
 from attnstore.data.streams import reading
 from attnstore.data.table_sets import MAX_LABELS
 from attnstore.errors import DataError
+from attnstore.events import OnEvent, Surveyed, ignore
 from attnstore.messages import counted, one_line, quoted
 
 MAX_LISTED = 1000  # rejected rows reported one by one
+_TOLD_EVERY = 100  # documents
 MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
 
 
@@ -43,8 +45,11 @@ class Survey:
     characters: int = 0
 
 
-def survey(source: Source) -> Survey:
-    """Read the whole source once and count. Raises DataError if it holds no document, or no classes."""
+def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
+    """Read the whole source once and count. Raises DataError if it holds no document, or no classes.
+
+    `on_event` gets `Surveyed` meanwhile.
+    """
     labels: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
     noticed: Counter[str] = Counter()
@@ -67,6 +72,8 @@ def survey(source: Source) -> Survey:
             first_noticed.setdefault(item.what, item.where)
             continue
         documents += 1
+        if documents % _TOLD_EVERY == 1:
+            on_event(Surveyed(documents, None))
         empty += not item.text.strip()
         characters += len(item.text) + len(item.text_pair or "")
         digest.update(_digestible(item))
@@ -90,6 +97,7 @@ def survey(source: Source) -> Survey:
             f"{one_line(source.name)} holds no document"
             + (f": all rows rejected ({reasons})" if reasons else "")
         )
+    on_event(Surveyed(documents, documents))
     notes = [
         f"{counted(count, 'row')} {'was' if count == 1 else 'were'} {what} (the first {first_noticed[what]})"
         for what, count in noticed.items()

@@ -98,7 +98,7 @@ def read_splits(
     labels: LabelMap | None = None
     for role, name in wanted.items():
         part = open_source(replace(config.source, split=name, limit=None), on_event=on_event)
-        found = survey(part)
+        found = survey(part, on_event)
         if labels is None:
             labels = classes_of(found, config.source.labels, known)
         left_out = rejections(found, labels, config.source.strict).counts

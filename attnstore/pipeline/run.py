@@ -62,7 +62,7 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
     threads = _threads(config, begun)
     with Alone(config, files, threads) if config.workers == 1 else Workers(config, threads) as hands:
         with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
-            surveyed = aside.submit(survey, source)
+            surveyed = aside.submit(survey, source, on_event)
             model = hands.load()
             found = waited_for(surveyed)
         labels = match_labels(found, model.labels, config.source.labels)

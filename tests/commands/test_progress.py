@@ -30,7 +30,9 @@ def objects(err):
 def test_run_is_told_in_objects(tiny_model, reviews, tmp_path):
     """How it began, how far it came and how it ended, and nothing else on stderr; stdout is as ever."""
     code, out, err = run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40", "--progress", "json")
-    began, *computed, ended = objects(err)
+    first, counted, began, *computed, ended = objects(err)
+    assert first == {"event": "surveyed", "documents": 1, "total": None}
+    assert counted == {"event": "surveyed", "documents": 60, "total": 60}
     assert began == {
         "event": "started",
         "documents": 60,

@@ -14,6 +14,7 @@ from attnstore.data import survey as surveys
 from attnstore.data.documents import Document, Source
 from attnstore.data.survey import survey
 from attnstore.errors import DataError
+from attnstore.events import Surveyed
 
 
 @pytest.fixture(params=CONTAINERS)
@@ -113,3 +114,12 @@ class TestSurvey:
             3,
             ("2 of 3 texts are empty: they are documents without a word",),
         )
+
+
+def test_the_reading_is_told_from_the_first_document_on(tmp_path):
+    """How many documents have been read, while they are; how many there are, at the end."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"a film {n},pos\n" for n in range(250)))
+    told = []
+    survey(open_(path), told.append)
+    assert told == [*(Surveyed(n, None) for n in (1, 101, 201)), Surveyed(250, 250)]

@@ -420,7 +420,7 @@ def test_what_can_not_run_leaves_no_store_behind(change, message, config, tmp_pa
 
 def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkeypatch):
     """Reading a large dataset through takes minutes, which a mistyped model must not cost."""
-    monkeypatch.setattr("attnstore.pipeline.run.survey", lambda source: pytest.fail("the data were read"))
+    monkeypatch.setattr("attnstore.pipeline.run.survey", lambda *_: pytest.fail("the data were read"))
     (tmp_path / "headless").mkdir()
     (tmp_path / "headless" / "config.json").write_text(
         '{"model_type": "bert", "architectures": ["BertModel"]}'
