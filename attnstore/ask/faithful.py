@@ -8,7 +8,7 @@ import polars as pl
 
 from attnstore.ask.statistics import cluster_sums, margin, ratio_error
 from attnstore.errors import UsageError
-from attnstore.messages import listed
+from attnstore.messages import counted, listed
 from attnstore.store import frames
 from attnstore.store.faithfulness import BASELINES, REMOVALS, UNITS, not_measured
 from attnstore.store.manifest import StoredReduction
@@ -31,6 +31,16 @@ class Best:
     comprehensiveness: float | None
     low: float | None
     high: float | None
+
+    def __str__(self) -> str:
+        """What it is and how sure that is, in one sentence without its full stop."""
+        chosen = (
+            f"best of {counted(self.among, 'score')} on {counted(self.chosen_on, 'document')}: {self.score}"
+        )
+        if self.comprehensiveness is None:
+            return chosen
+        interval = "" if self.low is None else f" ({self.low:.3f} to {self.high:.3f})"
+        return f"{chosen}; on {self.documents:,} others its comprehensiveness is {self.comprehensiveness:.3f}{interval}"
 
 
 def best_score(store: Store, among: Sequence[str] = (), by: str = "", unit: str = "") -> Best:

@@ -118,11 +118,5 @@ def _summarise(store: "Store", config: FaithfulnessConfig, scores: Sequence[str]
         )
     candidates = [name for name in scores if name not in BASELINES]
     if candidates:
-        best = best_score(store, candidates, config.by, config.unit)
-        interval = "" if best.low is None else f" ({best.low:.3f} to {best.high:.3f})"
-        if best.documents:
-            say(
-                f"best of {counted(best.among, 'score')} on {counted(best.chosen_on, 'document')}: {best.score}; on "
-                f"{best.documents:,} others its comprehensiveness is {best.comprehensiveness:.3f}{interval}"
-            )
+        say(str(best_score(store, candidates, config.by, config.unit)))
     say(f"next:\n  attnstore query {shlex.quote(str(store.path))} faithfulness")

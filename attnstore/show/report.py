@@ -22,6 +22,7 @@ from attnstore.ask.excerpts import (
     typical_documents,
     words_of_one_class,
 )
+from attnstore.ask.faithful import best_score
 from attnstore.ask.questions import Question, find_questions
 from attnstore.ask.values import as_text
 from attnstore.errors import UsageError
@@ -31,6 +32,7 @@ from attnstore.show.markup import render, script, source
 from attnstore.show.plot import Plot, javascript, plot, themes
 from attnstore.show.segments import stretches
 from attnstore.show.shading import FULL_LIFT, ShadedDocument
+from attnstore.store.faithfulness import faithfulness_files
 from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
@@ -132,6 +134,8 @@ def _sections(
         sum(len(r.columns(store.manifest.layers)) for r in store.manifest.reductions if not r.per_head) > 1
     )
     by_head = next((r.name for r in store.manifest.reductions if r.per_head), None)
+    signed = any(r.name == "evidence" for r in store.manifest.reductions)
+    measured = bool(faithfulness_files(store))
     of = {"reduction": reduction}
     wanted: dict[tuple[str, str], list[tuple[str, Mapping[str, Any], bool]]] = {
         ("predictions", "Predictions"): [
@@ -141,6 +145,7 @@ def _sections(
         ],
         ("words", "Words"): [
             ("top_words_by_class", of, True),
+            ("for_and_against", {}, signed),
             ("distinctive_words", of, True),
             ("attention_vs_frequency", of, True),
             ("errors", of, labelled),
@@ -153,6 +158,7 @@ def _sections(
             ("layer_agreement", {}, several),
             ("heads", {"reduction": by_head}, by_head is not None),
         ],
+        ("faithfulness", "Whether it matters"): [("faithfulness", {}, measured)],
     }
     found = []
     for (anchor, title), questions in wanted.items():
@@ -160,9 +166,9 @@ def _sections(
         figures += [
             _answered(store, name, given, asked)
             for name, given, fits in questions
-            if fits and (reduction is not None or not given) and name in find_questions()
+            if fits and (given is not of or reduction is not None) and name in find_questions()
         ]
-        if reduction is not None or anchor == "predictions":
+        if figures:
             found.append((anchor, title, figures))
     return found
 
@@ -175,6 +181,8 @@ def _answered(store: Store, name: str, given: Mapping[str, Any], asked: Callable
     try:
         drawn = plot(store, question, given)
         lines = drawn.lines
+        if name == "faithfulness":
+            lines = (*lines, *_best(store))
     except UsageError as error:  # of this store it can't be asked: the others can
         lines = (f"Not to be answered here: {error}",)
     parameters = "".join(f" -p {shlex.quote(f'{key}={as_text(value)}')}" for key, value in given.items())
@@ -187,6 +195,14 @@ def _answered(store: Store, name: str, given: Mapping[str, Any], asked: Callable
         lines=lines,
         drawn=drawn,
     )
+
+
+def _best(store: Store) -> list[str]:
+    """The score that did best, in a sentence; nothing where no documents have all scores measured."""
+    try:
+        return [str(best_score(store))]
+    except UsageError:
+        return []
 
 
 def how_not_to_read(question: Question) -> str:

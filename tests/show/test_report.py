@@ -2,14 +2,17 @@
 
 import json
 import math
+import random
 import re
 from html.parser import HTMLParser
 
 import pytest
 import scipy.stats
-from asked_store import REDUCTIONS, made_up_documents, token, write_store
+from asked_store import REDUCTIONS, made_up_documents, set_values, token, write_store
+from measured_store import measured_rows, written
 
 from attnstore.ask.answer import ask
+from attnstore.ask.faithful import best_score
 from attnstore.ask.questions import find_questions
 from attnstore.show.report import how_not_to_read, report, wilson
 from attnstore.store.manifest import StoredReduction
@@ -152,6 +155,26 @@ def test_the_page_asks_nobody_for_anything(usual):
     assert directives["default-src"] == "'none'"
     assert [s[:8] for s in directives["script-src"].split()] == ["'sha256-"] * 3
     assert len(html.encode()) < 4e6
+
+
+def test_signed_words_and_what_was_measured_are_shown_where_there_are_any(tmp_path):
+    """Evidence brings the words for and against; a measured store says which score is best, and how sure that is."""
+    documents = made_up_documents(60)
+    generator = random.Random(5)
+    for document in documents:
+        set_values(document, "evidence", [generator.gauss(0, 0.1) for _ in document["tokens"]])
+    evidence = StoredReduction("evidence", False, False, "signed", total=None, signed=True)
+    store = store_of(tmp_path / "signed.attn", documents, reductions=(*REDUCTIONS, evidence))
+    written(store, measured_rows(range(40), ["cls_02", "cls_03", "random"]))
+    page = Page(report(store))
+    shown = titles(page)
+    assert shown[shown.index("top_words_by_class") + 1] == "for_and_against"
+    assert shown[-1] == "faithfulness"
+    asked = ask(store, find_questions()["for_and_against"], {}).column("word").to_pylist()
+    figure = page.data["figures"]["for_and_against"]
+    assert figure["values"][figure["columns"].index("word")] == asked
+    assert f"{best_score(store)}" in page.text
+    assert "best of 2 scores on " in page.text
 
 
 def test_without_labels_nothing_is_right_or_wrong(tmp_path):

@@ -22,6 +22,7 @@ from attnstore.show.explorer.cells import address, grid, shown
 from attnstore.show.page import drawing
 from attnstore.show.shading import ShadedDocument
 from attnstore.show.words import merge_words
+from attnstore.store.faithfulness import faithfulness_files
 
 _PAGE = 50  # documents of a list
 _WORDS = 100  # words of a list
@@ -60,6 +61,8 @@ def overview(work: Work) -> dict[str, Any]:
         "labels_are_models": manifest.labels_are_models,
         "growing": manifest.sealed is None,
         "classes": list(manifest.labels),
+        "signed": any(reduction.name == "evidence" for reduction in manifest.reductions),
+        "measured": bool(faithfulness_files(store)),
     }
 
 
