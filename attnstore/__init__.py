@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AttnstoreError", "open", "run"]
+__all__ = ["AttnstoreError", "append", "open", "run"]
 
 if TYPE_CHECKING:
-    from attnstore.api import open, run  # noqa: A004 - a store is opened, as a file or a database is
+    from attnstore.api import append, open, run  # noqa: A004 - a store is opened, as a file or a database is
     from attnstore.errors import AttnstoreError
 
 
 def __getattr__(name: str) -> Any:
     # Lazily, so that `import attnstore` and `attnstore --help` wait for neither torch nor polars.
-    if name in ("open", "run"):
+    if name in ("append", "open", "run"):
         from attnstore import api
 
         return getattr(api, name)

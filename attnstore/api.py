@@ -1,4 +1,4 @@
-"""The two functions that a script needs: `attnstore.run` and `attnstore.open`."""
+"""The functions that a script needs: `attnstore.run`, `attnstore.append` and `attnstore.open`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,10 +7,12 @@ from typing import Any
 from attnstore.config import (
     DEFAULT_REDUCTIONS,
     MAX_DOCUMENT_BYTES,
+    AppendConfig,
     Device,
     Dtype,
     Format,
     Long,
+    OnDuplicate,
     RunConfig,
     SourceConfig,
 )
@@ -76,25 +78,11 @@ def run(
         TypeError: an option that there is not.
     """
     compiler.start(device)
-    from attnstore.data.in_memory import name_of
     from attnstore.pipeline.run import run as run_pipeline
 
-    lists = {"reductions": reductions, "labels": labels, "columns": columns, "keep": keep}
-    for name, value in lists.items():
-        if isinstance(value, str):
-            raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
-    texts: dict[str, object] = {"text_column": text_column, "label_column": label_column}
-    texts |= {"id_column": id_column, "group_column": group_column}
-    for name, given in texts.items():
-        if given is not None and not isinstance(given, str):
-            written = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
-            raise UsageError(f"{name} is a text, as in the command: write {name}={written!r}")
-    if data is None:
-        data = REVIEWS
-    is_held = not isinstance(data, str | Path)
-    source = SourceConfig(
-        data=name_of(data) if is_held else str(data),
-        held=data if is_held else None,
+    _must_be_lists(reductions=reductions, labels=labels, columns=columns, keep=keep)
+    source = _source(
+        REVIEWS if data is None else data,
         split=split,
         subset=subset,
         query=query,
@@ -136,3 +124,100 @@ def run(
     if result.interrupted:
         raise KeyboardInterrupt
     return Reader(path)
+
+
+def append(
+    path: str | Path,
+    data: str | Path | object,
+    *,
+    on_duplicate: OnDuplicate = "refuse",
+    split: str = "all",
+    limit: int | None = None,
+    labels: Sequence[str] = (),
+    text_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    subset: str | None = None,
+    query: str | None = None,
+    columns: Sequence[str] = (),
+    header: bool | None = None,
+    delimiter: str | None = None,
+    escape: str | None = None,
+    encoding: str | None = None,
+    format: Format | None = None,  # noqa: A002 - as the command's option is called
+    strict: bool = False,
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    model: str | Path | None = None,
+    reductions: Sequence[str | Callable[..., Any]] = (),
+    trust_remote_code: bool = False,
+    device: Device = "auto",
+    batch_tokens: int | None = None,
+) -> Reader:
+    """Append documents to the sealed store at `path`, by the model and settings that it was written with, and open it.
+
+    `data` is what `run` takes. What the other options mean stands at the fields of `config.SourceConfig`, from `split`
+    on, and `config.AppendConfig`. Readers see the store as it was until all is there; an append that was interrupted is
+    resumed by the same call.
+
+    Raises:
+        AttnstoreError: of the kind that fits: the data, the model, the options or the store.
+        TypeError: an option that there is not.
+    """
+    compiler.start(device)
+    from attnstore.pipeline.append import append as append_documents
+
+    _must_be_lists(reductions=reductions, labels=labels, columns=columns)
+    source = _source(
+        data,
+        split=split,
+        subset=subset,
+        query=query,
+        text_column=text_column,
+        label_column=label_column,
+        id_column=id_column,
+        group_column=group_column,
+        columns=tuple(columns),
+        header=header,
+        delimiter=delimiter,
+        escape=escape,
+        encoding=encoding,
+        format=format,
+        labels=tuple(labels),
+        limit=limit,
+        strict=strict,
+        max_document_bytes=max_document_bytes,
+    )
+    config = AppendConfig(
+        source=source,
+        on_duplicate=on_duplicate,
+        model=None if model is None else str(model),
+        trust_remote_code=trust_remote_code,
+        device=device,
+        batch_tokens=batch_tokens,
+        reductions=tuple(reductions),
+    )
+    if append_documents(config, path).interrupted:
+        raise KeyboardInterrupt
+    return Reader(path)
+
+
+def _must_be_lists(**given: object) -> None:
+    """Raise UsageError for a text where several names belong."""
+    for name, value in given.items():
+        if isinstance(value, str):
+            raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
+
+
+def _source(data: str | Path | object, **options: Any) -> SourceConfig:
+    """A data set that is named, or held by the program. Raises UsageError for a column that is no text."""
+    from attnstore.data.in_memory import name_of
+
+    for name in ("text_column", "label_column", "id_column", "group_column"):
+        if (given := options[name]) is not None and not isinstance(given, str):
+            written = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+            raise UsageError(f"{name} is a text, as in the command: write {name}={written!r}")
+    is_held = not isinstance(data, str | Path)
+    return SourceConfig(
+        data=name_of(data) if is_held else str(data), held=data if is_held else None, **options
+    )

@@ -8,6 +8,7 @@ Device = Literal["auto", "cpu", "cuda"]
 #: How a document that is longer than the model reads is read; see `engine.long`.
 Long = Literal["cut", "tail", "head+tail", "windows"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+OnDuplicate = Literal["refuse", "skip", "keep"]
 #: What a file of rows is.
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]
 
@@ -95,6 +96,27 @@ class RunConfig:
     full_precision: bool = False
     threads: int | None = None
     workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AppendConfig:
+    """What `attnstore append` adds to a store, and how it is computed; all else is the store's.
+
+    `source`: its columns are those that the run named, unless it names others, "" for one that is to be guessed; `pair`
+    and `keep` are the run's.
+    `on_duplicate`: what becomes of documents whose ids the store has. `refuse` ends the append, `skip` leaves out those
+    that are the same there and refuses the rest, `keep` appends all.
+    `model`: where the model is now, None for where the run found it. `reductions`: where functions of your own are now,
+    with what else the run was asked for; none for what the store says.
+    """
+
+    source: SourceConfig
+    on_duplicate: OnDuplicate = "refuse"
+    model: str | None = None
+    trust_remote_code: bool = False
+    device: Device = "auto"
+    batch_tokens: int | None = None
+    reductions: tuple[str | Callable[..., Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from attnstore import __version__
+from attnstore.commands.append import append
 from attnstore.commands.ask import queries, query, sql
 from attnstore.commands.browse import browse
 from attnstore.commands.compare import compare
@@ -97,6 +98,7 @@ def attnstore() -> None:
 
 for command in (
     run,
+    append,
     finetune,
     convert,
     query,

@@ -115,7 +115,7 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
             if whole_number(name) is None or name in names
         }
         mapping = {raw: name for raw, name in (told | named).items() if name}
-        notes.insert(0, f"labels were mapped by --labels: {_pairs(mapping, shown)}")
+        notes.insert(0, f"labels were mapped by --labels: {pairs_shown(mapping, shown)}")
         return LabelMap(mapping, True, "; ".join(notes), names, dismissed)
     declared = _declared(found)
     if declared is not None and (matched := _matched(rest, names, declared)):
@@ -180,7 +180,7 @@ def _matched(
                 mapping,
                 f"the data's labels are the model's classes: {listed(sorted(set(mapping.values())))}",
             )
-        return mapping, f"labels were matched by name: {_pairs(mapping, shown)}"
+        return mapping, f"labels were matched by name: {pairs_shown(mapping, shown)}"
     return _by_index(shown, names, declared)
 
 
@@ -197,10 +197,10 @@ def _by_index(
     if found <= set(range(count)) and {0, count - 1} <= found:
         mapping = {raw: names[number] for raw, number in numbers.items()}
         from_0 = "" if len(found) == count else f", counted from 0 as both 0 and {count - 1} occur"
-        return mapping, f"labels were matched by number{from_0}: {_pairs(mapping, shown)}"
+        return mapping, f"labels were matched by number{from_0}: {pairs_shown(mapping, shown)}"
     if found == set(range(1, count + 1)) and not is_from_0:
         mapping = {raw: names[number - 1] for raw, number in numbers.items()}
-        return mapping, f"labels were matched by number, counted from 1: {_pairs(mapping, shown)}"
+        return mapping, f"labels were matched by number, counted from 1: {pairs_shown(mapping, shown)}"
     return None
 
 
@@ -282,7 +282,7 @@ def _told(
 # --- How it is said ---------------------------------------------------------------------------------------------
 
 
-def _pairs(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:
+def pairs_shown(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:
     """`0 is neg, 1 is pos`: each label, by the data set's name for it where it has one, and its class."""
 
     def said(raw: str) -> str:

@@ -156,7 +156,7 @@ def describe(
             "limit": config.source.limit,
             "labels": list(labels.model_labels),
             "labels_are_models": labels.are_models,
-            "label_map": _label_map(found, labels),
+            "label_map": label_map(found, labels),
             "max_length": model.max_length,
             "kept": [f"{name}: {type_}" for name, type_ in found.kept.items()],
             "pair": config.source.pair,
@@ -215,7 +215,7 @@ def _must_be_free(manifest: Manifest) -> None:
         taken.add(name.casefold())
 
 
-def _label_map(found: Survey, labels: LabelMap) -> list[str]:
+def label_map(found: Survey, labels: LabelMap) -> list[str]:
     """The labels that are stored by another name, or not at all: `1=neg`, `3=`."""
     stored = {raw: labels.mapping.get(raw, "") for raw in found.labels}
     return sorted(f"{raw}={name}" for raw, name in stored.items() if name != raw)

@@ -7,11 +7,16 @@ from typing import Any
 from attnstore.messages import counted
 from attnstore.show.fitted import shortened
 from attnstore.show.markup import render
+from attnstore.store.manifest import Manifest
+from attnstore.store.stage import unfinished_append
 from attnstore.store.store import Store
 from attnstore.visible import visible_line
 
 #: What the card has of the facts; `attnstore info` has all.
-_CARD = ("store", "state", "documents", "tokens", "model", "classes", "data", "labels", "reduction")
+_CARD = frozenset(
+    {"store", "state", "appending", "documents", "tokens", "model", "classes", "data", "appended", "labels"}
+    | {"reduction"}
+)
 
 _HINT = ".queries() lists the questions, .query.NAME() asks one, .show(0) draws text"
 
@@ -29,6 +34,7 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
             "state",
             f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
         )
+    yield from _coming(store)
     yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
     longer = "cut" if manifest.long == "cut" else f"read by --long {manifest.long}"
     yield "tokens", f"{rows['tokens']:,}, documents of more than {manifest.max_length} are {longer}"
@@ -39,6 +45,10 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
     yield "classes", ", ".join(manifest.labels)
     split = manifest.fingerprint.get("split")
     yield "data", manifest.data + ("" if split is None else f", split {split}")
+    for addition in manifest.additions:
+        split = addition.fingerprint.get("split")
+        where = addition.data + ("" if split in (None, "all") else f", split {split}")
+        yield "appended", f"{counted(addition.documents, 'document')} of {where}, {addition.sealed}"
     if not manifest.labels_are_models:
         yield "labels", "none, or not the model's classes: no accuracy is claimed"
     dtype, values = (manifest.fingerprint.get(name, "unknown") for name in ("dtype", "values"))
@@ -54,7 +64,28 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
         yield "left out", f"{reason}: {counted(count, 'row')}"
     for note in manifest.notes:
         yield "note", note
+    yield from _of_additions(manifest)
     yield "versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _coming(store: Store) -> Iterator[tuple[str, str]]:
+    """What is being appended, or was and is not finished."""
+    if store.sealed and (coming := unfinished_append(store)) is not None:
+        addition = coming.additions[-1]
+        yield (
+            "appending",
+            f"{counted(addition.documents, 'document')} of {addition.data}, begun {addition.created}; until all are"
+            " there the store is as it was; where that was interrupted, the same `attnstore append` goes on",
+        )
+
+
+def _of_additions(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What was left out of what was appended, and noted of it."""
+    for addition in manifest.additions:
+        for reason, count in addition.rejected.items():
+            yield "left out", f"{reason}: {counted(count, 'row')} of {addition.data}"
+        for note in addition.notes:
+            yield "note", f"{addition.data}: {note}"
 
 
 def _past_run(past: Mapping[str, Any]) -> str:

@@ -249,7 +249,7 @@ def _facts(store: Store, overall: Sequence[Mapping[str, Any]], labelled: bool) -
         for kind in ("documents", "tokens")
     }
     yield "Model", f"{manifest.model}, {manifest.layers} layers of {manifest.heads} heads"
-    yield "Data", manifest.data
+    yield "Data", manifest.all_data
     of = "" if manifest.sealed else f" of {manifest.documents:,}: the run is not finished"
     yield "Documents", f"{rows['documents']:,}{of}"
     yield "Tokens", f"{rows['tokens']:,}"
@@ -296,6 +296,12 @@ def _details(store: Store) -> Iterator[tuple[str, str]]:
         yield "left out", f"{reason}: {counted(count, 'row')}"
     for note in manifest.notes:
         yield "note", note
+    for addition in manifest.additions:
+        yield "appended", f"{counted(addition.documents, 'document')} of {addition.data}, {addition.sealed}"
+        for reason, count in addition.rejected.items():
+            yield "left out", f"{reason}: {counted(count, 'row')} of {addition.data}"
+        for note in addition.notes:
+            yield "note", f"{addition.data}: {note}"
 
 
 def _has_labels(store: Store) -> bool:

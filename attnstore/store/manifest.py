@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from attnstore.errors import StoreError
-from attnstore.messages import quoted
+from attnstore.messages import listed, quoted
 from attnstore.store.place import Place, opened, put, read_text, size
 
 MANIFEST = "manifest.json"
@@ -207,6 +207,12 @@ class Manifest:
     def pairs(self) -> bool:
         """Whether each document is two texts, `text` and `text_pair`."""
         return bool(self.fingerprint.get("pair", False))
+
+    @property
+    def all_data(self) -> str:
+        """What the store was read from, in words: the run's data, and what was appended to it."""
+        later = listed([addition.data for addition in self.additions])
+        return f"{self.data}, and appended: {later}" if later else self.data
 
     @property
     def sizes(self) -> tuple[int, ...]:

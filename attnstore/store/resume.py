@@ -108,18 +108,20 @@ def _existing(store: Place, manifest: Manifest) -> Manifest | None:
                 f"{store} is not empty and not a store ({foreign[0]} is in it): give a new or empty directory"
             )
         return None
-    if differences := _differences(existing, manifest):
+    if found := differences(existing, manifest):
         if existing.sealed is None and not any(map(is_receipt, names_below(store / RECEIPTS))):
             return None  # it ended before its first part was finished: there is nothing to go on with
         way = "" if existing.sealed else "run with the store's settings to go on with it, "
         raise StoreError(
-            f"{store} holds another run: {'; '.join(differences)}: {way}give another name, or delete it first"
+            f"{store} holds another run: {'; '.join(found)}: {way}give another name, or delete it first"
         )
     return existing
 
 
-def _differences(stored: Manifest, ours: Manifest) -> list[str]:
-    """What makes two manifests different runs, each with both values."""
+def differences(
+    stored: Manifest, ours: Manifest, but: frozenset[str] = frozenset(), how: str = "in this run"
+) -> list[str]:
+    """What makes two manifests different runs, each with both values; `but` are names that don't count."""
     sides = []
     for manifest in (stored, ours):
         raw = json.loads(manifest.to_json())  # as the store has it: tuples are lists there
@@ -147,14 +149,14 @@ def _differences(stored: Manifest, ours: Manifest) -> list[str]:
         what, hashed, _ = name.partition("_sha256")
         if hashed:  # nobody knows a hash by heart
             of = "data" if what == "data" else "model"
-            values = f"{getattr(stored, of)} in the store, {getattr(ours, of)} in this run"
+            values = f"{getattr(stored, of)} in the store, {getattr(ours, of)} {how}"
             return f"the {what} differs by its SHA-256: {values}"
-        return f"{name} is {shown(theirs, name)} in the store, {shown(mine, name)} in this run"
+        return f"{name} is {shown(theirs, name)} in the store, {shown(mine, name)} {how}"
 
     return [
         worded(name)
         for name in dict.fromkeys([*ours.fingerprint, *stored.fingerprint, *theirs])
-        if name not in theirs or name not in mine or theirs[name] != mine[name]
+        if name not in but and (name not in theirs or name not in mine or theirs[name] != mine[name])
     ]
 
 

@@ -135,12 +135,15 @@ def begin_or_resume(base: Store, addition: Addition, labels_are_models: bool) ->
 def unfinished_append(store: Store) -> Manifest | None:
     """The next state of a store that is being written, or was left so; None if there is none.
 
-    It is sealed if all that is left is to give the files their places. Raises StoreError if it can't be read.
+    It is sealed if all that is left is to give the files their places. One that can't be read is none.
     """
-    return read_manifest(store.path / APPEND)
+    try:
+        return read_manifest(store.path / APPEND)
+    except StoreError:
+        return None
 
 
-def finish_append(path: Place) -> Store:
+def finish_append(path: str | Place) -> Store:
     """The store at `path` in the state that it has, after an append that was decided and broken off has been finished.
 
     Raises:

@@ -40,7 +40,7 @@ def overview(work: Work) -> dict[str, Any]:
     facts = [
         ("documents", f"{sum(len(store.part_range(part)) for part in store.finished_parts()):,}"),
         ("model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"),
-        ("data", manifest.data),
+        ("data", manifest.all_data),
         ("classes", ", ".join(manifest.labels)),
         ("reductions", ", ".join(reduction.name for reduction in manifest.reductions) or "none"),
         (
@@ -55,7 +55,7 @@ def overview(work: Work) -> dict[str, Any]:
     )
     return {
         "facts": facts,
-        "notes": list(manifest.notes),
+        "notes": [*manifest.notes, *(note for addition in manifest.additions for note in addition.notes)],
         "predictions": whole,
         "confusion": _matrix(confusion),
         "labels_are_models": manifest.labels_are_models,

@@ -1,0 +1,96 @@
+"""`attnstore append`: new documents into a store, and what came of it."""
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attnstore.commands.exits import fail
+from attnstore.commands.options import (
+    config_option,
+    device_option,
+    progress_option,
+    source_config,
+    source_option,
+    split_option,
+    store_argument,
+)
+from attnstore.commands.output import say
+from attnstore.commands.progress import Progress, shown
+from attnstore.config import AppendConfig
+from attnstore.engine.paths import compiler
+from attnstore.errors import UsageError
+from attnstore.messages import counted
+
+if TYPE_CHECKING:
+    from attnstore.pipeline.append import AppendResult
+    from attnstore.store.place import Place
+
+
+@click.command()
+@store_argument
+@source_option
+@split_option
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(["refuse", "skip", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="Documents whose ids STORE has: refuse all, skip what is the same there, or keep both.",
+)
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@device_option
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    help="Tokens per batch. Changes no row, only speed and memory.",
+)
+@config_option
+@progress_option
+@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+def append(store: "Place", data: str | None, progress: Progress, **options: Any) -> None:
+    """Append the documents of --data to STORE, by the model and settings that it was written with.
+
+    Who reads STORE meanwhile sees it as it was, until all of it is there. What is in STORE is not touched. Columns are
+    those that the run named; labels mean what they mean there.
+    """
+    if data is None:
+        raise UsageError("say what to append: attnstore append STORE --data SOURCE")
+    config = AppendConfig(source=source_config(data, options), **options)
+    sys.path.append(str(Path.cwd()))  # the run's own functions; last, so that they can't stand in for others
+    compiler.start(config.device)
+    with shown(progress) as on_event:
+        from attnstore.pipeline.append import append as append_documents
+
+        result = append_documents(config, store, on_event=on_event)
+    if result.interrupted:
+        fail(
+            f"stopped; {result.missing} of {counted(result.parts, 'new part')} are missing, and readers see the store"
+            " as it was: the same command goes on",
+            128 + (result.signal or signal.SIGINT),
+        )
+    _summarise(result)
+
+
+def _summarise(result: "AppendResult") -> None:
+    path, manifest = result.store.path, result.store.manifest
+    total = counted(manifest.documents, "document")
+    if result.present:
+        say(f"{path} has this data already: nothing was appended to its {total}")
+        return
+    if not result.parts:
+        say(f"{path} has all of these documents: nothing was appended to its {total}")
+        return
+    addition = manifest.additions[-1]
+    rate = result.tokens / max(result.seconds, 1e-9)
+    left_out = f", {result.skipped:,} left out that it had" if result.skipped else ""
+    say(
+        f"{counted(addition.documents, 'document')} appended{left_out}, {counted(result.tokens, 'token')} in "
+        f"{result.seconds:.1f} s ({rate:,.0f} tokens/s); {path} is sealed with {total}"
+    )
+    for reason, count in addition.rejected.items():
+        say(f"left out: {reason}: {counted(count, 'row')}")
+    say(f"next:\n  attnstore info {shlex.quote(str(path))}")
