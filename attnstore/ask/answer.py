@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore.ask.binding import bound
+from attnstore.ask.faithful import best_layer
 from attnstore.ask.lookup import document_number, number_of, plain_number
 from attnstore.ask.macros import needed
 from attnstore.ask.questions import (
@@ -30,7 +31,7 @@ from attnstore.ask.values import (
 )
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.messages import suggestion
-from attnstore.store.faithfulness import FOLDER
+from attnstore.store.faithfulness import FOLDER, faithfulness_files
 from attnstore.store.frames import NOTHING, QuestionColumns, Tables, collect, faithfulness
 from attnstore.store.store import Store
 
@@ -169,12 +170,35 @@ def _based(
         measured = collect(store, faithfulness(store).select(pl.col("document").n_unique())).item()
         documents, _, parameters = basis.partition(", ")
         basis = f"{documents}, faithfulness measured in {measured:,}, {parameters}"
+    basis += _more_faithful(store, question, values)
     return table.replace_schema_metadata(
         {
             BASIS_KEY: basis.encode(),
             COLUMNS_KEY: json.dumps([*question.columns, *ranked]).encode(),
         }
     )
+
+
+def _more_faithful(store: Store, question: Question, values: Mapping[str, Any]) -> str:
+    """What `layer=best` would be, where that has been measured and the answer is of another layer.
+
+    The default stays the last layer: a measurement beside the store must not change what a command answers.
+    """
+    of_type = {parameter.type: values[parameter.name] for parameter in question.parameters}
+    layer, name = of_type.get("layer"), of_type.get("reduction", of_type.get("signed_reduction"))
+    reduction = store.manifest.reduction(name) if isinstance(name, str) else None
+    if (
+        layer in (None, "all")
+        or reduction is None
+        or not reduction.per_layer
+        or not faithfulness_files(store)
+    ):
+        return ""
+    try:
+        best = best_layer(store, reduction)
+    except UsageError:  # not of all layers of this reduction
+        return ""
+    return "" if layer == str(best) else f"; layer=best would be {best}"
 
 
 def _polars_answer(

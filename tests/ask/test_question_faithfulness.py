@@ -282,6 +282,10 @@ def test_the_best_layer_may_be_asked_for(tmp_path, documents):
         columns = ["class", "word", "documents", "occurrences"]
         assert best.select(columns).equals(second.select(columns))
         assert "layer=2," in best.schema.metadata[BASIS_KEY].decode()
+        assert "layer=best" not in best.schema.metadata[BASIS_KEY].decode()
+        for given in ({}, {"layer": "mean"}):
+            said = ask(store, words, given, engine).schema.metadata[BASIS_KEY].decode()
+            assert said.endswith("; layer=best would be 2")
     reader = Reader(store.path)
     assert str(reader.show(3, reduction="cls", layer="best")) == str(reader.show(3, reduction="cls", layer=2))
     # A reduction of one value for all layers has no layer to choose.
@@ -303,3 +307,4 @@ def test_a_layer_that_was_not_measured_is_no_candidate_to_be_left_out_silently(t
     assert str(caught.value) == (
         f"faithfulness has not been measured for cls_03: `attnstore faithfulness {store.path}` does that"
     )
+    assert b"best" not in ask(store, QUESTIONS["top_words_by_class"], {}).schema.metadata[BASIS_KEY]
