@@ -312,6 +312,11 @@ def _refuse_misreading(classifier: Classifier, probe: Probe, logits: Tensor, tap
         raise ModelError(
             f"{name} shows the attention of {tapped} of its {layers} layers: attnstore can't read it"
         )
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            f"{name} gives no finite logits ({_shown(logits[0])}): look for a number in its config.json that can't be,"
+            " or try --dtype float32"
+        )
     longest = max(probe.ids, key=len)
     for place, (own, ids) in enumerate(zip(logits, probe.ids, strict=True)):
         if len(ids) == len(longest):

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 import logging
 import string
 from collections import Counter
@@ -22,6 +23,16 @@ from attnstore.messages import first_line, listed, quoted
 
 #: Any of these holds a vocabulary. Without one, transformers 5 makes an empty tokenizer and says nothing.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+
+#: What settings may say at most. transformers makes a list of so many names, and layer after layer.
+_BOUNDS = {
+    "num_labels": 100_000,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 10_000,
+    "hidden_size": 1_000_000,
+    "intermediate_size": 10_000_000,
+    "vocab_size": 100_000_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,22 @@ def quiet() -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()
 
 
+def _refuse_endless(folder: Path, model: str) -> None:
+    """Raise ModelError for settings that no machine could work through: transformers would try to, without an end."""
+    try:
+        raw = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return  # what is no settings at all is told by whoever reads them
+    for name, most in _BOUNDS.items() if isinstance(raw, dict) else ():
+        number = raw.get(name)
+        if isinstance(number, int | float) and not number <= most:
+            raise ModelError(
+                f"{model} has {name} {number:.6g} in its config.json, which can't be: correct it"
+            )
+
+
 def _read_config(folder: Path, config: RunConfig) -> Any:
+    _refuse_endless(folder, config.model)
     try:
         with quiet():
             settings = transformers.AutoConfig.from_pretrained(
@@ -304,6 +330,11 @@ def read_model(
                 output_loading_info=True,
             )
     except Exception as error:  # safetensors, torch and transformers each have their own kinds
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"the weights of {config.model} are of other sizes than its config.json says, which has"
+                f" {settings.num_labels:,} classes: correct it, or fetch the model again"
+            ) from error
         raise ModelError(f"can't load the weights of {config.model}: {first_line(error)}") from error
     missing = sorted(report["missing_keys"]) + sorted(str(m) for m in report.get("mismatched_keys", ()))
     if missing:

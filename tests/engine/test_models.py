@@ -58,6 +58,33 @@ def test_weights_that_are_no_numbers(tmp_path, value) -> None:
     assert str(refused.value) == expected
 
 
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"num_labels": 10**9, "id2label": None}, "has num_labels 1e+09 in its config.json, which can't be"),
+        ({"num_hidden_layers": 10**12}, "has num_hidden_layers 1e+12 in its config.json, which can't be"),
+        ({"vocab_size": 1e300}, "has vocab_size 1e+300 in its config.json, which can't be"),
+        (
+            {"layer_norm_eps": math.nan},
+            "(BertForSequenceClassification) gives no finite logits (nan, nan): look",
+        ),
+        (
+            {"id2label": {"0": "a", "1": "b", "2": "c"}},
+            "are of other sizes than its config.json says, which has 3 classes",
+        ),
+    ],
+)
+def test_settings_that_can_not_be(tmp_path, changed, fault) -> None:
+    """Each is told in a line, at once, and none is waited for."""
+    model = tiny.save(tmp_path / "model")
+    raw = json.loads((model / "config.json").read_text()) | {"label2id": {}} | changed
+    (model / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ModelError) as refused:
+        load_classifier(config(model), resolve_reductions(("cls",)), read_model_files(config(model)))
+    assert f"{model} {fault}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_deep_settings_and_pipes(tmp_path) -> None:
     """Neither ends in a traceback or a wait."""
     model = tiny.save(tmp_path / "model")
