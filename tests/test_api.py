@@ -247,7 +247,7 @@ def test_opening_what_is_no_store_is_reported(tmp_path):
 def test_the_package_offers_what_it_says():
     """`__all__` resolves, and another name is an AttributeError as always."""
     assert {name: callable(getattr(attnstore, name)) for name in attnstore.__all__} == {
-        "AttnstoreError": True, "open": True, "run": True,
+        "AttnstoreError": True, "append": True, "open": True, "run": True,
     }  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'opne'"):
         _ = attnstore.opne

@@ -31,7 +31,7 @@ from attnstore.ask.values import (
 )
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.messages import suggestion
-from attnstore.store.faithfulness import FOLDER, faithfulness_files
+from attnstore.store.faithfulness import FOLDER, faithfulness_files, measured_before
 from attnstore.store.frames import NOTHING, QuestionColumns, Tables, collect, faithfulness
 from attnstore.store.store import Store
 
@@ -169,7 +169,9 @@ def _based(
     if FOLDER in tables_of(question.sql):
         measured = collect(store, faithfulness(store).select(pl.col("document").n_unique())).item()
         documents, _, parameters = basis.partition(", ")
-        basis = f"{documents}, faithfulness measured in {measured:,}, {parameters}"
+        before = measured_before(store)
+        then = f" (drawn when there were {before:,})" if before is not None else ""
+        basis = f"{documents}, faithfulness measured in {measured:,}{then}, {parameters}"
     basis += _more_faithful(store, question, values)
     return table.replace_schema_metadata(
         {

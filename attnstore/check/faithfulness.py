@@ -35,6 +35,7 @@ from attnstore.store.faithfulness import (
     LOG_ODDS,
     SCHEMA,
     drop_damaged,
+    measured_before,
     measurements,
     write_measurement,
 )
@@ -106,6 +107,11 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
     with write_lock(store.path), stop_on_interrupt(stopping) as stop:
         damaged = drop_damaged(store)
         missing = _missing(store, config, sample, scores)
+        if (earlier := measured_before(store)) is not None:
+            damaged = [
+                *damaged,
+                f"what was measured when the store had {earlier:,} documents stays in the table, beside this sample",
+            ]
         on_event(Started(len(sample.documents), (*_notes(sample, config), *damaged)))
         if not missing:
             return Measured(sample, scores, 0, 0, 0.0, interrupted=False)

@@ -7,6 +7,7 @@ from typing import Any
 from attnstore.messages import counted
 from attnstore.show.fitted import shortened
 from attnstore.show.markup import render
+from attnstore.store.faithfulness import measured_before
 from attnstore.store.manifest import Manifest
 from attnstore.store.stage import unfinished_append
 from attnstore.store.store import Store
@@ -58,6 +59,8 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
         columns = reduction.columns(manifest.layers)
         span = columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
         yield "reduction", f"{span}: {reduction.meaning}"
+    if (before := measured_before(store)) is not None:
+        yield "faithfulness", f"drawn from the first {before:,} documents, before others were appended"
     for past in manifest.runs:
         yield "run", _past_run(past)
     for reason, count in manifest.rejected.items():

@@ -72,8 +72,8 @@ SCHEMA = pa.schema(
 class Measurement:
     """One file of the table: what vouches for it, and what it was made with.
 
-    `settings`: `by`, `unit`, `scores`, `seed`, `draws`, `model`, `model_sha256`, `dtype`, `device`, and the versions
-    of the libraries. `written`: when, ISO 8601, UTC.
+    `settings`: `store_documents` (how many the store had then), `by`, `unit`, `scores`, `seed`, `draws`, `model`,
+    `model_sha256`, `dtype`, `device`, and the versions of the libraries. `written`: when, ISO 8601, UTC.
     """
 
     file: StoredFile
@@ -109,6 +109,17 @@ def measurements(store: Store) -> tuple[list[Measurement], dict[str, str]]:
         else:
             found.append(measured)
     return found, damaged
+
+
+def measured_before(store: Store) -> int | None:
+    """Of how many documents, the first of the store, a measurement is that was made before others were appended.
+
+    The smallest number, if there are several; None if all are of the store as it is.
+    """
+    first = store.manifest.sizes[0]
+    found = [int(each.settings.get("store_documents", first)) for each in measurements(store)[0]]
+    least = min(found, default=store.manifest.documents)
+    return least if least < store.manifest.documents else None
 
 
 def _receipts(store: Store) -> list[str]:
@@ -161,7 +172,8 @@ def write_measurement(store: Store, table: pa.Table, settings: Mapping[str, Any]
     put(store.path, path, memoryview(content), f"{RECEIPTS}/{stem}.tmp")
     file = StoredFile(path, table.num_rows, content.size, hashlib.sha256(content).hexdigest())
     documents = len(table["document"].unique())
-    measured = Measurement(file, documents, dict(settings), datetime.now(UTC).isoformat(timespec="seconds"))
+    told = {"store_documents": store.manifest.documents, **settings}
+    measured = Measurement(file, documents, told, datetime.now(UTC).isoformat(timespec="seconds"))
     text = json.dumps(asdict(measured), indent=1, ensure_ascii=False)
     put(store.path, f"{RECEIPTS}/{stem}.json", text.encode(), f"{RECEIPTS}/{stem}.json.tmp")
     return measured

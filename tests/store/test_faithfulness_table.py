@@ -40,7 +40,7 @@ def test_files_are_added_beside_each_other_and_what_is_there_stays(store):
     assert [path.name for path in faithfulness_files(store)] == [f"{name}.parquet" for name in names]
     assert [measured.documents for measured in (first, second, third)] == [3, 2, 2]
     raw = json.loads((store.path / "_faithfulness/mask-word-00000.json").read_text())
-    assert raw["settings"] == {"by": "mask", "unit": "word", "model_sha256": None}
+    assert raw["settings"] == {"store_documents": 10, "by": "mask", "unit": "word", "model_sha256": None}
     assert raw["file"]["rows"] == 10 == pq.read_metadata(faithfulness_files(store)[2]).num_rows
 
 

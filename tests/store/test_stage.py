@@ -11,14 +11,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 from bucket_server import Server
+from measured_store import measured_rows, written
 from polars.testing import assert_frame_equal
 from small_store import contents, manifest, run, tables
 
 import attnstore.store.stage as stage_module
 import attnstore.store.store as store_module
+from attnstore.ask.answer import BASIS_KEY, ask
+from attnstore.ask.questions import find_questions, get_question
 from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
+from attnstore.show.card import facts
 from attnstore.store import frames
+from attnstore.store.faithfulness import measured_before
 from attnstore.store.manifest import Addition, Manifest
 from attnstore.store.resume import create_or_resume
 from attnstore.store.stage import Stage, begin_or_resume, finish_append
@@ -229,6 +234,29 @@ def test_what_changed_meanwhile_or_is_not_sealed_is_not_appended_to(tmp_path: Pa
         StoreError, match="is not sealed: `attnstore run` with the same options finishes it first"
     ):
         finish_append(unsealed.path)
+
+
+@pytest.mark.slow
+def test_what_was_measured_before_is_said_to_be_of_the_earlier_documents(tmp_path: Path) -> None:
+    """Its rows stay, sound, and whoever asks is told of how many documents they were drawn."""
+    path = run(tmp_path / "store", manifest()).path
+    assert (
+        written(open_store(path), measured_rows([0, 1, 2], ["cls_01", "random"])).settings["store_documents"]
+        == 10
+    )
+    assert measured_before(open_store(path)) is None
+    store = append(path, 5)
+    assert measured_before(store) == 10
+    assert ("faithfulness", "drawn from the first 10 documents, before others were appended") in list(
+        facts(store)
+    )
+    answer = ask(store, get_question("faithfulness", find_questions()), {})
+    assert (
+        b"15 documents, faithfulness measured in 3 (drawn when there were 10), "
+        in answer.schema.metadata[BASIS_KEY]
+    )
+    written(store, measured_rows([12], ["cls_01", "random"]))
+    assert measured_before(open_store(path)) == 10
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
