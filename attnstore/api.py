@@ -23,7 +23,10 @@ from attnstore.reader import Reader
 
 
 def open(path: str | Path) -> Reader:  # noqa: A001 - as gzip.open and sqlite3's users would call it
-    """The store at `path`, to read and ask. Raises StoreError if there is none."""
+    """The store at `path`, to read and ask: a folder, `s3://…`, or `hf://datasets/USER/NAME`, which is fetched.
+
+    Raises StoreError if there is none.
+    """
     return Reader(path)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @store_argument
-@click.argument("other", type=StorePlace())
+@click.argument("other", type=StorePlace(read=True))
 @click.option("--reduction", metavar="NAME", default="cls", show_default=True, help="Which attention.")
 @click.option(
     "--layer", default="last", show_default=True, help="Of each store: a number, first, last, mean, or best."

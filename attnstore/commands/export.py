@@ -1,5 +1,6 @@
 """`attnstore export` and `push`: a store as a data set of the Hugging Face hub."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,29 @@ def export(store: "Place", out: Path, to: str, license_: str | None, progress: P
         f"{out}: {counted(made.manifest.documents, 'document')}, {counted(len(made.files()), 'file')}, a card, a report"
     )
     say(f'next: datasets.load_dataset("{out}", "documents"), "tokens" or "totals"')
+
+
+@click.command()
+@store_argument
+@click.argument("address", metavar="hf://datasets/USER/NAME")
+@click.option("--public", is_flag=True, help="Make a new data set that everybody sees; else it is private.")
+@license_option
+@progress_option
+def push(store: "Place", address: str, public: bool, license_: str | None, progress: Progress) -> None:
+    """Upload STORE to the Hugging Face hub as a data set, as `export` writes it.
+
+    HF_TOKEN is a token that may write there. What an earlier push put there is replaced. Every command that reads a
+    store then takes hf://datasets/USER/NAME for STORE.
+    """
+    from attnstore.store import hub
+
+    name, _ = hub.repository_of(address)
+    with tempfile.TemporaryDirectory(prefix="attnstore-") as folder:
+        out = Path(folder, "store")
+        made = _written(store, out, name, license_, progress)
+        there = hub.push(out, address, public=public)
+    say(f"{there}: {counted(made.manifest.documents, 'document')}, {counted(len(made.files()), 'file')}")
+    say(f"next: attnstore info {address}")
 
 
 def _written(store: "Place", out: Path, name: str, license_: str | None, progress: Progress) -> "Store":

@@ -9,11 +9,11 @@ import click
 
 from attnstore.commands.exits import fail
 from attnstore.commands.options import (
+    StorePlace,
     config_option,
     device_option,
     dtype_option,
     progress_option,
-    store_argument,
 )
 from attnstore.commands.output import say
 from attnstore.commands.progress import Progress, shown
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@store_argument
+@click.argument("store", type=StorePlace())
 @click.option(
     "--documents",
     type=click.IntRange(min=1),

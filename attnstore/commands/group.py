@@ -17,7 +17,7 @@ from attnstore.commands.compare import compare
 from attnstore.commands.convert import convert
 from attnstore.commands.draw import plot, report
 from attnstore.commands.exits import fail
-from attnstore.commands.export import export
+from attnstore.commands.export import export, push
 from attnstore.commands.faithfulness import faithfulness
 from attnstore.commands.finetune import finetune
 from attnstore.commands.look import info, show, verify
@@ -113,5 +113,6 @@ for command in (
     faithfulness,
     compare,
     export,
+    push,
 ):
     attnstore.add_command(command)

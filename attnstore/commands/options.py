@@ -35,14 +35,24 @@ def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ..
 
 
 class StorePlace(click.Path):
-    """A store's place: a folder, or a bucket's address. Any other address would become a folder with an odd name."""
+    """A store's place: a folder, or a bucket's address; or, to be `read` alone, that of a data set on the hub.
 
-    def __init__(self) -> None:
+    Any other address would become a folder with an odd name.
+    """
+
+    def __init__(self, read: bool = False) -> None:
         super().__init__(path_type=Path)
+        self.read = read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str) or ":/" not in value:
             return super().convert(value, param, ctx)
+        if self.read and value.startswith("hf://"):
+            if ctx is not None and ctx.resilient_parsing:  # nothing is fetched while a line is typed
+                return Path(value)
+            from attnstore.store.hub import fetched
+
+            return fetched(value)
         if not is_bucket_address(value):
             raise UsageError(
                 f"{value} is an address: a store is a folder on this machine, or in a bucket (s3://…)"
@@ -50,7 +60,7 @@ class StorePlace(click.Path):
         return Bucket.at(value)
 
 
-store_argument = click.argument("store", type=StorePlace())
+store_argument = click.argument("store", type=StorePlace(read=True))
 
 split_option = click.option(
     "--split", default="all", show_default=True, help="The split to read; of data without splits, its name."

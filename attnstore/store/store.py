@@ -36,6 +36,7 @@ import pyarrow.compute as pc
 from attnstore.buckets import Bucket
 from attnstore.errors import StoreError
 from attnstore.messages import one_line, quoted
+from attnstore.store import hub
 from attnstore.store.durable import writing
 from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
@@ -404,10 +405,12 @@ class Store:
 def open_store(path: str | Place) -> Store:
     """A store to read from, sealed or not, in the state that it has now: see `Store`. In a bucket, too: `s3://…`.
 
+    One that was pushed to the hub, `hf://datasets/USER/NAME`, is fetched first.
+
     Raises:
         StoreError: there is no store at `path`, or its manifest is damaged or of another version.
     """
-    store = place(path)
+    store = hub.fetched(str(path)) if hub.is_hub_address(path) else place(path)
     if isinstance(store, Path):
         if not store.exists():
             raise StoreError(f"{store} does not exist: give the directory that a run wrote")

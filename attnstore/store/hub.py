@@ -1,0 +1,126 @@
+"""Exported stores on the Hugging Face hub, `hf://datasets/USER/NAME[@REVISION]`: pushed, and fetched to be opened.
+
+Tokens are the hub's client's: `HF_TOKEN`, or what `hf auth login` has kept.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attnstore.errors import AttnstoreError, StoreError, UsageError
+from attnstore.messages import first_line, one_line
+from attnstore.store.manifest import MANIFEST
+
+_ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?/?")
+#: What a store consists of; cards and pages beside it are not fetched.
+_OF_STORE = [MANIFEST, "*.parquet", "_faithfulness/*.json"]
+#: What an earlier push may have left that is no part of this one.
+_OF_EARLIER = ["documents/**", "tokens/**", "faithfulness/**", "_faithfulness/**", "*.parquet"]
+_CARD = "README.md"
+
+
+def is_hub_address(named: object) -> bool:
+    """Whether it is an address on the hub, of whatever kind."""
+    return isinstance(named, str) and named.startswith("hf://")
+
+
+def repository_of(address: str) -> tuple[str, str | None]:
+    """(USER/NAME, revision or None) of an address. Raises UsageError for another form."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise UsageError(f"{one_line(address)} is no data set of the hub: write hf://datasets/USER/NAME")
+    return found[1], found[2]
+
+
+def fetched(address: str) -> Path:
+    """The store at an address, in the hub's own cache, where it is read and not written. What is there is not fetched.
+
+    Raises:
+        UsageError: it is no such address.
+        StoreError: there is no such data set, it holds no store, or the hub can't be reached.
+    """
+    name, revision = repository_of(address)
+    from huggingface_hub import snapshot_download
+
+    with _told(name, StoreError):
+        folder = Path(
+            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=_OF_STORE)
+        )
+    if not (folder / MANIFEST).is_file():
+        raise StoreError(f"{address} holds no store: `attnstore push` puts one there")
+    return folder
+
+
+def push(folder: Path, address: str, *, public: bool = False) -> str:
+    """Upload an exported store with its card to a data set of the hub, which is made if it is not there; its address.
+
+    Files go first and the manifest last, so that nobody opens half a store; files of an earlier push go away.
+
+    Raises:
+        UsageError: it is no such address, or the data set there is none of ours.
+        StoreError: the hub refuses, or can't be reached.
+    """
+    name, revision = repository_of(address)
+    if revision is not None:
+        raise UsageError(f"{address}: a store is pushed to the main branch: leave @{revision} out")
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with _told(name, StoreError):
+        made = api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
+        there = set(api.list_repo_files(name, repo_type="dataset")) - {".gitattributes"}
+        if there and MANIFEST not in there:
+            raise UsageError(
+                f"{address} holds another data set ({one_line(min(there))} is in it): push to a new name"
+            )
+        last = [MANIFEST, _CARD]
+        api.upload_folder(
+            repo_id=name,
+            repo_type="dataset",
+            folder_path=folder,
+            ignore_patterns=last,
+            delete_patterns=_OF_EARLIER,
+            commit_message="Files of a store of attnstore",
+        )
+        api.upload_folder(
+            repo_id=name,
+            repo_type="dataset",
+            folder_path=folder,
+            allow_patterns=last,
+            commit_message="Manifest and card of a store of attnstore",
+        )
+    return str(made)
+
+
+@contextmanager
+def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
+    """What the hub's client raises, in one line that says what to do."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # What the client asks with, httpx or what came after it, has errors of its own.
+    refused: type[Exception] = HfHubHTTPError.__bases__[0]
+
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.ERROR)  # what it warns of is said here, or is none of a user's business
+    try:
+        yield
+    except HFValidationError as error:
+        raise UsageError(f"{name} is no name on the hub: {first_line(error)}") from error
+    except LocalEntryNotFoundError as error:
+        raise kind(f"the hub can't be reached, and {name} was not fetched before") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        raise kind(
+            {
+                401: f"the hub does not let you in to {name} (401): set HF_TOKEN to a token of yours that may",
+                403: f"the hub forbids that for {name} (403): the token in HF_TOKEN must have the right to it",
+                404: f"the hub has no data set {name}, or not for the token in HF_TOKEN (404)",
+            }.get(status, f"the hub refuses {name}: {first_line(error)}")
+        ) from error
+    except (refused, OSError, ValueError) as error:
+        raise kind(f"the hub can't be asked about {name}: {first_line(error)}") from error
+    finally:
+        client.setLevel(level)

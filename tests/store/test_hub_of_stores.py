@@ -1,0 +1,167 @@
+"""Stores on the hub: pushed to a local server that speaks its protocol, and opened from there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hub_of_datasets
+import pytest
+from command_line import attnstore
+from polars.testing import assert_frame_equal
+from small_store import LABELS, manifest, run
+from test_export import frames
+
+from attnstore.errors import UsageError
+from attnstore.store import hub
+from attnstore.store.store import open_store
+
+ROOT = Path(__file__).parents[2]
+ADDRESS = "hf://datasets/me/reviews"
+
+
+def online(server, cache, *arguments, token=hub_of_datasets.WRITES):
+    """(exit code, stdout, stderr) of the command, in a process: the client reads its settings when it is imported."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment = kept | {
+        "HF_ENDPOINT": server if isinstance(server, str) else server.address,
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        **({"HF_TOKEN": token} if token else {}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "attnstore", *map(str, arguments)],
+        capture_output=True, text=True, env=environment, cwd=ROOT, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def store(tmp_path):
+    return run(tmp_path / "run.attn", manifest(), LABELS)
+
+
+@pytest.mark.slow
+def test_what_is_pushed_is_opened_again(store, tmp_path):
+    """Files first, the manifest last; private unless asked otherwise; the same rows come back.
+
+    A second push of fewer parts leaves none of the first; a data set of others is left alone.
+    """
+    cache = tmp_path / "cache"
+    with hub_of_datasets.serving() as server:
+        code, out, err = online(server, cache, "push", store.path, ADDRESS, "--license", "mit", "--quiet")
+        assert (code, err) == (0, "")
+        assert out.splitlines()[-1] == f"next: attnstore info {ADDRESS}"
+        files, *_ = server.commits
+        assert server.commits[1] == ["README.md", "manifest.json"]
+        assert len(server.commits) == 2
+        assert "report.html" in files
+        assert server.private == {"me/reviews": True}
+        assert b"license: mit" in server.files["me/reviews"]["README.md"]
+
+        code, out, err = online(
+            server, cache, "sql", ADDRESS, "SELECT count(*) AS n FROM tokens", token=hub_of_datasets.READS
+        )
+        assert (code, err) == (0, "")
+        (folder,) = cache.glob("hub/datasets--me--reviews/snapshots/*")
+        assert not (folder / "report.html").exists()
+        for name, frame in frames(store).items():
+            assert_frame_equal(frames(open_store(folder))[name], frame, check_exact=name != "totals")
+        assert online(server, cache, "verify", ADDRESS, "--sample", "0", "--quiet")[0] == 0
+        smaller = run(tmp_path / "small.attn", manifest(documents=3), LABELS)
+        assert online(server, cache, "push", smaller.path, ADDRESS, "--quiet")[0] == 0
+        there = {name for name in server.files["me/reviews"] if name.endswith(".parquet")}
+        assert there == {
+            file["path"] for file in json.loads(server.files["me/reviews"]["manifest.json"])["files"]
+        }
+
+        server.files["me/other"], server.private["me/other"] = {"data.csv": b"text\n"}, False
+        code, _, err = online(server, cache, "push", store.path, "hf://datasets/me/other", "--quiet")
+        assert (code, err) == (
+            2,
+            "attnstore: hf://datasets/me/other holds another data set (data.csv is in it): push to a new name\n",
+        )
+        assert server.files["me/other"] == {"data.csv": b"text\n"}
+        code, _, err = online(server, cache, "info", "hf://datasets/me/other")
+        assert (code, err) == (
+            1, "attnstore: hf://datasets/me/other holds no store: `attnstore push` puts one there\n"
+        )  # fmt: skip
+    code, _, err = online(server, tmp_path / "empty", "info", ADDRESS)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err == "attnstore: the hub can't be reached, and me/reviews was not fetched before\n"
+    code, _, err = online(server, cache, "push", store.path, ADDRESS, "--quiet")
+    assert (
+        code,
+        err.count("\n"),
+        err.startswith("attnstore: the hub can't be asked about me/reviews: "),
+    ) == (1, 1, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("token", "address", "line"),
+    [
+        (
+            None,
+            ADDRESS,
+            "the hub does not let you in to me/reviews (401): set HF_TOKEN to a token of yours that may",
+        ),
+        (
+            hub_of_datasets.READS,
+            ADDRESS,
+            "the hub forbids that for me/reviews (403): the token in HF_TOKEN must have the right to it",
+        ),
+        (
+            hub_of_datasets.WRITES,
+            "hf://datasets/you/reviews",
+            "the hub forbids that for you/reviews (403): the token in HF_TOKEN must have the right to it",
+        ),
+    ],
+)
+def test_who_may_not_push_is_told_in_one_line(store, tmp_path, token, address, line):
+    """No token, one that may read alone, and a name of somebody else's: exit code 1."""
+    with hub_of_datasets.serving() as server:
+        told = online(server, tmp_path / "cache", "push", store.path, address, "--quiet", token=token)
+    assert told == (1, "", f"attnstore: {line}\n")
+
+
+@pytest.mark.slow
+def test_a_data_set_that_is_not_there_is_told_in_one_line(tmp_path):
+    """404, which is also what the hub says of a private one to those who may not read it."""
+    with hub_of_datasets.serving() as server:
+        server.files["me/secret"], server.private["me/secret"] = {"manifest.json": b"{}"}, True
+        for name in ("me/none", "me/secret"):
+            told = online(server, tmp_path / "cache", "info", f"hf://datasets/{name}", token=None)
+            line = f"the hub has no data set {name}, or not for the token in HF_TOKEN (404)"
+            assert told == (1, "", f"attnstore: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("hf://datasets/me/reviews", ("me/reviews", None)),
+        ("hf://datasets/me/re.views-2/", ("me/re.views-2", None)),
+        ("hf://datasets/me/reviews@v1.0", ("me/reviews", "v1.0")),
+        ("hf://datasets/me/reviews@refs/pr/1", ("me/reviews", "refs/pr/1")),
+        *(
+            (f"hf://{wrong}", None)
+            for wrong in ("me/reviews", "datasets/me", "models/me/x", "datasets/me/x/y", "")
+        ),
+    ],
+)
+def test_an_address_is_a_data_set_and_perhaps_a_revision(address, expected):
+    """Anything else is refused, before anybody is asked."""
+    if expected is None:
+        with pytest.raises(UsageError, match=r"is no data set of the hub: write hf://datasets/USER/NAME"):
+            hub.repository_of(address)
+    else:
+        assert hub.repository_of(address) == expected
+
+
+def test_what_writes_takes_no_store_of_the_hub():
+    """`run` and `faithfulness` would write into the hub's cache."""
+    line = f"{ADDRESS} is an address: a store is a folder on this machine, or in a bucket (s3://…)"
+    assert attnstore("run", ADDRESS, "--data", "x.csv") == (2, "", f"attnstore: {line}\n")
+    assert attnstore("faithfulness", ADDRESS) == (2, "", f"attnstore: {line}\n")
