@@ -1,30 +1,30 @@
 """Models by name, from a hub: a local server that speaks the hub's protocol."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import hub
+import huggingface_hub
 import pytest
+from command_line import run
 
-ROOT = Path(__file__).parents[1]
 
+@pytest.fixture
+def online(monkeypatch, tmp_path):
+    """Lets this process reach the hub at an address, with an empty cache: what its client read when it was imported."""
 
-def attnstore_online(address, cache, *arguments):
-    """The command in a process of its own, since the hub's address is read when its client is imported."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    environment = kept | {
-        "HF_ENDPOINT": address,
-        "HF_HOME": str(cache),
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_COLOR": "1",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "attnstore", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, cwd=ROOT, check=False,
-    )  # fmt: skip
+    def reach(address):
+        settings = {
+            "ENDPOINT": address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", address)
+
+    return reach
 
 
 @pytest.fixture
@@ -40,14 +40,13 @@ def with_a_pickle(tiny_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(with_a_pickle, reviews, tmp_path):
+def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(online, with_a_pickle, reviews, tmp_path):
     """The run finds the model by name, fetches safetensors and JSON alone, and the manifest has the name."""
     with hub.serving({"someone/tiny": with_a_pickle}) as (address, asked):
-        done = attnstore_online(
-            address, tmp_path / "cache", "run", tmp_path / "s.attn", "--model", "someone/tiny", "--revision", "main",
-            "--data", reviews, "--max-length", "40", "--limit", "5",
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+        online(address)
+        options = ("--revision", "main", "--max-length", "40", "--limit", "5")
+        code, _, err = run(tmp_path / "s.attn", reviews, "someone/tiny", *options)
+    assert code == 0, err
     fetched = {path.rpartition("/")[2] for path in asked if "/resolve/" in path}
     assert "model.safetensors" in fetched
     assert fetched <= {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"}
@@ -55,21 +54,13 @@ def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(with_a_pickl
 
 
 @pytest.mark.slow
-def test_a_name_that_the_hub_does_not_have_is_told(reviews, tmp_path):
+def test_a_name_that_the_hub_does_not_have_is_told(online, reviews, tmp_path):
     """One line with the name, exit code 1, no store."""
     with hub.serving({}) as (address, _):
-        done = attnstore_online(
-            address,
-            tmp_path / "cache",
-            "run",
-            tmp_path / "s.attn",
-            "--model",
-            "someone/else",
-            "--data",
-            reviews,
-        )
-    assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+        online(address)
+        code, _, err = run(tmp_path / "s.attn", reviews, "someone/else")
+    assert code == 1
+    lines = [line for line in err.splitlines() if not line.startswith("note: ")]
     assert len(lines) == 1
     assert lines[0].startswith("attnstore: the hub has no model someone/else that can be read (404)")
     assert not (tmp_path / "s.attn").exists()

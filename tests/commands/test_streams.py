@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from command_line import attnstore
+from nursery import Child
 from reviews import write_reviews
 
+from attnstore import commands
 from attnstore.errors import StoreError
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
@@ -32,39 +35,75 @@ def shell(line: str, *arguments: object, before: str = "", **options) -> subproc
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "asked", [("info",), ("query", "predictions"), ("sql", "SELECT 1 AS one"), ("show", "0")]
-)
-def test_answer_that_is_lost_is_an_error(small_store, asked) -> None:
+@pytest.mark.parametrize(("redirected", "error"), [(">&-", CLOSED), (">/dev/full", FULL)])
+def test_answer_that_is_lost_is_an_error(small_store, redirected: str, error: str) -> None:
     """A closed or full stdout: one line and 1."""
+    done = shell(f"attnstore {redirected}", "info", small_store)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("query", "predictions"),
+        ("sql", "SELECT 1 AS one"),
+        ("sql", "SELECT 1", "--format", "csv"),
+        ("show", "0"),
+    ],
+)
+def test_lost_answer_of_any_command_is_an_error(small_store, asked, monkeypatch, capsys) -> None:
+    """As above; this process has the streams that Python makes of what the shell does there."""
     command, *rest = asked
-    for redirected, error in ((">&-", CLOSED), (">/dev/full", FULL)):
-        done = shell(f"attnstore {redirected}", command, small_store, *rest)
-        assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+    for stream, error in ((None, CLOSED), (Path("/dev/full").open("w"), FULL)):  # noqa: SIM115 - closed by `discard`
+        with monkeypatch.context() as redirected, pytest.raises(SystemExit) as ended:
+            redirected.setattr(sys, "stdout", stream)
+            commands.main([command, str(small_store), *rest])
+        assert (ended.value.code, *capsys.readouterr()) == (1, "", error)
 
 
 def test_a_lost_stderr_loses_nothing_of_the_answer(small_store) -> None:
     """Closed or full, and where the standard input is closed, too; without a stdout it is the exit code alone."""
-    answer = shell("attnstore", "info", small_store)
-    assert (answer.returncode, answer.stderr) == (0, "")
+    code, answer, err = attnstore("info", small_store)
+    assert (code, err) == (0, "")
     for redirected in ("2>&-", "2>/dev/full", "<&- 2>&-"):
         done = shell(f"attnstore {redirected}", "info", small_store)
-        assert (done.returncode, done.stdout) == (0, answer.stdout)
+        assert (done.returncode, done.stdout) == (0, answer)
     assert shell("attnstore >&- 2>&-", "info", small_store).returncode == 1
+
+
+#: `attnstore` without any stream, as an interpreter finds itself there.
+STREAMLESS = """
+import os, sys
+for number in (0, 1, 2):
+    os.close(number)
+for name in ("stdin", "stdout", "stderr"):
+    setattr(sys, name, None)
+    setattr(sys, f"__{name}__", None)
+from attnstore.commands import main
+main()
+"""
 
 
 @pytest.mark.parametrize(
     ("redirected", "status"),
-    [pytest.param("2>/dev/full", 0, marks=pytest.mark.exhaustive), ("<&- >&- 2>&-", 1)],
+    [
+        pytest.param("2>/dev/full", 0, marks=pytest.mark.exhaustive),
+        pytest.param("<&- >&- 2>&-", 1, marks=pytest.mark.exhaustive),
+        pytest.param(None, 1, id="no streams"),
+    ],
 )
-def test_run_whose_progress_is_lost_is_finished(tiny_model, tmp_path, redirected: str, status: int) -> None:
+def test_run_whose_progress_is_lost_is_finished(tiny_model, tmp_path, redirected, status: int) -> None:
     """What can't be shown ends no run, and no library's complaint lands in a file of the store."""
     data = write_reviews(tmp_path / "reviews.csv", 12)
     store = tmp_path / "s.attn"
-    done = shell(
-        f"attnstore {redirected}", "run", store, "--data", data, "--model", tiny_model, "--device", "cpu"
-    )
-    assert (done.returncode, open_store(store).sealed) == (status, True)
+    command = ("run", store, "--data", data, "--model", tiny_model, "--device", "cpu")
+    if redirected is None:
+        with Child(STREAMLESS, *command) as child:
+            assert child.communicate() == ("", "")
+        ended = child.returncode
+    else:
+        ended = shell(f"attnstore {redirected}", *command).returncode
+    assert (ended, open_store(store).sealed) == (status, True)
     assert attnstore("verify", store, "--sample", "0")[0] == 0
 
 
@@ -88,11 +127,8 @@ def test_bars_end_no_work_when_the_terminal_goes() -> None:
 def test_store_whose_name_is_not_utf8_is_refused_before_anything_is_done(tmp_path: Path, small_store) -> None:
     """DuckDB and Polars can't open such files. Neither can what holds a NUL be a name."""
     name = tmp_path / "s\udcff.attn"
-    done = shell("attnstore", "info", name)
-    assert done.returncode == 1
-    assert (
-        done.stderr == f"attnstore: can't use {tmp_path}/s⟨U+DCFF⟩.attn: the name is not UTF-8: rename it\n"
-    )
+    refusal = f"attnstore: can't use {tmp_path}/s⟨U+DCFF⟩.attn: the name is not UTF-8: rename it\n"
+    assert attnstore("info", name) == (1, "", refusal)
     manifest = open_store(small_store).manifest
     with pytest.raises(StoreError, match="the name is not UTF-8: rename it"):
         create_or_resume(name, manifest)
@@ -101,22 +137,16 @@ def test_store_whose_name_is_not_utf8_is_refused_before_anything_is_done(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_folder_for_temporary_files(small_store, tmp_path) -> None:
+def test_no_folder_for_temporary_files(small_store, tmp_path, monkeypatch) -> None:
     """Questions need none unless they are larger than the memory; what needs one says so."""
+    with monkeypatch.context() as without:
+        without.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+        without.setattr(tempfile, "tempdir", None)
+        code, _, err = attnstore("query", small_store, "predictions")
+    assert (code, err) == (0, "")
     before = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']; "
-    done = shell("attnstore", "query", small_store, "predictions", before=before)
-    assert (done.returncode, done.stderr) == (0, "")
-    done = shell(
-        "attnstore",
-        "run",
-        tmp_path / "s",
-        "--data",
-        "-",
-        "--labels",
-        "none",
-        before=before,
-        input="text\na\n",
-    )
+    asked = ("run", tmp_path / "s", "--data", "-", "--labels", "none")
+    done = shell("attnstore", *asked, before=before, input="text\na\n")
     assert done.returncode == 1
     assert (
         done.stderr == "attnstore: no folder for temporary files can be written: set TMPDIR to one that can\n"

@@ -329,7 +329,7 @@ def test_what_takes_too_long_is_stopped(path):
 
 @pytest.mark.slow
 def test_many_ask_at_once(web):
-    """A hundred mixed requests by four readers: each is answered, and as if it had been alone."""
+    """Forty mixed requests by four readers: each is answered, and as if it had been alone."""
     addresses = [
         "/demo/", "/demo/documents?text=film", "/demo/documents/5?layer=2", "/demo/documents/5?layer=1",
         "/demo/words?q=b", "/demo/word?word=film", "/demo/questions/confusion", "/demo/sql?sql=select+1",
@@ -338,7 +338,7 @@ def test_many_ask_at_once(web):
     wrong: list[str] = []
 
     def reads(first: int) -> None:
-        for number in range(25):
+        for number in range(10):
             address = addresses[(first + number) % len(addresses)]
             if web.get(address).text != alone[address]:
                 wrong.append(address)

@@ -52,11 +52,17 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(request, browser, address):
+@pytest.fixture
+def scheme():
+    """The colours that the reader's system asks for."""
+    return "light"
+
+
+@pytest.fixture
+def page(scheme, browser, address):
     """A page that fails the test for an error, a refused script or a request to elsewhere."""
     faults: list[str] = []
-    context = browser.new_context(color_scheme=request.param, viewport={"width": 360, "height": 800})
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 360, "height": 800})
     opened = context.new_page()
     opened.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -71,6 +77,7 @@ def fits(page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_from_the_first_page_to_a_document_and_back(page, address):
     """Words by class come after the page; a number of the matrix leads to its documents, one of them to its picture."""
     page.goto(address)
