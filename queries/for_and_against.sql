@@ -40,34 +40,49 @@
 -- the positive part and of the last layer alone. The interval: the ratio of two sums over clusters, Cochran 1977,
 -- "Sampling Techniques", section 6.3, with Student's t of the effective number of clusters (Kish 1965), less one.
 WITH
+sizes AS (
+    SELECT class, least_documents($min_documents, count(*)) AS least
+    FROM documents
+    WHERE class IS NOT NULL
+    GROUP BY class
+),
+known AS MATERIALIZED (  -- the words found often enough, by number: to look at the word of each token takes long
+    SELECT
+        class, term AS word, (row_number() OVER ())::INTEGER AS number,
+        sum(new) AS documents, sum(occurrences) AS n, sum(attention) AS y
+    FROM terms_of_totals('word', 'out') JOIN sizes USING (class)
+    WHERE is_listed(term, $punctuation, $ignore)
+    GROUP BY class, term
+    HAVING sum(new) >= any_value(least)
+),
 occurrences AS (
-    SELECT class, document, word, sum(attention) AS evidence, bool_or(new_word) AS is_new
-    FROM tokens
-    WHERE
-        $intervals AND NOT special AND class IS NOT NULL AND attention IS NOT NULL
-        AND is_listed(word, $punctuation, $ignore)
-    GROUP BY class, document, word, position - piece
+    SELECT document, number, attention AS evidence, new_word AS is_new
+    FROM tokens JOIN known USING (class, word)
+    WHERE $intervals AND pieces = 1 AND attention IS NOT NULL
+    UNION ALL
+    SELECT document, number, sum(attention), bool_or(new_word)
+    FROM tokens JOIN known USING (class, word)
+    WHERE $intervals AND pieces > 1 AND attention IS NOT NULL
+    GROUP BY document, number, position - piece
 ),
 gathered AS (
     SELECT
-        class, word, cluster,
+        number, cluster,
         sum(evidence) AS y, count(*) AS n, count_if(evidence > 0) AS positive, count_if(is_new) AS documents
     FROM occurrences JOIN (SELECT document, cluster FROM documents) USING (document)
-    GROUP BY class, word, cluster
+    GROUP BY number, cluster
 ),
 summed AS (
     SELECT
-        class, word, sum(documents) AS documents, sum(n) AS n, count(*) AS clusters,
+        number, sum(documents) AS documents, sum(n) AS n, count(*) AS clusters,
         sum(y) / sum(n) AS evidence, sum(positive) / sum(n) AS share_for,
         effective_clusters(sum(n), sum(n * n)) AS g,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
-    FROM gathered GROUP BY class, word
+    FROM gathered GROUP BY number
     UNION ALL
-    SELECT
-        class, term, sum(new), sum(occurrences), NULL, sum(attention) / sum(occurrences), NULL, NULL, NULL, NULL, NULL
-    FROM terms_of_totals('word', 'out')
-    WHERE NOT $intervals AND is_listed(term, $punctuation, $ignore)
-    GROUP BY class, term
+    SELECT number, documents, n, NULL, y / n, NULL, NULL, NULL, NULL, NULL
+    FROM known
+    WHERE NOT $intervals
 ),
 estimated AS (
     SELECT *, t_quantile(0.975, g - 1) * sqrt(ratio_variance(evidence, n, yy, yn, nn, g)) AS half FROM summed
@@ -81,9 +96,8 @@ bounded AS (
             ELSE least(0, evidence + half)
         END AS sure,
         CASE WHEN evidence > 0 THEN 'for' ELSE 'against' END AS side
-    FROM estimated
-    JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
-    WHERE evidence <> 0 AND documents >= least
+    FROM estimated JOIN (SELECT class, word, number FROM known) USING (number)
+    WHERE evidence <> 0
 ),
 ranked AS (
     SELECT *, row_number() OVER (
