@@ -1,0 +1,149 @@
+"""The Dockerfile and the schedulers' files: parsed, and held against what they start."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from attnstore.commands import group
+
+ROOT = Path(__file__).parents[1]
+BATCH = ROOT / "docs/batch"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def without_docker():
+    """The program that runs a Dockerfile's steps without Docker."""
+    spec = importlib.util.spec_from_file_location("without_docker", BATCH / "without_docker.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["without_docker"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["without_docker"]
+
+
+@pytest.fixture(scope="module")
+def steps(without_docker):
+    return without_docker.steps((ROOT / "Dockerfile").read_text())
+
+
+def parsed(arguments):
+    """The parameters of a command line of attnstore; a fault in it is an error."""
+    command = group.attnstore.commands[arguments[0]]
+    return command.make_context(arguments[0], list(arguments[1:])).params
+
+
+def test_the_image_is_pinned_and_its_user_has_no_rights(steps):
+    """No base without a version, no package without constraints.txt, no root, no shell around attnstore."""
+    last = dict(steps)
+    bases = [rest for name, rest in steps if name == "ARG" and rest.startswith("BASE=")]
+    assert all(re.fullmatch(r"BASE=\w+:[\w.-]+", base) and "latest" not in base for base in bases)
+    assert [rest.partition(" AS ")[0] for name, rest in steps if name == "FROM"] == [
+        "${BASE}",
+        "base",
+        "base",
+    ]
+    installed = [rest for name, rest in steps if name == "RUN" and "pip install" in rest]
+    assert all("--constraint constraints.txt" in rest for rest in installed)
+    assert len(installed) == 2
+    extras = re.search(r"'\.\[(.*)\]'", installed[-1])[1].split(",")
+    assert set(extras) <= PROJECT["optional-dependencies"].keys()
+    user, group_ = last["USER"].split(":")
+    assert int(user) == int(group_) >= 10_000
+    assert f"useradd --uid {user} " in " ".join(rest for name, rest in steps if name == "RUN")
+    assert json.loads(last["ENTRYPOINT"]) == ["attnstore"]
+    assert json.loads(last["CMD"]) == ["--help"]
+
+
+def test_the_context_is_what_the_package_is_built_from(steps, without_docker):
+    """Package, questions, what setuptools reads, constraints; no tests, no history, nothing that was built."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    single = {"constraints.txt", "LICENSE", "pyproject.toml", "README.md", "setup.py"}
+    of_package = {name for name in listed.stdout.splitlines() if name.startswith(("attnstore/", "queries/"))}
+    assert set(without_docker.context()) == of_package | single
+    copied = [rest.split()[0] for name, rest in steps if name == "COPY" and not rest.startswith("--from")]
+    assert copied == ["constraints.txt", "."]
+
+
+def test_the_jobs_of_slurm_go_on_after_sigterm_and_after_nothing_else(tmp_path):
+    """bash parses it; it ends with attnstore's exit code, and goes into the queue again after 143 alone."""
+    script = BATCH / "slurm.sh"
+    assert subprocess.run(["bash", "-n", script], capture_output=True, check=True).stderr == b""
+    asked = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script.read_text(), re.MULTILINE))
+    assert asked["signal"] == "TERM@300"  # to the steps: with B: it would be the shell's alone
+    assert {"requeue", "time", "gres", "open-mode"} <= asked.keys()
+    for name, line in (("srun", 'echo "$@" > started; exit "$CODE"'), ("scontrol", 'echo "$@" > asked')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    for code, requeued in ((0, False), (1, False), (2, False), (143, True)):
+        (tmp_path / "asked").unlink(missing_ok=True)
+        done = subprocess.run(
+            ["bash", script],
+            cwd=tmp_path,
+            env=os.environ
+            | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODE": str(code), "SLURM_JOB_ID": "17"},
+            check=False,
+        )
+        assert (done.returncode, (tmp_path / "asked").exists()) == (code, requeued)
+    assert (tmp_path / "asked").read_text() == "requeue 17\n"
+    started = (tmp_path / "started").read_text().split()
+    assert started[:2] == ["attnstore", "run"]
+    (tmp_path / "run.toml").write_text("limit = 3\n")
+    started[started.index("--config") + 1] = str(tmp_path / "run.toml")
+    found = parsed(started[1:])
+    assert (str(found["store"]), found["progress"], found["limit"]) == ("reviews.attn", "json", 3)
+
+
+def test_the_job_of_kubernetes_starts_a_command_that_there_is(steps, tmp_path):
+    """Its options are options, its user the image's, its exit codes attnstore's; what is mounted is there."""
+    options, job = yaml.safe_load_all((BATCH / "kubernetes.yaml").read_text())
+    assert [(each["kind"], each["apiVersion"]) for each in (options, job)] == [
+        ("ConfigMap", "v1"),
+        ("Job", "batch/v1"),
+    ]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert mounts.keys() == volumes.keys()
+    assert volumes["options"]["configMap"]["name"] == options["metadata"]["name"]
+    last = dict(steps)
+    assert last["USER"] == f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+    assert set(re.findall(r"(?<=/)cache\b", " ".join(rest for _, rest in steps))) == {"cache"}
+    assert mounts["cache"] == "/cache"
+    assert pod["restartPolicy"] == "Never"  # podFailurePolicy asks for it
+    (rule,) = (rule for rule in job["spec"]["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
+    assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2]}
+    arguments = list(container["args"])
+    place = arguments.index("--config") + 1
+    folder, name = arguments[place].rsplit("/", 1)
+    assert folder == mounts["options"]
+    (tmp_path / name).write_text(options["data"][name])
+    arguments[place] = str(tmp_path / name)
+    found = parsed(arguments)
+    assert str(found["store"]).startswith(f"{mounts['work']}/")
+    assert (found["part_size"], found["progress"]) == (500, "json")
+
+
+def test_the_pages_container_commands_are_those_of_the_files():
+    """The page and the Dockerfile's head build the same two images, and `attnstore` gets a command that there is."""
+    page = (ROOT / "docs/batch.md").read_text()
+    built = re.findall(r"docker build .*", page)
+    head = re.findall(r"docker build .*", (ROOT / "Dockerfile").read_text())
+    assert built == head
+    for line in re.findall(r"docker run .* attnstore(?::cuda)? (.*)", page):
+        command, *_ = line.split()
+        with pytest.raises(click.ClickException, match="No such option"):
+            parsed([command, "--no-such-option"])
+        assert command == "run"
