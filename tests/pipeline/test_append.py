@@ -254,7 +254,6 @@ def wait_until(condition, seconds=100):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(1800)
 def test_five_appends_killed_at_random_moments_are_one_run(store, files, whole):
     """SIGKILL again and again, from the first import to the last move: every state that is read is one of the six,
     whole, and in the end there is what one run gives. ATTNSTORE_SEED draws other moments.
