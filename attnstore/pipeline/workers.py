@@ -37,6 +37,7 @@ _LOOKED_EVERY = 0.2
 #: A worker imports what the run would, from where the run would, and nothing from the folder that it is started in.
 _SERVE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv.pop())\n"
+    "from attnstore.pipeline.orphans import end_with_the_run; end_with_the_run()\n"
     "from attnstore.pipeline.worker import serve; serve()"
 )
 
