@@ -97,7 +97,7 @@ def _past_run(past: Mapping[str, Any]) -> str:
         speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
         workers = f"{past['workers']} workers, " if past.get("workers", 1) > 1 else ""
         way = f"{workers}{past['device']}, {past['way']}, {past['kernel']}"
-        return f"{past['ended']}: {past['parts']} parts, {speed} on {way}"
+        return f"{past['ended']}: {counted(past['parts'], 'part')}, {speed} on {way}"
     except (KeyError, TypeError, ValueError):
         return ", ".join(f"{name} {value}" for name, value in past.items())
 
