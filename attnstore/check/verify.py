@@ -23,6 +23,7 @@ from attnstore.store.stage import unfinished_append
 from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
 
+_ROWS_FOR_THREADS = 20_000
 #: So many values of reductions are read from a file at once: a column of a large one, all columns of a small one.
 _VALUES_AT_ONCE = 1_000_000
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.
@@ -144,7 +145,7 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
         for file in files:
             if file.path.startswith("documents/"):
                 tokens = tokens_of.pop(file.path.removeprefix("documents/"), None)
-                documents = sound[file.path].read()
+                documents = _read(sound[file.path])
                 numbers.append(documents["document"].to_numpy())
                 its_tokens = None if tokens is None else sound[tokens]
                 yield from _pair_faults(store, documents, file.path, tokens, its_tokens)
@@ -202,6 +203,11 @@ def _one_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def _read(parquet: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+    """These columns of a file, or all. To hand a small one to threads takes longer than to read it."""
+    return parquet.read(columns, use_threads=parquet.metadata.num_rows > _ROWS_FOR_THREADS)
+
+
 def _pair_faults(
     store: Store,
     documents: pa.Table,
@@ -227,7 +233,7 @@ def _pair_faults(
     numbers = documents["document"].to_numpy()
     reductions = [(c, r) for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     of_reductions = {column for column, _ in reductions}
-    tokens = its_tokens.read([name for name in store.tokens_schema.names if name not in of_reductions])
+    tokens = _read(its_tokens, [name for name in store.tokens_schema.names if name not in of_reductions])
     rows = np.repeat(np.arange(len(lengths)), lengths)  # the row of its document, for each token
     positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     if not (
@@ -282,7 +288,7 @@ def _faults_of_reductions(
     at_once = max(1, _VALUES_AT_ONCE // max(1, len(rows)))
     for place, (column, reduction) in enumerate(reductions):
         if place % at_once == 0:
-            read = its_tokens.read([name for name, _ in reductions[place : place + at_once]])
+            read = _read(its_tokens, [name for name, _ in reductions[place : place + at_once]])
         values = read[column]
         if (wrong := _reduction_fault(values.combine_chunks(), reduction, rows, numbers)) is not None:
             yield tokens_path, f"{column}: {wrong}"  # and there is nothing sound for an entropy to be of
@@ -302,7 +308,7 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     if not parts_are_sound:
         return None  # there is nothing sound to add up
     try:
-        found, expected = totals.read(), store.added_up()
+        found, expected = _read(totals), store.added_up()
     except (StoreError, pa.ArrowException, OSError) as error:
         return f"can't be compared with the tokens: {_one_line(error)}"
     for name in found.column_names:
