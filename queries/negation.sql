@@ -40,52 +40,49 @@
 -- error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling Techniques", sections
 -- 6.3 and 6.18), with Student's t of the smaller side's effective clusters (Kish 1965) less one.
 WITH
-kinds AS (  -- each word once: to look at the word of each token takes long
+kinds AS MATERIALIZED (  -- each class's words once, by number: to look at the word of each token takes long
     SELECT
-        word,
+        class, word, (row_number() OVER ())::INTEGER AS number,
         NOT regexp_matches(word, '[\p{L}\p{N}]') AS mark,
         list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') AS negates
-    FROM (SELECT DISTINCT word FROM totals WHERE word IS NOT NULL)
+    FROM totals
+    WHERE word IS NOT NULL AND class IS NOT NULL
+    GROUP BY class, word
 ),
-placed AS (
+placed AS MATERIALIZED (  -- words in their order, and where the last negation and the last mark before each stand
     SELECT
-        document, position, word, attention, piece, class, mark, negates,
-        count_if(piece = 0) OVER (PARTITION BY document ORDER BY position ROWS UNBOUNDED PRECEDING) AS place
-    FROM tokens JOIN kinds USING (word)
-    WHERE NOT special AND class IS NOT NULL AND attention IS NOT NULL
-),
-reached AS (
-    SELECT
-        *,
-        place - max(CASE WHEN negates THEN place END) OVER before AS since,
-        place - max(CASE WHEN mark THEN place END) OVER before AS since_mark
-    FROM placed
+        document, position, number, row_number() OVER before AS place,
+        max(CASE WHEN negates THEN position END) OVER before AS negation,
+        max(CASE WHEN mark THEN position END) OVER before AS last_mark
+    FROM tokens JOIN kinds USING (class, word)
+    WHERE piece = 0 AND attention IS NOT NULL
     WINDOW before AS (PARTITION BY document ORDER BY position ROWS UNBOUNDED PRECEDING)
 ),
-of_documents AS (
-    SELECT
-        class, document, word,
-        coalesce(since <= $distance AND (since_mark IS NULL OR since < since_mark), false) AS is_negated,
-        sum(attention) AS y, count_if(piece = 0) AS n
-    FROM reached
-    WHERE NOT mark AND NOT negates
-    GROUP BY class, document, word, is_negated
+reached AS MATERIALIZED (  -- those that a negation reaches; a negation or a mark is behind itself
+    SELECT document, position, number
+    FROM placed
+    JOIN (SELECT document, position AS negation, place AS since FROM placed WHERE position = negation) USING (document, negation)
+    WHERE position > negation AND place - since <= $distance AND (last_mark IS NULL OR last_mark < negation)
 ),
 listed AS (
-    SELECT class, word
-    FROM of_documents JOIN (
-        SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class
-    ) USING (class)
-    WHERE is_negated AND NOT list_contains($ignore::VARCHAR[], word)
-    GROUP BY class, word
-    HAVING count(*) >= any_value(least)
+    SELECT class, word, number
+    FROM (SELECT number, count(DISTINCT document) AS documents FROM reached GROUP BY number)
+    JOIN kinds USING (number)
+    JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
+    WHERE documents >= least AND NOT mark AND NOT negates AND NOT list_contains($ignore::VARCHAR[], word)
 ),
 gathered AS (
     SELECT
         class, word, cluster,
-        coalesce(sum(n) FILTER (is_negated), 0) AS n, coalesce(sum(n) FILTER (NOT is_negated), 0) AS o_n,
-        coalesce(sum(y) FILTER (is_negated), 0) AS y, coalesce(sum(y) FILTER (NOT is_negated), 0) AS o_y
-    FROM of_documents JOIN listed USING (class, word) JOIN (SELECT document, cluster FROM documents) USING (document)
+        count_if(piece = 0 AND is_negated) AS n, count_if(piece = 0 AND NOT is_negated) AS o_n,
+        coalesce(sum(attention) FILTER (is_negated), 0) AS y, coalesce(sum(attention) FILTER (NOT is_negated), 0) AS o_y
+    FROM (
+        SELECT token.class, token.word, token.document, piece, attention, reached.number IS NOT NULL AS is_negated
+        FROM tokens AS token
+        JOIN listed USING (class, word)
+        LEFT JOIN reached ON token.document = reached.document AND token.position - piece = reached.position
+        WHERE attention IS NOT NULL
+    ) JOIN (SELECT document, cluster FROM documents) USING (document)
     GROUP BY class, word, cluster
 ),
 summed AS (
