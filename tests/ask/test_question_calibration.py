@@ -102,6 +102,7 @@ def brute_force(documents, bins=10, binning="width", cluster="group"):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(
     "given", [{}, {"bins": 4, "binning": "count"}, {"bins": 25, "cluster": "document"}, {"bins": 1}]

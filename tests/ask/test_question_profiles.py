@@ -204,6 +204,7 @@ def concentration(documents, reduction="cls", by="prediction", specials="in"):
     return sorted(rows, key=lambda r: (r["class"], r["layer"] or 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -431,6 +432,7 @@ def attention_vs_frequency(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -515,6 +517,7 @@ def layer_profile(
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -190,6 +190,7 @@ def test_what_a_pipe_gets_is_what_was_asked_for(monkeypatch) -> None:
         assert out.buffer.getvalue().decode() == printed * 2
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_json_means_the_same(text: str) -> None:
     """What is escaped in JSON is read back as it was."""

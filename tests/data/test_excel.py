@@ -27,6 +27,7 @@ def workbook(**sheets: pd.DataFrame) -> bytes:
     return sink.getvalue()
 
 
+@pytest.mark.slow
 def test_documents(tmp_path: Path) -> None:
     """Whole numbers are labels without a point, and the rows are read as often as asked."""
     (tmp_path / "r.xlsx").write_bytes(workbook(one=FRAME))

@@ -442,6 +442,7 @@ def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
 LEAKS = "gives a document other logits alone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "changes", "message"),
     [

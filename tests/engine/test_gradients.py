@@ -123,6 +123,7 @@ def test_every_score_is_what_autograd_says_in_every_family(family, tmp_path):
     assert len({np.sign(value) for _, _, values in found for value in values}) >= 2
 
 
+@pytest.mark.slow
 def test_evidence_and_norm_of_mobilebert_are_what_autograd_says(tmp_path):
     """Without padding: the state of its last token holds the embedding of what comes behind."""
     tiny.save(tmp_path, "mobilebert")
@@ -243,6 +244,7 @@ def test_a_class_gives_its_column_a_name_that_can_be_one(labels, names):
     assert names_by_class(labels) == names
 
 
+@pytest.mark.slow
 def test_every_score_is_stored_verified_asked_and_null_where_windows_are_several(tiny_model, tmp_path):
     """verify recomputes them all; a signed question takes the evidence for a class; norms are of any window."""
     data = tmp_path / "texts.jsonl"

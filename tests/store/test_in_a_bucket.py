@@ -25,6 +25,7 @@ def address(bucket_session: Server, small_store: Path) -> str:
         return bucket_session.upload(small_store, "runs/lr=3e-5/small [1].attn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize("question", ["top_words_by_class", "predictions", "layer_profile"])
 def test_answers_are_those_of_the_folder(
@@ -35,6 +36,7 @@ def test_answers_are_those_of_the_folder(
     assert_frame_equal(there.polars(), here.polars(), rel_tol=1e-9)
 
 
+@pytest.mark.slow
 def test_sql_and_documents(bucket: Server, address: str, small_store: Path) -> None:
     """SQL reads the views and nothing else of the bucket; a document is drawn as from the folder."""
     there, here = package.open(address), package.open(small_store)
@@ -45,6 +47,7 @@ def test_sql_and_documents(bucket: Server, address: str, small_store: Path) -> N
     assert there.show(3)._repr_html_() == here.show(3)._repr_html_()
 
 
+@pytest.mark.slow
 def test_plain_readers(bucket: Server, address: str, small_store: Path) -> None:
     """Programs that know nothing of attnstore read the tables by their address alone."""
     expected = pl.read_parquet(small_store / "documents").height

@@ -323,6 +323,7 @@ def test_a_library_that_was_damaged_in_the_cache_is_built_again(reload, monkeypa
         assert (tmp_path / "calls").read_text() == "x\n" * calls
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_a_library_with_its_digest_behind_it_is_loaded(reload, tmp_path):
     """The real one: nothing that loads it looks behind its last section; a truncated one is built again."""
@@ -346,6 +347,7 @@ def test_a_processor_with_no_wide_registers(reload, monkeypatch):
     assert reload() == "torch: the processor has not what ATTNSTORE_KERNEL=avx2 asks for"
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_bfloat16_is_refused_where_it_is_not_multiplied(reload, monkeypatch):
     """The library for AVX2 says so instead of reading bfloat16 as something else."""

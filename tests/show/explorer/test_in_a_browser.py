@@ -74,6 +74,7 @@ def page(scheme, browser, address):
 
 def fits(page) -> bool:
     """Whether the page is no wider than the window."""
+    page.wait_for_load_state()  # with its styles
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
