@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import IO
 
 from attnstore.config import SourceConfig
-from attnstore.data.columns import USUAL_COLUMNS, is_number, is_prose
+from attnstore.data.columns import USUAL_COLUMNS
+from attnstore.data.headers import NEARLY_ALL, is_headed, is_name
 from attnstore.data.streams import too_large
 from attnstore.errors import DataError, UsageError
-from attnstore.messages import counted, one_line
+from attnstore.messages import counted, one_line, quoted
 
 MAX_UNCLOSED = 100  # rows with an open quote; beyond, quotes mean something else in this file
 SAMPLE = 1 << 20  # bytes from which a file's layout is told
@@ -31,10 +32,10 @@ _TOO_LARGE = "\ud801"
 #: The delimiter of a file of one column: no text file holds it.
 _NONE = "\x1f"
 _GUESSED = "utf-8-sig"  # the encoding of a file unless told otherwise
-#: A share of rows that is as good as all: a few bad ones say nothing about a file.
-_NEARLY_ALL = 0.9
-
-_NAME = re.compile(r"[^\W\d][\w.-]*( [\w.-]+){0,2}\??")
+_MOST_ABOVE = 5  # lines above a header
+_FEW = 4  # rows from which something can be told
+#: What text is made of, or separates words in it: no delimiter.
+_ORDINARY = frozenset(" .,;|\t'\"-_!?()[]{}/\\#@&*+=<>$%")
 _CONTROLS = re.compile(r"[\x01-\x08\x0e-\x1f\x7f]")
 #: Excel's first line, which names the delimiter.
 _SEPARATOR = re.compile(r"sep=(.)\r?\n?")
@@ -45,7 +46,8 @@ class Layout:
     """How a delimited file is to be read.
 
     `columns` are its names, or `1`, `2`, … where it has no header. `skipped` lines stand above the header or the first
-    row. `sample` holds rows from the beginning, the header not included. `notes` are the guesses made.
+    row. `trailing`: its rows end with a delimiter that the header has not. `sample` holds rows from the beginning, the
+    header not included. `notes` are the guesses made.
     """
 
     columns: tuple[str, ...]
@@ -60,6 +62,7 @@ class Layout:
     sample: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     largest: int  # characters in a row; beyond, a quote was left open, or it is no document
+    trailing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
     if not text.strip():
         raise DataError(f"{one_line(name)} is empty")
     if "\0" in text:
-        raise DataError(f"{one_line(name)} is binary, not text (it holds NUL bytes)")
+        raise _of_nuls(name, content)
     if text.lstrip()[:1] in ("{", "[") and re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
         raise DataError(f"{one_line(name)} holds JSON, not a table of cells: name it .json or .jsonl")
     ending = "\r" if "\r" in text and "\n" not in text else "\n"
@@ -107,16 +110,31 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
         skipped = 1
         delimiter = delimiter or said[1]
         lines = lines[1:]
+    above = _above_header(lines, [delimiter] if delimiter else list(_DELIMITERS), config)
+    if above:
+        notes.append(
+            f"left out above the header: {', '.join(quoted(line.strip()) for line in lines[:above])}"
+        )
+        skipped, lines = skipped + above, lines[above:]
     if delimiter is None:
         delimiter = _delimiter(name, lines, config, "\t" if tabs else ",", notes)
-    quoted = _is_quoted(lines, is_whole) if delimiter == "\t" else delimiter != _NONE
+    in_quotes = _is_quoted(lines, is_whole) if delimiter == "\t" else delimiter != _NONE
     blanks = _has_blanks(lines[0], delimiter)
-    rows = [row for row in _parsed(lines, delimiter, quoted, blanks, config.escape) if row][: SAMPLE_ROWS + 1]
-    if not rows or not _begins(lines, delimiter, quoted, blanks, config.escape):
+    rows = [row for row in _parsed(lines, delimiter, in_quotes, blanks, config.escape) if row][
+        : SAMPLE_ROWS + 1
+    ]
+    if not rows or not _begins(lines, delimiter, in_quotes, blanks, config.escape):
         raise DataError(
             f"{one_line(name)}: its first row has a quote that is not closed, or goes on after it"
         )
-    headed = _is_headed(name, rows, config, notes)
+    width = len(rows[0])
+    trailing = _are_trailing(rows)
+    if trailing:
+        rows = [row[:width] if len(row) == width + 1 and not row[width].strip() else row for row in rows]
+    if config.escape is None:
+        _look_for_escapes(name, lines, rows, delimiter, blanks, notes)
+    _refuse_odd_delimiter(name, lines, config, width)
+    headed = is_headed(name, rows, config)
     if config.columns and len(config.columns) != len(rows[0]):
         raise UsageError(
             f"--columns names {counted(len(config.columns), 'column')}, {one_line(name)} has {len(rows[0])}"
@@ -127,7 +145,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
     return Layout(
         columns=columns,
         delimiter=delimiter,
-        quoted=quoted,
+        quoted=in_quotes,
         headed=headed,
         skipped=skipped,
         blanks=blanks,
@@ -137,6 +155,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
         sample=tuple(tuple(row) for row in rows[headed:] if len(row) == len(columns)),
         notes=tuple(notes),
         largest=config.max_document_bytes,
+        trailing=trailing,
     )
 
 
@@ -177,11 +196,15 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
         if not cells:  # an empty line
             continue
         if number:
+            if layout.trailing and len(cells) == width + 1 and not cells[width].strip():
+                cells.pop()
             # A short row may have lost its last cells, which are empty. Behind an open quote it may end a text, and so
             # may a row with the quote that was to close it.
             suspect = lines.first <= swallowed_to and (len(cells) < width or lines.quotes % 2)
             if len(cells) > width or suspect:
                 yield number, Bad("malformed row", lines.span())
+            elif layout.headed and tuple(cells) == layout.columns:
+                yield number, Bad("the header again", lines.span())
             else:
                 cells = [cell.replace(_RETURN, "\r") if _RETURN in cell else cell for cell in cells]
                 padding = [None] * (width - len(cells))
@@ -368,6 +391,14 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
     return text, _GUESSED
 
 
+def _of_nuls(name: str, content: bytes) -> DataError:
+    """What to say of a text with NUL bytes."""
+    for encoding, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
+        if zeros.count(0) > len(zeros) / 2:
+            return DataError(f"{one_line(name)} is UTF-16, not UTF-8: give --encoding {encoding}")
+    return DataError(f"{one_line(name)} is binary, not text (it holds NUL bytes)")
+
+
 def foreign_byte(content: bytes) -> int | None:
     """Where a text that is in another encoding throughout first shows it; None for UTF-8 with a few broken rows.
 
@@ -409,6 +440,79 @@ def _has_blanks(first: str, delimiter: str) -> bool:
     )
 
 
+def _above_header(lines: Sequence[str], delimiters: Sequence[str], config: SourceConfig) -> int:
+    """How many lines stand above the header: a title, comments, blanks; 0 if that is not beyond doubt.
+
+    Below them a row of nothing but names, a usual one among them, begins rows of its width.
+    """
+    if config.header is False or config.columns or len(lines) < _FEW:
+        return 0
+    for delimiter in delimiters:
+        for above in range(1, min(_MOST_ABOVE + 1, len(lines) - _FEW)):
+            title = lines[above - 1]
+            filled = sum(bool(cell.strip()) for cell in title.split(delimiter))
+            if '"' in title or (filled > 1 and not title.startswith("#")):
+                break
+            first = [cell.strip(' "\n') for cell in lines[above].split(delimiter)]
+            if len(first) < 2 or not all(map(is_name, first)):
+                continue
+            if not any(cell.casefold() in USUAL_COLUMNS for cell in first):
+                continue
+            in_quotes = delimiter != "\t" or _is_quoted(lines[above:], True)
+            rows = [row for row in _parsed(lines[above:], delimiter, in_quotes, escape=config.escape) if row]
+            if sum(len(row) == len(first) for row in rows) >= NEARLY_ALL * len(rows):
+                return above
+    return 0
+
+
+def _are_trailing(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether nearly all rows end with a delimiter that the first has not."""
+    width = len(rows[0]) if rows else 0
+    longer = sum(len(row) == width + 1 and not row[width].strip() for row in rows[1:])
+    return width > 1 and longer > 0 and longer >= NEARLY_ALL * len(rows[1:])
+
+
+def _look_for_escapes(
+    name: str,
+    lines: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    delimiter: str,
+    blanks: bool,
+    notes: list[str],
+) -> None:
+    r"""Say or, where most rows are lost without it, raise a UsageError that `\"` is Spark's way to write a quote."""
+    if not any('\\"' in line for line in lines):
+        return
+    width = len(rows[0])
+    escaped = [row for row in _parsed(lines, delimiter, True, blanks, "\\") if row][: SAMPLE_ROWS + 1]
+    fitting, before = (sum(len(row) == width for row in each) for each in (escaped, rows))
+    if len(escaped[0]) != width or fitting <= before or fitting < NEARLY_ALL * len(escaped):
+        return
+    advice = r"""quotes in it are written \", as Spark does: --escape '\' reads them"""
+    if before < fitting / 2:
+        raise UsageError(f"{one_line(name)}: {advice}")
+    notes.append(f"{one_line(name)}: some {advice}; without it such rows are malformed")
+
+
+def _refuse_odd_delimiter(name: str, lines: Sequence[str], config: SourceConfig, width: int) -> None:
+    """Raise UsageError if in a file of one column a rare character occurs equally often in all lines.
+
+    It may separate columns.
+    """
+    if width > 1 or config.delimiter is not None or len(lines) < _FEW:
+        return
+    for sign in dict.fromkeys(lines[0].rstrip("\r\n")):
+        if sign.isalnum() or sign in _ORDINARY:
+            continue
+        count = lines[0].count(sign)
+        if sum(line.count(sign) == count for line in lines) >= NEARLY_ALL * len(lines):
+            shown = f"'{sign}'" if sign.isprintable() else f"$'\\x{ord(sign):02x}'"
+            raise UsageError(
+                f"{one_line(name)}: the lines may be columns separated by {shown}: --delimiter {shown} reads them so,"
+                " --format lines each line as a text"
+            )
+
+
 def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str, notes: list[str]) -> str:
     """The delimiter that gives nearly all rows the width of the first; that with a text column in it if several do.
 
@@ -425,10 +529,12 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
         # The first row counts for all: a header is the one row that is always well-formed.
         width = len(rows[0]) if rows else 0
         total[delimiter] = len(rows)
+        if width > 1 and _are_trailing(rows):
+            width += 1
         fitting[delimiter] = sum(len(row) == width for row in rows) if width > 1 else 0
         if width > 1 and any(cell.strip().casefold() in texts for cell in rows[0]):
             headed.add(delimiter)
-    consistent = [d for d, n in fitting.items() if n and n >= _NEARLY_ALL * total[d]]
+    consistent = [d for d, n in fitting.items() if n and n >= NEARLY_ALL * total[d]]
     likely = [d for d in consistent if d in headed] or consistent or sorted(headed)
     if usual in likely:
         return usual
@@ -467,69 +573,3 @@ def _is_quoted(lines: Sequence[str], is_whole: bool) -> bool:
         if is_whole or "unexpected end" not in str(error):
             return False
     return len(widths) == 1
-
-
-def _is_headed(name: str, rows: Sequence[Sequence[str]], config: SourceConfig, notes: list[str]) -> bool:
-    """Whether the first row is a header. Raises UsageError if nothing tells."""
-    first = [cell.strip() for cell in rows[0]]
-    if config.header is not None:
-        return config.header
-    if config.columns:
-        return [cell.casefold() for cell in first] == [column.strip().casefold() for column in config.columns]
-    named = {
-        part.strip().casefold()
-        for column in (
-            config.text_column,
-            config.label_column,
-            config.id_column,
-            config.group_column,
-            *config.keep,
-        )
-        for part in [*(column or "").split(","), column or ""]
-        if part.strip() and not part.strip().isdecimal()
-    }
-    columns = [
-        [cell for row in rows[1:] if len(row) > place and (cell := row[place].strip())]
-        for place in range(len(first))
-    ]
-    if any(cell.casefold() in named for cell in first):
-        return True
-    votes = [_vote(cell, below) for cell, below in zip(first, columns, strict=True)]
-    if any(
-        cell.casefold() in USUAL_COLUMNS and cell not in below
-        for cell, below in zip(first, columns, strict=True)
-    ) and (len(first) > 1 or "row" not in votes):
-        return True
-    if "row" in votes:
-        if len(rows) == 1 or "header" not in votes or votes.count("row") > votes.count("header"):
-            return False
-    elif "header" in votes:
-        return True
-    raise UsageError(
-        f"{one_line(name)}: its first row ({one_line(', '.join(first))}) may be a header or not: say which with"
-        " --header or --no-header"
-    )
-
-
-def _vote(cell: str, below: Sequence[str]) -> str:
-    """What a cell of the first row and those below it say: `header`, `row`, or nothing."""
-    is_name = _NAME.fullmatch(cell) is not None and not is_prose([cell])
-    if not below:
-        return "header" if is_name else "row"
-    if not cell:
-        return "header" if is_number(below[0]) else ""  # pandas leaves its index without a name
-    if sum(map(is_number, below)) >= _NEARLY_ALL * len(below):
-        return "row" if is_number(cell) else "header"
-    if is_number(cell) or cell in below:
-        return "row"
-    return _vote_of_words(cell, below, is_name)
-
-
-def _vote_of_words(cell: str, below: Sequence[str], is_name: bool) -> str:
-    if len(below) > len(set(below)) <= max(2, len(below) // 5):  # classes, among which a header stands out
-        return "header" if is_name and len(below) >= 4 else ""
-    lengths = sorted(len(each.split()) for each in below)
-    words = len(cell.split())
-    if is_name and lengths[len(lengths) // 2] >= max(3, 2 * words):
-        return "header"
-    return "row" if words >= 3 and words >= lengths[len(lengths) // 10] else ""

@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from attnstore.config import SourceConfig
 from attnstore.data.arrow import Batches
+from attnstore.data.delimited import SAMPLE_ROWS
+from attnstore.data.headers import is_headed
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import first_line, listed, one_line, quoted, similar
 
@@ -34,12 +36,29 @@ def of_excel(
             f"{one_line(name)} has no sheet {quoted(sheet)}, it has {listed(sheets)}{similar(sheet, sheets)}"
         )
     rows = _rows(name, book, sheet, config)
+    if config.header is None and not config.columns:
+        _refuse_row_as_header(name, rows, config)
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         again = _rows(name, _workbook(name, open_), sheet, config)
         yield again.select([column for column in columns if column in again.schema.names])
 
     return Batches(rows.schema, read)
+
+
+def _refuse_row_as_header(name: str, rows: pa.RecordBatch, config: SourceConfig) -> None:
+    """Raise UsageError if what was taken for the header is a row."""
+    names = [str(each) for each in rows.schema.names]
+    below = [[str(cell or "") for cell in row.values()] for row in rows.slice(0, SAMPLE_ROWS).to_pylist()]
+    try:
+        headed = is_headed(name, [names, *below], config)
+    except UsageError:  # nothing tells, and a sheet usually has one
+        return
+    if not headed:
+        raise UsageError(
+            f"{one_line(name)}: its first row ({listed(names)}) is no header: give its columns' names with --columns"
+            " label,text,…, or say --header"
+        )
 
 
 def _workbook(name: str, open_: Callable[[], IO[bytes]]) -> Any:

@@ -90,7 +90,10 @@ def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | N
     if len(hidden) == len(names):
         first, (what, advice) = next(iter(hidden.items()))
         if not asked:
-            raise UsageError(f"{one_line(first)}: {what}: {advice}; --format lines reads each line as it is")
+            unknown = "unknown kind of file: say which with --format: " if files.named else ""
+            raise UsageError(
+                f"{one_line(first)}: {unknown}{what}: {advice}; --format lines reads each line as it is"
+            )
     by_split = all(set(_WORDS.split(stem)) & SPLIT_WORDS.keys() for stem in stems.values())
     if asked or by_split:
         return LineFiles(

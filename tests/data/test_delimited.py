@@ -216,6 +216,90 @@ def test_short_rows_are_padded_and_counted(tmp_path: Path) -> None:
     )
 
 
+class TestAroundTheHeader:
+    """What people's programs put above, among and behind the rows."""
+
+    ROWS = "".join(f"{text},{label}\n" for text, label in REVIEWS * 2)
+
+    @pytest.mark.parametrize(
+        ("above", "said"),
+        [
+            ("My export\n", "'My export'"),
+            ("# by me, on Monday\n# again\n", "'# by me, on Monday', '# again'"),
+            ("My export,\n,\n", "'My export,', ','"),
+        ],
+    )
+    def test_lines_above_the_header(self, above: str, said: str, tmp_path: Path) -> None:
+        """A title, comments and blank rows are no documents; they are said, and rows are counted below them."""
+        source = open_(tmp_path / "r.csv", f"{above}text,label\n{self.ROWS}")
+        assert rows_of(source) == REVIEWS * 2
+        assert f"left out above the header: {said}" in source.notes
+        assert next(item.id for item in source if isinstance(item, Document)) == "r.csv:1"
+
+    def test_a_row_that_is_like_a_title(self, tmp_path: Path) -> None:
+        """Without a row of names below it nothing is left out."""
+        rows = "".join(f"{label},{text}\n" for text, label in REVIEWS * 2)
+        source = open_(tmp_path / "r.csv", "one cell\n" + rows, header=False, text_column="1")
+        assert not any("left out above" in note for note in source.notes)
+        assert next(item.text for item in source if isinstance(item, Document)) == "one cell"
+
+    def test_the_header_again(self, tmp_path: Path) -> None:
+        """Of tables that were joined, each further header is left out and counted."""
+        table = f"text,label\n{self.ROWS}"
+        source = open_(tmp_path / "r.csv", table * 2)
+        assert rows_of(source) == REVIEWS * 4
+        assert [item for item in source if isinstance(item, Rejected)] == [
+            Rejected("r.csv row 7", "the header again")
+        ]
+
+    def test_columns_without_names_or_values(self, tmp_path: Path) -> None:
+        """The SMS collection as Kaggle has it: `v1,v2,,,` is a header."""
+        rows = "".join(
+            f"{('ham', 'spam')[n % 2]},{text} indeed,,,\n" for n, (text, _) in enumerate(REVIEWS * 2)
+        )
+        source = open_(tmp_path / "r.csv", f"v1,v2,,,\n{rows}", label_column="v1")
+        assert rows_of(source)[:2] == [
+            (f"{REVIEWS[0][0]} indeed", "ham"),
+            (f"{REVIEWS[1][0]} indeed", "spam"),
+        ]
+        assert len(rows_of(source)) == 6
+
+    def test_rows_that_end_with_a_delimiter(self, tmp_path: Path) -> None:
+        """The header has not one: the cell behind it is none, unless only some rows have it."""
+        rows = self.ROWS.replace("\n", ",\n")
+        assert rows_of(open_(tmp_path / "r.csv", f"text,label\n{rows}")) == REVIEWS * 2
+        mixed = open_(tmp_path / "s.csv", f"text,label\n{self.ROWS}{self.ROWS}a fine film,pos,\n")
+        assert len(rows_of(mixed)) == 12
+
+    def test_quotes_that_spark_escapes(self, tmp_path: Path) -> None:
+        """Where most rows hold them the run stops; where a few do, a note says how to read these."""
+        escaped = "".join(f'"so \\"{text}, they say\\" it is",{label}\n' for text, label in REVIEWS * 2)
+        with pytest.raises(
+            UsageError, match=r"^r.csv: quotes in it are written \\\", as Spark does: --escape"
+        ):
+            open_(tmp_path / "r.csv", f"text,label\n{escaped}")
+        source = open_(tmp_path / "r.csv", f"text,label\n{self.ROWS * 4}{escaped}")
+        assert any("without it such rows are malformed" in note for note in source.notes)
+        assert len(rows_of(open_(tmp_path / "r.csv", f"text,label\n{escaped}", escape="\\"))) == 6
+
+    @pytest.mark.parametrize(("sign", "shown"), [("~", "'~'"), (":", "':'"), ("\x01", r"$'\x01'")])
+    def test_delimiters_that_are_seldom(self, sign: str, shown: str, tmp_path: Path) -> None:
+        """They are not taken for a part of the text, nor guessed."""
+        table = f"text,label\n{self.ROWS}".replace(",", sign)
+        with pytest.raises(UsageError) as caught:
+            open_(tmp_path / "r.csv", table)
+        assert f"columns separated by {shown}: --delimiter {shown} reads them so" in str(caught.value)
+        assert rows_of(open_(tmp_path / "r.csv", table, delimiter=sign)) == REVIEWS * 2
+
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+    def test_utf_16_without_a_mark(self, encoding: str, tmp_path: Path) -> None:
+        """It is no binary file."""
+        table = f"text,label\n{self.ROWS}".encode(encoding)
+        with pytest.raises(DataError, match=rf"^r.csv is UTF-16, not UTF-8: give --encoding {encoding}$"):
+            open_(tmp_path / "r.csv", table)
+        assert rows_of(open_(tmp_path / "r.csv", table, encoding=encoding)) == REVIEWS * 2
+
+
 class TestEncoding:
     def test_a_broken_byte_in_utf8_costs_its_row_alone(self, tmp_path: Path) -> None:
         """A file with characters that are UTF-8 is UTF-8, with a bad row."""

@@ -101,3 +101,15 @@ def test_shared_case() -> None:
     """The case `excel_x` is read without an option."""
     found = [each for each in open_(shared("cases/data/excel_x")) if isinstance(each, Document)]
     assert (len(found), found[0].text, found[-1].text) == (16, "a wonderful heartfelt picture", "badly made")
+
+
+def test_a_first_row_that_is_no_header(tmp_path: Path) -> None:
+    """The first review is not taken for the name of a column."""
+    frame = pd.DataFrame([(f"a film of which number {n} is said", ("pos", "neg")[n % 2]) for n in range(8)])
+    frame.to_excel(tmp_path / "r.xlsx", index=False, header=False)
+    with pytest.raises(
+        UsageError, match=r"its first row \(a film of which number 0 is said, pos\) is no header"
+    ):
+        open_(tmp_path / "r.xlsx")
+    named = open_(tmp_path / "r.xlsx", columns=("text", "label"))
+    assert len([each for each in named if isinstance(each, Document)]) == 8
