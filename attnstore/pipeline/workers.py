@@ -258,6 +258,7 @@ class Workers:
             case Loaded(model):
                 self._model = self._model or model
                 worker.loaded = True
+                self._in_vain = 0
                 self._introduce(worker)
             case Took(part):
                 worker.taken.add(part)
