@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -41,10 +42,21 @@ def content(store):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(config, tmp_path_factory):
+def finished_once(config, tmp_path_factory):
     path = tmp_path_factory.mktemp("undisturbed") / "store.attn"
     run(config, path)
-    return content(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished_once):
+    return content(finished_once)
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A store that the run has finished, for a test to do with as it likes."""
+    return Path(shutil.copytree(finished_once, tmp_path / "store.attn"))
 
 
 def test_the_finished_store_holds_every_document_once_in_order(small_store, reviews):
@@ -146,11 +158,10 @@ def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, u
 
 
 @pytest.mark.slow
-def test_a_finished_store_is_left_alone(config, tmp_path):
+def test_a_finished_store_is_left_alone(config, finished):
     """Running once more does nothing, and says so by its zeros."""
-    run(config, tmp_path / "store.attn")
-    modified = {p: p.stat().st_mtime_ns for p in (tmp_path / "store.attn").rglob("*") if p.is_file()}
-    again = run(config, tmp_path / "store.attn")
+    modified = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    again = run(config, finished)
     assert (again.documents, again.tokens, again.interrupted) == (0, 0, False)
     assert {p: p.stat().st_mtime_ns for p in modified} == modified
 
@@ -279,38 +290,36 @@ def test_words_that_only_a_dictionary_knows_are_said_where_there_is_none(config,
         ({"dtype": "bfloat16"}, 'dtype is "float32" in the store, "bfloat16" in this run'),
     ],
 )
-def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, message, config, tmp_path):
+def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, message, config, finished):
     """The line names what differs; the store stays as it was."""
-    run(config, tmp_path / "store.attn")
-    before = content(tmp_path / "store.attn")
+    before = content(finished)
     if "source" in change:
         change = {"source": replace(change["source"], data=config.source.data)}
     with pytest.raises(StoreError) as raised:
-        run(replace(config, **change), tmp_path / "store.attn")
+        run(replace(config, **change), finished)
     assert message in str(raised.value)
     assert str(raised.value).endswith(": give another name, or delete it first")
-    assert content(tmp_path / "store.attn") == before
+    assert content(finished) == before
 
 
 @pytest.mark.slow
-def test_another_model_or_other_data_is_another_run(config, tmp_path):
+def test_another_model_or_other_data_is_another_run(config, finished, tmp_path):
     """Weights and texts are compared by hash: names and places do not count, but they are what is told."""
-    run(config, tmp_path / "store.attn")
     other = tiny.save(tmp_path / "other-model", seed=1)
     was = re.escape(
         f"the model differs by its SHA-256: {config.model} in the store, {other} in this run: give an"
     )
     with pytest.raises(StoreError, match=was):
-        run(replace(config, model=str(other)), tmp_path / "store.attn")
+        run(replace(config, model=str(other)), finished)
     changed = write_reviews(tmp_path / "changed.csv", 60, seed=2)
     was = re.escape(
         f"the data differs by its SHA-256: {config.source.data} in the store, {changed} in this run"
     )
     with pytest.raises(StoreError, match=was):
-        run(replace(config, source=SourceConfig(str(changed))), tmp_path / "store.attn")
+        run(replace(config, source=SourceConfig(str(changed))), finished)
     moved = tmp_path / "moved.csv"
     moved.write_bytes(Path(config.source.data).read_bytes())
-    assert run(replace(config, source=SourceConfig(str(moved))), tmp_path / "store.attn").documents == 0
+    assert run(replace(config, source=SourceConfig(str(moved))), finished).documents == 0
 
 
 @pytest.mark.slow
