@@ -10,13 +10,13 @@ import click
 
 from attnstore.commands.exits import fail
 from attnstore.commands.options import (
+    StorePlace,
     config_option,
     device_option,
     progress_option,
     source_config,
     source_option,
     split_option,
-    store_argument,
 )
 from attnstore.commands.output import say
 from attnstore.commands.progress import Progress, shown
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@store_argument
+@click.argument("store", type=StorePlace())
 @source_option
 @split_option
 @click.option(

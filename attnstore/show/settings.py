@@ -3,7 +3,7 @@
 from typing import Any
 
 from attnstore.errors import StoreError
-from attnstore.messages import one_line
+from attnstore.messages import counted, one_line
 from attnstore.store.store import Store
 
 
@@ -25,6 +25,10 @@ def settings(store: Store) -> str:
         "# attnstore run NEW --config FILE, with the name of this file, gives the same store, if it is started in the",
         "# same folder and finds the same files. Their SHA-256 in the store:",
         *(f"# {line}" for line in hashes),
+        *(
+            f"# Without the {counted(addition.documents, 'document')} of {one_line(addition.data)}, appended later."
+            for addition in manifest.additions
+        ),
         *(f"{_key(store, name)} = {_toml(store, value)}" for name, value in manifest.options.items()),
     ]
     return "\n".join(lines) + "\n"

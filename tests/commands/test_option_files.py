@@ -208,6 +208,22 @@ def test_no_stranger_drives_the_terminal_by_options(small_store, tmp_path):
     ):
         (store / "manifest.json").write_text(json.dumps(manifest | {"options": options}))
         assert attnstore("info", store, "--format", "toml") == (1, "", f"attnstore: {store}: {line}\n")
+    later = {
+        "documents": 0,
+        "data": "b.csv",
+        "fingerprint": {},
+        "versions": {},
+        "created": "then",
+        "sealed": "now",
+    }
+    later |= {"rejected": {}, "rejected_rows": [], "notes": []}
+    added = manifest | {"options": {"limit": 3}, "additions": [later]}
+    (store / "manifest.json").write_text(json.dumps(added))
+    code, out, _ = attnstore("info", store, "--format", "toml")
+    assert (code, out.splitlines()[-2:]) == (
+        0,
+        ["# Without the 0 documents of b.csv, appended later.", "limit = 3"],
+    )
     del manifest["options"]
     (store / "manifest.json").write_text(json.dumps(manifest))
     line = f"attnstore: {store} does not say with which options it was run\n"
