@@ -50,7 +50,7 @@
 -- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" is more than the
 -- class's ordinary words. That most words are ordinary is assumed, not found: if a model really looked more
 -- at most words of a class, the line would hide it. Films whose reviews are all of one class confound the
--- class with the film.
+-- class with the film: `within_group` holds the classes against each other within films that have both.
 --
 -- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents in which
 -- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal

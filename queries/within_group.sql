@@ -66,7 +66,7 @@ sided AS (
         class, word, film, n, y,
         sum(n) OVER of_film - n AS o_n, sum(y) OVER of_film - y AS o_y
     FROM gathered
-    WHERE film IS NOT NULL
+    WHERE film IN (SELECT film FROM sorted GROUP BY film HAVING min(class) <> max(class))
     WINDOW of_film AS (PARTITION BY film, word)
 ),
 contrasted AS (
