@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from attnstore.config import (
     DEFAULT_REDUCTIONS,
@@ -19,15 +19,19 @@ from attnstore.config import (
 from attnstore.embedded import MODEL, REVIEWS
 from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
-from attnstore.reader import Reader
+from attnstore.reader import Reader, Readers
 
 
-def open(path: str | Path) -> Reader:  # noqa: A001 - as gzip.open and sqlite3's users would call it
+@overload
+def open(path: str | Path) -> Reader: ...  # type: ignore[overload-overlap]  # noqa: A001 - a text is a sequence of texts, too
+@overload
+def open(path: Sequence[str | Path]) -> Readers: ...  # noqa: A001 - see below
+def open(path: str | Path | Sequence[str | Path]) -> Reader | Readers:  # noqa: A001 - as gzip.open and sqlite3's users would call it
     """The store at `path`, to read and ask: a folder, `s3://…`, or `hf://datasets/USER/NAME`, which is fetched.
 
-    Raises StoreError if there is none.
+    For a list of them all as one: see `Readers`. Raises StoreError if there is none.
     """
-    return Reader(path)
+    return Reader(path) if isinstance(path, str | Path) else Readers(path)
 
 
 def run(

@@ -1,7 +1,7 @@
 """A store opened from Python: its tables, its questions, its documents drawn."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
@@ -12,9 +12,10 @@ from attnstore.ask.answer import ask, document_with_tokens
 from attnstore.ask.faithful import best_layer
 from attnstore.ask.questions import Engine, Question, describe, find_questions, get_question
 from attnstore.ask.scale import ninety_ninth
+from attnstore.ask.several import ask_each, open_stores, sql_over, table_of_all
 from attnstore.ask.sql import run_sql
 from attnstore.errors import StoreError, UsageError
-from attnstore.messages import counted
+from attnstore.messages import counted, suggestion
 from attnstore.show.card import card, card_html
 from attnstore.show.heatmap import Heatmap
 from attnstore.show.plot import Plot, plot
@@ -261,3 +262,59 @@ def _layer_in_words(layer: int | str, layers: int) -> str:
         return "mean of the layers"
     number = {"first": 1, "last": layers}.get(str(layer), layer)
     return f"{number} of {layers}"
+
+
+class Readers:
+    """Several stores opened as one, by name: what `attnstore.open` gives for a list.
+
+    Frames and SQL have a column `store` before those that all of the stores have. A question is answered once for each
+    store: its numbers are of one model. `readers[name]` is one of them.
+    """
+
+    def __init__(self, paths: Sequence[str | Place]) -> None:
+        """Raises UsageError for no path, or the same twice, and StoreError for what can't be read."""
+        self.stores: dict[str, Store] = open_stores(paths)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {store!r}" for name, store in self.stores.items())
+
+    def __len__(self) -> int:
+        return len(self.stores)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stores)
+
+    def __getitem__(self, name: str) -> Reader:
+        if name not in self.stores:
+            raise UsageError(f"there is no store {name!r}{suggestion(name, self.stores)}")
+        return Reader(self.stores[name].path)
+
+    def documents(self) -> pl.LazyFrame:
+        """The documents of all stores."""
+        return table_of_all(self.stores, "documents")
+
+    def tokens(self) -> pl.LazyFrame:
+        """The tokens of all stores."""
+        return table_of_all(self.stores, "tokens")
+
+    def totals(self) -> pl.LazyFrame:
+        """The tokens of each store added up."""
+        return table_of_all(self.stores, "totals")
+
+    def query(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
+        """The answers of each store to the question of that name, with a column `store`.
+
+        Raises:
+            UsageError: there is no such question, or a store has no answer to it.
+            StoreError: a store can't be read.
+        """
+        return Result(ask_each(self.stores, get_question(name, find_questions()), parameters, engine))
+
+    def sql(self, sql: str) -> Result:
+        """The answer to one read-only SQL statement over the views `documents`, `tokens` and `totals` of all stores.
+
+        Raises:
+            UsageError: it is not one statement that only reads, DuckDB refuses it, or a column is not in all stores.
+            StoreError: a store can't be read.
+        """
+        return Result(sql_over(self.stores, sql))

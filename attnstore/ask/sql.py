@@ -36,6 +36,20 @@ _ROWS_AT_ONCE = 100_000
 _REFUSED = (duckdb.Error, UnicodeDecodeError)
 
 
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The statements that make a store's views. They name tables without rows, which have to be there: `empty`.
+
+    `asked` put those of the documents that are asked about in their place: the table `asked` of their numbers first.
+    `read` are the addresses of the files that they read.
+    """
+
+    statements: list[str]
+    empty: dict[str, pa.Schema]
+    read: list[str]
+    asked: list[str]
+
+
 def connect(
     store: Store, added: QuestionColumns = NOTHING, macros: Sequence[str] = ()
 ) -> duckdb.DuckDBPyConnection:
@@ -49,10 +63,14 @@ def connect(
     Raises:
         StoreError: the store can't be read.
     """
+    return opened(store, views_of(store, added), macros)
+
+
+def opened(store: Store, made: Views, macros: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
+    """A connection with these views, as `connect` gives it. Raises StoreError for files that can't be read."""
     connection = duckdb.connect()
     try:
         statistics.register(connection)
-        made = views_of(store, added)
         if isinstance(store.path, Bucket):
             connection.register_filesystem(BucketFiles(store.path, store.sizes() or {}))
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
@@ -95,20 +113,6 @@ def _spill() -> str:
         return str(Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}"))
     except FileNotFoundError:  # there is no folder for temporary files
         return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Views:
-    """The statements that make a store's views. They name tables without rows, which have to be there: `empty`.
-
-    `asked` put those of the documents that are asked about in their place: the table `asked` of their numbers first.
-    `read` are the addresses of the files that they read.
-    """
-
-    statements: list[str]
-    empty: dict[str, pa.Schema]
-    read: list[str]
-    asked: list[str]
 
 
 def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:

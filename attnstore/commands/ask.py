@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,10 @@ def query(
     wide: bool,
     rows: int,
 ) -> None:
-    """Answer the question NAME from STORE. `attnstore queries` lists the questions."""
+    """Answer the question NAME from STORE. `attnstore queries` lists the questions.
+
+    STORE may be a pattern in quotes, 'runs/*.attn': each store answers, with its name in a column `store`.
+    """
     from attnstore.ask.answer import ask
     from attnstore.ask.lookup import unknown_word
     from attnstore.ask.questions import find_questions, get_question
@@ -56,8 +60,14 @@ def query(
     if timeout is None and folders:  # a stranger's, maybe
         timeout = _TIMEOUT
     parameters = given_parameters(given)
-    opened = open_store(store)
     question = get_question(name, find_questions(*folders))
+    if (several := _matching(store)) is not None:
+        from attnstore.ask.several import ask_each, open_stores
+
+        stores = open_stores(several)
+        write(ask_each(stores, question, parameters, engine, timeout), form, output, wide, rows)
+        return
+    opened = open_store(store)
     answer = ask(opened, question, parameters, engine, timeout=timeout)
     write(answer, form, output, wide, rows)
     if not answer.num_rows and "word" in parameters and (unknown := unknown_word(opened, parameters["word"])):
@@ -142,8 +152,27 @@ def _list(known: Mapping[str, "Question"]) -> None:
 def sql(
     store: "Place", statement: str, timeout: float, form: str, output: Path | None, wide: bool, rows: int
 ) -> None:
-    """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE."""
+    """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE.
+
+    STORE may be a pattern in quotes, 'runs/*.attn': the views then have the rows of all, and a column `store`.
+    """
     from attnstore.ask.sql import run_sql
     from attnstore.store.store import open_store
 
+    if (several := _matching(store)) is not None:
+        from attnstore.ask.several import open_stores, sql_over
+
+        write(sql_over(open_stores(several), statement, timeout), form, output, wide, rows)
+        return
     write(run_sql(open_store(store), statement, timeout), form, output, wide, rows)
+
+
+def _matching(store: "Place") -> "list[Place] | None":
+    """The stores that a pattern such as `runs/*.attn` matches; None for the name of one. Raises UsageError for none."""
+    if not isinstance(store, Path) or not any(sign in str(store) for sign in "*?[") or store.exists():
+        return None
+    found = sorted(Path(each) for each in glob(str(store.expanduser()), recursive=True))  # noqa: PTH207 - a whole path, absolute or not
+    stores: list[Place] = [each for each in found if (each / "manifest.json").is_file()]
+    if not stores:
+        raise UsageError(f"no store matches {store}: put the pattern in quotes, as in 'runs/*.attn'")
+    return stores
