@@ -113,7 +113,8 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
     for kind in ("documents", "tokens"):
         for name in names_below(store.path / kind):
             relative = f"{kind}/{name}"
-            if relative in known:
+            # Beside the tables, as in Delta's _delta_log: no reader of Parquet takes it for a part of one.
+            if relative in known or (name.startswith("_") and not name.endswith(".parquet")):
                 continue
             of_part = PART_FILE.fullmatch(relative)
             if of_part is not None and not store.sealed and int(of_part[2]) not in finished:

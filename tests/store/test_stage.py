@@ -259,6 +259,17 @@ def test_what_was_measured_before_is_said_to_be_of_the_earlier_documents(tmp_pat
     assert measured_before(open_store(path)) == 10
 
 
+def test_a_log_that_another_table_keeps_beside_the_files_is_no_fault(tmp_path: Path) -> None:
+    """Delta's, for one; a file of Parquet there is one, since a plain reader takes it for rows."""
+    path = run(tmp_path / "store", manifest()).path
+    (path / "tokens" / "_delta_log").mkdir()
+    (path / "tokens" / "_delta_log" / "0.json").write_text("{}")
+    assert all(finding.ok for finding in verify_files(open_store(path)))
+    (path / "tokens" / "_delta_log" / "0.parquet").write_text("")
+    faults = [finding.subject for finding in verify_files(open_store(path)) if not finding.ok]
+    assert faults == ["tokens/_delta_log/0.parquet"]
+
+
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     """A store may be a stranger's."""
     path = run(tmp_path / "store", manifest()).path
