@@ -203,7 +203,7 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
             suspect = lines.first <= swallowed_to and (len(cells) < width or lines.quotes % 2)
             if len(cells) > width or suspect:
                 yield number, Bad("malformed row", lines.span())
-            elif layout.headed and tuple(cells) == layout.columns:
+            elif cells[0] == layout.columns[0] and layout.headed and tuple(cells) == layout.columns:
                 yield number, Bad("the header again", lines.span())
             else:
                 cells = [cell.replace(_RETURN, "\r") if _RETURN in cell else cell for cell in cells]
