@@ -67,7 +67,10 @@ def test_what_is_like_such_an_answer_is_data(tmp_path: Path) -> None:
         (b"<?xml version='1.0'?><rows/>", "r.csv is XML, not a table"),
         (pickle.dumps(["a"]), "r.csv is a pickle, which is never read: it could run any program"),
         (POINTER, "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull"),
-        (gzip.compress(POINTER), "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull"),
+        (
+            gzip.compress(POINTER, mtime=0),
+            "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull",
+        ),
     ],
 )
 def test_a_table_that_is_something_else(content: bytes, what: str, tmp_path: Path) -> None:
