@@ -389,7 +389,10 @@ def adapter_alone(folder, target):
         (pickled, "has no safetensors weights, and pickles are never loaded"),
         (headless, "lack 2 tensors of a classifier (first: classifier.bias)"),
         (truncated_weights, "can't load the weights"),
-        (lambda f, t: changed(f, t, hidden_size=48, num_attention_heads=4), "can't load the weights"),
+        (
+            lambda f, t: changed(f, t, hidden_size=48, num_attention_heads=4),
+            "are of other sizes than its config.json says",
+        ),
         (lambda f, t: without(f, t, "tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
         (lambda f, t: spoilt_file(f, t, "tokenizer.json", "{}"), "can't read the tokenizer"),
         (lambda f, t: spoilt_file(f, t, "config.json", "{"), "can't read the model's config.json"),

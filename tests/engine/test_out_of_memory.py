@@ -14,7 +14,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine import classifier as engine
 from attnstore.engine.loading import BATCH_TOKENS
 from attnstore.errors import UsageError
-from attnstore.events import Computed, Noted, Started
+from attnstore.events import Computed, Noted
 from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
 
@@ -62,7 +62,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
     result = run(
         config,
         tmp_path / "pieces.attn",
-        on_event=lambda event: {Noted: notes, Computed: progress, Started: []}[type(event)].append(event),
+        on_event=lambda event: {Noted: notes, Computed: progress}.get(type(event), []).append(event),
     )
     assert (result.documents, result.tokens) == (whole.documents, whole.tokens)
     assert progress[-1].documents == 60

@@ -129,11 +129,12 @@ def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempP
     assert len(result.dev_accuracies) == 3
     assert (result.train_documents, result.dev_documents, result.test_documents) == (80, 16, 24)
     assert result.max_length == 40  # not 512: the model has as many positions
-    trained = [p for p in seen if p.phase == "train"]
+    told = [event for event in seen if isinstance(event, Trained)]
+    trained = [p for p in told if p.phase == "train"]
     assert trained[-1].step == trained[-1].steps == result.steps == 30
     assert trained[-1].loss is not None and trained[-1].accuracy is not None
-    assert seen[-1].phase == "test" and seen[-1].accuracy == 1.0
-    assert all(p.eta >= 0 for p in seen)
+    assert told[-1].phase == "test" and told[-1].accuracy == 1.0
+    assert all(p.eta >= 0 for p in told)
     return out
 
 

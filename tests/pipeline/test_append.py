@@ -164,8 +164,9 @@ def test_an_interrupted_append_goes_on_and_readers_see_the_old_state(store, file
     events = []
 
     def interrupt(event):
+        first = not any(isinstance(e, Computed) for e in events)
         events.append(event)
-        if isinstance(event, Computed) and not (store / "_append" / "_parts").exists():
+        if isinstance(event, Computed) and first:  # a second signal would end pytest
             os.kill(os.getpid(), signal.SIGINT)
 
     result = append(more(data), store, on_event=interrupt)
