@@ -74,7 +74,7 @@ def test_a_store_says_which_options_give_it_again(rows, tiny_model, tmp_path):
     assert (code, err) == (0, "")
     given = tomllib.loads(options.read_text())
     expected = given | {"reduce": ["cls", "received", "rollout"], "strict": False, "pair": False}
-    expected |= {"trust-remote-code": False, "max-document-bytes": 16 << 20}
+    expected |= {"trust-remote-code": False, "max-document-bytes": 16 << 20, "workers": 1}
     del expected["progress"]
     assert tomllib.loads(out) == expected
     manifest = json.loads((tmp_path / "a.attn/manifest.json").read_text())
