@@ -71,6 +71,7 @@ def run(
     full_precision: bool = False,
     threads: int | None = None,
     workers: int = 1,
+    worker_timeout: int | None = None,
 ) -> Reader:
     """Run a dataset through a classifier into a store at `path`, and open it.
 
@@ -126,6 +127,7 @@ def run(
         full_precision=full_precision,
         threads=threads,
         workers=workers,
+        worker_timeout=worker_timeout,
     )
     result = run_pipeline(settings, path)
     if result.interrupted:

@@ -79,6 +79,8 @@ class RunConfig:
     `threads`: of the processor, for each process; the last bits of a matrix product depend on it. None for those that
     the store was begun with, where the machine has as many, else for all, divided among the workers.
     `workers`: processes that compute, 1 for this one alone; with GPUs, one on each in turn.
+    `worker_timeout`: seconds after which a worker that has finished no batch, or not loaded the model, is ended and
+    replaced; None for half an hour to load, then ten minutes or ten times what the longest batch so far took.
     """
 
     source: SourceConfig
@@ -96,6 +98,7 @@ class RunConfig:
     full_precision: bool = False
     threads: int | None = None
     workers: int = 1
+    worker_timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,12 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     help="Processes that compute, on one machine; with GPUs, one on each.",
 )
 @click.option(
+    "--worker-timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help="End a worker that finishes no batch for so long. Default: 10 minutes, or 10 times the longest.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",

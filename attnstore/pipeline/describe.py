@@ -90,6 +90,7 @@ def check(config: RunConfig) -> None:
         ("--stride", config.stride),
         ("--threads", config.threads),
         ("--workers", config.workers),
+        ("--worker-timeout", config.worker_timeout),
     ):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} {value}: it must be a whole number, at least 1")

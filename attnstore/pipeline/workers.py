@@ -3,6 +3,9 @@
 The run itself loads no model. It reads the documents, hands them out a part at a time, counts what is written, and
 replaces workers that end. Each worker has the part that it computes and, while there are many left, the next one, so
 that nothing waits for the other side; what is read ahead is bounded by that.
+
+A worker may hang without ending: in a driver, on a file system that does not answer. Each batch is a sign of life, and
+one that gives none for much longer than any batch has taken is ended and replaced.
 """
 
 import json
@@ -11,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -34,6 +38,13 @@ from attnstore.store.store import Store
 _TRIES = 3
 #: Seconds between two looks at whether the run is asked to stop.
 _LOOKED_EVERY = 0.2
+#: Seconds of silence after which a worker counts as hung, while it loads and while it computes, unless told otherwise.
+#: Where a worker has been silent for longer and then gone on, it is so many times as long.
+_LOADED_WITHIN, _HEARD_WITHIN, _TIMES_THE_LONGEST = 1800.0, 600.0, 10
+#: The most seconds that a single look can add to the silence: who was stopped itself has not listened.
+_LISTENED = 1.0
+#: Seconds that a process gets to die in. One that waits for a broken disk does not.
+_DEAD_WITHIN = 10.0
 #: A worker imports what the run would, from where the run would, and nothing from the folder that it is started in.
 _SERVE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv.pop())\n"
@@ -44,7 +55,10 @@ _SERVE = (
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """`parts` are those that it has, `taken` the numbers of those that it has begun, `steps` what it says of each."""
+    """`parts` are those that it has, `taken` the numbers of those that it has begun, `steps` what it says of each.
+
+    `silent`: for how many seconds the run has listened to it in vain; `hung`: that it was ended for that.
+    """
 
     place: int
     process: subprocess.Popen[bytes]
@@ -54,16 +68,26 @@ class _Worker:
     parts: dict[int, Part] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     steps: dict[int, list[Step]] = field(default_factory=dict)
+    silent: float = 0.0
+    hung: bool = False
+    outbox: SimpleQueue[object] = field(default_factory=SimpleQueue)
 
     def send(self, message: object) -> None:
-        """What can't be sent is lost with the worker, whose end will be heard."""
+        """What can't be sent is lost with the worker, whose end will be heard. Nobody waits for one that hangs."""
+        self.outbox.put(message)
+
+    def deliver(self) -> None:
+        """Send what is in the outbox, until the worker is gone or there is a None."""
         with suppress(OSError):
-            self.wire.send(message)
+            while (message := self.outbox.get()) is not None:
+                self.wire.send(message)
 
     def end(self) -> None:
         """End it at once. What it is writing is then no part."""
+        self.outbox.put(None)
         self.process.kill()
-        self.process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_DEAD_WITHIN)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with suppress(OSError):
@@ -100,6 +124,8 @@ class Workers:
         self._failures: Counter[int] = Counter()
         self._in_vain = 0
         self._noted: set[str] = set()
+        self._looked = time.monotonic()
+        self._longest = 0.0
         self.all_null: set[str] = set()
         self.notes: list[str] = []
 
@@ -203,6 +229,7 @@ class Workers:
         self._crew.append(worker)
         worker.send(self._hired)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        threading.Thread(target=worker.deliver, daemon=True).start()
 
     def _listen(self, worker: _Worker) -> None:
         with suppress(EOFError):
@@ -244,12 +271,17 @@ class Workers:
 
     def _hear(self) -> Step | None:
         """Wait for the next message, a moment at most, and do what it asks for."""
+        if hung := self._hung():
+            return self._lost(hung)
         try:
             worker, message = self._inbox.get(timeout=_LOOKED_EVERY)
         except Empty:
             return None
         if worker not in self._crew:
             return None
+        if worker.begun:
+            self._longest = max(self._longest, worker.silent)
+        worker.silent = 0.0
         match message:
             case None:
                 return self._lost(worker)
@@ -270,6 +302,27 @@ class Workers:
             case Wrote():
                 self._count(worker, message)
         return None
+
+    def _hung(self) -> _Worker | None:
+        """A worker that has been silent for too long while it had something to do."""
+        now = time.monotonic()
+        listened, self._looked = min(now - self._looked, _LISTENED), now
+        for worker in self._crew:
+            if worker.loaded and not worker.parts:
+                continue  # it waits for us
+            worker.silent += listened
+            if worker.silent > self._patience(worker):
+                worker.hung = True
+                return worker
+        return None
+
+    def _patience(self, worker: _Worker) -> float:
+        """For how many seconds a worker may be silent."""
+        if (told := self._hired.config.worker_timeout) is not None:
+            return told
+        if not worker.loaded:
+            return _LOADED_WITHIN
+        return max(_HEARD_WITHIN, _TIMES_THE_LONGEST * self._longest)
 
     def _count(self, worker: _Worker, wrote: Wrote) -> None:
         """Take a part that is written."""
@@ -293,9 +346,16 @@ class Workers:
         worker.end()
         steps = [step for of_part in worker.steps.values() for step in of_part]
         back = Step(-sum(step.documents for step in steps), -sum(step.tokens for step in steps))
+        if worker.hung:
+            silent = counted(round(worker.silent), "second")
+            line = f"a worker gave no sign of life for {silent} and was ended: {self._rest(worker)}"
+            if self._begin is None:
+                self.notes.append(line)
+            back = replace(back, notes=(line,))
+        told = back if steps or back.notes else None
         if self._stopping:
-            return back if steps else None
-        why = _why(worker.process.returncode)
+            return told
+        why = _why(worker)
         for part in worker.parts.values():
             self._failures[part.number] += 1
             if self._failures[part.number] == _TRIES:
@@ -309,7 +369,14 @@ class Workers:
             if self._in_vain == _TRIES:
                 raise WorkerError(f"{counted(_TRIES, 'worker')} ended before they had a part, the last {why}")
         self._hire(worker.place)
-        return back if steps else None
+        return told
+
+    def _rest(self, worker: _Worker) -> str:
+        """What becomes of the parts of a worker that was ended."""
+        if not worker.parts:
+            return "another takes its place"
+        parts = f"part{'s' if len(worker.parts) > 1 else ''} {' and '.join(map(str, sorted(worker.parts)))}"
+        return f"{parts} left to the next run" if self._stopping else f"{parts} given to another"
 
 
 def _named(part: Part) -> str:
@@ -320,8 +387,12 @@ def _named(part: Part) -> str:
     return f"{quoted(one.id)} to {quoted(other.id)} (numbers {first} to {last})"
 
 
-def _why(code: int) -> str:
-    """How a process ended, by its exit code."""
+def _why(worker: _Worker) -> str:
+    """How a worker ended."""
+    if worker.hung:
+        silent = counted(round(worker.silent), "second")
+        return f"after {silent} without a sign of life (--worker-timeout sets how many it may take)"
+    code = worker.process.returncode
     if code >= 0:
         return f"with exit code {code}"
     try:
