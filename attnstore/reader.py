@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 import polars as pl
 import pyarrow as pa
 
-from attnstore.ask.answer import ask, document_with_tokens
-from attnstore.ask.faithful import best_layer
+from attnstore.ask.answer import ask
 from attnstore.ask.questions import Engine, Question, describe, find_questions, get_question
-from attnstore.ask.scale import ninety_ninth
+from attnstore.ask.scale import Scales
 from attnstore.ask.several import ask_each, open_stores, sql_over, table_of_all
 from attnstore.ask.sql import run_sql
-from attnstore.errors import StoreError, UsageError
+from attnstore.errors import UsageError
 from attnstore.messages import counted, suggestion
 from attnstore.show.card import card, card_html
 from attnstore.show.heatmap import Heatmap
 from attnstore.show.plot import Plot, plot
 from attnstore.show.result import Result
-from attnstore.show.words import ignore_tokens, merge_words
+from attnstore.show.shaded import Look, shaded
 from attnstore.store import frames
 from attnstore.store.manifest import Manifest
 from attnstore.store.place import Place
@@ -108,6 +107,7 @@ _ANNOTATIONS: Mapping[str, Any] = {
     "list": Sequence[str],
     "reductions": Sequence[str],
     "layer": int | str,
+    "head": int | str,
     "document": int | str,
 }
 
@@ -122,7 +122,7 @@ class Reader:
         self.store: Store = open_store(path)
         # No property: completion in notebooks looks into attributes, and runs no code to find them.
         self.query = Query(self)
-        self._scales: dict[tuple[str, str, bool, bool], float] = {}
+        self._scales = Scales(self.store)
 
     def __repr__(self) -> str:
         return card(self.store)
@@ -141,7 +141,7 @@ class Reader:
             StoreError: the store is gone, or its manifest can't be read any more.
         """
         self.store = open_store(self.store.path)
-        self._scales.clear()
+        self._scales = Scales(self.store)
         return self
 
     def documents(self) -> pl.LazyFrame:
@@ -193,6 +193,7 @@ class Reader:
         *,
         reduction: str | None = None,
         layer: int | str = "last",
+        head: int | str = "mean",
         relative: bool = False,
         words: Literal["sum", "mean"] | None = "sum",
         ignore: str | Sequence[str] = (),
@@ -202,66 +203,27 @@ class Reader:
         """A document with its tokens shaded by attention: text in a terminal, a picture in a notebook.
 
         `document` is its id or its number (`3`, or `"@3"` in text, where an id would come first). `words` merges
-        wordpieces into words by their sum or mean, None leaves the pieces; `ignore` blanks tokens or words,
+        wordpieces into words by their sum or mean, None leaves the pieces; `head` is one of the layer's heads, from 1,
+        where the reduction has a value for each, else their mean; `ignore` blanks tokens or words,
         `ignore_special` the special ones, and `renormalise` rescales what remains, be it all, to a sum of 1. Shades
         are full at the 99th percentile of the reduction over the store (`ask.scale`), so that the documents of one
         reduction and layer compare, or, if `relative`, at this document's own maximum.
 
         Raises:
-            UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
+            UsageError: there is no such document, reduction, layer or head, or the id belongs to several documents.
             StoreError: the store holds no reduction, or can't be read.
         """
-        if not self.manifest.reductions:
-            raise StoreError(f"{self.store.path} holds no reduction: there is nothing to shade by")
-        chosen = reduction or self.manifest.reductions[0].name
-        stored = self.manifest.reduction(chosen)
-        if layer == "best" and stored is not None and stored.per_layer:
-            layer = best_layer(self.store, stored)
-        row, tokens = document_with_tokens(self.store, document, chosen, layer)
-        signed = stored is not None and stored.signed
-        if signed and renormalise:
-            raise UsageError(
-                f"{chosen} has values above and below 0, which make up no whole: don't renormalise it"
-            )
-        if words is not None:
-            tokens = merge_words(tokens, words, signed)
-        if ignore or ignore_special or renormalise:
-            tokens = ignore_tokens(
-                tokens, [ignore] if isinstance(ignore, str) else ignore, renormalise, ignore_special
-            )
-        return Heatmap(
-            id=row["id"],
-            text=row["text"],
-            label=row["label"],
-            prediction=row["prediction"],
-            probability=row["probability"],
-            reduction=chosen,
-            layer=_layer_in_words(layer, self.manifest.layers)
-            if stored is not None and stored.per_layer
-            else "",
-            truncated=row["truncated"],
-            tokens=tokens,
+        look = Look(
+            reduction=reduction,
+            layer=layer,
+            head=head,
             relative=relative,
-            labels_are_models=self.manifest.labels_are_models,
-            text_pair=row["text_pair"],
-            signed=signed,
-            full=self._full(chosen, layer, not ignore_special, renormalise),
-            full_means="the 99th percentile of this store's tokens",
+            words=words,
+            ignore=(ignore,) if isinstance(ignore, str) and ignore else tuple(ignore),
+            ignore_special=ignore_special,
+            renormalise=renormalise,
         )
-
-    def _full(self, reduction: str, layer: int | str, specials: bool, renormalised: bool) -> float:
-        """Where the shade is full; it is looked up once for all documents that are drawn alike."""
-        drawn = (reduction, str(layer), specials or not renormalised, renormalised)
-        if drawn not in self._scales:
-            self._scales[drawn] = ninety_ninth(self.store, reduction, layer, specials, renormalised)
-        return self._scales[drawn]
-
-
-def _layer_in_words(layer: int | str, layers: int) -> str:
-    if layer == "mean":
-        return "mean of the layers"
-    number = {"first": 1, "last": layers}.get(str(layer), layer)
-    return f"{number} of {layers}"
+        return shaded(self.store, document, look, self._scales)
 
 
 class Readers:

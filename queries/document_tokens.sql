@@ -17,6 +17,8 @@
 -- @param reduction: signed_reduction = cls -- which attention, or score: a reduction that the store holds
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
+-- @param head: head = mean -- of a reduction with a value per head, such as cls_heads: which one, counted from 1, or
+--     the mean of all
 -- @columns position, token, word, special, attention, lift
 SELECT
     position, token, word, piece, pieces, segment, start, "end", special, attention,

@@ -158,8 +158,10 @@ def _table(rows, schema):
 # ---------------------------------------------------------------------------------------------------------
 
 
-def value_of(row, reduction, layer="last"):
+def value_of(row, reduction, layer="last", head="mean"):
     """The chosen attention of one token, as the questions define it; None where there is none."""
+    if head != "mean":
+        return row[f"{reduction}_{LAYERS if layer == 'last' else int(layer):02d}"][int(head) - 1]
     if reduction in ("rollout", "odd"):
         return row[reduction]
     layers = {"first": [1], "last": [LAYERS], "mean": range(1, LAYERS + 1)}.get(layer) or [int(layer)]
@@ -354,12 +356,12 @@ def confusion(documents):
     return sorted(rows, key=lambda r: (r["split"], r["label"] is None, r["label"] or "", r["prediction"]))
 
 
-def document_tokens(document, reduction="cls", layer="last"):
+def document_tokens(document, reduction="cls", layer="last", head="mean"):
     """The rows of the question `document_tokens`."""
     size = len(document["tokens"])
     rows = []
     for position, row in enumerate(document["tokens"]):
-        value = value_of(row, reduction, layer)
+        value = value_of(row, reduction, layer, head)
         plain = {name: row[name] for name in ("token", "word", "piece", "pieces")}
         rows.append(
             {"position": position, **plain, "segment": None if row["special"] else 0,

@@ -94,16 +94,22 @@ def asked_documents(store: Store, added: QuestionColumns) -> tuple[int, ...]:
 
 
 def document_with_tokens(
-    store: Store, wanted: str | SupportsIndex, reduction: str, layer: int | str, connect: Connect = connect
+    store: Store,
+    wanted: str | SupportsIndex,
+    reduction: str,
+    layer: int | str,
+    connect: Connect = connect,
+    *,
+    head: int | str = "mean",
 ) -> tuple[dict[str, Any], pa.Table]:
     """The row of the document that `document_number` finds, by column, and its tokens: `document_tokens`.
 
     Raises:
-        UsageError: there is no such document, reduction or layer, or the id belongs to several documents.
+        UsageError: there is no such document, reduction, layer or head, or the id belongs to several documents.
         StoreError: the store can't be read.
     """
     question = get_question("document_tokens", find_questions())
-    given = {"document": wanted, "reduction": reduction, "layer": layer}
+    given = {"document": wanted, "reduction": reduction, "layer": layer, "head": head}
     values, added = bound(store, question, given)
     if store.manifest.parts > _FEW_PARTS:
         # Each file that is opened takes its time, and the number says in which of them the document is.

@@ -130,6 +130,9 @@ def _attention(store: Store, of_type: Mapping[str, str], values: dict[str, Any])
             name = of_type["layer"]
             layer = values[name] = _layer(store, reduction, name, values[name], several="mean")
             means["attention"] = (columns[int(str(layer)) - 1],) if _is_number(layer) else tuple(columns)
+            if "head" in of_type and (head := values[of_type["head"]]) != "mean":
+                elements = {"attention": _of_head(manifest, reduction, layer, of_type["head"], head)}
+                means, heads = {}, None
         else:
             means |= {f"attention_{number:02d}": (column,) for number, column in enumerate(columns, start=1)}
     if "heads" in of_type:
@@ -166,6 +169,19 @@ def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
             f"the store has no values per head of {name!r}: run again with --reduce cls_heads beside what else you want"
         )
     return reduction
+
+
+def _of_head(
+    manifest: Manifest, reduction: StoredReduction, layer: str | None, parameter: str, head: str
+) -> tuple[str, int]:
+    """The column of a layer, and where the value of a head stands in it. Heads of two layers have nothing in common."""
+    if not reduction.per_head:
+        raise UsageError(f"{reduction.name} has one value for all heads: leave {parameter} out")
+    if int(head) > manifest.heads:
+        raise UsageError(f"the store has no head {head}: {parameter} is 1 to {manifest.heads}, or mean")
+    if not _is_number(layer):
+        raise UsageError(f"{parameter}={head} is a head of one layer: choose the layer by its number")
+    return reduction.columns(manifest.layers)[int(str(layer)) - 1], int(head) - 1
 
 
 def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) -> dict[str, tuple[str, int]]:

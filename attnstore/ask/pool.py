@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import duckdb
 
+from attnstore.ask.scale import Scales
 from attnstore.ask.sql import connect
 from attnstore.errors import UsageError
 from attnstore.store.frames import NOTHING, QuestionColumns
@@ -16,10 +17,14 @@ _KEPT = 8  # connections that wait for the next question; one holds a few MB, as
 
 
 class Pool:
-    """Connections to one state of a store. Each is one request's at a time; those not used for longest are closed."""
+    """Connections to one state of a store. Each is one request's at a time; those not used for longest are closed.
+
+    `scales`: where its pictures' shades are full.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.scales = Scales(store)
         self._idle: OrderedDict[tuple[str, ...], list[duckdb.DuckDBPyConnection]] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False

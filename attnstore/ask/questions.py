@@ -25,6 +25,8 @@ which the SELECT names as `$NAME`. They are bound, never pasted. `where` is ever
                                         (or their mean over layers; of a reduction with a value per head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
                                         `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
+    head                                of a reduction with a value per head, whose layer is one: `attention` is the
+                                        value of the head of that number, counted from 1, or the mean
     signed_reduction                    as `reduction`, but of a signed score, too, such as evidence, which is no
                                         attention: nothing is to be divided by an even share of it, and `$signed` says
                                         that it is one
@@ -37,7 +39,7 @@ which the SELECT names as `$NAME`. They are bound, never pasted. `where` is ever
     column                              a column of `documents`: they get a text `value`, what stands in it
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
-and a question has at most one parameter of each of the last nine. One more line may say which columns of the
+and a question has at most one parameter of each of the last ten. One more line may say which columns of the
 answer a terminal shows unless it is asked for all; where there is none, it shows as many as fit. A text after `…`
 is cut at its beginning where it is too long, others at their end. Another one says what some document has to have,
 `labels` (classes of the model's) or `groups`, where nothing could be answered without:
@@ -95,6 +97,7 @@ ONCE = (
     "reduction",
     "signed_reduction",
     "layer",
+    "head",
     "heads",
     "reductions",
     "column",
@@ -341,6 +344,11 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
     if types["layer"] and not types["reduction"] and not types["signed_reduction"] and not types["heads"]:
         raise UsageError(
             f"{path}: a layer parameter needs a parameter of type reduction, signed_reduction or heads"
+        )
+
+    if types["head"] and not (types["layer"] and (types["reduction"] or types["signed_reduction"])):
+        raise UsageError(
+            f"{path}: a head parameter needs one of type layer, and one of type reduction or signed_reduction"
         )
 
 

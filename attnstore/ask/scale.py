@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from attnstore.ask.answer import Connect
 from attnstore.ask.binding import bound
 from attnstore.ask.questions import find_questions, get_question
 from attnstore.ask.sql import connect, select
@@ -19,8 +20,40 @@ _RENORMALISED = """attention / nullif(sum(attention) FILTER ({kept}) OVER of_doc
     * count(attention) FILTER ({kept}) OVER of_document"""
 
 
+class Scales:
+    """Where the shades of a store's pictures are full: looked up once for all documents that are drawn alike.
+
+    It is of one state of a store: what a run finishes later is in none of it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found: dict[tuple[object, ...], float] = {}
+
+    def full(
+        self,
+        reduction: str,
+        layer: int | str,
+        head: int | str = "mean",
+        specials: bool = True,
+        renormalised: bool = False,
+        connect: Connect = connect,
+    ) -> float:
+        """As `ninety_ninth`. Without renormalising, special tokens that are left out change nothing."""
+        alike = (reduction, str(layer), str(head), specials or not renormalised, renormalised)
+        if alike not in self._found:
+            self._found[alike] = ninety_ninth(self._store, *alike, connect=connect)
+        return self._found[alike]
+
+
 def ninety_ninth(
-    store: Store, reduction: str, layer: int | str, specials: bool = True, renormalised: bool = False
+    store: Store,
+    reduction: str,
+    layer: int | str,
+    head: int | str = "mean",
+    specials: bool = True,
+    renormalised: bool = False,
+    connect: Connect = connect,
 ) -> float:
     """The 99th percentile of a reduction's lift over the store's tokens, special ones aside, to two digits.
 
@@ -29,10 +62,10 @@ def ninety_ninth(
     evenly over the store (or over 50 of its parts, where there are more), and 1.0 where there is no value but 0.
 
     Raises:
-        UsageError: there is no such reduction or layer.
+        UsageError: there is no such reduction, layer or head.
         StoreError: the store can't be read.
     """
-    asked = {"document": 0, "reduction": reduction, "layer": layer}
+    asked = {"document": 0, "reduction": reduction, "layer": layer, "head": head}
     _, added = bound(store, get_question("document_tokens", find_questions()), asked)
     stored = store.manifest.reduction(reduction)
     value = _LIFT
@@ -54,7 +87,7 @@ def ninety_ninth(
         parts = tuple(finished[place * len(finished) // PARTS] for place in range(PARTS))
         added, documents = replace(added, parts=parts), sum(len(store.part_range(part)) for part in parts)
     step = max(1, math.ceil(documents / SAMPLE))
-    with connect(store, added) as connection:
+    with connect(store, added, ()) as connection:
         (found,) = select(store, connection, sql, {"step": step}).column(0).to_pylist()
     return _two_digits(found) if found and found > 0 else 1.0
 

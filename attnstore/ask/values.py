@@ -123,6 +123,14 @@ def _layer_value(value: object) -> str:
     return str(value) if value in LAYER_WORDS else str(whole(value))
 
 
+def _head_value(value: object) -> str:
+    if value == "mean":
+        return "mean"
+    if (number := whole(value)) < 1:
+        raise ValueError
+    return str(number)
+
+
 def _document_value(value: object) -> str | int:
     return value if isinstance(value, str) else whole(value)
 
@@ -144,6 +152,7 @@ CONVERSIONS: dict[str, tuple[Callable[[object], Any], str]] = {
     "heads": (_text, "the name of a reduction"),
     "reductions": (_texts, "the names of reductions, separated by commas"),
     "layer": (_layer_value, "a number, or a word such as first or last"),
+    "head": (_head_value, "a number from 1, or mean"),
     "column": (_text, "a column of documents"),
     "document": (_document_value, "an id, or a number, such as @3"),
 }

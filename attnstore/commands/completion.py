@@ -104,6 +104,7 @@ def _values(parameter: "Parameter", context: click.Context, incomplete: str) -> 
         "reductions": [reduction.name for reduction in manifest.reductions if not reduction.signed],
         "heads": [reduction.name for reduction in manifest.reductions if reduction.per_head],
         "layer": ("first", "last", "mean", *range(1, manifest.layers + 1)),
+        "head": ("mean", *range(1, manifest.heads + 1)),
     }.get(parameter.type, ())
 
 
@@ -118,6 +119,12 @@ def layers(context: click.Context, _parameter: click.Parameter, incomplete: str)
     """The words for layers, and their numbers."""
     numbers = range(1, _store(context).manifest.layers + 1)
     return _items(("first", "last", "mean", "best", *numbers), incomplete)
+
+
+@_quietly
+def heads(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Completed:
+    """The numbers of a layer's heads, and their mean."""
+    return _items(("mean", *range(1, _store(context).manifest.heads + 1)), incomplete)
 
 
 @_quietly

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     shell_complete=completion.layers,
     help="A number, first, last, mean, or best (by faithfulness).",
 )
+@click.option(
+    "--head",
+    default="mean",
+    show_default=True,
+    shell_complete=completion.heads,
+    help="Of a reduction with a value per head: one, from 1, or their mean.",
+)
 @click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
 @click.option(
     "--words",

@@ -23,9 +23,10 @@ def probability(value: float) -> str:
 
 
 def method(document: ShadedDocument) -> str:
-    """Whose attention is drawn: the reduction and its layer."""
+    """Whose attention is drawn: the reduction, its layer and its head."""
     layer = f"layer {document.layer}" if document.layer[:1].isdigit() else document.layer
-    return f"{document.reduction}, {layer}" if layer else document.reduction
+    head = f"head {document.head}" if document.head else ""
+    return ", ".join(filter(None, (document.reduction, layer, head)))
 
 
 def size(document: ShadedDocument) -> str:
@@ -53,17 +54,26 @@ def above(stretch: Stretch, number: int) -> str:
 
 
 def value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
-    """A token's attention and lift, or its value with its sign."""
+    """A token's attention and lift, or its value with its sign, or its value and that times the length."""
     if row["attention"] is None or (row["lift"] is None and not document.signed):
         return "no value"
     if document.signed:
         return f"{document.reduction} {signed(row['attention'])}"
+    if not document.whole:
+        return f"{document.reduction} {row['attention']:.3g}, times the length {row['lift']:.3g}"
     return f"attention {row['attention']:.3g}, lift {row['lift']:.2f}×"
+
+
+def unit(document: ShadedDocument) -> str:
+    """What stands after a number of the scale: × after a lift, nothing after what is none."""
+    return "" if document.signed or not document.whole else "×"
 
 
 def short_value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
     """The same as short as it can be: what the token is shaded by."""
-    return signed(row["attention"]) if document.signed else f"{row['lift']:.1f}×"
+    if document.signed:
+        return signed(row["attention"])
+    return f"{row['lift']:.1f}×" if document.whole else f"{row['lift']:.3g}"
 
 
 def signed(number: float) -> str:
@@ -96,9 +106,12 @@ def scale(document: ShadedDocument) -> str:
         )
         return f"above 0 it speaks for the prediction, below 0 against it; {full}"
     if document.relative:
+        most = f"lift {max(0.0, *values):.1f}×" if document.whole else f"{max(0.0, *values):.3g}"
+        return f"relative to this document's most attended token ({most}): not comparable between documents"
+    if not document.whole:
         return (
-            f"relative to this document's most attended token (lift {max(0.0, *values):.1f}×): "
-            "not comparable between documents"
+            f"{document.reduction} × {size(document)}: its values add up to nothing in particular, so that there is no "
+            f"even share; full at {document.full:g}{meaning(document)}"
         )
     # Merging and ignoring change the even share; their own captions say how.
     formula = "" if changes(document.tokens) else f" = attention × {size(document)}"
@@ -107,13 +120,15 @@ def scale(document: ShadedDocument) -> str:
 
 def specials(document: ShadedDocument) -> str:
     """That special tokens have most of the attention, so that the text is pale; nothing where they have not."""
+    if document.signed or not document.whole:
+        return ""
     values = [
         (row["special"], row["attention"])
         for row in token_rows(document.tokens)
         if row["attention"] is not None
     ]
     whole, on_special = sum(value for _, value in values), sum(value for special, value in values if special)
-    if document.signed or on_special <= whole / 2 or all(special for special, _ in values):
+    if on_special <= whole / 2 or all(special for special, _ in values):
         return ""
     return (
         f"special tokens have {on_special / whole:.0%} of the attention: ignore them and renormalise, and the rest is "
@@ -135,7 +150,7 @@ def top_of_scale(document: ShadedDocument) -> str:
     """Where the shade is full."""
     if document.relative:
         return "this document's maximum"
-    return f"{document.full:g} or more" if document.signed else f"{document.full:g}× or more"
+    return f"{document.full:g}{unit(document)} or more"
 
 
 #: Steps of a scale that are easy to read.
@@ -153,6 +168,6 @@ def ticks(document: ShadedDocument) -> list[tuple[float, str]]:
     inner = [step for step in _STEPS if step < 0.8 * document.full][-3:]
     return [
         (0.0, "0"),
-        *((step / document.full, f"{step:g}×") for step in inner),
-        (1.0, f"{document.full:g}×+"),
+        *((step / document.full, f"{step:g}{unit(document)}") for step in inner),
+        (1.0, f"{document.full:g}{unit(document)}+"),
     ]

@@ -6,6 +6,9 @@ to the lift and is full at the document's `full`: where that is one number for a
 mean the same in every document. The relative scale is full at the document's own maximum instead: it shows more of
 a flat document, but it is not comparable between documents.
 
+A reduction whose values make up no whole, such as a norm, has no even share: it is shaded by its values × length all
+the same, so that long documents are as dark as short ones, but nothing calls that a lift.
+
 A reduction with a sign speaks for something or against it, and is no share of a whole: it has no lift. Its shade is
 its value, in one colour above 0 and in another below.
 
@@ -43,8 +46,10 @@ class ShadedDocument:
     ("mean of the layers"), or "" where the reduction has no layers. `truncated`: the text goes on beyond the last
     token. `tokens`: the question `document_tokens` (`COLUMNS`), one row per token in order of position;
     `start` and `end` count characters of `text`, of `text_pair` where `segment` is 1; `attention` and `lift` may be
-    null. `relative`: shade by this document's own maximum. `signed`: the values have a sign, and no lift. `full`: the
-    lift (the value, if signed) at which a shade is full, and `full_means` what that is, in words.
+    null. `relative`: shade by this document's own maximum. `signed`: the values have a sign, and no lift. `whole`: the
+    values of a document add up to 1, so that a lift of 1 is an even share. `full`: the lift (the value, if signed) at
+    which a shade is full, and `full_means` what that is, in words. `head`: the one whose values they are, in words,
+    "" for the mean of all or where there is one value for all.
 
     Raises:
         UsageError: `tokens` lacks a column.
@@ -63,6 +68,8 @@ class ShadedDocument:
     labels_are_models: bool = True
     text_pair: str | None = field(default=None, repr=False)
     signed: bool = False
+    whole: bool = True
+    head: str = ""
     full: float = FULL_LIFT
     full_means: str = ""
 

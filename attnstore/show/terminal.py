@@ -88,8 +88,8 @@ def _legend(document: ShadedDocument, paint: Painter, width: int) -> list[str]:
     if all(shade is None for shade in intensities(document)):
         return paragraph(captions.scale(document), width)
     if paint.colour == "none":
-        full, unit, after = (100.0, "%", " of the maximum") if document.relative else (document.full, "×", "")
-        unit = "" if document.signed and not document.relative else unit
+        of_document = document.full, captions.unit(document), ""
+        full, unit, after = (100.0, "%", " of the maximum") if document.relative else of_document
         marks = [_fifths(_MARKS, full, unit)]
         if document.signed:
             marks = [f"for {marks[0]}", f"against {_fifths(_MARKS_AGAINST, full, unit)}"]

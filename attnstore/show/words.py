@@ -18,12 +18,15 @@ _CAPTIONS = b"attnstore.captions"
 _MERGED = b"attnstore.merged"
 
 
-def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum", signed: bool = False) -> pa.Table:
+def merge_words(
+    tokens: pa.Table, how: Literal["sum", "mean"] = "sum", signed: bool = False, whole: bool = True
+) -> pa.Table:
     """Merge the pieces of each word into one row, spanning from the first one's start to the last one's end.
 
     "sum" keeps the total (Clark et al. 2019, section 4.1): the lift is then relative to an even share per
     remaining row, be it a word or a special token. "mean" averages attention and lift over the pieces, which
-    under-counts long and rare words. `signed` values have no lift to speak of.
+    under-counts long and rare words. `signed` values have no lift to speak of, and those that make up no `whole` none
+    that is relative to an even share.
     `token` becomes the word, `piece` 0, and `pieces` how many were merged. The table's metadata says what was done,
     and the picture's caption repeats it.
 
@@ -56,7 +59,7 @@ def merge_words(tokens: pa.Table, how: Literal["sum", "mean"] = "sum", signed: b
         ("mean", False): "attention and lift averaged over the pieces",
         ("sum", True): "values summed",
         ("mean", True): "values averaged over the pieces",
-    }[how, signed]
+    }[how, signed or not whole]
     sentence = f"wordpieces merged into words: {done}"
     return _note(pa.Table.from_pylist(rows, schema=tokens.schema), sentence, {_MERGED: how.encode()})
 

@@ -282,9 +282,12 @@ def test_confusion_is_that_of_brute_force(store, documents):
 @pytest.mark.parametrize("number", [0, 33, 59])
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"layer": "mean"}, {"reduction": "odd"}, {"reduction": "cls_heads", "layer": 1}],
+    [
+        {}, {"layer": "mean"}, {"reduction": "odd"}, {"reduction": "cls_heads", "layer": 1},
+        {"reduction": "cls_heads", "head": 2}, {"reduction": "cls_heads", "layer": 1, "head": 1},
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_document_tokens_are_the_rows_as_written(store, documents, number, parameters):
     """In order, by id and by number; a reduction that has nothing to say is null."""
     expected = document_tokens(documents[number], **parameters)

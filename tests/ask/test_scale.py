@@ -43,7 +43,8 @@ def test_the_scale_is_the_99th_percentile_of_the_lifts(made_up):
     ):
         for specials, renormalised in ((True, False), (True, True), (False, True)):
             expected = two_digits(lifts(documents, columns, specials, renormalised))
-            assert ninety_ninth(store, *asked, specials, renormalised) == expected
+            found = ninety_ninth(store, *asked, specials=specials, renormalised=renormalised)
+            assert found == expected
     with pytest.raises(UsageError, match="rolout"):
         ninety_ninth(store, "rolout", "last")
 

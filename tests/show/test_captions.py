@@ -53,6 +53,29 @@ def test_the_method_is_named(layer, words):
     assert terminal(shaded("a", [], layer=layer)).splitlines()[2] == f"attention {words} · 0 tokens"
 
 
+def test_the_head_is_named():
+    """After its layer."""
+    drawn = shaded("a", [], reduction="cls_heads", layer="3 of 3", head="2 of 12")
+    assert terminal(drawn).splitlines()[2] == "attention cls_heads, layer 3 of 3, head 2 of 12 · 0 tokens"
+
+
+def test_what_makes_up_no_whole_has_no_even_share(film):
+    """A norm is shaded by its value × length, but nothing is called a lift, nor a multiple of an even share."""
+    merged = merge_words(film.tokens, whole=False)
+    drawn = replace(film, tokens=merged, reduction="norm", whole=False, full=20.0)
+    lines = terminal(drawn, "none", 200).splitlines()
+    assert lines[-3:] == [
+        "marks start at ▁ 4, ▃ 8, ▅ 12, ▇ 16",
+        "norm × 4 words and special tokens: its values add up to nothing in particular, so that there is no even share;"
+        " full at 20",
+        "wordpieces merged into words: values summed",
+    ]
+    page = html(drawn)
+    assert "×+" not in page
+    assert "lift" not in page.partition("</style>")[2]
+    assert "even share" not in terminal(replace(drawn, relative=True), "none", 200)
+
+
 def test_an_empty_document_is_said_to_be_empty():
     """Only [CLS] and [SEP]: they are listed, nothing is shaded, nothing breaks."""
     drawn = shaded("", [special("[CLS]", 0.4, 0.8), special("[SEP]", 0.6, 1.2)])

@@ -7,7 +7,6 @@ nothing from elsewhere, and run no script but the package's own.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from importlib.resources import files
 from typing import Any, TypeVar
 
 import anyio
@@ -29,7 +28,7 @@ from attnstore.show.colours import Background
 from attnstore.show.explorer import views
 from attnstore.show.explorer.shelf import Shelf
 from attnstore.show.formats import render as rendered
-from attnstore.show.markup import render
+from attnstore.show.markup import render, source
 from attnstore.store.place import Place
 
 T = TypeVar("T")
@@ -234,10 +233,7 @@ async def _static(request: Request) -> Response:
     name = request.path_params["file"]
     if name not in _FILES:
         raise HTTPException(404, "there is no such file")
-    if name.startswith("heatmap"):
-        content = render(name)
-    else:
-        content = (files("attnstore.show") / "templates" / name).read_text(encoding="utf-8")
+    content = render(name) if name.endswith(".css") else source(name)
     return Response(content, media_type=_FILES[name])
 
 

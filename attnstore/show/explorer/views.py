@@ -2,12 +2,11 @@
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from attnstore.ask.answer import BASIS_KEY, ask, document_with_tokens
+from attnstore.ask.answer import BASIS_KEY, ask
 from attnstore.ask.filters import ORDERS, find, from_texts, neighbours
 from attnstore.ask.glossary import card, find_words
 from attnstore.ask.pool import Work
@@ -20,8 +19,7 @@ from attnstore.errors import UsageError
 from attnstore.messages import counted
 from attnstore.show.explorer.cells import address, grid, shown
 from attnstore.show.page import drawing
-from attnstore.show.shading import ShadedDocument
-from attnstore.show.words import merge_words
+from attnstore.show.shaded import Look, shaded
 from attnstore.store.faithfulness import faithfulness_files
 
 _PAGE = 50  # documents of a list
@@ -135,24 +133,6 @@ def documents(work: Work, given: Parameters) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """How a document is drawn: the parameters of its page that no filter has."""
-
-    reduction: str
-    layer: str
-    words: str  # sum, mean, or pieces
-    relative: bool
-
-    def given(self) -> dict[str, str]:
-        return {
-            "reduction": self.reduction,
-            "layer": self.layer,
-            "words": self.words,
-            "relative": "true" if self.relative else "",
-        }
-
-
 def document(work: Work, number: int, given: Parameters) -> dict[str, Any]:
     """A document with its heat-map, one more beside it if asked for, and its neighbours in the list."""
     store, manifest = work.pool.store, work.pool.store.manifest
@@ -164,30 +144,38 @@ def document(work: Work, number: int, given: Parameters) -> dict[str, Any]:
     second = _look(work, given, "2") if given.get("reduction2") else None
     with work.connect(store) as connection:
         beside = neighbours(store, connection, wanted, number)
-    extra = {} if second is None else {f"{name}2": value for name, value in second.given().items()}
+    alone = given.get("alone") == "true"
+    looks = {**_as_given(look), **_second(second), "alone": "true" if alone else ""}
+
+    def of(neighbour: int | None) -> str | None:
+        return None if neighbour is None else address(f"documents/{neighbour}", **own, **looks)
+
     return {
         "number": number,
         "filter": own,
         "look": look,
+        "alone": alone,
         "second": second,
-        "drawing": heat_map(work, number, look),
-        "drawing2": None if second is None else heat_map(work, number, second),
+        "drawing": _drawn(work, number, look),
+        "drawing2": None if second is None else _drawn(work, number, second),
         "beside": beside,
-        "before": _neighbour(None if beside is None else beside.before, own, look, extra),
-        "after": _neighbour(None if beside is None else beside.after, own, look, extra),
+        "before": of(None if beside is None else beside.before),
+        "after": of(None if beside is None else beside.after),
         "list": address("documents", **own),
         "layers": manifest.layers,
-        "reductions": [(reduction.name, reduction.per_layer) for reduction in manifest.reductions],
+        "heads": manifest.heads,
+        "heads_stored": any(reduction.per_head for reduction in manifest.reductions),
+        "reductions": list(manifest.reductions),
         "part": address(f"documents/{number}/heatmap", **own),
         "similar": address(f"documents/{number}/similar"),
     }
 
 
-def _neighbour(number: int | None, own: Parameters, look: _Look, extra: Parameters) -> str | None:
-    return None if number is None else address(f"documents/{number}", **own, **look.given(), **extra)
+def _look(work: Work, given: Parameters, suffix: str) -> Look:
+    """How the picture of that suffix, none or 2, is drawn: the parameters of its page that no filter has.
 
-
-def _look(work: Work, given: Parameters, suffix: str) -> _Look:
+    What the other reduction had and this one has not, a layer or a head, is passed over.
+    """
     manifest = work.pool.store.manifest
     name = given.get(f"reduction{suffix}") or manifest.reductions[0].name
     stored = manifest.reduction(name)
@@ -195,50 +183,48 @@ def _look(work: Work, given: Parameters, suffix: str) -> _Look:
         raise UsageError(
             f"the store has no reduction {name!r}: it holds {', '.join(r.name for r in manifest.reductions)}"
         )
-    layer = given.get(f"layer{suffix}") or "last"
-    if stored.per_layer and layer in ("first", "last"):
-        layer = "1" if layer == "first" else str(manifest.layers)
-    if not stored.per_layer:
-        layer = ""
+    layer = (given.get(f"layer{suffix}") or "last") if stored.per_layer else "last"
+    layer = {"first": "1", "last": str(manifest.layers)}.get(layer, layer) if stored.per_layer else layer
+    head = (given.get(f"head{suffix}") or "mean") if stored.per_head and layer != "mean" else "mean"
     words = given.get(f"words{suffix}") or given.get("words") or "sum"
     if words not in ("sum", "mean", "pieces"):
         raise UsageError(f"words is sum, mean or pieces, not {words!r}")
-    return _Look(name, layer, words, given.get("relative") == "true")
+    return Look(
+        reduction=name,
+        layer=layer,
+        head="mean" if head == "0" else head,  # where the slider begins
+        words=None if words == "pieces" else "mean" if words == "mean" else "sum",
+        relative=given.get("relative") == "true",
+        ignore_special=(alone := given.get("alone") == "true" and not stored.signed),
+        renormalise=alone,
+    )
 
 
-def heat_map(work: Work, number: int, look: _Look) -> dict[str, Any]:
+def _as_given(look: Look) -> dict[str, str]:
+    """The parameters of a page that give this look."""
+    return {
+        "reduction": str(look.reduction),
+        "layer": str(look.layer),
+        "head": str(look.head),
+        "words": look.words or "pieces",
+        "relative": "true" if look.relative else "",
+    }
+
+
+def _second(look: Look | None) -> dict[str, str]:
+    """Those of the picture beside it: what it has for itself."""
+    given = {} if look is None else _as_given(look)
+    return {f"{name}2": given[name] for name in ("reduction", "layer", "head") if name in given}
+
+
+def _drawn(work: Work, number: int, look: Look) -> dict[str, Any]:
     """What the template of a document's heat-map needs."""
-    store = work.pool.store
-    row, tokens = document_with_tokens(
-        store, number, look.reduction, look.layer or "last", connect=work.connect
-    )
-    if look.words != "pieces":
-        tokens = merge_words(tokens, "sum" if look.words == "sum" else "mean")
-    layers = store.manifest.layers
-    layer = (
-        "mean of the layers" if look.layer == "mean" else f"{look.layer} of {layers}" if look.layer else ""
-    )
-    return drawing(
-        ShadedDocument(
-            id=row["id"],
-            text=row["text"],
-            label=row["label"],
-            prediction=row["prediction"],
-            probability=row["probability"],
-            reduction=look.reduction,
-            layer=layer,
-            truncated=row["truncated"],
-            tokens=tokens,
-            relative=look.relative,
-            labels_are_models=store.manifest.labels_are_models,
-            text_pair=row["text_pair"],
-        )
-    )
+    return drawing(shaded(work.pool.store, number, look, work.pool.scales, work.connect))
 
 
 def heat_map_alone(work: Work, number: int, given: Parameters) -> dict[str, Any]:
     """The heat-map alone, for the slider over layers."""
-    return {"drawing": heat_map(work, number, _look(work, given, given.get("which", "")))}
+    return {"drawing": _drawn(work, number, _look(work, given, given.get("which", "")))}
 
 
 def similar(work: Work, number: int) -> dict[str, Any]:

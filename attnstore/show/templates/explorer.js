@@ -77,6 +77,10 @@ async function redraw(suffix) {
   asked[suffix] = new AbortController();
   const given = new URLSearchParams(new FormData(look));
   history.replaceState(null, "", `?${given}`);
+  // The neighbours are looked at in the same way.
+  for (const link of document.querySelectorAll('a[rel="prev"], a[rel="next"]')) {
+    link.search = given;
+  }
   given.set("which", suffix);
   const [path, filter] = place.dataset.part.split("?");
   try {
@@ -89,29 +93,36 @@ async function redraw(suffix) {
 look?.addEventListener("input", (event) => {
   const slider = event.target.closest("[data-slider]");
   if (!slider) return;
-  slider.parentElement.querySelector("output").textContent = slider.value;
+  const name = slider.value === "0" ? slider.dataset.zero : slider.value;
+  slider.parentElement.querySelector("output").textContent = name;
+  slider.setAttribute("aria-valuetext", name);
   redraw(slider.dataset.slider);
 });
 look?.addEventListener("change", (event) => {
   if (!event.target.closest("[data-slider]")) look.requestSubmit();
 });
 
-// j and k go through the list, ← and → through the layers.
+// j and k go through the list, ← and → through the layers, with Shift through the heads.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey && event.key === "Enter") event.target.closest("form")?.requestSubmit();
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input:not([type=range], [type=checkbox]), select, textarea")) return;
   const link = { j: 'a[rel="next"]', k: 'a[rel="prev"]' }[event.key];
   if (link) document.querySelector(link)?.click();
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  const slider = document.querySelector("[data-slider]");
-  if (step && slider) {
+  const slider = document.querySelector(event.shiftKey ? '[data-slider][name="head"]' : '[data-slider][name="layer"]');
+  if (step && slider && event.target.type !== "range") {
     event.preventDefault();
     slider.value = Number(slider.value) + step;
     slider.dispatchEvent(new Event("input", { bubbles: true }));
   }
 });
 
-// What is selected leads on.
+// A word that is clicked is selected, and what is selected leads on.
+document.addEventListener("click", (event) => {
+  const word = event.target.closest(".attnstore-heatmap .text span");
+  if (word && getSelection().isCollapsed) getSelection().selectAllChildren(word);
+});
 let leads;
 document.addEventListener("selectionchange", () => {
   const selection = getSelection();
@@ -124,7 +135,8 @@ document.addEventListener("selectionchange", () => {
   leads = document.createElement("div");
   leads.className = "leads";
   const links = [["documents with this text", `documents?${new URLSearchParams({ text })}`]];
-  if (!/\s/.test(text)) links.push(["words like it", `words?${new URLSearchParams({ q: text.toLowerCase() })}`]);
+  const word = text.toLowerCase().replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
+  if (word && !/\s/.test(word)) links.push(["words like it", `words?${new URLSearchParams({ q: word })}`]);
   for (const [name, address] of links) {
     const link = document.createElement("a");
     link.textContent = name;

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
+from attnstore.ask.scale import ninety_ninth
 from attnstore.show.explorer.app import explorer
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
@@ -149,6 +150,54 @@ def test_two_reductions_stand_side_by_side(web):
     shown = text_of(page(web, "/demo/documents/3?layer=1&reduction2=rollout"))
     assert "cls, layer 1 of 3" in shown
     assert "rollout" in shown
+
+
+def test_a_head_is_drawn_by_itself(web, path, documents):
+    """Where a reduction has a value for each: the strongest token is that of the head, the scale that of its values."""
+    number = max(range(60), key=lambda n: len(documents[n]["tokens"]))
+    tokens = documents[number]["tokens"]
+    shown = text_of(page(web, f"/demo/documents/{number}?reduction=cls_heads&layer=2&head=2&words=pieces"))
+    assert "cls_heads, layer 2 of 3, head 2 of 2" in shown
+    most = max(t["cls_heads_02"][1] for t in tokens if not t["special"]) * len(tokens)
+    assert f"{most:.1f}×" in shown
+    full = ninety_ninth(open_store(path), "cls_heads", 2, 2)
+    assert f"full at {full:g}×, the 99th percentile of this store's tokens" in shown
+    mean = text_of(page(web, f"/demo/documents/{number}?reduction=cls_heads&layer=2&head=0"))
+    assert "cls_heads, layer 2 of 3" in mean
+    assert "head 2 of 2" not in mean
+    refused = page(web, f"/demo/documents/{number}?reduction=cls_heads&head=3", 400)
+    assert "the store has no head 3: head is 1 to 2, or mean" in text_of(refused)
+
+
+def test_a_score_with_a_sign_is_drawn_for_and_against(tmp_path):
+    """In two colours, full at its own scale; renormalising is not for it."""
+    signed = asked_store.StoredReduction(
+        "odd", per_layer=False, per_head=False, meaning="", total=None, signed=True
+    )
+    documents = asked_store.made_up_documents(4)
+    documents[0]["tokens"] = asked_store.words("film", "bear")
+    for column in ("cls_01", "cls_02", "cls_03", "rollout"):
+        asked_store.set_values(documents[0], column, [0.25] * 4)
+    asked_store.set_values(documents[0], "cls_heads_01", [[0.25, 0.25]] * 4)
+    asked_store.set_values(documents[0], "odd", [0.0, 9.0, -9.0, 0.0])
+    documents[0]["text"] = "film bear"
+    documents[0]["tokens"][1] |= {"start": 0, "end": 4}
+    documents[0]["tokens"][2] |= {"start": 5, "end": 9}
+    asked_store.write_store(tmp_path / "s.attn", documents, reductions=(signed,))
+    with client(tmp_path / "s.attn") as web:
+        shown = page(web, "/s/documents/0?alone=true")
+    assert '<span class="s20" title="film: odd +9">film</span>' in shown
+    assert '<span class="a20" title="bear: odd −9">bear</span>' in shown
+    assert "above 0 it speaks for the prediction, below 0 against it" in shown
+
+
+def test_special_tokens_are_left_out_where_that_is_asked_for(web, documents):
+    """What remains is rescaled to a sum of 1, and the neighbours are drawn alike."""
+    shown = page(web, "/demo/documents/3?alone=true")
+    assert "ignored: special tokens; the rest is renormalised to a sum of 1" in text_of(shown)
+    for rel in ("prev", "next"):
+        (address,) = re.findall(rf'rel="{rel}" href="([^"]+)"', shown)
+        assert "alone=true" in unescape(address)
 
 
 @pytest.mark.slow
