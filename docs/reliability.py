@@ -2,13 +2,15 @@
 
     python docs/reliability.py --faults 1000 --kills 200 --cuts 150 --damages 2000 --readers 50
 
-`--faults`, `--cuts` and `--readers` are for each kind; a number larger than there are operations tries them all.
+`--faults`, `--cuts` and `--readers` are for each kind; a number larger than there are operations tries them all. Trials
+of which none are asked for leave their rows of the table as they are: the page is made in as many steps as one likes.
 """
 
 import argparse
 import itertools
 import multiprocessing
 import random
+import shlex
 import sys
 import tempfile
 import time
@@ -25,9 +27,13 @@ import beside  # noqa: E402 - beside the tests
 import cuts  # noqa: E402 - as above
 import damage  # noqa: E402 - as above
 import faults  # noqa: E402 - as above
-from small_store import contents, manifest, run  # noqa: E402 - as above
+from small_store import manifest, run  # noqa: E402 - as above
 
 PAGE = ROOT / "docs/reliability.md"
+HEADER = (
+    "| trial | trials | failures | what they came to | options of `python docs/reliability.py`, and when |",
+    "|---|---|---|---|---|",
+)
 BEGIN, END = "<!-- trials -->\n", "<!-- end of the trials -->\n"
 
 
@@ -56,77 +62,78 @@ def damages(seed: int, number: int) -> Counter[str]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    numbers = {"faults": 130, "kills": 50, "cuts": 50, "damages": 200, "readers": 20, "seed": 18}
-    for name, default in numbers.items():
-        options.add_argument(f"--{name}", type=int, default=default)
+    for name in ("faults", "kills", "cuts", "damages", "readers", "seed"):
+        options.add_argument(f"--{name}", type=int, default=0)
+    options.add_argument(
+        "--work", action="append", choices=faults.WORKS, help="these alone, of what is done to a store"
+    )
     asked = options.parse_args()
+    works = asked.work or list(faults.WORKS)
     chance = random.Random(asked.seed)  # noqa: S311 - trials are drawn, not keys
     folder = Path(tempfile.mkdtemp(prefix="attnstore-trials-"))
-    results: dict[str, Counter[str]] = {}
+    results: dict[str, tuple[Counter[str], int]] = {}
     began = time.monotonic()
 
-    def note(what: str, outcomes: Counter[str]) -> None:
-        results[what] = outcomes
-        print(what, dict(outcomes), f"{time.monotonic() - began:,.0f} s", flush=True)
+    def note(what: str, outcomes: Counter[str], every: int = 0) -> None:
+        """`every`: how many trials there are; 0 where they are without end."""
+        if outcomes:
+            results[what] = outcomes, every
+            print(what, dict(outcomes), f"{time.monotonic() - began:,.0f} s", flush=True)
 
     # Beside the others: it is the half of the work, and takes nothing but a processor.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as aside:
         damaged = aside.submit(damages, asked.seed, asked.damages)
-        undisturbed = contents(run(folder / "undisturbed", faults.PLAN).path)
-        ends = {
-            beginning: faults.operations(beginning, folder / f"counted-{n}")
-            for n, beginning in enumerate(faults.BEGINNINGS)
-        }
         places = (folder / f"trial-{n}" for n in itertools.count())
-        for beginning, done in ends.items():
-            every = [
-                (at, way)
-                for at, name in enumerate(done)
-                for way in faults.WAYS
-                if way != "short" or name == "write"
-            ]
+        expected = {work: faults.undisturbed(work, next(places)) for work in {*works, "a run", "a seal"}}
+        done = {work: faults.operations(work, next(places)) for work in {*works, "a run", "a seal"}}
+        for work in works:
+            every = faults.trials(done[work])
             drawn = chance.sample(every, min(asked.faults, len(every)))
             note(
-                f"a failure in {beginning} ({len(drawn):,} of {len(every):,} that there are)",
+                f"a failure in {work}",
                 counted(
                     [
-                        lambda at=at, way=way, b=beginning: faults.trial(
-                            b, at, way, next(places), undisturbed
+                        lambda at=at, way=way, work=work: faults.trial(
+                            work, at, way, next(places), expected[work]
                         )
                         for at, way in drawn
                     ]
                 ),
+                len(every),
             )
-        whole = ends["a run"]
         note(
             "a run that is killed, goes on, and is killed again",
             counted(
                 [
                     lambda: faults.killed_twice(
                         "a run",
-                        chance.randrange(len(whole)),
-                        chance.randrange(len(ends["a seal"])),
+                        chance.randrange(len(done["a run"])),
+                        chance.randrange(len(done["a seal"])),
                         next(places),
-                        undisturbed,
+                        expected["a run"],
                     )
                 ]
                 * asked.kills
             ),
         )
-        for beginning in faults.BEGINNINGS:
-            work = cuts.recorded(beginning, next(places))
+        for work in works:
+            steps = cuts.recorded(work, next(places))
             note(
-                f"a power cut in {beginning}, what was not synced dropped, torn or reordered",
+                f"a power cut in {work}, what was not synced dropped, torn or reordered",
                 counted(
                     [
-                        lambda work=work: cuts.trial(
-                            work, chance.randrange(len(work.steps) + 1), chance, next(places), undisturbed
+                        lambda steps=steps, work=work: cuts.trial(
+                            steps,
+                            chance.randrange(len(steps.steps) + 1),
+                            chance,
+                            next(places),
+                            expected[work],
                         )
                     ]
                     * asked.cuts
                 ),
             )
-        for kind in beside.READERS:
+        for kind in beside.READERS if asked.readers else ():
             written = next(places)
             written.mkdir()
             with beside.writer(written, 10_000):
@@ -139,21 +146,26 @@ def main() -> None:
                 )
         note("a damaged file of a sealed store", damaged.result())
 
-    lines = [
-        f"`python docs/reliability.py {' '.join(f'--{name} {value}' for name, value in vars(asked).items())}` on "
-        f"{datetime.now(UTC):%Y-%m-%d}, in {(time.monotonic() - began) / 60:.0f} minutes on a busy machine:",
-        "",
-        "| trial | trials | failures | what they came to |",
-        "|---|---|---|---|",
-    ]
-    for what, outcomes in results.items():
+    rows = table(PAGE.read_text().partition(BEGIN)[2].partition(END)[0])
+    command = shlex.join(sys.argv[1:])
+    for what, (outcomes, every) in results.items():
         said = ", ".join(
             f"{name}: {count:,}" for name, count in sorted(outcomes.items()) if name != "failures"
         )
-        lines.append(f"| {what} | {outcomes.total():,} | {outcomes['failures']:,} | {said} |")
-    page = PAGE.read_text()
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + after)
+        of = f" of {every:,}" if every else ""
+        rows[what] = (
+            f"| {what} | {outcomes.total():,}{of} | {outcomes['failures']:,} | {said} | "
+            f"`{command}`, {datetime.now(UTC):%Y-%m-%d} |"
+        )
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    written = "\n".join([*HEADER, *rows.values()])
+    PAGE.write_text(f"{before}{BEGIN}\n{written}\n\n{END}{rest.partition(END)[2]}")
+
+
+def table(text: str) -> dict[str, str]:
+    """The rows of a table, by what stands in their first cells."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if line not in HEADER}
 
 
 if __name__ == "__main__":

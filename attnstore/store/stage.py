@@ -15,13 +15,16 @@ while they are given their places, and never before.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from attnstore.errors import StoreError
 from attnstore.store.durable import refuse_links, writing
+from attnstore.store.lease import LOCK
 from attnstore.store.lock import Lock, write_lock
 from attnstore.store.manifest import (
+    MANIFEST,
     TOTALS,
     Addition,
     Manifest,
@@ -156,6 +159,7 @@ def finish_append(path: str | Place) -> Store:
         )
     decided = unfinished_append(store)
     if decided is None or decided.sealed is None:
+        _clear_up(store.path)
         return store
     with write_lock(store.path):
         _refuse_links(store.path)
@@ -214,6 +218,15 @@ def _keep_totals(base: Store) -> None:
         if name != kept:
             with writing(base.path / EARLIER / name):
                 remove(base.path, f"{EARLIER}/{name}")
+
+
+def _clear_up(store: Place) -> None:
+    """Take away what a crash at the very end of an append has left."""
+    if {APPEND, LOCK} & top_names(store):
+        # If the lock is not available, nothing is lost: what is left over is not read.
+        with suppress(StoreError), write_lock(store):
+            if not exists(store / APPEND / MANIFEST):
+                remove_directory(store, APPEND)
 
 
 def _clear(store: Place) -> None:

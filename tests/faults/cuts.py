@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults import BEGINNINGS, PLAN
-from small_store import contents, run
+from faults import WORKS, assert_same
+from small_store import contents
 
-_META = ("create", "rename", "unlink", "mkdir", "rmdir")
+_META = ("create", "rename", "link", "unlink", "mkdir", "rmdir")
 
 
 @dataclass(frozen=True)
 class Step:
-    """`paths` are relative to the folder; of a rename two. `data`: what was written."""
+    """`paths` are relative to the folder; of a rename and a link two. `data`: what was written."""
 
     name: str
     paths: tuple[str, ...]
@@ -49,7 +49,7 @@ class _Recorded(io.FileIO):
 def recording(root: Path) -> Iterator[list[Step]]:
     """Every operation on files below `root`, in order."""
     log: list[Step] = []
-    names = ("open", "fdopen", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
+    names = ("open", "fdopen", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
     real = {name: getattr(os, name) for name in names}
 
     def inside(path: object, dir_fd: int | None = None) -> str | None:
@@ -87,7 +87,7 @@ def recording(root: Path) -> Iterator[list[Step]]:
         def call(source, target, **options):
             real[name](source, target, **options)
             if (a := inside(source)) is not None and (b := inside(target)) is not None:
-                log.append(Step("rename", (a, b)))
+                log.append(Step("link" if name == "link" else "rename", (a, b)))
 
         return call
 
@@ -101,7 +101,7 @@ def recording(root: Path) -> Iterator[list[Step]]:
         return call
 
     changed = {"open": opened, "fdopen": fdopen, "fsync": fsync}
-    changed |= {name: moved(name) for name in ("replace", "rename")}
+    changed |= {name: moved(name) for name in ("replace", "rename", "link")}
     changed |= {name: one(name) for name in ("unlink", "mkdir", "rmdir")}
     try:
         for name, function in changed.items():
@@ -114,21 +114,22 @@ def recording(root: Path) -> Iterator[list[Step]]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a run from a beginning did: the files and folders before it, and its steps."""
+    """What a work did: the files and folders before it, and its steps."""
 
+    work: str
     files: dict[str, bytes]
     folders: tuple[str, ...]
     steps: tuple[Step, ...]
 
 
-def recorded(beginning: str, folder: Path) -> Recorded:
+def recorded(work: str, folder: Path) -> Recorded:
     folder.mkdir()
-    path = BEGINNINGS[beginning](folder)
+    path = WORKS[work].begin(folder)
     before = contents(folder)
     folders = tuple(str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.is_dir())
     with recording(folder) as log:
-        run(path, PLAN)
-    return Recorded(before, folders, tuple(log))
+        WORKS[work].do(path)
+    return Recorded(work, before, folders, tuple(log))
 
 
 def _needed(wanted: set[int], steps: list[tuple[int, Step]]) -> set[int]:
@@ -170,6 +171,8 @@ def after_a_cut(work: Recorded, at: int, chance: random.Random, folder: Path) ->
                 durable.setdefault(number, 0)
             elif step.name == "rename":
                 names[step.paths[1]] = names.pop(step.paths[0])
+            elif step.name == "link":
+                names[step.paths[1]] = names[step.paths[0]]
             elif step.name == "unlink":
                 names.pop(step.paths[0], None)
         if number in kept and step.name == "mkdir":
@@ -190,12 +193,12 @@ def after_a_cut(work: Recorded, at: int, chance: random.Random, folder: Path) ->
             (folder / name).write_bytes(content[:sure] + rest)
 
 
-def trial(work: Recorded, at: int, chance: random.Random, folder: Path, undisturbed: dict[str, bytes]) -> str:
-    """A cut before step `at`, and the same run again: the same bytes, and no part that was there is found damaged."""
+def trial(work: Recorded, at: int, chance: random.Random, folder: Path, expected: dict[str, bytes]) -> str:
+    """A cut before step `at`, and the same work again: the same bytes, and no part that was there is found damaged."""
     folder.mkdir()
     after_a_cut(work, at, chance, folder)
-    store = run(folder / "store", PLAN)
+    store = WORKS[work.work].do(folder / "store")
     assert not store.damaged, store.damaged
-    assert contents(folder / "store") == undisturbed
+    assert_same(contents(folder / "store"), expected)
     shutil.rmtree(folder)
     return "went on"

@@ -1,7 +1,7 @@
 """A file layer that fails once: each way into the disk, in each way a disk fails, or the whole process killed there.
 
 What a store is written with goes through `os` and `pathlib`, whose few functions are replaced here: open, write, sync,
-rename, unlink, mkdir. A failure is of one operation, the n-th; afterwards the disk works again.
+rename, link, unlink, mkdir. A failure is of one operation, the n-th; afterwards the disk works again.
 """
 
 import atexit
@@ -13,21 +13,26 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import small_store
 from small_store import contents, manifest, run
 
 from attnstore.errors import StoreError
 from attnstore.store.lock import LOCK
+from attnstore.store.manifest import Addition
+from attnstore.store.resume import create_or_resume
+from attnstore.store.stage import APPEND, begin_or_resume, finish_append
+from attnstore.store.store import Store
 
 PLAN = manifest(documents=6, part_size=3)
 #: What each operation can fail with.
 WAYS = ("ENOSPC", "EIO", "EACCES", "EINTR", "short", "kill")
-_WRAPPED = ("open", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
+_WRAPPED = ("open", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
 
 
 @dataclass
@@ -114,10 +119,27 @@ def failing(disk: Disk) -> Iterator[None]:
             setattr(os, name, function)
 
 
+def _run(path: Path) -> Store:
+    """The run at `path`, from wherever it stands."""
+    return run(path, PLAN)
+
+
+def _append(path: Path) -> Store:
+    """The append to the store at `path`, from wherever it stands: two parts more."""
+    store = finish_append(path)
+    if store.manifest.additions:
+        return store
+    addition = Addition(5, "new.csv", {"data_sha256": "new"}, {}, "2026-01-03T03:04:05+00:00")
+    with begin_or_resume(store, addition, True) as stage:
+        for part in stage.missing_parts():
+            stage.write_part(part, *small_store.tables(stage.manifest, stage.part_range(part)))
+        with mock.patch("attnstore.store.stage.now", lambda: "2026-01-03T03:04:06+00:00"):
+            stage.seal()
+        return stage
+
+
 def _begun(folder: Path) -> Path:
     """A store with one part of two, as a run leaves it that was killed."""
-    from attnstore.store.resume import create_or_resume
-
     path = folder / "store"
     with create_or_resume(path, PLAN) as store:
         store.write_part(0, *small_store.tables(PLAN, store.part_range(0)))
@@ -129,82 +151,114 @@ def _whole(folder: Path) -> Path:
     return run(folder / "store", PLAN, seal=False).path
 
 
-#: What a trial begins with.
-BEGINNINGS: dict[str, Callable[[Path], Path]] = {
-    "a run": lambda folder: folder / "store",
-    "a resume": _begun,
-    "a seal": _whole,
+def _sealed(folder: Path) -> Path:
+    """A sealed store."""
+    return run(folder / "store", PLAN).path
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is tried: `begin` makes what is there before, and `do` is the command that is given again and again."""
+
+    begin: Callable[[Path], Path]
+    do: Callable[[Path], Store] = _run
+
+
+WORKS = {
+    "a run": Work(lambda folder: folder / "store"),
+    "a resume": Work(_begun),
+    "a seal": Work(_whole),
+    "an append": Work(_sealed, _append),
 }
 
 
-def operations(beginning: str, folder: Path) -> list[str]:
-    """The operations of an undisturbed run from that beginning on, in order."""
+def operations(work: str, folder: Path) -> list[str]:
+    """The operations of the work undisturbed, in order."""
     folder.mkdir()
     disk = Disk(folder)
-    path = BEGINNINGS[beginning](folder)
+    path = WORKS[work].begin(folder)
     with failing(disk):
-        run(path, PLAN)
+        WORKS[work].do(path)
     return disk.done
 
 
-def trial(beginning: str, at: int, way: str, folder: Path, undisturbed: dict[str, bytes]) -> str:
-    """One run with one failure, and the same run again. Returns what the first one came to.
+def trials(operations: Sequence[str]) -> list[tuple[int, str]]:
+    """Every operation with every way in which it can fail: a short write is one of a write alone."""
+    return [
+        (at, way) for at, name in enumerate(operations) for way in WAYS if way != "short" or name == "write"
+    ]
 
-    Raises AssertionError if the second does not leave the same bytes, or the first raised anything but one line.
+
+def undisturbed(work: str, folder: Path) -> dict[str, bytes]:
+    """What the work leaves if nothing disturbs it."""
+    folder.mkdir()
+    path = WORKS[work].begin(folder)
+    WORKS[work].do(path)
+    return contents(path)
+
+
+def assert_same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
+    """The same files with the same bytes; those that differ are named."""
+    differ = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    assert not differ, differ
+
+
+def trial(work: str, at: int, way: str, folder: Path, expected: dict[str, bytes]) -> str:
+    """The work with one failure, and once more. Returns what the first time came to.
+
+    Raises AssertionError if the second does not leave what is `expected`, or the first raised anything but one line.
     """
     folder.mkdir()
-    path = BEGINNINGS[beginning](folder)
+    path = WORKS[work].begin(folder)
     if way == "kill":
-        outcome = _killed(path, at)
+        outcome = _killed(work, path, at)
     else:
         outcome = "finished in spite of it"
         try:
             with failing(disk := Disk(folder, at, way)):
-                run(path, PLAN)
+                WORKS[work].do(path)
         except StoreError as error:
             assert "\n" not in str(error)
             outcome = "one line"
         assert disk.failed is not None
         if outcome == "finished in spite of it":  # but for what could not be taken away, and nobody reads
             left = contents(path)
-            assert {
-                name: left[name] for name in left if not name.startswith(("_parts/", LOCK))
-            } == undisturbed
-    run(path, PLAN)
-    assert contents(path) == undisturbed
+            unread = ("_parts/", f"{APPEND}/", LOCK)
+            assert_same({name: left[name] for name in left if not name.startswith(unread)}, expected)
+    WORKS[work].do(path)
+    assert_same(contents(path), expected)
     shutil.rmtree(folder)
     return outcome
 
 
-def killed_twice(beginning: str, at: int, again: int, folder: Path, undisturbed: dict[str, bytes]) -> str:
-    """A run that is killed, goes on, is killed again, and goes on. The second time it may have ended before."""
+def killed_twice(work: str, at: int, again: int, folder: Path, expected: dict[str, bytes]) -> str:
+    """The work that is killed, goes on, is killed again, and goes on. The second time it may have ended before."""
     folder.mkdir()
-    path = BEGINNINGS[beginning](folder)
-    _killed(path, at)
-    kills = 1 + (_ended(path, again) == signal.SIGKILL)
-    run(path, PLAN)
-    assert contents(path) == undisturbed
+    path = WORKS[work].begin(folder)
+    _killed(work, path, at)
+    kills = 1 + (_ended(work, path, again) == signal.SIGKILL)
+    WORKS[work].do(path)
+    assert_same(contents(path), expected)
     shutil.rmtree(folder)
     return "killed twice" if kills == 2 else "killed once, ended before the second"
 
 
-#: Forks a child for each line that it reads, a path and a number, and prints the signal that ended it. It computes
-#: nothing itself: a process whose libraries have begun threads can't be forked. A child has a minute.
+#: Forks a child for each line that it reads, a work, a path and a number, and prints the signal that ended it. It
+#: computes nothing itself: a process whose libraries have begun threads can't be forked. A child has a minute.
 _NURSERY = """
 import os, signal, sys
 from pathlib import Path
 import pyarrow, polars
 import attnstore.store.scan, attnstore.store.totals
-from faults import PLAN, Disk, failing
-from small_store import run
+from faults import WORKS, Disk, failing
 for line in sys.stdin:
-    path, at = line.rstrip("\\n").split("\\t")
+    work, path, at = line.rstrip("\\n").split("\\t")
     child = os.fork()
     if not child:
         signal.alarm(60)
         try:
             with failing(Disk(Path(path).parent, int(at), "kill")):
-                run(Path(path), PLAN)
+                WORKS[work].do(Path(path))
         finally:
             os._exit(0)
     print(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -225,19 +279,19 @@ def _nursery() -> subprocess.Popen[str]:
     return process
 
 
-def _killed(path: Path, at: int) -> str:
-    """The run in a process of its own, which is killed in the middle of it."""
-    assert _ended(path, at) == signal.SIGKILL, "the process was not killed"
+def _killed(work: str, path: Path, at: int) -> str:
+    """The work in a process of its own, which is killed in the middle of it."""
+    assert _ended(work, path, at) == signal.SIGKILL, "the process was not killed"
     return "killed"
 
 
-def _ended(path: Path, at: int) -> int:
-    """The signal that ended a run of its own process; 0 if it came to its end before the operation `at`."""
+def _ended(work: str, path: Path, at: int) -> int:
+    """The signal that ended a work in its own process; 0 if it came to its end before the operation `at`."""
     nursery = _nursery()
     assert nursery.stdin is not None
     assert nursery.stdout is not None
-    nursery.stdin.write(f"{path}\t{at}\n")
+    nursery.stdin.write(f"{work}\t{path}\t{at}\n")
     nursery.stdin.flush()
     ended = int(nursery.stdout.readline())
-    assert ended != signal.SIGALRM, f"the run hangs before it comes to operation {at}"
+    assert ended != signal.SIGALRM, f"{work} hangs before it comes to operation {at}"
     return ended

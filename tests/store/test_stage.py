@@ -113,6 +113,19 @@ def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
     assert new.manifest.documents == 15
 
 
+def test_what_a_crash_at_the_very_end_leaves_is_taken_away(tmp_path: Path) -> None:
+    """A folder whose manifest is gone already, and the lock: the next append, of the same data too, finds neither."""
+    path = run(tmp_path / "store", manifest()).path
+    append(path, 5)
+    expected = contents(path)
+    (path / "_append/_parts").mkdir(parents=True)
+    (path / "_append/_parts/part-00003.json").write_text("{}")
+    (path / "writer.lock").touch()
+    finish_append(path)
+    assert contents(path) == expected
+    assert not (path / "_append").exists()
+
+
 class Killed(BaseException):
     """What no cleaning up may catch."""
 
