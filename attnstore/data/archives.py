@@ -34,7 +34,7 @@ def zip_members(path: Path) -> Files:
                 f"the archive holds a link ({one_line(name)}), which is never followed: unpack it yourself"
             )
         entries[name] = entry
-    return Files(sorted(entries, key=by_parts), lambda name: archive.open(entries[name]))
+    return Files(sorted(entries, key=by_parts), lambda name: archive.open(entries[name]), packed=True)
 
 
 def tar_members(path: Path) -> Iterator[tuple[str, "Member"]]:
@@ -80,7 +80,7 @@ def put_aside(path: Path, wanted: Callable[[str], bool]) -> Files:
     def opened(name: str, _keep: object = aside) -> IO[bytes]:
         return places[name].open("rb")
 
-    return Files(sorted(places, key=by_parts), opened)
+    return Files(sorted(places, key=by_parts), opened, packed=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ NAMES_JSON = (
 NAMES_TEXT = ("classes.txt", "labels.txt", "label_names.txt", "class_names.txt", "names.txt", "mapping.txt")
 #: Descriptions of a data set that may hold them.
 DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "README.md")
+#: Words in the names of files that each hold a class.
+_CLASSES = frozenset(
+    ("pos", "neg", "positive", "negative", "neutral", "ham", "spam", "subjective", "objective", "fake", "real", "true")
+)  # fmt: skip
 _LARGEST = 1 << 20  # bytes; a longer file is no list of names
 
 
@@ -61,6 +65,21 @@ class ClassNames:
         if found <= set(range(1, count + 1)) and count in found:
             return {number + 1: name for number, name in self.by_number.items()}
         return {}
+
+
+def classes_in(names: Sequence[str]) -> dict[str, str]:
+    """The class that each file's name says (`pos.txt`, `rt-polarity.neg`); empty unless all do, and two differ."""
+    words = {
+        name: [
+            word
+            for word in re.split(r"[^a-z]+", PurePosixPath(name.lower()).name.removesuffix(".txt"))
+            if word in _CLASSES
+        ]
+        for name in names
+    }
+    if any(len(found) != 1 for found in words.values()) or len({found[0] for found in words.values()}) < 2:
+        return {}
+    return {name: found[0] for name, found in words.items()}
 
 
 def of_feature(feature: Any, where: str) -> ClassNames | None:

@@ -12,7 +12,7 @@ from typing import IO
 from attnstore.config import MAX_DOCUMENT_BYTES
 from attnstore.data.streams import TooLargeError, too_large
 from attnstore.errors import DataError, UsageError
-from attnstore.messages import one_line, similar
+from attnstore.messages import listed, one_line, similar
 
 #: A file in a snapshot of a data set, as the hub's client caches it.
 _SNAPSHOT = re.compile(r"((?:.*/)?)snapshots/([^/]+)/")
@@ -22,8 +22,10 @@ _SNAPSHOT = re.compile(r"((?:.*/)?)snapshots/([^/]+)/")
 class Files:
     """Files by name ("/"-separated, relative, sorted part by part), wherever they are.
 
-    `named` says that the user named this one file, instead of a place where files are. `splits` are those that the
-    data set itself says, by file. `states`: what a file's present content is known by, where that is told.
+    `named` says that the user named this one file, instead of a place where files are; `chosen`, that the user said
+    which files are meant, by a glob. `packed`: they are an archive's. `splits` are those that the data set itself says,
+    by file. `states`: what a file's present content is known by, where that is told. `root`: the folder of this machine
+    that the names are relative to.
     """
 
     names: Sequence[str]
@@ -32,6 +34,9 @@ class Files:
     notes: Sequence[str] = ()
     splits: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = False
+    packed: bool = False
+    root: Path | None = None
 
     def contents(self, name: str, most: int = MAX_DOCUMENT_BYTES) -> bytes:
         """All of a file's bytes, as they are. Raises TooLargeError if there are more than `most`."""
@@ -65,10 +70,11 @@ def folder(root: Path) -> Files:
         ]
         prefix = here.relative_to(root).as_posix()
         names += files if prefix == "." else [f"{prefix}/{name}" for name in files]
-    names, notes = of_newest_snapshots(
+    names, notes, below = of_newest_snapshots(
         names, lambda name: (root / name).read_text(), lambda below: (root / below).stat().st_mtime
     )
-    return Files(sorted(names, key=by_parts), lambda name: _opened(root / name), notes=notes)
+    held = root / below
+    return Files(sorted(names, key=by_parts), lambda name: _opened(held / name), notes=notes, root=held)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -82,10 +88,11 @@ def _opened(path: Path) -> IO[bytes]:
 
 def of_newest_snapshots(
     names: Sequence[str], read: Callable[[str], str], age: Callable[[str], float]
-) -> tuple[list[str], list[str]]:
-    """The names without those in all but one of the snapshots that a cache of the hub keeps of a data set; a note.
+) -> tuple[list[str], list[str], str]:
+    """The names in one of the snapshots that a cache of the hub keeps of a data set, a note, and its folder.
 
-    That one is what `refs/main` names, else the newest. `read` gives a file's text, `age` a folder's time.
+    That one is what `refs/main` names, else the newest. `read` gives a file's text, `age` a folder's time. Names that
+    are in no such cache are as they were, in the folder "". Raises DataError for the cache of several data sets.
     """
     snapshots: dict[str, set[str]] = {}
     for name in names:
@@ -102,7 +109,14 @@ def of_newest_snapshots(
         left = {f"{above}snapshots/{each}/" for each in revisions - {chosen}}
         names = [name for name in names if not name.startswith(tuple(left))]
         notes.append(f"of {len(revisions)} snapshots of the data set the newest is read ({chosen[:12]})")
-    return names, notes
+    of_data = [above for above in snapshots if "datasets--" in above] or list(snapshots)
+    if len(of_data) > 1:
+        named = listed(sorted(above.strip("/") for above in of_data))
+        raise DataError(f"a cache of several data sets ({named}): name the folder of one")
+    if not of_data:
+        return names, notes, ""
+    (below,) = {found[0] for name in names if (found := _SNAPSHOT.match(name)) and found[1] == of_data[0]}
+    return [name.removeprefix(below) for name in names if name.startswith(below)], notes, below
 
 
 def neighbours(path: Path) -> Files:
@@ -123,7 +137,7 @@ def matching(pattern: str) -> Files:
         raise UsageError(f"no file matches {one_line(pattern)}")
     root = Path(os.path.commonpath([path.parent for path in paths]))
     names = sorted((path.relative_to(root).as_posix() for path in paths), key=by_parts)
-    return Files(names, lambda name: (root / name).open("rb"))
+    return Files(names, lambda name: (root / name).open("rb"), chosen=True)
 
 
 def similar_path(path: Path) -> str:

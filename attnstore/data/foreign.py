@@ -14,6 +14,8 @@ _DESCRIPTIONS = frozenset(
      "dataset_info", "dataset_infos", "dataset_dict", "config", "metadata", "sample_submission", "samplesubmission",
      "gender_submission")
 )  # fmt: skip
+#: Words in the name of a description, wherever they stand.
+_TITLES = frozenset(("readme", "license", "licence"))
 #: Folders and files that table formats keep beside their data.
 _BOOKKEEPING = (
     "_delta_log",
@@ -59,7 +61,12 @@ def is_no_data(name: str) -> bool:
     file = PurePosixPath(parts[-1].lower())
     if file.name in NAMES_JSON or file.name.startswith("~$") or file.name.endswith("~"):
         return True
-    return file.name.partition(".")[0] in _DESCRIPTIONS or file.suffix in _ENDINGS
+    words = re.split(r"[._ -]", file.name)
+    return (
+        file.name.partition(".")[0] in _DESCRIPTIONS
+        or not _TITLES.isdisjoint(words)
+        or file.suffix in _ENDINGS
+    )
 
 
 def refuse_foreign(name: str, head: bytes) -> None:

@@ -55,18 +55,18 @@ def _object(place: Bucket) -> Known | None:
         return None
 
 
-def _files(root: Bucket, found: dict[str, Known], named: bool = False) -> Files:
-    names, notes = of_newest_snapshots(
+def _files(root: Bucket, found: dict[str, Known], named: bool = False, chosen: bool = False) -> Files:
+    names, notes, below = of_newest_snapshots(
         list(found),
         lambda name: (root / name).read_bytes().decode(errors="replace"),
         lambda folder: max(known.written for name, known in found.items() if name.startswith(f"{folder}/")),
     )
 
     def opened(name: str) -> IO[bytes]:
-        return (root / name).open(found[name].size, tag=found[name].tag)
+        return (root / (below + name)).open(found[below + name].size, tag=found[below + name].tag)
 
-    states = {name: " ".join(map(str, (root / name, *found[name].tag))) for name in names}
-    return Files(sorted(names, key=by_parts), opened, named, notes, states=states)
+    states = {name: " ".join(map(str, (root / (below + name), *found[below + name].tag))) for name in names}
+    return Files(sorted(names, key=by_parts), opened, named, notes, states=states, chosen=chosen)
 
 
 def _without_folders(found: dict[str, Known]) -> dict[str, Known]:
@@ -93,7 +93,7 @@ def _matching(pattern: Bucket) -> Files:
     shared = posixpath.commonpath([posixpath.dirname(name) for name in found])
     if shared:
         root, found = root / shared, {name[len(shared) + 1 :]: known for name, known in found.items()}
-    return _files(root, found)
+    return _files(root, found, chosen=True)
 
 
 def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ Lines that are rows of a table, or begin with a label of another kind, are refus
 as they are: the label would be read as a part of the text.
 """
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,22 +20,25 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
+from attnstore.data.class_names import classes_in
+from attnstore.data.columns import USUAL_COLUMNS
 from attnstore.data.files import Files
-from attnstore.data.splits import SPLIT_WORDS
+from attnstore.data.splits import SPLIT_WORDS, split_in
 from attnstore.data.streams import decompressed, lines, too_large
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import one_line
 
 _FASTTEXT = "__label__"
-#: Names of files that are those of classes, not of documents.
-_CLASSES = frozenset(
-    ["pos", "neg", "positive", "negative", "neutral", "ham", "spam", "subjective", "objective"]
-)
 _WORDS = re.compile(r"[^a-z]+")
 #: Lines from which it can be told that they are no texts alone, and the share that has to agree.
 _FEW, _NEARLY_ALL = 4, 0.9
 _SHORT = 40  # bytes of a class's name
 #: A number, or a class with a finer one (TREC's `NUM:dist`): no text begins so in every line.
+#: A sentence as a tree of its phrases, as in the Penn and the Stanford treebanks.
+_TREE = re.compile(rb"\s*\((\S+ )?\(.*\)\s*$")
+_MOST_TAGS = 5  # columns of a file with a token a line
+#: What may stand between a text and its label.
+_SIGNS = (b"@", b"#", b"~", b"^", b"=", b"\x01")
 _CODE = re.compile(rb"[+-]?[0-9]{1,2}|[A-Z]+:\w+")
 
 
@@ -67,9 +71,11 @@ class LineFiles:
     notes: tuple[str, ...] = field(default=())
 
 
-def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | None:
-    """How the text files `names` are to be read by lines; None if each is a document. `asked`: the user says lines."""
-    stems = {name: _stem(name) for name in names}
+def line_files(files: Files, names: Sequence[str], asked: bool, in_folders: bool = False) -> LineFiles | None:
+    """How the text files `names` are to be read by lines; None if each is a document. `asked`: the user says lines.
+
+    `in_folders`: they lie in several, which may be those of classes, with a document a file.
+    """
     tagged = [name for name in names if _is_tagged(files, name)]
     if tagged:
         others = [name for name in names if name not in tagged]
@@ -77,15 +83,16 @@ def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | N
             raise DataError(
                 f"{one_line(tagged[0])} has a label at the beginning of each line, {one_line(others[0])} has not"
             )
-        return LineFiles([LineFile(name, _split(stems[name]), tagged=True) for name in names])
+        return LineFiles([LineFile(name, _split(name), tagged=True) for name in names])
     twins = {name: twin for name in names if (twin := _twin(name, names)) is not None}
     if twins:
-        found = [LineFile(name, _split(stems[name]), labels=twin) for name, twin in twins.items()]
+        found = [LineFile(name, _split(name), labels=twin) for name, twin in twins.items()]
         return LineFiles(found)
-    classes = {name: [word for word in _WORDS.split(_whole(name)) if word in _CLASSES] for name in names}
-    if len(names) > 1 and all(len(words) == 1 for words in classes.values()):
-        found = [LineFile(name, _split(stems[name]), label=words[0]) for name, words in classes.items()]
+    if classes := classes_in(names):
+        found = [LineFile(name, _split(name), label=label) for name, label in classes.items()]
         return LineFiles(found, notes=("a text per line; the files' names are the labels",))
+    if in_folders and not asked:
+        return None
     hidden = {name: label for name in names if (label := _hidden_label(files, name))}
     if len(hidden) == len(names):
         first, (what, advice) = next(iter(hidden.items()))
@@ -94,10 +101,10 @@ def line_files(files: Files, names: Sequence[str], asked: bool) -> LineFiles | N
             raise UsageError(
                 f"{one_line(first)}: {unknown}{what}: {advice}; --format lines reads each line as it is"
             )
-    by_split = all(set(_WORDS.split(stem)) & SPLIT_WORDS.keys() for stem in stems.values())
+    by_split = all(set(_WORDS.split(_stem(name))) & SPLIT_WORDS.keys() for name in names)
     if asked or by_split:
         return LineFiles(
-            [LineFile(name, _split(stem)) for name, stem in stems.items()],
+            [LineFile(name, _split(name)) for name in names],
             notes=(
                 "a text per line; the lines have no labels",
                 *(
@@ -183,8 +190,11 @@ def _beginning(files: Files, name: str) -> list[bytes]:
 def _hidden_label(files: Files, name: str) -> tuple[str, str] | None:
     """What in the lines of a file is no text, and what to do about it; None if nothing is."""
     lines = _beginning(files, name)
-    if len(lines) < _FEW:
-        return None
+    return None if len(lines) < _FEW else _no_prose(lines) or _cells(lines) or _label_before(lines)
+
+
+def _cells(lines: Sequence[bytes]) -> tuple[str, str] | None:
+    """The same, where the lines are rows of a table."""
     for separator, called, format_ in (
         (b"\t", "tabs", "tsv"),
         (b";", "semicolons", "csv"),
@@ -196,6 +206,22 @@ def _hidden_label(files: Files, name: str) -> tuple[str, str] | None:
         ends = ([line.split(separator)[place].strip() for line in lines] for place in (0, -1))
         if separator == b"\t" or any(_are_classes(each) for each in ends):
             return f"its lines are cells between {called}", f"--format {format_} reads a table"
+    if _are_comma_separated(lines):
+        return "its lines are cells between commas", "--format csv reads a table"
+    for sign in _SIGNS:
+        if all(sign in line for line in lines) and _are_classes(
+            [line.rpartition(sign)[2].strip() for line in lines]
+        ):
+            shown = sign.decode()
+            return (
+                f"its lines end with a label behind {shown!r}",
+                f"--format csv --delimiter '{shown}' reads a table",
+            )
+    return None
+
+
+def _label_before(lines: Sequence[bytes]) -> tuple[str, str] | None:
+    """The same, where each line begins with a label."""
     firsts = [line.split(None, 1)[0] for line in lines]
     if _are_classes(firsts) and sum(bool(_CODE.fullmatch(each)) for each in firsts) >= _NEARLY_ALL * len(
         lines
@@ -206,6 +232,34 @@ def _hidden_label(files: Files, name: str) -> tuple[str, str] | None:
             f"sed 's/^/{_FASTTEXT}/' FILE writes labels as they are read",
         )
     return None
+
+
+def _no_prose(lines: Sequence[bytes]) -> tuple[str, str] | None:
+    """What lines are that hold no text as it is read, and what to do; None if they may be texts."""
+    enough = _NEARLY_ALL * len(lines)
+    if sum(line.lstrip()[:1] == b"{" and line.rstrip()[-1:] == b"}" for line in lines) >= enough:
+        return "its lines are JSON objects", "--format jsonl reads them"
+    if sum(bool(_TREE.match(line)) and line.count(b"(") == line.count(b")") for line in lines) >= enough:
+        return "its lines are parse trees, not texts", "write their sentences and labels as a table"
+    words = [line.split() for line in lines]
+    width = len(words[-1])
+    tags = [line[-1] for line in words]
+    are_alike = 2 <= width <= _MOST_TAGS and sum(len(line) == width for line in words) >= enough
+    if are_alike and b"O" in tags and _are_classes(tags):
+        return "its lines are tokens with tags, not texts", "attnstore classifies whole texts"
+    return None
+
+
+def _are_comma_separated(lines: Sequence[bytes]) -> bool:
+    """Whether lines are the rows of a CSV: of one width, with names in the first or classes at one end."""
+    rows = list(csv.reader(line.decode("utf-8", "replace") for line in lines))
+    width = len(rows[0])
+    if width < 2 or sum(len(row) == width for row in rows) < _NEARLY_ALL * len(rows):
+        return False
+    if any(cell.strip().casefold() in USUAL_COLUMNS for cell in rows[0]):
+        return True
+    ends = ([row[place].strip().encode() for row in rows if row] for place in (0, -1))
+    return any(_are_classes(each) for each in ends)
 
 
 def _are_classes(words: Sequence[bytes]) -> bool:
@@ -245,6 +299,7 @@ def _whole(name: str) -> str:
     return PurePosixPath(name).name.lower().removesuffix(".txt")
 
 
-def _split(stem: str) -> str | None:
-    words = {SPLIT_WORDS[word] for word in _WORDS.split(stem) if word in SPLIT_WORDS}
-    return words.pop() if len(words) == 1 else None
+def _split(name: str) -> str | None:
+    """The split that a word of a file's name says, else the nearest folder of such a name."""
+    above = [SPLIT_WORDS[folder] for folder in name.lower().split("/")[:-1] if folder in SPLIT_WORDS]
+    return split_in(PurePosixPath(name).name) or (above[-1] if above else None)

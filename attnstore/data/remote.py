@@ -114,7 +114,11 @@ def remote_files(address: str) -> Files:
     folders = [posixpath.dirname(each) for each in paths]
     root = posixpath.commonpath(folders) if glob.has_magic(path) else path.rstrip("/")
     names = {posixpath.relpath(each, root): each for each in paths}
-    return Files(sorted(names, key=by_parts), lambda name: file_system.open(names[name], "rb"))
+    return Files(
+        sorted(names, key=by_parts),
+        lambda name: file_system.open(names[name], "rb"),
+        chosen=glob.has_magic(path),
+    )
 
 
 def _file_system(address: str) -> tuple[Any, str]:
@@ -158,4 +162,4 @@ def hub_files(address: str) -> Files:
         raise UsageError(f"no such dataset or file on the hub: {one_line(address)}")
     names = {"/".join(each.split("/")[3:]): each for each in paths}
     named = not is_glob and len(paths) == 1 and posixpath.basename(paths[0]) == posixpath.basename(path)
-    return Files(sorted(names, key=by_parts), lambda name: hub.open(names[name], "rb"), named)
+    return Files(sorted(names, key=by_parts), lambda name: hub.open(names[name], "rb"), named, chosen=is_glob)

@@ -29,6 +29,7 @@ from attnstore.buckets import is_bucket_address
 from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.data.archives import put_aside, tar_members, zip_members
 from attnstore.data.arrow import of_saved
+from attnstore.data.class_names import NAMES_TEXT
 from attnstore.data.class_names import beside as names_beside
 from attnstore.data.configurations import of_configuration
 from attnstore.data.databases import database_kind, kind_of_database, of_database
@@ -64,6 +65,7 @@ from attnstore.data.tables import (
     table_at,
 )
 from attnstore.data.texts import URLS, TextTree, lay_out, refuse_other_endings
+from attnstore.data.together import of_one_set, own_folder, refuse_folders
 from attnstore.errors import DataError, UsageError
 from attnstore.events import OnEvent, ignore
 from attnstore.messages import counted, listed, one_line, quoted, similar
@@ -168,8 +170,9 @@ def _open_path(path: Path, config: SourceConfig) -> Source:
     if path.is_dir():
         files = folder(path)
         held = [name for name in files.names if not is_no_data(name)]
-        if len(held) == 1 and (_is_archive(held[0]) or database_kind(path / held[0])):
-            return _open_file(path / held[0], config)
+        root = files.root or path
+        if len(held) == 1 and (_is_archive(held[0]) or database_kind(root / held[0])):
+            return _open_file(root / held[0], config)
         return _open_place(files, config)
     if path.is_file():
         return _open_file(path, config)
@@ -279,7 +282,7 @@ def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
             f"{one_line(config.data)}: the archive has no member {quoted(member)}, it has {listed(files.names)}"
             f"{similar(member, files.names)}"
         )
-    return replace(files, names=chosen, named=len(chosen) == 1)
+    return replace(files, names=chosen, named=len(chosen) == 1, chosen=True)
 
 
 def _open_files(files: Files, config: SourceConfig, beside: Files | None = None) -> Source:
@@ -305,9 +308,12 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
     texts = [name for name in names if name not in set(tables) and (files.named or not _kind(name, config))]
     asked = config.format == "lines"
     flat = [name for name in texts if len(texts) <= _LINE_FILES and (asked or _may_have_lines(name))]
-    if flat and len(flat) == len(texts) and not tables and not _in_folders(texts):
-        by_line = line_files(files, texts, asked)
+    if flat and len(flat) == len(texts) and not tables:
+        by_line = line_files(files, texts, asked, _in_folders(texts))
         if by_line is not None:
+            folders = {own_folder(file.name) for file in by_line.files}
+            if len(folders) > 1 and not files.chosen:
+                refuse_folders(folders, files, config.data)
             return _open_lines(files, by_line, config)
     if files.named and not tables:
         raise UsageError(
@@ -317,8 +323,10 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
     texts = _of_documents(texts, bool(tables), starts)
     tree = _survey_texts((name, partial(files.contents, name)) for name in texts) if texts else None
     if tree and (tree.is_imdb or not tables):
-        return _open_texts(tree, config, lambda: ((name, partial(files.contents, name)) for name in texts))
-    if tree and tree.labels:
+        source = _open_texts(tree, config, lambda: ((name, partial(files.contents, name)) for name in texts))
+        notes = [] if tree.is_imdb else _not_read(names, texts)
+        return replace(source, notes=(*source.notes, *notes))
+    if tree and len(tree.labels) > 1:
         raise DataError(
             f"{one_line(config.data)} holds tables ({listed(tables)}) and class folders ({listed(tree.labels)}):"
             " name the one to read with --data"
@@ -328,11 +336,21 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
         found = [replace(table, split=files.splits.get(table.name, table.split)) for table in found]
         if files.named:
             found = [replace(table, split=None) for table in found]
-        return open_tables(found, config, beside or files)
+        notes = _not_read(names, tables)
+        found = of_one_set(found, files, config.data, notes)
+        source = open_tables(found, config, beside or files)
+        return replace(source, notes=(*notes, *source.notes))
     what = counted(len(files.names), "file") if files.names else "no files"
     archives = [name for name in names if _is_archive(name)]
     hint = f"name the archive itself: {listed(archives)}" if archives else _KINDS_READ
     raise DataError(f"{one_line(config.data)} holds {what}, none that can be read; {hint}")
+
+
+def _not_read(names: Sequence[str], read: Sequence[str]) -> list[str]:
+    """The note, if any, about files that are left out, though they may be data by their names."""
+    known = {*read, *(name for name in names if PurePosixPath(name).name in NAMES_TEXT)}
+    left = [name for name in names if name not in known]
+    return [f"not read: {listed(left)}"] if left else []
 
 
 def _of_documents(texts: Sequence[str], beside_tables: bool, starts: Mapping[str, bytes]) -> list[str]:

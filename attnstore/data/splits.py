@@ -1,5 +1,6 @@
 """Splits: the words that say one, which there are, and which are asked for."""
 
+import re
 from collections.abc import Sequence
 
 from attnstore.config import SourceConfig
@@ -10,8 +11,17 @@ from attnstore.messages import listed, one_line, quoted, similar
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trainset": "train", "test": "test", "testing": "test",
     "testset": "test", "dev": "dev", "devset": "dev", "validation": "validation", "valid": "valid", "val": "val",
-    "eval": "eval", "unsupervised": "unsupervised",
+    "eval": "eval", "unsupervised": "unsupervised", "traindata": "train", "trainingdata": "train",
+    "testdata": "test", "devdata": "dev",
 }  # fmt: skip
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def split_in(name: str) -> str | None:
+    """The one split that the words of a file's name say (`imdb-train`, `testData`); None for none, or for two."""
+    words = {word for part in re.split(r"[^A-Za-z]+", name) for word in (part, *_WORD.findall(part))}
+    found = {SPLIT_WORDS[word] for each in words if (word := each.lower()) in SPLIT_WORDS}
+    return found.pop() if len(found) == 1 else None
 
 
 def wanted_splits(splits: Sequence[str], config: SourceConfig) -> frozenset[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from attnstore.config import SourceConfig
-from attnstore.data.class_names import ClassNames, agreed
+from attnstore.data.class_names import ClassNames, agreed, classes_in
 from attnstore.data.class_names import beside as names_beside
 from attnstore.data.columns import Columns, Values
 from attnstore.data.delimited import Bad
@@ -37,19 +37,13 @@ MAX_SPLITS = 50  # with more distinct values a column holds no splits
 
 def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -> Source:
     """`beside` are the files that may hold the names of the classes."""
-    if any(table.split for table in tables):
-        tables = [
-            replace(table, split=table.split or PurePosixPath(table.name).name.partition(".")[0])
-            for table in tables
-        ]
+    tables = _with_splits(tables)
     splits = tuple(dict.fromkeys(table.split for table in tables if table.split))
     wanted = wanted_splits(splits, config)
     others = [table for table in tables if table.split is not None and table.split not in wanted]
     tables = [table for table in tables if table not in others]
     notes: list[str] = []
-    columns = {
-        table.name: chosen for table, chosen in zip(tables, _columns(tables, config, notes), strict=True)
-    }
+    tables, others, columns = _with_columns(tables, others, config, notes)
     label_column = next((chosen.label for chosen in columns.values() if chosen.label is not None), None)
     names = _class_names([*tables, *others], label_column, beside, config)
 
@@ -165,7 +159,38 @@ def _labels_of_others(
         yield from () if labels == {"-1"} else sorted(labels)
 
 
-def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) -> list[Columns]:
+def _with_splits(tables: Sequence[Table]) -> list[Table]:
+    """The tables, each with a split if any has one: where nothing says it, it is called as its file is."""
+    if not any(table.split for table in tables):
+        return list(tables)
+    return [
+        replace(table, split=table.split or PurePosixPath(table.name).name.partition(".")[0])
+        for table in tables
+    ]
+
+
+def _with_columns(
+    tables: Sequence[Table], others: Sequence[Table], config: SourceConfig, notes: list[str]
+) -> tuple[list[Table], list[Table], dict[str, Columns]]:
+    """The tables to read, those of other splits, and the columns; what was guessed is added to `notes`.
+
+    Where there is no column of labels, but each file is called as a class, that is its label.
+    """
+    own: list[str] = []
+    columns = _columns(tables, config, own)
+    classes = classes_in([table.name for table in (*tables, *others)])
+    if classes and all(chosen.label is None for chosen in columns.values()):
+        tables, others = (
+            [replace(table, partition={**table.partition, "label": classes[table.name]}) for table in each]
+            for each in (tables, others)
+        )
+        own = ["the files' names are the labels"]
+        columns = _columns(tables, config, own)
+    notes += own
+    return list(tables), list(others), columns
+
+
+def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) -> dict[str, Columns]:
     """The columns of each table, told file by file: one without labels is a split without labels."""
     found: list[Columns] = []
     first: dict[str, Columns] = {}
@@ -180,7 +205,7 @@ def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) ->
             _must_agree(table, "label", chosen.label, first["label"].label or "")
         found.append(chosen)
         notes += [note if note in notes or len(tables) == 1 else _of_file(note, table, found) for note in own]
-    return found
+    return {table.name: chosen for table, chosen in zip(tables, found, strict=True)}
 
 
 def _must_agree(table: Table, what: str, here: str, before: str) -> None:

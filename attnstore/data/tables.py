@@ -5,7 +5,6 @@ told by its number, with a fixed phrase why, and the next ones go on.
 """
 
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -28,7 +27,7 @@ from attnstore.data.delimited import Bad, Layout, delimited_rows, layout_of
 from attnstore.data.excel import of_excel
 from attnstore.data.json_files import of_json
 from attnstore.data.objects import Objects, found_in, object_rows
-from attnstore.data.splits import SPLIT_WORDS
+from attnstore.data.splits import SPLIT_WORDS, split_in
 from attnstore.data.streams import decompressed, reading
 from attnstore.errors import DataError
 from attnstore.messages import one_line
@@ -83,10 +82,14 @@ class Table:
 
 def kind_of(name: str) -> Kind | None:
     """The kind of table that a file's name tells, without the suffix of a compression."""
-    name = name.lower()
+    return _SUFFIXES.get(posixpath.splitext(without_compression(name.lower()))[1])
+
+
+def without_compression(name: str) -> str:
+    """A file's name without the suffix of a compression."""
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
-    return _SUFFIXES.get(posixpath.splitext(name)[1])
+    return name
 
 
 def table_at(name: str, open_: Callable[[str], IO[bytes]], kind: Kind) -> Table:
@@ -101,11 +104,10 @@ def table_at(name: str, open_: Callable[[str], IO[bytes]], kind: Kind) -> Table:
         key, equals, value = folder.partition("=")
         if equals:
             partition[unquote(key)] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
-    words = {SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", file.lower()) if word in SPLIT_WORDS}
     above = [SPLIT_WORDS[folder.lower()] for folder in folders if folder.lower() in SPLIT_WORDS]
     split = partition.get("split")
     if split is None:
-        split = words.pop() if len(words) == 1 else above[-1] if above else None
+        split = split_in(file) or (above[-1] if above else None)
     return Table(name, kind, split, partition, open_)
 
 

@@ -138,7 +138,7 @@ class TestFolders:
     def test_what_stands_for_a_folder_is_no_file(self, bucket: Server) -> None:
         """Consoles write an object of no bytes where a folder is made."""
         Bucket(f"s3://{BUCKET}/marked/a.csv").put(CSV.encode())
-        (Bucket(f"s3://{BUCKET}/marked/sub/b.csv")).put(CSV.encode())
+        (Bucket(f"s3://{BUCKET}/marked/sub/b.csv")).put(CSV.replace("fine", "good").encode())
         for name in ("marked", "marked/sub"):
             Bucket(f"s3://{BUCKET}/{name}").put(b"")
         ids = [item.id for item in open_(f"s3://{BUCKET}/marked/") if isinstance(item, Document)]

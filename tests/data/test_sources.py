@@ -277,7 +277,13 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
         {},
         "lie too deep (a/b/c)",
     ),
-    ("tables and classes", {"m.csv": b"text\na\n", "pos/1.txt": b"a"}, "", {}, "name the one to read"),
+    (
+        "tables and classes",
+        {"m.csv": b"text\na\n", "pos/1.txt": b"a", "neg/1.txt": b"b"},
+        "",
+        {},
+        "name the one to read",
+    ),
     (
         "several kinds",
         {"a.csv": b"text\na\n", "b.parquet": b""},
