@@ -162,6 +162,9 @@ def append(
     trust_remote_code: bool = False,
     device: Device = "auto",
     batch_tokens: int | None = None,
+    threads: int | None = None,
+    workers: int = 1,
+    worker_timeout: int | None = None,
 ) -> Reader:
     """Append documents to the sealed store at `path`, by the model and settings that it was written with, and open it.
 
@@ -205,6 +208,9 @@ def append(
         device=device,
         batch_tokens=batch_tokens,
         reductions=tuple(reductions),
+        threads=threads,
+        workers=workers,
+        worker_timeout=worker_timeout,
     )
     if append_documents(config, path).interrupted:
         raise KeyboardInterrupt

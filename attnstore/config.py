@@ -111,6 +111,7 @@ class AppendConfig:
     that are the same there and refuses the rest, `keep` appends all.
     `model`: where the model is now, None for where the run found it. `reductions`: where functions of your own are now,
     with what else the run was asked for; none for what the store says.
+    `threads`, `workers`, `worker_timeout`: as in `RunConfig`.
     """
 
     source: SourceConfig
@@ -120,6 +121,9 @@ class AppendConfig:
     device: Device = "auto"
     batch_tokens: int | None = None
     reductions: tuple[str | Callable[..., Any], ...] = ()
+    threads: int | None = None
+    workers: int = 1
+    worker_timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from attnstore.commands.options import (
     StorePlace,
     config_option,
     device_option,
+    processes_option,
     progress_option,
     source_config,
     source_option,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Tokens per batch. Changes no row, only speed and memory.",
 )
+@processes_option
 @config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")

@@ -141,6 +141,28 @@ dtype_option = click.option(
     help="auto is bfloat16 where the hardware is fast at it.",
 )
 
+processes_option = options(
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that compute, on one machine; with GPUs, one on each.",
+    ),
+    click.option(
+        "--worker-timeout",
+        type=click.IntRange(min=1),
+        metavar="SECONDS",
+        help="End a worker that finishes no batch for so long. Default: 10 minutes, or 10 times the longest.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of the processor, for each process. Default: all, divided among the workers.",
+    ),
+)
+
 quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr; notes and errors alone.")
 
 

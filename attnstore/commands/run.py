@@ -15,6 +15,7 @@ from attnstore.commands.options import (
     config_option,
     device_option,
     dtype_option,
+    processes_option,
     progress_option,
     source_config,
     source_option,
@@ -96,25 +97,7 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     type=click.IntRange(min=1),
     help="Documents per part. Default: 1,000, more where they are short.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that compute, on one machine; with GPUs, one on each.",
-)
-@click.option(
-    "--worker-timeout",
-    type=click.IntRange(min=1),
-    metavar="SECONDS",
-    help="End a worker that finishes no batch for so long. Default: 10 minutes, or 10 times the longest.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Of the processor, for each process. Default: all, divided among the workers.",
-)
+@processes_option
 @click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
 @config_option
 @progress_option

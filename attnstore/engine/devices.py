@@ -9,6 +9,7 @@ import torch
 
 from attnstore.config import Device, Dtype
 from attnstore.errors import UsageError
+from attnstore.messages import counted
 
 
 def choose_device(asked: str) -> torch.device:
@@ -51,6 +52,26 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[st
 def usable_threads() -> int:
     """As many of the processor's threads as torch computes on unless told otherwise."""
     return torch.get_num_threads()
+
+
+def threads_each(processes: int, begun: int | None) -> int:
+    """How many of the processor's threads each of several processes computes on, where nobody says.
+
+    `begun`: what the parts that are there were computed on. So many again, where the machine has them: the last bits of
+    a value may depend on it.
+    """
+    usable = usable_threads()
+    if begun is not None and begun * processes <= usable:
+        return begun
+    return max(1, usable // processes)
+
+
+def other_threads(begun: int, threads: int) -> str:
+    """What a user should know where a store goes on with another number of threads than it was begun on."""
+    return (
+        f"the store was begun on {counted(begun, 'thread')} a process, and goes on with {threads}: the last bits of its"
+        f" values may be others than those of one run (--threads {begun} keeps them)"
+    )
 
 
 @contextmanager

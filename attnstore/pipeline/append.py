@@ -17,7 +17,7 @@ from attnstore.data.labels import LabelMap
 from attnstore.data.selection import count_documents
 from attnstore.data.sources import open_source
 from attnstore.data.survey import Survey, survey
-from attnstore.engine.devices import usable_threads
+from attnstore.engine.devices import other_threads, threads_each
 from attnstore.engine.models import read_model_files, with_revision
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.errors import ModelError, StoreError, UsageError
@@ -29,6 +29,7 @@ from attnstore.pipeline.describe import check, describe, label_map
 from attnstore.pipeline.fill import fill
 from attnstore.pipeline.parts import missing_parts
 from attnstore.pipeline.repeated import without_repeated
+from attnstore.pipeline.workers import Workers
 from attnstore.store.known import labels_of
 from attnstore.store.manifest import Addition, Manifest
 from attnstore.store.partitions import label_fits_in_path
@@ -92,8 +93,9 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
     except ModelError as error:
         advice = "" if config.model else ": --model says where it is now"
         raise ModelError(f"{error}{advice}") from error
-    threads = as_run.threads or usable_threads()
-    with Alone(as_run, files, threads) as hands:
+    begun = store.manifest.threads
+    threads = as_run.threads or threads_each(as_run.workers, begun)
+    with Alone(as_run, files, threads) if as_run.workers == 1 else Workers(as_run, threads) as hands:
         with ThreadPoolExecutor(1) as aside:
             surveyed = aside.submit(survey, source, on_event)
             model = hands.load()
@@ -135,6 +137,8 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
         first = store.manifest.documents
         with begin_or_resume(store, addition, are_models) as stage, stop_on_interrupt(stopping) as stop:
             on_event(Started(addition.documents, addition.notes))
+            if manifest.threads and begun and begun != threads:
+                on_event(Noted(other_threads(begun, threads)))
             new = missing_parts(stage, as_run, source, found, labels, first)
             filled = fill(stage, new, hands, stop, on_event, first)
             missing, parts = len(stage.missing_parts()), stage.manifest.parts - store.manifest.parts
@@ -180,8 +184,9 @@ def _as_run(store: Store, config: AppendConfig) -> RunConfig:
         reductions=config.reductions or _reductions(store),
         batch_tokens=config.batch_tokens,
         part_size=manifest.part_size,
-        # The last bits of a value may depend on it.
-        threads=None if manifest.threads is None else min(manifest.threads, usable_threads()),
+        threads=config.threads,
+        workers=config.workers,
+        worker_timeout=config.worker_timeout,
         full_precision=held["values"] == "float32",
     )
 

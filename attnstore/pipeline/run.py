@@ -14,12 +14,11 @@ from attnstore.config import RunConfig
 from attnstore.data.labels import match_labels
 from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
-from attnstore.engine.devices import usable_threads
+from attnstore.engine.devices import other_threads, threads_each
 from attnstore.engine.models import read_model_files
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.events import Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
-from attnstore.messages import counted
 from attnstore.pipeline.alone import Alone
 from attnstore.pipeline.describe import check, describe
 from attnstore.pipeline.fill import fill
@@ -59,7 +58,7 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
     source = open_source(config.source, on_event=on_event)
     files = read_model_files(config)  # a wrong model is reported before the data is read, which may take long
     begun = threads_begun_with(path)
-    threads = _threads(config, begun)
+    threads = config.threads or threads_each(config.workers, begun)
     with Alone(config, files, threads) if config.workers == 1 else Workers(config, threads) as hands:
         with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
             surveyed = aside.submit(survey, source, on_event)
@@ -76,8 +75,8 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
         with create_or_resume(path, manifest) as store, stop_on_interrupt(stopping) as stop:
             before = store.finished_parts()
             on_event(Started(manifest.documents, store.manifest.notes))
-            if manifest.threads is not None and begun not in (None, threads) and not store.sealed:
-                on_event(Noted(_other_threads(begun, threads)))
+            if manifest.threads and begun and begun != threads and not store.sealed:
+                on_event(Noted(other_threads(begun, threads)))
             parts = missing_parts(store, config, source, found, labels)
             filled = fill(store, parts, hands, stop, on_event)
             if not store.missing_parts() and not store.sealed:
@@ -87,20 +86,3 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
             return RunResult(
                 store, filled.documents, filled.tokens, filled.seconds, len(before), missing, stop.number
             )
-
-
-def _threads(config: RunConfig, begun: int | None) -> int:
-    """How many of the processor's threads each process computes on; `begun`: those of the parts that are there."""
-    if config.threads is not None:
-        return config.threads
-    usable = usable_threads()
-    if begun is not None and begun * config.workers <= usable:
-        return begun
-    return max(1, usable // config.workers)
-
-
-def _other_threads(begun: int | None, threads: int) -> str:
-    return (
-        f"the store was begun on {counted(begun or 0, 'thread')} a process, and goes on with {threads}: the last bits"
-        f" of its values may be others than those of one run (--threads {begun} keeps them)"
-    )

@@ -1,6 +1,7 @@
 """The manifest: what a store is, as a record, as JSON, and as the file `manifest.json`."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -19,6 +20,8 @@ from attnstore.store.place import Place, opened, put, read_text, size
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
 TOTALS = "totals.parquet"
+#: The directory of what the totals of a grown store are made from: see `sums`.
+SUMS = "_sums"
 #: Documents are numbered in 32 bits, parts in nine digits; beyond the rest nothing could be opened in bearable time.
 MOST_PARTS, MOST_COLUMNS = 1_000_000, 10_000
 _BOUNDS = (
@@ -219,6 +222,12 @@ class Manifest:
         """How many documents are the run's, and each addition's."""
         later = [addition.documents for addition in self.additions]
         return (self.documents - sum(later), *later)
+
+    @property
+    def first_parts(self) -> tuple[int, ...]:
+        """With which part the run begins (0), and each addition."""
+        before = (-(-size // self.part_size) for size in self.sizes[:-1])
+        return tuple(itertools.accumulate(before, initial=0))
 
     @property
     def parts(self) -> int:

@@ -5,19 +5,24 @@
       _append/manifest.json                                     the next one: the same, and an addition to it
       _append/tokens/split=test/label=pos/part-00012.parquet    its new parts, with receipts in _append/_parts
       _earlier/5f70…parquet                                     the totals, by a name that they keep
+      _sums/5f70….0.91ab….parquet                               what the tokens of that state add up to: `sums`
 
 The numbers of documents and parts go on where the store ends, so that nothing in it is touched. Sealing the next state
-adds up the tokens of all parts and completes `_append/manifest.json`: from then on it is decided. What is left is to
-give each new file its place and to replace the store's manifest, and that can be done again from the beginning however
-often it is broken off. Until the manifest is replaced readers see the old state, and its totals by the name that they
-keep; from then on they see the new one. A plain reader, which lists directories, may meet a part of the new files
-while they are given their places, and never before.
+adds the tokens of the new parts up to what those of the store add up to, and completes `_append/manifest.json`: from
+then on it is decided. What is left is to give each new file its place and to replace the store's manifest, and that can
+be done again from the beginning however often it is broken off. Until the manifest is replaced readers see the old
+state, and its totals by the name that they keep; from then on they see the new one. A plain reader, which lists
+directories, may meet a part of the new files while they are given their places, and never before.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from attnstore.errors import StoreError
 from attnstore.store.durable import refuse_links, writing
@@ -25,6 +30,7 @@ from attnstore.store.lease import LOCK
 from attnstore.store.lock import Lock, write_lock
 from attnstore.store.manifest import (
     MANIFEST,
+    SUMS,
     TOTALS,
     Addition,
     Manifest,
@@ -44,7 +50,10 @@ from attnstore.store.place import (
     top_names,
 )
 from attnstore.store.receipts import RECEIPTS, is_receipt
-from attnstore.store.store import EARLIER, Partitions, Store, now, open_store
+from attnstore.store.store import EARLIER, Store, now, open_store
+
+if TYPE_CHECKING:
+    from attnstore.store.sums import KeptSums
 
 APPEND = "_append"
 
@@ -55,6 +64,7 @@ class Stage(Store):
     def __init__(self, base: Store, manifest: Manifest, lock: Lock) -> None:
         super().__init__(base.path / APPEND, manifest, lock)
         self.base = base
+        self._before: KeptSums | None = None
 
     def finished_parts(self) -> list[int]:
         new = range(self.base.manifest.parts, self.manifest.parts)
@@ -65,12 +75,27 @@ class Stage(Store):
         return sorted(set(new).difference(self.finished_parts()))
 
     def columns_with_nulls(self) -> list[str]:
-        absent = {*self.base.columns_with_nulls(), *super().columns_with_nulls()}
+        before = self.base.columns_with_nulls() if self._before is None else self._before.absent
+        absent = {*before, *super().columns_with_nulls()}
         return [name for name in self.tokens_schema.names if name in absent]
 
-    def tokens_by_part(self) -> list[tuple[int, Partitions]]:
-        """Those of the store's parts first: the totals are of all."""
-        return [*self.base.tokens_by_part(), *super().tokens_by_part()]
+    def added_up(self) -> pa.Table:
+        """The tokens of all parts added up. Those of the store are read only if nobody has kept what they add up to.
+
+        What is added up now is kept for the next append.
+        """
+        from attnstore.store.sums import forget_sums, keep_sums, kept_sums, tokens_of
+
+        root, of_base = self.base.path, tokens_of(self.base.files())
+        self._before = kept_sums(root, of_base, self.tokens_schema)
+        first = [] if self._before else self.base.tokens_together()
+        of_all = tokens_of([*self._inherited(), *self.files()])
+        forget_sums(root, but=[of_base])
+        table = self._added_up(
+            [*first, *self.tokens_together()], self._before, partial(keep_sums, root, of_all)
+        )
+        forget_sums(root, but=[of_all])
+        return table
 
     def _inherited(self) -> Sequence[StoredFile]:
         return [file for file in self.base.files() if file.path != TOTALS]
@@ -246,5 +271,5 @@ def _clear_temporaries(stage: Place) -> None:
 def _refuse_links(store: Place) -> None:
     """Raise StoreError if a directory that is written here is a link."""
     if isinstance(store, Path):
-        for name in (f"{APPEND}/{RECEIPTS}/any", f"{EARLIER}/any"):
+        for name in (f"{APPEND}/{RECEIPTS}/any", f"{EARLIER}/any", f"{SUMS}/any"):
             refuse_links(store, name)

@@ -7,6 +7,7 @@
       totals.parquet                                            the tokens added up, once sealed
       _append/                                                  the next state, while documents are appended: `stage`
       _earlier/                                                 the last state's totals, for those who read it still
+      _sums/                                                    what the totals of a grown store are made from: `sums`
       _parts/part-00012.json                                    the receipt of a finished part, until sealed
       writer.lock                                               who is writing, while someone is
 
@@ -22,12 +23,12 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,11 @@ from attnstore.store.partitions import keys_of, partitions_of
 from attnstore.store.place import Place, address, below, exists, place, put, remove_directory
 from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from attnstore.store.sums import KeptSums
 
 #: Where the totals of the state before this one lie, under a name that they never lose to others.
 EARLIER = "_earlier"
@@ -227,38 +233,49 @@ class Store:
 
         Raises StoreError if a file can't be read.
         """
+        return self._added_up(self.tokens_together())
+
+    def _added_up(
+        self,
+        together: Sequence[Partitions],
+        before: "KeptSums | None" = None,
+        keep: "Callable[[int, pl.DataFrame], None]" = lambda _, __: None,
+    ) -> pa.Table:
+        """The tokens of these files added up to what there was `before`, if anything; `keep` as for `totals.add_up`."""
         # Here, so that a run's forward pass does not wait for Polars.
         import polars as pl
 
         from attnstore.store.scan import scan
         from attnstore.store.totals import add_up
 
-        # Small parts are added up together: to ask Polars takes longer than they do.
-        together: list[dict[tuple[str, str | None], list[str]]] = []
-        rows = _ROWS_TOGETHER
-        for of_part, partitions in self.tokens_by_part():
-            if rows >= _ROWS_TOGETHER:
-                together.append({})
-                rows = 0
-            for split, label, addresses in partitions:
-                together[-1].setdefault((split, label), []).extend(addresses)
-            rows += of_part
         try:
-            parts = [
-                scan([(*key, addresses) for key, addresses in several.items()], self.tokens_schema)
-                for several in together
-            ]
-            return add_up(parts, self.tokens_schema, self.totals_schema, self.columns_with_nulls())
+            parts = [scan(partitions, self.tokens_schema) for partitions in together]
+            sums = None if before is None else before.of_pass
+            absent = self.columns_with_nulls()
+            return add_up(parts, self.tokens_schema, self.totals_schema, absent, before=sums, keep=keep)
         except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise self.unreadable(one_line(error)) from error
 
-    def tokens_by_part(self) -> list[tuple[int, Partitions]]:
-        """The rows and the files of the tokens of each finished part, in order. Raises StoreError as `partitions`."""
+    def tokens_together(self) -> list[Partitions]:
+        """The files of the tokens of the finished parts, in order: those of small parts that follow one another
+        together, since to ask Polars takes longer than they do; those of an addition apart from what was before.
+
+        Raises StoreError as `partitions`.
+        """
         files: dict[int, list[StoredFile]] = {part: [] for part in self.finished_parts()}
         for file in self.files("tokens"):
             if file.part is not None:
                 files.setdefault(file.part, []).append(file)
-        return [(sum(file.rows for file in of_part), self.partitions(of_part)) for of_part in files.values()]
+        together: list[dict[tuple[str, str | None], list[str]]] = []
+        rows, firsts = _ROWS_TOGETHER, frozenset(self.manifest.first_parts)
+        for part, of_part in files.items():
+            if rows >= _ROWS_TOGETHER or part in firsts:
+                together.append({})
+                rows = 0
+            for split, label, addresses in self.partitions(of_part):
+                together[-1].setdefault((split, label), []).extend(addresses)
+            rows += sum(file.rows for file in of_part)
+        return [[(*key, addresses) for key, addresses in each.items()] for each in together]
 
     def unreadable(self, why: str) -> StoreError:
         """The error that the store can't be read; `why` is on one line."""

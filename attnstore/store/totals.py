@@ -6,7 +6,7 @@ means over occurrences by class, and for nothing of single documents, have their
 cent of the rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -31,19 +31,28 @@ def value_columns(tokens: pa.Schema) -> tuple[str, ...]:
 
 
 def add_up(
-    parts: Sequence[pl.LazyFrame], tokens: pa.Schema, totals: pa.Schema, absent: Sequence[str]
+    parts: Sequence[pl.LazyFrame],
+    tokens: pa.Schema,
+    totals: pa.Schema,
+    absent: Sequence[str],
+    *,
+    before: Callable[[int], pl.DataFrame] | None = None,
+    keep: Callable[[int, pl.DataFrame], None] = lambda _, __: None,
 ) -> pa.Table:
     """The totals of a whole store, with the columns of `totals`, sorted by `KEYS`.
 
     `parts`: the tokens of each part, with `split` and `label`, and the columns of `tokens` besides; `absent`: the
     columns that lack values for some. The sums of one part, and `_SUMS_A_PASS` of what is added up so far, are in
     memory at a time. The same parts in the same order give the same table to the bit.
+
+    `keep` is called with the number of each pass and its sums in double precision. `before`: what it was called with
+    when other parts were added up; these count as the first ones, and the table is that of all parts to the bit.
     """
-    if not parts:
+    if not parts and before is None:
         return totals.empty_table()
     arrays: dict[str, pa.ChunkedArray] = {}
-    for columns in _passes(tokens):
-        merged: list[pl.DataFrame] = []
+    for number, columns in enumerate(_passes(tokens)):
+        merged = [] if before is None else [_as_grouped(before(number), tokens, absent)]
         waiting = 0
         for part in parts:
             # On a whole part at once, and each group in the order of its rows: floats are added in one order.
@@ -54,6 +63,7 @@ def add_up(
         table = _together(merged, absent).with_columns(pl.col(pl.Categorical).cast(pl.String))
         # A term in which a reduction has nothing to say comes after the same term in which it has.
         table = table.sort(*KEYS, *map(_mark, absent), nulls_last=True, maintain_order=True)
+        keep(number, table)
         arrow = _by_column(table.lazy(), tokens, columns, absent).collect()
         arrow = arrow.to_arrow(compat_level=pl.CompatLevel.oldest())
         arrays |= {name: _as(arrow[name], totals.field(name).type) for name in arrow.column_names}
@@ -64,6 +74,25 @@ def of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) ->
     """The totals of tokens that have `split` and `label`; `absent`: columns that lack values for some."""
     columns = value_columns(schema)
     return _by_column(_grouped(tokens, _sums(schema, columns), absent), schema, columns, absent)
+
+
+def sums_by_pass(schema: pa.Schema) -> list[list[str]]:
+    """The names of the sums that each pass makes, for a tokens table of `schema`."""
+    return [list(_sums(schema, columns)) for columns in _passes(schema)]
+
+
+def absent_in(columns: Sequence[str], schema: pa.Schema) -> list[str]:
+    """Which columns of the reductions are marked in a table of sums."""
+    return [column for column in value_columns(schema) if _mark(column) in columns]
+
+
+def _as_grouped(sums: pl.DataFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.DataFrame:
+    """Kept sums as `_grouped` makes them, with the marks of all columns that lack values for some by now."""
+    marks = {_mark(column): pl.lit(False) for column in absent if _mark(column) not in sums.columns}
+    texts = {field.name for field in schema if pa.types.is_dictionary(field.type)} & {*KEYS}
+    numbered = sums.with_columns(pl.col("split", "label", *texts).cast(pl.Categorical), **marks)
+    marked = [*KEYS, *map(_mark, absent)]
+    return numbered.select(*marked, pl.exclude(marked))
 
 
 def _passes(schema: pa.Schema) -> list[list[str]]:

@@ -227,6 +227,21 @@ def test_the_model_may_have_moved_and_nothing_else_is_asked(store, files, tiny_m
     assert [f for f in verify_files(reader.store) if not f.ok] == []
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_two_workers_append_the_bytes_of_one_process(begun, files, tmp_path):
+    """Tables and totals, to the byte."""
+    import shutil
+
+    found = []
+    for workers in (1, 2):
+        path = Path(shutil.copytree(begun, tmp_path / f"{workers}.attn"))
+        assert append(more(files[4], workers=workers, threads=1), path).documents == 8
+        assert [run["workers"] for run in open_store(path).manifest.runs] == [1, workers]
+        found.append({p.relative_to(path): p.read_bytes() for p in sorted(path.rglob("*.parquet"))})
+    assert found[0] == found[1]
+
+
 #: The command with a pause in every batch, so that a kill meets it in all its stages.
 SLOWED = """
 import sys, time

@@ -9,31 +9,29 @@ import torch
 from small_store import manifest, tables
 
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.engine.devices import on_threads
+from attnstore.engine.devices import on_threads, threads_each
 from attnstore.events import Computed, Noted
-from attnstore.pipeline.run import _threads, run
+from attnstore.pipeline.run import run
 from attnstore.store.resume import create_or_resume, threads_begun_with
 from attnstore.store.store import open_store
 
 
 @pytest.mark.parametrize(
-    ("asked", "workers", "begun", "expected"),
+    ("workers", "begun", "expected"),
     [
-        (None, 1, None, 16),  # all
-        (None, 4, None, 4),  # divided
-        (None, 32, None, 1),
-        (None, 1, 4, 4),  # as the store was begun with
-        (None, 4, 4, 4),
-        (None, 8, 4, 2),  # there are not as many
-        (None, 1, 64, 16),
-        (3, 8, 4, 3),  # what is asked for
+        (1, None, 16),  # all
+        (4, None, 4),  # divided
+        (32, None, 1),
+        (1, 4, 4),  # as the store was begun with
+        (4, 4, 4),
+        (8, 4, 2),  # there are not as many
+        (1, 64, 16),
     ],
 )
-def test_how_many_threads_a_process_computes_on(asked, workers, begun, expected, monkeypatch):
-    """Of 16: all, divided among the workers, but for those that the store was begun with or that are asked for."""
-    monkeypatch.setattr("attnstore.pipeline.run.usable_threads", lambda: 16)
-    config = RunConfig(SourceConfig("data"), "model", threads=asked, workers=workers)
-    assert _threads(config, begun) == expected
+def test_how_many_threads_a_process_computes_on(workers, begun, expected, monkeypatch):
+    """Of 16: all, divided among the workers, but for those that the store was begun with."""
+    monkeypatch.setattr("attnstore.engine.devices.usable_threads", lambda: 16)
+    assert threads_each(workers, begun) == expected
 
 
 def test_a_store_is_begun_with_threads_once_a_part_is_finished(tmp_path):

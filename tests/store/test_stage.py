@@ -93,7 +93,7 @@ def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
     assert {store.manifest.part_of(number) for number in (-1, 21)} == {-1}
     assert [a.data for a in store.manifest.additions] == ["0.csv", "1.csv", "2.csv"]
     assert not (path / "_append").exists()
-    assert len(list((path / "_earlier").iterdir())) == 1
+    assert [len(list((path / name).iterdir())) for name in ("_earlier", "_sums")] == [1, 1]
 
 
 def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:

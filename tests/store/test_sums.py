@@ -1,0 +1,140 @@
+"""Promises of attnstore.store.sums: an append reads the new tokens alone, and the totals are those of reading all."""
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from small_store import manifest, run, tables
+
+import attnstore.store.scan as scan_module
+import attnstore.store.store as store_module
+import attnstore.store.totals as adding
+from attnstore.check.verify import verify_files
+from attnstore.store.manifest import Addition
+from attnstore.store.parquet import parquet
+from attnstore.store.stage import begin_or_resume
+from attnstore.store.store import Store, open_store
+
+STEPS = (9, 5, 8)  # of new documents, in parts of 4
+
+
+@pytest.fixture
+def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that have been read to be added up."""
+    read: list[str] = []
+    scan = scan_module.scan
+
+    def watched(partitions, schema):
+        read.extend(address for _, _, addresses in partitions for address in addresses)
+        return scan(partitions, schema)
+
+    monkeypatch.setattr(scan_module, "scan", watched)
+    return read
+
+
+def append(path: Path, documents: int) -> Store:
+    name = f"{open_store(path).manifest.documents}.csv"
+    addition = Addition(documents, name, {"data_sha256": name}, {}, "2026-01-03T03:04:05+00:00")
+    with begin_or_resume(open_store(path), addition, True) as stage:
+        for part in stage.missing_parts():
+            stage.write_part(part, *tables(stage.manifest, stage.part_range(part)))
+        stage.seal()
+    return open_store(path)
+
+
+def of_reading_all(store: Store) -> bytes:
+    return parquet(store.added_up(), store.totals_schema).to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("sums_a_pass", "rows_together", "merged_values"),
+    [(28, 50_000, 2_000_000), pytest.param(2, 1, 1, marks=pytest.mark.slow)],
+)
+def test_totals_are_those_of_reading_all_to_the_bit_and_only_new_tokens_are_read(
+    tmp_path: Path, scanned: list[str], monkeypatch, sums_a_pass, rows_together, merged_values
+) -> None:
+    """However many passes there are and parts go together. From the second append on; `odd` has no value for a token of
+    the first one alone.
+    """
+    monkeypatch.setattr(adding, "_SUMS_A_PASS", sums_a_pass)
+    monkeypatch.setattr(store_module, "_ROWS_TOGETHER", rows_together)
+    monkeypatch.setattr(adding, "_MERGED_VALUES", merged_values)
+    path = run(tmp_path / "store", manifest(documents=1)).path
+    for number, step in enumerate(STEPS):
+        before = {str(file) for file in open_store(path).tokens_files()}
+        scanned.clear()
+        store = append(path, step)
+        read = set(scanned)
+        assert read >= before if number == 0 else not read & before
+        assert len(read - before) == len(store.tokens_files()) - len(before)
+        assert (path / "totals.parquet").read_bytes() == of_reading_all(store)
+    assert {finding.subject: finding.detail for finding in verify_files(store) if not finding.ok} == {}
+    passes = len(adding.sums_by_pass(store.tokens_schema))
+    assert len(list((path / "_sums").iterdir())) == passes
+    assert pq.read_table(path / "totals.parquet")["odd"].null_count > 0
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory) -> Path:
+    """A store with one addition."""
+    path = run(tmp_path_factory.mktemp("grown") / "store", manifest(documents=6)).path
+    return append(path, 5).path
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def of_other_columns(file: Path) -> None:
+    """Sound by its name, and of what another version might have kept."""
+    import hashlib
+
+    pl.read_parquet(file).drop("rollout", strict=False).with_columns(other=1).write_parquet(file)
+    tokens, number, _, end = file.name.split(".")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    file.rename(file.with_name(f"{tokens}.{number}.{digest}.{end}"))
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, flip, of_other_columns, lambda file: file.write_bytes(b"")],
+                         ids=["gone", "damaged", "of other columns", "empty"])  # fmt: skip
+def test_sums_that_are_not_as_they_have_to_be_are_made_again(
+    tmp_path: Path, grown: Path, scanned: list[str], harm: Callable[[Path], object]
+) -> None:
+    """All tokens are read then, and the totals are the same."""
+    path = Path(shutil.copytree(grown, tmp_path / "store"))
+    harm(next((path / "_sums").iterdir()))
+    before = {str(file) for file in open_store(path).tokens_files()}
+    store = append(path, 7)
+    assert set(scanned) >= before
+    assert (path / "totals.parquet").read_bytes() == of_reading_all(store)
+    scanned.clear()
+    append(path, 3)
+    assert not set(scanned) & before  # they are sound again
+
+
+def test_the_sums_of_another_store_are_not_taken(tmp_path: Path, grown: Path, scanned: list[str]) -> None:
+    """They are known by the files of the tokens, of which one is another here."""
+    path = run(tmp_path / "store", manifest(documents=5)).path
+    append(path, 6)
+    shutil.rmtree(path / "_sums")
+    shutil.copytree(grown / "_sums", path / "_sums")
+    before = {str(file) for file in open_store(path).tokens_files()}
+    scanned.clear()
+    store = append(path, 7)
+    assert set(scanned) >= before
+    assert (path / "totals.parquet").read_bytes() == of_reading_all(store)
+    assert len({file.name.partition(".")[0] for file in (path / "_sums").iterdir()}) == 1
+
+
+def test_an_addition_begins_with_the_part_after_the_last_one() -> None:
+    """As `part_range` has it."""
+    additions = tuple(Addition(n, "x", {}, {}, "") for n in STEPS)
+    plan = manifest(documents=10 + sum(STEPS), additions=additions)
+    starts = itertools.accumulate(plan.sizes[:-1], initial=0)
+    assert [plan.part_range(part).start for part in plan.first_parts] == list(starts)
