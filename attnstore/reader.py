@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore.ask.answer import ask
+from attnstore.ask.paired import ask_paired
 from attnstore.ask.questions import Engine, Question, describe, find_questions, get_question
 from attnstore.ask.scale import Scales
 from attnstore.ask.several import ask_each, open_stores, sql_over, table_of_all
@@ -271,6 +272,18 @@ class Readers:
             StoreError: a store can't be read.
         """
         return Result(ask_each(self.stores, get_question(name, find_questions()), parameters, engine))
+
+    def paired(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
+        """The answers of two stores, A and B in their order here, side by side: see `ask.paired.ask_paired`.
+
+        Raises:
+            UsageError: these are not two stores, the question can't be paired, or a store has no answer to it.
+            StoreError: a store can't be read.
+        """
+        if len(self.stores) != 2:
+            raise UsageError(f"a pair is of two stores: here are {len(self.stores)}")
+        a, b = self.stores.values()
+        return Result(ask_paired(a, b, get_question(name, find_questions()), parameters, engine))
 
     def sql(self, sql: str) -> Result:
         """The answer to one read-only SQL statement over the views `documents`, `tokens` and `totals` of all stores.

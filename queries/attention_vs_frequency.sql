@@ -34,6 +34,7 @@
 -- @param order: most|least = most -- most attention for their number first, or least
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, documents, ratio, low, high
+-- @pair class, word: ratio, share_of_attention
 --
 -- Source: the interval is of the logarithm of a ratio of four sums over clusters, linearised (Cochran 1977,
 -- "Sampling Techniques", sections 6.3 and 6.19), with Student's t of the effective number of clusters, (Σn)² / Σn²

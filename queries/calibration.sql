@@ -32,6 +32,7 @@
 -- @param binning: width|count = width -- bins of equal width, or of equally many documents (equal probabilities together)
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @columns class, bin, documents, mean_probability, accuracy, low, high
+-- @pair class, bin: accuracy, mean_probability, gap, expected_error
 --
 -- Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eqs. 2 to 5. Intervals: ratios of sums over
 -- clusters (Cochran 1977, "Sampling Techniques", section 6.3), Student's t of the effective clusters (Kish 1965) less one;

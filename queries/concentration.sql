@@ -24,6 +24,7 @@
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP], or only the others
 -- @columns class, layer, documents, entropy, effective_tokens, evenness
+-- @pair class, layer: effective_tokens, entropy, evenness
 --
 -- Source: entropy of attention, Clark et al. 2019, "What Does BERT Look At?", section 3.3; the effective number,
 -- Hill 1973, "Diversity and Evenness", order 1.

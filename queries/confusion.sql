@@ -11,6 +11,7 @@
 --     truncated=1541
 --
 -- @columns split, label, prediction, documents, share, mean_probability
+-- @pair split, label, prediction: share, mean_probability
 WITH counted AS (
     SELECT
         split, label, prediction,

@@ -34,6 +34,7 @@
 -- @param punctuation: in|out = out -- rank words without any letter or digit, too, in any script
 -- @param cluster: cluster = group -- what is independent: groups of documents, or documents
 -- @columns part, score, documents, auroc, precision, edited, first
+-- @pair part, score: precision, auroc, first
 --
 -- Source: pairs, Kaushik, Hovy and Lipton 2020, "Learning the Difference that Makes a Difference with Counterfactually-
 -- Augmented Data"; the area under the curve from ranks, Mann and Whitney 1947.

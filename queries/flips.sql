@@ -46,6 +46,7 @@
 -- @param rank_by: p|swing = p -- by the smallest p, or by the largest swing
 -- @param limit: count = 20 -- rows a label
 -- @columns label, word, above, below, swing, p, q
+-- @pair label, word, above, below: swing, above_excess, below_excess
 --
 -- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for
 -- Qualitative Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker

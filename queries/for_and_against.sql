@@ -35,6 +35,7 @@
 -- @param rank_by: sure|evidence = sure -- the column to rank by; without intervals it is `evidence`
 -- @param limit: count = 20 -- rows a class and side
 -- @columns class, side, word, documents, evidence, low, high
+-- @pair class, word: evidence, share_for
 --
 -- Source: attention times its gradient, as in Chefer et al. 2021, "Generic Attention-model Explainability", eq. 5, without
 -- the positive part and of the last layer alone. The interval: the ratio of two sums over clusters, Cochran 1977,

@@ -26,6 +26,7 @@
 --     one in 200 of them, and at least 5
 -- @param lengths: boolean = false -- also for each third of the class's documents by length
 -- @param punctuation: in|out = out -- count words without any letter or digit, in any script
+-- @pair class, length, one, other: correlation
 --
 -- Source: Spearman 1904. Jain and Wallace 2019, "Attention is not Explanation", section 4.1, hold attention against
 -- gradients by rank, with Kendall's τ in each document; here it is one attention against another, over a class's words.

@@ -32,6 +32,7 @@
 -- @param rank_by: lift|spread = lift -- what the leading words lead by
 -- @param limit: count = 5 -- words a class
 -- @columns class, word, layer, documents, lift, low, high
+-- @pair class, word, layer: lift
 --
 -- Source: attention layer by layer, Clark et al. 2019, "What Does BERT Look At?"; the interval is that of
 -- top_words_by_class.

@@ -32,6 +32,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param limit: count = 20 -- rows a class and side
 -- @columns class, side, word, documents, log_odds, evidence, expected
+-- @pair class, word: evidence, residual
 --
 -- Source: log-odds with an informative Dirichlet prior, Monroe, Colaresi and Quinn 2008, "Fightin' Words", eqs. 16 to 22,
 -- with a hundredth of the word's own count as prior. The interval as in for_and_against. Holding the two against each

@@ -35,6 +35,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, negated, plain, difference, low, high
+-- @pair class, word: difference, negated_evidence, plain_evidence
 --
 -- Source: marking words after a negation, Das and Chen 2001, "Yahoo! for Amazon"; Pang, Lee and Vaithyanathan 2002. The
 -- error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling Techniques", sections

@@ -46,6 +46,7 @@
 -- @param rank_by: sure|score|total = sure -- the column to rank by; of a score with a sign, by its distance from 0
 -- @param limit: count = 20 -- rows a class
 -- @columns class, phrase, documents, score, low, high, expected
+-- @pair class, phrase: score, share
 --
 -- Source: a phrase as frequent as is asked consists of such, Agrawal and Srikant 1994, "Fast Algorithms for Mining
 -- Association Rules". Scores and intervals are those of words in top_words_by_class and for_and_against.

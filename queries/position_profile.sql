@@ -24,6 +24,7 @@
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP]
 -- @param places: count = 5 -- how many first and last tokens get a row each
+-- @pair class, part, place: share, lift
 --
 -- Source: attention by relative position, Clark et al. 2019, "What Does BERT Look At?", section 3.1, taken from
 -- pairs of tokens to documents; the lift is ours.

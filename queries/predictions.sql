@@ -20,6 +20,7 @@
 -- Source: the usual definitions; f1 = 2 correct / (2 correct + false positives + false negatives).
 --
 -- @columns split, class, predicted, correct, accuracy, precision, recall
+-- @pair split, class: accuracy, precision, recall, f1
 WITH
 judged AS (
     SELECT split, prediction, CASE WHEN $labels_are_models THEN label END AS gold, truncated

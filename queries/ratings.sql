@@ -31,6 +31,7 @@
 -- @param bins: count = 10 -- into at most how many rows
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @columns number_from, number_to, documents, accuracy, low, high
+-- @pair number_from, number_to: accuracy, mean_probability, net
 --
 -- Source: ratios of sums over clusters (Cochran 1977, "Sampling Techniques", section 6.3), Student's t of the effective
 -- clusters (Kish 1965) less one; of accuracy as in calibration.sql.

@@ -24,6 +24,7 @@
 -- @param stop_words: list = auto -- words counted as stop words, as the store spells them; auto: 135 English
 --     function words, negations not among them
 -- @columns class, layer, kind, share_of_tokens, share, lift
+-- @pair class, layer, kind: share, lift
 --
 -- Source: the shares of special tokens and punctuation, Clark et al. 2019, "What Does BERT Look At?",
 -- section 3.2, and that attention to [SEP] may be a no-op.

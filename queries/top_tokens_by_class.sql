@@ -55,6 +55,7 @@
 -- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 -- @columns class, token, documents, lift, low, high
+-- @pair class, token: lift, mean_attention, share
 --
 -- Source: attention from [CLS] over a corpus, Clark et al. 2019, "What Does BERT Look At?"; lift as the
 -- remedy against document length is ours. The interval: the ratio of two sums over clusters, Cochran 1977,

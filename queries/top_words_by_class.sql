@@ -61,6 +61,7 @@
 -- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, documents, lift, low, high
+-- @pair class, word: lift, mean_attention, share
 --
 -- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 4.1 (the sum of the
 -- attention to a word's pieces); lift as the remedy against document length is ours. The interval: the ratio

@@ -20,6 +20,7 @@
 --
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @columns class, truncated, documents, hidden_share, labelled, accuracy
+-- @pair class, truncated: accuracy, hidden_share
 --
 -- Source: counts.
 WITH

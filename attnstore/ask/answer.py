@@ -16,7 +16,6 @@ from attnstore.ask.lookup import document_number, number_of, plain_number
 from attnstore.ask.macros import needed
 from attnstore.ask.questions import (
     FACTS,
-    WHERE,
     Engine,
     Question,
     asked_statement,
@@ -54,12 +53,14 @@ def ask(
     engine: Engine = "duckdb",
     connect: Connect = connect,
     timeout: float | None = None,
+    documents: Sequence[int] | None = None,
 ) -> pa.Table:
     """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
 
     It also says which columns a terminal shows (`COLUMNS_KEY`): those of the question, and the one to rank by.
     `parameters` by name, as values or as the text of one; those not given have their defaults. An unfinished
-    store answers with the parts that are there. `timeout`: seconds that SQL may take; None for no end.
+    store answers with the parts that are there. `timeout`: seconds that SQL may take; None for no end. `documents`: the
+    numbers of those that are asked about, of those that a condition leaves; None for all.
 
     Raises:
         UsageError: a parameter is unknown, missing or unfit, the store does not have what it names, or the
@@ -71,19 +72,33 @@ def ask(
     if engine == "polars" and question.polars is None:
         raise UsageError(f"{question.name} is there for DuckDB alone: it has no {question.name}.py beside it")
     values, added = bound(store, question, parameters or {})
+    if documents is not None and engine == "polars" and added.where is None:
+        added = replace(added, only=tuple(documents))
+    elif documents is not None:
+        added = replace(added, where=_those(documents, added.where))
     document = next((p.name for p in question.parameters if p.type == "document"), None)
     needs_measured(store, question.sql)
     if engine == "duckdb":
         with connect(store, added, needed(question.sql, shared_macros())) as connection:
             if document is not None:
                 values[document] = number_of(store, connection, values[document])
-            return _duckdb_answer(store, connection, question, values, timeout)
+            some = added.where is not None
+            return _duckdb_answer(store, connection, question, values, timeout, some=some)
     if document is not None:
         values[document] = document_number(store, values[document])
     if added.where is not None:
         added = replace(added, only=asked_documents(store, added))
     answer = _polars_answer(store, question, values, added)
     return _based(store, question, values, answer, None if added.only is None else len(added.only))
+
+
+def _those(documents: Sequence[int], where: str | None) -> str:
+    """The SELECT of these documents, of those that another one gives."""
+    # As a text: the parser takes long for a list of so many numbers.
+    numbers = f"SELECT unnest(string_split('{','.join(map(str, documents))}', ','))::INTEGER AS document"
+    if not documents:
+        numbers = "SELECT document FROM documents WHERE false"
+    return numbers if where is None else f"SELECT document FROM ({where}) JOIN ({numbers}) USING (document)"  # noqa: S608
 
 
 def asked_documents(store: Store, added: QuestionColumns) -> tuple[int, ...]:
@@ -132,11 +147,13 @@ def _duckdb_answer(
     question: Question,
     values: Mapping[str, Any],
     timeout: float | None = None,
+    *,
+    some: bool = False,
 ) -> pa.Table:
     named = asked_statement(question.sql).named_parameters
     table = select(store, connection, question.sql, {name: values[name] for name in named}, timeout)
     asked = None
-    if WHERE in values:
+    if some:
         sql = f"SELECT count(*) FROM {ASKED}"  # noqa: S608 - a name of ours
         asked = select(store, connection, sql).column(0).to_pylist()[0]
     return _based(store, question, values, table, asked)

@@ -6,11 +6,11 @@ import polars as pl
 from scipy.stats import binomtest
 
 from attnstore.ask.binding import bound
+from attnstore.ask.matched import matched_documents
 from attnstore.ask.questions import find_questions, get_question
 from attnstore.ask.statistics import cluster_sums, margin, p_value, q_value, ratio_error
 from attnstore.ask.terms import has_letter_or_digit
 from attnstore.errors import UsageError
-from attnstore.messages import listed
 from attnstore.store import frames
 from attnstore.store.frames import QuestionColumns
 from attnstore.store.store import Store
@@ -61,44 +61,11 @@ def compare(
         UsageError: the classes differ, no document is in both, or a store does not have that reduction or layer.
         StoreError: a store can't be read.
     """
-    if a.manifest.labels != b.manifest.labels and set(a.manifest.labels) != set(b.manifest.labels):
-        raise UsageError(
-            f"the classes differ: {listed(a.manifest.labels)} in {a.path}, {listed(b.manifest.labels)} in {b.path}"
-        )
-    pairs, only_a, only_b = _matched(a, b)
-    if pairs.is_empty():
-        raise UsageError(f"{a.path} and {b.path} have no document in common, by id and text")
+    pairs, only_a, only_b = matched_documents(a, b)
     found = _accuracies(a, b, pairs)
     words, moved = _attention(a, b, pairs, reduction, layer, min_documents)
     agreeing = pairs.filter(pl.col("prediction_a") == pl.col("prediction_b")).height
     return Comparison(pairs.height, only_a, only_b, agreeing, *found, words, moved)
-
-
-def _matched(a: Store, b: Store) -> tuple[pl.DataFrame, int, int]:
-    """A row for each document that both have; how many are in A alone, and in B alone.
-
-    Columns: `a` and `b` (its numbers there), `id`, `cluster`, `label`, `prediction_a`, `prediction_b`.
-    """
-    tables = []
-    for store in (a, b):
-        rows = frames.documents(store, QuestionColumns(cluster="group", segments=True)).select(
-            "document", "id", "text", "text_pair", "cluster", pl.col("label", "prediction").cast(pl.String)
-        )
-        # Ids may repeat, even with the same text: the first is held against the first.
-        again = pl.int_range(pl.len()).over("id", "text", "text_pair", order_by="document")
-        tables.append(frames.collect(store, rows.with_columns(again=again)))
-    one, other = tables
-    same = ["id", "text", "text_pair", "again"]
-    joined = one.join(other, on=same, suffix="_b", maintain_order="left", nulls_equal=True).select(
-        "id",
-        "cluster",
-        a="document",
-        b="document_b",
-        label=pl.when(pl.col("label") == pl.col("label_b")).then("label"),
-        prediction_a="prediction",
-        prediction_b="prediction_b",
-    )
-    return joined, one.height - joined.height, other.height - joined.height
 
 
 def _accuracies(

@@ -47,6 +47,11 @@ is cut at its beginning where it is too long, others at their end. Another one s
     -- @columns NAME, NAME, …NAME
     -- @needs labels
 
+And one says how the answers of two stores are held against each other (`paired`): the columns that name a row, and
+the numbers, the most important first, of which there is a difference:
+
+    -- @pair NAME, NAME: NAME, NAME
+
 In all stores `tokens` has `segment` and `documents` `text_pair`: of single texts the one is 0, null for special tokens,
 the other null. Beside its own parameters a question may use what the store says of itself: `$labels_are_models`,
 `$layers`, `$heads`, `$long`, `$signed`; and `p_value`, `t_quantile` and `q_values` of `attnstore.ask.statistics`. The
@@ -124,8 +129,9 @@ class Question:
     """A question to a store. `documentation` is its comment as plain text, less the first line, `summary`.
 
     `columns` are those that a terminal shows, as they are declared; none where that is left open. `needs` says what
-    some document has to have: of `NEEDS`. `polars` is the twin, None where there is none; its file is only loaded when
-    it is called.
+    some document has to have: of `NEEDS`. `keys` name a row of the answer, and `compared` are the numbers that
+    two stores' answers differ in; both empty where answers can't be paired. `polars` is the twin, None where there is
+    none; its file is only loaded when it is called.
     """
 
     name: str
@@ -134,6 +140,8 @@ class Question:
     parameters: tuple[Parameter, ...]
     columns: tuple[str, ...]
     needs: tuple[str, ...]
+    keys: tuple[str, ...]
+    compared: tuple[str, ...]
     sql: str
     polars: Twin | None
     path: Path
@@ -243,7 +251,9 @@ def _read(path: Path) -> Question:
     prose, declarations = _split_comment(comment[1:])
     shown = [line for line in declarations if line.startswith("@columns")]
     needed = [line for line in declarations if line.startswith("@needs")]
-    parameters = tuple(_declared(line, path) for line in declarations if line not in shown + needed)
+    paired = [line for line in declarations if line.startswith("@pair ")]
+    parameters = tuple(_declared(line, path) for line in declarations if line not in shown + needed + paired)
+    keys, compared = _pair(paired, path)
     _check_names(parameters, path)
     _check_sql(text, parameters, path)
     module = path.with_suffix(".py")
@@ -254,6 +264,8 @@ def _read(path: Path) -> Question:
         parameters=parameters,
         columns=_columns(shown, path),
         needs=_needs(needed, path),
+        keys=keys,
+        compared=compared,
         sql=text,
         polars=_twin(module) if module.exists() else None,
         path=path,
@@ -261,12 +273,12 @@ def _read(path: Path) -> Question:
 
 
 def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """The prose of a comment, and its declarations, `@param`, `@columns` and `@needs`, each put into one line."""
+    """The prose of a comment, and its declarations, such as `@param` and `@columns`, each put into one line."""
     prose: list[str] = []
     declarations: list[str] = []
     inside = False
     for line in lines:
-        if line.startswith(("@param", "@columns", "@needs")):
+        if line.startswith(("@param", "@columns", "@needs", "@pair ")):
             declarations.append(line)
             inside = True
         elif inside and line.startswith(" "):
@@ -293,6 +305,19 @@ def _needs(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in NEEDS]:
         raise UsageError(f"{path}: @needs {unknown[0]}: it is one of {', '.join(NEEDS)}")
     return names
+
+
+def _pair(declarations: Sequence[str], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that name a row, and those that are compared, of the lines that declare them: none or one."""
+    if not declarations:
+        return (), ()
+    if len(declarations) > 1:
+        raise UsageError(f"{path}: the pair is declared twice")
+    keys, _, compared = declarations[0].removeprefix("@pair ").partition(":")
+    names = [[name.strip() for name in part.split(",")] for part in (keys, compared)]
+    if not all(map(all, names)) or len({*names[0], *names[1]}) < len(names[0]) + len(names[1]):
+        raise UsageError(f"{path}: {declarations[0]!r} is not `@pair NAME, NAME: NAME, NAME`")
+    return tuple(names[0]), tuple(names[1])
 
 
 def _declared(declaration: str, path: Path) -> Parameter:

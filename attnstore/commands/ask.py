@@ -30,6 +30,13 @@ _TIMEOUT = 60.0
 @click.option("--engine", type=click.Choice(["duckdb", "polars"]), default="duckdb", show_default=True)
 @queries_option
 @click.option(
+    "--with",
+    "other",
+    type=StorePlace(read=True),
+    metavar="STORE",
+    help="A second store of the same documents: both values side by side, and their difference.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
@@ -42,6 +49,7 @@ def query(
     given: Sequence[str],
     engine: Any,
     folders: Sequence[Path],
+    other: "Place | None",
     timeout: float | None,
     form: str,
     output: Path | None,
@@ -51,6 +59,9 @@ def query(
     """Answer the question NAME from STORE. `attnstore queries` lists the questions.
 
     STORE may be a pattern in quotes, 'runs/*.attn': each store answers, with its name in a column `store`.
+
+    With --with OTHER only documents count that both stores have, by id and text. Differences are of STORE less OTHER,
+    with 95 % intervals by film, where documents have a group; the question is asked some twenty times for them.
     """
     from attnstore.ask.answer import ask
     from attnstore.ask.lookup import unknown_word
@@ -64,10 +75,18 @@ def query(
     if (several := _matching(store)) is not None:
         from attnstore.ask.several import ask_each, open_stores
 
+        if other is not None:
+            raise UsageError(f"--with holds one store against another: {store} is a pattern")
         stores = open_stores(several)
         write(ask_each(stores, question, parameters, engine, timeout), form, output, wide, rows)
         return
     opened = open_store(store)
+    if other is not None:
+        from attnstore.ask.paired import ask_paired
+
+        paired = ask_paired(opened, open_store(other), question, parameters, engine, timeout)
+        write(paired, form, output, wide, rows)
+        return
     answer = ask(opened, question, parameters, engine, timeout=timeout)
     write(answer, form, output, wide, rows)
     if not answer.num_rows and "word" in parameters and (unknown := unknown_word(opened, parameters["word"])):

@@ -158,6 +158,35 @@ def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path
     )
 
 
+def test_a_question_of_your_own_is_asked_of_two_stores(small_store, tmp_path):
+    """`--with` puts both answers and their difference side by side, by the columns that the question declares."""
+    (tmp_path / "lengths.sql").write_text(
+        "-- How long are documents?\n-- @pair prediction: length\n"
+        "SELECT prediction, avg(length) AS length FROM documents GROUP BY prediction ORDER BY prediction\n"
+    )
+    mine = ("lengths", "--queries", tmp_path, "--format", "json")
+    code, out, _ = attnstore("query", small_store, *mine)
+    expected = {row["prediction"]: row["length"] for row in json.loads(out)}
+    assert code == 0
+    code, out, _ = attnstore("query", small_store, *mine, "--with", small_store)
+    rows = json.loads(out)
+    assert code == 0
+    assert list(rows[0]) == [
+        "prediction",
+        "length_a",
+        "length_b",
+        "length_difference",
+        "length_low",
+        "length_high",
+    ]
+    assert [(r["prediction"], r["length_a"], r["length_b"], r["length_difference"]) for r in rows] == [
+        (name, length, length, 0) for name, length in expected.items()
+    ]
+    code, _, err = attnstore("query", small_store.parent / "*", *mine, "--with", small_store)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--with holds one store against another" in err
+
+
 def test_your_own_question_may_not_take_the_name_of_ours_nor_lack_its_comment(small_store, tmp_path):
     """One line that names the file, whether it is asked or listed, and whichever question is asked."""
     for name, text, wrong in (
