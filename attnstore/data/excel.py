@@ -7,10 +7,13 @@ import pyarrow as pa
 
 from attnstore.config import SourceConfig
 from attnstore.data.arrow import Batches
+from attnstore.data.columns import USUAL_COLUMNS
 from attnstore.data.delimited import SAMPLE_ROWS
-from attnstore.data.headers import is_headed
+from attnstore.data.headers import is_headed, is_name
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import first_line, listed, one_line, quoted, similar
+
+_MOST_ABOVE = 12  # rows among which the header is looked for
 
 
 def of_excel(
@@ -35,15 +38,39 @@ def of_excel(
         raise UsageError(
             f"{one_line(name)} has no sheet {quoted(sheet)}, it has {listed(sheets)}{similar(sheet, sheets)}"
         )
-    rows = _rows(name, book, sheet, config)
+    above = 0
+    if config.header is None and not config.columns:
+        above, titles = _above_header(name, book, sheet)
+        notes += [f"left out above the header: {', '.join(map(quoted, titles))}"] if titles else []
+    rows = _rows(name, book, sheet, config, above)
     if config.header is None and not config.columns:
         _refuse_row_as_header(name, rows, config)
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        again = _rows(name, _workbook(name, open_), sheet, config)
+        again = _rows(name, _workbook(name, open_), sheet, config, above)
         yield again.select([column for column in columns if column in again.schema.names])
 
     return Batches(rows.schema, read)
+
+
+def _above_header(name: str, book: Any, sheet: str) -> tuple[int, list[str]]:
+    """How many rows stand above the header, and what is in them.
+
+    The header is the first row of nothing but names, a usual one among them, else the first that has only titles above:
+    rows of one cell.
+    """
+    top = _loaded(name, book, sheet, header_row=None, skip_rows=0, n_rows=_MOST_ABOVE, dtypes="string")
+    rows = [[cell for cell in row.values() if cell and cell.strip()] for row in top.to_pylist()]
+    first = next((place for place, row in enumerate(rows) if row), 0)
+    headers = [place for place, row in enumerate(rows) if len(row) > 1 and all(map(is_name, row))]
+    usual = [place for place in headers if any(_is_usual(cell) for cell in rows[place])]
+    titled = [place for place in headers if all(len(row) < 2 for row in rows[first:place])]
+    header = next(iter([*usual, *titled]), first)
+    return (header if header > first else 0), [row[0] for row in rows[first:header] if row]
+
+
+def _is_usual(cell: str) -> bool:
+    return cell.strip().casefold() in USUAL_COLUMNS
 
 
 def _refuse_row_as_header(name: str, rows: pa.RecordBatch, config: SourceConfig) -> None:
@@ -76,22 +103,32 @@ def _workbook(name: str, open_: Callable[[], IO[bytes]]) -> Any:
         raise DataError(f"{one_line(name)} is no workbook that can be read: {first_line(error)}") from None
 
 
-def _rows(name: str, book: Any, sheet: str, config: SourceConfig) -> pa.RecordBatch:
-    """A sheet's rows. Numbers are fractions in a workbook: a column of whole ones becomes one of integers."""
-    import fastexcel
+def _rows(name: str, book: Any, sheet: str, config: SourceConfig, above: int) -> pa.RecordBatch:
+    """A sheet's rows below the header, above which stand so many.
 
+    Numbers are fractions in a workbook: a column of whole ones becomes one of integers.
+    """
     named: dict[str, Any] = {}
     if config.columns:
         named = {"column_names": list(config.columns), "header_row": 0 if config.header else None}
+    elif above:
+        named = {"header_row": above}
+    rows = _loaded(name, book, sheet, schema_sample_rows=None, **named)
+    if not rows.num_columns:
+        raise DataError(f"{one_line(name)}: its sheet {quoted(sheet)} is empty")
+    return pa.RecordBatch.from_arrays([_whole(column) for column in rows.columns], names=rows.schema.names)
+
+
+def _loaded(name: str, book: Any, sheet: str, **options: Any) -> pa.RecordBatch:
+    import fastexcel
+
     try:
-        rows = book.load_sheet(sheet, schema_sample_rows=None, **named).to_arrow()
+        rows: pa.RecordBatch = book.load_sheet(sheet, **options).to_arrow()
     except fastexcel.FastExcelError as error:
         raise DataError(
             f"{one_line(name)}: its sheet {quoted(sheet)} can't be read: {first_line(error)}"
         ) from None
-    if not rows.num_columns:
-        raise DataError(f"{one_line(name)}: its sheet {quoted(sheet)} is empty")
-    return pa.RecordBatch.from_arrays([_whole(column) for column in rows.columns], names=rows.schema.names)
+    return rows
 
 
 def _whole(column: pa.Array) -> pa.Array:

@@ -6,7 +6,8 @@ Lines and arrays are read row by row. Any other document is one value, which is 
 | document | rows |
 |---|---|
 | `[{"text": …}, …]`, `{"data": [{…}, …]}` | the objects |
-| `[["…", "pos"], …]` (pandas' values) | the lists, whose columns are called by their places, from 1 |
+| `[["…", "pos"], …]` (pandas' values), or a list a line | the lists, whose columns are called by their places, from 1 |
+| `{"train": [{…}, …], "test": [{…}, …]}` | the objects, with a column `split` |
 | `{"columns": […], "data": [[…], …]}` (split) | the lists, with these names |
 | `{"text": {"0": …}, "label": {"0": …}}` (columns), `{"text": […], "label": […]}` | the columns' values, key by key |
 | `{"0": {"text": …, "label": …}, …}` (index) | the objects |
@@ -21,6 +22,7 @@ from attnstore.config import SourceConfig
 from attnstore.data.columns import USUAL_COLUMNS
 from attnstore.data.delimited import SAMPLE, Bad
 from attnstore.data.objects import Object, Objects
+from attnstore.data.splits import split_in
 from attnstore.data.streams import TooLargeError, in_utf8, lines, read_over, too_large
 from attnstore.errors import DataError
 from attnstore.messages import listed, one_line
@@ -28,6 +30,7 @@ from attnstore.messages import listed, one_line
 LARGEST = 128 << 20  # bytes of a document that is held in memory
 _BLANK = b" \t\r\n"
 _NEAR = 12  # characters: an error that near to the end of what was read may be one of what was not
+_FEW = 4  # keys of an object that is no row of a table: they are not called as columns are
 _MALFORMED = Bad("malformed row")
 _DECODER = json.JSONDecoder()
 
@@ -48,11 +51,15 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
             raise DataError(f"{one_line(name)} is empty")
         is_document = start.startswith(b"{") and _is_document(start, file, most)
     if start.startswith(b"["):
+        if _are_lists_a_line(start):
+            return Objects(lambda: _named(_lines(stream, most, list), config.columns), bool(config.columns))
         if not start[1:].lstrip(_BLANK).startswith(b"["):
             return Objects(lambda: _array(name, stream, dict, most))
         return Objects(lambda: _named(_array(name, stream, list, most), config.columns), bool(config.columns))
+    if _are_one_behind_the_other(start):
+        return Objects(lambda: _values(name, stream, most))
     if not is_document:
-        return Objects(lambda: _lines(stream, most))
+        return Objects(lambda: _lines(stream, most, dict))
 
     def read() -> Iterator[tuple[int, Object | Bad]]:
         return enumerate(_rows_of(name, _whole(name, stream), config), start=1)
@@ -61,24 +68,44 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
     return Objects(read)
 
 
-def _lines(stream: Callable[[], IO[bytes]], most: int) -> Iterator[tuple[int, Object | Bad]]:
+def _are_lists_a_line(start: bytes) -> bool:
+    """Whether a file's first line is a list, and its second one begins another."""
+    first, _, rest = start.partition(b"\n")
+    try:
+        return isinstance(json.loads(first), list) and rest.lstrip().startswith(b"[")
+    except (ValueError, RecursionError):
+        return False
+
+
+def _are_one_behind_the_other(start: bytes) -> bool:
+    """Whether objects follow each other that are not each on a line of its own."""
+    text = start.decode(errors="replace")
+    try:
+        _, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    rest = text[end:].lstrip(" \t\r")
+    return text[end:].lstrip().startswith("{") and ("\n" in text[:end] or not rest.startswith("\n"))
+
+
+def _lines(stream: Callable[[], IO[bytes]], most: int, kind: type) -> Iterator[tuple[int, Any]]:
     with stream() as file:
         for number, line in enumerate(lines(file, most), start=1):
             if line is None:
                 yield number, Bad(too_large(most))
             elif line.strip():
-                yield number, _object(line)
+                yield number, _value(line, kind)
 
 
-def _object(line: bytes) -> Object | Bad:
-    """The object, or the reason why there is none."""
+def _value(line: bytes, kind: type) -> Any:
+    """The object or list in a line, or the reason why there is none."""
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return Bad("not UTF-8")
     except (ValueError, RecursionError):
         return _MALFORMED
-    return value if isinstance(value, dict) else _MALFORMED
+    return value if isinstance(value, kind) else _MALFORMED
 
 
 def _is_document(start: bytes, file: IO[bytes], most: int) -> bool:
@@ -133,6 +160,10 @@ def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object 
     if _is_split(document):
         return _with_names(document["data"], document["columns"])
     tables = [key for key, value in document.items() if _is_table(value)]
+    if "rows" in tables:  # the hub's viewer has the `features` beside them
+        tables = ["rows"]
+    if len(document) > 1 and all(map(split_in, document)) and all(isinstance(each, list) for each in values):
+        return _of_splits(document)
     if len(tables) > 1:
         raise DataError(
             f"{one_line(name)} holds several lists of rows ({listed(tables)}): write each to a file of its own"
@@ -145,7 +176,24 @@ def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object 
         return (each if isinstance(each, dict) else _MALFORMED for each in document[tables[0]])
     if values and all(isinstance(value, dict) for value in values):
         return _crossed(name, document, config)
+    if len(values) >= _FEW and not any(key.strip().casefold() in USUAL_COLUMNS for key in document):
+        raise DataError(
+            f"{one_line(name)} is one object ({listed(list(document))}) and no table: write an object a line with the"
+            " text and its label (JSON Lines)"
+        )
     return [document]
+
+
+def _of_splits(document: Mapping[str, Sequence[Any]]) -> Iterator[Object | Bad]:
+    """The rows of lists called as splits are, with a column `split`; a list's columns are called by their places."""
+    for name, rows in document.items():
+        for row in rows:
+            if isinstance(row, list):
+                yield {"split": split_in(name)} | {
+                    str(place): each for place, each in enumerate(row, start=1)
+                }
+            else:
+                yield {"split": split_in(name), **row} if isinstance(row, dict) else _MALFORMED
 
 
 def _is_split(document: Mapping[str, Any]) -> bool:
@@ -202,6 +250,23 @@ def _named(rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Iterator[tu
             continue
         names = names or [str(place) for place in range(1, len(row) + 1)]
         yield number, dict(zip(names, row, strict=True)) if len(row) == len(names) else _MALFORMED
+
+
+def _values(name: str, stream: Callable[[], IO[bytes]], most: int) -> Iterator[tuple[int, Object | Bad]]:
+    """Objects that follow each other, over several lines or within one. Raises DataError where they are no JSON."""
+    number = 0
+    with stream() as file:
+        text = _Text(file, most)
+        try:
+            while text.next():
+                value = text.value()
+                number += 1
+                yield number, value if isinstance(value, dict) else _MALFORMED
+        except (ValueError, RecursionError, TooLargeError) as error:
+            said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise DataError(
+                f"{one_line(name)} is damaged or cut off after row {number:,}: {one_line(said)}"
+            ) from None
 
 
 def _array(name: str, stream: Callable[[], IO[bytes]], kind: type, most: int) -> Iterator[tuple[int, Any]]:

@@ -4,6 +4,7 @@ import io
 import sys
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 from shared import shared
@@ -113,3 +114,40 @@ def test_a_first_row_that_is_no_header(tmp_path: Path) -> None:
         open_(tmp_path / "r.xlsx")
     named = open_(tmp_path / "r.xlsx", columns=("text", "label"))
     assert len([each for each in named if isinstance(each, Document)]) == 8
+
+
+def sheet(*rows: tuple[object, ...]) -> bytes:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(list(row))
+    sink = io.BytesIO()
+    book.save(sink)
+    return sink.getvalue()
+
+
+TABLE = [("text", "label"), ("a fine film", "pos"), ("dull and long", "neg")]
+
+
+@pytest.mark.parametrize(
+    ("above", "titles"),
+    [
+        ([("Reviews of 2020",), ()], "'Reviews of 2020'"),
+        ([("Reviews", None), ("By", "me")], "'Reviews', 'By'"),
+        ([(), ()], ""),
+    ],
+)
+def test_titles_above_the_header(above: list[tuple[object, ...]], titles: str, tmp_path: Path) -> None:
+    """They are left out and said; once they were the name of the text's column, and the header was a review."""
+    (tmp_path / "r.xlsx").write_bytes(sheet(*above, *TABLE))
+    source = open_(tmp_path / "r.xlsx")
+    assert [(each.text, each.label) for each in source if isinstance(each, Document)] == TABLE[1:]
+    said = [note for note in source.notes if note.startswith("left out above the header")]
+    assert said == ([f"left out above the header: {titles}"] if titles else [])
+
+
+def test_a_title_above_names_of_no_usual_kind(tmp_path: Path) -> None:
+    """The first row of several cells is the header."""
+    rows = [("Kundenbewertungen",), (), ("Rezension", "Klasse"), ("ein sehr guter langer Film", "gut")]
+    (tmp_path / "r.xlsx").write_bytes(sheet(*rows))
+    source = open_(tmp_path / "r.xlsx", label_column="Klasse")
+    assert [(each.text, each.label) for each in source if isinstance(each, Document)] == rows[3:]

@@ -117,6 +117,52 @@ class TestShapes:
             read(tmp_path / "d.json", {"data": rows})
 
 
+OBJECTS = [{"text": text, "label": label} for text, label in ROWS]
+
+
+class TestShapesOfOthers:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "".join(map(json.dumps, OBJECTS)),
+            "\n".join(json.dumps(each, indent=1) for each in OBJECTS),
+            json.dumps(
+                {"features": [{"name": "text"}], "rows": [{"row_idx": 1, "row": each} for each in OBJECTS]}
+            ),
+        ],
+        ids=["in one line", "over lines", "the hub's viewer"],
+    )
+    def test_objects_one_behind_the_other_and_in_rows(self, content: str, tmp_path: Path) -> None:
+        """What jq writes, and what the hub's viewer answers."""
+        assert read(tmp_path / "r.json", content) == documents("r.json")
+
+    def test_a_list_a_line(self, tmp_path: Path) -> None:
+        """Its columns have places, or the names that are given."""
+        content = "".join(json.dumps(row) + "\n" for row in ROWS)
+        assert read(tmp_path / "r.jsonl", content, columns=("text", "label")) == documents("r.jsonl")
+        found = read(tmp_path / "r.jsonl", content, text_column="1", label_column="2")
+        assert found == documents("r.jsonl")
+
+    @pytest.mark.parametrize("rows", [OBJECTS, ROWS], ids=["objects", "lists"])
+    def test_lists_called_as_splits(self, rows: list[Any], tmp_path: Path) -> None:
+        """The key is the split of its rows (CLINC's `data_full.json` has lists)."""
+        options = {} if rows is OBJECTS else {"text_column": "1", "label_column": "2"}
+        found = read(tmp_path / "r.json", {"train": rows, "oos_test": rows[:1]}, split="test", **options)
+        assert found == [Document(ROWS[0][0], "r.json:4", None, "test", "pos")]
+
+    def test_objects_cut_off_behind_others(self, tmp_path: Path) -> None:
+        """One line that says after which row."""
+        content = json.dumps(OBJECTS[0]) * 3 + '{"text": '
+        with pytest.raises(DataError, match=r"^r\.json is damaged or cut off after row 3: Expecting value$"):
+            read(tmp_path / "r.json", content)
+
+    def test_an_object_of_texts_is_no_row(self, tmp_path: Path) -> None:
+        """A text and its label by key were taken for a row of many columns."""
+        content = {f"a text, number {n}": "pos" for n in range(4)}
+        with pytest.raises(DataError, match=r"is one object .* and no table: write an object a line"):
+            read(tmp_path / "r.json", content)
+
+
 class TestPaths:
     def test_nested_text(self, tmp_path: Path) -> None:
         """A path leads into objects and lists; it is guessed where it ends in a usual name."""

@@ -166,6 +166,18 @@ def test_a_member_of_an_archive_can_be_named(name: str, tmp_path: Path) -> None:
         opened(Path(f"{path}::nope.csv"))
 
 
+def test_a_readme_in_an_archive_is_no_document(tmp_path: Path) -> None:
+    """By a word of its name (`rt-polaritydata.README.1.0.txt`): once it was all that was read."""
+    files = {
+        "rt/rt-polarity.pos": "a fine film\n",
+        "rt/rt-polarity.neg": "dull\n",
+        "rt.README.1.0.txt": "About\n",
+    }
+    path = tmp_path / "rt.tar"
+    path.write_bytes(as_tar(files))
+    assert sorted(rows_of(opened(path))) == [("a fine film", "pos", "all"), ("dull", "neg", "all")]
+
+
 def test_of_a_hub_caches_snapshots_one_is_read(tmp_path: Path) -> None:
     """That of refs/main, and it is said; without it the newest."""
     cache = {
@@ -198,6 +210,13 @@ class TestLinesWithLabelsOfOtherKinds:
                 r"its lines begin with a label \(0\) and not with their text: sed 's/\^/__label__/' FILE",
             ),
             ("NUM:x{n} {text}", r"its lines begin with a label \(NUM:x0\)"),
+            (
+                "{text} .@c{n}",
+                "its lines end with a label behind '@': --format csv --delimiter '@' reads a table",
+            ),
+            ("{text},{n}", "its lines are cells between commas: --format csv reads a table"),
+            ('{{"text": "{text}"}}', "its lines are JSON objects: --format jsonl reads them"),
+            ("({n} (2 {text}) (3 .))", "its lines are parse trees, not texts"),
         ],
     )
     @pytest.mark.parametrize("name", ["train.txt", "labelled_sentences.txt"])
@@ -205,6 +224,16 @@ class TestLinesWithLabelsOfOtherKinds:
         """Whether the file's name says a split, or nothing."""
         write_folder(tmp_path, {name: self.lines(pattern)})
         with pytest.raises(UsageError, match=f"^{name}: {what}.*; --format lines reads each line as it is$"):
+            open_(tmp_path)
+
+    def test_tokens_with_tags(self, tmp_path: Path) -> None:
+        """CoNLL's files, in which a line is a word."""
+        lines = "".join(
+            f"{word} NN {tag}\n"
+            for word, tag in zip("EU rejects German call .".split(), "BOIOO", strict=True)
+        )
+        write_folder(tmp_path, {"train.txt": lines.encode() * 3})
+        with pytest.raises(UsageError, match="its lines are tokens with tags, not texts"):
             open_(tmp_path)
 
     def test_they_are_read_as_a_table_or_as_they_are(self, tmp_path: Path) -> None:
