@@ -23,8 +23,19 @@ NAMES_JSON = (
     "label_names.json",
     "class_names.json",
     "names.json",
+    "label_map.json",
+    "label_mapping.json",
+    "categories.json",
 )
-NAMES_TEXT = ("classes.txt", "labels.txt", "label_names.txt", "class_names.txt", "names.txt", "mapping.txt")
+NAMES_TEXT = (
+    "classes.txt",
+    "labels.txt",
+    "label_names.txt",
+    "class_names.txt",
+    "names.txt",
+    "mapping.txt",
+    "emotions.txt",
+)
 #: Descriptions of a data set that may hold them.
 DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "README.md")
 #: Words in the names of files that each hold a class.

@@ -5,6 +5,7 @@ they hold. Each guess is said; what can't be told is refused with the option tha
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ _PARTNERS = {
     "context": "sentence",
     "headline": "body",
 }
+#: Characters of scripts that put no blanks between words: Chinese, Japanese, Thai, Lao, Burmese, Khmer.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS, *GROUP_COLUMNS))
 
 
@@ -84,12 +87,17 @@ def is_number(cell: str) -> bool:
         return False
 
 
+def words_in(text: str) -> int:
+    """About how many words a text has; in scripts without blanks between words, two characters make one."""
+    return max(len(text.split()), len(_UNSPACED.findall(text)) // 2 if not text.isascii() else 0)
+
+
 def is_prose(cells: Sequence[str]) -> bool:
     """Whether most cells are running text: several words, mostly of letters, and hardly any twice."""
     if not cells:
         return False
     running = sum(
-        len(cell.split()) >= 4 and sum(map(str.isalpha, cell)) >= 0.6 * len("".join(cell.split()))
+        words_in(cell) >= 4 and sum(map(str.isalpha, cell)) >= 0.6 * len("".join(cell.split()))
         for cell in cells
     )
     return running >= len(cells) / 2 and len(set(cells)) >= len(cells) / 2
@@ -298,8 +306,10 @@ def _label_and_id_by_content(
         choice.notes.append(f"its column {label} was taken for the label")
     rows = len(choice.sample.rows)
     unique = [
-        each for each in rest if each not in classes and rows > 1 and len(set(choice.cells(each))) == rows
-    ]
+        each for each in rest
+        if each not in classes and rows > 1 and len(set(choice.cells(each))) == rows
+        and sum(len(cell.split()) > 1 for cell in choice.cells(each)) < rows / 10  # a title is no id
+    ]  # fmt: skip
     if id_ is None and len(unique) == 1:
         id_ = unique[0]
         choice.notes.append(f"its column {id_} was taken for the id")
@@ -311,9 +321,19 @@ def _class_like(choice: _Choice, columns: Sequence[str]) -> list[str]:
     found = []
     for column in columns:
         cells = choice.cells(column)
-        if 1 < len(set(cells)) <= max(2, len(cells) / 4) and len(set(cells)) < len(cells):
+        different = len(set(cells))
+        most = len(cells) / (2 if _are_counted(cells) else 4)
+        if 1 < different <= max(2, most) and different < len(cells):
             found += [column] if _may_be_labels(cells, len(choice.sample.rows)) else []
     return found
+
+
+def _are_counted(cells: Sequence[str]) -> bool:
+    """Whether all cells are whole numbers, each of those from 0 or 1 on."""
+    if not all(cell.strip().isdecimal() for cell in cells):
+        return False
+    numbers = {int(cell) for cell in cells}
+    return numbers in (set(range(len(numbers))), set(range(1, len(numbers) + 1)))
 
 
 def _may_be_labels(cells: Sequence[str], rows: int) -> bool:
@@ -326,7 +346,7 @@ def _may_be_labels(cells: Sequence[str], rows: int) -> bool:
 
 def _no_label(choice: _Choice, others: Sequence[str | None]) -> str:
     likely = _class_like(choice, [each for each in choice.found if each not in others])
-    hint = f"; --label-column {likely[0]} may name it" if likely and choice.sample.headed else ""
+    hint = f"; --label-column {' or '.join(likely[:3])} may name it" if likely else ""
     return f"no column looks like the label (there are {listed(choice.found)}): the documents have none{hint}"
 
 
@@ -336,7 +356,10 @@ def _texts_left_out(choice: _Choice, texts: Sequence[str], used: Sequence[str | 
     others = [
         each for each in choice.found
         if each not in used
-        and (is_prose(choice.cells(each)) or _PARTNERS.get(each.strip().casefold(), "") in chosen)
+        and (
+            is_prose(choice.cells(each)) or _PARTNERS.get(each.strip().casefold(), "") in chosen
+            or (not choice.sample.headed and _are_titles(choice.cells(each)))
+        )
     ]  # fmt: skip
     if not others:
         return []
@@ -346,6 +369,12 @@ def _texts_left_out(choice: _Choice, texts: Sequence[str], used: Sequence[str | 
     return [
         f"{listed(others)} {hold} texts, too, and {are} not read: --text-column {joined} joins columns{pair}"
     ]
+
+
+def _are_titles(cells: Sequence[str]) -> bool:
+    """Whether most cells are a few words, and hardly any occurs twice."""
+    words = sum(words_in(cell) > 1 and sum(map(str.isalpha, cell)) >= 0.6 * len(cell) for cell in cells)
+    return words >= max(1, len(cells) / 2) and len(set(cells)) >= len(cells) / 2
 
 
 def _answer(choice: _Choice) -> str | None:

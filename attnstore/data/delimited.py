@@ -33,6 +33,7 @@ _TOO_LARGE = "\ud801"
 _NONE = "\x1f"
 _GUESSED = "utf-8-sig"  # the encoding of a file unless told otherwise
 _MOST_ABOVE = 5  # lines above a header
+_NUL_SHARE = 100  # bytes among which more than one NUL makes a file binary
 _FEW = 4  # rows from which something can be told
 #: What text is made of, or separates words in it: no delimiter.
 _ORDINARY = frozenset(" .,;|\t'\"-_!?()[]{}/\\#@&*+=<>$%")
@@ -118,7 +119,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
         skipped, lines = skipped + above, lines[above:]
     if delimiter is None:
         delimiter = _delimiter(name, lines, config, "\t" if tabs else ",", notes)
-    in_quotes = _is_quoted(lines, is_whole) if delimiter == "\t" else delimiter != _NONE
+    in_quotes = _is_quoted(lines, is_whole, config.escape) if delimiter == "\t" else delimiter != _NONE
     blanks = _has_blanks(lines[0], delimiter)
     rows = [row for row in _parsed(lines, delimiter, in_quotes, blanks, config.escape) if row][
         : SAMPLE_ROWS + 1
@@ -375,6 +376,8 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
                     f"{one_line(name)} is not {config.encoding} throughout: byte {error.start:,} does not fit"
                 ) from None
             return content[: error.start].decode(config.encoding), config.encoding
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        raise DataError(f"{one_line(name)} is UTF-32, not UTF-8: give --encoding utf-32")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{one_line(name)} is UTF-16, not UTF-8: give --encoding utf-16")
     text = content.decode("utf-8-sig", "surrogateescape")
@@ -396,6 +399,12 @@ def _of_nuls(name: str, content: bytes) -> DataError:
     for encoding, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
         if zeros.count(0) > len(zeros) / 2:
             return DataError(f"{one_line(name)} is UTF-16, not UTF-8: give --encoding {encoding}")
+    first = content.index(0)
+    if content.count(0) <= len(content) / _NUL_SHARE:
+        line = content[:first].count(b"\n") + 1
+        return DataError(
+            f"{one_line(name)} holds NUL bytes, the first in line {line:,}: take them out, as with tr -d '\\000'"
+        )
     return DataError(f"{one_line(name)} is binary, not text (it holds NUL bytes)")
 
 
@@ -458,7 +467,7 @@ def _above_header(lines: Sequence[str], delimiters: Sequence[str], config: Sourc
                 continue
             if not any(cell.casefold() in USUAL_COLUMNS for cell in first):
                 continue
-            in_quotes = delimiter != "\t" or _is_quoted(lines[above:], True)
+            in_quotes = delimiter != "\t" or _is_quoted(lines[above:], True, config.escape)
             rows = [row for row in _parsed(lines[above:], delimiter, in_quotes, escape=config.escape) if row]
             if sum(len(row) == len(first) for row in rows) >= NEARLY_ALL * len(rows):
                 return above
@@ -486,10 +495,15 @@ def _look_for_escapes(
     width = len(rows[0])
     escaped = [row for row in _parsed(lines, delimiter, True, blanks, "\\") if row][: SAMPLE_ROWS + 1]
     fitting, before = (sum(len(row) == width for row in each) for each in (escaped, rows))
-    if len(escaped[0]) != width or fitting <= before or fitting < NEARLY_ALL * len(escaped):
+    # Between tabs such quotes are no trouble to read, but stay around the text.
+    around = sum(any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row) for row in rows[1:])
+    is_kept = delimiter == "\t" and around >= NEARLY_ALL * len(rows[1:])
+    if len(escaped[0]) != width or fitting < NEARLY_ALL * len(escaped):
+        return
+    if fitting <= before and not is_kept:
         return
     advice = r"""quotes in it are written \", as Spark does: --escape '\' reads them"""
-    if before < fitting / 2:
+    if before < fitting / 2 or is_kept:
         raise UsageError(f"{one_line(name)}: {advice}")
     notes.append(f"{one_line(name)}: some {advice}; without it such rows are malformed")
 
@@ -525,7 +539,11 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
     fitting: dict[str, int] = {}  # rows as wide as the first
     headed: set[str] = set()
     for delimiter in _DELIMITERS:
-        rows = [row for row in _parsed(lines, delimiter, delimiter != "\t" or _is_quoted(lines, True)) if row]
+        rows = [
+            row
+            for row in _parsed(lines, delimiter, delimiter != "\t" or _is_quoted(lines, True, config.escape))
+            if row
+        ]
         # The first row counts for all: a header is the one row that is always well-formed.
         width = len(rows[0]) if rows else 0
         total[delimiter] = len(rows)
@@ -559,13 +577,13 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
     )
 
 
-def _is_quoted(lines: Sequence[str], is_whole: bool) -> bool:
+def _is_quoted(lines: Sequence[str], is_whole: bool, escape: str | None) -> bool:
     """Some field begins with a quote, and read as quoted all rows have the same number of fields."""
     if not any(line.startswith('"') or '\t"' in line for line in lines):
         return False
     widths = set()
     try:
-        for row in _reader(lines, "\t", True, False, None):
+        for row in _reader(lines, "\t", True, False, escape):
             if row:
                 widths.add(len(row))
     except csv.Error as error:

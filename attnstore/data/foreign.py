@@ -43,6 +43,11 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89PNG", "a picture", ""),
     (b"\xff\xd8\xff", "a picture", ""),
     (b"GIF8", "a picture", ""),
+    (b"Rar!", "a RAR archive", ""),
+    (b"7z\xbc\xaf", "a 7z archive", ""),
+    (b"\x89HDF", "HDF5", ""),
+    (b"Obj\x01", "Avro", ""),
+    (b"\x93NUMPY", "an array of NumPy's", ""),
     (b"SQLite format 3\0", "an SQLite database", ""),
 )
 #: All that a server answers instead of a file.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from attnstore.config import SourceConfig
-from attnstore.data.columns import USUAL_COLUMNS, is_number, is_prose
+from attnstore.data.columns import USUAL_COLUMNS, is_number, is_prose, words_in
 from attnstore.errors import UsageError
 from attnstore.messages import one_line
 
@@ -83,8 +83,8 @@ def _vote(cell: str, below: Sequence[str]) -> str:
 def _vote_of_words(cell: str, below: Sequence[str]) -> str:
     if len(below) > len(set(below)) <= max(2, len(below) // 5):  # classes, among which a header stands out
         return "header" if is_name(cell) and len(below) >= 4 else ""
-    lengths = sorted(len(each.split()) for each in below)
-    words = len(cell.split())
+    lengths = sorted(map(words_in, below))
+    words = words_in(cell)
     if is_name(cell) and lengths[len(lengths) // 2] >= max(3, 2 * words):
         return "header"
     return "row" if words >= 3 and words >= lengths[len(lengths) // 10] else ""

@@ -17,6 +17,7 @@ _USUAL_ORDERS = (
     ("no", "yes"),
     ("ham", "spam"),
 )
+_NEGATIONS = ("not", "non", "no", "un", "in", "ir")
 
 
 def whole_number(label: str) -> int | None:
@@ -98,7 +99,7 @@ def number_in(names: Sequence[str]) -> dict[int, str]:
 
 def usual_order(names: Sequence[str]) -> list[str]:
     """The classes in the order in which data usually number them: by the numbers in their names, else as they are
-    but for those that have a place in one of `_USUAL_ORDERS`.
+    but for those that have a place in one of `_USUAL_ORDERS`; of two, the negation of the other comes first.
     """
     if by_number := number_in(names):
         return [by_number[number] for number in sorted(by_number)]
@@ -108,4 +109,10 @@ def usual_order(names: Sequence[str]) -> list[str]:
             ordered = iter(sorted(place, key=lambda name: place[name]))
             names = [next(ordered) if name in place else name for name in names]
             break
-    return list(names)
+    return list(names[::-1]) if len(names) == 2 and _denies(names[1], names[0]) else list(names)
+
+
+def _denies(name: str, other: str) -> bool:
+    """Whether a name is that of the other with a negation, which has the lower number but in entailment."""
+    denied, plain = compact(name), compact(other)
+    return plain != "entailment" and any(denied == f"{no}{plain}" for no in _NEGATIONS)

@@ -271,6 +271,20 @@ class TestAroundTheHeader:
         mixed = open_(tmp_path / "s.csv", f"text,label\n{self.ROWS}{self.ROWS}a fine film,pos,\n")
         assert len(rows_of(mixed)) == 12
 
+    def test_escapes_between_tabs(self, tmp_path: Path) -> None:
+        """Kaggle's labeledTrainData.tsv: its quotes were a part of each text, and of each id."""
+        rows = [(f"{n}_8", f'so "{text}", they say', label) for n, (text, label) in enumerate(REVIEWS * 2)]
+        content = "id\treview\tsentiment\n" + "".join(
+            "\t".join((f'"{id_}"', '"{}"'.format(text.replace('"', '\\"')), label)) + "\n"
+            for id_, text, label in rows
+        )
+        with pytest.raises(
+            UsageError, match=r"^r.tsv: quotes in it are written \\\", as Spark does: --escape"
+        ):
+            open_(tmp_path / "r.tsv", content)
+        source = open_(tmp_path / "r.tsv", content, escape="\\")
+        assert [(item.id, item.text, item.label) for item in source if isinstance(item, Document)] == rows
+
     def test_quotes_that_spark_escapes(self, tmp_path: Path) -> None:
         """Where most rows hold them the run stops; where a few do, a note says how to read these."""
         escaped = "".join(f'"so \\"{text}, they say\\" it is",{label}\n' for text, label in REVIEWS * 2)
@@ -348,6 +362,11 @@ class TestEncoding:
         (b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', "holds JSON, not a table"),
         (b'[{"text": "a"}]', "holds JSON, not a table"),
         (bytes(range(1, 255)) * 9, "is binary, not text"),
+        ("text,label\na,pos\n".encode("utf-32"), "is UTF-32, not UTF-8: give --encoding utf-32"),
+        (
+            b"text,label\n" + b"a fine film,pos\n" * 9 + b"b\0d,neg\n",
+            "holds NUL bytes, the first in line 11: take",
+        ),
     ],
 )
 def test_what_is_no_table_is_said(content: bytes, message: str, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_what_is_like_such_an_answer_is_data(tmp_path: Path) -> None:
         (parquet(), "r.csv is Parquet, which its name does not say"),
         (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3", "r.csv is a PDF, which its name does not say"),
         (b"PK\x03\x04rest", "r.csv is a zip archive, as .xlsx and .docx are, which its name does not say"),
+        (b"Rar!\x1a\x07\x01\0", "r.csv is a RAR archive, which its name does not say"),
         (b"<?xml version='1.0'?><rows/>", "r.csv is XML, not a table"),
         (pickle.dumps(["a"]), "r.csv is a pickle, which is never read: it could run any program"),
         (POINTER, "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull"),

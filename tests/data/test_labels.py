@@ -215,6 +215,8 @@ class TestByNumber:
             ("0 1 2", ["positive", "negative", "neutral"], "0=negative,1=neutral,2=positive"),
             ("0 1", ["POSITIVE", "NEGATIVE"], "0=NEGATIVE,1=POSITIVE"),
             ("0 1 2", ["contradiction", "neutral", "entailment"], "0=entailment,1=neutral,2=contradiction"),
+            ("0 1", ["acceptable", "unacceptable"], "0=unacceptable,1=acceptable"),
+            ("0 1", ["hate", "not-hate"], "0=not-hate,1=hate"),
             ("0 1 2 3 4", STARS[::-1], "0=1 stars,1=2 stars,2=3 stars,3=4 stars,4=5 stars"),
         ],
     )

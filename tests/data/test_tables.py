@@ -376,3 +376,35 @@ def test_splits_by_name(name: str, split: str | None) -> None:
     """A split is a word of a file's name, or a folder's name, or what Hive says; not a part of a word."""
     unread: Callable[[str], io.BytesIO] = lambda _: io.BytesIO()  # noqa: E731
     assert table_at(name, unread, "csv").split == split
+
+
+class TestGuesses:
+    """What columns hold, where no name says it."""
+
+    CHINESE = ("这部电影非常好看,我很喜欢它", "这部电影非常无聊,浪费时间和钱")
+
+    @pytest.mark.parametrize("header", ["评论\t标签\n", "text_a\tlabel\n", ""])
+    def test_texts_without_blanks_between_words(self, header: str, tmp_path: Path) -> None:
+        """Chinese is running text, with a header and without."""
+        rows = [(f"{text}{n}", str(n % 2)) for n in range(4) for text in self.CHINESE]
+        content = header + "".join(f"{text}\t{label}\n" for text, label in rows)
+        label = {"评论\t标签\n": "标签", "text_a\tlabel\n": None, "": None}[header]
+        assert rows_of(open_(tmp_path / "r.tsv", content, label_column=label)) == rows
+
+    def test_a_title_is_no_id_and_is_said(self, tmp_path: Path) -> None:
+        """The rows of Zhang et al. (2015): class, title, text."""
+        rows = "".join(
+            f'"{n % 5 + 1}","Thing {chr(97 + n)}","a text with several words, number {n}"\n'
+            for n in range(10)
+        )
+        source = open_(tmp_path / "r.csv", rows)
+        first = next(iter(source))
+        assert isinstance(first, Document)
+        assert (first.id, first.label) == ("r.csv:1", "1"), "five classes in ten rows are counted from 1"
+        assert any("--text-column 2,3 joins columns" in note for note in source.notes)
+
+    def test_columns_that_may_be_the_label_are_named(self, tmp_path: Path) -> None:
+        """A choice for the user, where two are alike."""
+        rows = "".join(f"{n % 2},{n % 2},a text with several words {n}\n" for n in range(8))
+        source = open_(tmp_path / "r.csv", rows)
+        assert any("--label-column 1 or 2 may name it" in note for note in source.notes)
