@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Device = Literal["auto", "cpu", "cuda"]
+#: auto, cpu, cuda, or cuda:N for one of several GPUs, counted from 0.
+Device = str
 #: How a document that is longer than the model reads is read; see `engine.long`.
 Long = Literal["cut", "tail", "head+tail", "windows"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

@@ -1,6 +1,7 @@
 """Arguments and options that commands share, and the records made of them."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,12 +127,22 @@ config_option = click.option(
     help="A TOML file with options of this command. Those on the command line win.",
 )
 
+
+class _Device(click.Choice[str]):
+    """One of the names, or a GPU by its number, as torch counts them: cuda:0, cuda:1, …"""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        if isinstance(value, str) and re.fullmatch(r"cuda:(0|[1-9][0-9]*)", value):
+            return value
+        return super().convert(value, param, context)
+
+
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=_Device(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="auto is CUDA where there is one.",
+    help="auto is CUDA where there is one; cuda:1 is the second of several GPUs.",
 )
 dtype_option = click.option(
     "--dtype",

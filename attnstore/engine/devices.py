@@ -1,26 +1,38 @@
 """Which device computes, in which dtype, and on how many of the processor's threads."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import get_args
 
 import torch
 
-from attnstore.config import Device, Dtype
+from attnstore.config import Dtype
 from attnstore.errors import UsageError
 from attnstore.messages import counted
 
+#: Besides these a GPU by its number, as torch counts them: cuda:0, cuda:1, …
+DEVICES = ("auto", "cpu", "cuda")
+_ONE_GPU = re.compile(r"cuda:(0|[1-9][0-9]*)")
+
 
 def choose_device(asked: str) -> torch.device:
-    """The device for `auto`, `cpu` or `cuda`. Raises UsageError for others, and for CUDA where there is none."""
-    if asked not in get_args(Device):
-        raise UsageError(f"--device {asked}: it is one of {', '.join(get_args(Device))}")
-    if asked == "cuda" and not torch.cuda.is_available():
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises UsageError for others, and where there is none."""
+    one = _ONE_GPU.fullmatch(asked) if isinstance(asked, str) else None
+    if asked not in DEVICES and not one:
         raise UsageError(
-            "--device cuda: torch sees no CUDA device here; leave the option out, or say --device cpu"
+            f"--device {asked}: it is one of {', '.join(DEVICES)}, or cuda:N for one of several GPUs"
         )
-    if asked in ("cpu", "cuda"):
+    if asked not in ("auto", "cpu") and not torch.cuda.is_available():
+        raise UsageError(
+            f"--device {asked}: torch sees no CUDA device here; leave the option out, or say --device cpu"
+        )
+    if one and int(one[1]) >= (count := torch.cuda.device_count()):
+        raise UsageError(
+            f"--device {asked}: torch sees {counted(count, 'GPU')} here, the last of them cuda:{count - 1}"
+        )
+    if asked != "auto":
         return torch.device(asked)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -31,7 +43,8 @@ def fast_bfloat16(device: torch.device) -> bool:
     Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnstore.config import Device, Dtype, SourceConfig
-from attnstore.engine.devices import choose_device, fast_bfloat16
+from attnstore.engine.devices import choose_device, fast_bfloat16, visible_gpus
 from attnstore.engine.models import local_model
 from attnstore.errors import AttnstoreError, UsageError
 
@@ -126,6 +126,11 @@ def check(config: FinetuneConfig) -> None:
 def compute(config: FinetuneConfig) -> tuple[str, str]:
     """The device, `cpu` or `cuda`, and the type that products are computed in."""
     device = choose_device(config.device)
+    if ":" in config.device:
+        raise UsageError(
+            f"--device {config.device}: training takes the GPUs that are visible: say --device cuda, with"
+            f" CUDA_VISIBLE_DEVICES={visible_gpus()[device.index]} in the environment"
+        )
     if config.dtype == "float16" and device.type == "cpu":
         raise UsageError("--dtype float16 trains on CUDA only: use bfloat16 or float32 on a CPU")
     if config.dtype != "auto":

@@ -162,7 +162,7 @@ class Workers:
         """
         config = self._hired.config
         if choose_device(config.device).type == "cuda":
-            self._gpus = visible_gpus()
+            self._gpus = [] if ":" in config.device else visible_gpus()  # a number counts all that are seen
         elif (asked := compiler.asked_for()) != "off":
             with suppress(compiler.NoKernelError, OSError, subprocess.SubprocessError):
                 compiler.library(asked)  # once, and not in each of them

@@ -59,12 +59,12 @@ def asked_for() -> str:
 
 
 def start(device: str | None) -> None:
-    """Begin to compile the library if it isn't in the cache, and return at once; a run on cuda needs none.
+    """Begin to compile the library if it isn't in the cache, and return at once; a run on a GPU needs none.
 
     Whether `auto` will find a GPU is known only when torch is loaded, which is too late to begin.
     """
     asked = asked_for()
-    if device != "cuda" and asked != "off":
+    if not (device or "").startswith("cuda") and asked != "off":
         _begun(asked)
 
 

@@ -1,0 +1,97 @@
+"""Which device computes: what may be asked for, and what is said where it is not there."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from command_line import attnstore
+
+from attnstore.config import RunConfig, SourceConfig
+from attnstore.engine.devices import choose_device
+from attnstore.errors import UsageError, WorkerError
+from attnstore.learn.config import compute
+from attnstore.pipeline.workers import Workers
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """What torch would say of two GPUs; nothing is computed on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")  # the last is not there
+
+
+def test_a_gpu_is_asked_for_by_its_number(two_gpus):
+    """`cuda` is the current one; a number is one of those that torch sees."""
+    asked = ("auto", "cpu", "cuda", "cuda:0", "cuda:1")
+    assert [str(choose_device(name)) for name in asked] == ["cuda", "cpu", "cuda", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize("asked", ["cuda:2", "cuda:10"])
+def test_a_gpu_that_is_not_there_is_refused(asked, two_gpus):
+    with pytest.raises(UsageError) as raised:
+        choose_device(asked)
+    assert str(raised.value) == f"--device {asked}: torch sees 2 GPUs here, the last of them cuda:1"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("asked", ["cuda", "cuda:1"])
+def test_without_a_gpu_none_is_to_be_had(asked):
+    with pytest.raises(UsageError) as raised:
+        choose_device(asked)
+    assert str(raised.value) == (
+        f"--device {asked}: torch sees no CUDA device here; leave the option out, or say --device cpu"
+    )
+
+
+@pytest.mark.parametrize("asked", ["cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "cudas", "gpu", 1])
+def test_another_device_is_refused(asked, two_gpus):
+    with pytest.raises(UsageError) as raised:
+        choose_device(asked)
+    assert str(raised.value) == (
+        f"--device {asked}: it is one of auto, cpu, cuda, or cuda:N for one of several GPUs"
+    )
+
+
+def test_the_command_line_takes_a_number_and_says_what_it_takes_else(tmp_path):
+    """`cuda:1` reaches the run, which says whether it is there; `cuda:x` does not."""
+    given = (
+        "run",
+        tmp_path / "s.attn",
+        "--data",
+        tmp_path / "no.csv",
+        "--model",
+        tmp_path / "no",
+        "--device",
+    )
+    assert "'cuda:x' is not one of 'auto', 'cpu', 'cuda'" in attnstore(*given, "cuda:x")[2]
+    assert "no such file or folder" in attnstore(*given, "cuda:1")[2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_workers"), [("cuda", ["4", "7", "4"]), ("auto", ["4", "7", "4"]), ("cuda:1", [None] * 3)]
+)
+def test_each_worker_has_a_gpu_of_its_own_unless_one_is_named(asked, of_workers, two_gpus, monkeypatch):
+    """By what the worker sees: a GPU that is named keeps its number, and so all of them are seen."""
+    started = []
+
+    def start(command, *, env, **_):
+        started.append(env["CUDA_VISIBLE_DEVICES"])
+        raise OSError("enough")
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    workers = Workers(RunConfig(SourceConfig(""), "model", device=asked, workers=3), threads=1)
+    for hired in range(3):
+        with pytest.raises(WorkerError):
+            workers.load() if not hired else workers._hire(hired)
+    assert started == [each or "4,7,9" for each in of_workers]
+
+
+def test_training_names_its_gpu_by_the_environment(two_gpus):
+    """transformers' trainer takes all that are visible."""
+    with pytest.raises(UsageError) as raised:
+        compute(SimpleNamespace(device="cuda:1", dtype="auto"))
+    assert str(raised.value) == (
+        "--device cuda:1: training takes the GPUs that are visible: say --device cuda, with CUDA_VISIBLE_DEVICES=7 in"
+        " the environment"
+    )
