@@ -139,9 +139,6 @@ class Classifier:
                 tap.differentiate(logits)
                 logits = logits.detach()
             columns = {name: values[: batch.tokens] for name, values in tap.columns().items()}
-            for reduction in [r for r in self.reductions if r.name in self.all_null]:
-                if not all(columns[c].isnan().all() for c in reduction.stored.columns(self.layers)):
-                    self.all_null.remove(reduction.name)
         self._obstacle = tap.obstacle
         if logits.shape != (len(batch.documents), len(self.labels)):
             raise ModelError(
@@ -184,6 +181,13 @@ class Classifier:
                 waiting.extendleft([Batch(piece.documents[middle:]), Batch(piece.documents[:middle])])
             else:
                 yield piece, reduced
+
+    def note_values(self, reduced: Reduced) -> None:
+        """Look which reductions have given a value at last, in what has come to the CPU: no GPU is waited for."""
+        for reduction in [r for r in self.reductions if r.name in self.all_null]:
+            columns = [reduced.columns[name] for name in reduction.stored.columns(self.layers)]
+            if not all(column.isnan().all() for column in columns):
+                self.all_null.discard(reduction.name)
 
     def new_notes(self) -> list[str]:
         """What has happened that a user should know and has not been asked for before."""

@@ -103,6 +103,8 @@ def write_parts(
     """
 
     def write(part: int, results: list[tuple[Batch, Reduced]]) -> None:
+        for _, reduced in results:
+            classifier.note_values(reduced)
         tables = part_tables(store.manifest, results, segmenter, full_precision=config.full_precision)
         finished(part, store.write_part(part, tables.documents, tables.tokens))
 
