@@ -548,7 +548,11 @@ def upload(array: np.ndarray, device: torch.device) -> Tensor:
     tensor = torch.from_numpy(array)
     if device.type != "cuda":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    try:
+        tensor = tensor.pin_memory()
+    except RuntimeError:  # systems limit how much of such memory there is; without it the copy is waited for
+        return tensor.to(device)
+    return tensor.to(device, non_blocking=True)
 
 
 def _transposed_mean_times(trace: LayerTrace, w: Tensor, block: int) -> Tensor:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from attnstore.engine import gradients
-from attnstore.engine.paths import cuda, kernel
+from attnstore.engine.paths import cuda, kernel, padded
 from attnstore.engine.reductions import (
     Attended,
     ReducedLayer,
@@ -47,8 +47,8 @@ class Tap:
 
     `lengths` are the documents' real lengths, T in all, and `ids` their ids. `weights` is (K, T): a row for each
     reduction that is a row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path
-    can, they do a layer in one call; elsewhere `reductions.attend` does one document after the other, and
-    `obstacle` says why the CUDA path could not.
+    can, they do a layer in one call; elsewhere `reductions.attend` does one document after the other, or on a GPU
+    `padded.attend` many side by side, and `obstacle` says why the CUDA path could not.
 
     `differentiated` is the number of the last layer, if the gradient of the logits by its attention is wanted, else 0.
     From its attention on the model is recorded, or from the first layer's where a relevance is asked for. Then
@@ -89,6 +89,7 @@ class Tap:
         self._places = kernel.Places.of(lengths, packed=packed)
         self._workspace = workspace or kernel.Workspace()
         self._layout: cuda.Layout | None = None  # made in the first layer that wants it
+        self._groups: list[padded.Group] = []  # likewise
         self._layers: list[ReducedLayer] = []
         self.differentiated = differentiated
         self.last: gradients.LastLayer | None = None
@@ -109,10 +110,10 @@ class Tap:
         """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
         self.calls += 1
         self.heads = query.shape[1]
-        if mask is not None:
-            window = None  # a mask, where there is one, has the window in it
-            if self._only_padding(mask):
-                mask = None
+        if not self.packed:
+            window = None  # the mask has it in it, as models without us read it
+        if mask is not None and self._only_padding(mask):
+            mask = None
         seen = _Seen(mask, scale, window)
         if self._swept and self.calls > 1:
             key, value = self._of_every_head(key), self._of_every_head(value)
@@ -139,7 +140,7 @@ class Tap:
 
     def _forward(self, query: Tensor, key: Tensor, value: Tensor, *, seen: "_Seen") -> Tensor:
         head_rows = self._head_rows or self._is_last or bool(self._projections)
-        output, layer = self._attended(query, key, value, seen.mask, seen.scale, seen.window, head_rows)
+        output, layer = self._attended(query, key, value, seen, head_rows)
         self._layers.append(layer)
         if self._projections:
             self._add_norm(present(layer.head_rows), value)
@@ -195,11 +196,10 @@ class Tap:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None,
-        scale: float,
-        window: int | None,
+        seen: "_Seen",
         head_rows: bool,
     ) -> tuple[Tensor, ReducedLayer]:
+        mask, scale, window = seen.mask, seen.scale, seen.window
         if mask is None and not self._custom and kernel.serves(query, key, value, scale):
             return kernel.attend(
                 query,
@@ -214,20 +214,7 @@ class Tap:
                 layer=len(self._layers),
             )
         if _on_cuda(query):
-            self.obstacle = self._cuda_obstacle(query, key, value, mask, scale)
-            if not self.obstacle:
-                self._layout = self._layout or cuda.Layout.of(self.lengths, query.device, packed=self.packed)
-                return cuda.attend(
-                    query,
-                    key,
-                    value,
-                    scale,
-                    self._layout,
-                    self.weights,
-                    window=window,
-                    head_rows=head_rows,
-                    keep=self._sweep,
-                )
+            return self._attended_on_cuda(query, key, value, seen, head_rows)
         key, value = self._of_every_head(key), self._of_every_head(value)
         output = value.new_zeros(query.shape[0], query.shape[2], self.heads, value.shape[-1])
         documents: list[Attended] = []
@@ -249,14 +236,61 @@ class Tap:
             documents.append(attended)
         return output, join(documents)
 
+    def _attended_on_cuda(
+        self, query: Tensor, key: Tensor, value: Tensor, seen: "_Seen", head_rows: bool
+    ) -> tuple[Tensor, ReducedLayer]:
+        layout = self._layout = self._layout or cuda.Layout.of(self.lengths, query.device, packed=self.packed)
+        self.obstacle = self._cuda_obstacle(query, key, value, seen, head_rows)
+        if not self.obstacle:
+            return cuda.attend(
+                query,
+                key,
+                value,
+                seen.scale,
+                layout,
+                self.weights,
+                window=seen.window,
+                head_rows=head_rows,
+                keep=self._sweep,
+            )
+        key, value = self._of_every_head(key), self._of_every_head(value)
+        output, layer = padded.attend(
+            layout.end_to_end(query),
+            layout.end_to_end(key),
+            layout.end_to_end(value),
+            seen.scale,
+            self._side_by_side(query.device),
+            self.weights,
+            window=seen.window,
+            mask=seen.mask,
+            head_rows=head_rows,
+            keep=self._sweep,
+            custom=self._custom,
+        )
+        return layout.back(output, query.shape[0], query.shape[2]), layer
+
+    def _side_by_side(self, device: torch.device) -> list[padded.Group]:
+        if not self._groups:
+            self._groups = padded.groups_of(self.lengths, self.heads, device)
+        return self._groups
+
     def _cuda_obstacle(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+        self, query: Tensor, key: Tensor, value: Tensor, seen: "_Seen", head_rows: bool
     ) -> str:
-        if mask is not None:
+        if seen.mask is not None:
             return "the model's mask hides more than padding"
         if self._custom:
             return "a custom reduction wants whole probabilities"
-        return cuda.obstacle(query, key, value, scale)
+        return cuda.obstacle(
+            query,
+            key,
+            value,
+            seen.scale,
+            self.weights,
+            window=seen.window,
+            head_rows=head_rows,
+            keep=self._sweep,
+        )
 
     @property
     def _is_last(self) -> bool:
@@ -322,23 +356,37 @@ class Tap:
             self.last = gradients.LastLayer(p)
         if self._swept:
             self._kept.append(p)
-        p = p.detach()
-        documents = [
-            reduce_probabilities(
-                p[i, :, :n, :n],
-                weights,
-                head_rows=self._head_rows or bool(self._projections),
-                custom=self._custom[i] if self._custom else (),
-                trace=self._sweep,
-            )
-            for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True))
-        ]
-        layer = join(documents)
+        layer = self._reduced(p.detach())
         self._layers.append(layer)
         if self._projections:
             value = heads_apart(present(self.value).detach(), self.heads)
             self._add_norm(present(layer.head_rows), value)
             self.value = None
+
+    def _reduced(self, p: Tensor) -> ReducedLayer:
+        """`p`: (B, heads, S, S)."""
+        head_rows = self._head_rows or bool(self._projections)
+        if _on_cuda(p):
+            return padded.reduce_probabilities(
+                p,
+                self._side_by_side(p.device),
+                self.weights,
+                head_rows=head_rows,
+                keep=self._sweep,
+                custom=self._custom,
+            )
+        return join(
+            [
+                reduce_probabilities(
+                    p[i, :, :n, :n],
+                    weights,
+                    head_rows=head_rows,
+                    custom=self._custom[i] if self._custom else (),
+                    trace=self._sweep,
+                )
+                for i, (n, weights) in enumerate(zip(self.lengths, self._split_weights(), strict=True))
+            ]
+        )
 
     def _add_norm(self, first: Tensor, value: Tensor) -> None:
         """`first`: (T, heads); `value`: (B, key heads, S, d_v)."""
@@ -483,8 +531,28 @@ def _tapped_attention(
     return attention_tap.attend(query, key, value, attention_mask, scale, window), None
 
 
+def _mask(
+    *,
+    mask_function: Callable[..., Any],
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    **given: Any,
+) -> Tensor | None:
+    """The registered mask function: (B, 1, S, S) bool, or None where nothing but padding is hidden.
+
+    The tap knows the documents' lengths. A mask that says no more would be made of S² values a document, only to be
+    looked at, for which a GPU would be waited for.
+    """
+    if mask_function is bidirectional_mask_function and not q_offset and not kv_offset:
+        return None
+    mask: Tensor | None = sdpa_mask(
+        mask_function=mask_function, q_offset=q_offset, kv_offset=kv_offset, **given
+    )
+    return mask
+
+
 AttentionInterface.register(PADDED, _tapped_attention)
-AttentionMaskInterface.register(PADDED, sdpa_mask)
+AttentionMaskInterface.register(PADDED, _mask)
 AttentionInterface.register(PACKED, _tapped_attention)
 
 

@@ -20,8 +20,9 @@ from torch import Tensor
 QUERIES = 64
 
 
-# What differs from batch to batch is no reason to compile anew: Triton would, for a multiple of 16 or for 1.
-@triton.jit(do_not_specialize=["tile_count", "tokens"])  # type: ignore[untyped-decorator] # it has no types
+# What differs from batch to batch, or from layer to layer, is no reason to compile anew: Triton would, for a multiple
+# of 16 or for 1.
+@triton.jit(do_not_specialize=["tile_count", "tokens", "window"])  # type: ignore[untyped-decorator] # it has no types
 def _column_sums(  # type: ignore[no-untyped-def] # Triton takes no annotation but constexpr
     query,
     key,
@@ -145,33 +146,35 @@ def column_sums(
     weights, lse = weights.contiguous(), lse.contiguous()
     sums = torch.empty(weights.shape[0], tokens, dtype=torch.float32, device=query.device)
     rows = torch.empty(tokens if head_rows else 0, heads, dtype=torch.float32, device=query.device)
-    _column_sums[(tiles.shape[1],)](
-        query,
-        key,
-        lse,
-        weights,
-        sums,
-        rows,
-        tiles,
-        tiles.shape[1],
-        tokens,
-        heads,
-        heads // key.shape[1],
-        query.stride(0),
-        query.stride(1),
-        key.stride(0),
-        key.stride(1),
-        scale,
-        0 if window is None else window,
-        WEIGHTINGS=weights.shape[0],
-        WEIGHT_BLOCK=triton.next_power_of_2(max(1, weights.shape[0])),
-        DEPTH=depth,
-        DEPTH_BLOCK=max(16, triton.next_power_of_2(depth)),
-        WINDOWED=window is not None,
-        HEAD_ROWS=head_rows,
-        # The interpreter is numpy, which has no bfloat16. Its products are exact in float32, as on tensor cores.
-        WIDEN=query.device.type == "cpu",
-        QUERY_BLOCK=QUERIES,
-        KEY_BLOCK=block,
-    )
+    # Triton launches on the current device, which need not be this one.
+    with torch.cuda.device_of(query):  # type: ignore[no-untyped-call] # torch gives it no types
+        _column_sums[(tiles.shape[1],)](
+            query,
+            key,
+            lse,
+            weights,
+            sums,
+            rows,
+            tiles,
+            tiles.shape[1],
+            tokens,
+            heads,
+            heads // key.shape[1],
+            query.stride(0),
+            query.stride(1),
+            key.stride(0),
+            key.stride(1),
+            scale,
+            0 if window is None else window,
+            WEIGHTINGS=weights.shape[0],
+            WEIGHT_BLOCK=triton.next_power_of_2(max(1, weights.shape[0])),
+            DEPTH=depth,
+            DEPTH_BLOCK=max(16, triton.next_power_of_2(depth)),
+            WINDOWED=window is not None,
+            HEAD_ROWS=head_rows,
+            # The interpreter is numpy, which has no bfloat16. Its products are exact in float32, as on tensor cores.
+            WIDEN=query.device.type == "cpu",
+            QUERY_BLOCK=QUERIES,
+            KEY_BLOCK=block,
+        )
     return sums, rows if head_rows else None

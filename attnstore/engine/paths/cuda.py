@@ -6,8 +6,8 @@ kernel again with the weights that have come down to the layer: q, k and lse are
 2·d·H + H numbers a token and layer. A kept P̄ would be n numbers a token, would have to be made even for layers of
 which only `cls` is asked, and is no longer linear in the document's length.
 
-The two are believed only after they have agreed with `reductions.attend` on this device, for this dtype and head
-size; else everything goes through that. float32 always does: flash attention has none. ATTNSTORE_KERNEL=off asks
+The two are believed only after they have agreed with `reductions.attend` on this device, in the very kernels that the
+layer needs; else everything goes through that. float32 always does: flash attention has none. ATTNSTORE_KERNEL=off asks
 for it.
 """
 
@@ -76,8 +76,36 @@ class Layout:
         return out
 
 
-def obstacle(query: Tensor, key: Tensor, value: Tensor, scale: float) -> str:
-    """Why `attend` can't be called with these; empty if it can."""
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What the kernels of a layer are compiled for: layers for which this is the same share them.
+
+    `weightings`: K of the weights. `windowed`, `head_rows`, `keep`: as in `attend`.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    heads: int
+    key_heads: int
+    depth: int
+    weightings: int
+    windowed: bool
+    head_rows: bool
+    keep: bool
+
+
+def obstacle(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    weights: Tensor,
+    *,
+    window: int | None = None,
+    head_rows: bool = False,
+    keep: bool = False,
+) -> str:
+    """Why `attend` can't be called with these; empty if it can. What is new is tried, and waited for, once."""
     depth = query.shape[-1]
     if query.device.type != "cuda":
         return f"no CUDA on {query.device.type}"
@@ -89,7 +117,19 @@ def obstacle(query: Tensor, key: Tensor, value: Tensor, scale: float) -> str:
         return f"flash attention has no heads of {depth} (values {value.shape[-1]})"
     if scale <= 0:
         return f"a scale of {scale}"
-    return _disproof(query.device, query.dtype, depth)
+    return _disproof(
+        Kernels(
+            device=query.device,
+            dtype=query.dtype,
+            heads=query.shape[1],
+            key_heads=key.shape[1],
+            depth=depth,
+            weightings=weights.shape[0],
+            windowed=window is not None,
+            head_rows=head_rows,
+            keep=keep,
+        )
+    )
 
 
 def attend(
@@ -158,21 +198,19 @@ def _flash(
         scale=scale,
         window_size=(-1, -1) if window is None else (window, window),
         enable_gqa=q.shape[1] != k.shape[1],
+        # Left to itself it splits rows by what else is in the batch, and with that the last bits would change.
+        num_splits=1,
     )
     return output, lse
 
 
 @functools.cache
-def _disproof(device: torch.device, dtype: torch.dtype, depth: int) -> str:
+def _disproof(kernels: Kernels) -> str:
     """Why this device is not trusted with the path; empty if a small ragged batch agrees with the reference."""
-    if torch.cuda.get_device_capability(device) < (8, 0):
+    if torch.cuda.get_device_capability(kernels.device) < (8, 0):
         return "flash attention needs compute capability 8.0"
     try:
-        return (
-            ""
-            if all(_agrees(device, dtype, depth, window) for window in (None, 9))
-            else ("flash attention and the reference disagree on this device")
-        )
+        return "" if _agrees(kernels) else "flash attention and the reference disagree on this device"
     except torch.OutOfMemoryError:
         raise
     except (
@@ -181,33 +219,46 @@ def _disproof(device: torch.device, dtype: torch.dtype, depth: int) -> str:
         return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _agrees(device: torch.device, dtype: torch.dtype, depth: int, window: int | None) -> bool:
-    """Whether output, sums and head rows are the reference's: lengths of 1, a tile and more, shared key heads."""
-    lengths, heads, scale = [1, 100, 64], 4, depth**-0.5
+#: Of the documents that the kernels are tried on: one token, a tile and more, one tile. The window is within them.
+_TRIED_LENGTHS = (1, 100, 64)
+_TRIED_WINDOW = 9
+
+
+def _agrees(kernels: Kernels) -> bool:
+    """Whether output, sums, head rows and the sweep's step are the reference's."""
+    lengths, heads, group = _TRIED_LENGTHS, kernels.heads, kernels.heads // kernels.key_heads
+    scale, window = kernels.depth**-0.5, _TRIED_WINDOW if kernels.windowed else None
     draw = torch.Generator().manual_seed(0)
     q, k, v = (
-        torch.randn(1, h, sum(lengths), depth, generator=draw).to(device, dtype) for h in (heads, 2, 2)
+        torch.randn(1, h, sum(lengths), kernels.depth, generator=draw).to(kernels.device, kernels.dtype)
+        for h in (heads, kernels.key_heads, kernels.key_heads)
     )
-    weights = torch.rand(2, sum(lengths), generator=draw).to(device)
-    layout = Layout.of(lengths, device, packed=True)
-    output, layer = attend(q, k, v, scale, layout, weights, window=window, head_rows=True, keep=True)
-    if layer.head_rows is None or layer.apply_transposed_mean is None:
-        return False
-    k, v = k.repeat_interleave(2, dim=1), v.repeat_interleave(2, dim=1)
-    swept, good, start = layer.apply_transposed_mean(weights[0]), True, 0
+    weights = torch.rand(kernels.weightings, sum(lengths), generator=draw).to(kernels.device)
+    swept = torch.rand(sum(lengths), generator=draw).to(kernels.device)
+    layout = Layout.of(lengths, kernels.device, packed=True)
+    output, layer = attend(
+        q, k, v, scale, layout, weights, window=window, head_rows=kernels.head_rows, keep=kernels.keep
+    )
+    step = None if layer.apply_transposed_mean is None else layer.apply_transposed_mean(swept)
+    k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    good, start = True, 0
     for n in lengths:
         own = slice(start, start + n)
         true = reductions.attend(
-            q[0, :, own], k[0, :, own], v[0, :, own], scale, weights[:, own], window=window, head_rows=True
+            q[0, :, own],
+            k[0, :, own],
+            v[0, :, own],
+            scale,
+            torch.cat([weights, swept[None]])[:, own],
+            window=window,
+            head_rows=True,
         )
-        if true.head_rows is None:
-            return False
-        for mine, its in (
-            (layer.weighted[:, own], true.weighted),
-            (layer.head_rows[own], true.head_rows.T),
-            (swept[own], true.weighted[0]),
-        ):
-            good = good and torch.allclose(mine, its, rtol=1e-3, atol=1e-6)
+        pairs = [(layer.weighted[:, own], true.weighted[:-1])]
+        if layer.head_rows is not None and true.head_rows is not None:
+            pairs.append((layer.head_rows[own], true.head_rows.T))
+        if step is not None:
+            pairs.append((step[own], true.weighted[-1]))
+        good = good and all(torch.allclose(mine, its, rtol=1e-3, atol=1e-6) for mine, its in pairs)
         good = good and torch.allclose(
             output[0, own].float(), true.output.transpose(0, 1).float(), rtol=2**-6, atol=2**-6
         )
@@ -223,13 +274,25 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch gives it no types
 
 
+def _pinned(numbers: int) -> Tensor:
+    """Float32 memory of the host that a GPU writes to by itself.
+
+    Systems limit how much of that there is, which has nothing to do with the GPU's own memory: beyond it the copy goes
+    to ordinary memory, and is waited for.
+    """
+    try:
+        return torch.empty(numbers, dtype=torch.float32, pin_memory=True)
+    except RuntimeError:
+        return torch.empty(numbers, dtype=torch.float32)
+
+
 def fetch(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
     """Float32 tensors of one GPU on their way to pinned memory, in one copy beside the next batch's work.
 
     Returns the tensors to come, and what to call before they are read.
     """
     flat = torch.cat([tensor.float().reshape(-1) for tensor in tensors.values()])
-    pinned = torch.empty(flat.shape, dtype=torch.float32, pin_memory=True)
+    pinned = _pinned(flat.numel())
     side = _side_stream(flat.device)
     side.wait_stream(torch.cuda.current_stream(flat.device))
     with torch.cuda.stream(side):

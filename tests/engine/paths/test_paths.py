@@ -6,6 +6,7 @@ all of them promise together.
 
 import importlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.engine import loading, reductions, tap
 from attnstore.engine.batches import plan_batches, tokenise
-from attnstore.engine.paths import cuda, kernel
+from attnstore.engine.paths import cuda, kernel, padded
 from attnstore.engine.reductions import attend, join, reduce_probabilities, resolve_reductions
 from attnstore.engine.tap import Tap
 
@@ -115,6 +116,25 @@ def by_triton(batch):
     return output, layer.weighted, layer.head_rows, layer.apply_transposed_mean(batch.sweep)
 
 
+def by_padding(batch, block=None):
+    """Documents side by side, padded, in groups of at most `block` probabilities."""
+    layout = cuda.Layout.of(batch.lengths, torch.device("cpu"), packed=batch.packed)
+    group = batch.heads // batch.k.shape[1]
+    q, k, v = (
+        layout.end_to_end(x) for x in (batch.q, *(x.repeat_interleave(group, 1) for x in (batch.k, batch.v)))
+    )
+    output, layer = padded.attend(
+        q, k, v, batch.scale, padded.groups_of(batch.lengths, batch.heads, q.device, block), batch.weights,
+        window=batch.window, head_rows=True, keep=True, block=block,
+    )  # fmt: skip
+    return (
+        layout.back(output, batch.batch, batch.rows),
+        layer.weighted,
+        layer.head_rows,
+        layer.apply_transposed_mean(batch.sweep),
+    )
+
+
 def by_hook(batch):
     """Whole probabilities, as an eager model hands them over; the model has made its own output."""
     documents = []
@@ -158,6 +178,8 @@ PATHS = {
     "blocked": lambda batch: by_reference(batch, 977),
     "c++ kernel": by_kernel,
     "triton": by_triton,
+    "padded": by_padding,
+    "padded, long documents by blocks of rows": lambda batch: by_padding(batch, 9_999),
     "hooked": by_hook,
     "identity": by_identity,
 }
@@ -248,25 +270,41 @@ def test_what_the_cuda_path_does_not_serve_it_says(monkeypatch):
     class Somewhere:
         """What `obstacle` asks of a tensor."""
 
-        def __init__(self, dtype, depth, device="cuda"):
+        def __init__(self, dtype, depth, device="cuda:1"):
             self.dtype, self.shape, self.device = dtype, (1, 2, 5, depth), torch.device(device)
 
-    def why(dtype=torch.bfloat16, depth=64, values=64, device="cuda", scale=0.1):
-        x = Somewhere(dtype, depth, device)
-        return cuda.obstacle(x, x, Somewhere(dtype, values, device), scale)
+    tried = []
 
-    monkeypatch.setattr(cuda, "_disproof", lambda device, dtype, depth: "")
+    def why(dtype=torch.bfloat16, depth=64, values=64, device="cuda:1", scale=0.1, window=None):
+        x = Somewhere(dtype, depth, device)
+        return cuda.obstacle(
+            x, x, Somewhere(dtype, values, device), scale, torch.zeros(3, 5), window=window, head_rows=True
+        )
+
+    monkeypatch.setattr(cuda, "_disproof", lambda kernels: tried.append(kernels) or "")
     assert why() == ""
-    assert why(torch.float16, 128, 128) == ""
+    assert why(torch.float16, 128, 128, window=64) == ""
+    gpu, common = torch.device("cuda:1"), {"heads": 2, "key_heads": 2, "weightings": 3, "head_rows": True}
+    assert tried == [
+        cuda.Kernels(device=gpu, dtype=torch.bfloat16, depth=64, windowed=False, keep=False, **common),
+        cuda.Kernels(device=gpu, dtype=torch.float16, depth=128, windowed=True, keep=False, **common),
+    ]
     assert why(device="cpu") == "no CUDA on cpu"
     assert why(torch.float32) == "flash attention has no float32"
     assert why(depth=20, values=20) == "flash attention has no heads of 20 (values 20)"
     assert why(depth=64, values=32) == "flash attention has no heads of 64 (values 32)"
     assert why(scale=-1.0) == "a scale of -1.0"
-    monkeypatch.setattr(cuda, "_disproof", lambda device, dtype, depth: "RuntimeError: no kernel image")
+    monkeypatch.setattr(cuda, "_disproof", lambda kernels: "RuntimeError: no kernel image")
     assert why() == "RuntimeError: no kernel image"
     monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
     assert why() == "ATTNSTORE_KERNEL=off"
+
+
+def kernels_of(depth=16, *, device="cpu", windowed=False, head_rows=True, keep=True, heads=4, weightings=2):
+    return cuda.Kernels(
+        device=torch.device(device), dtype=torch.bfloat16, heads=heads, key_heads=2, depth=depth,
+        weightings=weightings, windowed=windowed, head_rows=head_rows, keep=keep,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -274,7 +312,6 @@ def test_what_the_cuda_path_does_not_serve_it_says(monkeypatch):
 @pytest.mark.parametrize("depth", [16, 80])
 def test_the_cuda_path_is_believed_only_if_it_agrees_with_the_reference(depth, monkeypatch):
     """The check that a GPU has to pass: right results do, a log-sum-exp that is off by 1 % does not."""
-    cpu = torch.device("cpu")
 
     def off(*arguments):
         output, lse = flash(*arguments)
@@ -284,12 +321,14 @@ def test_the_cuda_path_is_believed_only_if_it_agrees_with_the_reference(depth, m
         return flash(q, k, v, scale, layout, None)
 
     monkeypatch.setattr(cuda, "_flash", flash)
-    assert cuda._agrees(cpu, torch.bfloat16, depth, None)
-    assert cuda._agrees(cpu, torch.bfloat16, depth, 9)
+    assert cuda._agrees(kernels_of(depth))
+    assert cuda._agrees(kernels_of(depth, windowed=True))
+    assert cuda._agrees(kernels_of(depth, weightings=0, head_rows=False))
     monkeypatch.setattr(cuda, "_flash", off)
-    assert not cuda._agrees(cpu, torch.bfloat16, depth, None)
+    assert not cuda._agrees(kernels_of(depth))
+    assert not cuda._agrees(kernels_of(depth, weightings=0, head_rows=False))  # the sweep's step is
     monkeypatch.setattr(cuda, "_flash", blind)
-    assert not cuda._agrees(cpu, torch.bfloat16, depth, 9)
+    assert not cuda._agrees(kernels_of(depth, windowed=True))
 
 
 def test_a_gpu_that_fails_the_check_says_why(monkeypatch):
@@ -299,7 +338,7 @@ def test_a_gpu_that_fails_the_check_says_why(monkeypatch):
         cuda._disproof.cache_clear()
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
         monkeypatch.setattr(cuda, "_agrees", agrees)
-        return cuda._disproof(torch.device("cuda"), torch.bfloat16, 64)
+        return cuda._disproof(kernels_of(device="cuda:0"))
 
     def broken(*_):
         raise RuntimeError("failed to find C compiler\nand more")
@@ -337,16 +376,17 @@ for weightings, windowed, depth, head_rows in ((0, False, 64, True), (3, True, 8
     names = _column_sums.arg_names
     signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
     source = ASTSource(_column_sums, signature, constexprs=constants)
-    for capability in (80, 90):
+    for capability in (80, 90, 100):
         built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
-        print(capability, weightings > 0, "mma" in built.asm["ptx"], len(built.asm["cubin"]) > 0)
+        on_tensor_cores = any(name in built.asm["ptx"] for name in ("mma", "tcgen05"))
+        print(capability, weightings > 0, on_tensor_cores, len(built.asm["cubin"]) > 0)
 """
 
 
 @pytest.mark.slow
 @needs_triton
 def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
-    """What the interpreter lets pass, the compiler may not: machine code for Ampere and Hopper, on tensor cores."""
+    """What the interpreter lets pass, the compiler may not: machine code from Ampere to Blackwell, on tensor cores."""
     done = subprocess.run(
         [sys.executable, "-c", COMPILE],
         capture_output=True,
@@ -356,27 +396,78 @@ def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
         env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
     )
     assert done.stdout.split("\n")[:-1] == [
-        "80 False False True",
-        "90 False False True",
-        "80 True True True",
-        "90 True True True",
+        *(f"{capability} False False True" for capability in (80, 90, 100)),
+        *(f"{capability} True True True" for capability in (80, 90, 100)),
     ], done.stderr
+
+
+#: A GPU's driver as far as Triton asks it before it launches; and what would be compiled is only named.
+NAMED = """
+import json, sys, torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from attnstore.engine.paths import column_sums, cuda
+
+class Driver:
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+
+named = {}
+def name(*, key, **_):
+    named.setdefault(key, len(named))
+    return True
+
+driver.set_active(Driver())
+triton.knobs.runtime.jit_cache_hook = name
+# On a GPU nothing is widened.
+run = column_sums._column_sums.run
+column_sums._column_sums.run = lambda *a, WIDEN, **k: run(*a, WIDEN=False, **k)
+cuda._flash = lambda q, k, v, scale, layout, window: (torch.empty_like(v), torch.empty(q.shape[1], q.shape[0]))
+counts = []
+for heads, key_heads, depth, weightings, windows in json.loads(sys.argv[1]):
+    def draw(count, tokens):
+        return torch.zeros(1, tokens, count * depth, dtype=torch.bfloat16).view(1, tokens, count, depth).transpose(1, 2)
+    for windowed in {window is not None for window in windows}:
+        for head_rows in (False, True):
+            cuda._agrees(
+                cuda.Kernels(
+                    torch.device("cpu"), torch.bfloat16, heads, key_heads, depth, weightings, windowed, head_rows, True
+                )
+            )
+    tried = len(named)
+    for lengths in ([1], [16] * 2, [512, 500, 3], [100] * 16, [4097]):
+        layout = cuda.Layout.of(lengths, torch.device("cpu"), packed=True)
+        q, k, v = (draw(count, sum(lengths)) for count in (heads, key_heads, key_heads))
+        for window in windows:
+            for head_rows in (False, True):
+                weights = torch.zeros(weightings, sum(lengths))
+                _, layer = cuda.attend(
+                    q, k, v, 0.125, layout, weights, window=window, head_rows=head_rows, keep=True
+                )
+                layer.apply_transposed_mean(weights.new_zeros(sum(lengths)))
+    counts.append((tried, len(named) - tried))
+    named.clear()
+print(json.dumps(counts))
+"""
 
 
 @pytest.mark.slow
 @needs_triton
-def test_triton_compiles_nothing_anew_for_the_size_of_a_batch():
-    """Two numbers differ from batch to batch, and Triton is not to look whether they are multiples of 16, or 1."""
-    code = "from attnstore.engine.paths.column_sums import _column_sums as c; "
-    code += "print([p.name for p in c.params if p.do_not_specialize])"
+def test_triton_compiles_for_a_run_what_it_was_tried_with_and_nothing_more():
+    """By Triton's own key: batches of every size, windows that are multiples of 16 and not, shared key heads.
+
+    Three kernels (with the first rows, without, and the sweep's step), twice that where there are windows, too.
+    """
+    cases = [(12, 12, 64, 2, [None]), (16, 4, 128, 0, [None, 64, 50]), (1, 1, 32, 3, [7, 1])]
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", NAMED, json.dumps(cases)],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parents[3],
     )
-    assert done.stdout == "['tile_count', 'tokens']\n", done.stderr
+    assert done.stdout == "[[3, 0], [6, 0], [3, 0]]\n", done.stderr
 
 
 def test_a_mask_is_looked_at_once_and_another_in_its_place_again():
