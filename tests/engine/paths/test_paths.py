@@ -511,7 +511,7 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
         padded=classifier.padded,
     )
     monkeypatch.setattr(kernel, "serves", lambda *_: False)
-    monkeypatch.setattr(cuda, "obstacle", lambda *_: "")
+    monkeypatch.setattr(cuda, "obstacle", lambda *_, **__: "")
     monkeypatch.setattr(cuda, "_flash", flash)
     monkeypatch.setattr(tap, "_on_cuda", lambda _: True)
     calls = []
