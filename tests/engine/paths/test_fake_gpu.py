@@ -21,7 +21,7 @@ from attnstore.engine import classifier as classifiers
 from attnstore.engine import loading, tap
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.paths import cuda, kernel
-from attnstore.engine.reductions import resolve_reductions
+from attnstore.engine.reductions import resolve_reductions, upload
 
 GPU = torch.device("cuda:1")
 REDUCTIONS = ["cls", "received", "rollout", "cls_heads", "norm", "from_3"]
@@ -295,3 +295,16 @@ def test_the_way_back_of_a_gradient_reads_no_value(family, flash, gpu, tmp_path,
     assert {x.shape[0] for x in columns.values()} == {batch.tokens}
     assert {"evidence", "relevance"} <= columns.keys()
     assert len(launches.seen) == (2 * classifier.layers if flash else 0)
+
+
+def test_without_pinned_memory_an_array_goes_to_the_gpu_all_the_same(gpu, monkeypatch):
+    """The system's limit on such memory is not the GPU's: the host waits, and nothing is taken for a full GPU."""
+
+    def refused(_):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", refused)
+    array = np.arange(3)
+    assert upload(array, GPU).device == GPU
+    with NoWait(), pytest.raises(AssertionError, match="the host waits"):
+        upload(array, GPU)
