@@ -2,8 +2,8 @@
 
 Its holder renews it, a third of the lease apart, by a put that takes place only if nobody else has written it since.
 Whoever comes and finds that it has not been renewed for a whole lease takes it over in the same way. No two clocks are
-compared in earnest: a lease that looks lapsed is watched for as long as a renewal takes before it is taken over.
-A holder that could not renew in time writes nothing any more (`check`).
+compared in earnest: a lease that looks lapsed is watched for its whole length before it is taken over, and its holder,
+which could not renew it for as long by its own clock, writes nothing any more (`check`).
 """
 
 import json
@@ -125,11 +125,23 @@ class Lease:
     def _renew(self) -> None:
         with self._lock:
             since = time.monotonic()
-            tag = self.file.put_if(_ourselves(self._owner, self._length).written(), self._tag)
+            ourselves = _ourselves(self._owner, self._length).written()
+            tag = self.file.put_if(ourselves, self._tag)
+            # A renewal that the server has done, and reported failed, has left a tag that we do not know.
+            if tag is None and (there := self._ours()):
+                tag = self.file.put_if(ourselves, there)
             if tag is None:
                 self._lost = True
             else:
                 self._tag, self._since = tag, since
+
+    def _ours(self) -> Tag | None:
+        """The tag of the lock if it is still ours."""
+        try:
+            content, tag = self.file.tagged()
+        except FileNotFoundError:
+            return None
+        return tag if (_holder(content) or _NOBODY).owner == self._owner else None
 
 
 def lease(store: Bucket) -> Lease:
@@ -152,7 +164,7 @@ def lease(store: Bucket) -> Lease:
             if not holder.is_dead():
                 if time.time() - holder.renewed < holder.lease:
                     raise StoreError(f"{store} is being written by {_worded(holder)}")
-                time.sleep(holder.lease / 3 * 1.5)
+                time.sleep(holder.lease)
             since = time.monotonic()
             if tag := file.put_if(_ourselves(owner, length).written(), there):
                 return Lease(file, owner, tag, since, length)
