@@ -78,8 +78,8 @@ class NoPass:
         return pieces
 
 
-def save_model(folder: Path) -> Path:
-    """A BERT of twelve thin layers with MiniLM's tokenizer: it is loaded, and then never called."""
+def save_model(folder: Path, layers: int = LAYERS) -> Path:
+    """A BERT of so many thin layers with MiniLM's tokenizer: it is loaded, and then never called."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         workload.MINILM if workload.MINILM.exists() else MODEL
     )
@@ -88,7 +88,7 @@ def save_model(folder: Path) -> Path:
         vocab_size=len(tokenizer),
         hidden_size=24,
         intermediate_size=24,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         id2label={0: "neg", 1: "pos"},
         label2id={"neg": 0, "pos": 1},
     )
