@@ -27,7 +27,6 @@ import beside  # noqa: E402 - beside the tests
 import cuts  # noqa: E402 - as above
 import damage  # noqa: E402 - as above
 import faults  # noqa: E402 - as above
-from small_store import manifest, run  # noqa: E402 - as above
 
 PAGE = ROOT / "docs/reliability.md"
 HEADER = (
@@ -53,7 +52,7 @@ def damages(seed: int, number: int) -> Counter[str]:
     """What so many damages to a sealed store came to."""
     chance = random.Random(seed)  # noqa: S311 - trials are drawn, not keys
     folder = Path(tempfile.mkdtemp(prefix="attnstore-damages-"))
-    sealed = run(folder / "sealed", manifest()).path
+    sealed = damage.sealed_store(folder / "sealed")
     expected = damage.asked(sealed)
     return counted(
         [lambda n=n: damage.trial(sealed, expected, folder / f"damage-{n}", chance) for n in range(number)]

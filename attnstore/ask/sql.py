@@ -161,7 +161,7 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
         ("tokens", store.tokens_schema),
     )
     for view, schema in kinds:
-        partitions = store.partitions(store.files(view, added.parts))
+        partitions = store.partitions(store.files_to_read(view, added.parts))
         if not partitions:
             empty[f"no_{view}"] = schema
         rows[view] = _rows(view, partitions, schema)

@@ -15,6 +15,7 @@ from scipy.special import xlogy
 from attnstore.errors import StoreError
 from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
+from attnstore.store.merged import MERGED, of_merged
 from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.partitions import keys_of
 from attnstore.store.place import exists, names_below, opened
@@ -65,7 +66,7 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     for part, fault in store.damaged_parts().items():
         yield Finding(f"part {part}", False, f"{fault}: run again to compute it again")
     for file in files:
-        if file.path == TOTALS:
+        if file.path == TOTALS or file.path.startswith(f"{MERGED}/"):
             continue
         if file.part is None or file.part not in parts:
             all_sound = False
@@ -83,6 +84,12 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
             yield Finding(f"part {part}", True, f"{documents:,} documents, {tokens:,} tokens")
         checked += len(store.part_range(part))
         on_event(Checked("stored", checked, present))
+    for file, of_parts in of_merged(files):
+        wrong = _merged_fault(store, file, of_parts, all_sound)
+        said = (
+            f"the rows of {len(of_parts):,} files" if all_sound else "not compared: the parts are not sound"
+        )
+        yield Finding(file.path, wrong is None, wrong or said)
     if store.sealed:
         wrong = _totals_fault(store, totals, all_sound)
         said = f"{totals[0].rows:,} terms" if totals else ""
@@ -182,7 +189,7 @@ def _opened(store: Store, file: StoredFile) -> pq.ParquetFile | str:
 def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str | None:
     """Where a file departs from the schema, the fingerprint or the number of rows it should have."""
     kinds = {"documents": store.documents_schema, "tokens": store.tokens_schema}
-    expected = kinds.get(file.path.partition("/")[0], store.totals_schema)
+    expected = kinds.get(file.path.removeprefix(f"{MERGED}/").partition("/")[0], store.totals_schema)
     schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     if schema.names != expected.names:
         return f"has the columns {', '.join(schema.names)}, not {', '.join(expected.names)}"
@@ -324,6 +331,25 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
             )
         if not same:
             return f"{name} is not what the tokens add up to"
+    return None
+
+
+def _merged_fault(
+    store: Store, file: StoredFile, of_parts: Sequence[StoredFile], parts_are_sound: bool
+) -> str | None:
+    """What is wrong with a merged file; None if nothing is."""
+    merged = _opened(store, file)
+    if isinstance(merged, str) or not parts_are_sound:
+        return merged if isinstance(merged, str) else None
+    try:
+        found = _read(merged)
+        expected = store.rows_of(of_parts, found.schema)
+    except (StoreError, pa.ArrowException, OSError) as error:
+        return f"can't be compared with its parts: {_one_line(error)}"
+    for name in found.column_names:
+        plain = _plain(found[name].type)
+        if not found[name].cast(plain).equals(expected[name].cast(plain)):
+            return f"{name} is not what its parts have"
     return None
 
 

@@ -116,7 +116,7 @@ def documents(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
         StoreError: a file of the store is missing.
     """
     frame = _asked(
-        scan(store.partitions(store.files("documents", added.parts)), store.documents_schema), added
+        scan(store.partitions(store.files_to_read("documents", added.parts)), store.documents_schema), added
     )
     missing = added.segments and not store.manifest.pairs
     second = [pl.lit(None, dtype=pl.String).alias("text_pair")] if missing else []
@@ -131,7 +131,9 @@ def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
     Raises:
         StoreError: a file of the store is missing.
     """
-    frame = _asked(scan(store.partitions(store.files("tokens", added.parts)), store.tokens_schema), added)
+    frame = _asked(
+        scan(store.partitions(store.files_to_read("tokens", added.parts)), store.tokens_schema), added
+    )
     missing = added.segments and not store.manifest.pairs
     segment = pl.when(~pl.col("special")).then(pl.lit(0, dtype=pl.Int8)).alias("segment")
     return frame.with_columns(

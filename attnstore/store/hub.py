@@ -17,7 +17,7 @@ _ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?/?")
 #: What a store consists of; cards and pages beside it are not fetched.
 _OF_STORE = [MANIFEST, "*.parquet", "_faithfulness/*.json"]
 #: What an earlier push may have left that is no part of this one.
-_OF_EARLIER = ["documents/**", "tokens/**", "faithfulness/**", "_faithfulness/**", "*.parquet"]
+_OF_EARLIER = ["documents/**", "tokens/**", "faithfulness/**", "_faithfulness/**", "_merged/**", "*.parquet"]
 _CARD = "README.md"
 
 

@@ -35,6 +35,10 @@ _BOUNDS = (
 _DEEPEST = 12
 #: Every file of a part. No such path leaves the store.
 PART_FILE = re.compile(r"(documents|tokens)/split=[^/\\\0]+/(?:label=[^/\\\0]*/)?part-([0-9]{5,9})\.parquet")
+#: The rows of several parts' files in one (see `merged`): their directory, the first part and the last.
+MERGED_FILE = re.compile(
+    r"_merged/((?:documents|tokens)/split=[^/\\\0]+(?:/label=[^/\\\0]*)?)/part-([0-9]{5,9})-([0-9]{5,9})\.parquet"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class StoredFile:
 
     @property
     def part(self) -> int | None:
-        """The part that it belongs to; None for the totals."""
+        """The part that it belongs to; None for the totals, and for what is merged."""
         name = PART_FILE.fullmatch(self.path)
         return None if name is None else int(name[2])
 
@@ -128,7 +132,7 @@ def fault_of_files(files: Sequence[StoredFile]) -> str | None:
     """What is wrong with a list of a store's files as a list: a path that is not one of a store, or is there twice."""
     paths = [file.path for file in files]
     for path in paths:
-        if path != TOTALS and not PART_FILE.fullmatch(path):
+        if path != TOTALS and not PART_FILE.fullmatch(path) and not MERGED_FILE.fullmatch(path):
             return f"it lists {quoted(path)}, which is no file of a store"
     for file in files:
         if not 0 <= file.rows < 2**63 or not 0 <= file.bytes < 2**63:

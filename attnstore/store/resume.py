@@ -12,6 +12,7 @@ from attnstore.store.lease import LOCK
 from attnstore.store.lock import write_lock
 from attnstore.store.manifest import (
     MANIFEST,
+    MERGED_FILE,
     PART_FILE,
     TOTALS,
     Manifest,
@@ -19,6 +20,7 @@ from attnstore.store.manifest import (
     read_manifest,
     write_manifest,
 )
+from attnstore.store.merged import MERGED
 from attnstore.store.place import Place, names_below, place, remove, remove_directory, top_names
 from attnstore.store.receipts import RECEIPTS, is_receipt
 from attnstore.store.store import Store
@@ -59,9 +61,10 @@ def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
         if existing.sealed is not None:
             lock.release()
             return Store(store, existing)
-        # Totals without a seal are of a run that was killed between the two.
+        # Totals and merged files without a seal are of a run that was killed in the middle of it.
         with suppress(OSError):
             remove(store, TOTALS)
+        remove_directory(store, MERGED)
         for left_over in names_below(store / RECEIPTS):
             if left_over.endswith(".tmp"):
                 with suppress(OSError):
@@ -172,7 +175,7 @@ def _clear_begun(store: Place) -> None:
     """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
     for name in names_below(store):
         temporary = name.startswith(f"{RECEIPTS}/") and name.endswith(".tmp")
-        if temporary or name == TOTALS or PART_FILE.fullmatch(name):
+        if temporary or name == TOTALS or PART_FILE.fullmatch(name) or MERGED_FILE.fullmatch(name):
             if isinstance(store, Path):
                 refuse_links(store, name)
             with writing(store / name):

@@ -39,6 +39,7 @@ from attnstore.store.manifest import (
     read_manifest,
     write_manifest,
 )
+from attnstore.store.merged import MERGED
 from attnstore.store.place import (
     Place,
     duplicate,
@@ -96,6 +97,10 @@ class Stage(Store):
         )
         forget_sums(root, but=[of_all])
         return table
+
+    def place_of(self, file: StoredFile) -> Place:
+        """The store's own files, which are merged with the new ones, are where they were."""
+        return self.path / file.path if file.part in self._finished else self.base.path / file.path
 
     def _inherited(self) -> Sequence[StoredFile]:
         return [file for file in self.base.files() if file.path != TOTALS]
@@ -263,7 +268,8 @@ def _clear(store: Place) -> None:
 
 def _clear_temporaries(stage: Place) -> None:
     for name in names_below(stage):
-        if name.endswith(".tmp") or name == TOTALS:  # totals without a seal are of one killed between the two
+        # Totals and merged files without a seal are of one that was killed in the middle of it.
+        if name.endswith(".tmp") or name == TOTALS or name.startswith(f"{MERGED}/"):
             with writing(stage / name):
                 remove(stage, name)
 

@@ -5,6 +5,7 @@
       documents/split=test/label=pos/part-00012.parquet
       tokens/split=test/label=pos/part-00012.parquet
       totals.parquet                                            the tokens added up, once sealed
+      _merged/tokens/…                                          the rows of small files, many in one: `merged`
       _append/                                                  the next state, while documents are appended: `stage`
       _earlier/                                                 the last state's totals, for those who read it still
       _sums/                                                    what the totals of a grown store are made from: `sums`
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from attnstore.buckets import Bucket
 from attnstore.errors import StoreError
@@ -41,9 +43,10 @@ from attnstore.store import hub
 from attnstore.store.durable import writing
 from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
+from attnstore.store.merged import MERGED, in_their_place, merged_name, of_merged, to_be_merged
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of
-from attnstore.store.place import Place, address, below, exists, place, put, remove_directory
+from attnstore.store.place import Place, address, below, exists, for_arrow, place, put, remove_directory
 from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
 
@@ -94,6 +97,10 @@ class Store:
             if len(set(schema.names)) < len(schema.names):
                 twice = next(name for name in schema.names if schema.names.count(name) > 1)
                 raise StoreError(f"{path}: manifest.json is damaged: two columns are called {quoted(twice)}")
+        try:
+            of_merged(manifest.files)
+        except ValueError as error:
+            raise StoreError(f"{path}: manifest.json is damaged: {error}") from error
         #: Of each part that is computed again because its files were damaged, what was wrong.
         self.damaged: tuple[str, ...] = ()
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
@@ -151,6 +158,16 @@ class Store:
         if parts is not None:
             files = (file for file in files if file.part in parts)
         return sorted(files, key=lambda file: file.path)
+
+    def files_to_read(self, kind: Kind, parts: Collection[int] | None = None) -> list[StoredFile]:
+        """The files that hold a table's rows, each once: where small ones have been merged, what they have become.
+
+        `parts`: of these parts alone, which are read from their own files.
+        """
+        if parts is not None:
+            return self.files(kind, parts)
+        found = in_their_place(self.files())
+        return [file for file in found if file.path.removeprefix(f"{MERGED}/").startswith(f"{kind}/")]
 
     def documents_files(self) -> list[Place]:
         """The documents' Parquet files of the finished parts, sorted by path."""
@@ -388,11 +405,33 @@ class Store:
         totals = checked(self.added_up(), self.totals_schema, "totals")
         if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
             raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
-        files = (*parts, self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
+        merged = [self._merge(group) for group in to_be_merged(parts)]
+        files = (*parts, *merged, self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
         changes = {"sealed": now(), **manifest_changes, "files": files}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
         remove_directory(self.path, RECEIPTS)
+
+    def _merge(self, group: Sequence[StoredFile]) -> StoredFile:
+        """Write the rows of these files, which are of one directory, once more, in one."""
+        schema = self.tokens_schema if group[0].path.startswith("tokens/") else self.documents_schema
+        rows = self.rows_of(group, schema)
+        return self._write(merged_name(group), rows, schema, f"{MERGED}.{self._writer}.tmp")
+
+    def rows_of(self, files: Iterable[StoredFile], schema: pa.Schema) -> pa.Table:
+        """The rows of files, one after the other, with the columns of `schema`. Raises StoreError."""
+        tables = []
+        for file in files:
+            try:
+                with pq.ParquetFile(for_arrow(self.place_of(file))) as parquet:
+                    tables.append(parquet.read(schema.names, use_threads=False))
+            except (pa.ArrowException, OSError) as error:
+                raise self.unreadable(f"{file.path}: {one_line(error)}") from error
+        return pa.concat_tables(tables).unify_dictionaries()
+
+    def place_of(self, file: StoredFile) -> Place:
+        """Where a file of the store is."""
+        return self.path / file.path
 
     def _inherited(self) -> Sequence[StoredFile]:
         """The parts' files that the sealed store has beside those written here: those of the state before."""

@@ -5,11 +5,19 @@ import shutil
 from pathlib import Path
 
 import polars as pl
+from faults import merging
+from small_store import manifest, run
 
 import attnstore
 from attnstore.check.verify import verify_files
 from attnstore.errors import AttnstoreError
 from attnstore.store.store import open_store
+
+
+@merging
+def sealed_store(path: Path) -> Path:
+    """What is damaged: a sealed store, with small files merged."""
+    return run(path, manifest()).path
 
 
 def damage(path: Path, chance: random.Random) -> str:

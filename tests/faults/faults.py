@@ -30,6 +30,8 @@ from attnstore.store.stage import APPEND, begin_or_resume, finish_append
 from attnstore.store.store import Store
 
 PLAN = manifest(documents=6, part_size=3)
+#: Two small files in a row become one, so that what is tried has such.
+merging = mock.patch("attnstore.store.merged.MANY", 2)
 #: What each operation can fail with.
 WAYS = ("ENOSPC", "EIO", "EACCES", "EINTR", "short", "kill")
 _WRAPPED = ("open", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
@@ -119,11 +121,13 @@ def failing(disk: Disk) -> Iterator[None]:
             setattr(os, name, function)
 
 
+@merging
 def _run(path: Path) -> Store:
     """The run at `path`, from wherever it stands."""
     return run(path, PLAN)
 
 
+@merging
 def _append(path: Path) -> Store:
     """The append to the store at `path`, from wherever it stands: two parts more."""
     store = finish_append(path)
@@ -153,7 +157,7 @@ def _whole(folder: Path) -> Path:
 
 def _sealed(folder: Path) -> Path:
     """A sealed store."""
-    return run(folder / "store", PLAN).path
+    return _run(folder / "store").path
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damage import asked, trial
+from damage import asked, sealed_store, trial
 from small_store import manifest, run
 
 from attnstore.errors import StoreError
@@ -20,7 +20,7 @@ from attnstore.store.store import open_store
 def test_random_damage(tmp_path: Path) -> None:
     """Some damage; ATTNSTORE_SEED draws other."""
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
-    sealed = run(tmp_path / "sealed", manifest()).path
+    sealed = sealed_store(tmp_path / "sealed")
     expected = asked(sealed)
     outcomes = {trial(sealed, expected, tmp_path / "trial", chance) for _ in range(3)}
     assert outcomes <= {"refused", "harmless", "wrong, and verify sees it"}

@@ -1,0 +1,160 @@
+"""Promises of attnstore.store.merged: few files are read however many parts there are, and they say the same."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+from small_store import contents, manifest, resealed, run, tables
+
+import attnstore
+from attnstore.check.verify import verify_files
+from attnstore.errors import StoreError
+from attnstore.store import frames, merged
+from attnstore.store.manifest import Addition, StoredFile
+from attnstore.store.merged import SMALL, TOGETHER, in_their_place, merged_name, of_merged, to_be_merged
+from attnstore.store.stage import begin_or_resume, finish_append
+from attnstore.store.store import open_store
+
+NEG = "tokens/split=test/label=neg"
+
+
+def file(part: int, bytes_: int = 100, directory: str = NEG) -> StoredFile:
+    return StoredFile(f"{directory}/part-{part:05d}.parquet", 10, bytes_, "0")
+
+
+@pytest.fixture
+def merging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small files in a row are enough, three become one, and another begins."""
+    monkeypatch.setattr(merged, "MANY", 2)
+
+
+def test_many_small_files_in_a_row_become_one() -> None:
+    """Of each directory for itself; by the parts' numbers, not by how these are written."""
+    files = [file(part) for part in range(99_980, 100_020)] + [
+        file(part, directory="x/y=1") for part in range(31)
+    ]
+    files = [each for each in files if "x/" not in each.path] + [
+        file(part, directory="documents/split=test") for part in range(31)
+    ]
+    (group,) = to_be_merged(reversed(files))
+    assert group == files[:40]
+    assert merged_name(group) == f"_merged/{NEG}/part-99980-100019.parquet"
+
+
+def test_a_large_file_is_left_alone_and_what_is_merged_stays_small() -> None:
+    files = [file(part, SMALL) for part in range(70)]
+    files[33] = file(33, SMALL + 1)
+    groups = to_be_merged(files)
+    assert [[each.part for each in group] for group in groups] == [[*range(32)], [*range(34, 66)]]
+    assert all(sum(each.bytes for each in group) <= TOGETHER for group in groups)
+
+
+def test_what_is_in_a_merged_file_is_read_from_there_alone() -> None:
+    parts = [file(part) for part in range(40)]
+    whole = StoredFile(merged_name(parts[:33]), 330, 900, "0")
+    assert in_their_place([*parts, whole]) == [*parts[33:], whole]
+    assert of_merged([*parts, whole]) == [(whole, parts[:33])]
+    assert to_be_merged([*parts, whole]) == []
+
+
+def test_answers_are_those_of_the_parts(tmp_path: Path, merging, monkeypatch) -> None:
+    """In frames and SQL, of all documents and of one; bytes do not hang on where a run was broken off."""
+    store = run(tmp_path / "merged", manifest())
+    names = sorted(each.path for each in store.files() if each.path.startswith("_merged/"))
+    assert names == [
+        f"_merged/{kind}/split=test/label={label}/part-00000-{last}.parquet"
+        for kind in ("documents", "tokens")
+        for label, last in (("__HIVE_DEFAULT_PARTITION__", "00002"), ("neg", "00002"), ("pos", "00001"))
+    ]
+    assert [each.path for each in store.files_to_read("tokens")] == names[3:]
+    assert {finding.subject: finding.detail for finding in verify_files(store) if not finding.ok} == {}
+    run(tmp_path / "broken", manifest(), seal=False)
+    (tmp_path / "broken/_merged/tokens").mkdir(parents=True)
+    (tmp_path / "broken/_merged/tokens/left.parquet").touch()
+    run(tmp_path / "broken", manifest())
+    assert contents(tmp_path / "broken") == contents(store.path)
+    monkeypatch.setattr(merged, "MANY", 100)
+    plain = run(tmp_path / "plain", manifest())
+    assert not any(each.path.startswith("_merged/") for each in plain.files())
+    for table in ("documents", "tokens"):
+        found, expected = (
+            getattr(frames, table)(each).sort(pl.all().exclude(pl.List, pl.Array)) for each in (store, plain)
+        )
+        assert_frame_equal(found.collect(), expected.collect(), check_exact=True)
+    readers = attnstore.open(store.path), attnstore.open(plain.path)
+    for sql in (
+        "SELECT * FROM tokens ORDER BY document, position",
+        "SELECT * FROM documents ORDER BY document",
+    ):
+        assert readers[0].sql(sql).to_pylist() == readers[1].sql(sql).to_pylist()
+    assert str(readers[0].show("@3")) == str(readers[1].show("@3"))
+
+
+def test_what_is_appended_is_merged_with_what_was_there(tmp_path: Path, merging) -> None:
+    """Files of the state before that are in no merged one become part of the next; those that are stay as they are."""
+    path = run(tmp_path / "store", manifest(documents=3), labels=("pos",)).path
+    before = contents(path)
+    for documents in (2, 1):
+        addition = Addition(
+            documents, "new.csv", {"data_sha256": str(documents)}, {}, "2026-01-03T03:04:05+00:00"
+        )
+        with begin_or_resume(finish_append(path), addition, True) as stage:
+            for part in stage.missing_parts():
+                stage.write_part(part, *tables(stage.manifest, stage.part_range(part), ("pos",)))
+            stage.seal()
+    store = open_store(path)
+    assert [each.path for each in store.files_to_read("tokens")] == [
+        "_merged/tokens/split=test/label=pos/part-00000-00001.parquet",
+        "tokens/split=test/label=pos/part-00002.parquet",
+    ]
+    assert frames.documents(store).select("document").collect()["document"].to_list() == [0, 1, 2, 3, 4, 5]
+    assert {finding.subject: finding.detail for finding in verify_files(store) if not finding.ok} == {}
+    parts = [name for name in before if name.startswith(("documents/", "tokens/"))]
+    assert {name: contents(path)[name] for name in parts} == {name: before[name] for name in parts}
+
+
+def test_a_merged_file_that_says_something_else_is_a_fault(tmp_path: Path, merging) -> None:
+    """Also one that was made by our own means, with its hash in the manifest."""
+    store = run(tmp_path / "store", manifest())
+    name = store.files_to_read("tokens")[1].path
+    rows = pq.ParquetFile(store.path / name).read()
+    changed = rows.set_column(
+        0, rows.schema.field(0), rows.column(0).combine_chunks().take(list(range(len(rows)))[::-1])
+    )
+    from attnstore.store.parquet import parquet
+
+    resealed(store.path, name, parquet(changed, store.tokens_schema).to_pybytes())
+    faults = [finding for finding in verify_files(open_store(store.path)) if not finding.ok]
+    assert [(fault.subject, fault.detail) for fault in faults] == [
+        (name, "document is not what its parts have")
+    ]
+
+
+@pytest.mark.parametrize("change", ["rows", "twice"])
+def test_a_manifest_that_would_show_rows_twice_is_refused(tmp_path: Path, merging, change: str) -> None:
+    store = run(tmp_path / "store", manifest())
+    raw = json.loads((store.path / "manifest.json").read_text())
+    entry = next(each for each in raw["files"] if each["path"].startswith("_merged/tokens"))
+    if change == "rows":
+        entry["rows"] += 1
+        named = entry["path"]
+    else:
+        named = entry["path"].replace("00000-", "00001-")
+        part = next(f for f in store.files("tokens", [1]) if entry["path"].split("/")[3] in f.path)
+        rest = [f for f in store.files("tokens", [1, 2]) if entry["path"].split("/")[3] in f.path]
+        raw["files"].append({**entry, "path": named, "rows": sum(f.rows for f in rest)})
+        assert part in rest
+    (store.path / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(StoreError) as refused:
+        open_store(store.path)
+    assert str(refused.value) == (
+        f"{store.path}: manifest.json is damaged: {named} has not the rows of the parts that it names, each once"
+    )
+
+
+def test_a_files_own_part_is_none_where_it_is_merged() -> None:
+    assert replace(file(3), path=merged_name([file(1), file(3)])).part is None
