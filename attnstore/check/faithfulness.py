@@ -269,7 +269,7 @@ def _tasks(
                 row["text"], row["id"], row["group"], row["split"], row["label"], text_pair=second
             ),
             ids=rows["token_id"].to_numpy(),
-            tokens=rows["token"].to_list(),
+            vocabulary=classifier.tokenizer.convert_ids_to_tokens,
             start=rows["start"].to_numpy(),
             end=rows["end"].to_numpy(),
             special=special,
@@ -380,7 +380,6 @@ def _version(
         document,
         number=number,
         ids=document.ids[places],
-        tokens=[document.tokens[place] for place in places.tolist()],
         start=document.start[places],
         end=document.end[places],
         special=document.special[places],

@@ -91,21 +91,17 @@ def _averaged(values: Sequence[np.ndarray], places: Sequence[np.ndarray], total:
 def _whole(windows: Sequence[TokenisedDocument]) -> TokenisedDocument:
     """A document with all the tokens of its windows."""
     n = 1 + max(int(window.places[-1]) for window in windows)
-    tokens: list[str] = [""] * n
     arrays = {name: np.zeros(n, dtype=np.int32) for name in ("ids", "start", "end")}
     special = np.zeros(n, dtype=bool)
     for window in windows:
         for name, array in arrays.items():
             array[window.places] = getattr(window, name)
         special[window.places] = window.special
-        for place, token in zip(window.places.tolist(), window.tokens, strict=True):
-            tokens[place] = token
     return replace(
         windows[0],
         ids=arrays["ids"],
         start=arrays["start"],
         end=arrays["end"],
-        tokens=tokens,
         special=special,
         places=np.arange(n),
     )

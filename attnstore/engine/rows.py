@@ -270,19 +270,12 @@ def _tokens(
     owner = np.repeat(first_text, lengths) + np.maximum(segment, 0)
     words = segmenter.of_tokens([text for d in documents for text in d.texts], owner, start, end, special)
     segments = {"segment": pa.array(segment, mask=segment < 0)} if manifest.pairs else {}
-    # The vocabulary's own strings: one for each id that occurs, whatever the number of tokens.
-    _, first_place, token_codes = np.unique(ids, return_index=True, return_inverse=True)
-    document_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    first_owner = np.searchsorted(document_starts, first_place, side="right") - 1
-    token_names = [
-        documents[o].tokens[p - document_starts[o]]
-        for o, p in zip(first_owner.tolist(), first_place.tolist(), strict=True)
-    ]
+    occurring, token_codes = _coded(ids)
     columns = {
         "document": pa.array(number.astype(np.int32)),
         "position": pa.array(position),
         "token_id": pa.array(ids),
-        "token": _dictionary(token_codes, token_names),
+        "token": _dictionary(token_codes, documents[0].vocabulary(occurring.tolist())),
         "word": _dictionary(np.maximum(words.code, 0), words.names.to_pylist(), mask=words.code < 0),
         "piece": pa.array(words.piece, mask=words.code < 0),
         "pieces": pa.array(words.pieces, mask=words.code < 0),
@@ -302,12 +295,27 @@ def _tokens(
     return _table(columns, tokens_schema(manifest))
 
 
+def _coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values that occur in (n,) small numbers from 0, ascending, and the place of each of the n among them.
+
+    As `np.unique` gives them, which sorts.
+    """
+    there = np.zeros(int(values.max(initial=0)) + 1, dtype=bool)
+    there[values] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[values]
+
+
 def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
     """(T,) bool: the first row of each (document, code) pair, of the rows `among` if given."""
     rows = np.arange(len(code)) if among is None else np.flatnonzero(among)
-    pairs = document[rows].astype(np.int64) * (int(code.max(initial=0)) + 2) + code[rows] + 1
+    # Sorted by code, the rows of one stay in their documents' order. Of 16 bits numpy sorts in linear time.
+    own = code[rows] - code.min(initial=0)
+    order = np.argsort(own.astype(np.min_scalar_type(own.max(initial=0))), kind="stable")
+    code_of, document_of = own[order], document[rows][order]
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (code_of[1:] != code_of[:-1]) | (document_of[1:] != document_of[:-1])
     first = np.zeros(len(code), dtype=bool)
-    first[rows[np.unique(pairs, return_index=True)[1]]] = True
+    first[rows[order[new]]] = True
     return first
 
 

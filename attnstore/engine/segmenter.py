@@ -93,13 +93,12 @@ class Segmenter:
         new[1:] = segment[1:] != segment[:-1]
         heads = np.flatnonzero(new)
         run = np.cumsum(new) - 1
-        used, used_codes = np.unique(codes[segment], return_inverse=True)
         code = np.full(len(place), -1, dtype=np.int32)
         piece, pieces = np.zeros(len(place), dtype=np.int16), np.zeros(len(place), dtype=np.int16)
-        code[inside] = used_codes
+        code[inside] = codes[segment]
         piece[inside] = np.arange(len(inside)) - heads[run]
         pieces[inside] = np.diff(np.append(heads, len(inside)))[run]
-        return TokenWords(code, names.take(pa.array(used)), piece, pieces)
+        return TokenWords(code, names, piece, pieces)
 
     def _segments(self, whole: str) -> tuple[np.ndarray, np.ndarray, pa.StringArray]:
         """Where each stretch between boundaries begins, ascending; its word's place among the names; the names."""

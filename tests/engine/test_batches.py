@@ -151,6 +151,18 @@ def _kinds_of_tokenizers() -> dict[str, Any]:
     return found
 
 
+def test_what_no_vocabulary_knows_has_one_name_whatever_the_text() -> None:
+    """A unigram tokenizer prints the text itself, as it stood there: tokens of one id would have many names."""
+    tokenizer = _kinds_of_tokenizers()["unigram"]
+    documents = [Document(text, "", None, "all", None) for text in ("☃", "the ⚅")]
+    first, second = tokenise(enumerate(documents), tokenizer, 24)
+    for document in (first, second):
+        assert document.tokens == tokenizer.convert_ids_to_tokens(document.ids.tolist())
+        assert "[UNK]" in document.tokens
+        assert tokenizer.unk_token_id in document.ids
+    assert not {"☃", "⚅"} & {*first.tokens, *second.tokens}
+
+
 def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens, spans and whether something was cut are those of the whole text, with every kind of tokenizer."""
     monkeypatch.setattr(batches, "_LOOKED_AT", 400)
