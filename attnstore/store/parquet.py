@@ -68,9 +68,7 @@ def parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
     for field in schema:
         column = table[field.name]
         if pa.types.is_dictionary(field.type):
-            # Anew, in order of first occurrence: a vocabulary's unused entries are dropped (a third of the
-            # column's bytes), and how the rows came in batches leaves no trace.
-            column = column.cast(pa.string()).combine_chunks().dictionary_encode()
+            column = _encoded_anew(column)
         columns.append(column)
         if field.name in _REPEATING:
             dictionaries.append(field.name)
@@ -94,6 +92,21 @@ def parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
         sorting_columns=[pq.SortingColumn(schema.get_field_index(name)) for name in keys],
     )
     return sink.getvalue()
+
+
+def _encoded_anew(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Texts or a dictionary of them, with a dictionary in the order of first occurrence.
+
+    A vocabulary's unused entries are dropped (a third of the column's bytes), and how the rows came in batches leaves
+    no trace. Codes are looked up in place of texts, which takes a tenth of the time.
+    """
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(pa.string()).combine_chunks().dictionary_encode()
+    whole = column.combine_chunks()
+    codes = whole.indices.dictionary_encode()
+    # Two codes may have one name.
+    names = whole.dictionary.take(codes.dictionary).cast(pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(names.indices.take(codes.indices), names.dictionary)
 
 
 def columns_with_nulls(file: Place) -> set[str]:
