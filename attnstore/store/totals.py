@@ -17,7 +17,7 @@ COUNTS = ("occurrences", "new_token", "new_word")
 #: So many sums of parts wait at most to be put together, unless the whole is larger.
 _MERGED_VALUES = 2_000_000
 #: So many sums (or those of one column) are made in one pass over the parts, which is what bounds the memory.
-_SUMS_A_PASS = 28
+_SUMS_A_PASS = 56
 
 
 def lift(column: str) -> str:
