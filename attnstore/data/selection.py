@@ -30,7 +30,7 @@ def read_documents(
     usable = count_documents(found, labels)
     wanted = count_documents(found, labels, limit)
     position = taken = 0
-    for item in source:
+    for item in source if found.held is None else found.held:
         if isinstance(item, Rejected | Noticed) or (
             item.label is not None and item.label not in labels.mapping
         ):

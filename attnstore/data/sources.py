@@ -16,7 +16,7 @@ of documents. `survey` says so where it meets one early.
 """
 
 import glob
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -56,7 +56,7 @@ from attnstore.data.remote import (
     without_secrets,
 )
 from attnstore.data.splits import only_a_name, wanted_splits
-from attnstore.data.streams import TooLargeError, decompressed, known_encoding, reading, too_large
+from attnstore.data.streams import TooLargeError, decompressed, known_encoding, reading, too_large, within
 from attnstore.data.table_sets import open_tables
 from attnstore.data.tables import (
     Kind,
@@ -83,6 +83,7 @@ _MAGIC: dict[bytes, Kind] = {
 #: Endings of files that may hold a text or a label in each line.
 _LINE_ENDINGS = ("", ".txt", ".text", ".pos", ".neg", ".ft", ".label", ".labels", ".source", ".target")
 _LOOKED_AT = 20  # files of a source whose beginning is looked at
+_HELD = 1 << 27  # bytes of an archive's texts that are held from the look at it until they are read
 _LINE_FILES = 50  # with more text files each is a document
 
 
@@ -416,10 +417,12 @@ def _is_json(name: str) -> bool:
 def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
     """A source in a tar archive, which is read through once to see what there is.
 
-    Texts in class folders are then read from the archive itself, once a reading; any other data are put aside first,
-    as a table is read more than once and not in the archive's order.
+    Texts in class folders are then read from the archive itself, once a reading, but for the first, if they are few
+    enough to be held so long; any other data are put aside first, as a table is read more than once and not in the
+    archive's order.
     """
     others: list[str] = []
+    held: deque[tuple[str, bytes]] = deque()
 
     def texts() -> Iterator[tuple[str, Callable[[int], bytes]]]:
         for name, held in tar_members(path):
@@ -430,11 +433,33 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
             elif len(others) < _LOOKED_AT:
                 others.append(name)
 
-    tree = _survey_texts(texts())
+    def seen() -> Iterator[tuple[str, Callable[[int], bytes]]]:
+        room = _HELD
+        for name, contents in texts():
+            try:
+                text = contents(room)
+            except TooLargeError:
+                held.clear()
+                room = -1  # which no text fits in
+                yield name, contents
+            else:
+                room -= len(text)
+                held.append((name, text))
+                yield name, partial(within, name, text)
+
+    def read() -> Iterator[tuple[str, Callable[[int], bytes]]]:
+        if not held:
+            yield from texts()
+        while held:
+            name, text = held.popleft()
+            yield name, partial(within, name, text)
+
+    tree = _survey_texts(seen())
     if member is None and tree.places and tree.labels and not any(map(kind_of, others)):
         tree.check()
         refuse_other_endings(tree.places.keys(), others)
-        return _open_texts(tree, config, texts)
+        return _open_texts(tree, config, read)
+    held.clear()
     return _open_files(_members(put_aside(path, lambda name: not is_no_data(name)), member, config), config)
 
 

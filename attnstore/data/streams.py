@@ -62,6 +62,13 @@ def too_large(most: int) -> str:
     return f"more than {most:,} bytes (--max-document-bytes)"
 
 
+def within(name: str, content: bytes, most: int) -> bytes:
+    """A file's bytes. Raises TooLargeError if there are more than `most`."""
+    if len(content) > most:
+        raise TooLargeError(f"{one_line(name)} has {too_large(most)}")
+    return content
+
+
 def lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
     """The lines of a stream; None for one of more than `most` bytes, which is read over and never held."""
     while line := stream.readline(most + 2):

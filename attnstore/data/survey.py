@@ -1,8 +1,9 @@
 """A source read through once: what it holds, counted, and the hash that it is known by."""
 
 import hashlib
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from attnstore.data.class_names import ClassNames
@@ -16,6 +17,8 @@ from attnstore.messages import counted, one_line, quoted
 
 MAX_LISTED = 1000  # rejected rows reported one by one
 _TOLD_EVERY = 100  # documents
+#: Bytes of texts that a survey may hold: so much is read once.
+_HELD = 1 << 26
 MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
 
 
@@ -27,6 +30,7 @@ class Survey:
     the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
     1,000). `ids_by_label` keeps the ids of some documents of each label, to name the rows should the label turn out to
     be unknown. `kept` has the type of each column that the documents keep, `characters` counts those of all texts.
+    `held` is all that the source has yielded, if that is little, so that it need not be read again; else None.
     `sha256` is over split, id, group, label, text, what is kept and the second text of a pair, of all documents in
     order, each preceded by its length: a folder and an archive of the same data have the same.
     """
@@ -43,6 +47,7 @@ class Survey:
     ids_by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     kept: Mapping[str, str] = field(default_factory=dict)
     characters: int = 0
+    held: tuple[Document | Rejected | Noticed, ...] | None = field(default=None, repr=False, compare=False)
 
 
 def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
@@ -50,9 +55,7 @@ def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
 
     `on_event` gets `Surveyed` meanwhile.
     """
-    labels: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    noticed: Counter[str] = Counter()
+    labels, rejected, noticed = Counter[str](), Counter[str](), Counter[str]()
     first_noticed: dict[str, str] = {}
     rows: list[str] = []
     ids_by_label: dict[str, list[str]] = {}
@@ -61,7 +64,8 @@ def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
     repeated: str | None = None
     digest = hashlib.sha256()
     types = TypeFinder(len(source.kept))
-    for item in source:
+    held: list[Document | Rejected | Noticed] = []
+    for item in _holding(held, source):
         if isinstance(item, Rejected):
             rejected[item.reason] += 1
             if len(rows) < MAX_LISTED:
@@ -119,7 +123,30 @@ def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
         ids_by_label={label: tuple(ids) for label, ids in ids_by_label.items()},
         kept=dict(zip(source.kept, types.types(), strict=True)),
         characters=characters,
+        held=tuple(held) or None,
     )
+
+
+def _holding(
+    held: list[Document | Rejected | Noticed], source: Source
+) -> Iterator[Document | Rejected | Noticed]:
+    """What the source yields; in the end `held` has all of it, or nothing if that would be too much."""
+    room = _HELD
+    for item in source:
+        room -= _size(item) if room >= 0 else 0
+        if room >= 0:
+            held.append(item)
+        else:
+            held.clear()
+        yield item
+
+
+def _size(item: Document | Rejected | Noticed) -> int:
+    """The bytes that holding it takes, about."""
+    if not isinstance(item, Document):
+        return 1 << 8
+    texts = (item.text, item.text_pair, *item.kept)
+    return (1 << 9) + sum(sys.getsizeof(text) for text in texts if text is not None)
 
 
 def _elsewhere(source: Source, labels: Mapping[str, int]) -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from attnstore.data.archives import tar_members
+from attnstore.config import SourceConfig
+from attnstore.data import sources
+from attnstore.data.archives import Member, tar_members
+from attnstore.data.documents import Document, Rejected
 from attnstore.errors import DataError
 
 
@@ -46,3 +49,42 @@ class TestTar:
         ):
             for _, member in tar_members(tmp_path / "a.tar"):
                 member.contents()
+
+
+class TestTextsOfATar:
+    """Texts in class folders, which are held from the look at the archive until they are read."""
+
+    @pytest.mark.parametrize(("room", "looks"), [(1 << 20, [1, 1, 2]), (25, [1, 2, 3]), (0, [1, 2, 3])])
+    def test_are_the_same_at_every_reading(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, looks: list[int]
+    ) -> None:
+        """The first reading costs no look at the archive, if there is room for all texts; nor does a large text slip
+        through that way."""
+        monkeypatch.setattr(sources, "_HELD", room)
+        texts = {f"{label}/{n}": f"film {n}, {label}" * (1 + n) for label in ("neg", "pos") for n in range(3)}
+        with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+            for name, text in texts.items():
+                member = tarfile.TarInfo(f"top/{name}.txt")
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text.encode()))
+        looked = 0
+
+        def counted(path: Path) -> Iterator[tuple[str, Member]]:
+            nonlocal looked
+            looked += 1
+            yield from tar_members(path)
+
+        monkeypatch.setattr(sources, "tar_members", counted)
+        config = SourceConfig(str(tmp_path / "a.tgz"), max_document_bytes=30)
+        source = sources.open_source(config)
+        found = [looked]
+        for _ in range(2):
+            items = list(source)
+            found.append(looked)
+            assert [(d.id, d.text, d.label) for d in items if isinstance(d, Document)] == [
+                (name, text, name[:3]) for name, text in texts.items() if len(text) <= 30
+            ]
+            assert [r.where for r in items if isinstance(r, Rejected)] == [
+                name for name, text in texts.items() if len(text) > 30
+            ]
+        assert found == looks

@@ -1,5 +1,7 @@
 """Which documents are taken, and what is left out."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written import open_
 
-from attnstore.data.documents import Document, Source
+from attnstore.data import survey as survey_module
+from attnstore.data.documents import Document, Noticed, Rejected, Source
 from attnstore.data.labels import LabelMap, match_labels
 from attnstore.data.selection import count_documents, read_documents, rejections
 from attnstore.data.survey import Survey, survey
@@ -80,8 +83,31 @@ class TestReadDocuments:
         assert taken[0] == 0
         assert max(steps) - min(steps) <= 1
 
-    def test_a_source_that_changed(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("room", "readings"), [(10_000, 1), (2_000, 2), (0, 2)])
+    def test_a_small_source_is_read_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, readings: int
+    ) -> None:
+        """What the survey has read it holds, if there is room for all of it; the documents are the same."""
+        monkeypatch.setattr(survey_module, "_HELD", room)
+        items = list(self.rows(tmp_path).read())
+        read = 0
+
+        def counted() -> Iterator[Document | Rejected | Noticed]:
+            nonlocal read
+            read += 1
+            yield from items
+
+        source = Source("test", (), (), None, counted)
+        found = survey(source)
+        labels = match_labels(found, ["neg", "pos"])
+        taken = list(read_documents(source, found, labels))
+        assert read == readings
+        assert taken == list(read_documents(source, replace(found, held=None), labels))
+        assert len(taken) == 7
+
+    def test_a_source_that_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A source that holds less than was surveyed ends in an error, not in fewer documents."""
+        monkeypatch.setattr(survey_module, "_HELD", 0)
         source = self.rows(tmp_path)
         found = survey(source)
         labels = match_labels(found, ["neg", "pos"])
