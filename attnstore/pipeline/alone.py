@@ -78,8 +78,16 @@ class Alone:
         stride = self.model.stride
         tokenised = batches(parts, self.config, self._loaded, stride)
         with ahead(tokenised) as ready:
-            for _, step in write_parts(store, self.config, self._loaded, ready, self._segmenter, stop):
+            written = write_parts(
+                store, self.config, self._loaded, ready, self._segmenter, stop, writers=self._writers
+            )
+            for _, step in written:
                 yield step
+
+    @property
+    def _writers(self) -> int:
+        """How many parts are written at a time: a fourth of the threads keeps up with passes that cost nothing."""
+        return min(4, max(1, self._threads // 4))
 
     def close(self) -> None:
         """Let the model go; harmless when done twice."""

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -93,13 +94,14 @@ def write_parts(
     segmenter: Segmenter,
     stop: threading.Event,
     *,
+    writers: int = 1,
     finished: Callable[[int, tuple[StoredFile, ...]], None] = lambda _, __: None,
 ) -> Iterator[tuple[int, Step]]:
     """Run every part through the classifier and write it; yields its number and a step for each batch that comes out.
 
-    A part is written while the next one is computed. What has been computed is written even if `stop` is set
-    or the caller ends the generator between parts. `finished` is called with a part's files when it is written, in
-    another thread.
+    Each of so many `writers` writes a part while the next one is computed. What has been computed is written even if
+    `stop` is set or the caller ends the generator between parts. `finished` is called with a part's files when it is
+    written, in another thread.
     """
 
     def write(part: int, results: list[tuple[Batch, Reduced]]) -> None:
@@ -108,8 +110,8 @@ def write_parts(
         tables = part_tables(store.manifest, results, segmenter, full_precision=config.full_precision)
         finished(part, store.write_part(part, tables.documents, tables.tokens))
 
-    with memory.kept(), ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
+    with memory.kept(), ThreadPoolExecutor(writers) as pool:
+        written: deque[Future[None]] = deque()
         for part, batches in ready:
             if stop.is_set():
                 break
@@ -120,8 +122,8 @@ def write_parts(
                     yield part, Step.of(result[0], classifier.new_notes())
                 if number % _BATCHES_KEPT == 0:
                     memory.give_back()
-            if written is not None:
-                written.result()  # at most one part waits to be written, and its error ends the run
-            written = writer.submit(write, part, results)
-        if written is not None:
-            written.result()
+            if len(written) == writers:
+                written.popleft().result()  # no part waits to be written, and an error ends the run
+            written.append(pool.submit(write, part, results))
+        for each in written:
+            each.result()
