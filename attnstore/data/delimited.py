@@ -538,6 +538,7 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
     total: dict[str, int] = {}
     fitting: dict[str, int] = {}  # rows as wide as the first
     headed: set[str] = set()
+    widths: dict[str, int] = {}
     for delimiter in _DELIMITERS:
         rows = [
             row
@@ -552,9 +553,15 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
         fitting[delimiter] = sum(len(row) == width for row in rows) if width > 1 else 0
         if width > 1 and any(cell.strip().casefold() in texts for cell in rows[0]):
             headed.add(delimiter)
+        if _are_split_by_another(rows, delimiter):
+            fitting[delimiter] = 0
+        widths[delimiter] = width
     consistent = [d for d, n in fitting.items() if n and n >= NEARLY_ALL * total[d]]
-    likely = [d for d in consistent if d in headed] or consistent or sorted(headed)
-    if usual in likely:
+    named = [d for d in consistent if widths[d] == len(config.columns)]
+    likely = named or [d for d in consistent if d in headed] or consistent or sorted(headed)
+    # Two or three rows may have as many commas as columns by chance.
+    is_clear = headed or len(likely) == 1 or total[usual] >= _FEW
+    if usual in likely and is_clear:
         return usual
     if len(likely) == 1:
         notes.append(f"columns guessed to be separated by {likely[0]!r}")
@@ -575,6 +582,13 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
         if any(line.startswith('"') for line in lines) or not any(usual in line for line in lines)
         else _NONE
     )
+
+
+def _are_split_by_another(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
+    """Whether in nearly all rows a quoted cell begins inside of a cell, behind another delimiter."""
+    others = [f'{other}"' for other in _DELIMITERS if other != delimiter]
+    hidden = sum(any(cell[:1] != '"' and other in cell for cell in row for other in others) for row in rows)
+    return bool(rows) and hidden >= NEARLY_ALL * len(rows)
 
 
 def _is_quoted(lines: Sequence[str], is_whole: bool, escape: str | None) -> bool:

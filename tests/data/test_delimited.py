@@ -271,6 +271,16 @@ class TestAroundTheHeader:
         mixed = open_(tmp_path / "s.csv", f"text,label\n{self.ROWS}{self.ROWS}a fine film,pos,\n")
         assert len(rows_of(mixed)) == 12
 
+    def test_few_rows_do_not_tell_the_delimiter(self, tmp_path: Path) -> None:
+        """Without a header, a row or two may have as many commas as columns; names, or quotes, tell."""
+        row = "neg;this, so to speak; a2\n"
+        with pytest.raises(UsageError, match="by comma or by semicolon: say which with --delimiter"):
+            open_(tmp_path / "r.csv", row.replace("; a2", ""), header=False)
+        named = open_(tmp_path / "r.csv", row, columns=("label", "text", "id"))
+        assert rows_of(named) == [("this, so to speak", "neg")]
+        in_quotes = open_(tmp_path / "r.csv", 'neg;"this, so ""to"" speak"\n', columns=("label", "text"))
+        assert rows_of(in_quotes) == [('this, so "to" speak', "neg")]
+
     def test_escapes_between_tabs(self, tmp_path: Path) -> None:
         """Kaggle's labeledTrainData.tsv: its quotes were a part of each text, and of each id."""
         rows = [(f"{n}_8", f'so "{text}", they say', label) for n, (text, label) in enumerate(REVIEWS * 2)]
