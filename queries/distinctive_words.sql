@@ -79,6 +79,7 @@
 -- @param rank_by: sure|surplus|difference|log_ratio|residual|log_odds|z = sure -- the column to rank by
 -- @param limit: count = 20 -- rows a class
 -- @pair class, word: surplus, lift, log_ratio
+-- @family the words of a class
 --
 -- Source: a difference on a middle, rather than one lift on the other, treats both sides alike and is little
 -- biased by their errors: Bland and Altman 1986, and the intensity-dependent normalisation of Dudoit and

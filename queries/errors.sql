@@ -72,6 +72,7 @@
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, wrong_lift, right_lift, difference, q
 -- @pair class, word: difference, log_ratio
+-- @family the words of a class
 --
 -- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
 -- sequence count data", Genome Biology 11:R106, equation 5, of two samples; the weights are those of Mantel and

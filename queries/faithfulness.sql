@@ -37,6 +37,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @columns part, score, documents, comprehensiveness, low, high, sufficiency, flips, difference, p
 -- @pair part, score: comprehensiveness, sufficiency, flips
+-- @family the scores of a part
 --
 -- Source: comprehensiveness and sufficiency, and their mean over fractions, DeYoung et al. 2020, "ERASER: A Benchmark to
 -- Evaluate Rationalized NLP Models", section 4. The intervals: ratios of sums over clusters, as in top_words_by_class.

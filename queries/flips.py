@@ -93,7 +93,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         # A family in one order in both engines, as adjusting takes minima from the end.
         .sort("label", *tie)
         .with_columns(q=q_value(pl.col("p")).over("label"))
-        .filter(pl.col("flips"))
+        .filter(pl.col("flips"), pl.lit(p["max_q"] >= 1) | (pl.col("q") <= p["max_q"]))
         .with_columns(
             rank=(pl.col("p").clip(lower_bound=1e-300).log() if by_p else -pl.col("swing")).cast(pl.Float32)
         )

@@ -14,7 +14,8 @@
 -- clusters (films, where documents have a group) count as independent, the occurrences in them do not. `p` is
 -- small only where both excesses are sure: it is the larger of their two
 -- one-sided values. `q` is the false discovery rate (Benjamini and Hochberg) among all words and pairs of
--- the label, those that do not flip included, with a p of 1. Both need two clusters on either side (that many
+-- the label, those that do not flip included, with a p of 1. Only rows with a `q` of no more than `max_q` are
+-- listed: of many words some change sides by chance alone. Both need two clusters on either side (that many
 -- of equal size, or more uneven ones), and attention that differs among them.
 --
 -- How not to read it: as words that turned the decision. Of one label, the documents predicted otherwise
@@ -44,9 +45,11 @@
 -- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param rank_by: p|swing = p -- by the smallest p, or by the largest swing
+-- @param max_q: amount = 0.05 -- leave out what may be chance: rows with a larger q, or with none; 1 lists them all
 -- @param limit: count = 20 -- rows a label
 -- @columns label, word, above, below, swing, p, q
 -- @pair label, word, above, below: swing, above_excess, below_excess
+-- @family the words and pairs of predictions of a label, those that do not flip included
 --
 -- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for
 -- Qualitative Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker
@@ -181,7 +184,7 @@ ranked AS (
             WHEN p IS NOT NULL THEN ln(greatest(p, 1e-300))
         END::FLOAT AS rank
     FROM paired JOIN adjusted USING (label, term, above, below)
-    WHERE flips
+    WHERE flips AND ($max_q >= 1 OR q <= $max_q)
 )
 SELECT
     label,

@@ -32,6 +32,7 @@
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, groups, difference, low, high
 -- @pair class, word: difference, overall
+-- @family the words of a class
 --
 -- Source: a contrast within strata with weights as in Mantel and Haenszel (the least squares estimate with one effect a
 -- stratum); its error that of a ratio over groups (Cochran 1977, "Sampling Techniques", section 6.3), with Student's t of

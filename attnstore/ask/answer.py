@@ -29,9 +29,10 @@ from attnstore.ask.values import (
     as_text,
 )
 from attnstore.errors import AttnstoreError, UsageError
-from attnstore.messages import suggestion
+from attnstore.messages import counted, suggestion
 from attnstore.store.faithfulness import FOLDER, faithfulness_files, measured_before
 from attnstore.store.frames import NOTHING, QuestionColumns, Tables, collect, faithfulness
+from attnstore.store.frames import documents as frame_of_documents
 from attnstore.store.store import Store
 
 #: What gives a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
@@ -89,7 +90,16 @@ def ask(
     if added.where is not None:
         added = replace(added, only=asked_documents(store, added))
     answer = _polars_answer(store, question, values, added)
-    return _based(store, question, values, answer, None if added.only is None else len(added.only))
+    asked = None if added.only is None else len(added.only)
+    independent = ""
+    if _measures(question, values, answer):
+        documents_ = frame_of_documents(store, QuestionColumns(only=added.only))
+        if FOLDER in tables_of(question.sql):
+            documents_ = documents_.join(faithfulness(store), on="document", how="semi")
+        group = pl.col("group")
+        counts = documents_.select(group.drop_nulls().n_unique(), singles=group.null_count())
+        independent = _independent(question, values, *collect(store, counts).row(0))
+    return _based(store, question, values, answer, asked, independent)
 
 
 def _those(documents: Sequence[int], where: str | None) -> str:
@@ -156,7 +166,40 @@ def _duckdb_answer(
     if some:
         sql = f"SELECT count(*) FROM {ASKED}"  # noqa: S608 - a name of ours
         asked = select(store, connection, sql).column(0).to_pylist()[0]
-    return _based(store, question, values, table, asked)
+    independent = ""
+    if _measures(question, values, table):
+        sql = 'SELECT count(DISTINCT "group"), count(*) FILTER ("group" IS NULL) FROM documents'
+        if FOLDER in tables_of(question.sql):
+            sql += f" WHERE document IN (SELECT document FROM {FOLDER})"  # noqa: S608 - a name of ours
+        row = select(store, connection, sql)
+        independent = _independent(question, values, *(column[0].as_py() for column in row.columns))
+    return _based(store, question, values, table, asked, independent)
+
+
+def _measures(question: Question, values: Mapping[str, Any], answer: pa.Table) -> bool:
+    """Whether an answer has p values or intervals, which rest on what is independent."""
+    return bool(_clusters_by(question, values)) and any(
+        name in ("p", "low", "high") or name.endswith(("_low", "_high")) for name in answer.column_names
+    )
+
+
+def _clusters_by(question: Question, values: Mapping[str, Any]) -> str:
+    """What counts as independent: `group`, `document`, or nothing where nothing does."""
+    chosen = next((str(values[p.name]) for p in question.parameters if p.type == "cluster"), "")
+    if values.get("intervals") is False:
+        return ""
+    return chosen or ("group" if "groups" in question.needs else "")
+
+
+def _independent(question: Question, values: Mapping[str, Any], groups: int, singles: int) -> str:
+    """How many clusters there are, in words, with `groups` groups of documents and `singles` without one."""
+    if _clusters_by(question, values) == "document":
+        return "independent: each document"
+    if "groups" in question.needs and not any(p.type == "cluster" for p in question.parameters):
+        singles = 0
+    parts = [counted(groups, "group")] if groups or not singles else []
+    parts += [counted(singles, "single document")] if singles else []
+    return f"independent: {' and '.join(parts)}"
 
 
 def based_on(store: Store, values: Mapping[str, Any], asked: int | None = None) -> str:
@@ -176,7 +219,12 @@ def based_on(store: Store, values: Mapping[str, Any], asked: int | None = None) 
 
 
 def _based(
-    store: Store, question: Question, values: Mapping[str, Any], table: pa.Table, asked: int | None
+    store: Store,
+    question: Question,
+    values: Mapping[str, Any],
+    table: pa.Table,
+    asked: int | None,
+    independent: str,
 ) -> pa.Table:
     """The answer with the line that says what it is based on, and the columns to show."""
     names = [name.removeprefix("…") for name in question.columns]
@@ -195,6 +243,10 @@ def _based(
         before = measured_before(store)
         then = f" (drawn when there were {before:,})" if before is not None else ""
         basis = f"{documents}, faithfulness measured in {measured:,}{then}, {parameters}"
+    if independent:
+        basis += f"; {independent}"
+    if question.family and "q" in table.column_names:
+        basis += f"; q over {question.family}"
     basis += _more_faithful(store, question, values)
     return table.replace_schema_metadata(
         {

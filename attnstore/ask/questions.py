@@ -52,6 +52,10 @@ the numbers, the most important first, of which there is a difference:
 
     -- @pair NAME, NAME: NAME, NAME
 
+And one says over which rows the false discovery rate of a column `q` is:
+
+    -- @family the words of a class
+
 In all stores `tokens` has `segment` and `documents` `text_pair`: of single texts the one is 0, null for special tokens,
 the other null. Beside its own parameters a question may use what the store says of itself: `$labels_are_models`,
 `$layers`, `$heads`, `$long`, `$signed`; and `p_value`, `t_quantile` and `q_values` of `attnstore.ask.statistics`. The
@@ -130,8 +134,9 @@ class Question:
 
     `columns` are those that a terminal shows, as they are declared; none where that is left open. `needs` says what
     some document has to have: of `NEEDS`. `keys` name a row of the answer, and `compared` are the numbers that
-    two stores' answers differ in; both empty where answers can't be paired. `polars` is the twin, None where there is
-    none; its file is only loaded when it is called.
+    two stores' answers differ in; both empty where answers can't be paired. `family`: the tests that a
+    `q` is over, in words; empty where there is none. `polars` is the twin, None where there is none; its file is only
+    loaded when it is called.
     """
 
     name: str
@@ -142,6 +147,7 @@ class Question:
     needs: tuple[str, ...]
     keys: tuple[str, ...]
     compared: tuple[str, ...]
+    family: str
     sql: str
     polars: Twin | None
     path: Path
@@ -252,7 +258,11 @@ def _read(path: Path) -> Question:
     shown = [line for line in declarations if line.startswith("@columns")]
     needed = [line for line in declarations if line.startswith("@needs")]
     paired = [line for line in declarations if line.startswith("@pair ")]
-    parameters = tuple(_declared(line, path) for line in declarations if line not in shown + needed + paired)
+    families = [line for line in declarations if line.startswith("@family ")]
+    others = [*shown, *needed, *paired, *families]
+    parameters = tuple(_declared(line, path) for line in declarations if line not in others)
+    if len(families) > 1:
+        raise UsageError(f"{path}: the family is declared twice")
     keys, compared = _pair(paired, path)
     _check_names(parameters, path)
     _check_sql(text, parameters, path)
@@ -266,6 +276,7 @@ def _read(path: Path) -> Question:
         needs=_needs(needed, path),
         keys=keys,
         compared=compared,
+        family="".join(line.removeprefix("@family ").strip() for line in families),
         sql=text,
         polars=_twin(module) if module.exists() else None,
         path=path,
@@ -278,7 +289,7 @@ def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
     declarations: list[str] = []
     inside = False
     for line in lines:
-        if line.startswith(("@param", "@columns", "@needs", "@pair ")):
+        if line.startswith(("@param", "@columns", "@needs", "@pair ", "@family ")):
             declarations.append(line)
             inside = True
         elif inside and line.startswith(" "):

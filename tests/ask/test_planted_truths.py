@@ -269,3 +269,40 @@ def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
         found = {row["word"]: row["p"] for row in rows if row["class"] == "pos"}
         # Stored values are single precision.
         assert [found[word] for word in sorted(found)] == pytest.approx(list(expected), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path):
+    """Of ten deals of 160 reviews at most one lists a word; of ten with a planted flip nine find it."""
+    chance = np.random.default_rng(12)
+    names = np.array([f"w{n:02d}" for n in range(40)])
+    moods = chance.gamma(20, 1 / 20, 40)
+    found, planted = 0, 0
+    for deal in range(20):
+        reviews = []
+        for _ in range(160):
+            film, kind = int(chance.integers(40)), CLASSES[int(chance.random() < 0.3)]
+            drawn = chance.choice(names, 40)
+            lifts = moods[film] * chance.gamma(2, 1 / 2, 40)
+            if deal % 2:  # w00 is above the rest in pos, and below it in neg
+                lifts = np.where(drawn == "w00", lifts * (2.5 if kind == "pos" else 0.3), lifts)
+            reviews.append((kind, film, list(zip(drawn, lifts, strict=True))))
+        store = labelled_alike(tmp_path / f"s{deal}", reviews)
+        rows = ask(store, find_questions()["flips"], {"reduction": "value"}, "polars").to_pylist()
+        words = {row["word"] for row in rows}
+        planted += (deal % 2) and "w00" in words
+        found += not deal % 2 and bool(words)
+    assert planted >= 9
+    assert found <= 1
+
+
+def labelled_alike(path, reviews):
+    """As `made_up_store`, all with the label pos."""
+    rows = []
+    for number, (kind, film, places) in enumerate(reviews):
+        tokens = [{**token(word, word, 0, 1), "value": float(lift) / len(places)} for word, lift in places]
+        rows.append(
+            {"id": str(number), "group": f"film {film}", "label": "pos", "prediction": kind, "split": "test",
+             "probability": 0.75, "truncated": False, "text": "", "tokens": tokens}
+        )  # fmt: skip
+    return write_store(path, rows, reductions=VALUE, part_size=200)

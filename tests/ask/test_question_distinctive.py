@@ -856,7 +856,7 @@ def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path, engin
 
 def flips(
     documents, *, reduction="cls", layer="last", min_documents=None, specials="out", punctuation="out",
-    ignore=(), renormalise=False, cluster="group", rank_by="p", limit=20,
+    ignore=(), renormalise=False, cluster="group", rank_by="p", max_q=0.05, limit=20,
 ):  # fmt: skip
     def side_of(document):
         return None if document["label"] is None else (document["label"], document["prediction"])
@@ -914,16 +914,25 @@ def flips(
             both = row["above_documents"] + row["below_documents"]
             return value is None, np.float32(value or 0), -both, row["word"], row["above"], row["below"]
 
-        answer += sorted((r for r in rows if r["label"] == label and r["sign"]), key=place)[:limit]
+        of_label = [r for r in rows if r["label"] == label and r["sign"]]
+        sure = [r for r in of_label if max_q >= 1 or (r["q"] is not None and r["q"] <= max_q)]
+        answer += sorted(sure, key=place)[:limit]
     return [{name: value for name, value in row.items() if name != "sign"} for row in answer]
 
 
 FLIP_SETTINGS = [
-    {"min_documents": 1, "limit": 1000},
-    {"min_documents": 0, "specials": "in", "punctuation": "in", "rank_by": "swing", "limit": 1000},
-    {"layer": "mean", "cluster": "document"},
-    {"min_documents": 1, "reduction": "odd", "rank_by": "swing", "limit": 2},
-    {"min_documents": 2, "reduction": "cls_heads", "renormalise": True, "ignore": ["the"]},
+    {"min_documents": 1, "max_q": 1, "limit": 1000},
+    {
+        "min_documents": 0,
+        "specials": "in",
+        "punctuation": "in",
+        "rank_by": "swing",
+        "max_q": 0.9,
+        "limit": 1000,
+    },
+    {"layer": "mean", "cluster": "document", "max_q": 1},
+    {"min_documents": 1, "reduction": "odd", "rank_by": "swing", "max_q": 1, "limit": 2},
+    {"min_documents": 2, "reduction": "cls_heads", "renormalise": True, "ignore": ["the"], "max_q": 1},
 ]
 
 
@@ -942,9 +951,9 @@ def test_flips_among_three_predictions_take_every_pair(tmp_path):
     kinds = ("bad", "good", "mixed")
     documents = made_up_documents(90, labels=("sports", "news"), predictions=kinds, seed=5)
     store = write_store(tmp_path / "s", documents, labels=kinds, labels_are_models=False)
-    expected = flips(documents, min_documents=1, limit=1000)
+    expected = flips(documents, min_documents=1, max_q=1, limit=1000)
     assert len({(row["above"], row["below"]) for row in expected}) == 6
-    assert_answer(store, "flips", {"min_documents": 1, "limit": 1000}, expected)
+    assert_answer(store, "flips", {"min_documents": 1, "max_q": 1, "limit": 1000}, expected)
 
 
 @pytest.mark.slow
@@ -958,11 +967,11 @@ def test_a_flip_worked_out_by_hand(tmp_path, engine):
     """
     reviews = [review | {"label": "pos"} for review in four_reviews()]
     store = write_store(tmp_path / "none", reviews, reductions=REDUCTIONS[:1], layers=1)
-    assert [r["word"] for r in rows_of(store, "flips", engine, {"min_documents": 1})] == []
+    assert [r["word"] for r in rows_of(store, "flips", engine, {"min_documents": 1, "max_q": 1})] == []
     set_values(reviews[2], "cls_01", [0.5, 0.125, 0.25, 0.125])
     set_values(reviews[3], "cls_01", [0.5, 0.0, 0.25, 0.25])
     store = write_store(tmp_path / "both", reviews, reductions=REDUCTIONS[:1], layers=1)
-    rows = rows_of(store, "flips", engine, {"min_documents": 1})
+    rows = rows_of(store, "flips", engine, {"min_documents": 1, "max_q": 1})
     found = {
         r["word"]: (
             r["above"],

@@ -438,6 +438,8 @@ def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
     full = (
         "30 documents, reduction=cls, layer=3, by=prediction, min_documents=auto, specials=out, punctuation=out, "
         "ignore=the,film, renormalise=false, intervals=true, cluster=group, shrinkage=10.0, rank_by=lift, limit=20"
+        f"; independent: {len({d['group'] for d in documents} - {None})} groups and "
+        f"{sum(d['group'] is None for d in documents)} single documents"
     )
     assert basis(store, "top_tokens_by_class", ignore="the,film") == [full, full]
     assert basis(store, "predictions") == ["30 documents"] * 2

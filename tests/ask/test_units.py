@@ -1,0 +1,105 @@
+"""What p values and intervals rest on: every answer that has one says so, and has none below what can be told."""
+
+import copy
+
+import pytest
+from asked_store import REDUCTIONS, write_store
+from measured_store import measured_rows, written
+
+from attnstore.ask.answer import BASIS_KEY, ask
+from attnstore.ask.questions import find_questions
+from attnstore.store.manifest import StoredReduction
+from attnstore.store.store import open_store
+
+QUESTIONS = find_questions()
+#: What lets a small store of made-up documents answer.
+GIVEN = {
+    "negation": {"min_documents": 1, "negations": "the", "distance": 5},
+    "within_group": {"min_groups": 1},
+    "phrases": {"min_documents": 2},
+    "contexts": {"word": "film"},
+    "document_tokens": {"document": "@1"},
+    "similar_documents": {"document": "@1"},
+    "flips": {"max_q": 1, "min_documents": 1},
+    "edits": {"common": 0.1, "right": False},
+}
+
+
+def measured(name):
+    """Whether a column is a p value, a rate of false discoveries, or an end of an interval."""
+    return name in ("p", "q", "low", "high") or name.endswith(("_low", "_high"))
+
+
+ASKED = [
+    name
+    for name, question in QUESTIONS.items()
+    if any(p.type == "cluster" for p in question.parameters) or "groups" in question.needs
+]
+
+
+def stored(path, documents):
+    evidence = StoredReduction(
+        "evidence", per_layer=False, per_head=False, meaning="signed", total=None, signed=True
+    )
+    write_store(path, documents, labels=("neg", "pos", "meh"), reductions=(*REDUCTIONS, evidence))
+    store = open_store(path)
+    written(store, measured_rows(range(0, 100, 2), ["cls_01", "rollout", "random", "log_odds"]))
+    return store
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory, signed_documents):
+    """Forty films, and documents without one."""
+    return stored(tmp_path_factory.mktemp("units") / "films.attn", signed_documents)
+
+
+@pytest.fixture(scope="module")
+def one_film(tmp_path_factory, signed_documents):
+    """The same documents, all of one film."""
+    documents = [{**copy.copy(d), "group": "the film"} for d in signed_documents]
+    return stored(tmp_path_factory.mktemp("units") / "one.attn", documents)
+
+
+@pytest.mark.slow
+def test_questions_that_know_no_cluster_have_no_p_and_no_interval(films):
+    """So the other tests of this file are of all questions that have one."""
+    for name in QUESTIONS.keys() - {*ASKED}:
+        columns = ask(films, QUESTIONS[name], GIVEN.get(name, {}), "polars").column_names
+        assert not any(map(measured, columns)), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ASKED)
+def test_what_has_an_interval_says_its_unit_and_how_many_there_are(films, signed_documents, name):
+    """Groups and documents without one, counted; documents where these are taken for independent; the family of q."""
+    those = signed_documents[:100:2] if name == "faithfulness" else signed_documents
+    groups = {d["group"] for d in those} - {None}
+    singles = sum(d["group"] is None for d in those)
+    counted = [
+        f"{len(groups)} groups",
+        *([f"{singles} single documents"] if singles and name != "within_group" else []),
+    ]
+    expected = f"; independent: {' and '.join(counted)}"
+    for engine in ("duckdb", "polars"):
+        answer = ask(films, QUESTIONS[name], GIVEN.get(name, {}), engine)
+        told = answer.schema.metadata[BASIS_KEY].decode()
+        assert any(map(measured, answer.column_names))
+        assert expected in told, engine
+        assert ("q" in answer.column_names) == ("; q over " in told)
+        if name != "within_group":
+            told = ask(films, QUESTIONS[name], GIVEN.get(name, {}) | {"cluster": "document"}, engine)
+            assert b"; independent: each document" in told.schema.metadata[BASIS_KEY]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ASKED)
+def test_of_one_cluster_there_is_no_p_and_no_interval(one_film, name):
+    """Null in both engines, in rows that are there; the answer says that there is one group."""
+    for engine in ("duckdb", "polars"):
+        answer = ask(one_film, QUESTIONS[name], GIVEN.get(name, {}), engine)
+        columns = [column for column in answer.column_names if measured(column)]
+        assert answer.num_rows > 0
+        assert {column: answer[column].null_count for column in columns} == dict.fromkeys(
+            columns, answer.num_rows
+        )
+        assert b"; independent: 1 group" in answer.schema.metadata[BASIS_KEY]
