@@ -36,55 +36,85 @@
 -- @param limit: count = 20 -- rows a class
 -- @columns class, word, negated, plain, difference, low, high
 -- @pair class, word: difference, negated_evidence, plain_evidence
+-- @family the words of a class
 --
 -- Source: marking words after a negation, Das and Chen 2001, "Yahoo! for Amazon"; Pang, Lee and Vaithyanathan 2002. The
 -- error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling Techniques", sections
 -- 6.3 and 6.18), with Student's t of the smaller side's effective clusters (Kish 1965) less one.
 WITH
-kinds AS MATERIALIZED (  -- each class's words once, by number: to look at the word of each token takes long
+kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of each token takes long
     SELECT
-        class, word, (row_number() OVER ())::INTEGER AS number,
+        word, (row_number() OVER ())::INTEGER AS number,
         NOT regexp_matches(word, '[\p{L}\p{N}]') AS mark,
         list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') AS negates
     FROM totals
-    WHERE word IS NOT NULL AND class IS NOT NULL
-    GROUP BY class, word
+    WHERE word IS NOT NULL
+    GROUP BY word
 ),
-placed AS MATERIALIZED (  -- words in their order, and where the last negation and the last mark before each stand
+sorted AS MATERIALIZED (
+    SELECT document, class, cluster FROM documents WHERE class IS NOT NULL
+),
+placed AS MATERIALIZED (  -- words in their order, each by its first piece
     SELECT
-        document, position, number, row_number() OVER before AS place,
-        max(CASE WHEN negates THEN position END) OVER before AS negation,
-        max(CASE WHEN mark THEN position END) OVER before AS last_mark
-    FROM tokens JOIN kinds USING (class, word)
+        document, position, number, mark, negates, attention,
+        row_number() OVER (PARTITION BY document ORDER BY position) AS place
+    FROM tokens JOIN kinds USING (word)
     WHERE piece = 0 AND attention IS NOT NULL
-    WINDOW before AS (PARTITION BY document ORDER BY position ROWS UNBOUNDED PRECEDING)
 ),
-reached AS MATERIALIZED (  -- those that a negation reaches; a negation or a mark is behind itself
-    SELECT document, position, number
+behind AS (  -- the places behind each negation, `step` words away
+    SELECT document, place AS negation, unnest(range(1, $distance + 1)) AS step
     FROM placed
-    JOIN (SELECT document, position AS negation, place AS since FROM placed WHERE position = negation) USING (document, negation)
-    WHERE position > negation AND place - since <= $distance AND (last_mark IS NULL OR last_mark < negation)
+    WHERE negates
 ),
-listed AS (
-    SELECT class, word, number
-    FROM (SELECT number, count(DISTINCT document) AS documents FROM reached GROUP BY number)
+followed AS MATERIALIZED (
+    SELECT document, negation, step, position, number, mark
+    FROM placed JOIN (SELECT *, negation + step AS place FROM behind) USING (document, place)
+),
+reached AS MATERIALIZED (  -- the words there, before the first mark
+    SELECT document, position, any_value(number) AS number
+    FROM followed
+    LEFT JOIN (
+        SELECT document, negation, min(step) AS ended FROM followed WHERE mark GROUP BY document, negation
+    ) USING (document, negation)
+    WHERE ended IS NULL OR step < ended
+    GROUP BY document, position
+),
+listed AS MATERIALIZED (
+    SELECT class, number, word
+    FROM (
+        SELECT class, number, count(DISTINCT document) AS documents
+        FROM reached JOIN sorted USING (document)
+        GROUP BY class, number
+    )
     JOIN kinds USING (number)
     JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
     WHERE documents >= least AND NOT mark AND NOT negates AND NOT list_contains($ignore::VARCHAR[], word)
 ),
+pieces AS (  -- of the listed words, and of others of the same name
+    SELECT document, position, number, 1 AS n, attention
+    FROM placed
+    WHERE number IN (SELECT number FROM listed)
+    UNION ALL
+    SELECT document, position - piece, number, 0, attention
+    FROM tokens JOIN (SELECT DISTINCT number, word FROM listed) USING (word)
+    WHERE piece > 0 AND attention IS NOT NULL
+),
 gathered AS (
     SELECT
-        class, word, cluster,
-        count_if(piece = 0 AND is_negated) AS n, count_if(piece = 0 AND NOT is_negated) AS o_n,
-        coalesce(sum(attention) FILTER (is_negated), 0) AS y, coalesce(sum(attention) FILTER (NOT is_negated), 0) AS o_y
+        class, number, cluster,
+        sum(n) FILTER (is_negated) AS n, sum(n) FILTER (NOT is_negated) AS o_n,
+        sum(attention) FILTER (is_negated) AS y, sum(attention) FILTER (NOT is_negated) AS o_y
     FROM (
-        SELECT token.class, token.word, token.document, piece, attention, reached.number IS NOT NULL AS is_negated
-        FROM tokens AS token
-        JOIN listed USING (class, word)
-        LEFT JOIN reached ON token.document = reached.document AND token.position - piece = reached.position
-        WHERE attention IS NOT NULL
-    ) JOIN (SELECT document, cluster FROM documents) USING (document)
-    GROUP BY class, word, cluster
+        SELECT pieces.*, reached.document IS NOT NULL AS is_negated
+        FROM pieces LEFT JOIN reached USING (document, position)
+    )
+    JOIN sorted USING (document)
+    GROUP BY class, number, cluster
+),
+counted AS MATERIALIZED (
+    SELECT
+        class, word, cluster, coalesce(n, 0) AS n, coalesce(o_n, 0) AS o_n, coalesce(y, 0) AS y, coalesce(o_y, 0) AS o_y
+    FROM gathered JOIN listed USING (class, number)
 ),
 summed AS (
     SELECT
@@ -93,13 +123,13 @@ summed AS (
         sum(y) / sum(n) AS r, sum(o_y) / sum(o_n) AS o_r,
         least(effective_clusters(sum(n), sum(n * n)), effective_clusters(sum(o_n), sum(o_n * o_n))) AS g,
         effective_clusters(sum(n), sum(n * n)) AS one, effective_clusters(sum(o_n), sum(o_n * o_n)) AS other
-    FROM gathered
+    FROM counted
     GROUP BY class, word
     HAVING sum(n) > 0 AND sum(o_n) > 0
 ),
 varying AS (
     SELECT class, word, sum(((y - r * n) / negated - (o_y - o_r * o_n) / plain) ** 2) AS squares
-    FROM gathered JOIN summed USING (class, word)
+    FROM counted JOIN summed USING (class, word)
     GROUP BY class, word
 ),
 measured AS (
