@@ -145,10 +145,21 @@ def document_with_tokens(
         values["document"] = f"@{number}"
         added = replace(added, parts=(store.manifest.part_of(number),))
     with connect(store, added, ()) as connection:
-        number = values["document"] = number_of(store, connection, values["document"])
-        sql = "SELECT * FROM documents WHERE document = $number"
-        (row,) = select(store, connection, sql, {"number": number}).to_pylist()
+        number = plain_number(values["document"])
+        rows = [] if number is None else _row(store, connection, number)
+        if not rows:  # an id, or what is not there
+            number = number_of(store, connection, values["document"])
+            rows = _row(store, connection, number)
+        values["document"] = number
+        (row,) = rows
         return row, _duckdb_answer(store, connection, question, values)
+
+
+def _row(store: Store, connection: duckdb.DuckDBPyConnection, number: int) -> list[dict[str, Any]]:
+    """The row of the document of that number, or none."""
+    sql = "SELECT * FROM documents WHERE document = $number"
+    rows: list[dict[str, Any]] = select(store, connection, sql, {"number": number}).to_pylist()
+    return rows
 
 
 def _duckdb_answer(

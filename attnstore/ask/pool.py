@@ -2,11 +2,14 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import duckdb
+import pyarrow as pa
 
+from attnstore.ask.answer import ask
+from attnstore.ask.questions import Question
 from attnstore.ask.scale import Scales
 from attnstore.ask.sql import connect
 from attnstore.errors import UsageError
@@ -14,6 +17,8 @@ from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.store import Store
 
 _KEPT = 8  # connections that wait for the next question; one holds a few MB, as long as it computes nothing
+_KEPT_ANSWERS = 32
+_LARGE = 4 << 20  # bytes of an answer that is not kept
 
 
 class Pool:
@@ -26,6 +31,7 @@ class Pool:
         self.store = store
         self.scales = Scales(store)
         self._idle: OrderedDict[tuple[str, ...], list[duckdb.DuckDBPyConnection]] = OrderedDict()
+        self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -44,6 +50,22 @@ class Pool:
             connection.close()
             raise
         self._keep(key, connection)
+
+    def kept(self, key: tuple[object, ...]) -> pa.Table | None:
+        """An answer that was kept under this key, or None."""
+        with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+            return self._answers.get(key)
+
+    def keep(self, key: tuple[object, ...], answer: pa.Table) -> None:
+        """Keep an answer, unless it is large, and let go of those not asked for again for longest."""
+        if answer.nbytes > _LARGE:
+            return
+        with self._lock:
+            self._answers[key] = answer
+            while len(self._answers) > _KEPT_ANSWERS:
+                self._answers.popitem(last=False)
 
     def close(self) -> None:
         """Close what waits; what is in use is closed when it comes back."""
@@ -106,6 +128,18 @@ class Work:
             finally:
                 with self._lock:
                     self._current = None
+
+    def ask(self, question: Question, asked: Mapping[str, str]) -> pa.Table:
+        """The answer to a shipped question, computed once: a page asks for its table, its chart and its files.
+
+        Raises as `attnstore.ask.answer.ask`, and UsageError if the work was ended.
+        """
+        key = (question.name, *sorted(asked.items()))
+        answer = self.pool.kept(key)
+        if answer is None:
+            answer = ask(self.pool.store, question, dict(asked), connect=self.connect)
+            self.pool.keep(key, answer)
+        return answer
 
     @property
     def ended(self) -> bool:

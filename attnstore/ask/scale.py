@@ -11,8 +11,8 @@ from attnstore.store.store import Store
 
 #: Documents that are looked at, spread evenly over the store: with more the figure does not move.
 SAMPLE = 1000
-#: Parts that are looked at: each has files to be opened, which takes longer than reading the documents of it.
-PARTS = 50
+#: Parts that are looked at: of each part whole columns are read, however few of its documents count.
+PARTS = 10
 
 _LIFT = "attention * length"
 #: The lift over an even share of what remains (`show.words.ignore_tokens`), where special tokens are left out or not.
@@ -59,7 +59,7 @@ def ninety_ninth(
 
     Of a signed reduction, which has no lift, it is that of its values without their sign. `renormalised`: of the lift
     over an even share of what remains, without `specials` or with them. It is taken over 1,000 documents, spread
-    evenly over the store (or over 50 of its parts, where there are more), and 1.0 where there is no value but 0.
+    evenly over the store (or over 10 of its parts, where there are more), and 1.0 where there is no value but 0.
 
     Raises:
         UsageError: there is no such reduction, layer or head.

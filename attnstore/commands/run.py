@@ -3,7 +3,8 @@
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ from attnstore.errors import UsageError
 from attnstore.messages import counted
 
 if TYPE_CHECKING:
-    from attnstore.ask.questions import Question
     from attnstore.pipeline.run import RunResult
+    from attnstore.store.manifest import Manifest, StoredReduction
     from attnstore.store.place import Place
     from attnstore.store.store import Store
 
@@ -193,11 +194,7 @@ def _summarise(result: "RunResult") -> None:
         say(f"accuracy {whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})")
     if not manifest.labels_are_models:
         _propose_labels(store)
-    asked = [
-        question
-        for question in ("top_words_by_class", "for_and_against")
-        if _list_words(store, get_question(question, known))
-    ]
+    asked = [listing.question for listing in _LISTINGS if _list_words(store, listing)]
     path = shlex.quote(str(store.path))
     say("next:")
     first = [f"query {path} {question}" for question in asked]
@@ -205,27 +202,51 @@ def _summarise(result: "RunResult") -> None:
         say(f"  attnstore {command}")
 
 
-def _list_words(store: "Store", question: "Question") -> bool:
-    """Print the first words of a question about words, a line a class and side; False if it has none to list."""
-    from attnstore.ask.answer import ask
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """Words that end a run: a question about words, which score it is asked of, and how its answer is put in lines.
 
-    signed = question.name == "for_and_against"
-    wanted = [r.name for r in store.manifest.reductions if (r.name == "evidence" if signed else not r.signed)]
-    if not wanted:
+    `score` gives the one of a store, None where it has none to ask of. `title` may name it; `line` are the columns that
+    set a line apart.
+    """
+
+    question: str
+    score: Callable[["Manifest"], "StoredReduction | None"]
+    title: str
+    line: tuple[str, ...]
+
+
+_LISTINGS = (
+    _Listing(
+        "top_words_by_class",
+        lambda manifest: manifest.attention,
+        "most attended words ({score}, by predicted class; attention is not explanation):",
+        ("class",),
+    ),
+    _Listing(
+        "for_and_against",
+        lambda manifest: manifest.evidence,
+        "words for a prediction and against it ({score}, by predicted class):",
+        ("side", "class"),
+    ),
+)
+
+
+def _list_words(store: "Store", listing: _Listing) -> bool:
+    """Print the first words of an answer, a line a class or side of it; False if there are none to list."""
+    from attnstore.ask.answer import ask
+    from attnstore.ask.questions import find_questions, get_question
+
+    score = listing.score(store.manifest)
+    if score is None:
         return False
-    reduction = wanted[0]
     # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
-    rows = ask(store, question, {"reduction": reduction, "limit": 8, "intervals": False}).to_pylist()
+    asked = {"reduction": score.name, "limit": 8, "intervals": False}
     words: dict[str, list[str]] = {}
-    for row in rows:
-        side = f"{row['side']} {row['class']}" if signed else row["class"]
-        words.setdefault(side, []).append(row["word"])
-    if not words:
-        return False
-    if signed:
-        say(f"words for a prediction and against it ({reduction}, by predicted class):")
-    else:
-        say(f"most attended words ({reduction}, by predicted class; attention is not explanation):")
-    for side, listed in words.items():
-        say(f"  {side}: {', '.join(listed)}")
-    return True
+    for row in ask(store, get_question(listing.question, find_questions()), asked).to_pylist():
+        words.setdefault(" ".join(row[column] for column in listing.line), []).append(row["word"])
+    if words:
+        say(listing.title.format(score=score.name))
+    for line, listed in words.items():
+        say(f"  {line}: {', '.join(listed)}")
+    return bool(words)

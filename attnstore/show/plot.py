@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,10 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnstore.ask.answer import BASIS_KEY, Connect, ask, based_on
+from attnstore.ask.answer import BASIS_KEY, ask, based_on
 from attnstore.ask.binding import bound
 from attnstore.ask.questions import WHERE, Question
-from attnstore.ask.sql import connect
 from attnstore.errors import StoreError, UsageError
 from attnstore.messages import first_line
 from attnstore.show.charts import fill, own_parameters, read_chart, with_title
@@ -110,9 +109,11 @@ def plot(
     question: Question,
     parameters: Mapping[str, object] | None = None,
     classes: Sequence[str] = (),
-    connect: Connect = connect,
+    answered: Callable[[Question, dict[str, Any]], pa.Table] | None = None,
 ) -> Plot:
     """The chart of a question over a store; `classes` are those to draw, where the chart sets classes apart.
+
+    `answered` gives the answer to a question with parameters; `ask`, where there is none.
 
     Raises:
         UsageError: the question has no chart, a parameter does not fit, or there is no such class.
@@ -121,7 +122,7 @@ def plot(
     spec = read_chart(question)
     given = own_parameters(spec) | dict(parameters or {})
     values, _ = bound(store, question, given)
-    table = ask(store, question, given, connect=connect)
+    table = ask(store, question, given) if answered is None else answered(question, given)
     by = next((values[p.name] for p in question.parameters if p.type == "class"), None)
     filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes)
     lines = (f"based on {basis(store, question, values, table)}", *notes)

@@ -66,7 +66,8 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
         StoreError: the store can't be read.
     """
     code = javascript()  # before the work is done
-    reduction = _reduction(store)
+    attention = store.manifest.attention
+    reduction = None if attention is None else attention.name
     predictions = _answered(store, "predictions", {}, asked)
     overall = predictions.drawn.table.slice(0, 1).to_pylist() if predictions.drawn else []
     labelled = bool(overall and overall[0]["labelled"])
@@ -106,19 +107,13 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
         labelled=labelled,
         labels_are_models=store.manifest.labels_are_models,
         sections=sections,
-        reduction=None if reduction is None else store.manifest.reduction(reduction),
+        reduction=attention,
         alone=alone,
         groups=groups,
         data=page,
         css=source("report.css"),
         scripts=[script(code), script(source("charts.js")), script(source("report.js"))],
     )
-
-
-def _reduction(store: Store) -> str | None:
-    """Whose attention is shown: the first of one value per token and no sign, else one per head, or None."""
-    stored = [r for r in store.manifest.reductions if not r.signed]
-    return next((r.name for r in stored if not r.per_head), stored[0].name if stored else None)
 
 
 def _sections(
@@ -134,7 +129,6 @@ def _sections(
         sum(len(r.columns(store.manifest.layers)) for r in store.manifest.reductions if not r.per_head) > 1
     )
     by_head = next((r.name for r in store.manifest.reductions if r.per_head), None)
-    signed = any(r.name == "evidence" for r in store.manifest.reductions)
     measured = bool(faithfulness_files(store))
     of = {"reduction": reduction}
     wanted: dict[tuple[str, str], list[tuple[str, Mapping[str, Any], bool]]] = {
@@ -145,7 +139,7 @@ def _sections(
         ],
         ("words", "Words"): [
             ("top_words_by_class", of, True),
-            ("for_and_against", {}, signed),
+            ("for_and_against", {}, store.manifest.evidence is not None),
             ("distinctive_words", of, True),
             ("attention_vs_frequency", of, True),
             ("errors", of, labelled),

@@ -265,6 +265,20 @@ class Manifest:
         """The stored reduction of that name, or None."""
         return next((r for r in self.reductions if r.name == name), None)
 
+    @property
+    def attention(self) -> StoredReduction | None:
+        """The attention that is shown where none is asked for; None where only scores with a sign are stored.
+
+        It is the first one stored of one value per token, else the first of one per head.
+        """
+        stored = [r for r in self.reductions if not r.signed]
+        return next((r for r in stored if not r.per_head), stored[0] if stored else None)
+
+    @property
+    def evidence(self) -> StoredReduction | None:
+        """The evidence for and against each document's prediction; None where it is not stored."""
+        return self.reduction("evidence")
+
     def to_json(self) -> str:
         """The manifest as indented JSON text, keys in the order of the fields."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

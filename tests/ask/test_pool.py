@@ -55,6 +55,23 @@ def test_a_connection_is_used_again_and_a_failed_one_is_not(store):
 
 
 @pytest.mark.slow
+def test_an_answer_is_computed_once(store, monkeypatch):
+    """For the same question with the same parameters; not for others, and not what is large."""
+    work, question = Work(Pool(store)), find_questions()["predictions"]
+    first = work.ask(question, {})
+    assert first.equals(ask(store, question), check_metadata=True)
+    assert Work(work.pool).ask(question, {}) is first
+    other = work.ask(question, {"where": "length > 3"})
+    assert other.equals(ask(store, question, {"where": "length > 3"}), check_metadata=True)
+    monkeypatch.setattr("attnstore.ask.pool._KEPT_ANSWERS", 1)
+    work.ask(find_questions()["confusion"], {})
+    assert work.ask(question, {}) is not first
+    monkeypatch.setattr("attnstore.ask.pool._LARGE", 0)
+    again = Work(Pool(store))
+    assert again.ask(question, {}) is not again.ask(question, {})
+
+
+@pytest.mark.slow
 def test_not_more_connections_wait_than_eight(store):
     """However many layers are looked at, and however many at once."""
     pool = Pool(store)

@@ -10,7 +10,7 @@ from measured_store import measured_rows, written
 
 from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY, ask, document_with_tokens
 from attnstore.ask.lookup import document_number
-from attnstore.ask.questions import describe, find_questions, get_question
+from attnstore.ask.questions import FACTS, asked_statement, describe, find_questions, get_question
 from attnstore.ask.values import Parameter
 from attnstore.errors import UsageError
 from attnstore.store import frames
@@ -77,6 +77,15 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
         assert question.polars is not None
         assert question.summary.endswith("?") or question.name == "document_tokens"
         assert "How to read the answer" in question.documentation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_shipped_question_is_one_select_whose_names_are_known(name):
+    """Which is not looked at again whenever they are read."""
+    question = QUESTIONS[name]
+    known = {*(parameter.name for parameter in question.parameters), *FACTS}
+    assert set(asked_statement(question.sql).named_parameters) <= known
 
 
 @pytest.mark.slow

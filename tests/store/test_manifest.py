@@ -9,7 +9,7 @@ from small_store import manifest, run
 
 from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
-from attnstore.store.manifest import Manifest, StoredFile
+from attnstore.store.manifest import Manifest, StoredFile, StoredReduction
 from attnstore.store.store import open_store
 
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
@@ -23,6 +23,20 @@ def test_manifest_comes_back_from_its_json() -> None:
         manifest(files=(file,), sealed="2026-01-02T03:04:06+00:00", runs=({"seconds": 1.5},)),
     ):
         assert Manifest.from_json(plan.to_json()) == plan
+
+
+def test_attention_is_shown_by_what_has_one_value_per_token_and_no_sign() -> None:
+    """By what has one per head where there is no other; evidence is found by its name."""
+    heads = StoredReduction("cls_heads", per_layer=True, per_head=True, meaning="")
+    cls = StoredReduction("cls", per_layer=True, per_head=False, meaning="")
+    evidence = StoredReduction(
+        "evidence", per_layer=False, per_head=False, meaning="", total=None, signed=True
+    )
+    for stored, attention in (
+        ((evidence, heads, cls), cls), ((evidence, heads), heads), ((evidence,), None), ((), None)
+    ):  # fmt: skip
+        assert manifest(reductions=stored).attention == attention
+        assert manifest(reductions=stored).evidence == (evidence if evidence in stored else None)
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ def explorer(stores: Sequence[Place], hosts: Sequence[str] = (), limit: float = 
             Route("/", _home),
             Route("/static/{file}", _static),
             Route("/{store}/", _page(views.overview, "explorer_overview.html")),
+            Route("/{store}/state", _page(views.state, "explorer_state.html")),
             Route("/{store}/documents", _page(views.documents, "explorer_documents.html")),
             Route("/{store}/documents/{number:int}", _page(views.document, "explorer_document.html")),
             Route(
@@ -169,7 +170,7 @@ def _page(make: Callable[..., dict[str, Any]], template: str) -> Callable[[Reque
         def work_out(work: Work) -> str:
             if make is views.questions:
                 values = make()
-            elif make in (views.overview,):
+            elif make in (views.overview, views.state):
                 values = make(work)
             elif make is views.similar:
                 values = make(work, **given)
@@ -223,7 +224,17 @@ async def _home(request: Request) -> Response:
     shelf: Shelf = request.app.state.shelf
     if len(shelf.names) == 1:
         return RedirectResponse(f"/{shelf.names[0]}/")
-    rows = [{"name": name, "path": str(shelf.path(name)), "href": f"/{name}/"} for name in shelf.names]
+    rows = await run_in_threadpool(
+        lambda: [
+            {
+                "name": name,
+                "path": str(shelf.path(name)),
+                "href": f"/{name}/",
+                "manifest": shelf.store(name).manifest,
+            }
+            for name in shelf.names
+        ]
+    )
     return HTMLResponse(
         render("explorer_home.html", store=None, stores=shelf.names, root="/", here="/", rows=rows)
     )
@@ -251,9 +262,9 @@ async def _answer(request: Request) -> Response:
         if form in ("svg", "png"):
             from attnstore.show.plot import plot
 
-            chart = plot(work.pool.store, question, dict(asked), connect=work.connect)
+            chart = plot(work.pool.store, question, dict(asked), answered=work.ask)
             return chart.rendered(form, background)
-        return rendered(views.answer(work, question, asked), form)
+        return rendered(work.ask(question, asked), form)
 
     return _file(await _computed(request, store, make), f"{name}.{form}", form)
 

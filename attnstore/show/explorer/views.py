@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnstore.ask.answer import BASIS_KEY, ask
+from attnstore.ask.answer import BASIS_KEY
 from attnstore.ask.filters import ORDERS, find, from_texts, neighbours
 from attnstore.ask.glossary import card, find_words
 from attnstore.ask.pool import Work
@@ -32,11 +32,11 @@ def overview(work: Work) -> dict[str, Any]:
     """What was run, how right the model is, and where to go from there."""
     store, manifest = work.pool.store, work.pool.store.manifest
     known = find_questions()
-    rows = ask(store, known["predictions"], {}, connect=work.connect).to_pylist()
+    rows = work.ask(known["predictions"], {}).to_pylist()
     whole = next((row for row in rows if row["split"] is None and row["class"] is None), None)
-    finished = len(store.finished_parts())
+    now = state(work)
     facts = [
-        ("documents", f"{sum(len(store.part_range(part)) for part in store.finished_parts()):,}"),
+        ("documents", f"{now['finished']:,}"),
         ("model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"),
         ("data", manifest.all_data),
         ("classes", ", ".join(manifest.labels)),
@@ -45,22 +45,30 @@ def overview(work: Work) -> dict[str, Any]:
             "state",
             f"sealed {manifest.sealed}"
             if manifest.sealed
-            else f"{finished} of {manifest.parts} parts so far",
+            else f"{len(store.finished_parts())} of {manifest.parts} parts so far",
         ),
     ]
-    confusion = (
-        ask(store, known["confusion"], {}, connect=work.connect).to_pylist() if _has_labels(work) else []
-    )
+    confusion = work.ask(known["confusion"], {}).to_pylist() if _has_labels(work) else []
     return {
         "facts": facts,
         "notes": [*manifest.notes, *(note for addition in manifest.additions for note in addition.notes)],
         "predictions": whole,
         "confusion": _matrix(confusion),
         "labels_are_models": manifest.labels_are_models,
-        "growing": manifest.sealed is None,
+        **now,
         "classes": list(manifest.labels),
-        "signed": any(reduction.name == "evidence" for reduction in manifest.reductions),
+        "signed": manifest.evidence is not None,
         "measured": bool(faithfulness_files(store)),
+    }
+
+
+def state(work: Work) -> dict[str, Any]:
+    """How far a run has come, for whoever watches it."""
+    store = work.pool.store
+    return {
+        "finished": sum(len(store.part_range(part)) for part in store.finished_parts()),
+        "planned": store.manifest.documents,
+        "growing": store.manifest.sealed is None,
     }
 
 
@@ -230,7 +238,7 @@ def heat_map_alone(work: Work, number: int, given: Parameters) -> dict[str, Any]
 def similar(work: Work, number: int) -> dict[str, Any]:
     """The documents whose attended words are most like a document's."""
     question = find_questions()["similar_documents"]
-    table = ask(work.pool.store, question, {"document": f"@{number}"}, connect=work.connect)
+    table = work.ask(question, {"document": f"@{number}"})
     return {"grid": grid(table, address), "basis": basis(table)}
 
 
@@ -289,7 +297,7 @@ def contexts(work: Work, given: Parameters) -> dict[str, Any]:
     for name in ("order", "reduction", "layer", "by"):
         if given.get(name):
             asked[name] = given[name]
-    table = ask(work.pool.store, question, asked, connect=work.connect)
+    table = work.ask(question, asked)
     more = min(200, int(asked["limit"]) * 2)
     return {
         "rows": [
@@ -322,7 +330,7 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
     known = get_question(name, find_questions())
     asked = asked_of(known, given)
     missing = [p.name for p in known.parameters if p.required and p.name not in asked]
-    table, problem = (None, None) if missing else _tried(work, lambda: answer(work, known, asked))
+    table, problem = (None, None) if missing else _tried(work, lambda: work.ask(known, asked))
     flags = "".join(f" -p {shlex.quote(f'{key}={value}')}" for key, value in asked.items())
     return {
         "question": known.name,
@@ -332,6 +340,8 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
         "missing": missing,
         "problem": problem,
         "grid": None if table is None else grid(table, address),
+        "words": [] if table is None else _words_by_class(table),
+        "is_part": given.get("part") == "answer",
         "basis": None if table is None else basis(table),
         "command": f"attnstore query {shlex.quote(str(store.path))} {known.name}{flags}",
         "sql": None if table is None else script(store, known, asked),
@@ -346,6 +356,18 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
     }
 
 
+def _words_by_class(table: pa.Table) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The words of an answer in its order, each with its page: a list for each class, or side of a class."""
+    heads = [name for name in ("side", "class") if name in table.column_names]
+    if "class" not in heads or "word" not in table.column_names:
+        return []
+    words: dict[str, list[tuple[str, str]]] = {}
+    for row in table.select([*heads, "word"]).to_pylist():
+        name = " ".join(str(row[head]) for head in heads)
+        words.setdefault(name, []).append((row["word"], address("word", word=row["word"])))
+    return list(words.items())
+
+
 _WHERE = Parameter(
     WHERE, "text", None, "a condition over documents in SQL, such as length > 100 AND label = 'pos'"
 )
@@ -355,10 +377,6 @@ def asked_of(question: Question, given: Parameters) -> dict[str, str]:
     """The question's own parameters of a URL; blank ones have their defaults."""
     names = [*(p.name for p in question.parameters), WHERE]
     return {name: given[name] for name in names if given.get(name, "").strip()}
-
-
-def answer(work: Work, question: Question, asked: Parameters) -> pa.Table:
-    return ask(work.pool.store, question, dict(asked), connect=work.connect)
 
 
 def basis(table: pa.Table) -> str:

@@ -46,6 +46,20 @@ document.addEventListener("click", (event) => {
   load(place);
 });
 
+// A run that goes on is watched, until it is sealed or can't be asked any more.
+for (const place of document.querySelectorAll("[data-watch]")) {
+  const watch = async () => {
+    try {
+      const page = await fetched(place.dataset.watch);
+      place.replaceChildren(...page.body.childNodes);
+      if (!place.querySelector("[data-sealed]")) setTimeout(watch, 5000);
+    } catch (error) {
+      said(place, error.message);
+    }
+  };
+  setTimeout(watch, 5000);
+}
+
 // Words are found while they are typed.
 for (const field of document.querySelectorAll("[data-live]")) {
   let asked;

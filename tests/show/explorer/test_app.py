@@ -145,6 +145,19 @@ def test_a_document_is_drawn_and_leads_to_its_neighbours(web, documents):
     assert "<html" not in alone
 
 
+@pytest.mark.slow
+def test_an_answer_in_another_page_shows_its_words_and_folds_its_table(web, path):
+    """Each word leads to its page, by class and in the answer's order."""
+    question = find_questions()["top_words_by_class"]
+    expected = ask(open_store(path), question, {"limit": "3", "min_documents": "1"}).to_pylist()
+    shown = page(web, "/demo/questions/top_words_by_class?limit=3&min_documents=1&part=answer")
+    before, folded, _ = shown.partition("<details><summary>Table")
+    assert folded
+    words = re.findall(r'<a href="/demo/word\?word=[^"]+"><bdi>([^<]+)', before)
+    assert words == [row["word"] for row in expected]
+    assert "<table" not in before.partition('id="answer"')[2]
+
+
 def test_two_reductions_stand_side_by_side(web):
     """Each with its own caption."""
     shown = text_of(page(web, "/demo/documents/3?layer=1&reduction2=rollout"))
@@ -355,12 +368,16 @@ def test_a_store_that_is_written_is_shown_growing(tmp_path):
         with client(path) as web:
             assert "<strong>4 documents</strong>" in page(web, "/growing/documents")
             assert "The run goes on" in page(web, "/growing/")
+            assert text_of(page(web, "/growing/state")).startswith("4 of 10 documents are finished and shown")
             for part in (1, 2):
                 store.write_part(part, *tables(plan, store.part_range(part)))
             assert "<strong>10 documents</strong>" in page(web, "/growing/documents")
             store.seal()
             assert "<strong>10 documents</strong>" in page(web, "/growing/documents")
             assert "The run goes on" not in page(web, "/growing/")
+            assert "<span data-sealed>10 of 10 documents are finished: it is sealed." in page(
+                web, "/growing/state"
+            )
 
 
 @pytest.mark.slow
