@@ -7,6 +7,7 @@ knows and no specification can is added where the specification has left it out:
   how many of them it can hold, and `parameters`, in which the chart asks otherwise than the table does.
 - Whatever is drawn by `class`, `label` or `prediction` has the model's classes in their order, and each its colour.
 - A mark with `"tooltip": true` shows the whole row.
+- Of a score that makes up no whole there is no even share: titles don't call it one, and its line is not drawn.
 - Bands so many that the picture would be too large (`{"step": ...}`) become narrower.
 """
 
@@ -22,6 +23,7 @@ import pyarrow as pa
 from attnstore.ask.questions import Question
 from attnstore.errors import UsageError
 from attnstore.messages import first_line, listed, one_line, quoted
+from attnstore.store.manifest import StoredReduction
 from attnstore.visible import visible_line
 
 #: Columns whose values are classes.
@@ -29,6 +31,10 @@ _CLASSES = ("class", "label", "prediction")
 _POSITIONS = ("x", "y", "xOffset", "yOffset", "facet", "row", "column")
 _LONGEST = 960  # pixels that the bands of one axis take together, where they can be made narrower
 _NARROWEST = 5
+_CHARACTER = 9  # pixels of a character of a name above a view, in a wide font
+_LEAST_HEADER = 60  # pixels of a name above a view, however narrow that is
+#: What the titles of the shipped charts add to "lift", which is true of shares alone.
+_EVEN_SHARE = " (1 is an even share)"
 
 
 def read_chart(question: Question) -> dict[str, Any]:
@@ -70,12 +76,14 @@ def fill(
     labels: Sequence[str] = (),
     by: str | None = None,
     only: Sequence[str] = (),
+    of: StoredReduction | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """The specification with the answer `table` in it, and notes that belong under its title.
 
     `labels` are the model's classes, `by` is what a class is (`prediction` or `label`), `only` are the classes to draw,
-    where the chart sets classes apart; without it those with most documents, as many as the chart can hold. Texts are
-    made visible: no control character of a stranger's reaches a picture.
+    where the chart sets classes apart; without it those with most documents, as many as the chart can hold. `of` is the
+    reduction that the answer is of, where there is one. Texts are made visible: no control character of a stranger's
+    reaches a picture.
 
     Raises:
         UsageError: `only` names a class that the answer does not have, or the chart knows no classes.
@@ -95,9 +103,12 @@ def fill(
     order += sorted(found - set(order))
     for channels in _encodings(filled):
         _put_classes(channels, order, rows, column, by)
+    if of is not None and (of.signed or of.total != 1.0):
+        _take_even_share(filled, "value" if of.signed else "value × length")
     _put_tooltips(filled, table.schema)
     for unit in _objects(filled):
         _narrow(unit, rows)
+        _fit_headers(unit, rows)
     filled["data"] = {"values": rows}
     return filled, notes
 
@@ -213,6 +224,20 @@ def _put_classes(
             drawn["header"] = {"title": f"documents {said}", **drawn.get("header", {})}
 
 
+def _take_even_share(filled: dict[str, Any], name: str) -> None:
+    """Call what is no share of a whole by its name, and leave out the line at 1, an even share of one."""
+    for unit in _objects(filled):
+        if isinstance(title := unit.get("title"), str) and _EVEN_SHARE in title:
+            unit["title"] = title.replace(_EVEN_SHARE, "").replace("lift", name, 1)
+        if isinstance(unit.get("layer"), list):
+            unit["layer"] = [each for each in unit["layer"] if not _is_line_at_1(each)]
+
+
+def _is_line_at_1(unit: Any) -> bool:
+    channels = unit.get("encoding", {}) if isinstance(unit, dict) else {}
+    return any(isinstance(drawn, dict) and drawn.get("datum") == 1 for drawn in channels.values())
+
+
 def _put_tooltips(spec: dict[str, Any], schema: pa.Schema) -> None:
     """Let marks with `"tooltip": true` show every column of the row under the pointer."""
     columns: list[dict[str, Any]] = []
@@ -237,11 +262,40 @@ def _narrow(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         size = unit.get(side)
         if not isinstance(size, dict) or not isinstance(size.get("step"), int | float):
             continue
-        fields = {
-            drawn["field"]
-            for channels in _encodings(unit)
-            if isinstance(drawn := channels.get(channel), dict) and "field" in drawn
-        }
-        bands = max((len({str(row.get(field)) for row in rows}) for field in fields), default=0)
+        fields = _fields(unit, channel)
+        bands = _bands(fields, rows)
         if bands * size["step"] > _LONGEST and fields & set(_CLASSES):
             unit[side] = {"step": max(_NARROWEST, _LONGEST / bands)}
+
+
+def _fit_headers(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Break the names above views that stand side by side at their width: they would run into each other."""
+    facet, inner = unit.get("facet"), unit.get("spec")
+    if not isinstance(facet, dict) or "field" not in facet or not isinstance(inner, dict):
+        return
+    width = inner.get("width")
+    if isinstance(width, dict) and isinstance(width.get("step"), int | float):
+        width = width["step"] * _bands(_fields(inner, "x"), rows)
+    header = facet.get("header", {})
+    if isinstance(width, int | float) and isinstance(header, dict):
+        limit = max(_LEAST_HEADER, round(width))
+        fit = limit // _CHARACTER
+        of_name: dict[str, Any] = {"labelLimit": limit}
+        if any(len(str(row.get(facet["field"]))) > fit for row in rows):
+            lines = ", ".join(f"slice(datum.label, {fit * n}, {fit * (n + 1)})" for n in range(3))
+            of_name["labelExpr"] = f"length(datum.label) > {fit} ? [{lines}] : datum.label"
+        facet["header"] = {**of_name, **header}
+
+
+def _fields(unit: dict[str, Any], channel: str) -> set[str]:
+    """The fields that a channel of a view draws."""
+    return {
+        drawn["field"]
+        for channels in _encodings(unit)
+        if isinstance(drawn := channels.get(channel), dict) and "field" in drawn
+    }
+
+
+def _bands(fields: set[str], rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many bands these fields take."""
+    return max((len({str(row.get(field)) for row in rows}) for field in fields), default=0)

@@ -20,6 +20,13 @@ def render(name: str, **values: Any) -> str:
     return _templates().get_template(name).render(**values)
 
 
+def prepare(prefix: str) -> None:
+    """Compile the templates whose names begin so, for whoever will render them while somebody waits."""
+    for path in (files("attnstore.show") / "templates").iterdir():
+        if path.name.startswith(prefix) and path.name.endswith(".html"):
+            _templates().get_template(path.name)
+
+
 def script(source: str) -> dict[str, Any]:
     """JavaScript of ours as a template wants it: the source as it is, and its digest for the page's security policy.
 

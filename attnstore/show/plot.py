@@ -69,7 +69,9 @@ class Plot:
             made = draw(self.json(background), allowed_base_urls=[], **options)
         except ValueError as error:
             raise UsageError(f"the chart of {self.question} can't be drawn: {first_line(error)}") from error
-        return made.encode() if isinstance(made, str) else bytes(made)
+        if isinstance(made, str):
+            return _with_room(made, self.spec["title"]["text"], self.spec["title"]["subtitle"]).encode()
+        return bytes(made)
 
     def json(self, background: Background = "light") -> str:
         """The complete specification as JSON, with its looks, for any program that knows Vega-Lite."""
@@ -94,6 +96,23 @@ class Plot:
         with suppress(UsageError):  # no vl-convert: who knows Vega-Lite draws it, others have the words
             bundle["image/png"] = self.rendered("png")
         return bundle
+
+
+def _with_room(svg: str, title: Sequence[str], subtitle: Sequence[str]) -> str:
+    """The picture as wide as its title needs in the widest font that a reader may have, DejaVu Sans.
+
+    The text of a picture is set by its reader's fonts; vl-convert measures it by its own, which are narrower.
+    """
+    size = re.search(r'<svg [^>]*width="([\d.]+)"', svg)
+    if size is None:
+        return svg
+    wide = max([*(11 * len(line) for line in title), *(7 * len(line) for line in subtitle)], default=0) + 30
+    if wide <= float(size[1]):
+        return svg
+    head, rest = svg[: size.end()], svg[size.end() :]
+    head = head.replace(f'width="{size[1]}"', f'width="{wide}"')
+    rest = rest.replace(f'viewBox="0 0 {size[1]} ', f'viewBox="0 0 {wide} ', 1)
+    return head + rest.replace(f'<rect width="{size[1]}"', f'<rect width="{wide}"', 1)
 
 
 def form_of(path: Path) -> str:
@@ -124,7 +143,11 @@ def plot(
     values, _ = bound(store, question, given)
     table = ask(store, question, given) if answered is None else answered(question, given)
     by = next((values[p.name] for p in question.parameters if p.type == "class"), None)
-    filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes)
+    name = next(
+        (values[p.name] for p in question.parameters if p.type in ("reduction", "signed_reduction")), None
+    )
+    of = None if name is None else store.manifest.reduction(name)
+    filled, notes = fill(spec, table, labels=store.manifest.labels, by=by, only=classes, of=of)
     lines = (f"based on {basis(store, question, values, table)}", *notes)
     return Plot(question.name, with_title(filled, question.summary, lines), table, lines)
 

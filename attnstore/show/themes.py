@@ -33,10 +33,12 @@ def theme(background: Background, font: str = _FONT) -> dict[str, Any]:
             "heatmap": ramp,
             "diverging": [classes[0], paper, SHADES[background][-1][0]],
         },
+        # Where a reader's font is wider than the one that was measured, names at the edge are not cut off.
+        "padding": {"left": 28, "right": 28, "top": 12, "bottom": 12},
         "view": {"stroke": None},
         "axis": {
             **text, "domainColor": rule, "tickColor": rule, "gridColor": rule, "gridOpacity": 0.6,
-            "labelLimit": 180, "labelFontSize": 11,
+            "labelLimit": 180, "labelFontSize": 11, "labelSeparation": 10,
         },
         "axisBand": {"grid": False, "domain": False, "ticks": False},
         "axisXDiscrete": {"labelAngle": 0},

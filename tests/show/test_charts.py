@@ -13,6 +13,7 @@ from attnstore.ask.questions import find_questions, get_question
 from attnstore.errors import UsageError
 from attnstore.show.charts import fill, own_parameters, read_chart
 from attnstore.show.plot import plot
+from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import open_store
 
 QUESTIONS = find_questions()
@@ -211,3 +212,37 @@ def test_a_folder_of_ones_own_may_bring_charts(tmp_path, content, refusal):
     with pytest.raises(UsageError) as refused:
         read_chart(get_question("mine", find_questions(tmp_path)))
     assert str(refused.value) == refusal.format(path=path)
+
+
+def test_names_above_narrow_views_are_broken_and_not_run_into_each_other():
+    """At the width of their view; what a chart says of its headers itself has the last word."""
+    spec = {
+        "facet": {"field": "class"},
+        "spec": {"width": {"step": 32}, "encoding": {"x": {"field": "layer"}}},
+    }
+    table = pa.table(
+        {"class": ["comp.sys.mac.hardware", "x", "x"], "layer": [1, 2, 3], "documents": [1, 1, 1]}
+    )
+    header = fill(spec, table)[0]["facet"]["header"]
+    assert header == {
+        "labelLimit": 96,
+        "labelExpr": "length(datum.label) > 10 ? [slice(datum.label, 0, 10), slice(datum.label, 10, 20), "
+        "slice(datum.label, 20, 30)] : datum.label",
+    }
+    own = {"facet": {"field": "class", "header": {"labelLimit": 5, "labelExpr": "''"}}, "spec": spec["spec"]}
+    assert fill(own, table)[0]["facet"]["header"] == {"labelLimit": 5, "labelExpr": "''"}
+    assert fill(spec, table.slice(1))[0]["facet"]["header"] == {"labelLimit": 64}
+
+
+def test_what_is_no_share_of_a_whole_has_no_even_share():
+    """Its axis says what it is, and no line stands at 1; a share's chart stays as it is."""
+    line = {"mark": "rule", "encoding": {"x": {"datum": 1}, "y": None}}
+    points = {"encoding": {"x": {"field": "lift", "title": "lift (1 is an even share), 95 % interval"}}}
+    spec, table = {"layer": [line, points]}, pa.table({"lift": [1.0]})
+    share = StoredReduction("cls", True, False, "")
+    norm = StoredReduction("norm", True, False, "", total=None)
+    evidence = StoredReduction("evidence", False, False, "", total=None, signed=True)
+    for of, title in ((norm, "value × length, 95 % interval"), (evidence, "value, 95 % interval")):
+        (drawn,) = fill(spec, table, of=of)[0]["layer"]
+        assert drawn["encoding"]["x"]["title"] == title
+    assert fill(spec, table, of=share)[0]["layer"] == spec["layer"]

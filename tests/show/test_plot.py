@@ -8,6 +8,7 @@ import pytest
 
 import attnstore
 from attnstore.errors import UsageError
+from attnstore.show.plot import _with_room
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,15 @@ def test_without_vl_convert_one_line_says_what_to_install(drawn, monkeypatch, tm
     )
     assert json.loads(drawn.save(tmp_path / "words.json").read_text())["data"]["values"]
     assert set(drawn._repr_mimebundle_()) == {"application/vnd.vegalite.v6+json", "text/plain"}
+
+
+def test_a_picture_has_room_for_its_title_in_a_wide_font():
+    """DejaVu Sans is wider than what titles are measured by; what has room stays as it is."""
+    narrow = (
+        '<svg class="marks" width="361" height="9" viewBox="0 0 361 9"><rect width="361" height="9"/></svg>'
+    )
+    wide = (
+        '<svg class="marks" width="470" height="9" viewBox="0 0 470 9"><rect width="470" height="9"/></svg>'
+    )
+    assert _with_room(narrow, ["x" * 40], ["y" * 10]) == wide
+    assert _with_room(wide, ["x" * 40], ["y" * 10]) == wide

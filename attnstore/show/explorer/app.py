@@ -28,7 +28,7 @@ from attnstore.show.colours import Background
 from attnstore.show.explorer import views
 from attnstore.show.explorer.shelf import Shelf
 from attnstore.show.formats import render as rendered
-from attnstore.show.markup import render, source
+from attnstore.show.markup import prepare, render, source
 from attnstore.store.place import Place
 
 T = TypeVar("T")
@@ -70,6 +70,8 @@ def explorer(stores: Sequence[Place], hosts: Sequence[str] = (), limit: float = 
     Raises StoreError if a store can't be read.
     """
     shelf = Shelf(stores)
+    find_questions()
+    prepare("explorer_")
     app = Starlette(
         routes=[
             Route("/", _home),
