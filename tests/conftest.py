@@ -25,8 +25,19 @@ for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
     if hasattr(signal, ignored):
         signal.signal(getattr(signal, ignored), signal.SIG_DFL)
 
+
+def _taken_as_synced(file) -> None:
+    """Refuse what is no open file, as `os.fsync` does."""
+    os.fstat(file if isinstance(file, int) else file.fileno())
+
+
+# No test cuts the power. Those that mind what reaches the disk, and when, record the calls; the others, which write
+# some ten thousand files, need not wait for it.
+os.fsync = _taken_as_synced
+
 import bucket_server  # noqa: E402 - beside it
 import nursery  # noqa: E402 - beside it
+import processor_time  # noqa: E402 - beside it
 from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
 from shared import shared  # noqa: E402 - beside it
@@ -36,8 +47,13 @@ settings.register_profile("untimed", deadline=None, max_examples=40)
 settings.load_profile("untimed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    processor_time.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One nursery for the workers of all cores."""
+    processor_time.watch(config)
     if not hasattr(config, "workerinput"):
         attended = nursery.attended()
         attended.__enter__()
