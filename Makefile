@@ -7,6 +7,8 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 # A worker a core. `worksteal` keeps the cores busy to the end; each worker builds the session's small models for itself.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
+# Without bytecode each worker rewrites all tests' assertions anew, and each process compiles the package.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-lowest test-python test-bare pytest test-exhaustive check coverage docs picture bench lint types clean
