@@ -81,6 +81,7 @@ def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.
     return statement
 
 
+@lru_cache(maxsize=64)  # a question is looked at before it is asked, after, and when it is asked again
 def tables_of(sql: str) -> frozenset[str]:
     """The names, in lower case, of what a SELECT reads from. What can't be read as one has none."""
     with _parser().cursor() as connection:
