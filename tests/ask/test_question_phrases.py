@@ -66,14 +66,15 @@ def brute_force(
                     found[class_, names].append((score, owner, sum(values)))
                     holders[class_, names].add(number)
     found = {key: values for key, values in found.items() if len(holders[key]) >= min_documents}
+    longer = (
+        Counter()
+    )  # by phrase: the occurrences of the most frequent one that has a word more, on either side
+    for (class_, names), occurrences in found.items():
+        for part in (names[1:], names[:-1]):
+            longer[class_, part] = max(longer[class_, part], len(occurrences))
     rows = []
     for (class_, names), occurrences in found.items():
-        longer = [
-            len(other)
-            for (kind, more), other in found.items()
-            if kind == class_ and len(more) == len(names) + 1 and names in (more[1:], more[:-1])
-        ]
-        if longer and max(longer) >= (1 - apart) * len(occurrences):
+        if longer[class_, names] >= (1 - apart) * len(occurrences):
             continue
         scores, owners, sums = zip(*occurrences, strict=True)
         mean = Ratio(scores, owners)
