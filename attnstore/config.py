@@ -75,7 +75,7 @@ class RunConfig:
     `reductions`: names of built-in ones, `package.module:function` for custom ones, or the functions.
     `batch_tokens`: how many tokens a batch holds at most, None for the device's default; it changes no row.
     `part_size`: documents in a part, fixed when the store is created; None for 1,000, or as many as hold a million
-    characters where documents are short.
+    characters where documents are short, or as many as make 10,000 parts.
     `full_precision`: store every bit of the float32 values instead of rounding them to bfloat16.
     `threads`: of the processor, for each process; the last bits of a matrix product depend on it. None for those that
     the store was begun with, where the machine has as many, else for all, divided among the workers.

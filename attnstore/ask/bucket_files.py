@@ -2,27 +2,41 @@
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
 
 from attnstore.buckets import Bucket
+from attnstore.store.store import Store
 
 #: Bytes. Footers and what is read in small pieces come in few requests.
 _LEAST = 1 << 16
 
 
 class BucketFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """The files of the store at `root`, to be read and nothing else. `sizes`: bytes by name, which never change."""
+    """Files of the stores in buckets of one scheme, to be read and nothing else.
+
+    `sizes`: bytes by address, which never change.
+    """
 
     cachable = False
 
-    def __init__(self, root: Bucket, sizes: Mapping[str, int]) -> None:
+    def __init__(self, scheme: str, sizes: Mapping[str, int]) -> None:
         super().__init__()
-        self.protocol = root.scheme
-        self._sizes = {str(root / name): size for name, size in sizes.items()}
+        self.protocol = scheme
+        self._sizes = dict(sizes)
+
+    @classmethod
+    def of(cls, stores: Iterable[Store]) -> "list[BucketFiles]":
+        """The files of those of the stores that are in buckets, one for each scheme. Raises StoreError."""
+        found: dict[str, dict[str, int]] = {}
+        for store in stores:
+            if isinstance(place := store.path, Bucket):
+                sizes = {str(place / name): size for name, size in (store.sizes() or {}).items()}
+                found.setdefault(place.scheme, {}).update(sizes)
+        return [cls(scheme, sizes) for scheme, sizes in found.items()]
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
         if mode != "rb":

@@ -102,15 +102,11 @@ def sql_over(stores: Mapping[str, Store], sql: str, timeout: float | None = None
     They have `store` first, and then the columns that all of the stores have, of the same type.
 
     Raises:
-        UsageError: as `run_sql`; it names a column that not all of the stores have; a store is in a bucket.
+        UsageError: as `run_sql`; it names a column that not all of the stores have.
         StoreError: a store can't be read.
     """
     reading_statement(sql)
     first = next(iter(stores.values()))
-    if far := [store for store in stores.values() if isinstance(store.path, Bucket)]:
-        raise UsageError(
-            f"{far[0].path} is in a bucket: SQL over several stores reads folders on this machine"
-        )
     each = [views_of(store) for store in stores.values()]
     statements: list[str] = []
     missing: dict[str, str] = {}
@@ -129,7 +125,7 @@ def sql_over(stores: Mapping[str, Store], sql: str, timeout: float | None = None
         statements.append(f"CREATE TEMP VIEW {table} AS {' UNION ALL '.join(selects)}")
     read = [address for views in each for address in views.read]
     try:
-        with closing(opened(first, Views(statements, {}, read, []))) as connection:
+        with closing(opened(first, Views(statements, {}, read, []), others=stores.values())) as connection:
             return select(first, connection, sql, timeout=timeout)
     except UsageError as error:
         named = [column for column in missing if f'"{column}"' in str(error)]

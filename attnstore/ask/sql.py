@@ -5,7 +5,7 @@ import re
 import tempfile
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,6 @@ import pyarrow as pa
 from attnstore.ask import statistics
 from attnstore.ask.bucket_files import BucketFiles
 from attnstore.ask.statement import one_line, reading_statement, tables_of
-from attnstore.buckets import Bucket
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.interrupts import interruptible
 from attnstore.store.faithfulness import FOLDER, SCHEMA, faithfulness_files, not_measured
@@ -66,13 +65,18 @@ def connect(
     return opened(store, views_of(store, added), macros)
 
 
-def opened(store: Store, made: Views, macros: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
-    """A connection with these views, as `connect` gives it. Raises StoreError for files that can't be read."""
+def opened(
+    store: Store, made: Views, macros: Sequence[str] = (), others: Iterable[Store] = ()
+) -> duckdb.DuckDBPyConnection:
+    """A connection with these views, as `connect` gives it; `others`: stores that they read beside `store`.
+
+    Raises StoreError for files that can't be read.
+    """
     connection = duckdb.connect()
     try:
         statistics.register(connection)
-        if isinstance(store.path, Bucket):
-            connection.register_filesystem(BucketFiles(store.path, store.sizes() or {}))
+        for files in BucketFiles.of([store, *others]):
+            connection.register_filesystem(files)
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
         allowed = dict.fromkeys(text for each in made.read for text in (literal(each), pattern(each)))
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")

@@ -26,6 +26,8 @@ from attnstore.store.schema import documents_schema
 #: as many as have that much text.
 _LEAST_OF_A_PART, _MOST_OF_A_PART = 1_000, 100_000
 _CHARACTERS_OF_A_PART = 1_000_000
+#: So many parts at most, unless told otherwise: whoever opens a store reads the names of all their files.
+_MOST_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,10 @@ def describe(
 def part_size_of(found: Survey) -> int:
     """How many documents a part has: so many that no store has thousands of files with next to nothing in them."""
     of_text = _CHARACTERS_OF_A_PART * found.documents // max(found.characters, 1)
-    return max(_LEAST_OF_A_PART, min(of_text, _MOST_OF_A_PART) // _LEAST_OF_A_PART * _LEAST_OF_A_PART)
+    of_many = -(-found.documents // (_MOST_PARTS * _LEAST_OF_A_PART)) * _LEAST_OF_A_PART
+    return max(
+        _LEAST_OF_A_PART, min(of_text, _MOST_OF_A_PART) // _LEAST_OF_A_PART * _LEAST_OF_A_PART, of_many
+    )
 
 
 def _must_be_free(manifest: Manifest) -> None:

@@ -15,7 +15,9 @@ from attnstore.pipeline.describe import part_size_of
         (1_000_000, 1_000_000 * 999, 1_000),
         (5_000_000, 5_000_000 * 4, 100_000),  # words
         (3, 0, 100_000),
-        (2**31 - 1, 2**31 * 300, 3_000),
+        (10_000_000, 10_000_000 * 1_300, 1_000),
+        (50_000_000, 50_000_000 * 1_300, 5_000),  # 10,000 parts
+        (2**31 - 1, 2**31 * 300, 215_000),
     ],
 )
 def test_a_part_of_short_documents_has_more_of_them(documents, characters, expected):

@@ -1,14 +1,20 @@
 """Stores in a bucket: read, copied and written as in a folder, over a server that may fail."""
 
+import os
+import random
+import shutil
+import time
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pyarrow.dataset
 import pytest
-from bucket_server import BUCKET, FAULTS, Server
+from bucket_server import BUCKET, FAULTS, Server, environment
 from command_line import attnstore, run
+from nursery import Child
 from polars.testing import assert_frame_equal
+from small_store import contents
 
 import attnstore as package
 from attnstore.buckets import Bucket
@@ -45,6 +51,63 @@ def test_sql_and_documents(bucket: Server, address: str, small_store: Path) -> N
     with pytest.raises(UsageError, match="only the views"):
         there.sql(f"FROM read_parquet('s3://{BUCKET}/other.parquet')")
     assert there.show(3)._repr_html_() == here.show(3)._repr_html_()
+
+
+@pytest.mark.slow
+def test_sql_over_stores_in_a_bucket_and_in_a_folder(
+    bucket: Server, small_store: Path, tmp_path: Path
+) -> None:
+    """As over folders alone; and nothing but the stores is read."""
+    there = [bucket.upload(small_store, f"{name}.attn") for name in ("one", "two")]
+    here = [Path(shutil.copytree(small_store, tmp_path / f"{name}.attn")) for name in ("one", "two", "three")]
+    statement = "SELECT store, label, count(*) AS n FROM documents GROUP BY ALL ORDER BY ALL"
+    found = package.open([*there, here[2]])
+    assert found.sql(statement).arrow().equals(package.open(here).sql(statement).arrow())
+    assert found.sql("SELECT count(DISTINCT store) AS n FROM tokens").to_pylist() == [{"n": 3}]
+    with pytest.raises(UsageError, match="only the views"):
+        found.sql(f"FROM read_parquet('s3://{BUCKET}/other.parquet')")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_writer_that_is_killed_again_and_again_leaves_the_files_of_a_run_into_a_folder(
+    bucket: Server, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """SIGKILL after drawn numbers of requests, of which one in a hundred fails in a way of its own.
+
+    ATTNSTORE_SEED draws others.
+    """
+    chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
+    address, kills = f"s3://{BUCKET}/killed.attn", 0
+    more = ("--part-size", "5", "--max-length", "40", "--reduce", "cls,rollout", "--quiet")
+    options = ("--model", tiny_model, "--device", "cpu", "--dtype", "float32", *more)
+    code = "from attnstore.commands import main\nmain()"
+    with bucket.failing(lambda *_: chance.choice(FAULTS[:4]) if chance.random() < 0.01 else None):
+        while True:
+            asked, most = len(bucket.asked), chance.randint(5, 60)
+            child = Child(code, "run", address, "--data", reviews, *options, **environment(bucket))
+            while child.poll() is None and (kills == 8 or len(bucket.asked) - asked < most):
+                time.sleep(0.002)
+            if ended := child.poll() is not None:
+                assert child.returncode == 0, child.stderr.read()
+            child.kill()
+            child.wait()
+            child.close()
+            if ended:
+                break
+            kills += 1
+        assert attnstore("verify", address, "--sample", "2")[0] == 0
+        answer = package.open(address).query("predictions").to_pylist()
+    assert kills >= 3
+    assert run(tmp_path / "w.attn", reviews, tiny_model, *more)[0] == 0
+    assert answer == package.open(tmp_path / "w.attn").query("predictions").to_pylist()
+    there = Bucket(address)
+    stored = {name: (there / name).read_bytes() for name in there.sizes()}
+    kept = contents(tmp_path / "w.attn")
+    assert stored.keys() == kept.keys()
+    assert {n: c for n, c in stored.items() if n != "manifest.json"} == {
+        n: c for n, c in kept.items() if n != "manifest.json"
+    }
 
 
 @pytest.mark.slow
