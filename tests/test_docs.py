@@ -298,3 +298,40 @@ def test_the_queries_by_hand_are_run(beside_a_demo):
         zip(rows["position"].to_list(), (text[a:b] for a, b in spans), rows["cls_03"].to_list(), strict=True)
     )
     assert duckdb.sql(document).fetchall() == expected
+
+
+@pytest.mark.slow
+def test_the_recipes_for_other_libraries_give_what_these_take(small_store, monkeypatch):
+    """thermostat's five columns, a row a document; bertviz' page, where that is installed."""
+    import datasets
+    import transformers
+
+    (thermostat, bertviz) = blocks((ROOT / "docs/hub.md").read_text())[-2:]
+    names = {
+        "attnstore": attnstore_package,
+        "polars": pl,
+        "datasets": datasets,
+        "transformers": transformers,
+    }
+    exec(thermostat.replace("reviews.attn", str(small_store)), names)  # noqa: S102 - our own docs
+    found = names["thermostat"]
+    assert set(found.column_names) == {"attributions", "idx", "input_ids", "label", "predictions"}
+    store = attnstore_package.open(small_store)
+    tokens = store.tokens().collect().partition_by("document", as_dict=True)
+    assert len(found) == len(tokens) == 60
+    for row, document in zip(found, store.documents().sort("document").collect().to_dicts(), strict=True):
+        own = tokens[document["document"],].sort("position")
+        assert row["idx"] == document["document"]
+        assert store.manifest.labels[row["label"]] == document["label"]
+        assert row["predictions"] == document["logits"]
+        assert (row["attributions"], row["input_ids"]) == (
+            own["evidence"].to_list(),
+            own["token_id"].to_list(),
+        )
+    names["bertviz"] = pytest.importorskip("bertviz", reason="bertviz is not installed")
+    exec(bertviz.replace("reviews.attn", str(small_store)), names)  # noqa: S102
+    layers, heads = store.manifest.layers, store.manifest.heads
+    assert [tuple(m.shape) for m in names["matrices"]] == [
+        (1, heads, len(names["names"]), len(names["names"]))
+    ] * layers
+    assert "render" in names["page"]
