@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-python test-bare pytest test-exhaustive check coverage docs picture bench lint types clean
+.PHONY: help demo test test-fast test-lowest test-python test-bare pytest test-exhaustive check coverage docs picture bench bench-gpu lint types clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ picture: $(VENV)/.ready  ## draw the README's pictures from the demo's store (ne
 bench: $(VENV)/.ready  ## time attention against plain inference, on an idle machine: about 25 minutes
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/length.py
+
+bench-gpu: $(VENV)/.ready  ## try and time the CUDA path on a GPU: less than ten minutes
+	$(BIN)/python benchmarks/gpu.py
 
 lint: $(VENV)/.ready  ## format and lint
 	$(BIN)/ruff format .

@@ -63,17 +63,25 @@ def _commit() -> str:
     return f" ({done.stdout.strip()})"
 
 
-def matmul_peak(dtype: torch.dtype, size: int = 4096, times: int = 3) -> float:
-    """Operations a second of torch.mm of two (size, size) matrices on torch's threads: the best of `times`."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    out = torch.empty(size, size, dtype=dtype)
+def matmul_peak(dtype: torch.dtype, size: int = 4096, times: int = 3, device: str = "cpu") -> float:
+    """Operations a second of torch.mm of two (size, size) matrices, on threads or a GPU: the best of `times`."""
+    a, b = (torch.randn(size, size).to(device, dtype) for _ in range(2))
+    out = torch.empty(size, size, dtype=dtype, device=device)
     torch.mm(a, b, out=out)
     best = float("inf")
     for _ in range(times):
+        wait_for(device)
         began = time.perf_counter()
         torch.mm(a, b, out=out)
+        wait_for(device)
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
+
+
+def wait_for(device: str) -> None:
+    """Return when the device has done what it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 def rss() -> float:

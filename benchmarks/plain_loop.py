@@ -36,10 +36,12 @@ def reviews(archive: Path, split: str) -> tuple[list[str], list[str]]:
     return ids, texts
 
 
-def predict(model_path: str, texts: list[str], dtype: torch.dtype, batch_tokens: int) -> torch.Tensor:
+def predict(
+    model_path: str, texts: list[str], dtype: torch.dtype, batch_tokens: int, device: str = "cpu"
+) -> torch.Tensor:
     """(documents, classes) probabilities, cut at 512 tokens, in the order of `texts`."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
-    model = AutoModelForSequenceClassification.from_pretrained(model_path, dtype=dtype).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(model_path, dtype=dtype).eval().to(device)
     ids = tokenizer(texts, truncation=True, max_length=512)["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
     found = torch.zeros(len(ids), model.config.num_labels)
@@ -47,9 +49,9 @@ def predict(model_path: str, texts: list[str], dtype: torch.dtype, batch_tokens:
     while start < len(order):
         count = max(1, batch_tokens // len(ids[order[start]]))
         rows = order[start : start + count]
-        batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt")
+        batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(device)
         with torch.inference_mode():
-            found[rows] = model(**batch).logits.float().softmax(-1)
+            found[rows] = model(**batch).logits.float().softmax(-1).cpu()
         start += count
         done += sum(len(ids[i]) for i in rows)
         print(f"\r{start:,} reviews, {done / (time.monotonic() - began):,.0f} tokens/s", end="", flush=True)
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--batch-tokens", type=int, default=8192)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--near", type=float, help="only compute reviews this near to a tie in the store")
     options = parser.parse_args()
@@ -87,7 +90,11 @@ def main() -> None:
         chosen = [i for i in chosen if abs(stored[ids[i]] - 0.5) < options.near]
         print(f"{len(chosen):,} reviews within {options.near} of a tie in the store")
     computed = predict(
-        options.model, [texts[i] for i in chosen], getattr(torch, options.dtype), options.batch_tokens
+        options.model,
+        [texts[i] for i in chosen],
+        getattr(torch, options.dtype),
+        options.batch_tokens,
+        options.device,
     )
     positive = dict(stored) | {ids[i]: float(p[1]) for i, p in zip(chosen, computed, strict=True)}
     correct = sum((positive[i] > 0.5) == (i.split("/")[1] == "pos") for i in ids)

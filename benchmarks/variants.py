@@ -66,8 +66,10 @@ VARIANTS = (
 class Loader:
     """Loads what variants need of one model, each model once for all that share it."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, max_length: int | None = None) -> None:
-        self.folder, self.dtype, self.max_length = folder, dtype, max_length
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, max_length: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.folder, self.dtype, self.max_length, self.device = folder, dtype, max_length, device
         self._classifier: Classifier | None = None
 
     def classifier(self, reductions: Sequence[str]) -> Classifier:
@@ -78,7 +80,7 @@ class Loader:
             config = RunConfig(
                 SourceConfig(""),
                 str(self.folder),
-                device="cpu",
+                device=self.device,
                 dtype=name,
                 max_length=self.max_length,
             )
@@ -90,45 +92,49 @@ class Loader:
         if variant.reductions:
             return Attnstore(self.classifier(variant.reductions), portable=variant.portable)
         if variant.key == PLAIN.key:
-            return Plain(self.folder, self.dtype, PLAIN_BATCH_TOKENS)
+            return Plain(self.folder, self.dtype, PLAIN_BATCH_TOKENS, self.device)
         if variant.key == SAME_BUDGET.key:
-            return Plain(self.folder, self.dtype, OUR_BATCH_TOKENS)
+            return Plain(self.folder, self.dtype, OUR_BATCH_TOKENS, self.device)
         if variant.key == BY_HAND.key:
-            return ByHand(self.folder, self.dtype)
+            return ByHand(self.folder, self.dtype, device=self.device)
         return Parent(self.folder)
 
 
-def load_plain(folder: Path, dtype: torch.dtype, attention: str) -> Any:
+def load_plain(folder: Path, dtype: torch.dtype, attention: str, device: str = "cpu") -> Any:
     """The model as transformers' documentation has it loaded."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention
     )
-    return model.eval()
+    return model.eval().to(device)
 
 
-def padded(documents: Documents, length: int, padding: int) -> dict[str, Tensor]:
+def padded(documents: Documents, length: int, padding: int, device: str = "cpu") -> dict[str, Tensor]:
     """`input_ids` and `attention_mask`, (documents, length) int64."""
     ids = np.full((len(documents), length), padding, dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, document in enumerate(documents):
         ids[row, : document.length] = document.ids
         mask[row, : document.length] = 1
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "attention_mask": torch.from_numpy(mask).to(device),
+    }
 
 
 class Plain:
     """(a) Predictions alone: stock sdpa, batches sorted by length, padded, under a token budget."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, batch_tokens: int) -> None:
-        self.model = load_plain(folder, dtype, "sdpa")
+    def __init__(self, folder: Path, dtype: torch.dtype, batch_tokens: int, device: str = "cpu") -> None:
+        self.device = device
+        self.model = load_plain(folder, dtype, "sdpa", device)
         self.padding = self.model.config.pad_token_id or 0
         self.batch_tokens = batch_tokens
 
     def __call__(self, documents: Documents) -> None:
         for batch in plan_batches(documents, self.batch_tokens, padded=True):
-            inputs = padded(batch.documents, max(batch.lengths), self.padding)
+            inputs = padded(batch.documents, max(batch.lengths), self.padding, self.device)
             with torch.inference_mode():
-                self.model(**inputs).logits.float().numpy()
+                self.model(**inputs).logits.float().cpu().numpy()
 
 
 class Attnstore:
@@ -139,8 +145,13 @@ class Attnstore:
 
     def __call__(self, documents: Documents) -> None:
         with memory.kept(), without_kernel() if self.portable else nullcontext():
+            last = None
             for batch in self._batches(documents):
-                self.classifier(batch).wait()
+                last = self.classifier(
+                    batch
+                )  # which waits for the batch before, so that a GPU always has work
+            if last is not None:
+                last.wait()
 
     def values(self, documents: Documents) -> dict[int, Values]:
         """By document number, of the three default reductions."""
@@ -189,8 +200,9 @@ class ByHand:
     matrices, not as a product of matrices: kinder to this loop than most that one finds.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, batch: int = 32) -> None:
-        self.model = load_plain(folder, dtype, "eager")
+    def __init__(self, folder: Path, dtype: torch.dtype, batch: int = 32, device: str = "cpu") -> None:
+        self.device = device
+        self.model = load_plain(folder, dtype, "eager", device)
         self.padding = self.model.config.pad_token_id or 0
         self.batch = batch
 
@@ -203,7 +215,7 @@ class ByHand:
         found: dict[int, Values] = {}
         for start in range(0, len(documents), self.batch):
             group = documents[start : start + self.batch]
-            arrays = {name: values.numpy() for name, values in self._reduce(group).items()}
+            arrays = {name: values.cpu().numpy() for name, values in self._reduce(group).items()}
             for row, document in enumerate(group):
                 found[document.number] = {
                     name: array[row, ..., : document.length] for name, array in arrays.items()
@@ -212,10 +224,10 @@ class ByHand:
 
     def _reduce(self, documents: Documents) -> dict[str, Tensor]:
         """(B, layers, S) `cls` and `received`, (B, S) `rollout`, float32."""
-        inputs = padded(documents, max(d.length for d in documents), self.padding)
+        inputs = padded(documents, max(d.length for d in documents), self.padding, self.device)
         with torch.inference_mode():
             output = self.model(**inputs, output_attentions=True)
-            output.logits.float().numpy()
+            output.logits.float().cpu().numpy()
             means = [p.mean(dim=1).float() for p in output.attentions]  # (B, S, S) each, heads averaged
             real = inputs["attention_mask"].float()
             weights = real / real.sum(dim=1, keepdim=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -21,6 +22,11 @@ SHARED = Path(__file__).parents[2] / "shared"
 IMDB = SHARED / "data/imdb/aclImdb_v1.tar.gz"
 MINILM = SHARED / "models/minilm-imdb"
 SEED = 20
+#: Tokens of the IMDb test reviews, BERT's uncased vocabulary, cut at 512: the least, each 32nd part, the most.
+IMDB_LENGTHS = (
+    10, 70, 91, 113, 136, 147, 154, 160, 166, 172, 178, 185, 193, 201, 210, 220, 230, 242, 255, 268, 284, 302, 321, 347,
+    372, 404, 441, 488, 512, 512, 512, 512, 512,
+)  # fmt: skip
 
 
 @functools.cache
@@ -63,6 +69,27 @@ def of_length(
             text = f"{text} {next(pieces).text}"
         found.append(made)
     return found
+
+
+def of_imdb_lengths(count: int, tokenizer: Any) -> tuple[Document, ...]:
+    """Documents as long as IMDb's test reviews in their order of size, in a random order that is always the same.
+
+    They are pieces of the embedded reviews, from a random token on, with labels by turns: for speed, not for meaning.
+    """
+    draw = random.Random(SEED)
+    found = open_source(SourceConfig(str(REVIEWS), split="all"))
+    text = " ".join(item.text for item in found if not isinstance(item, Rejected))
+    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+        "offset_mapping"
+    ]
+    lengths = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(IMDB_LENGTHS)), IMDB_LENGTHS).round()
+    documents = []
+    for number, length in enumerate(draw.sample(lengths.astype(int).tolist(), count)):
+        tokens = max(1, length - 2)  # beside [CLS] and [SEP]
+        first = draw.randrange(len(spans) - tokens)
+        own = text[spans[first][0] : spans[first + tokens - 1][1]]
+        documents.append(Document(own, f"generated/{number}", None, "all", ("neg", "pos")[number % 2]))
+    return tuple(documents)
 
 
 def _endlessly(documents: Sequence[Document]) -> Iterator[Document]:
