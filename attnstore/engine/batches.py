@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from attnstore.data.documents import Document
+from attnstore.engine.ends import can_be_cut, place_to_cut
 
 #: Characters of a text that are tokenised in any case, and for each token that is read.
 _LOOKED_AT = 1 << 15
@@ -20,6 +21,8 @@ _CHARACTERS_A_TOKEN = 64
 _WORDS_BEHIND = 50
 #: (tokens of the body, tokens that a pass has room for) -> the places that each pass reads.
 Passes = Callable[[int, int], list[np.ndarray]]
+#: tokens that a pass has room for -> how many of the first and of the last ones it reads of a document with more.
+Ends = Callable[[int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +106,43 @@ def tokenise(
     max_length: int,
     at_once: int = 256,
     passes: Passes | None = None,
+    ends: Ends | None = None,
 ) -> Iterator[TokenisedDocument]:
     """Tokenise documents with a fast Hugging Face tokenizer, special tokens added, at most `max_length` tokens each.
 
     Either all are pairs or none is. Of a pair that is too long the longer text loses its last token, again and again:
     transformers' `longest_first`.
-    `passes(body, room)` says which tokens of a longer one are read, once or in windows; None cuts it. The tokenizer's
-    own threads work on `at_once` documents at a time. Order is kept.
+    `passes(body, room)` says which tokens of a longer one are read, once or in windows; None cuts it. Where these are
+    its first and last ones, `ends` says how many: of a very long text the middle is not looked at. The tokenizer's own
+    threads work on `at_once` documents at a time. Order is kept.
     """
     group: list[tuple[int, Document]] = []
     for item in numbered:
         group.append(item)
         if len(group) == at_once:
-            yield from _tokenise_group(group, tokenizer, max_length, passes)
+            yield from _tokenise_group(group, tokenizer, max_length, passes, ends)
             group = []
     if group:
-        yield from _tokenise_group(group, tokenizer, max_length, passes)
+        yield from _tokenise_group(group, tokenizer, max_length, passes, ends)
 
 
 def _tokenise_group(
-    group: Sequence[tuple[int, Document]], tokenizer: Any, max_length: int, passes: Passes | None
+    group: Sequence[tuple[int, Document]],
+    tokenizer: Any,
+    max_length: int,
+    passes: Passes | None,
+    ends: Ends | None,
 ) -> Iterator[TokenisedDocument]:
     texts = [document.text for _, document in group]
     seconds = [document.text_pair for _, document in group if document.text_pair is not None]
+    is_special = np.zeros(len(tokenizer), dtype=bool)
+    is_special[[number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]] = True
+    read: dict[int, TokenisedDocument] = {}
+    if ends is not None:
+        for place, (number, document) in enumerate(group):
+            found = _by_its_ends(number, document, tokenizer, max_length, ends, is_special)
+            if found is not None:
+                read[place], texts[place] = found, ""
     if seconds:
         encodings = _encodings(tokenizer, texts, seconds, truncation="longest_first", max_length=max_length)
     elif passes is None:
@@ -133,23 +150,11 @@ def _tokenise_group(
     else:
         # `verbose` would warn of long ones.
         encodings = _encodings(tokenizer, texts, truncation=False, verbose=False)
-    is_special = np.zeros(len(tokenizer), dtype=bool)
-    is_special[[number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]] = True
-    for (number, document), encoding in zip(group, encodings, strict=True):
-        ids = np.array(encoding.ids, dtype=np.int32)
-        # From a flat iterator in half the time that numpy takes over a list of pairs.
-        spans = np.fromiter(itertools.chain.from_iterable(encoding.offsets), np.int32, 2 * len(ids))
-        whole = TokenisedDocument(
-            number=number,
-            document=document,
-            ids=ids,
-            vocabulary=tokenizer.convert_ids_to_tokens,
-            start=spans[::2],
-            end=spans[1::2],
-            special=np.array(encoding.special_tokens_mask, dtype=bool) | is_special[ids],
-            truncated=len(encoding.overflowing) > 0,
-            places=np.arange(len(ids)),
-        )
+    for place, ((number, document), encoding) in enumerate(zip(group, encodings, strict=True)):
+        if place in read:
+            yield read[place]
+            continue
+        whole = _tokenised(number, document, tokenizer, encoding, is_special)
         if seconds:
             whole = replace(
                 whole,
@@ -166,6 +171,63 @@ def _encodings(tokenizer: Any, *texts: Sequence[str], **options: Any) -> list[An
     """What the tokenizer makes of texts, or of pairs of them, without the lists that transformers would make of it."""
     encoded = tokenizer(*texts, return_token_type_ids=False, return_attention_mask=False, **options)
     return list(encoded.encodings)
+
+
+def _tokenised(
+    number: int, document: Document, tokenizer: Any, encoding: Any, is_special: np.ndarray
+) -> TokenisedDocument:
+    """A document by its encoding. `is_special` (vocabulary,): the special tokens, by their numbers."""
+    ids = np.array(encoding.ids, dtype=np.int32)
+    # From a flat iterator in half the time that numpy takes over a list of pairs.
+    spans = np.fromiter(itertools.chain.from_iterable(encoding.offsets), np.int32, 2 * len(ids))
+    return TokenisedDocument(
+        number=number,
+        document=document,
+        ids=ids,
+        vocabulary=tokenizer.convert_ids_to_tokens,
+        start=spans[::2],
+        end=spans[1::2],
+        special=np.array(encoding.special_tokens_mask, dtype=bool) | is_special[ids],
+        truncated=len(encoding.overflowing) > 0,
+        places=np.arange(len(ids)),
+    )
+
+
+def _by_its_ends(
+    number: int, document: Document, tokenizer: Any, max_length: int, ends: Ends, is_special: np.ndarray
+) -> TokenisedDocument | None:
+    """What is read of a long text, without a look at its middle; None where that might be something else than `passes`
+    gives of the whole text: it is not so long, can't be cut, or has too few words where it is.
+
+    Its `places` are numbered without the middle.
+    """
+    text, most = document.text, max(_LOOKED_AT, _CHARACTERS_A_TOKEN * max_length)
+    if len(text) <= 2 * most or not can_be_cut(tokenizer):
+        return None
+    if (cut := place_to_cut(text, len(text) - most)) is None:
+        return None
+    (encoding,) = _encodings(tokenizer, [text[cut:]], truncation=False, verbose=False)
+    behind = _tokenised(number, document, tokenizer, encoding, is_special)
+    own = np.flatnonzero(~behind.frame)
+    head, tail = ends(room := max_length - (behind.length - len(own)))
+    words = {encoding.word_ids[place] for place in own[: max(len(own) - tail, 0)].tolist()}
+    if len(own) <= room or len(words) <= _WORDS_BEHIND:
+        return None
+    first = own[0]
+    (beginning,) = _beginnings([text], tokenizer, head + max_length - room)
+    before = _tokenised(number, document, tokenizer, beginning, is_special)
+    chosen = np.concatenate([own[len(own) - tail :], np.arange(own[-1] + 1, behind.length)])
+    shift = np.where(behind.frame[chosen], 0, cut).astype(np.int32)
+    begun = slice(first + head)
+    return replace(
+        before,
+        ids=np.concatenate([before.ids[begun], behind.ids[chosen]]),
+        start=np.concatenate([before.start[begun], behind.start[chosen] + shift]),
+        end=np.concatenate([before.end[begun], behind.end[chosen] + shift]),
+        special=np.concatenate([before.special[begun], behind.special[chosen]]),
+        truncated=True,
+        places=np.arange(max_length),
+    )
 
 
 def _beginnings(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[Any]:

@@ -13,6 +13,7 @@ and all are scaled so that a document's add up to what one window's do. Logits a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -28,14 +29,18 @@ def passes(body: int, room: int, long: Long, stride: int) -> list[np.ndarray]:
         return [np.arange(body)]
     if long == "cut":
         return [np.arange(room)]
-    if long == "tail":
-        return [np.arange(body - room, body)]
-    if long == "head+tail":
-        head = round(room * _HEAD_SHARE)
-        return [np.concatenate([np.arange(head), np.arange(body - (room - head), body)])]
+    if long != "windows":
+        head, tail = ends(room, long)
+        return [np.concatenate([np.arange(head), np.arange(body - tail, body)])]
     # The last window is as long as the others: it begins earlier instead of being shorter.
     starts = [*range(0, body - room, stride), body - room]
     return [np.arange(start, start + room) for start in starts]
+
+
+def ends(room: int, long: Literal["tail", "head+tail"]) -> tuple[int, int]:
+    """How many of the first and of the last tokens are read of a document with more than there is `room` for."""
+    head = round(room * _HEAD_SHARE) if long == "head+tail" else 0
+    return head, room - head
 
 
 def joined(

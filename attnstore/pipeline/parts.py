@@ -16,7 +16,7 @@ from attnstore.data.selection import read_documents
 from attnstore.data.survey import Survey
 from attnstore.engine.batches import Batch, plan_batches, tokenise
 from attnstore.engine.classifier import Classifier, Reduced
-from attnstore.engine.long import passes
+from attnstore.engine.long import ends, passes
 from attnstore.engine.paths import memory
 from attnstore.engine.rows import part_tables
 from attnstore.engine.segmenter import Segmenter
@@ -81,8 +81,11 @@ def batches(
 ) -> Generator[tuple[int, list[Batch]]]:
     """Each part's number with its batches."""
     read = partial(passes, long=config.long, stride=stride or 1) if config.long != "cut" else None
+    by_ends = partial(ends, long=config.long) if config.long in ("tail", "head+tail") else None
     for part in parts:
-        tokenised = list(tokenise(part.documents, classifier.tokenizer, classifier.max_length, passes=read))
+        tokenised = list(
+            tokenise(part.documents, classifier.tokenizer, classifier.max_length, passes=read, ends=by_ends)
+        )
         yield part.number, list(plan_batches(tokenised, classifier.batch_tokens, padded=classifier.padded))
 
 

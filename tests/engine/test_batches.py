@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from attnstore.data.documents import Document
 from attnstore.engine import batches
 from attnstore.engine.batches import plan_batches, tokenise
-from attnstore.engine.long import passes
+from attnstore.engine.ends import can_be_cut
+from attnstore.engine.long import ends, passes
 
 TOKENIZER = tiny.tokenizer()
 
@@ -187,3 +188,110 @@ def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.
             assert bool(one.overflowing) == bool(other.overflowing)
         saved += sum(asked) < sum(map(len, texts)) / 2
     assert saved >= 2  # most are never looked at as a whole
+
+
+@pytest.mark.parametrize("long", ["tail", "head+tail"])
+def test_the_ends_of_long_texts_are_read_without_their_middle(
+    long: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is read is what it is with the whole text tokenised, with every kind of tokenizer."""
+    monkeypatch.setattr(batches, "_LOOKED_AT", 400)
+    monkeypatch.setattr(batches, "_CHARACTERS_A_TOKEN", 8)
+    monkeypatch.setattr(batches, "_WORDS_BEHIND", 5)
+    chance = random.Random(18)
+    words = [
+        "the",
+        "film",
+        "Σας",
+        "naïve",
+        "映画",
+        ",",
+        "it's",
+        "12,345",
+        "zzz" * 30,
+        "don't",
+        "\n",
+        "",
+        "[SEP]",
+        " \u0301a",
+    ]
+    texts = [chance.choice([" ", "", "  ", "\n"]).join(chance.choices(words, k=400)) for _ in range(16)]
+    texts += [
+        "x" * 3000,
+        " " * 3000 + "film",
+        "film " * 900,
+        "1" * 2000 + " " + "2" * 700,
+        "a" * 1500 + " film" * 20,
+    ]
+    documents = [(n, Document(text, str(n), None, "all", None)) for n, text in enumerate(texts)]
+    read, by_ends = partial(passes, long=long, stride=1), partial(ends, long=long)
+    for name, tokenizer in _kinds_of_tokenizers().items():
+        found = list(tokenise(documents, tokenizer, 24, passes=read, ends=by_ends))
+        lengths = []
+        for one, other in zip(found, tokenise(documents, tokenizer, 24, passes=read), strict=True):
+            for array in ("ids", "start", "end", "special", "frame"):
+                assert getattr(one, array).tolist() == getattr(other, array).tolist(), (name, array)
+            assert (one.tokens, one.truncated, one.number) == (other.tokens, other.truncated, other.number)
+            lengths.append(one.length)
+        assert max(lengths) == 24
+
+
+def test_the_middle_of_a_long_text_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a tokenizer makes words; one that does not is given the whole text."""
+    monkeypatch.setattr(batches, "_LOOKED_AT", 1 << 10)
+    document = Document("a film that was not a bore, and ends well. " * 4000, "0", None, "all", None)
+    looked: dict[str, int] = {}
+    for name, tokenizer in _kinds_of_tokenizers().items():
+        own = type(tokenizer).__call__
+
+        def counted(
+            self: Any, given: Any, *more: Any, name: str = name, own: Any = own, **options: Any
+        ) -> Any:
+            looked[name] = looked.get(name, 0) + sum(map(len, given))
+            return own(self, given, *more, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(tokenizer), "__call__", counted)
+            list(
+                tokenise(
+                    [(0, document)],
+                    tokenizer,
+                    24,
+                    passes=partial(passes, long="head+tail", stride=1),
+                    ends=partial(ends, long="head+tail"),
+                )
+            )
+    whole = len(document.text)
+    assert looked.pop("without words") >= whole
+    assert max(looked.values()) < whole / 20
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"pre_tokenizer": None}, False),
+        ({"pre_tokenizer": ("Split", " ")}, False),
+        ({"normalizer": "words"}, False),
+        ({"normalizer": "letters"}, True),
+        ({"token": "two words"}, False),
+    ],
+)
+def test_a_text_is_cut_only_where_the_tokenizer_can_be_seen_to_mind_it_not(
+    change: dict[str, Any], expected: bool
+) -> None:
+    """By its pre-tokenizer, its normalizer and its added tokens: what is not known is not cut."""
+    import tokenizers as t
+
+    tokenizer = _kinds_of_tokenizers()["word pieces"]
+    backend = tokenizer.backend_tokenizer
+    if "pre_tokenizer" in change:
+        backend.pre_tokenizer = t.pre_tokenizers.Split(" ", "removed") if change["pre_tokenizer"] else None
+    if "normalizer" in change:
+        pattern = t.Regex("a .* b") if change["normalizer"] == "words" else "``"
+        backend.normalizer = t.normalizers.Sequence(
+            [t.normalizers.NFD(), t.normalizers.Replace(pattern, "x")]
+        )
+    if "token" in change:
+        tokenizer.add_tokens([change["token"]])
+    assert can_be_cut(tokenizer) is expected
