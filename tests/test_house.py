@@ -156,6 +156,12 @@ def test_what_must_answer_at_once_waits_for_no_heavy_import(statement, forbidden
     assert set(forbidden) & set(loaded.split()) == set()
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports them by their names alone: it would collect nothing."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_launcher_knows_the_commands_and_nothing_more():
     """`cli.py` stays a launcher."""
     own, others = imports(ROOT / "cli.py")

@@ -66,6 +66,7 @@ class Case(RandomBatch):
         self.assert_as_expected(*self.run())
 
 
+@pytest.mark.slow
 @needs_kernel
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

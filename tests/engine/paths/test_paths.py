@@ -252,6 +252,7 @@ def test_triton_passes_over_rows_that_nothing_counts_and_minds_those_that_are_na
     assert weighted[2].isnan().tolist() == [False] * 200 + [True] * 40 + [False] * 130
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("spread", [12.0, 40.0])
 def test_triton_survives_large_scores(spread):
