@@ -6,8 +6,9 @@ From there on it is a process like any other: it has its own signals, streams an
 code. What libraries read of the environment while they are imported they have read before: a test about that, or
 about how the interpreter begins, starts one of its own.
 
-`attended` begins the process that is forked, which imports nothing until it is asked; `Child` asks it. Where it has not
-begun, because the system forks no such processes safely, a `Child` is an interpreter of its own.
+`attended` begins the process that is forked, which imports nothing until it is asked; `Child` asks it, and so does
+`interpreter`, for code that starts processes by `sys.executable`. Where it has not begun, because the system forks no
+such processes safely, these are interpreters of their own.
 """
 
 import contextlib
@@ -15,13 +16,14 @@ import gc
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _ADDRESS = "ATTNSTORE_NURSERY"
@@ -36,6 +38,9 @@ def attended() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="nursery-") as folder:
         os.environ[_ADDRESS] = str(Path(folder) / "socket")
+        python = Path(folder) / "python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S {shlex.quote(__file__)} "$@"\n')
+        python.chmod(0o755)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(os.environ[_ADDRESS])
             listener.listen(64)
@@ -50,6 +55,31 @@ def attended() -> Iterator[None]:
         finally:
             del os.environ[_ADDRESS]
             process.communicate()
+
+
+def interpreter() -> str:
+    """The path of a Python that is forked when it is told `-c code arguments …`, instead of importing anew.
+
+    It ends as the forked process does, and that one if this one is killed. It is another process than that one.
+    """
+    return str(Path(os.environ[_ADDRESS]).with_name("python")) if _ADDRESS in os.environ else sys.executable
+
+
+def _forked(
+    code: str, arguments: list[str], environment: Mapping[str, str], streams: Sequence[int]
+) -> tuple[socket.socket, int]:
+    """A fork with these streams: the connection that says how it ends, and its number. It ends with the connection."""
+    guard = socket.socket(socket.AF_UNIX)
+    guard.connect(os.environ[_ADDRESS])
+    socket.send_fds(guard, [b"\n"], streams)
+    request = {
+        "code": code,
+        "arguments": arguments,
+        "environment": dict(environment),
+        "folder": str(Path.cwd()),
+    }
+    guard.sendall(json.dumps(request).encode() + b"\n")
+    return guard, int(_line(guard))
 
 
 class Child:
@@ -70,17 +100,7 @@ class Child:
         self.returncode: int | None = None
         self._process = self._guard = None
         if _ADDRESS in os.environ:
-            self._guard = socket.socket(socket.AF_UNIX)
-            self._guard.connect(os.environ[_ADDRESS])
-            socket.send_fds(self._guard, [b"\n"], theirs)
-            request = {
-                "code": code,
-                "arguments": given,
-                "environment": dict(wanted),
-                "folder": str(Path.cwd()),
-            }
-            self._guard.sendall(json.dumps(request).encode() + b"\n")
-            self.pid = int(_line(self._guard))
+            self._guard, self.pid = _forked(code, given, wanted, theirs)
         else:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, *given],
@@ -218,6 +238,20 @@ def _guard(connection: socket.socket) -> str:
     return request["code"]
 
 
-if __name__ == "__main__":
+def _stand_in(code: str, arguments: list[str]) -> None:
+    """Let a fork have this process's streams, and end as it does."""
+    guard, _ = _forked(code, arguments, os.environ, (0, 1, 2))
+    status = int(_line(guard).split()[0])
+    if status < 0:
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+if __name__ == "__main__" and "-c" in sys.argv:
+    at = sys.argv.index("-c")
+    _stand_in(sys.argv[at + 1], sys.argv[at + 2 :])
+elif __name__ == "__main__":
     code = _begin(socket.socket(fileno=int(sys.argv[1])))
     exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - it is `python -c`

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import nursery
 import pytest
 
 from attnstore.config import RunConfig, SourceConfig
@@ -65,6 +66,12 @@ def hired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[byt
     assert [process.pid for process in started if process.poll() is None] == []
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forks of a process that has imported what they need."""
+    monkeypatch.setattr(sys, "executable", nursery.interpreter())
+
+
 def at(documents: int, do: Callable[[], object]) -> Callable[[Event], None]:
     """Do something once, when so many documents are computed."""
     done = []
@@ -78,7 +85,7 @@ def at(documents: int, do: Callable[[], object]) -> Callable[[Event], None]:
 
 @pytest.mark.slow
 def test_two_workers_of_which_two_are_killed_leave_the_bytes_of_one_process(
-    config, undisturbed, hired, tmp_path
+    config, undisturbed, hired, forked, tmp_path
 ):
     """Each is replaced, its part computed again; progress ends at the number of documents."""
     seen: list[Event] = []
@@ -101,7 +108,7 @@ def test_two_workers_of_which_two_are_killed_leave_the_bytes_of_one_process(
 
 
 @pytest.mark.slow
-def test_ctrl_c_lets_parts_be_finished_and_leaves_no_worker(config, undisturbed, hired, tmp_path):
+def test_ctrl_c_lets_parts_be_finished_and_leaves_no_worker(config, undisturbed, hired, forked, tmp_path):
     """One process then goes on to the same bytes."""
     path = tmp_path / "store.attn"
     result = run(config, path, on_event=at(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
@@ -119,26 +126,15 @@ def test_ctrl_c_lets_parts_be_finished_and_leaves_no_worker(config, undisturbed,
 def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on(config, undisturbed, tmp_path):
     """kill -9 of the run, which can say nothing to anybody."""
     path = tmp_path / "store.attn"
-    command = [
-        sys.executable,
-        "-m",
-        "attnstore",
-        "run",
-        path,
-        "--model",
-        config.model,
-        "--data",
-        config.source.data,
-    ]
+    command = ["run", path, "--model", config.model, "--data", config.source.data]
     command += ["--device", "cpu", "--dtype", "float32", "--max-length", "40", "--part-size", "5"]
-    command += ["--reduce", "cls,rollout,evidence", "--threads", "1", "--workers", "2"]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    command += ["--reduce", "cls,rollout,evidence", "--threads", "1", "--workers", "2", "--quiet"]
+    code = (
+        f"import sys; sys.executable = {nursery.interpreter()!r}; from attnstore.commands import main; main()"
+    )
+    with nursery.Child(code, *command) as child:
         wait(lambda: any(path.glob("_parts/*.json")) or child.poll() is not None)
         workers = children(child.pid)
-    finally:
-        child.kill()
-        child.wait()
     assert len(workers) == 2
     wait(lambda: not any(map(alive, workers)))
     run(replace(config, workers=1), path)
@@ -168,7 +164,7 @@ def alive(process: int) -> bool:
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_part_that_ends_three_workers_ends_the_run_and_its_documents_are_named(
-    config, hired, tmp_path, monkeypatch
+    config, hired, forked, tmp_path, monkeypatch
 ):
     """A part that no worker survives is tried three times, alone in the end; the other parts are kept."""
     (tmp_path / "deadly.py").write_text(
@@ -187,7 +183,7 @@ def test_a_part_that_ends_three_workers_ends_the_run_and_its_documents_are_named
 
 
 @pytest.mark.slow
-def test_what_is_wrong_with_a_run_is_the_same_line_from_a_worker(config, hired, tmp_path):
+def test_what_is_wrong_with_a_run_is_the_same_line_from_a_worker(config, hired, forked, tmp_path):
     """Found in a worker, which loads the model, and raised by the run."""
     wrong = replace(config, reductions=("from_50",))
     for workers in (1, 2):
