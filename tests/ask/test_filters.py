@@ -82,31 +82,38 @@ def drawn(seed: int) -> Filter:
     return Filter(**{name: every[name] for name in chosen}, order=chance.choice(sorted(ORDERS)))
 
 
+@pytest.fixture(scope="module")
+def connection(store):
+    with connect(store) as opened:
+        yield opened
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(40))
-def test_a_filter_lets_through_what_a_loop_does(store, documents, seed):
+@pytest.mark.parametrize(
+    "seed", [*range(20), *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(20, 60))]
+)
+def test_a_filter_lets_through_what_a_loop_does(store, connection, documents, seed):
     """Hits, rows and order; a page is a slice; the neighbours of a document are those of the list."""
     wanted = drawn(seed)
     expected = sorted((d for d in documents if passes(d, wanted)), key=KEYS[wanted.order])
     numbers = [d["number"] for d in expected]
-    with connect(store) as connection:
-        whole = find(store, connection, wanted, limit=1000)
-        assert (whole.hits, [row["document"] for row in whole.rows]) == (len(numbers), numbers)
-        page = find(store, connection, wanted, skip=3, limit=2)
-        assert (page.hits, [row["document"] for row in page.rows]) == (len(numbers), numbers[3:5])
-        beyond = find(store, connection, wanted, skip=500, limit=2)
-        assert (beyond.hits, beyond.rows) == (len(numbers), [])
-        for place, number in enumerate(numbers[:3]):
-            beside = neighbours(store, connection, wanted, number)
-            before = numbers[place - 1] if place else None
-            after = numbers[place + 1] if place + 1 < len(numbers) else None
-            assert beside is not None
-            assert (beside.place, beside.hits, beside.before, beside.after) == (
-                place + 1, len(numbers), before, after,
-            )  # fmt: skip
-        outside = next((d["number"] for d in documents if d["number"] not in numbers), None)
-        if outside is not None:
-            assert neighbours(store, connection, wanted, outside) is None
+    whole = find(store, connection, wanted, limit=1000)
+    assert (whole.hits, [row["document"] for row in whole.rows]) == (len(numbers), numbers)
+    page = find(store, connection, wanted, skip=3, limit=2)
+    assert (page.hits, [row["document"] for row in page.rows]) == (len(numbers), numbers[3:5])
+    beyond = find(store, connection, wanted, skip=500, limit=2)
+    assert (beyond.hits, beyond.rows) == (len(numbers), [])
+    for place in {0, 1, len(numbers) - 1} & set(range(len(numbers))):
+        beside = neighbours(store, connection, wanted, numbers[place])
+        before = numbers[place - 1] if place else None
+        after = numbers[place + 1] if place + 1 < len(numbers) else None
+        assert beside is not None
+        assert (beside.place, beside.hits, beside.before, beside.after) == (
+            place + 1, len(numbers), before, after,
+        )  # fmt: skip
+    outside = next((d["number"] for d in documents if d["number"] not in numbers), None)
+    if outside is not None:
+        assert neighbours(store, connection, wanted, outside) is None
 
 
 def test_a_row_is_the_documents(store, documents):
