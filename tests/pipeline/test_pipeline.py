@@ -394,6 +394,7 @@ def test_unlabelled_data_make_a_store_without_labels(config, tmp_path):
     assert not open_store(tmp_path / "store.attn").manifest.labels_are_models
 
 
+@pytest.mark.slow
 def test_an_error_in_the_middle_ends_the_run_and_keeps_what_was_written(config, undisturbed, tmp_path):
     """A custom reduction that fails late: its line is told, finished parts stay, and all threads end."""
     import threading
@@ -469,22 +470,22 @@ def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
 
 @pytest.mark.slow
 def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive, real_model, tmp_path):
-    """Six IMDb reviews through the fine-tuned MiniLM in float32: every stored value to 1e-5."""
+    """Two IMDb reviews through the fine-tuned MiniLM in float32: every stored value to 1e-5."""
     config = RunConfig(
-        SourceConfig(str(imdb_archive), split="test", limit=6),
+        SourceConfig(str(imdb_archive), split="test", limit=2),
         str(real_model),
         dtype="float32",
         full_precision=True,
     )
     run(config, tmp_path / "imdb.attn")
     store = open_store(tmp_path / "imdb.attn")
-    found = compare(store, Oracle(str(real_model)), range(6))
+    found = compare(store, Oracle(str(real_model)), range(2))
     assert {name: deviation.absolute < 1e-5 for name, deviation in found.items() if name != "logits"} == {
         "cls": True, "received": True, "rollout": True, "evidence": True,
     }  # fmt: skip
     documents = pq.read_table(tmp_path / "imdb.attn/documents").sort_by("document").to_pylist()
     assert documents[0]["id"] == "test/neg/0_2"
-    assert [d["label"] for d in documents] == ["neg"] * 3 + ["pos"] * 3
+    assert [d["label"] for d in documents] == ["neg", "pos"]
 
 
 @pytest.mark.slow
