@@ -72,6 +72,7 @@ def test_reader_that_is_open_while_a_run_goes_on_keeps_its_state(tmp_path: Path)
     assert taken.collect().height == rows(4)["tokens"]
 
 
+@pytest.mark.slow
 def test_store_that_is_sealed_while_it_is_opened_is_opened_sealed(tmp_path: Path, monkeypatch) -> None:
     """Between reading the manifest and the receipts, after some receipts, after all: never no documents."""
     for moment in ("before", "after"):
@@ -119,6 +120,7 @@ def test_question_asked_while_a_part_is_finished_is_answered(tmp_path: Path, mon
     assert open_store(path).finished_parts() == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seal", [True, False])
 def test_a_document_of_a_store_of_many_parts_is_looked_up_in_its_own(
     tmp_path: Path, monkeypatch, seal

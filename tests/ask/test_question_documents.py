@@ -428,6 +428,7 @@ def layer_agreement(
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -297,6 +297,7 @@ def test_the_best_layer_may_be_asked_for(tmp_path, documents):
     )
 
 
+@pytest.mark.slow
 def test_a_layer_that_was_not_measured_is_no_candidate_to_be_left_out_silently(tmp_path, documents):
     """layer=best needs all layers, of the same documents."""
     write_store(tmp_path / "store", documents)

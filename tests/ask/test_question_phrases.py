@@ -99,6 +99,7 @@ def brute_force(
     return [row for at, row in enumerate(rows) if sum(r["class"] == row["class"] for r in rows[:at]) < limit]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("given", "meant"),
@@ -188,6 +189,7 @@ def test_what_stands_on_both_sides_of_a_cut_is_no_phrase(tmp_path, engine):
     assert {phrase: row["documents"] for phrase, row in every.items()} == {"a b": 2, "b c": 1, "c d": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_phrase_that_a_longer_one_says_again_is_left_out(tmp_path, engine):
     """With fewer than one occurrence in ten outside it, or as few as asked; a phrase repeated counts each time."""

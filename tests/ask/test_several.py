@@ -44,6 +44,7 @@ def test_each_store_answers_for_itself(runs, engine):
     assert "; step-2: 40 documents" in basis
 
 
+@pytest.mark.slow
 def test_tables_and_sql_have_the_rows_of_all(runs):
     """The views are the frames: `store` first, then what all stores have."""
     readers = attnstore.open([*paths(runs), runs / "other.attn"])
@@ -58,6 +59,7 @@ def test_tables_and_sql_have_the_rows_of_all(runs):
     assert "rollout" not in readers.tokens().collect_schema()
 
 
+@pytest.mark.slow
 def test_what_not_all_have_is_refused(runs):
     """In one line that names the store or the column."""
     readers = attnstore.open([*paths(runs), runs / "other.attn"])

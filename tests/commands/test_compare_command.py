@@ -3,10 +3,12 @@
 import json
 import re
 
+import pytest
 from asked_store import made_up_documents, write_store
 from command_line import attnstore
 
 
+@pytest.mark.slow
 def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
     """Agreement, accuracies, words and documents: the same figures in both forms."""
     documents = made_up_documents(40)

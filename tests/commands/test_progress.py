@@ -27,6 +27,7 @@ def objects(err):
     return read
 
 
+@pytest.mark.slow
 def test_run_is_told_in_objects(tiny_model, reviews, tmp_path):
     """How it began, how far it came and how it ended, and nothing else on stderr; stdout is as ever."""
     code, out, err = run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40", "--progress", "json")

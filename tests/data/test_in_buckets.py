@@ -75,6 +75,7 @@ class TestTables:
         assert (names := open_(f"s3://{BUCKET}/beside/r.csv").class_names) is not None
         assert names.names == ("bad", "good")
 
+    @pytest.mark.slow
     def test_only_what_is_needed_is_fetched(self, bucket: Server, tmp_path: Path) -> None:
         """Of a large Parquet file the columns that are read, not the one that nobody asks for."""
         rows = 40

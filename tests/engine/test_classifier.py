@@ -243,6 +243,7 @@ def strongest(probabilities):
     return probabilities.amax(dim=(0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_custom_reductions_of_both_kinds_equal_their_definitions(family, tmp_path):
     """Row weights and functions of probabilities, packed, padded and hooked, against numpy."""
@@ -281,6 +282,7 @@ def indexes(probabilities):
     return probabilities[99]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "message"),
     [

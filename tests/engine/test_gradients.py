@@ -208,6 +208,7 @@ def test_relevance_beside_everything_else_changes_nothing(tiny_model):
             np.testing.assert_allclose(values[name], expected, rtol=0, atol=atol)
 
 
+@pytest.mark.slow
 def test_evidence_by_class_has_a_column_a_class_and_the_predicted_one_is_evidence(tmp_path):
     """Each class's margin is its logit less the log-sum-exp of the others', as that of the prediction is."""
     names = ("Very Good", "bad", "c", "4")
@@ -519,6 +520,7 @@ def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(
     assert "evidence" not in columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_nothing_of_a_batch_is_left_once_it_was_read(family, tmp_path, monkeypatch):
     """A graph that held its own way back would keep all activations of all batches: 46 MB a review, of MiniLM."""

@@ -96,6 +96,7 @@ def test_padded_batches_are_halved_by_their_padded_size(config, memory, tmp_path
     assert np.abs(values - true_values).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_document_that_does_not_fit_alone_is_told_in_one_line(config, memory, tmp_path):
     """Its id, its length, and what to do; no batch of one is tried twice."""
     tried = memory(39)

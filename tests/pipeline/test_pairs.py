@@ -161,6 +161,7 @@ def test_spans_are_of_the_right_text(loaded, drawn):
             assert bare(mine[segment][start:end]) == bare(own)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_filled_up_has_types_to_its_end(tmp_path):
     """More than 1,024 tokens at once, filled to a multiple of 128, give what small batches give."""
     folder = pair_models.save(tmp_path, "bert", max_position_embeddings=160)
@@ -353,6 +354,7 @@ def test_segments_that_can_not_be_are_faults(change, fault, reader, tmp_path):
     assert any(fault in detail for detail in found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_questions_read_the_text_that_a_token_is_of(engine, reader):
     """Contexts stop at the end of a text; what is hidden is counted in both; the tokens say which text is theirs."""
@@ -442,6 +444,7 @@ def test_the_explorer_draws_both_texts(reader):
     )
 
 
+@pytest.mark.slow
 def test_pairs_joined_columns_and_the_other_order_are_other_runs(reader, data, model):
     """A store of pairs is gone on with by the same pairs alone."""
     path = reader.store.path

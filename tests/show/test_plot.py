@@ -42,6 +42,7 @@ def test_the_chart_says_what_it_is_based_on(drawn):
     )
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_point_per_row(drawn):
     """What is drawn is the answer, no more and no less."""
     svg = drawn.rendered("svg").decode()

@@ -73,6 +73,7 @@ def test_an_export_is_the_store_with_its_keys_in_the_files(store, tmp_path):
     assert contents(export(made, tmp_path / "again").path) == contents(made.path)
 
 
+@pytest.mark.slow
 def test_an_export_that_ended_early_goes_on_to_the_same_bytes(store, tmp_path):
     """By the same command; it goes into no store of another kind."""
 
@@ -111,6 +112,7 @@ def test_what_is_damaged_or_not_finished_is_not_vouched_for(store, tmp_path):
     assert not open_store(tmp_path / "out").sealed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["split", "label"])
 @pytest.mark.parametrize("table", ["documents", "tokens"])
 def test_keys_that_are_others_are_found(store, tmp_path, key, table):
@@ -130,6 +132,7 @@ def test_keys_that_are_others_are_found(store, tmp_path, key, table):
         assert faults[0].startswith(f"the {key} is not the document's")
 
 
+@pytest.mark.slow
 def test_faithfulness_goes_along(store, tmp_path):
     """The table and its receipts, with the same rows, as `verify` reads them."""
     written(store, measured_rows(range(10), ("cls_01", "random")))
@@ -164,6 +167,7 @@ def test_datasets_reads_what_is_exported(small_store, tmp_path, monkeypatch):
     assert sorted(loaded["totals"].unique("label")) == ["neg", "pos"]
 
 
+@pytest.mark.slow
 def test_the_card_names_every_file_and_column_and_no_strangers_markup(store, tmp_path):
     """Splits get names that the hub takes; what stands in the manifest is text, whatever it looks like."""
     made = export(store, tmp_path / "out")

@@ -25,6 +25,7 @@ def test_parts_that_workers_wrote_are_sealed_to_the_bytes_of_one_writer(tmp_path
     assert contents(tmp_path / "store") == contents(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_two_that_write_one_part_at_once_leave_it_whole(tmp_path: Path) -> None:
     """As a worker that was taken for dead might: no write fails, and the part is there as one writer leaves it."""
     plan = manifest(documents=4)

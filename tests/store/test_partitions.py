@@ -88,6 +88,7 @@ CHANGED_BY_READERS = [
 ]
 
 
+@pytest.mark.slow
 def test_label_in_path_reads_back_as_itself() -> None:
     """A label of any script and with any character stands in the path, and each reader gives it back."""
     labels = [*READABLE, None]

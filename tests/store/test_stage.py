@@ -73,6 +73,7 @@ def whole(tmp_path_factory) -> dict[str, pl.DataFrame]:
     return read(run(tmp_path_factory.mktemp("whole") / "store", manifest(documents=sum(STEPS))))
 
 
+@pytest.mark.slow
 def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
     """Numbers of documents and parts go on, nothing that was there is touched, and the store is sound at each step."""
     path = run(tmp_path / "store", manifest(documents=STEPS[0])).path
@@ -96,6 +97,7 @@ def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
     assert [len(list((path / name).iterdir())) for name in ("_earlier", "_sums")] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
     """Before, while and after documents are appended an open store has the tables that it had, a new one the new."""
     path = run(tmp_path / "store", manifest()).path
@@ -221,6 +223,7 @@ def test_an_append_that_is_not_finished_keeps_others_out(tmp_path: Path) -> None
     stage.close()
 
 
+@pytest.mark.slow
 def test_a_damaged_part_of_the_next_state_is_written_again(tmp_path: Path) -> None:
     """As in a run: the receipt's hash is read, and the part is missing again."""
     path = run(tmp_path / "store", manifest()).path

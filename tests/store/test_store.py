@@ -43,6 +43,7 @@ def test_directory_of_a_sealed_store(tmp_path: Path) -> None:
     assert [file.path for file in store.manifest.files] == [*expected, "totals.parquet"]
 
 
+@pytest.mark.slow
 def test_no_plain_reader_meets_a_half_written_file(tmp_path: Path, monkeypatch) -> None:
     """At every moment of writing a part each reader reads the rows of the files that are finished, and no more."""
     plan = manifest()
@@ -215,6 +216,7 @@ def test_run_without_documents(tmp_path: Path) -> None:
     assert (open_store(store.path).sealed, store.documents_files()) == (True, [])
 
 
+@pytest.mark.slow
 def test_sealing_looks_through_the_list_of_files_as_often_for_many_parts_as_for_few(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
