@@ -17,28 +17,29 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     attention = pl.col("attention")
     value = attention if p["signed"] else attention * pl.col("length") / pl.col("pieces")
     film = pl.when(pl.col("group").is_not_null()).then(pl.col("document").min().over("group"))
-    sorted_ = tables.documents.filter(pl.col("class").is_not_null()).select(
-        "document", pl.col("class").cast(pl.String), film=film
-    )
-    gathered = tables.once(
+    class_ = pl.col("class").cast(pl.String)
+    sorted_ = tables.documents.filter(pl.col("class").is_not_null()).select("document", class_, film=film)
+    contrasting = sorted_.filter(pl.col("film").is_not_null(), pl.col("class").n_unique().over("film") > 1)
+    gathered = (
         tables.tokens.drop("class")
         .filter(attention.is_not_null(), is_listed(text, p))
-        .join(sorted_, on="document")
+        .join(contrasting, on="document")
         .group_by("film", "class", text)
         .agg(y=value.sum(), n=(pl.col("piece") == 0).sum().cast(pl.Int64))
     )
     rest_n, rest_y = (name.sum().over("word") - name for name in (n, y))
+    summed = attention if p["signed"] else pl.col("attention_lift") / pl.col("pieces")
     whole = (
-        gathered.group_by("class", "word")
-        .agg(n.sum(), y.sum())
+        tables.totals.filter(class_.is_not_null(), attention.is_not_null(), text.is_not_null())
+        .group_by(class_, text)
+        .agg(y=summed.sum(), n=pl.col("occurrences").filter(pl.col("piece") == 0).sum())
         .select(
             "class", "word", overall=pl.when(n > 0).then(y / n) - pl.when(rest_n > 0).then(rest_y / rest_n)
         )
     )
     g, difference, half = pl.col("g"), pl.col("difference"), pl.col("half")
     return (
-        gathered.filter(pl.col("film").is_not_null())
-        .with_columns(
+        gathered.with_columns(
             o_n=n.sum().over("film", "word") - n,
             o_y=y.sum().over("film", "word") - y,
         )

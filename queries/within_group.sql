@@ -14,7 +14,8 @@
 -- How not to read it: as what a class is about. The groups with both are not all groups, and have what both talk of. Where
 -- classes have attention of different sharpness (distinctive_words has the line) that is in the difference, too.
 --
--- Documents without a group, a class or a score (null) are left out of `difference`, and the latter two of `overall`.
+-- Documents without a group, a class or a score (null) are left out of `difference`, and the latter two of `overall`,
+-- which is read off the view `totals`, in single precision.
 --
 -- Example: attnstore query sample.attn within_group,
 -- over 1,500 IMDb test reviews, first row:
@@ -45,35 +46,53 @@ sorted AS (
     FROM documents
     WHERE class IS NOT NULL
 ),
-gathered AS (
-    SELECT
-        film, class, word,
-        sum(CASE WHEN $signed THEN attention ELSE attention * length / pieces END) AS y,
-        count_if(piece = 0) AS n
-    FROM (SELECT * EXCLUDE (class) FROM tokens) JOIN sorted USING (document)
-    WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
-    GROUP BY film, class, word
+contrasting AS MATERIALIZED (
+    SELECT document, class, film
+    FROM sorted
+    WHERE film IN (SELECT film FROM sorted GROUP BY film HAVING min(class) <> max(class))
+),
+kinds AS MATERIALIZED (  -- listed words, by number: to look at the word of each token takes long
+    SELECT word, (row_number() OVER ())::INTEGER AS number, sum(new_word) AS documents
+    FROM totals
+    WHERE is_listed(word, $punctuation, $ignore)
+    GROUP BY word
 ),
 whole AS (
     SELECT
         class, word,
-        sum(y) / nullif(sum(n), 0) - (sum(sum(y)) OVER of_word - sum(y)) / nullif(sum(sum(n)) OVER of_word - sum(n), 0)
-            AS overall
-    FROM gathered
-    GROUP BY class, word
+        y / nullif(n, 0) - (sum(y) OVER of_word - y) / nullif(sum(n) OVER of_word - n, 0) AS overall
+    FROM (
+        SELECT
+            class, word,
+            sum(CASE WHEN $signed THEN attention ELSE attention_lift / pieces END) AS y,
+            coalesce(sum(occurrences) FILTER (piece = 0), 0) AS n
+        FROM totals
+        WHERE class IS NOT NULL AND attention IS NOT NULL AND word IS NOT NULL
+        GROUP BY class, word
+    )
     WINDOW of_word AS (PARTITION BY word)
 ),
-sided AS (
+gathered AS MATERIALIZED (
     SELECT
-        class, word, film, n, y,
-        sum(n) OVER of_film - n AS o_n, sum(y) OVER of_film - y AS o_y
-    FROM gathered
-    WHERE film IN (SELECT film FROM sorted GROUP BY film HAVING min(class) <> max(class))
-    WINDOW of_film AS (PARTITION BY film, word)
+        film, class, number,
+        sum(CASE WHEN $signed THEN attention ELSE attention * length / pieces END) AS y,
+        count_if(piece = 0) AS n
+    FROM (SELECT document, word, piece, pieces, length, attention FROM tokens)
+    JOIN contrasting USING (document)
+    -- A word that enough groups have on both sides is in twice as many documents.
+    JOIN (SELECT word, number FROM kinds WHERE documents >= 2 * $min_groups) USING (word)
+    WHERE attention IS NOT NULL
+    GROUP BY film, class, number
+),
+sided AS (
+    SELECT class, film, number, n, y, all_n - n AS o_n, all_y - y AS o_y
+    FROM gathered JOIN (
+        SELECT film, number, sum(n) AS all_n, sum(y) AS all_y FROM gathered GROUP BY film, number HAVING count(*) > 1
+    ) USING (film, number)
 ),
 contrasted AS (
     SELECT
-        class, word, n, o_n,
+        class, number, n, o_n,
         n * o_n / (n + o_n) AS w,
         n * o_n / (n + o_n) * (y / n - o_y / o_n) AS d
     FROM sided
@@ -84,7 +103,7 @@ summed AS (
         class, word, count(*) AS groups, sum(n) AS occurrences, sum(o_n) AS other_occurrences,
         sum(w) AS w, sum(d) / sum(w) AS difference, effective_clusters(sum(w), sum(w * w)) AS g,
         sum(d * d) AS dd, sum(d * w) AS dw, sum(w * w) AS ww
-    FROM contrasted
+    FROM contrasted JOIN kinds USING (number)
     GROUP BY class, word
     HAVING count(*) >= $min_groups
 ),
