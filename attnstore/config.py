@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: auto, cpu, cuda, or cuda:N for one of several GPUs, counted from 0.
+#: auto, cpu, cuda, cuda:N for one of several GPUs, counted from 0, or mps for Apple's.
 Device = str
 #: How a document that is longer than the model reads is read; see `engine.long`.
 Long = Literal["cut", "tail", "head+tail", "windows"]

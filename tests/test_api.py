@@ -85,7 +85,10 @@ def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_pa
             "text_column is a text, as in the command: write text_column='a,b'",
         ),
         ({"label_column": 3}, "label_column is a text, as in the command: write label_column='3'"),
-        ({"device": "tpu"}, "--device tpu: it is one of auto, cpu, cuda, or cuda:N for one of several GPUs"),
+        (
+            {"device": "tpu"},
+            "--device tpu: it is one of auto, cpu, cuda, mps, or cuda:N for one of several GPUs",
+        ),
         ({"dtype": "int8"}, "--dtype int8: it is one of auto, float32, bfloat16, float16"),
         ({"limit": "x"}, "--limit x: it must be a whole number, at least 1"),
         ({"max_length": 12.5}, "--max-length 12.5: it must be a whole number, at least 1"),

@@ -139,10 +139,10 @@ class _Device(click.Choice[str]):
 
 device_option = click.option(
     "--device",
-    type=_Device(["auto", "cpu", "cuda"]),
+    type=_Device(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="auto is CUDA where there is one; cuda:1 is the second of several GPUs.",
+    help="auto is CUDA where there is one; cuda:1 is the second of several GPUs, mps Apple's.",
 )
 dtype_option = click.option(
     "--dtype",

@@ -116,7 +116,7 @@ class Classifier:
             return "torch: the model computes attention itself"
         if self.device.type == "cuda" and not self._obstacle:
             return cuda.PATH
-        if self.device.type == "cuda":
+        if self.device.type != "cpu":
             return f"torch: {self._obstacle}"
         if any(r.of_probabilities is not None for r in self.reductions):
             return "torch: a custom reduction wants whole probabilities"

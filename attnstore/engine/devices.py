@@ -13,18 +13,25 @@ from attnstore.errors import UsageError
 from attnstore.messages import counted
 
 #: Besides these a GPU by its number, as torch counts them: cuda:0, cuda:1, …
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 _ONE_GPU = re.compile(r"cuda:(0|[1-9][0-9]*)")
 
 
 def choose_device(asked: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises UsageError for others, and where there is none."""
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises UsageError for others, and where there is none.
+
+    `auto` is never `mps`, an Apple GPU, which only the reference computes on.
+    """
     one = _ONE_GPU.fullmatch(asked) if isinstance(asked, str) else None
     if asked not in DEVICES and not one:
         raise UsageError(
             f"--device {asked}: it is one of {', '.join(DEVICES)}, or cuda:N for one of several GPUs"
         )
-    if asked not in ("auto", "cpu") and not torch.cuda.is_available():
+    if asked == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(
+            "--device mps: torch sees no Apple GPU here; leave the option out, or say --device cpu"
+        )
+    if asked not in ("auto", "cpu", "mps") and not torch.cuda.is_available():
         raise UsageError(
             f"--device {asked}: torch sees no CUDA device here; leave the option out, or say --device cpu"
         )
@@ -40,11 +47,13 @@ def choose_device(asked: str) -> torch.device:
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices faster than float32 ones.
 
-    Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with.
+    Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with. Of Apple's nothing was measured.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return False
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
@@ -57,7 +66,7 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[st
         # Never float16: large activations overflow in it, and what comes out is no prediction.
         return (torch.bfloat16 if fast else torch.float32), []
     notes = []
-    if asked == "bfloat16" and not fast:
+    if asked == "bfloat16" and device.type == "cpu" and not fast:
         notes.append("bfloat16 is emulated on this hardware and very slow: --dtype float32 is faster")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[asked], notes
 

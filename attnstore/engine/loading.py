@@ -33,7 +33,7 @@ from attnstore.messages import first_line, listed
 
 #: Tokens in a batch unless told otherwise: enough for full matrix products. On a CPU twice as many are no faster, and
 #: half as many take a tenth longer for a small model.
-BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+BATCH_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 8192}
 
 
 #: A relevance keeps what all layers leave behind for the way back: its batches are the smaller for it.

@@ -213,8 +213,8 @@ class Tap:
                 keep=self._workspace if self._sweep else None,
                 layer=len(self._layers),
             )
-        if _on_cuda(query):
-            return self._attended_on_cuda(query, key, value, seen, head_rows)
+        if _on_gpu(query):
+            return self._attended_on_gpu(query, key, value, seen, head_rows)
         key, value = self._of_every_head(key), self._of_every_head(value)
         output = value.new_zeros(query.shape[0], query.shape[2], self.heads, value.shape[-1])
         documents: list[Attended] = []
@@ -236,11 +236,11 @@ class Tap:
             documents.append(attended)
         return output, join(documents)
 
-    def _attended_on_cuda(
+    def _attended_on_gpu(
         self, query: Tensor, key: Tensor, value: Tensor, seen: "_Seen", head_rows: bool
     ) -> tuple[Tensor, ReducedLayer]:
         layout = self._layout = self._layout or cuda.Layout.of(self.lengths, query.device, packed=self.packed)
-        self.obstacle = self._cuda_obstacle(query, key, value, seen, head_rows)
+        self.obstacle = self._gpu_obstacle(query, key, value, seen, head_rows)
         if not self.obstacle:
             return cuda.attend(
                 query,
@@ -274,9 +274,9 @@ class Tap:
             self._groups = padded.groups_of(self.lengths, self.heads, device)
         return self._groups
 
-    def _cuda_obstacle(
-        self, query: Tensor, key: Tensor, value: Tensor, seen: "_Seen", head_rows: bool
-    ) -> str:
+    def _gpu_obstacle(self, query: Tensor, key: Tensor, value: Tensor, seen: "_Seen", head_rows: bool) -> str:
+        if query.device.type == "mps":
+            return "there is no kernel for mps"
         if seen.mask is not None:
             return "the model's mask hides more than padding"
         if self._custom:
@@ -366,7 +366,7 @@ class Tap:
     def _reduced(self, p: Tensor) -> ReducedLayer:
         """`p`: (B, heads, S, S)."""
         head_rows = self._head_rows or bool(self._projections)
-        if _on_cuda(p):
+        if _on_gpu(p):
             return padded.reduce_probabilities(
                 p,
                 self._side_by_side(p.device),
@@ -467,8 +467,8 @@ def heads_apart(value: Tensor, heads: int) -> Tensor:
     return value.reshape(*value.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _on_cuda(tensor: Tensor) -> bool:
-    return tensor.device.type == "cuda"
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.device.type != "cpu"
 
 
 def present(value: T | None) -> T:

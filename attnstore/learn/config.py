@@ -126,6 +126,8 @@ def check(config: FinetuneConfig) -> None:
 def compute(config: FinetuneConfig) -> tuple[str, str]:
     """The device, `cpu` or `cuda`, and the type that products are computed in."""
     device = choose_device(config.device)
+    if device.type == "mps":
+        raise UsageError("--device mps: models are trained on CUDA or a CPU: say --device cpu")
     if ":" in config.device:
         raise UsageError(
             f"--device {config.device}: training takes the GPUs that are visible: say --device cuda, with"

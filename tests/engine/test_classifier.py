@@ -16,10 +16,11 @@ from torch import nn
 from attnstore.check.oracle import Oracle, reduced_by_definition
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.documents import Document
+from attnstore.engine import tap
 from attnstore.engine.batches import plan_batches, tokenise
 from attnstore.engine.devices import choose_device, choose_dtype, fast_bfloat16
 from attnstore.engine.loading import load_classifier
-from attnstore.engine.paths import linears
+from attnstore.engine.paths import kernel, linears
 from attnstore.engine.paths.linears import FusedLinear
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.errors import ModelError, UsageError
@@ -70,6 +71,29 @@ def assert_as_the_oracle_says(folder, classifier, results, tolerance=1e-5):
         assert list(columns) == list(expected)
         for name, values in expected.items():
             np.testing.assert_allclose(columns[name], values, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "mps",
+            marks=pytest.mark.skipif(
+                not torch.backends.mps.is_available(), reason="there is no Apple GPU here"
+            ),
+        ),
+    ],
+)
+def test_a_gpu_without_a_kernel_gives_what_eager_attention_gives(device, tiny_model, monkeypatch):
+    """The reference on the device, documents side by side. Of a CPU it is what the device would be asked for."""
+    classifier = load(tiny_model, device=device)
+    if device == "cpu":
+        monkeypatch.setattr(kernel, "serves", lambda *_: False)
+        monkeypatch.setattr(tap, "_on_gpu", lambda _: True)
+        monkeypatch.setattr(tap.Tap, "_gpu_obstacle", lambda *_: "there is no kernel for mps")
+    assert_as_the_oracle_says(tiny_model, classifier, forward(classifier))
+    assert classifier._obstacle == "there is no kernel for mps"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from command_line import attnstore
 
 from attnstore.config import RunConfig, SourceConfig
-from attnstore.engine.devices import choose_device
+from attnstore.engine.devices import choose_device, choose_dtype
 from attnstore.errors import UsageError, WorkerError
 from attnstore.learn.config import compute
 from attnstore.pipeline.workers import Workers
@@ -44,12 +44,33 @@ def test_without_a_gpu_none_is_to_be_had(asked):
     )
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an Apple GPU here")
+def test_without_an_apple_gpu_none_is_to_be_had(two_gpus):
+    with pytest.raises(UsageError) as raised:
+        choose_device("mps")
+    assert str(raised.value) == (
+        "--device mps: torch sees no Apple GPU here; leave the option out, or say --device cpu"
+    )
+
+
+def test_an_apple_gpu_is_taken_if_it_is_asked_for_and_trains_nothing(monkeypatch):
+    """In float32, as nothing was measured there; `auto` is the CPU."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [str(choose_device(name)) for name in ("auto", "mps")] == ["cpu", "mps"]
+    assert choose_dtype("auto", choose_device("mps")) == (torch.float32, [])
+    assert choose_dtype("bfloat16", choose_device("mps")) == (torch.bfloat16, [])
+    with pytest.raises(UsageError) as raised:
+        compute(SimpleNamespace(device="mps", dtype="auto"))
+    assert str(raised.value) == "--device mps: models are trained on CUDA or a CPU: say --device cpu"
+
+
 @pytest.mark.parametrize("asked", ["cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "cudas", "gpu", 1])
 def test_another_device_is_refused(asked, two_gpus):
     with pytest.raises(UsageError) as raised:
         choose_device(asked)
     assert str(raised.value) == (
-        f"--device {asked}: it is one of auto, cpu, cuda, or cuda:N for one of several GPUs"
+        f"--device {asked}: it is one of auto, cpu, cuda, mps, or cuda:N for one of several GPUs"
     )
 
 

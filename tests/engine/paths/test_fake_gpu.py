@@ -290,7 +290,7 @@ def test_the_way_back_of_a_gradient_reads_no_value(family, flash, gpu, tmp_path,
     launches.current = lambda: None
     monkeypatch.setattr(kernel, "serves", lambda *_: False)
     monkeypatch.setattr(cuda, "obstacle", lambda *_, **__: "" if flash else "no flash attention")
-    monkeypatch.setattr(tap, "_on_cuda", lambda _: True)
+    monkeypatch.setattr(tap, "_on_gpu", lambda _: True)
     columns = classifier(batch).columns
     assert {x.shape[0] for x in columns.values()} == {batch.tokens}
     assert {"evidence", "relevance"} <= columns.keys()

@@ -514,7 +514,7 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
     monkeypatch.setattr(kernel, "serves", lambda *_: False)
     monkeypatch.setattr(cuda, "obstacle", lambda *_, **__: "")
     monkeypatch.setattr(cuda, "_flash", flash)
-    monkeypatch.setattr(tap, "_on_cuda", lambda _: True)
+    monkeypatch.setattr(tap, "_on_gpu", lambda _: True)
     calls = []
     monkeypatch.setattr(cuda, "attend", lambda *a, real=cuda.attend, **k: (calls.append(1), real(*a, **k))[1])
     reduced = classifier(batch)
