@@ -128,7 +128,6 @@ class Segmenter:
         )
 
 
-@functools.lru_cache(1 << 17)
 def _stretches(chunk: str, dictionaries: bool) -> list[str]:
     if chunk.isascii():
         return [chunk] if chunk.isalnum() else _BOUNDED_ASCII.findall(chunk)
