@@ -8,7 +8,8 @@ In one process, in rounds: each round runs every variant over the same documents
 that is not counted. A ratio is the median of the rounds' own ratios, so that what a machine does meanwhile hits
 both sides; where it does a lot, --processor-time counts this process's seconds on the processors instead (with
 OMP_NUM_THREADS=1, so that no thread spins while it waits). The documents are a fixed random sample of the IMDb test
-set, as they are and as documents of 512 tokens made of the same texts. The slow variants, (c) and (d), run over the
+set, as they are and as documents of 512 tokens made of the same texts; with --alike N, which pads next to nothing, N
+reviews at a time that are as long as each other, of five lengths. The slow variants, (c) and (d), run over the
 first few of them, against (a) and (b) over the same few in the same round. (b) keeps freed memory from batch to
 batch, as a run does; the others have what glibc does by itself. Peak memory is of a process of its own for each
 variant, from after the model is loaded.
@@ -144,18 +145,18 @@ def time_rounds(
 def time_variants(
     loader: Loader,
     chosen: Sequence[Variant],
+    workloads: dict[str, Documents],
     documents: Documents,
-    full: Documents,
     sizes: Sizes,
     rounds: int,
     clock: Callable[[], float],
 ) -> dict[str, list[Timing]]:
-    """The timings by workload: "reviews", "of 512 tokens", and the slow ones, each over few."""
+    """The timings by workload, and those of the slow variants, each over few of `documents`."""
     shuffle = random.Random(workload.SEED)
-    found: dict[str, list[Timing]] = {"reviews": [], "of 512 tokens": [], "of these reviews": []}
+    found: dict[str, list[Timing]] = {name: [] for name in (*workloads, "of these reviews")}
     base = {v.key: loader.forward(v) for v in (PLAIN, THREE)}
     fast = base | {v.key: loader.forward(v) for v in chosen if not v.slow and v.key not in base}
-    for name, given in (("reviews", documents), ("of 512 tokens", full)):
+    for name, given in workloads.items():
         if not any(not v.slow for v in chosen):
             break
         seconds = time_rounds(fast, given, rounds, shuffle, len(given), clock)
@@ -232,7 +233,7 @@ def forward_table(
             lengths = [d.length for d in timing.documents]
             work = encoder_operations(model, lengths, cls_only=bool(timing.variant.reductions))
             share = f"{work / timing.median / peak:.0%}"
-            used = memory.get(timing.variant.key) if name != "of 512 tokens" else None
+            used = memory.get(timing.variant.key) if name in ("reviews", "of these reviews") else None
             cells = [
                 f"{len(timing.documents)} {name}",
                 timing.variant.title,
@@ -298,11 +299,18 @@ def benchmark(
     yield from ("", f"## {name}, {str(dtype).removeprefix('torch.')}", "")
     if chosen:
         documents = workload.as_tokens(texts[: sizes.reviews], tokenizer)
-        full = workload.of_length(512, sizes.full, texts, tokenizer)
+        workloads = (
+            workload.alike(workload.as_tokens(texts[:1000], tokenizer), options.alike)
+            if options.alike
+            else {
+                "reviews": documents,
+                "of 512 tokens": workload.of_length(512, sizes.full, texts, tokenizer),
+            }
+        )
         loader = Loader(folder, dtype)
         clock = time.process_time if options.processor_time else time.perf_counter
         peaks = [machine.matmul_peak(dtype)]
-        found = time_variants(loader, chosen, documents, full, sizes, options.rounds, clock)
+        found = time_variants(loader, chosen, workloads, documents, sizes, options.rounds, clock)
         peaks.append(machine.matmul_peak(dtype))
         memory = {}
         if not options.no_memory:
@@ -316,7 +324,7 @@ def benchmark(
         computed_by = loader.classifier(REDUCTIONS).kernel
         yield from ("", f"Attention by the {computed_by}; without it, by torch.")
         yield f"Peak of torch.mm, 4096 × 4096: {max(peaks) / 1e12:.2f} T operations/s."
-        if any(v.reductions == REDUCTIONS or v is BY_HAND for v in chosen):
+        if not options.alike and any(v.reductions == REDUCTIONS or v is BY_HAND for v in chosen):
             values = machine.in_own_process(agreement, folder, dtype, documents[:32])
             yield from ("", f"(b) and (c) compute the same values: {values}.")
     if RUN in options.variants:
@@ -341,6 +349,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="at most 3 for the slow variants")
     parser.add_argument("--documents", type=int, help="reviews; the other sets of documents follow from it")
+    parser.add_argument("--alike", type=int, help="so many reviews of like length, of each of five lengths")
     parser.add_argument("--run-documents", type=int, help="reviews for (e)")
     parser.add_argument("--warm", type=int, default=1, help="warm runs of (e), after the cold one")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])

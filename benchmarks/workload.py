@@ -92,6 +92,17 @@ def of_imdb_lengths(count: int, tokenizer: Any) -> tuple[Document, ...]:
     return tuple(documents)
 
 
+def alike(documents: Sequence[TokenisedDocument], count: int) -> dict[str, list[TokenisedDocument]]:
+    """So many documents that are next to each other by length, around the middle of each fifth of all, by a name."""
+    ordered = sorted(documents, key=lambda d: d.length)
+    found = {}
+    for fifth in range(5):
+        start = (2 * fifth + 1) * len(ordered) // 10 - count // 2
+        own = ordered[start : start + count]
+        found[f"reviews of {own[0].length} to {own[-1].length} tokens"] = own
+    return found
+
+
 def _endlessly(documents: Sequence[Document]) -> Iterator[Document]:
     while True:
         yield from documents
