@@ -327,10 +327,10 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
     ),
     (
         "several lists of rows",
-        {"a.json": b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}'},
+        {"a.json": b'{"films": [{"text": "a"}], "books": [{"text": "b"}]}'},
         "a.json",
         {},
-        "holds several lists of rows (train, test)",
+        "holds several lists of rows (films, books)",
     ),
     (
         "columns of two lengths",
