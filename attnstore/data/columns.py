@@ -20,7 +20,7 @@ TEXT_COLUMNS = (
 #: Names before numbers: data sets that have both keep the names in `label_text`.
 LABEL_COLUMNS = (
     "label_text", "label_name", "label", "sentiment", "class", "category", "target", "stars", "rating", "polarity",
-    "labels",
+    "labels", "annotation",
 )  # fmt: skip
 ID_COLUMNS = ("id", "idx", "guid", "uid", "doc_id", "document_id", "review_id", "text_id")
 GROUP_COLUMNS = ("group",)
@@ -172,13 +172,19 @@ class _Choice:
 
     def usual(self, what: str, names: Sequence[str]) -> str | None:
         """The column with the most usual of these names."""
-        fitting = next(filter(None, (same(self.found, each) for each in names)), None)
+        flat = [each for each in self.found if not self.is_object(each)]
+        fitting = next(filter(None, (same(flat, each) for each in names)), None)
         if fitting is None and what in ("text", "label"):
             fitting = self.inside(names)
         if fitting is None:
             return None
         self.notes.append(f"{what} column guessed: {quoted(fitting[0])}")
         return self._only(fitting)
+
+    def is_object(self, column: str) -> bool:
+        """Whether a column holds objects alone, whose keys are columns, too."""
+        below = (f"{column}.", f"{column}[].")
+        return any(each.startswith(below) for each in self.found) and not self.cells(column)
 
     def option(self, what: str) -> str | None:
         """The column that the user names."""
@@ -220,9 +226,19 @@ class _Choice:
         for name in names:
             if fitting := [each for each in paths if same([each.rpartition(".")[2]], name)]:
                 return fitting if len(fitting) == 1 else None
-        # Label Studio's, which keeps the choices of each annotator.
-        fitting = [each for each in self.found if each.endswith("[].value.choices")]
-        return fitting if len(fitting) == 1 and "label" in names else None
+        if "label" not in names:
+            return None
+        # An object or a list of them by such a name: what it holds is said in one of its keys.
+        for name in names:
+            fitting = [each for each in paths if same([each.partition(".")[0]], name)]
+            if len(fitting) == 1:
+                return fitting
+        # Label Studio's, which keeps the choices of each annotator; doccano's first version; Prodigy's choices.
+        for name in ("[].value.choices", "annotations[].label"):
+            fitting = [each for each in self.found if each.endswith(name)]
+            if len(fitting) == 1 and not any(each.endswith("[].start_offset") for each in self.found):
+                return fitting
+        return same(self.found, "accept") if same(self.found, "options") and _answer(self) else None
 
     def _only(self, fitting: Sequence[str]) -> str:
         if len(fitting) > 1:

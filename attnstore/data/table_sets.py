@@ -84,7 +84,7 @@ def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) ->
                     yield Rejected(one_line(where), "several labels")
                     continue
                 except TypeError:
-                    yield Rejected(one_line(where), "malformed row")
+                    yield Rejected(one_line(where), "its label, id or group is an object, or a list of lists")
                     continue
                 if chosen.split is not None and split not in wanted:
                     continue

@@ -163,6 +163,36 @@ class TestShapesOfOthers:
             read(tmp_path / "r.json", content)
 
 
+class TestExports:
+    @pytest.mark.parametrize(
+        "row",
+        [
+            {"text": "{}", "label": {"name": "{}"}},
+            {"text": "{}", "annotations": [{"label": "{}", "user": 1}], "meta": {}},
+            {"text": "{}", "options": [{"id": "pos"}], "accept": ["{}"], "answer": "accept"},
+            {
+                "text": "{}",
+                "annotation": "{}",
+                "prediction": [{"label": "x", "score": 0.5}],
+                "status": "Validated",
+            },
+        ],
+        ids=["an object", "doccano's first version", "Prodigy's choices", "Argilla's first version"],
+    )
+    def test_the_label_is_found(self, row: dict[str, Any], tmp_path: Path) -> None:
+        """Where the tool keeps it, without an option."""
+        lines = [json.dumps(row).replace("{}", text, 1).replace("{}", label, 1) for text, label in ROWS[:1]]
+        assert read(tmp_path / "r.jsonl", "\n".join([*lines, *lines])) == [
+            Document(ROWS[0][0], f"r.jsonl:{n}", None, "all", "pos") for n in (1, 2)
+        ]
+
+    def test_spans_are_said_to_be_no_label(self, tmp_path: Path) -> None:
+        """Named entities of doccano: why each row was left out."""
+        row = {"text": "a fine film", "label": [[0, 4, "PER"], [5, 9, "LOC"]]}
+        (rejected,) = read(tmp_path / "r.jsonl", json.dumps(row), label_column="label")
+        assert rejected == Rejected("r.jsonl row 1", "several labels")
+
+
 class TestPaths:
     def test_nested_text(self, tmp_path: Path) -> None:
         """A path leads into objects and lists; it is guessed where it ends in a usual name."""
