@@ -97,7 +97,7 @@ def test_bad_rows() -> None:
         Rejected("data row 4", "text is not a string"),
         Rejected("data row 5", "its label, id or group is an object, or a list of lists"),
         Document("e", "data:6", None, "all", None),
-        Rejected("data row 7", "malformed row"),
+        Rejected("data row 7", "its label, id or group is an object, or a list of lists"),
     ]
 
 

@@ -76,6 +76,12 @@ class TestImdb:
         by_id = {item.id: item.group for item in read}
         assert by_id["test/pos/0_10"] == "tt0406816"
         assert None not in by_id.values()
+        # The same as of a script that reads nothing but the tar, and as of commit 780e683.
+        digest = hashlib.sha256()
+        for item in read:
+            line = json.dumps([item.id, item.text, item.label, item.split], separators=(",", ":"))
+            digest.update(f"{line}\n".encode())
+        assert digest.hexdigest() == "942152cd8ab99d88d72c2ba9c785174be51b5dd053cd2768823f7d2d2ca02539"
 
 
 def parquet(**columns: list[object]) -> bytes:
