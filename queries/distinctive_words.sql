@@ -78,6 +78,7 @@
 --     together, are added to the counts of either side; auto: 1 in 100 of the words of both sides
 -- @param rank_by: sure|surplus|difference|log_ratio|residual|log_odds|z = sure -- the column to rank by
 -- @param limit: count = 20 -- rows a class
+-- @columns class, word, test, surplus, sure, q
 -- @pair class, word: surplus, lift, log_ratio
 -- @family the words of a class
 --

@@ -110,7 +110,21 @@ def info(store: "Place", form: str) -> None:
         give(visible_json(opened.manifest.to_json()))
         return
     for name, value in facts(opened):
-        say(f"{name + ':':<14} {visible_line(value)}")
+        first, *others = _lines(value, 15)
+        say(f"{name + ':':<14} {first}")
+        for line in others:
+            say(" " * 15 + line)
+
+
+def _lines(value: str, indent: int) -> list[str]:
+    """A value beside its name: on a terminal as many lines as it needs there, elsewhere one."""
+    import shutil
+
+    from attnstore.show.columns import paragraph
+
+    if not sys.stdout.isatty():
+        return [visible_line(value)]
+    return paragraph(value, max(20, shutil.get_terminal_size().columns - indent)) or [""]
 
 
 @click.command()

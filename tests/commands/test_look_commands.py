@@ -53,6 +53,17 @@ def test_info_tells_a_sealed_store_in_text_and_in_json(small_store):
     assert json.loads(attnstore("info", small_store, "--format", "json")[1])["documents"] == 60
 
 
+def test_info_breaks_long_lines_on_a_terminal(small_store):
+    """Beside the name, and none is wider; a pipe gets each fact on one line."""
+    narrow = re.sub(r"\x1b\[\d*m", "", attnstore("info", small_store, terminal=60)[1])
+    whole = attnstore("info", small_store)[1]
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, whole.splitlines()))
+    assert "".join(narrow.split()) == "".join(whole.split())
+    assert {line[:15].strip() for line in narrow.splitlines()} - {""} == set(
+        re.findall("^.*?:", whole, re.MULTILINE)
+    )
+
+
 def test_info_describes_a_store_that_lacks_what_a_run_records(tmp_path):
     """Another program's manifest need not say how the values were computed, nor what its runs were like."""
     store = written(tmp_path / "s", manifest(runs=({"by": "hand", "tokens": 7},)))

@@ -30,6 +30,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._places: dict[str, _Place] = {}
         for path in paths:
+            open_store(path)  # what is no store says so in its own words
             place = _Place(path, _state(path), Pool(open_store(path)))
             self._places[self._free(path)] = place
 

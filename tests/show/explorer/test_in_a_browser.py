@@ -82,6 +82,8 @@ def fits(page) -> bool:
 def test_from_the_first_page_to_a_document_and_back(page, address):
     """Words by class come after the page; a number of the matrix leads to its documents, one of them to its picture."""
     page.goto(address)
+    page.wait_for_selector("[data-load] .words a")
+    page.click("[data-load] details summary")
     page.wait_for_selector("[data-load] table")
     assert fits(page)
     page.click("table.matrix td a")
@@ -111,6 +113,30 @@ def test_the_slider_and_the_keys_change_the_layer_and_the_document(page, address
     assert "layer 1 of 3" in page.inner_text("#heatmap")
     page.keyboard.press("k")
     page.wait_for_url("**/documents/4*")
+
+
+def test_heads_are_gone_through_and_the_neighbours_keep_what_was_chosen(page, address):
+    """By the slider or Shift and an arrow; the next document is drawn by the same head of the same layer."""
+    page.goto(f"{address}demo/documents/4?reduction=cls_heads&layer=2")
+    assert ", head" not in page.inner_text("#heatmap dl")
+    page.keyboard.press("Shift+ArrowRight")
+    sync_api.expect(page.locator("#heatmap")).to_contain_text("cls_heads, layer 2 of 3, head 1 of 2")
+    assert page.locator("input[name=head]").get_attribute("aria-valuetext") == "1"
+    page.locator("input[name=head]").press("ArrowRight")
+    sync_api.expect(page.locator("#heatmap")).to_contain_text("head 2 of 2")
+    page.keyboard.press("j")  # with the slider in focus
+    page.wait_for_url("**/documents/5*")
+    assert "cls_heads, layer 2 of 3, head 2 of 2" in page.inner_text("#heatmap")
+
+
+def test_a_word_that_is_clicked_leads_on(page, address):
+    """To documents with it and to words like it, of what is shaded in a document."""
+    page.goto(f"{address}demo/documents?text=film")
+    page.click("ol.documents li a")
+    word = page.locator("#heatmap .text span[title]").first
+    word.click()
+    page.click(".leads a:text('words like it')")
+    page.wait_for_url("**/words?q=*")
 
 
 def test_reductions_words_and_the_second_picture_are_chosen(page, address):
