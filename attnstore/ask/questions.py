@@ -248,6 +248,8 @@ def signature(p: Parameter) -> str:
 def _read(path: Path, checked: bool = False) -> Question:
     """The question of a file. `checked`: its SELECT is known to be one. Raises UsageError."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"can't read {path}: it is no file")  # a pipe would be waited for
         text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {path}: {error}") from error

@@ -50,16 +50,18 @@ def read_settings(file: Path) -> dict[str, int | float | str]:
         ModelError: it is no such file, or holds what no BERT has.
     """
     try:
+        if file.exists() and not file.is_file():
+            raise ModelError(f"{file} is no file: it would be waited for")
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         raise ModelError(f"{file} is no JSON: {first_line(error)}") from error
     if not isinstance(found, dict) or "vocab_size" not in found:
         raise ModelError(f"{file} has no vocab_size: it is no bert_config.json of google-research/bert")
     settings: dict[str, Any] = {"vocab_size": found["vocab_size"]}
     settings |= {name: found.get(name, default) for name, default in _SIZES.items()}
     for name, size in settings.items():
-        if type(size) is not int or size < 1:
-            raise ModelError(f"{file}: {name} is {size!r}, which has to be a whole number from 1")
+        if type(size) is not int or not 1 <= size < 2**31:
+            raise ModelError(f"{file}: {name} is {repr(size)[:20]}, which has to be a whole number from 1")
     if settings["hidden_size"] % settings["num_attention_heads"]:
         heads = f"{settings['num_attention_heads']} heads"
         raise ModelError(f"{file}: a hidden_size of {settings['hidden_size']} can't be divided among {heads}")

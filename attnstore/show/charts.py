@@ -24,6 +24,7 @@ from attnstore.ask.questions import Question
 from attnstore.errors import UsageError
 from attnstore.messages import first_line, listed, one_line, quoted
 from attnstore.store.manifest import StoredReduction
+from attnstore.store.place import read_text
 from attnstore.visible import visible_line
 
 #: Columns whose values are classes.
@@ -45,12 +46,12 @@ def read_chart(question: Question) -> dict[str, Any]:
     """
     path = question.path.with_suffix(".vl.json")
     try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
+        spec = json.loads(read_text(path))
     except FileNotFoundError:
         raise UsageError(
             f"{question.name} has no chart: put a Vega-Lite specification without data beside it, {path}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"can't read {path}: {first_line(error)}") from error
     if not isinstance(spec, dict):
         raise UsageError(f"{path} is not a Vega-Lite specification: it has to be a JSON object")

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from attnstore.errors import StoreError, UsageError
 from attnstore.store.durable import writing
-from attnstore.store.manifest import StoredFile, as_type
+from attnstore.store.manifest import StoredFile, as_type, plain_json
 from attnstore.store.parquet import file_schema, parquet
 from attnstore.store.place import Place, names_below, put, read_text, remove
 from attnstore.store.schema import DICTIONARY
@@ -97,11 +97,14 @@ def measurements(store: Store) -> tuple[list[Measurement], dict[str, str]]:
     for stem in _receipts(store):
         path, receipt = f"{FOLDER}/{stem}.parquet", f"{RECEIPTS}/{stem}.json"
         try:
-            raw = json.loads(read_text(store.path / receipt))
+            raw = plain_json(read_text(store.path / receipt))
             measured: Measurement = as_type("receipt", raw, Measurement)
             if measured.file.path != path:
                 raise ValueError("of another file")
-        except (OSError, ValueError, RecursionError):
+            before = measured.settings.get("store_documents", 0)
+            if type(before) is not int or not 0 <= before <= store.manifest.documents:
+                raise ValueError("of more documents than there are")
+        except (OSError, ValueError):
             damaged[path] = f"its receipt {receipt} is damaged"
             continue
         if fault := measured.file.damage(store.path, hashed=False):

@@ -7,6 +7,7 @@ which could not renew it for as long by its own clock, writes nothing any more (
 """
 
 import json
+import math
 import os
 import socket
 import threading
@@ -27,6 +28,8 @@ LOCK = "writer.lock"
 
 #: Seconds.
 LEASE = 60.0
+#: A lock that says that it is good for longer is none of ours.
+_LONGEST = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class _Holder:
         """The holder that a lock names; None where it names nobody."""
         try:
             raw = json.loads(content)
-            return cls(
+            found = cls(
                 str(raw["owner"]),
                 int(raw["process"]),
                 str(raw["host"]),
@@ -56,8 +59,10 @@ class _Holder:
                 float(raw["renewed"]),
                 float(raw["lease"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
+        # Nobody would be waited for without an end.
+        return found if 0 < found.lease <= _LONGEST and math.isfinite(found.renewed) else None
 
     def is_dead(self) -> bool:
         """Whether it is a process of this machine that has ended."""

@@ -57,6 +57,7 @@ def test_settings_that_are_left_out_are_googles(tmp_path):
         ({"hidden_size": "768"}, "hidden_size is '768', which has to be a whole number from 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0, which"),
         ({"vocab_size": True}, "vocab_size is True, which"),
+        ({"vocab_size": 10**30}, "vocab_size is 10000000000000000000, which"),
         ({"hidden_size": 10, "num_attention_heads": 4}, "a hidden_size of 10 can't be divided among 4 heads"),
         ({"hidden_act": "swish"}, "hidden_act is 'swish', of which BERT has gelu, relu, tanh, linear"),
         ({"initializer_range": None}, "initializer_range is None, which has to be a number"),
@@ -69,7 +70,7 @@ def test_settings_that_no_bert_has_are_refused(tmp_path, changes, said):
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "bert"}', "\udcff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "bert"}', "\udcff", "[" * 100_000])
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, content):
     file = tmp_path / "bert_config.json"
     file.write_bytes(content.encode(errors="surrogateescape"))

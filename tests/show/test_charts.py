@@ -192,6 +192,10 @@ def test_an_empty_answer_is_said():
             "{",
             "can't read {path}: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
+        (
+            "[" * 100_000,
+            "can't read {path}: maximum recursion depth exceeded while decoding a JSON array from a unicode string",
+        ),
         ("[]", "{path} is not a Vega-Lite specification: it has to be a JSON object"),
         (
             '{"layer": [{"data": {"url": "https://example.org/x.csv"}}]}',

@@ -79,3 +79,25 @@ def test_tables_of_another_form_and_unfinished_stores_are_refused(store, tmp_pat
         StoreError, match="is not sealed: `attnstore run` with the same options finishes it first"
     ):
         write_measurement(open_store(tmp_path / "open"), table, settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"store_documents": "all"}},
+        {"settings": {"store_documents": 10**30}},
+        {"settings": {"store_documents": None}},
+        {"settings": {"model": "\udcff"}},
+        {"documents": 1e999},
+        {"settings": []},
+        {"written": [[[[[[[[[[[[[[[["deep"]]]]]]]]]]]]]]]]},
+    ],
+)
+def test_a_receipt_that_no_measurement_wrote_is_damage(store, change):
+    """Numbers without an end, halves of characters, other types, deep nesting: none of it is believed."""
+    written(store, measured_rows(range(3), ["cls_01"]))
+    receipt = store.path / "_faithfulness/deletion-token-00000.json"
+    receipt.write_text(json.dumps(json.loads(receipt.read_text()) | change))
+    found, damaged = measurements(store)
+    name = "faithfulness/deletion-token-00000.parquet"
+    assert (found, damaged) == ([], {name: "its receipt _faithfulness/deletion-token-00000.json is damaged"})

@@ -1,5 +1,7 @@
 """Promises of attnstore.store.lock: one writer at a time, whom the others can name."""
 
+import json
+import math
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnstore.errors import StoreError
+from attnstore.store.lease import _holder
 from attnstore.store.lock import LOCK, write_lock
 
 HOLD = """
@@ -184,3 +187,22 @@ def test_pipe_in_the_locks_place_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOCK)
     with write_lock(tmp_path), pytest.raises(StoreError, match="is being written by"):
         write_lock(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lease": 1e30},
+        {"lease": 0},
+        {"lease": -5},
+        {"renewed": math.inf},
+        {"process": math.inf},
+        {"lease": 10**400},
+    ],
+)
+def test_a_lease_that_nobody_holds_is_not_waited_for(change):
+    """What a lock in a bucket says is believed for an hour at most: no writer waits for a stranger without an end."""
+    sound = {"owner": "a", "process": 1, "host": "h", "machine": "m", "renewed": 1e9, "lease": 60.0}
+    assert _holder(json.dumps(sound).encode()) is not None
+    assert _holder(json.dumps(sound | change).encode()) is None
+    assert _holder(b"[" * 100_000) is None
