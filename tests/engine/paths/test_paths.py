@@ -486,12 +486,12 @@ def test_a_mask_is_looked_at_once_and_another_in_its_place_again():
 # ---------------------------------------------------------------- through models
 
 
-def load(folder, **changes):
+def load(folder, *more, **changes):
     config = RunConfig(
         SourceConfig(""), str(folder), **({"dtype": "float32", "device": "cpu", "max_length": 32} | changes)
     )
     names = ["cls", "received", "rollout", "cls_heads", "from_3"]
-    return loading.load_classifier(config, resolve_reductions(names))
+    return loading.load_classifier(config, resolve_reductions([*names, *more]))
 
 
 def tokenised(classifier, texts):
@@ -506,30 +506,101 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
     """Packed, with a sliding window, padded, with shared key heads: every column, through the tap's own branch."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
-    (batch,) = plan_batches(
-        tokenised(classifier, ["a", "", "the plot was never boring", "awful movie ! " * 9]),
-        1000,
-        padded=classifier.padded,
-    )
+    batch = batch_for(classifier)
     monkeypatch.setattr(kernel, "serves", lambda *_: False)
     monkeypatch.setattr(cuda, "obstacle", lambda *_, **__: "")
     monkeypatch.setattr(cuda, "_flash", flash)
     monkeypatch.setattr(tap, "_on_gpu", lambda _: True)
     calls = []
     monkeypatch.setattr(cuda, "attend", lambda *a, real=cuda.attend, **k: (calls.append(1), real(*a, **k))[1])
-    reduced = classifier(batch)
+    assert_as_eager(classifier(batch), classifier, batch, tmp_path)
     assert len(calls) == classifier.layers
-    oracle, start = Oracle(str(tmp_path)), 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert", "mpnet"])
+@pytest.mark.parametrize("block", [1 << 25, 5000], ids=["one group", "several groups"])
+def test_a_model_on_a_gpu_without_flash_attention_gives_what_eager_attention_gives(
+    family, block, tmp_path, monkeypatch
+):
+    """The same, and a model that computes attention itself, with documents side by side; a custom reduction, too."""
+    tiny.save(tmp_path, family)
+    classifier = load(tmp_path, loudest)
+    batch = batch_for(classifier)
+    monkeypatch.setattr(padded, "BLOCK", block)
+    monkeypatch.setattr(kernel, "serves", lambda *_: False)
+    monkeypatch.setattr(tap, "_on_cuda", lambda _: True)
+    for module, name in ((reductions, "attend"), (tap, "attend"), (tap, "reduce_probabilities")):
+        monkeypatch.setattr(module, name, None)  # one document after the other
+    assert_as_eager(classifier(batch), classifier, batch, tmp_path)
+
+
+def loudest(probabilities):
+    """The most that any head and query gives a token."""
+    return probabilities.amax(dim=(0, 1))
+
+
+def batch_for(classifier):
+    texts = ["a", "", "the plot was never boring", "awful movie ! " * 9]
+    (batch,) = plan_batches(tokenised(classifier, texts), 1000, padded=classifier.padded)
+    return batch
+
+
+def assert_as_eager(reduced, classifier, batch, folder):
+    """Logits and every column of every reduction, against eager attention reduced by definition."""
+    oracle, start = Oracle(str(folder)), 0
     for row, document in enumerate(batch.documents):
         logits, attentions = oracle(document.ids)
         np.testing.assert_allclose(reduced.logits[row], logits, atol=1e-4)
         for reduction in classifier.reductions:
-            values = reduced_by_definition(attentions, reduction.name)
+            if reduction.name == "loudest":
+                values = np.stack([p.max(axis=(0, 1)) for p in attentions])
+            else:
+                values = reduced_by_definition(attentions, reduction.name)
             by_column = values if reduction.stored.per_layer else values[None]
             for name, true in zip(reduction.stored.columns(classifier.layers), by_column, strict=True):
                 own = reduced.columns[name][start : start + document.length]
                 np.testing.assert_allclose(own, true, atol=1e-5, err_msg=name)
         start += document.length
+
+
+@pytest.mark.parametrize("of", ["documents", "heads"])
+def test_documents_side_by_side_mind_what_a_mask_hides(of):
+    """A mask of each document, or of each head for all of them: as one document after the other has it."""
+    lengths, heads, depth = [9, 5, 1, 7], 2, 8
+    draw = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(sum(lengths), heads, depth, generator=draw) for _ in range(3))
+    weights = torch.rand(2, sum(lengths), generator=draw)
+    step = torch.rand(sum(lengths), generator=draw)
+    shape = (len(lengths), 1, 11, 11) if of == "documents" else (1, heads, 11, 11)
+    mask = (torch.rand(*shape, generator=draw) < 0.6) | torch.eye(11, dtype=torch.bool)
+    groups = padded.groups_of(lengths, heads, q.device, 200)
+    assert [group.lengths for group in groups] == [(9,), (5, 1), (7,)]
+    output, layer = padded.attend(
+        q, k, v, 0.3, groups, weights, mask=mask, head_rows=True, keep=True,
+        custom=[[loudest]] * len(lengths), block=200,
+    )  # fmt: skip
+    start, documents = 0, []
+    for i, n in enumerate(lengths):
+        own = slice(start, start + n)
+        documents.append(
+            attend(
+                *(x[own].transpose(0, 1) for x in (q, k, v)),
+                0.3,
+                weights[:, own],
+                allowed=mask[i if of == "documents" else 0, :, :n, :n],
+                head_rows=True,
+                custom=[loudest],
+                trace=True,
+            )
+        )
+        torch.testing.assert_close(output[own], documents[-1].output.transpose(0, 1))
+        start += n
+    expected = join(documents)
+    torch.testing.assert_close(layer.weighted, expected.weighted)
+    torch.testing.assert_close(layer.head_rows, expected.head_rows)
+    torch.testing.assert_close(layer.custom, expected.custom)
+    torch.testing.assert_close(layer.apply_transposed_mean(step), expected.apply_transposed_mean(step))
 
 
 def test_a_run_on_a_gpu_says_which_path_it_took(tiny_model):
