@@ -146,6 +146,8 @@ def column_sums(
     weights, lse = weights.contiguous(), lse.contiguous()
     sums = torch.empty(weights.shape[0], tokens, dtype=torch.float32, device=query.device)
     rows = torch.empty(tokens if head_rows else 0, heads, dtype=torch.float32, device=query.device)
+    if not weights.shape[0] and not head_rows:
+        return sums, None  # nothing is asked for, and nothing compiled for it
     # Triton launches on the current device, which need not be this one.
     with torch.cuda.device_of(query):  # type: ignore[no-untyped-call] # torch gives it no types
         _column_sums[(tiles.shape[1],)](

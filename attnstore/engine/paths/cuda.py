@@ -229,8 +229,14 @@ def _agrees(kernels: Kernels) -> bool:
     lengths, heads, group = _TRIED_LENGTHS, kernels.heads, kernels.heads // kernels.key_heads
     scale, window = kernels.depth**-0.5, _TRIED_WINDOW if kernels.windowed else None
     draw = torch.Generator().manual_seed(0)
-    q, k, v = (
-        torch.randn(1, h, sum(lengths), kernels.depth, generator=draw).to(kernels.device, kernels.dtype)
+    (
+        q,
+        k,
+        v,
+    ) = (  # laid out as models do, heads beside each other: Triton compiles for what divides the strides
+        torch.randn(1, sum(lengths), h, kernels.depth, generator=draw)
+        .to(kernels.device, kernels.dtype)
+        .transpose(1, 2)
         for h in (heads, kernels.key_heads, kernels.key_heads)
     )
     weights = torch.rand(kernels.weightings, sum(lengths), generator=draw).to(kernels.device)

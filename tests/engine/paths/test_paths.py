@@ -458,9 +458,15 @@ print(json.dumps(counts))
 def test_triton_compiles_for_a_run_what_it_was_tried_with_and_nothing_more():
     """By Triton's own key: batches of every size, windows that are multiples of 16 and not, shared key heads.
 
-    Three kernels (with the first rows, without, and the sweep's step), twice that where there are windows, too.
+    Three kernels (with the first rows, without, and the sweep's step), twice that where there are windows, too; none
+    without the first rows where nothing is weighted. The sweep's step is the kernel of one weighting.
     """
-    cases = [(12, 12, 64, 2, [None]), (16, 4, 128, 0, [None, 64, 50]), (1, 1, 32, 3, [7, 1])]
+    cases = [
+        (12, 12, 64, 2, [None]),
+        (16, 4, 128, 0, [None, 64, 50]),
+        (1, 1, 32, 3, [7, 1]),
+        (12, 12, 24, 1, [None]),
+    ]
     done = subprocess.run(
         [sys.executable, "-c", NAMED, json.dumps(cases)],
         capture_output=True,
@@ -468,7 +474,7 @@ def test_triton_compiles_for_a_run_what_it_was_tried_with_and_nothing_more():
         check=False,
         cwd=Path(__file__).parents[3],
     )
-    assert done.stdout == "[[3, 0], [6, 0], [3, 0]]\n", done.stderr
+    assert done.stdout == "[[3, 0], [4, 0], [3, 0], [2, 0]]\n", done.stderr
 
 
 def test_a_mask_is_looked_at_once_and_another_in_its_place_again():
