@@ -53,14 +53,14 @@ from attnstore.errors import UsageError
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same weights.")
 @device_option
 @dtype_option
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in OUT.")
 @config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
 def finetune(out: Path, data: str | None, progress: Progress, **options: Any) -> None:
     """Fine-tune an encoder on labelled documents into the folder OUT, which `run` then takes for --model.
 
-    Of a source with splits, `train` is trained on and `test` measured once, at the end.
+    Of a source with splits, `train` is trained on and `test` measured once, at the end. One that was broken off goes on
+    by the same command.
     """
     if data is None:
         raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")

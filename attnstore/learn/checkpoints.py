@@ -1,23 +1,28 @@
-"""What an interrupted run leaves, and how one goes on."""
+"""What a run that was broken off leaves, and how one goes on: by the same command."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from attnstore.data.remote import without_secrets
-from attnstore.errors import UsageError
-from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, FinetuneInterrupted
+from attnstore.errors import AttnstoreError, UsageError
+from attnstore.learn.config import CHECKPOINTS, RECORD, FinetuneConfig, FinetuneInterrupted
 from attnstore.learn.examples import Split
+from attnstore.messages import first_line
 
 #: What the checkpoints are renamed to when the model is complete: from then on nothing but removing them is left.
 FINISHED = ".finished"
 
 
 def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Split]) -> Path | None:
-    """Make the folder, or find the checkpoint to go on from. Resuming another run is refused."""
+    """Make the folder, or find the checkpoint to go on from, None where there is none yet.
+
+    Raises UsageError if the folder holds another run.
+    """
     digest = hashlib.sha256()
     for name, split in splits.items():
         digest.update(f"{name} {len(split.ids)} {split.labels}".encode())
@@ -25,25 +30,47 @@ def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Spl
             digest.update(ids.tobytes())
     # An address may bear a password, or a signature that is another one each time.
     source = replace(config.source, data=without_secrets(str(config.source.data)))
-    decisive = {k: v for k, v in asdict(replace(config, source=source)).items() if k not in ("resume", "out")}
+    decisive = {k: v for k, v in asdict(replace(config, source=source)).items() if k != "out"}
     run = json.loads(json.dumps({**decisive, "labels": labels, "tokens": digest.hexdigest()}, default=str))
     folder = config.out / CHECKPOINTS
-    if config.resume:
-        begun = _begun(folder / "run.json")
+    if (folder / RECORD).exists():
+        begun = _begun(folder / RECORD)
         for name, value in run.items():
             if begun.get(name) != value:
                 was, now = (f"{json.dumps(v)[:60]}" for v in (begun.get(name), value))
-                raise UsageError(f"the run in {config.out} was begun with {name} {was}, not {now}")
+                raise UsageError(
+                    f"{config.out} holds a run that was begun with {name} {was}, not {now}: name a new folder, or"
+                    " delete it first"
+                )
         complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
         return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "run.json.tmp"
+        part = folder / f"{RECORD}.tmp"
         part.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-        part.replace(folder / "run.json")
+        part.replace(folder / RECORD)
     except OSError as error:
         raise UsageError(f"can't write to {config.out}: {error.strerror or error}") from error
     return None
+
+
+@contextmanager
+def keeping(out: Path) -> Iterator[None]:
+    """Around what writes a checkpoint or the model, or reads one back: whatever fails there is one line.
+
+    Each library that writes raises errors of its own. What was whole before is there still.
+
+    Raises AttnstoreError.
+    """
+    try:
+        yield
+    except AttnstoreError:
+        raise
+    except Exception as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise AttnstoreError(
+            f"can't write or read what is kept in {out}: {why}: settle that, and the same command goes on"
+        ) from error
 
 
 def _begun(record: Path) -> dict[str, object]:
@@ -72,12 +99,13 @@ def finish(out: Path, write: Callable[[Path], None]) -> None:
     """
     folder = out / CHECKPOINTS
     made = folder / "model"
-    shutil.rmtree(made, ignore_errors=True)
-    write(made)
-    for file in sorted(made.iterdir()):
-        file.replace(out / file.name)
-    folder.rename(out / FINISHED)
-    clear_up(out)
+    with keeping(out):
+        shutil.rmtree(made, ignore_errors=True)
+        write(made)
+        for file in sorted(made.iterdir()):
+            file.replace(out / file.name)
+        folder.rename(out / FINISHED)
+        clear_up(out)
 
 
 def clear_up(out: Path) -> bool:
@@ -93,6 +121,6 @@ def interrupted(config: FinetuneConfig, when: str, number: int) -> FinetuneInter
     """What to raise when the signal of that number has ended the run."""
     return FinetuneInterrupted(
         f"interrupted {when}; what was learnt is kept in {config.out / CHECKPOINTS}: "
-        "the same command with --resume goes on",
+        "the same command goes on",
         number,
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attnstore.learn.checkpoints import keeping
+
 
 class Choice:
     """Which epoch's weights are taken: the latest that no earlier epoch beats by more than chance.
@@ -31,8 +33,10 @@ class Choice:
         accuracy = float(hits.mean())
         if not choosing:
             return {"accuracy": accuracy}
-        np.save(self._file(epoch), hits)
-        beaten = any(self._beats(np.load(self._file(earlier)), hits) for earlier in range(epoch))
+        with keeping(self.folder.parent):
+            np.save(self._file(epoch), hits)
+            before = [np.load(self._file(earlier)) for earlier in range(epoch)]
+        beaten = any(self._beats(earlier, hits) for earlier in before)
         return {"accuracy": accuracy, "rank": float(-1 if beaten else epoch)}
 
     def _file(self, epoch: int) -> Path:

@@ -12,6 +12,8 @@ from attnstore.errors import AttnstoreError, UsageError
 
 #: Where a run keeps what it needs to go on; removed when the run has ended.
 CHECKPOINTS = "checkpoints"
+#: What a run was begun with, in there.
+RECORD = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,6 @@ class FinetuneConfig:
     attention_dropout: float | None = None
     dev_fraction: float = 0.05
     seed: int = 0
-    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,9 @@ def check(config: FinetuneConfig) -> None:
     out = config.out
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: name a folder for the model")
-    if config.resume:
-        if not (out / CHECKPOINTS / "run.json").is_file():
-            raise UsageError(f"{out} holds no interrupted run: leave --resume out to begin one")
-        return
-    begun = (out / CHECKPOINTS / "run.json").is_file()
-    if begun or (out.exists() and any(file.name != CHECKPOINTS for file in out.iterdir())):
-        advice = "--resume goes on with the run begun there" if begun else "name a new folder"
-        raise UsageError(f"{out} is not empty: {advice}")
+    begun = (out / CHECKPOINTS / RECORD).exists()
+    if not begun and out.exists() and any(file.name != CHECKPOINTS for file in out.iterdir()):
+        raise UsageError(f"{out} is not empty: name a new folder")
 
 
 def compute(config: FinetuneConfig) -> tuple[str, str]:

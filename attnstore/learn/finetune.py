@@ -41,7 +41,7 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
     """Fine-tune `config.model` on `config.source` and write the classifier to `config.out`.
 
     The result is a plain Hugging Face folder with a README.md. Ctrl-C, SIGTERM or SIGHUP end the run after the
-    step in hand with a `FinetuneInterrupted`, and `resume=True` goes on from there to the same weights as if
+    step in hand with a `FinetuneInterrupted`, and the same call goes on from there to the same weights as if
     nothing had happened. With one seed on one machine the weights are the same every time. `on_event` gets
     `Trained` as it goes, and `Downloaded` before.
 

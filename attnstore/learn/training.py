@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from transformers import (
 
 from attnstore.errors import ModelError
 from attnstore.events import OnEvent, Trained
+from attnstore.learn.checkpoints import keeping
 from attnstore.learn.config import (
     CHECKPOINTS,
     FinetuneConfig,
@@ -102,7 +104,19 @@ def collator(
 
 
 class LengthGroupedTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
-    """transformers' Trainer with our order of batches."""
+    """transformers' Trainer with our order of batches, and with one line for what fails at a checkpoint."""
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        with keeping(Path(self.args.output_dir).parent):
+            super()._save_checkpoint(*arguments, **options)
+
+    def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        with keeping(Path(self.args.output_dir).parent):
+            super()._load_from_checkpoint(*arguments, **options)
+
+    def _load_best_model(self) -> None:
+        with keeping(Path(self.args.output_dir).parent):
+            super()._load_best_model()
 
     def get_train_dataloader(self) -> Any:
         watcher = next(c for c in self.callback_handler.callbacks if isinstance(c, Watcher))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnstore.config import SourceConfig
-from attnstore.errors import UsageError
+from attnstore.errors import AttnstoreError, UsageError
 from attnstore.learn.checkpoints import FINISHED, begin, clear_up, finish
 from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, check
 from attnstore.learn.examples import Split
@@ -72,7 +72,7 @@ def test_a_run_killed_before_any_operation_of_its_end_goes_on_or_is_whole(tmp_pa
             else:
                 survived = True
         if not survived and not clear_up(out):
-            going_on = begin(config(out, resume=True), ("neg", "pos"), SPLITS)
+            going_on = begin(config(out), ("neg", "pos"), SPLITS)
             assert going_on == out / CHECKPOINTS / "checkpoint-3"
             finish(out, write)
         assert contents(out) == MODEL
@@ -103,7 +103,7 @@ def test_a_torn_checkpoint_is_passed_over_for_an_older_whole_one(tmp_path):
     for step, state in ((3, "{}"), (5, '{"global_step": 5, "log_'), (7, ""), (9, "[]")):
         (folder / f"checkpoint-{step}").mkdir()
         (folder / f"checkpoint-{step}/trainer_state.json").write_text(state)
-    again = begin(config(tmp_path / "out", resume=True), ("neg", "pos"), SPLITS)
+    again = begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     assert again == folder / "checkpoint-3"
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_record_is_one_line(content, tmp_path):
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     (tmp_path / "out" / CHECKPOINTS / "run.json").write_text(content)
     with pytest.raises(UsageError, match=r"run.json is damaged: begin anew in a new folder"):
-        begin(config(tmp_path / "out", resume=True), ("neg", "pos"), SPLITS)
+        begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
 
 
 def test_what_is_left_of_a_finished_run_is_removed_once(tmp_path):
@@ -132,4 +132,42 @@ def test_no_secret_of_an_address_is_written(tmp_path):
     assert "word" not in record
     assert "abc" not in record
     other = SourceConfig(signed.replace("abc", "xyz"))
-    assert begin(config(tmp_path / "out", source=other, resume=True), ("neg", "pos"), SPLITS) is None
+    assert begin(config(tmp_path / "out", source=other), ("neg", "pos"), SPLITS) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("No space left on device\n  at inline_container.cc"),  # torch
+        Exception("No space left on device"),  # tokenizers
+    ],
+)
+def test_what_can_not_be_written_is_one_line_and_the_same_command_goes_on(error, tmp_path):
+    """Whatever the library that writes raises, and wherever: the model that comes then is whole."""
+
+    def failing(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{")
+        raise error
+
+    begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
+    with pytest.raises(AttnstoreError) as refused:
+        finish(tmp_path / "out", failing)
+    assert str(refused.value) == (
+        f"can't write or read what is kept in {tmp_path / 'out'}: No space left on device: settle that, and the same"
+        " command goes on"
+    )
+    check(config(tmp_path / "out"))
+    begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
+    finish(tmp_path / "out", write)
+    assert contents(tmp_path / "out") == MODEL
+
+
+def test_another_run_is_refused_with_both_values(tmp_path):
+    begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
+    with pytest.raises(UsageError) as refused:
+        begin(config(tmp_path / "out", seed=3), ("neg", "pos"), SPLITS)
+    assert str(refused.value) == (
+        f"{tmp_path / 'out'} holds a run that was begun with seed 0, not 3: name a new folder, or delete it first"
+    )

@@ -202,15 +202,15 @@ def test_interrupted_and_resumed_is_undisturbed(
     config = config_of(encoder, two_classes, tmp_path / "model")
     with monkeypatch.context() as patched:
         interrupter(patched, step)
-        with pytest.raises(FinetuneInterrupted, match=f"step {step} of 30.*--resume") as caught:
+        with pytest.raises(
+            FinetuneInterrupted, match=f"step {step} of 30.*the same command goes on"
+        ) as caught:
             finetune(config)
     assert caught.value.exit_code == 130
     assert (config.out / CHECKPOINTS / f"checkpoint-{step}" / "model.safetensors").is_file()
-    with pytest.raises(AttnstoreError, match="not empty: --resume goes on"):
-        finetune(config)
     with pytest.raises(AttnstoreError, match=r"begun with learning_rate 0\.003, not 0\.1"):
-        finetune(replace(config, learning_rate=0.1, resume=True))
-    result = finetune(replace(config, resume=True))
+        finetune(replace(config, learning_rate=0.1))
+    result = finetune(config)
     assert same(config.out, undisturbed)
     assert len(result.dev_accuracies) == 3
     assert (config.out / "README.md").read_text() == (undisturbed / "README.md").read_text()
@@ -227,7 +227,7 @@ def test_interrupted_while_the_test_split_is_measured(
     config = config_of(encoder, two_classes, tmp_path / "model")
     with pytest.raises(FinetuneInterrupted, match="while the test split was being measured"):
         finetune(config, on_event=interrupt_after_the_last_step)
-    result = finetune(replace(config, resume=True))
+    result = finetune(config)
     assert same(config.out, undisturbed)
     assert result.test_accuracy == 1.0 and len(result.dev_accuracies) == 3
 
@@ -242,7 +242,7 @@ def test_torn_checkpoint_is_passed_over(
         with pytest.raises(FinetuneInterrupted):
             finetune(config)
     (config.out / CHECKPOINTS / "checkpoint-11" / "trainer_state.json").unlink()
-    finetune(replace(config, resume=True))
+    finetune(config)
     assert same(config.out, undisturbed)
 
 
@@ -445,7 +445,6 @@ BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
     ("dev fraction", lambda c, t: replace(c, dev_fraction=0.9), "--dev-fraction"),
     ("seed", lambda c, t: replace(c, seed=-1), "--seed"),
     ("float16 on a CPU", lambda c, t: replace(c, dtype="float16"), "float16"),
-    ("nothing to resume", lambda c, t: replace(c, resume=True), "no interrupted run"),
     ("out is a file", lambda c, t: replace(c, out=t / "rows.csv"), "is a file"),
     ("out is not empty", lambda c, t: replace(c, out=t), "not empty"),
     ("no labels", lambda c, t: replace(c, source=SourceConfig(str(t / "bare.csv"))), "--label-column"),
