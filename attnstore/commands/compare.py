@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @store_argument
-@click.argument("other", type=StorePlace(read=True))
+@click.argument("others", metavar="OTHER…", nargs=-1, required=True, type=StorePlace(read=True))
 @click.option("--reduction", metavar="NAME", default="cls", show_default=True, help="Which attention.")
 @click.option(
     "--layer", default="last", show_default=True, help="Of each store: a number, first, last, mean, or best."
@@ -28,14 +28,19 @@ if TYPE_CHECKING:
     "--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Words, and documents."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def compare(store: "Place", other: "Place", limit: int, form: str, **options: Any) -> None:
+def compare(store: "Place", others: "tuple[Place, ...]", limit: int, form: str, **options: Any) -> None:
     """Compare STORE (A) with the store OTHER (B) of the same documents, read by another model.
 
-    Documents are matched by id and text, words by their place in the text.
+    Documents are matched by id and text, words by their place in the text. Of three stores and more, such as models of
+    several seeds, it says how much of a list of words is the model and how much the seed.
     """
     from attnstore.ask.compare import compare as compared
     from attnstore.store.store import open_store
 
+    if len(others) > 1:
+        _compare_seeds([store, *others], limit, form, options)
+        return
+    (other,) = others
     found = compared(open_store(store), open_store(other), **options)
     if form == "json":
         values = {name: getattr(found, name) for name in found.__dataclass_fields__}
@@ -44,6 +49,53 @@ def compare(store: "Place", other: "Place", limit: int, form: str, **options: An
         give(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         return
     _print(found, limit)
+
+
+def _compare_seeds(stores: "list[Place]", limit: int, form: str, options: dict[str, Any]) -> None:
+    from attnstore.ask.seeds import compare_seeds
+    from attnstore.ask.several import open_stores
+
+    found = compare_seeds(open_stores(stores), **options)
+    words = found.words.group_by("class", maintain_order=True).head(limit)
+    if form == "json":
+        values = {
+            "documents": found.documents,
+            "accuracies": found.accuracies,
+            "parts": found.parts.to_dicts(),
+            "lists": found.lists.to_dicts(),
+            "words": words.to_dicts(),
+        }
+        give(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        return
+    say(f"{counted(found.documents, 'document')} in all of {len(stores)} stores")
+    if found.accuracies:
+        say(
+            "accuracy: "
+            + ", ".join(f"{one_line(name)} {value:.4f}" for name, value in found.accuracies.items())
+        )
+    say("of the variance of the words' figures in one store")
+    for row in found.parts.to_dicts():
+        say(
+            f"  {one_line(row['class'])[:20]:<20} {row['model']:.0%} is the same in all stores, {row['seed']:.0%} the "
+            f"store's, {row['sampling']:.0%} the sample's ({counted(row['words'], 'word')})"
+        )
+    say("leading words that two stores share")
+    for row in found.lists.to_dicts():
+        say(
+            f"  {one_line(row['class'])[:20]:<20} {row['shared']:.1f} of {row['size']} on average, "
+            f"{row['fewest']} to {row['most']}"
+        )
+    if limit and len(words):
+        say(
+            "words by their mean over stores (mean, its interval, lowest and highest store, the store's part):"
+        )
+        for row in words.to_dicts():
+            ends = "" if row["low"] is None else f"{row['low']:>8.3f} to {row['high']:.3f}"
+            part = "" if row["part"] is None else f"{row['part']:>5.0%}"
+            say(
+                f"  {one_line(row['class'])[:12]:<12} {one_line(row['word'])[:24]:<24} {row['mean']:>8.3f} "
+                f"{ends:<18} {row['lowest']:>8.3f} {row['highest']:>8.3f} {part}"
+            )
 
 
 def _print(found: "Comparison", limit: int) -> None:

@@ -31,3 +31,21 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
     assert lines[3].startswith(
         f"right in A alone: {found['right_in_a_alone']}, in B alone: {found['right_in_b_alone']}"
     )
+
+
+def test_of_three_stores_it_says_what_is_the_model_and_what_the_seed(tmp_path):
+    """Text and JSON have the same figures."""
+    documents = made_up_documents(40)
+    for name in "abc":
+        write_store(tmp_path / name, documents)
+    stores = [tmp_path / name for name in "abc"]
+    code, out, err = attnstore("compare", *stores, "--limit", "2", "--min-documents", "3")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "40 documents in all of 3 stores"
+    assert re.fullmatch(r"accuracy: a (0\.\d{4}), b \1, c \1", lines[1])
+    assert "of the variance of the words' figures in one store" in lines
+    code, out, _ = attnstore("compare", *stores, "--limit", "2", "--min-documents", "3", "--format", "json")
+    found = json.loads(out)
+    assert (code, found["documents"], len(found["words"])) == (0, 40, 4)
+    assert [line.split()[:2] for line in lines[-4:]] == [[r["class"], r["word"]] for r in found["words"]]
