@@ -161,9 +161,10 @@ class Workers:
             WorkerError: they end while they load.
         """
         config = self._hired.config
-        if choose_device(config.device).type == "cuda":
+        device = choose_device(config.device).type
+        if device == "cuda":
             self._gpus = [] if ":" in config.device else visible_gpus()  # a number counts all that are seen
-        elif (asked := compiler.asked_for()) != "off":
+        elif device == "cpu" and (asked := compiler.asked_for()) != "off":
             with suppress(compiler.NoKernelError, OSError, subprocess.SubprocessError):
                 compiler.library(asked)  # once, and not in each of them
         for number in range(config.workers):

@@ -64,7 +64,7 @@ def start(device: str | None) -> None:
     Whether `auto` will find a GPU is known only when torch is loaded, which is too late to begin.
     """
     asked = asked_for()
-    if not (device or "").startswith("cuda") and asked != "off":
+    if not (device or "").startswith(("cuda", "mps")) and asked != "off":
         _begun(asked)
 
 

@@ -258,7 +258,8 @@ def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp
     """`ahead` returns before the compiler does; whoever wants the library then has it from the same compilation."""
     slow = fake_compiler(tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; sleep 0.3; echo whole >')
     monkeypatch.setenv("CXX", str(slow))
-    compiler.start("cuda")
+    for gpu in ("cuda", "cuda:1", "mps"):
+        compiler.start(gpu)
     assert compiler._begun.cache_info().currsize == 0  # a GPU needs none
     compiler.start("auto")
     assert not list(tmp_path.glob("*.so"))
