@@ -32,6 +32,7 @@ from pathlib import Path
 from queue import Empty
 from threading import Event
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import host
@@ -194,11 +195,16 @@ def browsed(store: Path) -> tuple[float, float]:
     command = [sys.executable, "-m", "attnstore", "browse", str(store), "--no-open", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None  # noqa: S101 - it is a pipe
-        with urlopen(server.stdout.readline().split()[0]) as answer:  # noqa: S310 - our own server's
-            answer.read()
-        process = psutil.Process(server.pid)
-        times, memory = process.cpu_times(), process.memory_info().rss / machine.MEBIBYTE
-        server.terminate()
+        try:
+            with urlopen(server.stdout.readline().split()[0]) as answer:  # noqa: S310 - our own server's
+                answer.read()
+            process = psutil.Process(server.pid)
+            times, memory = process.cpu_times(), process.memory_info().rss / machine.MEBIBYTE
+        except HTTPError as error:  # a page that takes more than a minute is refused
+            print(f"<!-- the first page: {error} -->")
+            return math.nan, math.nan
+        finally:
+            server.terminate()
     return times.user + times.system, memory
 
 
