@@ -1,12 +1,16 @@
 """Data in buckets, against a server on this machine: the documents are those of the same files in a folder."""
 
 import gzip
+import http.server
 import json
 import os
 import signal
 import sqlite3
 import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -284,3 +288,67 @@ def test_a_run_that_was_interrupted_goes_on(bucket: Server, tiny_model: Path, tm
     Bucket(address).put(data.read_bytes().replace(b"film 1,", b"movie 1,"))
     with pytest.raises(StoreError, match="the data differs by its SHA-256"):
         run(config(address), store)
+
+
+class Held(http.server.BaseHTTPRequestHandler):
+    """One object for whoever asks, and a record of who did and how."""
+
+    asked: ClassVar[list[tuple[str, str, str]]] = []
+
+    def do_GET(self) -> None:
+        path = unquote(self.path.partition("?")[0])
+        self.asked.append((self.command, path, self.headers.get("Authorization", "")))
+        start, _, end = self.headers.get("Range", "bytes=0-9999").removeprefix("bytes=").partition("-")
+        found = CSV.encode()[int(start) : int(end) + 1] if path == "/things/below/r.csv" else b""
+        self.send_response(206 if found and "Range" in self.headers else 200 if found else 404)
+        self.send_header("Content-Length", str(len(found)))
+        self.send_header("Content-Range", f"bytes {start}-{int(start) + len(found) - 1}/{len(CSV.encode())}")
+        self.send_header("ETag", '"x"')
+        self.send_header("Last-Modified", "Fri, 27 Nov 2026 16:00:00 GMT")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(found)
+
+    do_HEAD = do_GET  # noqa: N815 - so it is called
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_google_and_azure_are_asked_by_the_variables_of_their_own_tools(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket and the key are those of the address, the server and who asks those of the environment.
+
+    This is no server of theirs: it shows what reaches one.
+    """
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Held) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        key = {
+            "gcs_base_url": url,
+            "disable_oauth": True,
+            "client_email": "",
+            "private_key": "",
+            "private_key_id": "",
+        }
+        (tmp_path / "key.json").write_text(json.dumps(key))
+        variables = {
+            "gs": {"GOOGLE_SERVICE_ACCOUNT": str(tmp_path / "key.json"), "GOOGLE_ALLOW_HTTP": "true"},
+            "az": {
+                "AZURE_STORAGE_ACCOUNT_NAME": "me",
+                "AZURE_STORAGE_ACCOUNT_KEY": "c2VjcmV0",
+                "AZURE_STORAGE_ENDPOINT": url,
+                "AZURE_ALLOW_HTTP": "true",
+            },
+        }[scheme]
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(Held, "asked", [])
+        found = [item for item in open_(f"{scheme}://things/below/r.csv") if isinstance(item, Document)]
+        server.shutdown()
+    assert [(item.text, item.label) for item in found] == ROWS
+    command, path, who = Held.asked[0]
+    assert (command, path) == ("HEAD", "/things/below/r.csv")
+    assert who.startswith("SharedKey me:") == (scheme == "az")

@@ -69,6 +69,8 @@ def test_sst2_in_one_command(split, tiny_model, tmp_path):
         lines = "".join(f"{text} \t{label}\n" for text, label in of_split)
         (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + lines)
     (folder / "test.tsv").write_text("index\tsentence\n0\tnever boring\n")
+    (folder / "original").mkdir()  # the treebank, as GLUE's archive has it
+    (folder / "original/datasetSentences.txt").write_text("sentence_index\tsentence\n1\tnever boring\n")
     by_hand = tmp_path / "by_hand.csv"
     with by_hand.open("w", newline="") as file:
         writer = csv.writer(file)
