@@ -24,7 +24,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,7 +145,7 @@ def time_rounds(
 def time_variants(
     loader: Loader,
     chosen: Sequence[Variant],
-    workloads: dict[str, Documents],
+    workloads: Mapping[str, Documents],
     documents: Documents,
     sizes: Sizes,
     rounds: int,
@@ -232,7 +232,7 @@ def forward_table(
             ratios = [mine / plain for mine, plain in zip(timing.seconds, timing.plain, strict=True)]
             lengths = [d.length for d in timing.documents]
             work = encoder_operations(model, lengths, cls_only=bool(timing.variant.reductions))
-            share = f"{work / timing.median / peak:.0%}"
+            share = f"{work / timing.median / peak:.0%}" if wall else ""
             used = memory.get(timing.variant.key) if name in ("reviews", "of these reviews") else None
             cells = [
                 f"{len(timing.documents)} {name}",
@@ -242,7 +242,7 @@ def forward_table(
                 f"{timing.tokens / timing.median:,.0f}",
                 f"**{statistics.median(ratios):.3f}**",
                 f"{min(ratios):.3f}–{max(ratios):.3f} ({len(ratios)})",
-                share if wall and not timing.variant.slow else "",
+                "" if timing.variant.slow else share,
                 f"{used.peak:,.0f}" if used else "",
                 f"{used.loaded:,.0f}" if used else "",
             ]
@@ -309,9 +309,10 @@ def benchmark(
         )
         loader = Loader(folder, dtype)
         clock = time.process_time if options.processor_time else time.perf_counter
-        peaks = [machine.matmul_peak(dtype)]
+        peaks = [0.0 if options.processor_time else machine.matmul_peak(dtype)]
         found = time_variants(loader, chosen, workloads, documents, sizes, options.rounds, clock)
-        peaks.append(machine.matmul_peak(dtype))
+        if not options.processor_time:
+            peaks.append(machine.matmul_peak(dtype))
         memory = {}
         if not options.no_memory:
             wanted = {v.key: v for v in (PLAIN, THREE, *chosen)}
@@ -323,7 +324,8 @@ def benchmark(
         yield from forward_table(found, memory, model, max(peaks), wall=not options.processor_time)
         computed_by = loader.classifier(REDUCTIONS).kernel
         yield from ("", f"Attention by the {computed_by}; without it, by torch.")
-        yield f"Peak of torch.mm, 4096 × 4096: {max(peaks) / 1e12:.2f} T operations/s."
+        if not options.processor_time:
+            yield f"Peak of torch.mm, 4096 × 4096: {max(peaks) / 1e12:.2f} T operations/s."
         if not options.alike and any(v.reductions == REDUCTIONS or v is BY_HAND for v in chosen):
             values = machine.in_own_process(agreement, folder, dtype, documents[:32])
             yield from ("", f"(b) and (c) compute the same values: {values}.")
