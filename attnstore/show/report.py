@@ -92,11 +92,13 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
                 "meaning": r.meaning,
                 "layers": store.manifest.layers if r.per_layer else 1,
                 "signed": r.signed,
+                "whole": r.total == 1.0,
             }
             for r in store.manifest.reductions
             if not r.per_head
         ],
         "full": FULL_LIFT,
+        "share": attention is not None and attention.total == 1.0,
     }
     return render(
         "report.html",

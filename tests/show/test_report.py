@@ -235,6 +235,20 @@ def test_a_score_with_a_sign_is_no_share(tmp_path):
         assert drawn["values"][0][0] == expected
 
 
+@pytest.mark.slow
+def test_what_makes_up_no_whole_is_no_even_share(tmp_path):
+    """Neither in the page's words nor in what its script is told of the reduction."""
+    norm = StoredReduction("odd", per_layer=False, per_head=False, meaning="a norm", total=None)
+    documents = made_up_documents(30)
+    for document in documents:
+        for row in document["tokens"]:
+            row["odd"] = abs(row["odd"] or 0.0)
+    page = Page(report(store_of(tmp_path / "norm.attn", documents, reductions=(norm,))))
+    assert (page.data["share"], [r["whole"] for r in page.data["reductions"]]) == (False, [False])
+    assert "an even share of it" not in page.text
+    assert "(1 is an even share)" not in json.dumps(page.data["figures"])
+
+
 def test_what_strangers_wrote_shows_as_text(tmp_path):
     """Script, markup, quotes, escapes, reordering and invisible characters, wherever a store holds a text."""
     store, documents = hostile_store(tmp_path / "hostile.attn")

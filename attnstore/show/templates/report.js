@@ -116,7 +116,7 @@
       const rows = card.classes.map(([name, [docs, occurrences, lifts]]) => [name, docs, occurrences, ...lifts.map(([lift]) => lift)]);
       const wrap = element("div", undefined, "scroll");
       wrap.append(table(["predicted", "documents", "occurrences", ...names], rows));
-      body.append(element("h3", "Lift by class and layer (1 is an even share)"), wrap);
+      body.append(element("h3", data.share ? "Lift by class and layer (1 is an even share)" : "Value × length by class and layer"), wrap);
       if (card.contexts.length) body.append(element("h3", "Where it gets most"));
       for (const [name, id, left, keyword, right, lift] of card.contexts) {
         const line = element("p", undefined, "context");
@@ -193,7 +193,7 @@
     const layers = one.values[reduction];
     const values = layers[Math.min(Number(slider.value), layers.length) - 1];
     const special = new Set(one.special);
-    const { signed } = data.reductions[reduction];
+    const { signed, whole } = data.reductions[reduction];
     for (const span of details.querySelectorAll("span[data-tokens]")) {
       const tokens = span.dataset.tokens.split(" ").map(Number);
       const there = tokens.filter((at) => values[at] !== null && !special.has(at)).map((at) => values[at]);
@@ -201,9 +201,9 @@
       const shade = Math.max(signed ? -1 : 0, Math.min(1, strongest / fulls[reduction]));
       const level = Math.trunc(shade * LEVELS + Math.sign(shade) * 1e-9);
       span.className = level > 0 ? `s${level}` : level < 0 ? `a${-level}` : "";
-      span.title = tokens.map((at) => `${one.tokens[at]}: ${signed ? "" : "lift "}${number(values[at])}`).join(", ");
+      span.title = tokens.map((at) => `${one.tokens[at]}: ${signed ? "" : whole ? "lift " : "× length "}${number(values[at])}`).join(", ");
     }
-    details.querySelector(".specials").textContent = one.special.map((at) => `${one.tokens[at]} ${number(values[at])}${signed ? "" : "×"}`).join(", ");
+    details.querySelector(".specials").textContent = one.special.map((at) => `${one.tokens[at]} ${number(values[at])}${whole ? "×" : ""}`).join(", ");
   }
   function chosen() {
     const reduction = data.reductions[Number(select.value)];
@@ -226,8 +226,12 @@
     });
     ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
     const top = fulls[Number(select.value)];
-    const says = reduction.signed ? `${top} or more; what speaks against it has the other hue` : `${top}× or more; 1× is an even share`;
-    scale.replaceChildren(reduction.signed ? "0" : "lift 0", ramp, `${says}. ${reduction.meaning}`);
+    const [from, says] = reduction.signed
+      ? ["0", `${top} or more; what speaks against it has the other hue`]
+      : reduction.whole
+        ? ["lift 0", `${top}× or more; 1× is an even share`]
+        : ["value × length 0", `${top} or more; its values add up to nothing in particular`];
+    scale.replaceChildren(from, ramp, `${says}. ${reduction.meaning}`);
     for (const details of document.querySelectorAll(".document[open]")) {
       if (details.querySelector(".text")) shade(details);
     }
