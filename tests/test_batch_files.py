@@ -105,6 +105,43 @@ def test_the_jobs_of_slurm_go_on_after_sigterm_and_after_nothing_else(tmp_path):
     assert (str(found["store"]), found["progress"], found["limit"]) == ("reviews.attn", "json", 3)
 
 
+def test_each_task_of_an_array_has_a_file_and_a_store_of_its_own(tmp_path):
+    """By its number; one for which there is no file ends before it starts anything."""
+    script = BATCH / "array.sh"
+    asked, of_one = (
+        dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", path.read_text(), re.MULTILINE))
+        for path in (script, BATCH / "slurm.sh")
+    )
+    assert asked.keys() == of_one.keys()
+    assert {name for name in asked if asked[name] != of_one[name]} == {"output", "error"}
+    (tmp_path / "shards").mkdir()
+    for name in ("b 1.csv.gz", "a.jsonl"):
+        (tmp_path / "shards" / name).touch()
+    (tmp_path / "run.toml").write_text("limit = 3\n")
+    for name, line in (
+        ("srun", 'printf "%s\\n" "$@" > started; exit 143'),
+        ("scontrol", 'echo "$@" > asked'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for task, data, store in ((0, "a.jsonl", "a.attn"), (1, "b 1.csv.gz", "b 1.attn")):
+        told = os.environ | path | {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": str(40 + task)}
+        assert subprocess.run(["bash", script], cwd=tmp_path, env=told, check=False).returncode == 143
+        assert (tmp_path / "asked").read_text() == f"requeue {40 + task}\n"
+        started = (tmp_path / "started").read_text().splitlines()
+        started[started.index("--config") + 1] = str(tmp_path / "run.toml")
+        assert started[0] == "attnstore"
+        found = parsed(started[1:])
+        assert (str(found["store"]), found["data"], found["limit"]) == (f"runs/{store}", f"shards/{data}", 3)
+    (tmp_path / "started").unlink()
+    told["SLURM_ARRAY_TASK_ID"] = "2"
+    assert subprocess.run(
+        ["bash", script], cwd=tmp_path, env=told, check=False, capture_output=True
+    ).returncode
+    assert not (tmp_path / "started").exists()
+
+
 def test_the_job_of_kubernetes_starts_a_command_that_there_is(steps, tmp_path):
     """Its options are options, its user the image's, its exit codes attnstore's; what is mounted is there."""
     options, job = yaml.safe_load_all((BATCH / "kubernetes.yaml").read_text())
