@@ -57,12 +57,16 @@ def push(store: "Place", address: str, public: bool, license_: str | None, progr
     store then takes hf://datasets/USER/NAME for STORE.
     """
     from attnstore.store import hub
+    from attnstore.store.export import needs_sealed
+    from attnstore.store.store import open_store
 
     name, _ = hub.repository_of(address)
+    needs_sealed(open_store(store))
+    there = hub.claim(address, public=public)  # before minutes are spent on what the hub refuses
     with tempfile.TemporaryDirectory(prefix="attnstore-") as folder:
         out = Path(folder, "store")
         made = _written(store, out, name, license_, progress)
-        there = hub.push(out, address, public=public)
+        hub.push(out, address)
     say(f"{there}: {counted(made.manifest.documents, 'document')}, {counted(len(made.files()), 'file')}")
     say(f"next: attnstore info {address}")
 

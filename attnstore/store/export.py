@@ -21,6 +21,14 @@ from attnstore.store.resume import create_or_resume
 from attnstore.store.store import Store
 
 
+def needs_sealed(store: Store) -> None:
+    """Raise StoreError if there is nothing to export yet."""
+    if not store.sealed:
+        raise StoreError(
+            f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
+        )
+
+
 def export(store: Store, path: str | Place, on_event: OnEvent = ignore) -> Store:
     """Write a sealed store to `path` with `split` and `label` as columns of its files, or go on with that.
 
@@ -29,10 +37,7 @@ def export(store: Store, path: str | Place, on_event: OnEvent = ignore) -> Store
     Raises:
         StoreError: the store is not sealed or is damaged; `path` holds something else, or can't be written.
     """
-    if not store.sealed:
-        raise StoreError(
-            f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
-        )
+    needs_sealed(store)
     plan = replace(store.manifest, label_in_path=False, split_in_files=True, files=(), sealed=None)
     with create_or_resume(path, plan) as made:
         of_parts: dict[int | None, list[StoredFile]] = {}

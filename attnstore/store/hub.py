@@ -53,10 +53,8 @@ def fetched(address: str) -> Path:
     return folder
 
 
-def push(folder: Path, address: str, *, public: bool = False) -> str:
-    """Upload an exported store with its card to a data set of the hub, which is made if it is not there; its address.
-
-    Files go first and the manifest last, so that nobody opens half a store; files of an earlier push go away.
+def claim(address: str, *, public: bool = False) -> str:
+    """Make a data set of the hub, if it is not there, that a store may be pushed to: where it is seen.
 
     Raises:
         UsageError: it is no such address, or the data set there is none of ours.
@@ -75,6 +73,23 @@ def push(folder: Path, address: str, *, public: bool = False) -> str:
             raise UsageError(
                 f"{address} holds another data set ({one_line(min(there))} is in it): push to a new name"
             )
+    return str(made)
+
+
+def push(folder: Path, address: str) -> None:
+    """Upload an exported store with its card to a data set that has been claimed.
+
+    Files go first and the manifest last, so that nobody opens half a store; files of an earlier push go away.
+
+    Raises:
+        UsageError: it is no such address.
+        StoreError: the hub refuses, or can't be reached.
+    """
+    name, _ = repository_of(address)
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with _told(name, StoreError):
         last = [MANIFEST, _CARD]
         api.upload_folder(
             repo_id=name,
@@ -91,7 +106,6 @@ def push(folder: Path, address: str, *, public: bool = False) -> str:
             allow_patterns=last,
             commit_message="Manifest and card of a store of attnstore",
         )
-    return str(made)
 
 
 @contextmanager
@@ -120,7 +134,12 @@ def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
                 404: f"the hub has no data set {name}, or not for the token in HF_TOKEN (404)",
             }.get(status, f"the hub refuses {name}: {first_line(error)}")
         ) from error
-    except (refused, OSError, ValueError) as error:
+    except (
+        refused,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # a thread's client, which another one has closed
         raise kind(f"the hub can't be asked about {name}: {first_line(error)}") from error
     finally:
         client.setLevel(level)

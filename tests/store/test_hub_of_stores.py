@@ -1,14 +1,12 @@
 """Stores on the hub: pushed to a local server that speaks its protocol, and opened from there."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import hub_of_datasets
+import huggingface_hub
 import pytest
 from command_line import attnstore
+from huggingface_hub.utils import close_session
 from polars.testing import assert_frame_equal
 from small_store import LABELS, manifest, run
 from test_export import frames
@@ -17,25 +15,28 @@ from attnstore.errors import UsageError
 from attnstore.store import hub
 from attnstore.store.store import open_store
 
-ROOT = Path(__file__).parents[2]
 ADDRESS = "hf://datasets/me/reviews"
 
 
 def online(server, cache, *arguments, token=hub_of_datasets.WRITES):
-    """(exit code, stdout, stderr) of the command, in a process: the client reads its settings when it is imported."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    environment = kept | {
-        "HF_ENDPOINT": server if isinstance(server, str) else server.address,
-        "HF_HOME": str(cache),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        **({"HF_TOKEN": token} if token else {}),
+    """(exit code, stdout, stderr) of the command, with what the client read of its settings when it was imported."""
+    settings = {
+        "ENDPOINT": server.address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(cache / "hub"),
+        "HF_TOKEN_PATH": str(cache / "token"),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "attnstore", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, cwd=ROOT, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+    close_session()  # a new process has no connection, either
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setattr(huggingface_hub.constants, name, value)
+        patch.setattr(huggingface_hub.hf_api.api, "endpoint", server.address)
+        patch.delenv("HF_TOKEN", raising=False)
+        if token:
+            patch.setenv("HF_TOKEN", token)
+        return attnstore(*arguments)
 
 
 @pytest.fixture
