@@ -104,7 +104,7 @@ def test_a_description_shows_a_row_of_a_real_answer(store, name):
     )
     signed = [p for p in question.parameters if p.type == "signed_reduction" and p.default == "evidence"]
     given |= {p.name: "odd" for p in signed}  # the score with a sign that is there
-    columns = ask(store, question, given).column_names
+    columns = ask(store, question, given, "polars").column_names  # it answers sooner, with the same columns
     assert re.match(", ".join(rf"{column}=.*?" for column in columns), " ".join(example[2].split()))
 
 
