@@ -7,7 +7,7 @@ are, nothing is left out, and no accuracy is claimed. How often a label occurs p
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnstore.data.advice import advice
 from attnstore.data.spelling import (
@@ -103,6 +103,16 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
         )
     if not found.labels:
         return LabelMap({}, False, "the data has no labels: no accuracy is computed", names)
+    several = _several([*found.labels, *found.labels_elsewhere])
+    if several and not several & options.pairs.keys():
+        single = replace(
+            found,
+            labels={raw: count for raw, count in found.labels.items() if raw not in several},
+            labels_elsewhere=tuple(raw for raw in found.labels_elsewhere if raw not in several),
+        )
+        if (of_single := match_labels(single, model_labels, given)).are_models:
+            note = f"{of_single.note}; rows with several labels ({listed(sorted(several))}) are left out"
+            return replace(of_single, note=note)
     shown = shown_labels(found)
     notes: list[str] = []
     told = _told(shown, names, options.pairs, notes)
@@ -144,6 +154,13 @@ def shown_labels(found: Survey) -> dict[str, str]:
         if names:
             return {raw: names[number] for raw, number in numbers.items()}
     return {raw: raw.strip() for raw in raws}
+
+
+def _several(labels: Sequence[str]) -> frozenset[str]:
+    """Those of the labels that list others, as `2,14` beside `2` and `14` (GoEmotions)."""
+    known = {label.strip() for label in labels}
+    parts = {label: [part.strip() for part in re.split("[,;|]", label)] for label in labels}
+    return frozenset(label for label, each in parts.items() if len(each) > 1 and known >= set(each))
 
 
 def _declared(found: Survey) -> frozenset[int] | None:

@@ -97,10 +97,9 @@ class TestShared:
         """Two configurations with classes of their own are two data sets; both are named."""
         with pytest.raises(DataError) as caught:
             open_(shared("cases/data/multicfg"))
-        assert str(caught.value) == (
-            "emotion/test-00000-of-00001.parquet and sentiment/test-00000-of-00001.parquet name the classes differently"
-            " (anger, joy, optimism, sadness; negative, neutral, positive): these are two data sets, name one with"
-            " --data"
+        assert str(caught.value).endswith(
+            "holds several data sets, each in a folder of its own (emotion, sentiment): name one with --subset emotion,"
+            " or several with a glob"
         )
 
 

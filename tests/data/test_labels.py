@@ -466,3 +466,21 @@ def test_a_label_is_the_true_class_or_no_accuracy_is_claimed(data: st.DataObject
         assert labels.note is not None and "no accuracy is computed" in labels.note
     if form == "name" or (form == "named number"):
         assert labels.are_models, "names say it all"
+
+
+def test_labels_that_list_others_are_several_labels() -> None:
+    """GoEmotions writes `0,2` in its column of numbers: such rows are left out and counted, and names still win."""
+    found = found_of({"0": 3, "1": 2, "2": 4, "0,2": 2}, class_names=("joy", "anger", "fear"))
+    labels = match_labels(found, ["fear", "joy", "anger"])
+    assert (labels.mapping, labels.are_models) == ({"0": "joy", "1": "anger", "2": "fear"}, True)
+    assert labels.note is not None
+    assert labels.note.endswith("; rows with several labels (0,2) are left out")
+    assert rejections(found, labels).counts == {"unknown label '0,2'": 2}
+
+
+def test_a_comma_in_a_label_is_no_list_of_others() -> None:
+    """Unless each part is a label, too; and where the rest is not the model's, no row is left out."""
+    arts = match_labels(found_of({"Arts, Crafts": 2, "Arts": 1}), ["Arts", "Arts, Crafts"])
+    assert arts.mapping == {"Arts, Crafts": "Arts, Crafts", "Arts": "Arts"}
+    kept = match_labels(found_of({"a": 1, "b": 1, "a|b": 1}), ["x", "y"])
+    assert (set(kept.mapping), kept.are_models) == ({"a", "b", "a|b"}, False)
