@@ -27,6 +27,7 @@ import beside  # noqa: E402 - beside the tests
 import cuts  # noqa: E402 - as above
 import damage  # noqa: E402 - as above
 import faults  # noqa: E402 - as above
+import tuning  # noqa: E402 - as above
 
 PAGE = ROOT / "docs/reliability.md"
 HEADER = (
@@ -61,7 +62,7 @@ def damages(seed: int, number: int) -> Counter[str]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    for name in ("faults", "kills", "cuts", "damages", "readers", "seed"):
+    for name in ("faults", "kills", "cuts", "damages", "readers", "tunings", "seed"):
         options.add_argument(f"--{name}", type=int, default=0)
     options.add_argument(
         "--work", action="append", choices=faults.WORKS, help="these alone, of what is done to a store"
@@ -144,6 +145,15 @@ def main() -> None:
                     ),
                 )
         note("a damaged file of a sealed store", damaged.result())
+    if asked.tunings and (library := tuning.built(folder)) is not None:
+        with tuning.tunings(folder, library) as tried:
+            pairs = tried.trials()
+            drawn = chance.sample(pairs, min(asked.tunings, len(pairs)))
+            note(
+                "a failure in a fine-tuning",
+                counted([lambda at=at, way=way: tried.trial(at, way) for at, way in drawn]),
+                len(pairs),
+            )
 
     rows = table(PAGE.read_text().partition(BEGIN)[2].partition(END)[0])
     command = shlex.join(sys.argv[1:])

@@ -1,0 +1,35 @@
+"""Whatever fails while a model is fine-tuned, once, in whatever way: the same command leaves the same model."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from tuning import Tunings, built, tunings
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunings]:
+    folder = tmp_path_factory.mktemp("tunings")
+    library = built(folder)
+    if library is None:
+        pytest.skip("nothing builds a library here that stands before the C library")
+    with tunings(folder, library) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_random_failures_of_a_fine_tuning(tried: Tunings) -> None:
+    """Two of all; ATTNSTORE_SEED draws others."""
+    chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
+    for at, way in chance.sample(tried.trials(), 2):
+        tried.trial(at, way)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_every_failure_of_a_fine_tuning(tried: Tunings) -> None:
+    """Each operation, in each way; killed at each, too."""
+    outcomes = [tried.trial(at, way) for at, way in tried.trials()]
+    assert outcomes.count("killed") == tried.undisturbed[0]
+    assert {"one line", "finished in spite of it"} <= set(outcomes)
