@@ -99,6 +99,7 @@ def test_the_overview_counts_what_is_right(web, documents):
     labelled = [d for d in documents if d["label"] is not None]
     right = sum(d["label"] == d["prediction"] for d in labelled)
     assert f"{right} of {len(labelled)} are right" in text_of(shown)
+    assert '<a href="/demo/questions/errors">' in shown
     cells = re.findall(r'<td class="number"><a href="([^"]+)">(\d+)</a>', shown)
     assert len(cells) == 6  # two classes and no label, two predictions
     assert sum(int(count) for _, count in cells) == len(documents)
