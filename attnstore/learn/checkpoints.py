@@ -5,8 +5,10 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+
+from transformers import TrainerState
 
 from attnstore.data.remote import without_secrets
 from attnstore.errors import AttnstoreError, UsageError
@@ -75,21 +77,28 @@ def keeping(out: Path) -> Iterator[None]:
 
 def _begun(record: Path) -> dict[str, object]:
     """What a run was begun with. Raises UsageError if that can't be read any more."""
-    try:
-        begun = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{record} is damaged: begin anew in a new folder") from error
-    if not isinstance(begun, dict):
+    begun = _object(record)
+    if begun is None:
         raise UsageError(f"{record} is damaged: begin anew in a new folder")
     return begun
 
 
+def _object(file: Path) -> dict[str, object] | None:
+    """The JSON object in a file; None where there is no such file, or anything else in it."""
+    try:
+        # What is no file, such as a pipe, would be waited for.
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _is_whole(state: Path) -> bool:
     """Whether a checkpoint's last file was written to its end; one without it was cut short by a crash."""
-    try:
-        return isinstance(json.loads(state.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError):
-        return False
+    # As transformers reads it: a name that it does not know would be a traceback.
+    known = {field.name for field in fields(TrainerState)}
+    found = _object(state)
+    return found is not None and found.keys() <= known
 
 
 def finish(out: Path, write: Callable[[Path], None]) -> None:

@@ -1,6 +1,7 @@
 """A fine-tuning that is killed, whenever that is, leaves what it can go on from, or a whole model."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -100,14 +101,15 @@ def test_a_torn_checkpoint_is_passed_over_for_an_older_whole_one(tmp_path):
     """trainer_state.json cut in the middle, empty, or no object: the checkpoint before is taken."""
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     folder = tmp_path / "out" / CHECKPOINTS
-    for step, state in ((3, "{}"), (5, '{"global_step": 5, "log_'), (7, ""), (9, "[]")):
+    torn = ('{"global_step": 5, "log_', "", "[]", "[" * 100_000, '{"odd": 1}')
+    for step, state in ((3, '{"global_step": 3}'), *zip(range(5, 15, 2), torn, strict=True)):
         (folder / f"checkpoint-{step}").mkdir()
         (folder / f"checkpoint-{step}/trainer_state.json").write_text(state)
     again = begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     assert again == folder / "checkpoint-3"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"run"', "\0"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"run"', "\0", "[" * 100_000, '{"a":' * 100_000])
 def test_a_damaged_record_is_one_line(content, tmp_path):
     """Never a traceback, and never another run resumed."""
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
@@ -171,3 +173,16 @@ def test_another_run_is_refused_with_both_values(tmp_path):
     assert str(refused.value) == (
         f"{tmp_path / 'out'} holds a run that was begun with seed 0, not 3: name a new folder, or delete it first"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_the_place_of_a_record_or_a_checkpoint_is_not_waited_for(tmp_path):
+    folder = tmp_path / "out" / CHECKPOINTS
+    begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
+    (folder / "checkpoint-3").mkdir()
+    os.mkfifo(folder / "checkpoint-3/trainer_state.json")
+    assert begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS) is None
+    (folder / "run.json").unlink()
+    os.mkfifo(folder / "run.json")
+    with pytest.raises(UsageError, match=r"run.json is damaged: begin anew in a new folder"):
+        begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
