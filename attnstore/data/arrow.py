@@ -92,6 +92,43 @@ def of_ipc(name: str, open_: Callable[[], IO[bytes]]) -> Batches:
     return Batches(schema, read)
 
 
+def with_paths(batches: Batches) -> Batches:
+    """The rows with a column for each leaf of a struct, called by its path (`data.text`), behind those there are."""
+    import pyarrow.compute as pc
+
+    paths: dict[str, tuple[str, list[str]]] = {}  # the column, and the keys in it
+    fields: list[pa.Field] = []
+
+    def below(name: str, kind: pa.DataType, top: str, keys: list[str]) -> None:
+        for child in kind:
+            path = f"{name}.{child.name}"
+            if pa.types.is_struct(child.type):
+                below(path, child.type, top, [*keys, child.name])
+            elif path not in batches.schema.names:
+                paths[path] = top, [*keys, child.name]
+                fields.append(child.with_name(path))
+
+    for field in batches.schema:
+        if pa.types.is_struct(field.type):
+            below(field.name, field.type, field.name, [])
+    if not paths:
+        return batches
+
+    def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        whole = [name for name in batches.schema.names if name in columns]
+        tops = {paths[name][0] for name in columns if name in paths}
+        for batch in batches.read(list(dict.fromkeys([*whole, *tops]))):
+            held = {name: batch.column(name) for name in whole}
+            for name in columns:
+                if name in paths:
+                    top, keys = paths[name]
+                    held[name] = pc.struct_field(batch.column(top), keys)
+            yield pa.RecordBatch.from_arrays(list(held.values()), names=list(held))
+
+    schema = pa.schema([*batches.schema, *fields], metadata=batches.schema.metadata)
+    return replace(batches, schema=schema, read=read)
+
+
 def of_saved(files: Files) -> Files:
     """The files of folders that `datasets`' `save_to_disk` wrote, without what its cache has put beside them.
 

@@ -20,6 +20,7 @@ from attnstore.data.arrow import (
     of_ipc,
     of_parquet,
     sample_of,
+    with_paths,
 )
 from attnstore.data.class_names import ClassNames
 from attnstore.data.columns import Columns, Sample, Values, choose_columns
@@ -187,11 +188,11 @@ def _content(
 ) -> Batches | Objects | Layout:
     """How the rows of a table are had, by its kind; what was guessed of a workbook is added to `notes`."""
     if table.content is not None:
-        return table.content
+        return with_paths(table.content) if isinstance(table.content, Batches) else table.content
     if table.kind == "parquet":
-        return of_parquet(table.name, lambda: table.open(table.name))
+        return with_paths(of_parquet(table.name, lambda: table.open(table.name)))
     if table.kind == "arrow":
-        return of_ipc(table.name, lambda: table.open(table.name))
+        return with_paths(of_ipc(table.name, lambda: table.open(table.name)))
     if table.kind == "excel":
         made: list[str] = [] if notes is None else notes
         return of_excel(table.name, lambda: table.open(table.name), config, table.sheet, made)

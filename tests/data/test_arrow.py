@@ -9,12 +9,15 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 from shared import shared
 from written import open_
 
+from attnstore.config import SourceConfig
 from attnstore.data.class_names import ClassNames
-from attnstore.data.documents import Document
+from attnstore.data.documents import Document, Rejected
+from attnstore.data.sources import open_source
 from attnstore.errors import DataError, UsageError
 
 ROWS = [("a fine film", "pos"), ("dull, and long", "neg"), ("schöne Grüße \U0001f600", None)]
@@ -126,3 +129,23 @@ def test_shared_case() -> None:
     """The case `arrow` is read without an option."""
     found = [each for each in open_(shared("cases/data/arrow")) if isinstance(each, Document)]
     assert (len(found), found[0].text, found[-1].text) == (16, "a wonderful heartfelt picture", "badly made")
+
+
+def test_structs_are_paths(tmp_path: Path) -> None:
+    """A leaf of a struct is a column, as a key of nested JSON is; a row without the struct has no text."""
+    table = pa.table(
+        {
+            "data": [{"text": "a fine film", "by": {"name": "x"}}, None, {"text": "dull", "by": None}],
+            "gold": [{"label": "pos"}, {"label": "neg"}, {"label": "neg"}],
+        }
+    )
+    pq.write_table(table, tmp_path / "r.parquet")
+    for source in (open_(tmp_path / "r.parquet"), open_source(SourceConfig("held", held=table))):
+        found = list(source)
+        assert [(each.text, each.label) for each in found if isinstance(each, Document)] == [
+            ("a fine film", "pos"),
+            ("dull", "neg"),
+        ]
+        assert [each.reason for each in found if isinstance(each, Rejected)] == ["text missing"]
+    named = open_(tmp_path / "r.parquet", text_column="data.by.name", label_column="gold.label")
+    assert next(iter(named)).text == "x"
