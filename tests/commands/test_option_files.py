@@ -137,7 +137,7 @@ WRONG = (
     ("run", "pair = 1", "pair is 1: it has to be true or false"),
     ("run", "split = 3", "split is 3: it has to be a text in quotes"),
     ("run", "reduce = [1]", "reduce is 1: it has to be a text in quotes, or a list of these in [ ]"),
-    ("run", "device = 'tpu'", "device: 'tpu' is not one of 'auto', 'cpu', 'cuda'."),
+    ("run", "device = 'tpu'", "device: 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'."),
     ("run", "labels.a = 'b'", "labels is a table: it has to be a text in quotes"),
     ("finetune", "epochs = 'two'", "epochs is 'two': it has to be a number"),
 )
