@@ -134,7 +134,8 @@ class FaithfulnessConfig:
     `documents`: how many, drawn by `seed` from `split` (or from all) in the proportions of the predicted classes.
     `scores`: columns of `tokens`, or reductions for all their layers; none for every column of one value per token.
     `by`: tokens are deleted, or replaced by the tokenizer's mask token. `unit`: what is ranked and taken out as one.
-    `model`: where the model is now, None for where the run found it.
+    `model`: where the model is now, None for where the run found it. `lexicon`: labelled data whose words' log-odds
+    are a score, too; None for none.
     """
 
     documents: int = 1000
@@ -143,6 +144,7 @@ class FaithfulnessConfig:
     unit: Literal["token", "word"] = "token"
     seed: int = 0
     split: str = "all"
+    lexicon: SourceConfig | None = None
     model: str | None = None
     trust_remote_code: bool = False
     device: Device = "auto"

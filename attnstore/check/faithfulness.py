@@ -17,7 +17,17 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from attnstore.check.rankings import DRAWS, Sample, draw_sample, log_odds, orders, score_columns, units_of
+from attnstore.check.lexicon import Lexicon, read_lexicon
+from attnstore.check.rankings import (
+    DRAWS,
+    Sample,
+    draw_sample,
+    lexicon_odds,
+    log_odds,
+    orders,
+    score_columns,
+    units_of,
+)
 from attnstore.config import FaithfulnessConfig, RunConfig, SourceConfig
 from attnstore.data.documents import Document
 from attnstore.engine.batches import TokenisedDocument, plan_batches, tokenise
@@ -32,7 +42,10 @@ from attnstore.messages import counted, one_line
 from attnstore.store import frames
 from attnstore.store.faithfulness import (
     BASELINES,
+    FOLDER,
+    LEXICON,
     LOG_ODDS,
+    RANDOM,
     SCHEMA,
     drop_damaged,
     measured_before,
@@ -98,8 +111,13 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
             f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
         )
     columns = score_columns(store.manifest, config.scores)
-    scores = [*columns, *BASELINES]
+    scores = [*columns, RANDOM, LOG_ODDS]
     sample = draw_sample(store, config.documents, config.split, config.seed)
+
+    lexicon = None
+    if config.lexicon is not None:
+        lexicon = _lexicon(store, config.lexicon, on_event)
+        scores.append(LEXICON)
 
     def stopping(why: str) -> None:
         on_event(Noted(f"{why}: what is measured is written first; a second signal ends it at once"))
@@ -112,7 +130,7 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
                 *damaged,
                 f"what was measured when the store had {earlier:,} documents stays in the table, beside this sample",
             ]
-        on_event(Started(len(sample.documents), (*_notes(sample, config), *damaged)))
+        on_event(Started(len(sample.documents), (*_notes(sample, config, lexicon), *damaged)))
         if not missing:
             return Measured(sample, scores, 0, 0, 0.0, interrupted=False)
         classifier = classifier_of(store, config)
@@ -121,12 +139,13 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
         began, tokens, new = time.perf_counter(), 0, 0
         before = len(sample.documents) - len(missing)
         odds = log_odds(store, [n for n, names in missing.items() if LOG_ODDS in names])
-        settings = _settings(store, config, classifier, scores)
+        of_lexicon = None if lexicon is None else lexicon_odds(lexicon)
+        settings = _settings(store, config, classifier, scores, lexicon)
         with memory.kept():
             numbers = list(missing)
             for start in range(0, len(numbers), _A_FILE):
                 wanted = {n: missing[n] for n in numbers[start : start + _A_FILE]}
-                tasks = _tasks(store, config, classifier, wanted, odds)
+                tasks = _tasks(store, config, classifier, wanted, odds, of_lexicon)
                 tables: list[pa.Table] = []
                 for group in _groups(tasks, classifier.batch_tokens):
                     if stop.is_set():
@@ -171,7 +190,19 @@ def classifier_of(store: Store, config: FaithfulnessConfig) -> Classifier:
     return classifier
 
 
-def _notes(sample: Sample, config: FaithfulnessConfig) -> Iterator[str]:
+def _lexicon(store: Store, config: SourceConfig, on_event: OnEvent) -> Lexicon:
+    """Other labelled data, without the store's documents. UsageError if the table has the score of other data."""
+    texts = frames.collect(store, frames.documents(store).select("text"))["text"]
+    lexicon = read_lexicon(config, store.manifest.labels, frozenset(texts), on_event)
+    found, _ = measurements(store)
+    if any(each.settings.get("lexicon") not in (None, lexicon.digest) for each in found):
+        raise UsageError(
+            f"{LEXICON} was measured with other data: give that, or remove {store.path / FOLDER} to measure anew"
+        )
+    return lexicon
+
+
+def _notes(sample: Sample, config: FaithfulnessConfig, lexicon: Lexicon | None) -> Iterator[str]:
     """How the sample was drawn, and what could not be in it."""
     classes = ", ".join(f"{one_line(name)} {count:,}" for name, count in sample.by_class.items())
     whence = "all splits" if config.split == "all" else f"the split {one_line(config.split)}"
@@ -179,6 +210,14 @@ def _notes(sample: Sample, config: FaithfulnessConfig) -> Iterator[str]:
         f"{counted(len(sample.documents), 'document')} drawn from {whence} by predicted class ({classes}), "
         f"seed {config.seed}"
     )
+    if lexicon is not None:
+        counted_ = ", ".join(f"{one_line(name)} {count:,}" for name, count in lexicon.sizes.items())
+        out = (
+            f"; {counted(lexicon.left_out, 'document')} that the store has left out"
+            if lexicon.left_out
+            else ""
+        )
+        yield f"{LEXICON}: log-odds of {len(lexicon.words):,} words in other data ({counted_}){out}"
     if sample.in_windows:
         yield f"{counted(sample.in_windows, 'document')} read in windows left out: no one pass gives their prediction"
     if sample.empty:
@@ -198,9 +237,14 @@ def _missing(
 
 
 def _settings(
-    store: Store, config: FaithfulnessConfig, classifier: Classifier, scores: Sequence[str]
+    store: Store,
+    config: FaithfulnessConfig,
+    classifier: Classifier,
+    scores: Sequence[str],
+    lexicon: Lexicon | None,
 ) -> dict[str, Any]:
-    return {
+    of_lexicon = {} if lexicon is None else {"lexicon": lexicon.digest}
+    return of_lexicon | {
         "by": config.by,
         "unit": config.unit,
         "scores": list(scores),
@@ -222,6 +266,7 @@ def _tasks(
     classifier: Classifier,
     missing: dict[int, list[str]],
     odds: pl.DataFrame,
+    lexicon: pl.DataFrame | None,
 ) -> Iterator[_Task]:
     """The documents with their tokens as the store has them, in the order of their numbers."""
     manifest = store.manifest
@@ -235,7 +280,7 @@ def _tasks(
             "position",
             "token_id",
             "special",
-            pl.col("token", "word").cast(pl.String),
+            pl.col("token", "word", "prediction").cast(pl.String),
             pl.col("piece").fill_null(-1),
             "start",
             "end",
@@ -244,6 +289,8 @@ def _tasks(
         .join(odds.lazy(), on=["document", "word"], how="left")
         .sort("document", "position")
     )
+    if lexicon is not None:
+        tokens = tokens.join(lexicon.lazy(), on=["prediction", "word"], how="left", maintain_order="left")
     documents = (
         frames.documents(store)
         .filter(chosen)
@@ -260,7 +307,8 @@ def _tasks(
         scores = {}
         for name in missing[row["document"]]:
             # A token without a word says nothing about the class.
-            values = rows[name] if name not in BASELINES else rows["log_odds"].fill_null(0)
+            column = LEXICON if name == LEXICON else LOG_ODDS
+            values = rows[name] if name not in BASELINES else rows[column].fill_null(0)
             scores[name] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
         second = row.get("text_pair")
         document = TokenisedDocument(

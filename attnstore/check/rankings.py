@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from attnstore.check.lexicon import Lexicon
 from attnstore.errors import UsageError
 from attnstore.messages import suggestion
 from attnstore.store import frames
-from attnstore.store.faithfulness import BASELINES, LOG_ODDS, RANDOM
+from attnstore.store.faithfulness import BASELINES, LEXICON, LOG_ODDS, RANDOM
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store
 
@@ -169,6 +170,20 @@ def log_odds(store: Store, numbers: Sequence[int]) -> pl.DataFrame:
     return rows.select("document", "word", log_odds=difference).collect()
 
 
+def lexicon_odds(lexicon: Lexicon) -> pl.DataFrame:
+    """As `log_odds`, counted in other data by its labels: `prediction`, `word`, `lexicon`, for each of the classes."""
+    every = sum(lexicon.sizes.values())
+    found = pl.sum_horizontal(*lexicon.sizes)
+    classes = []
+    for name in lexicon.sizes:
+        size = lexicon.sizes[name]
+        a, b = pl.col(name), found - pl.col(name)
+        here = ((a + _PRIOR) / (size - a + _PRIOR)).log()
+        there = ((b + _PRIOR) / (every - size - b + _PRIOR)).log()
+        classes.append(lexicon.words.select(pl.lit(name).alias("prediction"), "word", lexicon=here - there))
+    return pl.concat(classes)
+
+
 def units_of(special: np.ndarray, piece: np.ndarray, unit: str) -> np.ndarray:
     """(n,) the number of the unit that each token belongs to, from 0; −1 for special tokens, which are never taken out.
 
@@ -207,4 +222,8 @@ def orders(
             continue
         if np.isnan(values[units >= 0]).any():
             continue
-        yield name, 0, np.argsort(-of_units(values, units, summed=name != LOG_ODDS), kind="stable")
+        yield (
+            name,
+            0,
+            np.argsort(-of_units(values, units, summed=name not in (LOG_ODDS, LEXICON)), kind="stable"),
+        )

@@ -17,8 +17,9 @@ from attnstore.commands.options import (
 )
 from attnstore.commands.output import say
 from attnstore.commands.progress import Progress, shown
-from attnstore.config import FaithfulnessConfig
+from attnstore.config import FaithfulnessConfig, SourceConfig
 from attnstore.engine.paths import compiler
+from attnstore.errors import UsageError
 from attnstore.messages import counted
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample, and of chance."
 )
 @click.option("--split", default="all", show_default=True, help="Draw from this split alone.")
+@click.option(
+    "--lexicon-data",
+    metavar="PATH",
+    help="Labelled data, such as the training split: the log-odds of its words are a score, too.",
+)
+@click.option("--lexicon-split", default="all", show_default=True, help="Which split of --lexicon-data.")
 @click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
 @device_option
 @dtype_option
@@ -66,16 +73,26 @@ if TYPE_CHECKING:
 @config_option
 @progress_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
-def faithfulness(store: "Place", scores: Sequence[str], progress: Progress, **options: Any) -> None:
+def faithfulness(
+    store: "Place",
+    scores: Sequence[str],
+    lexicon_data: str | None,
+    lexicon_split: str,
+    progress: Progress,
+    **options: Any,
+) -> None:
     """Measure how much a prediction depends on what each score of STORE calls important.
 
     The 1, 5, 10, 20 and 50 % highest tokens of a document are taken out, or all others are, and the model reads what is
-    left. Beside the scores stand an order by chance, and the log-odds of the word in the store's other documents. The
-    results are added to STORE; what is there already is not measured again.
+    left. Beside the scores stand an order by chance, and the log-odds of the word in the store's other documents
+    (log_odds) and, with --lexicon-data, in other labelled data (lexicon). The results are added to STORE; what is there
+    already is not measured again.
     """
-    config = FaithfulnessConfig(
-        scores=tuple(name.strip() for given in scores for name in given.split(",")), **options
-    )
+    if lexicon_data is None and lexicon_split != "all":
+        raise UsageError("--lexicon-split is a split of --lexicon-data: give that, too")
+    lexicon = None if lexicon_data is None else SourceConfig(lexicon_data, split=lexicon_split)
+    names = tuple(name.strip() for given in scores for name in given.split(","))
+    config = FaithfulnessConfig(scores=names, lexicon=lexicon, **options)
     compiler.start(config.device)
     with shown(progress) as on_event:
         from attnstore.check.faithfulness import measure

@@ -73,6 +73,13 @@ class Segmenter:
             self.unspaced = True
         return _stretches(chunk, self.dictionaries)
 
+    def in_texts(self, texts: Sequence[str]) -> tuple[np.ndarray, pa.StringArray]:
+        """Each word of each text once: (N, 2) the text's place in `texts` and the word's in the names; the names."""
+        first = np.cumsum([0, *(len(each) + 1 for each in texts)], dtype=np.int64)
+        begins, codes, names = self._segments(" ".join(texts))
+        text = np.searchsorted(first, begins, side="right") - 1
+        return np.unique(np.stack([text, codes], axis=1), axis=0), names
+
     def of_tokens(
         self, texts: Sequence[str], text: np.ndarray, start: np.ndarray, end: np.ndarray, special: np.ndarray
     ) -> TokenWords:

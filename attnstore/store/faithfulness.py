@@ -36,7 +36,9 @@ UNITS = ("token", "word")
 
 #: The scores that stand beside the store's own: an order by chance, and what the word alone says.
 RANDOM, LOG_ODDS = "random", "log_odds"
-BASELINES = (RANDOM, LOG_ODDS)
+#: The same as log_odds, of other labelled data, where that was given.
+LEXICON = "lexicon"
+BASELINES = (RANDOM, LOG_ODDS, LEXICON)
 
 _NAME = re.compile(rf"((?:{'|'.join(REMOVALS)})-(?:{'|'.join(UNITS)}))-([0-9]{{5,9}})")
 

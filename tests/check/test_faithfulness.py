@@ -18,10 +18,12 @@ from small_store import contents
 import attnstore
 from attnstore.check import faithfulness
 from attnstore.check.faithfulness import measure
+from attnstore.check.lexicon import read_lexicon
 from attnstore.check.measured import verify_faithfulness
+from attnstore.check.rankings import lexicon_odds
 from attnstore.config import FaithfulnessConfig, RunConfig, SourceConfig
 from attnstore.errors import ModelError, StoreError, UsageError
-from attnstore.events import Computed, Noted, Started
+from attnstore.events import Computed, Noted, Started, ignore
 from attnstore.pipeline.run import run
 from attnstore.store import frames
 from attnstore.store.faithfulness import measurements
@@ -351,3 +353,56 @@ def test_a_model_that_is_read_otherwise_than_in_the_run_is_reported(store, monke
     ):
         measure(store, config(scores=("cls_03",), documents=2))
     assert frames.faithfulness_files(store) == []
+
+
+def test_the_log_odds_of_other_data_are_a_score_of_their_own(store, reviews, tmp_path):
+    """Counted by its labels, without the store's own documents; other data is refused, the same goes on."""
+    rows = [
+        ("pos", "good fun never seen"), ("pos", "good film"), ("neg", "bad film"), ("neg", "awful bad plot"),
+        ("neg", "bad"), ("pos", "fun"),
+    ]  # fmt: skip
+    known = pl.read_csv(reviews)["text"].drop_nulls()[1]
+    data = tmp_path / "train.csv"
+    data.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in [*rows, ("pos", known)]))
+    events = []
+    given = config(documents=6, scores=("cls_03",), lexicon=SourceConfig(str(data)))
+    done = measure(store, given, on_event=events.append)
+    assert done.scores == ["cls_03", "random", "log_odds", "lexicon"]
+    notes = [note for event in events if isinstance(event, Started) for note in event.notes]
+    assert (
+        "lexicon: log-odds of 8 words in other data (neg 3, pos 3); 1 document that the store has left out"
+        in notes
+    )
+
+    def odds(word, class_):
+        found = Counter((label == class_) for label, text in rows if word in text.split())
+        return math.log((found[True] + 5) / (8 - found[True])) - math.log(
+            (found[False] + 5) / (8 - found[False])
+        )
+
+    made = read_lexicon(given.lexicon, store.manifest.labels, frozenset([known]), ignore)
+    expected = {
+        (c, w): odds(w, c) for c in ("neg", "pos") for w in {w for _, text in rows for w in text.split()}
+    }
+    table = lexicon_odds(made)
+    assert {(c, w): pytest.approx(v) for c, w, v in table.rows()} == expected
+    tokens, documents = plain_rows(store.path)
+    number = done.sample.documents[0]
+    empty = pl.DataFrame(schema={"document": pl.Int32, "word": pl.String, "log_odds": pl.Float64})
+    classifier = faithfulness.classifier_of(store, given)
+    (task,) = faithfulness._tasks(store, given, classifier, {number: ["lexicon"]}, empty, table)
+    predicted = documents[number]["prediction"]
+    assert task.scores["lexicon"].tolist() == pytest.approx(
+        [expected.get((predicted, token["word"]), 0) for token in tokens[number]]
+    )
+    rows_of = frames.faithfulness(store).filter(pl.col("score") == "lexicon").collect()
+    assert (rows_of["document"].n_unique(), len(rows_of)) == (6, 30)
+    first = data.read_text()
+    data.write_text(first + "pos,another plot\n")
+    with pytest.raises(UsageError) as caught:
+        measure(store, given)
+    assert str(caught.value) == (
+        f"lexicon was measured with other data: give that, or remove {store.path / 'faithfulness'} to measure anew"
+    )
+    data.write_text(first)
+    assert measure(store, given).new == 0
