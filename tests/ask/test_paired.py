@@ -64,6 +64,7 @@ def about(value):
     return None if value is None else pytest.approx(value, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_rows_are_of_either_answer_over_the_documents_that_both_have(stores, common):
     """A's rows in A's order, then B's, class by class; a value that is not on one side's list is there in full."""
     rows = ask_paired(*stores, QUESTIONS["top_words_by_class"], {**BARE, "limit": 3}, groups=0).to_pylist()
@@ -79,6 +80,7 @@ def test_rows_are_of_either_answer_over_the_documents_that_both_have(stores, com
         assert (row["lift_low"], row["lift_high"]) == (None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_intervals_are_those_of_films_left_out_in_turn(stores, common, a_documents, engine):
     """The delete-a-group jackknife of the difference by its definition, with Johnson and Rust's degrees of freedom."""
@@ -128,6 +130,7 @@ def test_with_four_films_there_is_no_interval(tmp_path, a_documents):
     assert ", no intervals: 4 clusters" in answer.schema.metadata[BASIS_KEY].decode()
 
 
+@pytest.mark.slow
 def test_the_answer_says_what_it_rests_on_and_what_a_terminal_shows(stores):
     """The documents, the stores, the direction, the unit, and the parameters."""
     a, b = stores

@@ -204,6 +204,7 @@ def test_without_the_table_one_line_says_how_to_make_it(unmeasured):
         assert str(caught.value) == f"faithfulness has not been measured in this store: {command}"
 
 
+@pytest.mark.slow
 def test_the_view_and_the_frame_hold_the_rows(store, rows):
     """Every row that was written, as SQL and as Polars have them."""
     key = ["document", "score", "draw", "by", "unit", "fraction"]

@@ -159,6 +159,7 @@ def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_a_question_of_your_own_is_asked_of_two_stores(small_store, tmp_path):
     """`--with` puts both answers and their difference side by side, by the columns that the question declares."""
     (tmp_path / "lengths.sql").write_text(

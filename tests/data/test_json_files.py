@@ -77,6 +77,7 @@ class TestShapes:
             Document("whole", "r.json:2", None, "all", "pos"),
         ]
 
+    @pytest.mark.slow
     @given(
         rows=st.lists(
             st.tuples(st.text(max_size=8), st.sampled_from(["pos", "neg"])), min_size=1, max_size=8

@@ -444,6 +444,7 @@ def test_evidence_in_bfloat16_stays_near_float32(family, tmp_path):
 # ---------------------------------------------------------------- heads that read more than [CLS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "changes"), [("eurobert", {}), ("modernbert", {"classifier_pooling": "mean"})]
 )

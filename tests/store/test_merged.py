@@ -61,6 +61,7 @@ def test_what_is_in_a_merged_file_is_read_from_there_alone() -> None:
     assert to_be_merged([*parts, whole]) == []
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_parts(tmp_path: Path, merging, monkeypatch) -> None:
     """In frames and SQL, of all documents and of one; bytes do not hang on where a run was broken off."""
     store = run(tmp_path / "merged", manifest())
