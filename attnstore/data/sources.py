@@ -437,7 +437,7 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
         room = _HELD
         for name, contents in texts():
             try:
-                text = contents(room)
+                text = contents(min(room, config.max_document_bytes))
             except TooLargeError:
                 held.clear()
                 room = -1  # which no text fits in
