@@ -422,7 +422,7 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
     archive's order.
     """
     others: list[str] = []
-    held: deque[tuple[str, bytes]] = deque()
+    held: deque[tuple[str, Callable[[int], bytes]]] = deque()
 
     def texts() -> Iterator[tuple[str, Callable[[int], bytes]]]:
         for name, held in tar_members(path):
@@ -439,20 +439,22 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
             try:
                 text = contents(min(room, config.max_document_bytes))
             except TooLargeError:
-                held.clear()
-                room = -1  # which no text fits in
+                if room < config.max_document_bytes:
+                    held.clear()
+                    room = -1  # which no text fits in
+                else:
+                    held.append((name, contents))  # it says so again, and reads nothing
                 yield name, contents
             else:
                 room -= len(text)
-                held.append((name, text))
-                yield name, partial(within, name, text)
+                held.append((name, partial(within, name, text)))
+                yield held[-1]
 
     def read() -> Iterator[tuple[str, Callable[[int], bytes]]]:
         if not held:
             yield from texts()
         while held:
-            name, text = held.popleft()
-            yield name, partial(within, name, text)
+            yield held.popleft()
 
     tree = _survey_texts(seen())
     if member is None and tree.places and tree.labels and not any(map(kind_of, others)):
