@@ -174,6 +174,7 @@ def test_the_keys_of_a_question_name_each_of_its_rows_once(signed_store):
         "negation": {"min_documents": 1, "negations": "the", "distance": 5},
         "within_group": {"min_groups": 1},
         "phrases": {"min_documents": 2},
+        "flips": {"max_q": 1.0},
     }
     for question in QUESTIONS.values():
         if not question.keys or question.name in ("faithfulness", "edits"):  # they need a store of their own
