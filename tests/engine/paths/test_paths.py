@@ -535,7 +535,7 @@ def test_a_model_on_a_gpu_without_flash_attention_gives_what_eager_attention_giv
     batch = batch_for(classifier)
     monkeypatch.setattr(padded, "BLOCK", block)
     monkeypatch.setattr(kernel, "serves", lambda *_: False)
-    monkeypatch.setattr(tap, "_on_cuda", lambda _: True)
+    monkeypatch.setattr(tap, "_on_gpu", lambda _: True)
     for module, name in ((reductions, "attend"), (tap, "attend"), (tap, "reduce_probabilities")):
         monkeypatch.setattr(module, name, None)  # one document after the other
     assert_as_eager(classifier(batch), classifier, batch, tmp_path)
