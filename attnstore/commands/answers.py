@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnstore.commands.output import give, paint
+from attnstore.commands.output import give, paint, shows
 from attnstore.errors import UsageError
 from attnstore.visible import visible, visible_json
 
@@ -17,7 +17,7 @@ def write(table: "pa.Table", form: Any, output: Path | None, wide: bool, rows: i
     """Write the table to stdout or a file. A terminal gets `rows` rows (0: all) and, unless `wide`, what fits."""
     from attnstore.show.formats import render
 
-    if form == "table" and output is None and sys.stdout is not None and sys.stdout.isatty():
+    if form == "table" and output is None and shows(sys.stdout):
         from attnstore.show.fitted import fitted_lines
 
         width = shutil.get_terminal_size().columns
@@ -31,7 +31,7 @@ def write(table: "pa.Table", form: Any, output: Path | None, wide: bool, rows: i
             content += f"\nbased on {visible(basis.decode())}\n".encode()
     if output is not None:
         output.write_bytes(content)
-    elif form == "parquet" and sys.stdout is not None and sys.stdout.isatty():
+    elif form == "parquet" and shows(sys.stdout):
         raise UsageError("Parquet is not for terminals: give --output FILE, or send it to a file")
     else:
         give(visible_json(content.decode()) if form == "json" else content)

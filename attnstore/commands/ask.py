@@ -12,7 +12,7 @@ import click
 from attnstore.commands import completion
 from attnstore.commands.answers import write
 from attnstore.commands.options import StorePlace, given_option, output_option, queries_option, store_argument
-from attnstore.commands.output import give, note, say
+from attnstore.commands.output import give, note, say, shows
 from attnstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def queries(name: str | None, store: "Place | None", given: Sequence[str], folde
 
 def _list(known: Mapping[str, "Question"]) -> None:
     """A line per question. A terminal's lines are as wide as it is, and end with where the rest stands."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not shows(sys.stdout):
         for question in known.values():
             say(f": {question.summary}", heading=question.name)
         return

@@ -13,7 +13,7 @@ import click
 from attnstore.commands import completion
 from attnstore.commands.ask import given_parameters
 from attnstore.commands.options import given_option, queries_option, quiet_option, store_argument
-from attnstore.commands.output import note, say
+from attnstore.commands.output import note, say, shows
 
 if TYPE_CHECKING:
     from attnstore.store.place import Place
@@ -74,7 +74,7 @@ def plot(
         and (unknown := unknown_word(opened, parameters["word"]))
     ):
         note(f"note: {unknown}")
-    if output is None and _has_screen(os.environ, sys.platform) and sys.stdout.isatty():
+    if output is None and _has_screen(os.environ, sys.platform) and shows(sys.stdout):
         webbrowser.open(written.as_uri())
 
 
@@ -99,7 +99,7 @@ def report(store: "Place", output: Path | None, quiet: bool) -> None:
     output = output or Path(opened.path.absolute().name).with_suffix(".html")
 
     def asked(name: str) -> None:
-        if not quiet and sys.stderr.isatty():
+        if not quiet and shows(sys.stderr):
             note(f"asking: {name}")
 
     page = report(opened, asked)

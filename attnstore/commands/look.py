@@ -11,7 +11,7 @@ import click
 from attnstore.commands import completion
 from attnstore.commands.exits import fail
 from attnstore.commands.options import config_option, progress_option, store_argument
-from attnstore.commands.output import give, paint, say
+from attnstore.commands.output import give, paint, say, shows
 from attnstore.commands.progress import Progress, beside_bars, shown
 from attnstore.events import OnEvent
 from attnstore.messages import counted
@@ -81,7 +81,7 @@ def show(store: "Place", document: str, background: Any, page: Path | None, **op
         page.write_text(html(drawn), encoding="utf-8")
         say(f"wrote {page}")
         return
-    colour = colour_depth(os.environ, sys.stdout is not None and sys.stdout.isatty())
+    colour = colour_depth(os.environ, shows(sys.stdout))
     width = shutil.get_terminal_size().columns
     paint(terminal(drawn, colour, width, background or terminal_background(os.environ)) + "\n")
 
@@ -122,7 +122,7 @@ def _lines(value: str, indent: int) -> list[str]:
 
     from attnstore.show.columns import paragraph
 
-    if not sys.stdout.isatty():
+    if not shows(sys.stdout):
         return [visible_line(value)]
     return paragraph(value, max(20, shutil.get_terminal_size().columns - indent)) or [""]
 

@@ -69,6 +69,11 @@ def _to_stderr(line: str) -> None:
         discard(sys.stderr)
 
 
+def shows(stream: TextIO | None) -> bool:
+    """Whether a stream leads to a terminal; one that is closed, which Python has as None, leads nowhere."""
+    return stream is not None and stream.isatty()
+
+
 def give(content: str | bytes) -> None:
     """Write an answer to stdout as it is; to a terminal, with what could drive it made visible.
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Literal
 
-from attnstore.commands.output import discard, note, tell
+from attnstore.commands.output import discard, note, shows, tell
 from attnstore.events import (
     Checked,
     Computed,
@@ -37,7 +37,7 @@ def shown(progress: Progress = "bar") -> Iterator[OnEvent]:
     if progress != "bar":
         yield _notes_alone if progress == "none" else _Objects()
         return
-    bars = _Bars() if sys.stderr is not None and sys.stderr.isatty() else None
+    bars = _Bars() if shows(sys.stderr) else None
     show: _Bars | _Lines = bars or _Lines()
     lost = False
 

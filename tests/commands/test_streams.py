@@ -71,6 +71,15 @@ def test_a_lost_stderr_loses_nothing_of_the_answer(small_store) -> None:
     assert shell("attnstore >&- 2>&-", "info", small_store).returncode == 1
 
 
+def test_a_report_is_written_where_nobody_hears_of_it(small_store, tmp_path, monkeypatch) -> None:
+    """Which question is being asked is said on a terminal alone, and a closed stderr is none."""
+    monkeypatch.setattr("attnstore.show.report.report", lambda _, asked: asked("predictions") or "<p>")
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["report", str(small_store), "-o", str(tmp_path / "r.html")])
+    assert (ended.value.code, (tmp_path / "r.html").read_text()) == (0, "<p>")
+
+
 #: `attnstore` without any stream, as an interpreter finds itself there.
 STREAMLESS = """
 import os, sys
