@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 from attnstore.data.class_names import NAMES_JSON
 from attnstore.errors import DataError
@@ -63,14 +63,16 @@ def is_no_data(name: str) -> bool:
     parts = name.split("/")
     if any(part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING for part in parts):
         return True
-    file = PurePosixPath(parts[-1].lower())
-    if file.name in NAMES_JSON or file.name.startswith("~$") or file.name.endswith("~"):
+    file = parts[
+        -1
+    ].lower()  # no path, as Python's intern their parts: a table that grows with an archive's names
+    if file in NAMES_JSON or file.startswith("~$") or file.endswith("~"):
         return True
-    words = re.split(r"[._ -]", file.name)
+    words = re.split(r"[._ -]", file)
     return (
-        file.name.partition(".")[0] in _DESCRIPTIONS
+        file.partition(".")[0] in _DESCRIPTIONS
         or not _TITLES.isdisjoint(words)
-        or file.suffix in _ENDINGS
+        or splitext(file)[1] in _ENDINGS
     )
 
 
