@@ -12,12 +12,20 @@ from transformers import TrainerState
 
 from attnstore.data.remote import without_secrets
 from attnstore.errors import AttnstoreError, UsageError
-from attnstore.learn.config import CHECKPOINTS, RECORD, FinetuneConfig, FinetuneInterrupted
+from attnstore.learn.config import (
+    CHECKPOINTS,
+    RECORD,
+    FinetuneConfig,
+    FinetuneInterrupted,
+    FinetuneResult,
+)
 from attnstore.learn.examples import Split
 from attnstore.messages import first_line
 
 #: What the checkpoints are renamed to when the model is complete: from then on nothing but removing them is left.
 FINISHED = ".finished"
+#: What came of the run, among the checkpoints; and where it lies while these are removed. It goes last.
+RESULT, LAST = "result.json", ".finished.json"
 
 
 def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Split]) -> Path | None:
@@ -30,10 +38,7 @@ def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Spl
         digest.update(f"{name} {len(split.ids)} {split.labels}".encode())
         for ids in split.ids:
             digest.update(ids.tobytes())
-    # An address may bear a password, or a signature that is another one each time.
-    source = replace(config.source, data=without_secrets(str(config.source.data)))
-    decisive = {k: v for k, v in asdict(replace(config, source=source)).items() if k != "out"}
-    run = json.loads(json.dumps({**decisive, "labels": labels, "tokens": digest.hexdigest()}, default=str))
+    run: dict[str, object] = {**_asked(config), "labels": list(labels), "tokens": digest.hexdigest()}
     folder = config.out / CHECKPOINTS
     if (folder / RECORD).exists():
         begun = _begun(folder / RECORD)
@@ -54,6 +59,15 @@ def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Spl
     except OSError as error:
         raise UsageError(f"can't write to {config.out}: {error.strerror or error}") from error
     return None
+
+
+def _asked(config: FinetuneConfig) -> dict[str, object]:
+    """What a run is asked for, as JSON has it, but for where the model goes."""
+    # An address may bear a password, or a signature that is another one each time.
+    source = replace(config.source, data=without_secrets(str(config.source.data)))
+    asked = {k: v for k, v in asdict(replace(config, source=source)).items() if k != "out"}
+    found: dict[str, object] = json.loads(json.dumps(asked, default=str))
+    return found
 
 
 @contextmanager
@@ -101,29 +115,62 @@ def _is_whole(state: Path) -> bool:
     return found is not None and found.keys() <= known
 
 
-def finish(out: Path, write: Callable[[Path], None]) -> None:
-    """Put the model that `write` saves into a folder at `out`, and remove the checkpoints.
+def finish(config: FinetuneConfig, result: FinetuneResult, write: Callable[[Path], None]) -> None:
+    """Put the model that `write` saves into a folder at `config.out`, and remove the checkpoints.
 
     Until the model is complete a killed run goes on from its last checkpoint; after that nothing of it is needed.
+    `config`: as the run was asked for, `result`: what came of it, for who asks again after a kill.
     """
+    out = config.out
     folder = out / CHECKPOINTS
     made = folder / "model"
+    told = {"asked": _asked(config), "result": {**asdict(result), "out": None}}
     with keeping(out):
         shutil.rmtree(made, ignore_errors=True)
         write(made)
+        (folder / RESULT).write_text(json.dumps(told), encoding="utf-8")
         for file in sorted(made.iterdir()):
             file.replace(out / file.name)
         folder.rename(out / FINISHED)
-        clear_up(out)
+        _clear_up(out)
 
 
-def clear_up(out: Path) -> bool:
-    """Remove what a run that was killed in its last moment has left. True if there was any: the model is whole."""
-    left = out / FINISHED
-    if not left.is_dir():
-        return False
-    shutil.rmtree(left)
-    return True
+def finished(config: FinetuneConfig) -> FinetuneResult | None:
+    """What came of an equal run that was killed while it removed its checkpoints, which is done now; None for no such.
+
+    The model is whole then.
+    """
+    out = config.out
+    told = _object(out / FINISHED / RESULT) or _object(out / LAST) or {}
+    if (out / FINISHED).is_dir() or told.keys() == {"asked", "result"}:
+        with keeping(out):
+            _clear_up(out)
+    if told.get("asked") != _asked(config):
+        return None
+    return _result(out, told.get("result"))
+
+
+def _result(out: Path, told: object) -> FinetuneResult | None:
+    """A result as `finish` has written it; None for anything else."""
+    if not isinstance(told, dict) or told.keys() != {field.name for field in fields(FinetuneResult)}:
+        return None
+    lists = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+    made = FinetuneResult(**{**told, **lists, "out": out})
+    counts = (made.train_documents, made.dev_documents, made.test_documents, made.steps, made.chosen_step)
+    shares = (*made.dev_accuracies, made.dev_accuracy or 0.0, made.test_accuracy or 0.0, made.seconds)
+    texts = (*made.labels, *made.notes, made.dtype, made.device)
+    fits = all(isinstance(each, int) for each in (*counts, made.max_length))
+    fits = fits and all(isinstance(each, int | float) for each in shares)
+    return made if fits and all(isinstance(each, str) for each in texts) else None
+
+
+def _clear_up(out: Path) -> None:
+    """Remove what is left of a run whose model is complete."""
+    if (out / FINISHED).is_dir():
+        if (out / FINISHED / RESULT).exists():
+            (out / FINISHED / RESULT).replace(out / LAST)
+        shutil.rmtree(out / FINISHED)
+    (out / LAST).unlink(missing_ok=True)
 
 
 def interrupted(config: FinetuneConfig, when: str, number: int) -> FinetuneInterrupted:

@@ -15,11 +15,11 @@ from transformers import PrinterCallback
 
 from attnstore.engine.models import quiet
 from attnstore.engine.paths import memory
-from attnstore.errors import AttnstoreError, UsageError
+from attnstore.errors import AttnstoreError
 from attnstore.events import Noted, OnEvent, ignore
 from attnstore.interrupts import stop_on_interrupt
 from attnstore.learn.card import card
-from attnstore.learn.checkpoints import begin, clear_up, finish, interrupted
+from attnstore.learn.checkpoints import begin, finish, finished, interrupted
 from attnstore.learn.choice import Choice
 from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, FinetuneResult, check, compute
 from attnstore.learn.encoder import load_model, load_tokenizer, longest_of
@@ -49,12 +49,10 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
         AttnstoreError: of the kind that fits: the data, the model, the options.
     """
     began = time.monotonic()
-    if clear_up(config.out):
-        raise UsageError(
-            f"{config.out} holds the finished model of a run that was killed while it removed its checkpoints: they are"
-            " removed now, and nothing is left to do"
-        )
+    if (done := finished(config)) is not None:
+        return done
     check(config)
+    asked = config
     device, dtype = compute(config)
     tokenizer = load_tokenizer(config)
     max_length = longest_of(config, tokenizer)
@@ -141,5 +139,5 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
             tokenizer.save_pretrained(folder)
             (folder / "README.md").write_text(card(config, result), encoding="utf-8")
 
-        finish(config.out, write)
+        finish(asked, result, write)
     return result

@@ -3,15 +3,15 @@
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from attnstore.config import SourceConfig
 from attnstore.errors import AttnstoreError, UsageError
-from attnstore.learn.checkpoints import FINISHED, begin, clear_up, finish
-from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, check
+from attnstore.learn.checkpoints import FINISHED, LAST, begin, finish, finished
+from attnstore.learn.config import CHECKPOINTS, FinetuneConfig, FinetuneResult, check
 from attnstore.learn.examples import Split
 
 SPLITS = {"train": Split([], [], [])}
@@ -20,6 +20,12 @@ MODEL = {"config.json": "{}", "model.safetensors": "weights", "README.md": "card
 
 def config(out: Path, **changes: object) -> FinetuneConfig:
     return replace(FinetuneConfig(SourceConfig("data.csv"), out), **changes)
+
+
+def result(out: Path) -> FinetuneResult:
+    return FinetuneResult(
+        out, ("neg", "pos"), 9, 3, 0, (0.5, 0.75), 3, 3, 0.75, None, 1.5, 12, "float32", "cpu", ("a note",)
+    )
 
 
 def write(folder: Path) -> None:
@@ -51,14 +57,14 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
 
         monkeypatch.setattr(owner, name, operation)
 
-    for name in ("replace", "rename", "mkdir", "write_text"):
+    for name in ("replace", "rename", "mkdir", "write_text", "unlink"):
         counting(Path, name)
     counting(shutil, "rmtree")
     return done
 
 
 def test_a_run_killed_before_any_operation_of_its_end_goes_on_or_is_whole(tmp_path, monkeypatch):
-    """From each point the same end is reached: the model's files alone, as they were meant."""
+    """From each point the same end is reached: the model's files alone, and what is said of them."""
     for number in range(100):
         out = tmp_path / str(number)
         assert begin(config(out), ("neg", "pos"), SPLITS) is None
@@ -67,15 +73,17 @@ def test_a_run_killed_before_any_operation_of_its_end_goes_on_or_is_whole(tmp_pa
         with monkeypatch.context() as patch:
             done = kill_at(patch, number)
             try:
-                finish(out, write)
+                finish(config(out), result(out), write)
             except Killed:
                 survived = False
             else:
                 survived = True
-        if not survived and not clear_up(out):
+        if not survived and (told := finished(config(out))) is None:
             going_on = begin(config(out), ("neg", "pos"), SPLITS)
             assert going_on == out / CHECKPOINTS / "checkpoint-3"
-            finish(out, write)
+            finish(config(out), result(out), write)
+        elif not survived:
+            assert told == result(out)
         assert contents(out) == MODEL
         assert {p.name for p in out.iterdir()} == MODEL.keys()
         if survived:
@@ -118,12 +126,23 @@ def test_a_damaged_record_is_one_line(content, tmp_path):
         begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
 
 
-def test_what_is_left_of_a_finished_run_is_removed_once(tmp_path):
-    """The folder of checkpoints under its last name is all that can be left."""
+@pytest.mark.parametrize("record", [None, "", "[1]", '{"asked": 1}', "[" * 100_000, "of another run", "odd"])
+def test_what_is_left_of_a_finished_run_is_removed_whatever_it_says(record, tmp_path):
+    """Another run's end is not told as this one's, and neither is a damaged record's."""
     (tmp_path / FINISHED / "checkpoint-3").mkdir(parents=True)
-    assert clear_up(tmp_path)
-    assert not clear_up(tmp_path)
-    assert json.dumps([p.name for p in tmp_path.iterdir()]) == "[]"
+    if record == "of another run":
+        asked = {**json.loads(json.dumps(asdict(config(tmp_path)), default=str)), "seed": 7}
+        record = json.dumps({"asked": asked, "result": asdict(result(tmp_path)) | {"out": None}})
+    if record == "odd":
+        asked = json.loads(json.dumps(asdict(config(tmp_path)), default=str))
+        del asked["out"]
+        record = json.dumps(
+            {"asked": asked, "result": asdict(result(tmp_path)) | {"out": None, "steps": "many"}}
+        )
+    if record is not None:
+        (tmp_path / LAST).write_text(record)
+    assert finished(config(tmp_path)) is None
+    assert [path.name for path in tmp_path.iterdir() if path.name != LAST] == []
 
 
 def test_no_secret_of_an_address_is_written(tmp_path):
@@ -155,14 +174,14 @@ def test_what_can_not_be_written_is_one_line_and_the_same_command_goes_on(error,
 
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     with pytest.raises(AttnstoreError) as refused:
-        finish(tmp_path / "out", failing)
+        finish(config(tmp_path / "out"), result(tmp_path), failing)
     assert str(refused.value) == (
         f"can't write or read what is kept in {tmp_path / 'out'}: No space left on device: settle that, and the same"
         " command goes on"
     )
     check(config(tmp_path / "out"))
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
-    finish(tmp_path / "out", write)
+    finish(config(tmp_path / "out"), result(tmp_path), write)
     assert contents(tmp_path / "out") == MODEL
 
 
