@@ -15,12 +15,12 @@ from scipy.special import xlogy
 from attnstore.errors import StoreError
 from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
-from attnstore.store.merged import MERGED, of_merged
+from attnstore.store.merged import MERGED, of_merged, read_list, with_merged
 from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.partitions import keys_of
 from attnstore.store.place import exists, names_below, opened
 from attnstore.store.schema import entropy
-from attnstore.store.stage import unfinished_append
+from attnstore.store.stage import all_files, unfinished_append
 from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
 
@@ -57,8 +57,13 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     is that in which `store` was opened. The files of one part are in memory at a time, of their reductions a million
     values (a column, if it has more); then the totals, twice. `on_event` gets `Checked` after each part.
     """
+    behind = _list_of_merged(store)
+    if behind and not behind[0].ok:
+        yield from behind
+        return
     files = store.files()
     yield _state(store, files)
+    yield from behind
     parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
     listed = store.totals_listed()
     totals = [] if listed is None else [listed]
@@ -100,6 +105,18 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     yield from _foreign_files(store, {file.path for file in files})
 
 
+def _list_of_merged(store: Store) -> list[Finding]:
+    """Whether the list of the files that have been merged is sound; nothing if none have been."""
+    if (behind := store.manifest.merged_from) is None:
+        return []
+    try:
+        with_merged(store.manifest.files, read_list(store.path, behind))
+    except StoreError as error:
+        fault = str(error).removeprefix(f"{behind.path} ")
+        return [Finding(behind.path, False, f"{fault}: what it lists can't be looked at")]
+    return [Finding(behind.path, True, f"lists {behind.rows:,} files that have been merged")]
+
+
 def _rows(files: Iterable[StoredFile], kind: str) -> int:
     return sum(file.rows for file in files if file.path.startswith(f"{kind}/"))
 
@@ -116,7 +133,7 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
     finished = set(store.finished_parts())
     coming = set()
     if store.sealed and (next_state := unfinished_append(store)) is not None:
-        coming = {file.path for file in next_state.files}
+        coming = {file.path for file in all_files(store.path, next_state)}
     for kind in ("documents", "tokens"):
         for name in names_below(store.path / kind):
             relative = f"{kind}/{name}"

@@ -38,9 +38,7 @@ def export(store: "Place", out: Path, to: str, license_: str | None, progress: P
     again, it goes on.
     """
     made = _written(store, out, out.absolute().name, license_, progress)
-    say(
-        f"{out}: {counted(made.manifest.documents, 'document')}, {counted(len(made.files()), 'file')}, a card, a report"
-    )
+    say(f"{out}: {_counts(made)}, a card, a report")
     say(f'next: datasets.load_dataset("{out}", "documents"), "tokens" or "totals"')
 
 
@@ -67,8 +65,13 @@ def push(store: "Place", address: str, public: bool, license_: str | None, progr
         out = Path(folder, "store")
         made = _written(store, out, name, license_, progress)
         hub.push(out, address)
-    say(f"{there}: {counted(made.manifest.documents, 'document')}, {counted(len(made.files()), 'file')}")
+    say(f"{there}: {_counts(made)}")
     say(f"next: attnstore info {address}")
+
+
+def _counts(made: "Store") -> str:
+    files, _ = made.count_and_bytes()
+    return f"{counted(made.manifest.documents, 'document')}, {counted(files, 'file')}"
 
 
 def _written(store: "Place", out: Path, name: str, license_: str | None, progress: Progress) -> "Store":

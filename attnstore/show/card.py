@@ -25,8 +25,7 @@ _HINT = ".queries() lists the questions, .query.NAME() asks one, .show(0) draws 
 def facts(store: Store) -> Iterator[tuple[str, str]]:
     """All that there is to say, as (name, value); a name may come several times."""
     manifest = store.manifest
-    files, finished = store.files(), store.finished_parts()
-    rows = {kind: sum(f.rows for f in files if f.path.startswith(kind)) for kind in ("documents", "tokens")}
+    finished = store.finished_parts()
     yield "store", str(store.path)
     if manifest.sealed:
         yield "state", f"sealed {manifest.sealed}"
@@ -36,12 +35,13 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
             f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
         )
     yield from _coming(store)
-    yield "documents", f"{rows['documents']:,} of {manifest.documents:,}"
+    yield "documents", f"{store.rows('documents'):,} of {manifest.documents:,}"
     longer = "cut" if manifest.long == "cut" else f"read by --long {manifest.long}"
-    yield "tokens", f"{rows['tokens']:,}, documents of more than {manifest.max_length} are {longer}"
+    yield "tokens", f"{store.rows('tokens'):,}, documents of more than {manifest.max_length} are {longer}"
     if manifest.pairs:
         yield "texts", "two per document, text and text_pair: a pair for the model"
-    yield "size", f"{sum(f.bytes for f in files) / 1e6:,.1f} MB in {len(files)} files"
+    files, size = store.count_and_bytes()
+    yield "size", f"{size / 1e6:,.1f} MB in {counted(files, 'file')}"
     yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
     yield "classes", ", ".join(manifest.labels)
     split = manifest.fingerprint.get("split")

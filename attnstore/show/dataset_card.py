@@ -52,9 +52,8 @@ def _configurations(store: Store) -> Iterator[dict[str, Any]]:
 
     A split's name has letters, digits and _ alone there, and `all` is the word for all splits together.
     """
-    folders = sorted(
-        {file.path.split("/")[1] for file in store.files() if file.path.startswith("documents/")}
-    )
+    read = (file.path.removeprefix("_merged/") for file in store.files_to_read("documents"))
+    folders = sorted({path.split("/")[1] for path in read})
     splits: dict[str, str] = {}
     for folder in folders:
         plain = re.sub(r"\W+", "_", unquote(folder.removeprefix("split="))).strip("_") or "split"
@@ -122,12 +121,11 @@ def _body(store: Store, name: str, license_: str | None, report: str | None) -> 
 def _facts(store: Store) -> Iterator[tuple[str, str]]:
     manifest = store.manifest
     whole = ask(store, get_question("predictions", find_questions()), {}).to_pylist()[0]
-    tokens = sum(file.rows for file in store.files() if file.path.startswith("tokens/"))
     yield "model", _plain(manifest.model)
     yield "data", _plain(manifest.data)
     yield "classes", _plain(", ".join(manifest.labels))
     yield "documents", f"{manifest.documents:,}"
-    yield "tokens", f"{tokens:,}, at most {manifest.max_length:,} a document"
+    yield "tokens", f"{store.rows('tokens'):,}, at most {manifest.max_length:,} a document"
     if whole["accuracy"] is not None:
         yield "accuracy", f"{whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})"
     for reduction in manifest.reductions:

@@ -240,15 +240,11 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 def _facts(store: Store, overall: Sequence[Mapping[str, Any]], labelled: bool) -> Iterator[tuple[str, str]]:
     """What was run, in a few lines."""
     manifest = store.manifest
-    rows = {
-        kind: sum(f.rows for f in store.files() if f.path.startswith(kind))
-        for kind in ("documents", "tokens")
-    }
     yield "Model", f"{manifest.model}, {manifest.layers} layers of {manifest.heads} heads"
     yield "Data", manifest.all_data
     of = "" if manifest.sealed else f" of {manifest.documents:,}: the run is not finished"
-    yield "Documents", f"{rows['documents']:,}{of}"
-    yield "Tokens", f"{rows['tokens']:,}"
+    yield "Documents", f"{store.rows('documents'):,}{of}"
+    yield "Tokens", f"{store.rows('tokens'):,}"
     if overall:
         longer = (
             "cut"

@@ -38,7 +38,9 @@ def export(store: Store, path: str | Place, on_event: OnEvent = ignore) -> Store
         StoreError: the store is not sealed or is damaged; `path` holds something else, or can't be written.
     """
     needs_sealed(store)
-    plan = replace(store.manifest, label_in_path=False, split_in_files=True, files=(), sealed=None)
+    plan = replace(
+        store.manifest, label_in_path=False, split_in_files=True, files=(), merged_from=None, sealed=None
+    )
     with create_or_resume(path, plan) as made:
         of_parts: dict[int | None, list[StoredFile]] = {}
         for file in store.files():

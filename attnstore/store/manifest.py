@@ -18,7 +18,7 @@ from attnstore.messages import listed, quoted
 from attnstore.store.place import Place, opened, put, read_text, size
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TOTALS = "totals.parquet"
 #: The directory of what the totals of a grown store are made from: see `sums`.
 SUMS = "_sums"
@@ -39,6 +39,8 @@ PART_FILE = re.compile(r"(documents|tokens)/split=[^/\\\0]+/(?:label=[^/\\\0]*/)
 MERGED_FILE = re.compile(
     r"_merged/((?:documents|tokens)/split=[^/\\\0]+(?:/label=[^/\\\0]*)?)/part-([0-9]{5,9})-([0-9]{5,9})\.parquet"
 )
+#: The list of the files whose rows are in merged ones. What it holds follows from its name.
+MERGED_FROM = re.compile(r"_merged/from-[0-9a-f]{32}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,28 @@ def fault_of_files(files: Sequence[StoredFile]) -> str | None:
     return None if twice is None else f"it lists {quoted(twice)} twice"
 
 
+def _fault_of_merged(manifest: "Manifest") -> str | None:
+    """What is wrong with the merged files of a manifest: rows that would be read twice, or files that nothing lists."""
+    taken: dict[str, list[tuple[int, int, str]]] = {}
+    for file in manifest.files:
+        if name := MERGED_FILE.fullmatch(file.path):
+            if manifest.merged_from is None:
+                return f"{quoted(file.path)} is merged from nothing"
+            taken.setdefault(name[1], []).append((int(name[2]), int(name[3]), file.path))
+        elif (part := file.part) is not None:
+            taken.setdefault(file.path.rpartition("/")[0], []).append((part, part, file.path))
+    for of_directory in taken.values():
+        of_directory.sort()
+        if any(first > last for first, last, _ in of_directory):
+            return "a merged file ends before it begins"
+        for (_, last, path), (first, _, other) in itertools.pairwise(of_directory):
+            if first <= last:
+                return f"{quoted(path)} and {quoted(other)} hold rows of the same part"
+    if (listed := manifest.merged_from) is not None and not MERGED_FROM.fullmatch(listed.path):
+        return f"{quoted(listed.path)} is no list of a store's files"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Addition:
     """Documents that came to a sealed store: what `attnstore append` put there, and out of which data.
@@ -175,7 +199,9 @@ class Manifest:
     lists of texts. `threads`: on how many of the processor's each process computed that was there then. `runs` has one
     entry for each time the run was
     started: device, seconds, tokens per second. `additions` are what was appended later, in that order; all fields but
-    `documents`, `labels_are_models`, `runs`, `sealed` and `files` stay those of the run.
+    `documents`, `labels_are_models`, `runs`, `sealed`, `files` and `merged_from` stay those of the run. `files` hold
+    all rows once. Where small ones have been merged, `merged_from` is the Parquet file that lists these: opening a
+    store takes as long for thousands of parts as for a few (see `merged`).
     """
 
     fingerprint: dict[str, Any]
@@ -202,6 +228,7 @@ class Manifest:
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
     files: tuple[StoredFile, ...] = ()  # filled when sealed
+    merged_from: StoredFile | None = None  # None, too, where nothing is merged
     additions: tuple[Addition, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
@@ -305,7 +332,7 @@ class Manifest:
             raise StoreError(f"manifest.json is damaged: {error}") from error
         except (TypeError, KeyError) as error:
             raise StoreError(f"manifest.json lacks or misnames a field ({error}): it is damaged") from error
-        if fault := fault_of_plan(manifest) or fault_of_files(manifest.files):
+        if fault := fault_of_plan(manifest) or fault_of_files(manifest.files) or _fault_of_merged(manifest):
             raise StoreError(f"manifest.json is damaged: {fault}")
         return manifest
 
@@ -354,6 +381,8 @@ def as_type(name: str, value: Any, kind: Any) -> Any:
         ValueError: it doesn't fit; the message begins with `name`.
     """
     origin, inner = _parts_of(kind)
+    if origin is UnionType:  # of something and None
+        return None if value is None else as_type(name, value, inner[0])
     if origin is tuple and isinstance(value, list):
         return tuple(as_type(name, item, inner[0]) for item in value)
     if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, dict):
@@ -362,12 +391,11 @@ def as_type(name: str, value: Any, kind: Any) -> Any:
             return origin(**{key: as_type(f"{name}.{key}", value[key], hints[key]) for key in hints})
     elif origin is dict and isinstance(value, dict):
         return {key: as_type(f"{name}.{key}", item, inner[1]) for key, item in value.items()}
-    elif kind is Any or (origin is UnionType and value is None):
+    elif kind is Any or (
+        isinstance(value, (int, float) if origin is float else origin)
+        and isinstance(value, bool) == (origin is bool)
+    ):
         return value
-    else:
-        of = inner[0] if origin is UnionType else origin
-        if isinstance(value, (int, float) if of is float else of) and isinstance(value, bool) == (of is bool):
-            return value
     raise ValueError(f"{name} can't be {json.dumps(value, ensure_ascii=False)[:80]}")
 
 

@@ -2,20 +2,45 @@
 
     STORE/
       _merged/tokens/split=test/label=pos/part-00000-00511.parquet      the rows of those parts, in their order
+      _merged/from-5f70….parquet                                        the parts' files that were merged
 
 Parts are the unit in which a run goes on; where they are small, thousands of files would be opened for an answer. So
 sealing writes the rows of such files once more, and what the package reads it reads from there. The parts' own files
 stay: plain readers read them, and `verify` compares the two. Which files are merged follows from their sizes alone.
+
+The manifest lists what holds all rows once. The parts' files behind it are in a list of their own, which is known by
+its SHA-256: it is read where one of them is, and opening a store is not made to wait for thousands of names.
 """
 
+import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from operator import itemgetter
 
-from attnstore.store.manifest import MERGED_FILE, StoredFile
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from attnstore.errors import StoreError
+from attnstore.store.manifest import MERGED_FILE, StoredFile, fault_of_files
+from attnstore.store.parquet import parquet
+from attnstore.store.place import Place, opened
 
 MERGED = "_merged"
+LIST = "from-"
+_LIST = pa.schema(
+    [
+        pa.field(name, type_, nullable=False)
+        for name, type_ in (
+            ("path", pa.string()),
+            ("rows", pa.int64()),
+            ("bytes", pa.int64()),
+            ("sha256", pa.string()),
+        )
+    ]
+)
 #: Bytes of a file that is merged with others, and of those that become one together: at most.
 SMALL, TOGETHER = 1 << 18, 1 << 23
 #: Fewer files in a row than this are left as they are.
@@ -78,6 +103,71 @@ def merged_name(group: Sequence[StoredFile]) -> str:
     directory, _, first = group[0].path.rpartition("/")
     last = group[-1].path.rpartition("/part-")[2]
     return f"{MERGED}/{directory}/{first.removesuffix('.parquet')}-{last}"
+
+
+def list_of(files: Iterable[StoredFile]) -> tuple[StoredFile, pa.Buffer]:
+    """The file that lists these, under the name that its content has, and that content."""
+    rows = sorted((file.path, file.rows, file.bytes, file.sha256) for file in files)
+    columns = [
+        pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _LIST, strict=True)
+    ]
+    content = parquet(pa.table(columns, schema=_LIST), _LIST)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return StoredFile(f"{MERGED}/{LIST}{sha256[:32]}.parquet", len(rows), content.size, sha256), content
+
+
+def read_list(store: Place, listed: StoredFile) -> pa.Table:
+    """What `list_of` wrote, a row for each file.
+
+    Raises:
+        StoreError: it is not as it was written.
+    """
+    fault = listed.damage(store, hashed=False)
+    try:
+        if fault is None:
+            with opened(store / listed.path) as file:
+                content = file.read()
+            if hashlib.sha256(content).hexdigest() != listed.sha256:
+                fault = "its SHA-256 is not the one recorded: it is damaged"
+            else:
+                with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+                    if parquet.schema_arrow.equals(_LIST) and parquet.metadata.num_rows == listed.rows:
+                        return parquet.read(use_threads=False)
+                fault = "is no list of a store's files"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        fault = f"can't be read: {str(error).partition(chr(10))[0]}"
+    raise StoreError(f"{listed.path} {fault}")
+
+
+def files_of(table: pa.Table, parts: Collection[int] | None = None) -> list[StoredFile]:
+    """The files of a list; `parts`: of these parts alone, which are found without looking at every name.
+
+    Raises StoreError for what is no list of a store's files.
+    """
+    if parts is not None:
+        numbers = pc.extract_regex(table["path"], r"/part-(?P<part>[0-9]{5,9})\.parquet$")
+        numbers = pc.struct_field(numbers, "part").cast(pa.int64()).to_numpy()
+        table = table.filter(pa.array(np.isin(numbers, sorted(parts))))
+    columns = [table[name].to_pylist() for name in _LIST.names]
+    files = [StoredFile(*row) for row in zip(*columns, strict=True)]
+    if fault := fault_of_files(files):
+        raise StoreError(f"the list of what is merged is damaged: {fault}")
+    return files
+
+
+def with_merged(files: Iterable[StoredFile], behind: pa.Table) -> list[StoredFile]:
+    """All of a store's files: those that hold all rows once, and those of the list behind them.
+
+    Raises StoreError if the merged ones have not the rows of the others.
+    """
+    files = [*files, *files_of(behind)]
+    try:
+        held = len(files) - len(in_their_place(files))
+    except ValueError as error:
+        raise StoreError(f"manifest.json is damaged: {error}") from error
+    if held != len(behind):
+        raise StoreError("the list of what is merged is damaged: it has files that are in no merged one")
+    return files
 
 
 def _by_directory(files: Iterable[StoredFile]) -> dict[str, list[tuple[int, StoredFile]]]:

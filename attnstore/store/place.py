@@ -87,8 +87,11 @@ def names_below(place: Place) -> list[str]:
     """The names of all that is no directory below `place`, with forward slashes, sorted. Raises OSError."""
     if isinstance(place, Bucket):
         return list(place.sizes())
-    below = (path for path in place.rglob("*") if not path.is_dir())
-    return sorted(path.relative_to(place).as_posix() for path in below)
+    found: list[str] = []
+    for folder, _, names in os.walk(place):  # a store may have thousands of files: not a Path for each
+        inside = "" if folder == str(place) else f"{PurePath(folder).relative_to(place).as_posix()}/"
+        found += [inside + name for name in names]
+    return sorted(found)
 
 
 def top_names(place: Place) -> set[str]:

@@ -13,6 +13,7 @@ from attnstore.store.lock import write_lock
 from attnstore.store.manifest import (
     MANIFEST,
     MERGED_FILE,
+    MERGED_FROM,
     PART_FILE,
     TOTALS,
     Manifest,
@@ -24,6 +25,9 @@ from attnstore.store.merged import MERGED
 from attnstore.store.place import Place, names_below, place, remove, remove_directory, top_names
 from attnstore.store.receipts import RECEIPTS, is_receipt
 from attnstore.store.store import Store
+
+#: The names of what a run writes: parts and, in sealing, what is merged of them.
+_OF_A_RUN = (PART_FILE, MERGED_FILE, MERGED_FROM)
 
 
 def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
@@ -55,7 +59,7 @@ def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
         existing = _existing(store, manifest)  # again: another run may have just made or sealed it
         if existing is None:
             _clear_begun(store)
-            created = Store(store, replace(manifest, sealed=None, files=()), lock)
+            created = Store(store, replace(manifest, sealed=None, files=(), merged_from=None), lock)
             write_manifest(store, created.manifest)
             return created
         if existing.sealed is not None:
@@ -175,7 +179,7 @@ def _clear_begun(store: Place) -> None:
     """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
     for name in names_below(store):
         temporary = name.startswith(f"{RECEIPTS}/") and name.endswith(".tmp")
-        if temporary or name == TOTALS or PART_FILE.fullmatch(name) or MERGED_FILE.fullmatch(name):
+        if temporary or name == TOTALS or any(form.fullmatch(name) for form in _OF_A_RUN):
             if isinstance(store, Path):
                 refuse_links(store, name)
             with writing(store / name):

@@ -39,7 +39,7 @@ from attnstore.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from attnstore.store.merged import MERGED
+from attnstore.store.merged import LIST, MERGED, files_of, read_list
 from attnstore.store.place import (
     Place,
     duplicate,
@@ -134,6 +134,7 @@ def begin_or_resume(base: Store, addition: Addition, labels_are_models: bool) ->
         additions=(*base.manifest.additions, addition),
         sealed=None,
         files=(),
+        merged_from=None,
     )
     if fault := fault_of_plan(manifest):
         raise StoreError(f"can't append to {base.path}: {fault}")
@@ -225,18 +226,33 @@ def _install(store: Place, decided: Manifest) -> None:
     """
     names = set(names_below(store / APPEND))
     # The totals last: those of the state before are found by the name that they keep.
-    for file in sorted(decided.files, key=lambda file: file.path == TOTALS):
+    files = all_files(store, decided)
+    for file in sorted(files, key=lambda file: file.path == TOTALS):
         if file.path in names:
             move(store, f"{APPEND}/{file.path}", file.path)
-    for file in decided.files:
+    for file in files:
         if fault := file.damage(store, hashed=False):
             raise StoreError(f"can't append to {store}: {file.path} {fault}: remove {store / APPEND}")
     write_manifest(store, decided)
     remove_directory(store, APPEND)
 
 
+def all_files(store: Place, decided: Manifest) -> list[StoredFile]:
+    """The files of a decided next state of the store at `store`, wherever they are by now, with the list of some.
+
+    Raises StoreError if that can't be read.
+    """
+    if (listed := decided.merged_from) is None:
+        return list(decided.files)
+    where = store / APPEND if exists(store / APPEND / listed.path) else store
+    try:
+        return [*decided.files, *files_of(read_list(where, listed)), listed]
+    except StoreError as error:
+        raise StoreError(f"can't append to {store}: {error}: remove {store / APPEND}") from error
+
+
 def _keep_totals(base: Store) -> None:
-    """Give the totals a name that they keep, and take away those of the state before this one."""
+    """Give the totals a name that they keep; take away those of the state before this one, and its list of files."""
     listed = next((file for file in base.manifest.files if file.path == TOTALS), None)
     if listed is None:
         raise base.unreadable(f"{TOTALS} is not in its manifest")
@@ -244,6 +260,11 @@ def _keep_totals(base: Store) -> None:
     if not exists(base.path / EARLIER / kept):
         base.check_size(listed)
         duplicate(base.path, TOTALS, f"{EARLIER}/{kept}")
+    behind = base.manifest.merged_from
+    for name in names_below(base.path / MERGED):
+        if name.startswith(LIST) and (behind is None or f"{MERGED}/{name}" != behind.path):
+            with writing(base.path / MERGED / name):
+                remove(base.path, f"{MERGED}/{name}")
     for name in names_below(base.path / EARLIER):
         if name != kept:
             with writing(base.path / EARLIER / name):

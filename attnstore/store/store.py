@@ -43,7 +43,16 @@ from attnstore.store import hub
 from attnstore.store.durable import writing
 from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
-from attnstore.store.merged import MERGED, in_their_place, merged_name, of_merged, to_be_merged
+from attnstore.store.merged import (
+    MERGED,
+    files_of,
+    in_their_place,
+    list_of,
+    merged_name,
+    read_list,
+    to_be_merged,
+    with_merged,
+)
 from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
 from attnstore.store.partitions import keys_of, partitions_of
 from attnstore.store.place import Place, address, below, exists, for_arrow, place, put, remove_directory
@@ -91,16 +100,14 @@ class Store:
         self._finished = dict(finished or {})
         self._damaged = dict(damaged or {})
         self._listed: Mapping[str, int] | None = None
+        self._merged_from: pa.Table | None = None
+        self._all: list[StoredFile] | None = None  # with those of `_merged_from`
         # Two that write one part at the same time must not write one temporary file.
         self._writer = secrets.token_hex(4)
         for schema in (documents_schema(manifest), tokens_schema(manifest), totals_schema(manifest)):
             if len(set(schema.names)) < len(schema.names):
                 twice = next(name for name in schema.names if schema.names.count(name) > 1)
                 raise StoreError(f"{path}: manifest.json is damaged: two columns are called {quoted(twice)}")
-        try:
-            of_merged(manifest.files)
-        except ValueError as error:
-            raise StoreError(f"{path}: manifest.json is damaged: {error}") from error
         #: Of each part that is computed again because its files were damaged, what was wrong.
         self.damaged: tuple[str, ...] = ()
         #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
@@ -146,13 +153,23 @@ class Store:
         return sorted(set(range(self.manifest.parts)).difference(self.finished_parts()))
 
     def files(self, kind: Kind | None = None, parts: Collection[int] | None = None) -> list[StoredFile]:
-        """The Parquet files of the finished parts and, once sealed, the totals, sorted by path.
+        """The Parquet files of the finished parts and, once sealed, what was merged of them and the totals, by path.
 
-        `kind`: of one table alone; `parts`: of these parts alone.
+        `kind`: of one table alone; `parts`: of these parts alone. Raises StoreError if the list of those that have been
+        merged can't be read.
         """
         files: Iterable[StoredFile] = self.manifest.files
         if not self.sealed:
             files = (f for part in self._finished.values() for f in part)
+        elif (behind := self._behind()) is not None:
+            try:
+                if parts is not None:
+                    files = [*files, *files_of(behind, parts)]
+                else:
+                    self._all = self._all or with_merged(files, behind)
+                    files = self._all
+            except StoreError as error:
+                raise self.unreadable(str(error)) from error
         if kind is not None:
             files = (file for file in files if file.path.startswith(f"{kind}/"))
         if parts is not None:
@@ -166,8 +183,29 @@ class Store:
         """
         if parts is not None:
             return self.files(kind, parts)
-        found = in_their_place(self.files())
-        return [file for file in found if file.path.removeprefix(f"{MERGED}/").startswith(f"{kind}/")]
+        files = self.manifest.files if self.sealed else self.files()
+        found = (file for file in files if file.path.removeprefix(f"{MERGED}/").startswith(f"{kind}/"))
+        return sorted(found, key=lambda file: file.path)
+
+    def rows(self, kind: Kind) -> int:
+        """How many rows a table has."""
+        return sum(file.rows for file in self.files_to_read(kind))
+
+    def count_and_bytes(self) -> tuple[int, int]:
+        """How many files `files` gives, and how large they are together."""
+        files = self.manifest.files if self.sealed else self.files()
+        behind = self._behind()
+        listed = (0, 0) if behind is None else (len(behind), int(pc.sum(behind["bytes"]).as_py() or 0))
+        return len(files) + listed[0], sum(file.bytes for file in files) + listed[1]
+
+    def _behind(self) -> pa.Table | None:
+        """The parts' files whose rows are in merged ones, a row for each; None if there are none. Read once."""
+        if self._merged_from is None and self.manifest.merged_from is not None:
+            try:
+                self._merged_from = read_list(self.path, self.manifest.merged_from)
+            except StoreError as error:
+                raise self.unreadable(str(error)) from error
+        return self._merged_from
 
     def documents_files(self) -> list[Place]:
         """The documents' Parquet files of the finished parts, sorted by path."""
@@ -214,7 +252,7 @@ class Store:
 
     def labels_in_paths(self) -> set[str | None]:
         """The labels that the paths of the documents' files say; None stands for no label."""
-        directories = {file.path.rpartition("/")[0] for file in self.files("documents")}
+        directories = {file.path.rpartition("/")[0] for file in self.files_to_read("documents")}
         return {keys_of(PurePosixPath(directory))[1] for directory in directories}
 
     def check_size(self, file: StoredFile) -> None:
@@ -406,8 +444,11 @@ class Store:
         if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
             raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
         merged = [self._merge(group) for group in to_be_merged(parts)]
-        files = (*parts, *merged, self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
-        changes = {"sealed": now(), **manifest_changes, "files": files}
+        parts += merged
+        files = in_their_place(parts)
+        behind = self._write_list(parts, but=files)
+        files.append(self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
+        changes = {"sealed": now(), **manifest_changes, "files": tuple(files), "merged_from": behind}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
         remove_directory(self.path, RECEIPTS)
@@ -417,6 +458,17 @@ class Store:
         schema = self.tokens_schema if group[0].path.startswith("tokens/") else self.documents_schema
         rows = self.rows_of(group, schema)
         return self._write(merged_name(group), rows, schema, f"{MERGED}.{self._writer}.tmp")
+
+    def _write_list(self, files: Iterable[StoredFile], but: Iterable[StoredFile]) -> StoredFile | None:
+        """Write the list of these files but for some; None if none is left."""
+        others = {file.path for file in but}
+        behind = [file for file in files if file.path not in others]
+        if not behind:
+            return None
+        listed, content = list_of(behind)
+        put(self.path, listed.path, memoryview(content), f"{RECEIPTS}/{MERGED}.{self._writer}.tmp")
+        self._listed = None
+        return listed
 
     def rows_of(self, files: Iterable[StoredFile], schema: pa.Schema) -> pa.Table:
         """The rows of files, one after the other, with the columns of `schema`. Raises StoreError."""

@@ -15,7 +15,15 @@ from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
 from attnstore.store import frames, merged
 from attnstore.store.manifest import Addition, StoredFile
-from attnstore.store.merged import SMALL, TOGETHER, in_their_place, merged_name, of_merged, to_be_merged
+from attnstore.store.merged import (
+    SMALL,
+    TOGETHER,
+    in_their_place,
+    list_of,
+    merged_name,
+    of_merged,
+    to_be_merged,
+)
 from attnstore.store.stage import begin_or_resume, finish_append
 from attnstore.store.store import open_store
 
@@ -65,7 +73,7 @@ def test_what_is_in_a_merged_file_is_read_from_there_alone() -> None:
 def test_answers_are_those_of_the_parts(tmp_path: Path, merging, monkeypatch) -> None:
     """In frames and SQL, of all documents and of one; bytes do not hang on where a run was broken off."""
     store = run(tmp_path / "merged", manifest())
-    names = sorted(each.path for each in store.files() if each.path.startswith("_merged/"))
+    names = sorted(each.path for each in store.manifest.files if each.path.startswith("_merged/"))
     assert names == [
         f"_merged/{kind}/split=test/label={label}/part-00000-{last}.parquet"
         for kind in ("documents", "tokens")
@@ -135,26 +143,79 @@ def test_a_merged_file_that_says_something_else_is_a_fault(tmp_path: Path, mergi
     ]
 
 
-@pytest.mark.parametrize("change", ["rows", "twice"])
+@pytest.mark.parametrize("change", ["overlap", "part", "backwards", "no list", "elsewhere"])
 def test_a_manifest_that_would_show_rows_twice_is_refused(tmp_path: Path, merging, change: str) -> None:
+    """At opening, from the manifest alone: nothing that it lists holds rows of what it lists besides."""
     store = run(tmp_path / "store", manifest())
     raw = json.loads((store.path / "manifest.json").read_text())
     entry = next(each for each in raw["files"] if each["path"].startswith("_merged/tokens"))
-    if change == "rows":
-        entry["rows"] += 1
-        named = entry["path"]
+    path = entry["path"]
+    if change == "overlap":
+        raw["files"].append({**entry, "path": path.replace("00000-", "00001-")})
+    elif change == "part":
+        raw["files"].append(
+            {**entry, "path": f"{path.removeprefix('_merged/').rpartition('/')[0]}/part-00001.parquet"}
+        )
+    elif change == "backwards":
+        entry["path"] = path.replace("00000-", "99999-")
+    elif change == "no list":
+        raw["merged_from"] = None
     else:
-        named = entry["path"].replace("00000-", "00001-")
-        part = next(f for f in store.files("tokens", [1]) if entry["path"].split("/")[3] in f.path)
-        rest = [f for f in store.files("tokens", [1, 2]) if entry["path"].split("/")[3] in f.path]
-        raw["files"].append({**entry, "path": named, "rows": sum(f.rows for f in rest)})
-        assert part in rest
+        raw["merged_from"]["path"] = "../from.parquet"
     (store.path / "manifest.json").write_text(json.dumps(raw))
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(StoreError, match=r"manifest.json is damaged: ") as refused:
         open_store(store.path)
-    assert str(refused.value) == (
-        f"{store.path}: manifest.json is damaged: {named} has not the rows of the parts that it names, each once"
+    assert {
+        "overlap": "hold rows of the same part",
+        "part": "hold rows of the same part",
+        "backwards": "ends before it begins",
+        "no list": "is merged from nothing",
+        "elsewhere": "'../from.parquet' is no list of a store's files",
+    }[change] in str(refused.value)
+
+
+def test_only_what_needs_the_parts_own_files_reads_their_list(tmp_path: Path, merging) -> None:
+    """So opening a store takes no longer for thousands of parts. A damaged list is a fault all the same."""
+    store = run(tmp_path / "store", manifest())
+    behind = store.manifest.merged_from
+    assert behind is not None
+    listed = [each.path for each in store.files() if each not in store.manifest.files]
+    assert behind.rows == len(listed) == len({*listed})
+    assert listed == sorted(
+        name for name in contents(store.path) if name.startswith(("documents/", "tokens/"))
     )
+    assert [each.path for each in store.files("tokens", [2])] == [
+        name for name in listed if name.startswith("tokens/") and name.endswith("part-00002.parquet")
+    ]
+    whole = (store.path / behind.path).read_bytes()
+    (store.path / behind.path).write_bytes(whole[:-1] + b"?")
+    opened = open_store(store.path)
+    assert frames.documents(opened).collect().height == opened.rows("documents") == 10
+    with pytest.raises(StoreError, match=f"{behind.path} its SHA-256 is not the one recorded"):
+        opened.files()
+    (fault,) = verify_files(opened)
+    assert (fault.subject, fault.ok) == (behind.path, False)
+
+
+@pytest.mark.parametrize("change", ["rows", "path", "twice", "nowhere"])
+def test_a_list_that_does_not_fit_what_was_merged_is_a_fault(tmp_path: Path, merging, change: str) -> None:
+    """Also one that has its hash in the manifest: it names each file once, and those whose rows were merged."""
+    store = run(tmp_path / "store", manifest())
+    first, *others = (each for each in store.files() if each not in store.manifest.files)
+    changed = {
+        "rows": [replace(first, rows=first.rows + 1)],
+        "path": [replace(first, path="documents/../../x.parquet")],
+        "twice": [first, others[0]],
+        "nowhere": [first, replace(first, path=first.path.replace("00000", "00077"))],
+    }[change]
+    listed, content = list_of([*changed, *others])
+    (store.path / listed.path).write_bytes(content)
+    made = replace(store.manifest, merged_from=listed)
+    (store.path / "manifest.json").write_text(made.to_json())
+    (fault,) = verify_files(open_store(store.path))
+    assert (fault.subject, fault.ok) == (listed.path, False)
+    with pytest.raises(StoreError, match="verify"):
+        open_store(store.path).files()
 
 
 def test_a_files_own_part_is_none_where_it_is_merged() -> None:
