@@ -1,5 +1,6 @@
 """What lies among data and is none: descriptions, and files that are something else than their name says."""
 
+import functools
 import json
 import re
 from posixpath import splitext
@@ -14,18 +15,20 @@ _DESCRIPTIONS = frozenset(
      "dataset_info", "dataset_infos", "dataset_dict", "config", "metadata", "sample_submission", "samplesubmission",
      "gender_submission")
 )  # fmt: skip
-#: Words in the name of a description, wherever they stand.
-_TITLES = frozenset(("readme", "license", "licence"))
+#: A word in the name of a description, wherever it stands.
+_TITLE = re.compile(r"(?:\A|[._ -])(?:readme|licen[cs]e)(?:\Z|[._ -])")
 #: Folders and files that table formats keep beside their data.
-_BOOKKEEPING = (
-    "_delta_log",
-    "_success",
-    "_metadata",
-    "_common_metadata",
-    "_temporary",
-    "_symlink_format_manifest",
-    "thumbs.db",
-    "desktop.ini",
+_BOOKKEEPING = frozenset(
+    (
+        "_delta_log",
+        "_success",
+        "_metadata",
+        "_common_metadata",
+        "_temporary",
+        "_symlink_format_manifest",
+        "thumbs.db",
+        "desktop.ini",
+    )
 )
 #: Endings of descriptions, of sums, and of copies that editors and browsers make.
 _ENDINGS = frozenset(
@@ -60,20 +63,29 @@ _REFUSAL = re.compile(
 
 def is_no_data(name: str) -> bool:
     """Whether a file is the system's (`.DS_Store`, `.git`), a table format's (`_SUCCESS`), or a description."""
-    parts = name.split("/")
-    if any(part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING for part in parts):
+    # No path, as Python's intern their parts: a table that grows with an archive's names.
+    folder, _, file = name.rpartition("/")
+    if _is_a_systems(file) or _lies_in_a_systems(folder):
         return True
-    file = parts[
-        -1
-    ].lower()  # no path, as Python's intern their parts: a table that grows with an archive's names
-    if file in NAMES_JSON or file.startswith("~$") or file.endswith("~"):
-        return True
-    words = re.split(r"[._ -]", file)
+    file = file.lower()
     return (
-        file.partition(".")[0] in _DESCRIPTIONS
-        or not _TITLES.isdisjoint(words)
+        file in NAMES_JSON
+        or file.startswith("~$")
+        or file.endswith("~")
+        or file.partition(".")[0] in _DESCRIPTIONS
+        or _TITLE.search(file) is not None
         or splitext(file)[1] in _ENDINGS
     )
+
+
+def _is_a_systems(part: str) -> bool:
+    """Whether a file or a folder of this name is the system's, or a table format's."""
+    return part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING
+
+
+@functools.lru_cache(256)  # a folder may hold many files
+def _lies_in_a_systems(folder: str) -> bool:
+    return any(map(_is_a_systems, folder.split("/")))
 
 
 def refuse_foreign(name: str, head: bytes) -> None:

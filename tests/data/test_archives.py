@@ -1,6 +1,7 @@
 """Archives as streams."""
 
 import io
+import random
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,12 +28,40 @@ class TestTar:
             read = [(name, len(member.contents())) for name, member in tar_members(tmp_path / "a.tar")]
             assert read == [(name.removeprefix("./"), number * 1000) for number, name in enumerate(names)]
 
+    @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+    def test_members_are_those_that_tarfile_finds(self, form: int, tmp_path: Path) -> None:
+        """Plain headers, which are read without it, and all others among them: the same names and contents."""
+        chance = random.Random(form)
+        with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
+            for number in range(60):
+                member = tarfile.TarInfo(
+                    f"{chance.choice(['a', 'b/ü', 'c' * 90])}/{'n' * chance.choice([1, 60])}{number}"
+                )
+                member.type = chance.choice([tarfile.REGTYPE] * 5 + [tarfile.AREGTYPE, tarfile.DIRTYPE])
+                member.size = 0 if member.isdir() else chance.choice([0, 1, 511, 512, 513, 3000])
+                tar.addfile(member, io.BytesIO(chance.randbytes(member.size)))
+        with tarfile.open(tmp_path / "a.tar") as tar:
+            expected = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile()]  # type: ignore[union-attr]
+        assert [(name, member.contents()) for name, member in tar_members(tmp_path / "a.tar")] == expected
+        assert len(expected) > 40
+
+    def test_what_one_header_says_of_all_members_holds(self, tmp_path: Path) -> None:
+        """A global header of POSIX's, as `git archive` begins with; this one gives all members a name."""
+        headers = {"path": "there/9.txt"}
+        with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
+            for number in range(3):
+                tar.addfile(tarfile.TarInfo(f"{number}.txt"))
+        assert [name for name, _ in tar_members(tmp_path / "a.tar")] == ["there/9.txt"] * 3
+
     @pytest.mark.parametrize(
         "spoil",
         [
             lambda content: content[:1400],  # in a text
             lambda content: content[:1800],  # in a header
             lambda content: content[:1536] + b"\xaa" * 512 + content[2048:],  # a header is noise
+            lambda content: (
+                content[:1536] + b"3" + content[1537:]
+            ),  # a name has another letter than was written
         ],
     )
     def test_an_archive_cut_off(self, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
