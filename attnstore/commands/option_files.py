@@ -28,6 +28,10 @@ def read(context: click.Context, _option: click.Parameter, path: Path | None) ->
     """
     if path is None:
         return
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{path} is no file of options: it is {'a folder' if path.is_dir() else 'no file at all'}"
+        )
     with path.open("rb") as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import json
 import logging
 import string
 from collections import Counter
@@ -18,21 +17,15 @@ from tokenizers.models import WordPiece
 
 from attnstore.config import RunConfig
 from attnstore.engine.families import usable_positions
+from attnstore.engine.folder import check_folder
 from attnstore.errors import ModelError, UsageError
-from attnstore.messages import first_line, listed, quoted
+from attnstore.messages import first_line, listed, one_line, quoted
 
 #: Any of these holds a vocabulary. Without one, transformers 5 makes an empty tokenizer and says nothing.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 
-#: What settings may say at most. transformers makes a list of so many names, and layer after layer.
-_BOUNDS = {
-    "num_labels": 100_000,
-    "num_hidden_layers": 1_000,
-    "num_attention_heads": 10_000,
-    "hidden_size": 1_000_000,
-    "intermediate_size": 10_000_000,
-    "vocab_size": 100_000_000,
-}
+#: Characters of a class's name: it becomes the name of a folder, and stands in every row of a table.
+_LONGEST_NAME = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +60,7 @@ def local_model(model: str) -> Path | None:
         _refuse_adapter(local, model)
         if not (local / "config.json").is_file():
             raise ModelError(f"{model} is a folder without config.json: give the folder of a saved model")
-        for entry in local.iterdir():
-            if entry.exists() and not (entry.is_file() or entry.is_dir()):
-                raise ModelError(f"{entry} is no file: it would be waited for")
+        check_folder(local, model)
         return local
     if local.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"there is no model folder {model}")
@@ -110,7 +101,7 @@ def model_folder(config: RunConfig) -> Path:
         ["*.py"] if config.trust_remote_code else []
     )
     try:
-        return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise ModelError(f"{config.model} is neither a folder nor the name of a hub model") from error
     except LocalEntryNotFoundError as error:
@@ -124,6 +115,8 @@ def model_folder(config: RunConfig) -> Path:
         ) from error
     except OSError as error:
         raise ModelError(f"can't fetch {config.model} from the hub: {first_line(error)}") from error
+    check_folder(folder, config.model)
+    return folder
 
 
 @contextmanager
@@ -141,22 +134,7 @@ def quiet() -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()
 
 
-def _refuse_endless(folder: Path, model: str) -> None:
-    """Raise ModelError for settings that no machine could work through: transformers would try to, without an end."""
-    try:
-        raw = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return  # what is no settings at all is told by whoever reads them
-    for name, most in _BOUNDS.items() if isinstance(raw, dict) else ():
-        number = raw.get(name)
-        if isinstance(number, int | float) and not number <= most:
-            raise ModelError(
-                f"{model} has {name} {number:.6g} in its config.json, which can't be: correct it"
-            )
-
-
 def _read_config(folder: Path, config: RunConfig) -> Any:
-    _refuse_endless(folder, config.model)
     try:
         with quiet():
             settings = transformers.AutoConfig.from_pretrained(
@@ -187,6 +165,11 @@ def _read_config(folder: Path, config: RunConfig) -> Any:
     if not all(isinstance(name, str | int | float) and _is_utf8(str(name)) for name in names):
         raise ModelError(
             f"{config.model} has a class whose name is no text in its id2label: correct its config.json"
+        )
+    if max(len(str(name)) for name in names) > _LONGEST_NAME:
+        raise ModelError(
+            f"{config.model} has a class whose name has more than {_LONGEST_NAME} characters in its id2label:"
+            " shorten it in its config.json"
         )
     if twice := [name for name, count in Counter(map(str, names)).items() if count > 1]:
         raise ModelError(
@@ -221,6 +204,17 @@ def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> An
         raise ModelError(
             f"the tokenizer of {config.model} has {len(tokenizer):,} tokens, its model only {vocabulary_size:,}: "
             "they do not belong together"
+        )
+    if (most := max(tokenizer.get_vocab().values(), default=0)) >= vocabulary_size:
+        raise ModelError(
+            f"the tokenizer of {config.model} numbers a token {most:,}, its model has only {vocabulary_size:,}: "
+            "they do not belong together"
+        )
+    limit = tokenizer.model_max_length
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+        raise ModelError(
+            f"the tokenizer of {config.model} has model_max_length {one_line(limit)} in its tokenizer_config.json,"
+            " which is no number of tokens: correct it"
         )
     if not tokenizer("").encodings[0].ids:
         raise ModelError(

@@ -1,11 +1,14 @@
 """What a run and its workers say to each other: records, by two pipes.
 
 They are pickled, which is no way to read what comes from elsewhere: both ends are one program on one machine, and
-nobody else has the pipes.
+nobody else has the pipes. Before each record stand its size and a checksum: what a process that ends badly has left in
+a pipe is never taken for one.
 """
 
 import pickle
+import struct
 import threading
+import zlib
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -81,6 +84,10 @@ class Refused:
     error: AttnstoreError | MemoryError
 
 
+#: Before a record: its size, and the CRC-32 of that size and of it.
+_HEAD = struct.Struct("<QII")
+
+
 class Wire:
     """One end of the two pipes. Any thread may send; one receives."""
 
@@ -92,13 +99,22 @@ class Wire:
     def send(self, message: object) -> None:
         """Raises OSError if nobody is there to receive it."""
         content = pickle.dumps(message, protocol=5)
+        size = len(content)
+        head = _HEAD.pack(size, zlib.crc32(size.to_bytes(8, "little")), zlib.crc32(content))
         with self._lock:
+            self._writing.write(head)
             self._writing.write(content)
             self._writing.flush()
 
     def receive(self) -> Any:
-        """The next record, waited for. Raises EOFError when there will be none, or half of one."""
+        """The next record, waited for. Raises EOFError when there will be none, or what comes is not a whole one."""
         try:
-            return pickle.load(self._reading)  # noqa: S301 - of a process that the run has started, or of the run
-        except (pickle.UnpicklingError, OSError, ValueError) as error:
+            size, of_size, of_content = _HEAD.unpack(self._reading.read(_HEAD.size))
+            if zlib.crc32(size.to_bytes(8, "little")) != of_size:
+                raise EOFError("what came is no record")
+            content = self._reading.read(size)
+            if len(content) < size or zlib.crc32(content) != of_content:
+                raise EOFError("what came is half a record")
+        except (struct.error, OSError, ValueError) as error:
             raise EOFError(str(error)) from error
+        return pickle.loads(content)  # noqa: S301 - of a process that the run has started, or of the run

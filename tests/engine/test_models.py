@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import tiny
@@ -89,11 +90,100 @@ def test_deep_settings_and_pipes(tmp_path) -> None:
     """Neither ends in a traceback or a wait."""
     model = tiny.save(tmp_path / "model")
     (model / "config.json").write_text("[" * 100_000)
-    with pytest.raises(ModelError, match=r"can't read the model's config\.json"):
+    with pytest.raises(ModelError, match=r"config\.json is nested too deeply: fetch the model again"):
         read_model_files(config(model))
     os.mkfifo(model / "vocab.txt.more")
     with pytest.raises(ModelError, match="is no file: it would be waited for"):
         read_model_files(config(model))
+
+
+def changed(name: str, **values: object):
+    """What gives entries of a JSON file of a model other values."""
+
+    def change(model: Path) -> None:
+        raw = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps(raw | values))
+
+    return change
+
+
+def renumbered(model: Path) -> None:
+    raw = json.loads((model / "tokenizer.json").read_text())
+    raw["model"]["vocab"]["the"] = 10**6
+    (model / "tokenizer.json").write_text(json.dumps(raw))
+
+
+def with_index(model: Path) -> None:
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret.safetensors"}}')
+
+
+def oversized(name: str, size: int):
+    """What makes a file of a model so large, without writing it."""
+
+    def change(model: Path) -> None:
+        with (model / name).open("r+b") as file:
+            file.truncate(size)
+
+    return change
+
+
+#: How a tiny model is changed, and what is said.
+HOSTILE = {
+    "another name of layers": (
+        changed("config.json", n_layers=10**9),
+        "has n_layers 1e+09 in its config.json",
+    ),
+    "layers further down": (
+        changed("config.json", text_config={"parts": [{"num_layers": 10**9}]}),
+        "has num_layers 1e+09 in its config.json",
+    ),
+    "digits": (changed("config.json", num_hidden_layers=10**400), "has num_hidden_layers more digits than"),
+    "architectures": (
+        changed("config.json", architectures=[3]),
+        "has architectures in its config.json that are no",
+    ),
+    "a class of many letters": (
+        changed("config.json", id2label={"0": "x" * 501, "1": "y"}, label2id={}),
+        "has a class whose name has more than 500 characters",
+    ),
+    "settings of many bytes": (
+        oversized("config.json", (64 << 20) + 1),
+        "has 67,108,865 bytes, which no model needs",
+    ),
+    "a vocabulary of many bytes": (
+        oversized("tokenizer.json", (1 << 30) + 1),
+        "has 1,073,741,825 bytes, which no",
+    ),
+    "a token's number": (renumbered, "numbers a token 1,000,000, its model has only"),
+    "a length that is a text": (
+        changed("tokenizer_config.json", model_max_length="many"),
+        "has model_max_length many in its tokenizer_config.json, which is no number of tokens",
+    ),
+    "a length that is no number": (
+        changed("tokenizer_config.json", model_max_length=math.nan),
+        "has model_max_length nan in its tokenizer_config.json, which is no number of tokens",
+    ),
+    "weights elsewhere": (
+        with_index,
+        "names weights outside of the model's folder ('../../secret.safetensors')",
+    ),
+    "a deep tokenizer": (
+        lambda model: (model / "tokenizer_config.json").write_text("[" * 100_000),
+        "can't read the tokenizer of",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_folder_made_to_break_its_reader_is_refused_in_one_line(tmp_path, attack) -> None:
+    """Before anything works through it: what transformers would do to the end of the memory, or without one."""
+    change, fault = HOSTILE[attack]
+    model = tiny.save(tmp_path / "model")
+    change(model)
+    with pytest.raises(ModelError) as refused:
+        read_model_files(config(model))
+    assert fault in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_an_at_sign_is_of_the_folder_or_before_the_revision(tmp_path, monkeypatch):

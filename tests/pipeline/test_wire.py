@@ -1,0 +1,47 @@
+"""Promises of attnstore.pipeline.wire: a record comes whole or not at all, whatever is in the pipe."""
+
+import io
+import pickle
+import random
+
+import pytest
+
+from attnstore.pipeline.wire import Stop, Took, Wire
+
+
+def sent(*messages: object) -> bytes:
+    pipe = io.BytesIO()
+    for message in messages:
+        Wire(io.BytesIO(), pipe).send(message)
+    return pipe.getvalue()
+
+
+def received(content: bytes) -> list[object]:
+    """All records until the end, which is said in the one way in which it is."""
+    wire, found = Wire(io.BytesIO(content), io.BytesIO()), []
+    with pytest.raises(EOFError):
+        while True:
+            found.append(wire.receive())
+    return found
+
+
+def test_records_come_as_they_were_sent() -> None:
+    assert received(sent(Took(3), Stop(), Took(4))) == [Took(3), Stop(), Took(4)]
+
+
+def test_half_a_record_is_the_end_and_what_was_before_it_stays() -> None:
+    whole, first = sent(Took(3), Took(4)), len(sent(Took(3)))
+    for end in range(first, len(whole)):
+        assert received(whole[:end]) == [Took(3)]
+
+
+def test_whatever_else_is_in_the_pipe_is_the_end() -> None:
+    """A flipped bit, what a library prints there, and what is a pickle but no record: nothing of it is read as one."""
+    chance = random.Random(5)
+    whole = sent(Took(3))
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        assert received(bytes(damaged)) == []
+    for foreign in (b"Warning: something\n" * 9, pickle.dumps(Took(3)), b"\xff" * 64, bytes(64)):
+        assert received(foreign) == []
