@@ -194,9 +194,9 @@ class Bucket:
         result: tuple[bytes, Tag] = self._asked(got)
         return result
 
-    def put(self, content: "bytes | memoryview[int]") -> None:
-        """Write it: all of it or, whatever happens, nothing. What stands there is replaced."""
-        whole = bytes(content)
+    def put(self, content: "bytes | memoryview[int] | Path") -> None:
+        """Write it, or a file's content: all or, whatever happens, nothing. What stands there is replaced."""
+        whole = content if isinstance(content, Path) else bytes(content)
         self._asked(lambda ask, client: ask.put(client, self.key, whole))
 
     def copy(self, to: "Bucket") -> None:

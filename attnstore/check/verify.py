@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,7 +17,7 @@ from attnstore.errors import StoreError
 from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.merged import MERGED, of_merged, read_list, with_merged
-from attnstore.store.parquet import FINGERPRINT_KEY
+from attnstore.store.parquet import FINGERPRINT_KEY, ROW_GROUP_ROWS, in_tables_of
 from attnstore.store.partitions import keys_of
 from attnstore.store.place import exists, names_below, opened
 from attnstore.store.schema import entropy
@@ -333,21 +334,33 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     if not parts_are_sound:
         return None  # there is nothing sound to add up
     try:
-        found, expected = _read(totals), store.added_up()
+        found = in_tables_of(ROW_GROUP_ROWS, map(totals.read_row_group, range(totals.num_row_groups)))
+        # Row group after row group: all terms of a large store are more than fits in memory.
+        for theirs, ours in zip_longest(found, in_tables_of(ROW_GROUP_ROWS, store.added_up())):
+            if (name := _departs(theirs, ours)) is not None:
+                return f"{name} is not what the tokens add up to"
     except (StoreError, pa.ArrowException, OSError) as error:
         return f"can't be compared with the tokens: {_one_line(error)}"
-    for name in found.column_names:
+    return None
+
+
+def _departs(found: pa.Table | None, expected: pa.Table | None) -> str | None:
+    """The first column of these rows of totals that is not as expected; None if all are."""
+    if found is None or expected is None:
+        return KEYS[0]
+    names: list[str] = found.column_names
+    for name in names:
         ours, theirs = expected[name], found[name]
         if name in KEYS or pa.types.is_integer(theirs.type):
             same = len(ours) == len(theirs) and ours.cast(_plain(ours.type)).equals(
                 theirs.cast(_plain(theirs.type))
             )
-        else:  # another version of Polars may add in another order
+        else:  # another version of NumPy may add in another order
             same = len(ours) == len(theirs) and np.allclose(
                 _values(ours), _values(theirs), rtol=1e-5, atol=1e-12, equal_nan=True
             )
         if not same:
-            return f"{name} is not what the tokens add up to"
+            return name
     return None
 
 

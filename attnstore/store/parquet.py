@@ -11,6 +11,8 @@ of another size give the same file, and no time stands in it.
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,12 +66,43 @@ def checked(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
 
 def parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
     """The bytes of a Parquet file with the rows of `table` and the columns of `schema`."""
-    columns, encodings, dictionaries = [], {}, []
+    sink = pa.BufferOutputStream()
+    with _writer(sink, schema) as writer:
+        writer.write_table(_as_written(table, schema), row_group_size=ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+def write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes]) -> int:
+    """Write the rows of tables, a row group of them in memory at a time; how many there are.
+
+    The bytes follow from the rows, however many a table has. Each row group has dictionaries of its own.
+    """
+    rows = 0
+    with _writer(file, schema) as writer:
+        for table in in_tables_of(ROW_GROUP_ROWS, tables):
+            writer.write_table(_as_written(table, schema), row_group_size=ROW_GROUP_ROWS)
+            rows += table.num_rows
+    return rows
+
+
+def in_tables_of(rows: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of tables, so many at a time; fewer in the last one."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += table.num_rows
+        while count >= rows:
+            whole = pa.concat_tables(waiting).unify_dictionaries()
+            yield whole.slice(0, rows)
+            waiting, count = [whole.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(waiting).unify_dictionaries()
+
+
+def _writer(sink: "IO[bytes] | pa.NativeFile", schema: pa.Schema) -> pq.ParquetWriter:
+    encodings, dictionaries = {}, []
     for field in schema:
-        column = table[field.name]
-        if pa.types.is_dictionary(field.type):
-            column = _encoded_anew(column)
-        columns.append(column)
         if field.name in _REPEATING:
             dictionaries.append(field.name)
         elif field.name in _DELTA:
@@ -79,19 +112,25 @@ def parquet(table: pa.Table, schema: pa.Schema) -> pa.Buffer:
         elif pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type):
             encodings[f"{field.name}.list.element"] = "BYTE_STREAM_SPLIT"
     keys = [name for name in ("document", "position") if name in schema.names]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema).combine_chunks(),
+    return pq.ParquetWriter(
         sink,
+        schema,
         compression="zstd",
         compression_level=3,
         use_dictionary=dictionaries,
         column_encoding=encodings,
-        row_group_size=ROW_GROUP_ROWS,
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(schema.get_field_index(name)) for name in keys],
     )
-    return sink.getvalue()
+
+
+def _as_written(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema`, each in one chunk, dictionaries made anew."""
+    columns = []
+    for field in schema:
+        column = table[field.name]
+        columns.append(_encoded_anew(column) if pa.types.is_dictionary(field.type) else column)
+    return pa.Table.from_arrays(columns, schema=schema).combine_chunks()
 
 
 def _encoded_anew(column: pa.ChunkedArray) -> pa.DictionaryArray:

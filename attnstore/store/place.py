@@ -8,9 +8,10 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from attnstore.buckets import Bucket, is_bucket_address, settings_of
@@ -114,6 +115,40 @@ def put(root: Place, name: str, content: "bytes | memoryview[int]", temporary: s
             (root / name).put(content)
     else:
         write_inside(root, name, content, temporary)
+
+
+def put_file(root: Place, name: str, source: Path) -> None:
+    """Give a whole file on this machine its place as `name`; it has no other then. What stands there is replaced.
+
+    In a folder `source` is to be inside it. Raises StoreError as `move`.
+    """
+    with writing(root / name):
+        if isinstance(root, Bucket):
+            (root / name).put(source)
+            source.unlink()
+            return
+        refuse_links(root, name)
+        with source.open("rb") as file:
+            os.fsync(file.fileno())
+        make_directory((root / name).parent)
+        source.replace(root / name)
+        sync_directory((root / name).parent)
+
+
+@contextmanager
+def scratch_in(root: Place, name: str) -> Iterator[Path]:
+    """A directory for files that `put_file` takes, or that are not kept: in the store's own directory `name`, or on
+    this machine for a bucket. Raises StoreError if it can't be made.
+    """
+    if not isinstance(root, Bucket):
+        refuse_links(root, f"{name}/any")
+        with writing(root / name):
+            make_directory(root / name)
+    with ExitStack() as stack:
+        with writing(root / name):
+            within = None if isinstance(root, Bucket) else root / name
+            found = stack.enter_context(TemporaryDirectory(prefix="attnstore-", suffix=".tmp", dir=within))
+        yield Path(found)
 
 
 def move(root: Place, source: str, target: str) -> None:

@@ -15,11 +15,13 @@ state, and its totals by the name that they keep; from then on they see the new 
 directories, may meet a part of the new files while they are given their places, and never before.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -80,23 +82,23 @@ class Stage(Store):
         absent = {*before, *super().columns_with_nulls()}
         return [name for name in self.tokens_schema.names if name in absent]
 
-    def added_up(self) -> pa.Table:
+    def added_up(self, scratch: Path | None = None) -> Iterator[pa.Table]:
         """The tokens of all parts added up. Those of the store are read only if nobody has kept what they add up to.
 
-        What is added up now is kept for the next append.
+        With `scratch`, inside the store, what is added up is kept for the next append.
         """
         from attnstore.store.sums import forget_sums, keep_sums, kept_sums, tokens_of
 
         root, of_base = self.base.path, tokens_of(self.base.files())
         self._before = kept_sums(root, of_base, self.tokens_schema)
-        first = [] if self._before else self.base.tokens_together()
         of_all = tokens_of([*self._inherited(), *self.files()])
         forget_sums(root, but=[of_base])
-        table = self._added_up(
-            [*first, *self.tokens_together()], self._before, partial(keep_sums, root, of_all)
-        )
+        tokens = chain(() if self._before else self.base.tokens_in_order(), self.tokens_in_order())
+        before = self._before.runs if self._before else ()
+        with TemporaryDirectory(prefix="attnstore-") if scratch is None else nullcontext(scratch) as folder:
+            keep = None if scratch is None else partial(keep_sums, root, of_all)
+            yield from self._added_up(tokens, Path(folder), before, keep)
         forget_sums(root, but=[of_all])
-        return table
 
     def place_of(self, file: StoredFile) -> Place:
         """The store's own files, which are merged with the new ones, are where they were."""

@@ -24,10 +24,12 @@ so no plain reader, whether it globs or walks, ever meets half a file.
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -53,22 +55,28 @@ from attnstore.store.merged import (
     to_be_merged,
     with_merged,
 )
-from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet
+from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet, write_parquet
 from attnstore.store.partitions import keys_of, partitions_of
-from attnstore.store.place import Place, address, below, exists, for_arrow, place, put, remove_directory
+from attnstore.store.place import (
+    Place,
+    address,
+    below,
+    exists,
+    for_arrow,
+    place,
+    put,
+    put_file,
+    remove_directory,
+    scratch_in,
+)
 from attnstore.store.receipts import RECEIPTS, part_name, read_receipts, remove_receipt, write_receipt
 from attnstore.store.schema import documents_schema, tokens_schema, totals_schema
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from attnstore.store.sums import KeptSums
+    from attnstore.store.adding import Tokens
 
 #: Where the totals of the state before this one lie, under a name that they never lose to others.
 EARLIER = "_earlier"
-
-#: Parts of fewer tokens are added up with the next ones.
-_ROWS_TOGETHER = 50_000
 
 #: The tables that are stored by part.
 Kind = Literal["documents", "tokens"]
@@ -283,54 +291,41 @@ class Store:
                 raise self.unreadable(f"{below(path, self.path)}: {error}") from error
         return [name for name in self.tokens_schema.names if name in found]
 
-    def added_up(self) -> pa.Table:
-        """The tokens of the finished parts added up, as `totals_schema` has them.
+    def added_up(self, scratch: Path | None = None) -> Iterator[pa.Table]:
+        """The tokens of the finished parts added up, as `totals_schema` has them, many rows at a time.
 
-        Raises StoreError if a file can't be read.
+        `scratch`: a directory for what does not fit into memory; one of the system's, unless given. Raises StoreError
+        if a file can't be read.
         """
-        return self._added_up(self.tokens_together())
+        with TemporaryDirectory(prefix="attnstore-") if scratch is None else nullcontext(scratch) as folder:
+            yield from self._added_up(self.tokens_in_order(), Path(folder))
 
     def _added_up(
         self,
-        together: Sequence[Partitions],
-        before: "KeptSums | None" = None,
-        keep: "Callable[[int, pl.DataFrame], None]" = lambda _, __: None,
-    ) -> pa.Table:
-        """The tokens of these files added up to what there was `before`, if anything; `keep` as for `totals.add_up`."""
+        tokens: "Iterable[Tokens]",
+        scratch: Path,
+        before: Sequence[Place] = (),
+        keep: Callable[[Sequence[Place]], None] | None = None,
+    ) -> Iterator[pa.Table]:
+        """These tokens added up; the rest as for `adding.add_up`."""
         # Here, so that a run's forward pass does not wait for Polars.
-        import polars as pl
+        from attnstore.store.adding import add_up
+        from attnstore.store.totals import Summed, as_totals
 
-        from attnstore.store.scan import scan
-        from attnstore.store.totals import add_up
-
+        summed = Summed(self.tokens_schema, tuple(self.columns_with_nulls()))
         try:
-            parts = [scan(partitions, self.tokens_schema) for partitions in together]
-            sums = None if before is None else before.of_pass
-            absent = self.columns_with_nulls()
-            return add_up(parts, self.tokens_schema, self.totals_schema, absent, before=sums, keep=keep)
-        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            sums = add_up(tokens, summed, scratch, before=before, keep=keep)
+            yield from as_totals(sums, summed, self.totals_schema)
+        except (OSError, pa.ArrowException) as error:
             raise self.unreadable(one_line(error)) from error
 
-    def tokens_together(self) -> list[Partitions]:
-        """The files of the tokens of the finished parts, in order: those of small parts that follow one another
-        together, since to ask Polars takes longer than they do; those of an addition apart from what was before.
+    def tokens_in_order(self) -> "Iterator[Tokens]":
+        """The tokens of the finished parts, a file at a time. Raises StoreError if one is gone or of another size."""
+        from attnstore.store.adding import Tokens
 
-        Raises StoreError as `partitions`.
-        """
-        files: dict[int, list[StoredFile]] = {part: [] for part in self.finished_parts()}
-        for file in self.files("tokens"):
-            if file.part is not None:
-                files.setdefault(file.part, []).append(file)
-        together: list[dict[tuple[str, str | None], list[str]]] = []
-        rows, firsts = _ROWS_TOGETHER, frozenset(self.manifest.first_parts)
-        for part, of_part in files.items():
-            if rows >= _ROWS_TOGETHER or part in firsts:
-                together.append({})
-                rows = 0
-            for split, label, addresses in self.partitions(of_part):
-                together[-1].setdefault((split, label), []).extend(addresses)
-            rows += sum(file.rows for file in of_part)
-        return [[(*key, addresses) for key, addresses in each.items()] for each in together]
+        for file in sorted(self.files("tokens"), key=lambda file: (file.part or 0, file.path)):
+            self.check_size(file)
+            yield Tokens(self.path / file.path, *keys_of(PurePosixPath(file.path).parent))
 
     def unreadable(self, why: str) -> StoreError:
         """The error that the store can't be read; `why` is on one line."""
@@ -440,18 +435,39 @@ class Store:
             )
         parts = sorted([*self._inherited(), *self.files()], key=lambda file: file.path)
         tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
-        totals = checked(self.added_up(), self.totals_schema, "totals")
-        if (summed := int(pc.sum(totals["occurrences"]).as_py() or 0)) != tokens:
-            raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
+        totals = self._write_totals(tokens)
         merged = [self._merge(group) for group in to_be_merged(parts)]
         parts += merged
         files = in_their_place(parts)
         behind = self._write_list(parts, but=files)
-        files.append(self._write(TOTALS, totals, self.totals_schema, f"{TOTALS}.tmp"))
+        files.append(totals)
         changes = {"sealed": now(), **manifest_changes, "files": tuple(files), "merged_from": behind}
         self._write_manifest(replace(self.manifest, **changes))
         # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
         remove_directory(self.path, RECEIPTS)
+
+    def _write_totals(self, tokens: int) -> StoredFile:
+        """Add the tokens up and write what they come to. Raises StoreError unless it is of as many as `tokens`."""
+        summed = 0
+
+        def counted(folder: Path) -> Iterator[pa.Table]:
+            nonlocal summed
+            for table in self.added_up(folder):
+                summed += pc.sum(table["occurrences"]).as_py() or 0
+                yield checked(table, self.totals_schema, "totals")
+
+        with scratch_in(self.path, RECEIPTS) as folder:
+            written = folder / "totals.tmp"
+            with writing(self.path / TOTALS), written.open("xb") as file:
+                rows = write_parquet(counted(folder), self.totals_schema, file)
+            if summed != tokens:
+                raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
+            with written.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            size = written.stat().st_size
+            put_file(self.path, TOTALS, written)
+        self._listed = None  # what is there is more now
+        return StoredFile(TOTALS, rows, size, digest)
 
     def _merge(self, group: Sequence[StoredFile]) -> StoredFile:
         """Write the rows of these files, which are of one directory, once more, in one."""

@@ -1,42 +1,36 @@
 """What a grown store's tokens add up to, in double precision, so that the next append reads only what is new.
 
-    STORE/_sums/5f70….0.91ab….parquet
+    STORE/_sums/5f70….0-1.91ab….arrow
 
 `totals.parquet` has these sums rounded to single precision: what is added to them each day would be rounded each day.
-A name says of which tokens the sums are, which of the passes of adding up they are from, and what the file's own
-SHA-256 begins with. They are a shortcut and no more: where anything about them is not as it has to be, all tokens are
-read again, and the totals are the same to the bit.
+A name says of which tokens the sums are, which of how many runs the file is (see `adding`), and what its own SHA-256
+begins with. They are a shortcut and no more: where anything about them is not as it has to be, all tokens are read
+again, and the totals are the same to the bit.
 """
 
 import hashlib
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from attnstore.store.adding import run_columns
 from attnstore.store.durable import writing
 from attnstore.store.manifest import SUMS, StoredFile
-from attnstore.store.place import Place, for_arrow, names_below, opened, put, remove
-from attnstore.store.totals import KEYS, absent_in, sums_by_pass
+from attnstore.store.place import Place, below, duplicate, names_below, opened, put_file, remove
+from attnstore.store.totals import Summed, mark
 
-_NAME = re.compile(r"([0-9a-f]{32})\.([0-9]{1,4})\.([0-9a-f]{32})\.parquet")
+_NAME = re.compile(r"([0-9a-f]{32})\.([0-9]{1,4})-([0-9]{1,4})\.([0-9a-f]{32})\.arrow")
 
 
 @dataclass(frozen=True, slots=True)
 class KeptSums:
     """The sums of one state of a store. `absent`: the columns that lack values for some of its tokens."""
 
-    files: tuple[Place, ...]
+    runs: tuple[Place, ...]
     absent: tuple[str, ...]
-
-    def of_pass(self, number: int) -> pl.DataFrame:
-        """The sums that one pass made."""
-        with opened(self.files[number]) as file:
-            return pl.read_parquet(io.BytesIO(file.read()))
 
 
 def tokens_of(files: Iterable[StoredFile]) -> str:
@@ -48,34 +42,45 @@ def tokens_of(files: Iterable[StoredFile]) -> str:
 def kept_sums(root: Place, tokens: str, schema: pa.Schema) -> KeptSums | None:
     """The sums of the tokens that are known by `tokens`, for a tokens table of `schema`; None unless all are sound."""
     found: dict[int, Place] = {}
+    wanted = set()
+    absent: set[str] = set()
     try:
         for name in names_below(root / SUMS):
             named = _NAME.fullmatch(name)
             if named is None or named[1] != tokens:
                 continue
-            with opened(root / SUMS / name) as file:
-                if not hashlib.file_digest(file, "sha256").hexdigest().startswith(named[3]):  # type: ignore[arg-type]
+            run = root / SUMS / name
+            with opened(run) as file:
+                if not hashlib.file_digest(file, "sha256").hexdigest().startswith(named[4]):  # type: ignore[arg-type]
                     return None
-            found[int(named[2])] = root / SUMS / name
-        passes = sums_by_pass(schema)
-        if sorted(found) != list(range(len(passes))):
+            found[int(named[2])] = run
+            wanted.add(int(named[3]))
+            columns = run_columns(run)
+            marked = tuple(column for column in Summed(schema, ()).columns if mark(column) in columns)
+            if columns != Summed(schema, marked).schema.names:
+                return None
+            absent.update(marked)
+        if len(wanted) != 1 or sorted(found) != list(range(*wanted)):
             return None
-        files = tuple(found[number] for number in range(len(passes)))
-        columns = [pq.read_schema(for_arrow(file)).names for file in files]
     except (OSError, pa.ArrowException):
         return None
-    absent = absent_in(columns[0], schema)
-    wanted = [[*KEYS, *(f"{column}:absent" for column in absent), *names] for names in passes]
-    return KeptSums(files, tuple(absent)) if columns == wanted else None
+    runs = tuple(found[number] for number in sorted(found))
+    return KeptSums(runs, tuple(column for column in schema.names if column in absent))
 
 
-def keep_sums(root: Place, tokens: str, number: int, sums: pl.DataFrame) -> None:
-    """Keep what one pass over the tokens known by `tokens` made. Raises StoreError if it can't be written."""
-    buffer = io.BytesIO()
-    sums.write_parquet(buffer, compression="zstd", compression_level=3)
-    content = buffer.getvalue()
-    name = f"{SUMS}/{tokens}.{number}.{hashlib.sha256(content).hexdigest()[:32]}.parquet"
-    put(root, name, content, f"{name}.tmp")
+def keep_sums(root: Place, tokens: str, runs: Sequence[Place]) -> None:
+    """Keep the runs of the tokens known by `tokens`. Raises StoreError if they can't be written.
+
+    Those of the store's own that they begin with get a second name; files of this machine are moved.
+    """
+    for number, run in enumerate(runs):
+        with opened(run) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        name = f"{SUMS}/{tokens}.{number}-{len(runs)}.{digest[:32]}.arrow"
+        if isinstance(run, Path) and run.suffix == ".tmp":
+            put_file(root, name, run)
+        else:
+            duplicate(root, below(run, root).as_posix(), name)
 
 
 def forget_sums(root: Place, but: Sequence[str]) -> None:

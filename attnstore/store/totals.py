@@ -4,20 +4,22 @@ A term is a wordpiece in its place in a word, in documents of one split, label a
 tokens for which a reduction has a value are kept apart from those for which it has none. Questions that ask for
 means over occurrences by class, and for nothing of single documents, have their answer in it, a table of a few per
 cent of the rows.
+
+Here is what the table is, and how it follows from sums in double precision. `adding` makes these for a whole store, in
+bounded memory; `of_tokens` has Polars make them of whatever tokens are asked for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 #: What a term is. `special` adds no row unless a text holds the name of a special token.
 KEYS = ("split", "label", "prediction", "token", "word", "piece", "pieces", "special")
 COUNTS = ("occurrences", "new_token", "new_word")
-#: So many sums of parts wait at most to be put together, unless the whole is larger.
-_MERGED_VALUES = 2_000_000
-#: So many sums (or those of one column) are made in one pass over the parts, which is what bounds the memory.
-_SUMS_A_PASS = 56
 
 
 def lift(column: str) -> str:
@@ -25,150 +27,109 @@ def lift(column: str) -> str:
     return f"{column}_lift"
 
 
+def mark(column: str) -> str:
+    """The name of what says that a column has no value for the tokens of a row."""
+    return f"{column}:absent"
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What is added up: the reductions of a tokens table. `absent`: the columns that lack values for some tokens."""
+
+    tokens: pa.Schema
+    absent: tuple[str, ...]
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """The columns of reductions, with how many values each has for a token; 0 for one plain value."""
+        return {
+            field.name: field.type.list_size if pa.types.is_fixed_size_list(field.type) else 0
+            for field in self.tokens
+            if pa.types.is_floating(field.type) or pa.types.is_fixed_size_list(field.type)
+        }
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """`KEYS`, a mark for each column of `absent`, `COUNTS`, and the sums of values and lifts, in doubles."""
+        types = dict.fromkeys(KEYS[:5], pa.string()) | {"special": pa.bool_()}
+        pairs = ((name, lift(name)) for column in self.columns for name in self.sums(column))
+        return pa.schema(
+            [(name, types.get(name, pa.int16())) for name in KEYS]
+            + [(mark(name), pa.bool_()) for name in self.absent]
+            + [(name, pa.int64()) for name in COUNTS]
+            + [(name, pa.float64()) for pair in pairs for name in pair]
+        )
+
+    def sums(self, column: str) -> list[str]:
+        """The names of the sums of a column's values: its own name, or one per head."""
+        heads = self.columns[column]
+        return [f"{column}:{head}" for head in range(heads)] if heads else [column]
+
+
 def value_columns(tokens: pa.Schema) -> tuple[str, ...]:
     """The columns of a tokens table that hold reductions."""
-    return tuple(field.name for field in tokens if pa.types.is_floating(field.type) or _heads(field.type))
+    return tuple(Summed(tokens, ()).columns)
 
 
-def add_up(
-    parts: Sequence[pl.LazyFrame],
-    tokens: pa.Schema,
-    totals: pa.Schema,
-    absent: Sequence[str],
-    *,
-    before: Callable[[int], pl.DataFrame] | None = None,
-    keep: Callable[[int, pl.DataFrame], None] = lambda _, __: None,
-) -> pa.Table:
-    """The totals of a whole store, with the columns of `totals`, sorted by `KEYS`.
-
-    `parts`: the tokens of each part, with `split` and `label`, and the columns of `tokens` besides; `absent`: the
-    columns that lack values for some. The sums of one part, and `_SUMS_A_PASS` of what is added up so far, are in
-    memory at a time. The same parts in the same order give the same table to the bit.
-
-    `keep` is called with the number of each pass and its sums in double precision. `before`: what it was called with
-    when other parts were added up; these count as the first ones, and the table is that of all parts to the bit.
+def as_totals(sums: Iterable[pa.Table], summed: Summed, totals: pa.Schema) -> Iterator[pa.Table]:
+    """Tables of sums, as `adding.add_up` gives them, with the columns of `totals`: in single precision, those of the
+    heads of a column in one list, null where nothing has a value.
     """
-    if not parts and before is None:
-        return totals.empty_table()
-    arrays: dict[str, pa.ChunkedArray] = {}
-    for number, columns in enumerate(_passes(tokens)):
-        merged = [] if before is None else [_as_grouped(before(number), tokens, absent)]
-        waiting = 0
-        for part in parts:
-            # On a whole part at once, and each group in the order of its rows: floats are added in one order.
-            merged.append(_grouped(part, _sums(tokens, columns), absent).collect())
-            waiting += merged[-1].height
-            if waiting > max(_MERGED_VALUES // merged[-1].width, merged[0].height):
-                merged, waiting = [_together(merged, absent)], 0
-        table = _together(merged, absent).with_columns(pl.col(pl.Categorical).cast(pl.String))
-        # A term in which a reduction has nothing to say comes after the same term in which it has.
-        table = table.sort(*KEYS, *map(_mark, absent), nulls_last=True, maintain_order=True)
-        keep(number, table)
-        arrow = _by_column(table.lazy(), tokens, columns, absent).collect()
-        arrow = arrow.to_arrow(compat_level=pl.CompatLevel.oldest())
-        arrays |= {name: _as(arrow[name], totals.field(name).type) for name in arrow.column_names}
-    return pa.Table.from_arrays([arrays[name] for name in totals.names], schema=totals.remove_metadata())
+    for table in sums:
+        columns = {name: table[name] for name in (*KEYS, *COUNTS)}
+        for column, heads in summed.columns.items():
+            absent = table[mark(column)].to_numpy() if column in summed.absent else None
+            names = summed.sums(column)
+            for name, parts in ((column, names), (lift(column), list(map(lift, names)))):
+                with np.errstate(over="ignore"):  # what is too large is infinite
+                    singles = [table[part].to_numpy().astype(np.float32) for part in parts]
+                if heads:
+                    flat, nothing = np.stack(singles, axis=1).reshape(-1), absent
+                    mask = None if nothing is None else pa.array(nothing)
+                    columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), heads, mask=mask)
+                else:
+                    columns[name] = pa.array(singles[0], mask=absent)
+        found = pa.table({name: columns[name] for name in totals.names})
+        texts = {field.name: field.type for field in totals if pa.types.is_dictionary(field.type)}
+        for name, type_ in texts.items():
+            place = found.schema.get_field_index(name)
+            encoded = found[name].combine_chunks().dictionary_encode().cast(type_)
+            found = found.set_column(place, name, encoded)
+        yield found.cast(totals.remove_metadata())
 
 
 def of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.LazyFrame:
     """The totals of tokens that have `split` and `label`; `absent`: columns that lack values for some."""
-    columns = value_columns(schema)
-    return _by_column(_grouped(tokens, _sums(schema, columns), absent), schema, columns, absent)
+    summed = Summed(schema, tuple(absent))
+    marks = {mark(column): pl.col(column).is_null() for column in absent}
+    numbered = pl.col("split", "label").cast(pl.Categorical)  # texts make keys long
+    rows = tokens.with_columns(numbered, **marks).group_by(*KEYS, *marks, maintain_order=True)
+    return _by_column(rows.agg(**_sums(summed)), summed)
 
 
-def sums_by_pass(schema: pa.Schema) -> list[list[str]]:
-    """The names of the sums that each pass makes, for a tokens table of `schema`."""
-    return [list(_sums(schema, columns)) for columns in _passes(schema)]
-
-
-def absent_in(columns: Sequence[str], schema: pa.Schema) -> list[str]:
-    """Which columns of the reductions are marked in a table of sums."""
-    return [column for column in value_columns(schema) if _mark(column) in columns]
-
-
-def _as_grouped(sums: pl.DataFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.DataFrame:
-    """Kept sums as `_grouped` makes them, with the marks of all columns that lack values for some by now."""
-    marks = {_mark(column): pl.lit(False) for column in absent if _mark(column) not in sums.columns}
-    texts = {field.name for field in schema if pa.types.is_dictionary(field.type)} & {*KEYS}
-    numbered = sums.with_columns(pl.col("split", "label", *texts).cast(pl.Categorical), **marks)
-    marked = [*KEYS, *map(_mark, absent)]
-    return numbered.select(*marked, pl.exclude(marked))
-
-
-def _passes(schema: pa.Schema) -> list[list[str]]:
-    """The columns of reductions, as many together as are added up in one pass."""
-    passes: list[list[str]] = [[]]
-    for column in value_columns(schema):
-        if sum(2 * len(_names(c, schema)) for c in (*passes[-1], column)) > _SUMS_A_PASS and passes[-1]:
-            passes.append([])
-        passes[-1].append(column)
-    return passes
-
-
-def _sums(schema: pa.Schema, columns: Sequence[str]) -> dict[str, pl.Expr]:
+def _sums(summed: Summed) -> dict[str, pl.Expr]:
     """The sums of tokens, by name: `COUNTS`, then of each column (of each of its heads) the values and lifts."""
     sums = {
         "occurrences": pl.len().cast(pl.Int64),
         "new_token": pl.col("new_token").sum().cast(pl.Int64),
         "new_word": pl.col("new_word").sum().cast(pl.Int64),
     }
-    for column in columns:
-        heads, whole = _heads(schema.field(column).type), pl.col(column)
-        for head, name in enumerate(_names(column, schema)):
+    for column, heads in summed.columns.items():
+        whole = pl.col(column)
+        for head, name in enumerate(summed.sums(column)):
             value = whole.cast(pl.Array(pl.Float32, heads)).arr.get(head) if heads else whole
             sums[name] = value.cast(pl.Float64).sum()
             sums[lift(name)] = (value.cast(pl.Float64) * pl.col("length")).sum()
     return sums
 
 
-def _grouped(rows: pl.LazyFrame, sums: Mapping[str, pl.Expr], absent: Sequence[str]) -> pl.LazyFrame:
-    """Tokens by `KEYS`, and by which of the columns have no value for them."""
-    marks = {_mark(column): pl.col(column).is_null() for column in absent}
-    numbered = pl.col("split", "label").cast(pl.Categorical)  # texts make keys long
-    return rows.with_columns(numbered, **marks).group_by(*KEYS, *marks, maintain_order=True).agg(**sums)
-
-
-def _together(frames: Sequence[pl.DataFrame], absent: Sequence[str]) -> pl.DataFrame:
-    """Sums of several parts as those of all."""
-    if len(frames) == 1:
-        return frames[0]
-    keys = [*KEYS, *map(_mark, absent)]
-    rows = pl.concat(frames)
-    return rows.group_by(keys, maintain_order=True).agg(
-        pl.col(n).sum() for n in rows.columns if n not in keys
-    )
-
-
-def _by_column(
-    rows: pl.LazyFrame, schema: pa.Schema, columns: Sequence[str], absent: Sequence[str]
-) -> pl.LazyFrame:
-    """The sums in single precision, those of the heads of a column in one array; null where nothing has a value."""
+def _by_column(rows: pl.LazyFrame, summed: Summed) -> pl.LazyFrame:
+    """As `as_totals`."""
     packed = {}
-    for column in columns:
-        names = _names(column, schema)
+    for column, heads in summed.columns.items():
+        names = summed.sums(column)
         for name, parts in ((column, names), (lift(column), list(map(lift, names)))):
             values = [pl.col(part).cast(pl.Float32) for part in parts]
-            value = pl.concat_arr(values) if _heads(schema.field(column).type) else values[0]
-            packed[name] = pl.when(~pl.col(_mark(column))).then(value) if column in absent else value
+            value = pl.concat_arr(values) if heads else values[0]
+            packed[name] = pl.when(~pl.col(mark(column))).then(value) if column in summed.absent else value
     return rows.select(*KEYS, *COUNTS, **packed)
-
-
-def _names(column: str, schema: pa.Schema) -> list[str]:
-    """A column's own name, or one per head."""
-    heads = _heads(schema.field(column).type)
-    return [f"{column}:{head}" for head in range(heads)] if heads else [column]
-
-
-def _mark(column: str) -> str:
-    return f"{column}:absent"
-
-
-def _heads(type_: pa.DataType) -> int:
-    """How many values a column of a reduction has for each token; 0 for one plain value."""
-    return type_.list_size if pa.types.is_fixed_size_list(type_) else 0
-
-
-def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(type_):
-        return column.cast(type_.value_type).combine_chunks().dictionary_encode().cast(type_)
-    return column.cast(type_)

@@ -1,11 +1,13 @@
 """The tokens added up: one row per term, in the sealed store's file as in a view of what is there."""
 
 import hashlib
+import io
 import json
 from collections import defaultdict
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from asked_store import HEADS, LAYERS, REDUCTIONS, made_up_documents, write_store
@@ -15,10 +17,13 @@ import attnstore
 from attnstore.ask.sql import connect, run_sql
 from attnstore.check.verify import verify_files
 from attnstore.errors import StoreError
-from attnstore.store import totals as adding
+from attnstore.store import adding
+from attnstore.store import parquet as parquet_module
 from attnstore.store.frames import QuestionColumns, totals
+from attnstore.store.parquet import write_parquet
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import Store, open_store
+from attnstore.store.totals import COUNTS, KEYS
 
 COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LAYERS)]
 
@@ -44,14 +49,14 @@ def by_hand(documents):
                     value = np.array(row[column], np.float64)  # a number, or one per head
                     of_term[column] = of_term[column] + value
                     of_term[f"{column}_lift"] = of_term[f"{column}_lift"] + value * length
-    rows = [{**dict(zip(adding.KEYS, key, strict=True)), **values} for (key, _), values in sums.items()]
-    names = [*adding.KEYS, *adding.COUNTS, *(n for c in COLUMNS for n in (c, f"{c}_lift"))]
+    rows = [{**dict(zip(KEYS, key, strict=True)), **values} for (key, _), values in sums.items()]
+    names = [*KEYS, *COUNTS, *(n for c in COLUMNS for n in (c, f"{c}_lift"))]
     return sorted(({name: row.get(name) for name in names} for row in rows), key=place)
 
 
 def place(row):
     """Sorted by the keys, nulls last, and terms without values after those with them."""
-    keys = [(row[name] is None, row[name] if row[name] is not None else "") for name in adding.KEYS]
+    keys = [(row[name] is None, row[name] if row[name] is not None else "") for name in KEYS]
     return keys, [row[column] is None for column in COLUMNS]
 
 
@@ -117,29 +122,49 @@ def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
         assert_same(sorted(rows, key=place), by_hand(there))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("together", [0, 100])
-def test_what_is_added_up_in_between_changes_nothing(made_up, monkeypatch, together):
-    """However few rows or parts are put together at a time, the sums are the same; the same way twice, to the bit."""
-    documents, store = made_up
-    monkeypatch.setattr("attnstore.store.store._ROWS_TOGETHER", together)
-    monkeypatch.setattr(adding, "_MERGED_VALUES", 10)
-    once, again = store.added_up(), store.added_up()
-    assert once.equals(again)
-    assert_same(once.to_pylist(), by_hand(documents))
-
-
-@pytest.mark.slow
-def test_in_how_many_passes_changes_nothing(made_up, monkeypatch):
-    """A column at a time, or all at once: the same table."""
+@pytest.mark.parametrize(
+    ("runs", "changed"),
+    [
+        (1, {}),
+        (9, {"_SUMS_IN_MEMORY": 1}),
+        (9, {"_SUMS_IN_MEMORY": 1, "_OF_A_BATCH": 300, "_AT_A_TIME": 3000, "_RUNS": 3}),
+    ],
+    ids=["in memory", "in runs", "in runs of small batches, merged three at a time"],
+)
+def test_in_how_many_runs_terms_are_added_up_changes_nothing(made_up, tmp_path, monkeypatch, runs, changed):
+    """The totals are the file's to the bit, however little of them is in memory at a time."""
     _, store = made_up
-    monkeypatch.setattr("attnstore.store.store._ROWS_TOGETHER", 100)
-    tables = []
-    for sums in (1, 8, 1000):
-        monkeypatch.setattr(adding, "_SUMS_A_PASS", sums)
-        tables.append(store.added_up())
-    assert tables[0].equals(tables[1])
-    assert tables[0].equals(tables[2])
+    for name, value in changed.items():
+        monkeypatch.setattr(adding, name, value)
+    written = adding._written
+    names = []
+
+    def watched(*given):
+        names.append(written(*given))
+        return names[-1]
+
+    monkeypatch.setattr(adding, "_written", watched)
+    content = io.BytesIO()
+    write_parquet(store.added_up(tmp_path), store.totals_schema, content)
+    assert content.getvalue() == (store.path / "totals.parquet").read_bytes()
+    assert len(names) >= runs if changed else not names
+
+
+def test_more_rows_than_a_row_group_has_are_written_as_they_come(made_up, tmp_path, monkeypatch):
+    """Whatever tables they come in: the same bytes, in row groups of the size that is set, with dictionaries each."""
+    _, store = made_up
+    monkeypatch.setattr(parquet_module, "ROW_GROUP_ROWS", 50)
+    whole = pa.concat_tables(store.added_up()).unify_dictionaries()
+    contents = []
+    for rows in (whole.num_rows, 50, 7):
+        content = io.BytesIO()
+        tables = (whole.slice(start, rows) for start in range(0, whole.num_rows, rows))
+        assert write_parquet(tables, store.totals_schema, content) == whole.num_rows
+        contents.append(content.getvalue())
+    assert contents[0] == contents[1] == contents[2]
+    found = pq.ParquetFile(io.BytesIO(contents[0]))
+    assert found.num_row_groups == -(-whole.num_rows // 50) > 1
+    assert found.read().to_pylist() == whole.to_pylist()
 
 
 def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
@@ -166,7 +191,7 @@ def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
     path = store.tokens_files()[0]
     path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8)
     for ask in (
-        store.added_up,
+        lambda: list(store.added_up()),
         lambda: run_sql(store, "SELECT count(*) FROM documents"),
         lambda: attnstore.open(store.path).query("sinks", engine="polars"),
     ):
@@ -180,13 +205,13 @@ def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
 def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
     """Totals of other columns, or of more or fewer tokens, are refused, and the store stays open."""
     store = write_store(tmp_path / "s", made_up_documents(30), parts=[0, 1])
-    right = store.added_up()
+    right = pa.concat_tables(store.added_up())
     with create_or_resume(store.path, store.manifest) as writer:
         for wrong, wording in (
             (right.slice(1), "tokens, the parts have"),
             (right.drop_columns("odd"), "'odd' is missing"),
         ):
-            monkeypatch.setattr(Store, "added_up", lambda _, wrong=wrong: wrong)
+            monkeypatch.setattr(Store, "added_up", lambda _, __, wrong=wrong: iter([wrong]))
             with pytest.raises(StoreError, match=wording):
                 writer.seal()
         assert not open_store(store.path).sealed
