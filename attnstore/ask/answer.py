@@ -38,7 +38,7 @@ from attnstore.store.store import Store
 #: What gives a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
 Connect = Callable[[Store, QuestionColumns, Sequence[str]], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
-#: With more parts a document is looked up in its own alone, over a connection for it.
+#: With more parts an id is looked up over a connection of its own, and the document read in its part alone.
 _FEW_PARTS = 100
 
 #: The metadata key of an answer that says in one line what it is based on.
@@ -136,16 +136,17 @@ def document_with_tokens(
     question = get_question("document_tokens", find_questions())
     given = {"document": wanted, "reduction": reduction, "layer": layer, "head": head}
     values, added = bound(store, question, given)
-    if store.manifest.parts > _FEW_PARTS:
-        # Each file that is opened takes its time, and the number says in which of them the document is.
-        number = plain_number(values["document"])
-        if number is None or store.manifest.part_of(number) not in store.finished_parts():
-            with connect(store, NOTHING, ()) as connection:
-                number = number_of(store, connection, values["document"])
+    # Each file that is opened takes its time, and the number says in which of them the document is.
+    number = plain_number(values["document"])
+    is_there = number is not None and store.manifest.part_of(number) in store.finished_parts()
+    if not is_there and store.manifest.parts > _FEW_PARTS:
+        with connect(store, NOTHING, ()) as connection:
+            number = number_of(store, connection, values["document"])
+        is_there = True
         values["document"] = f"@{number}"
+    if is_there and number is not None:
         added = replace(added, parts=(store.manifest.part_of(number),))
     with connect(store, added, ()) as connection:
-        number = plain_number(values["document"])
         rows = [] if number is None else _row(store, connection, number)
         if not rows:  # an id, or what is not there
             number = number_of(store, connection, values["document"])

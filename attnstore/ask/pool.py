@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -11,8 +12,8 @@ import pyarrow as pa
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import Question
 from attnstore.ask.scale import Scales
-from attnstore.ask.sql import connect
-from attnstore.errors import UsageError
+from attnstore.ask.sql import beside, database, select, views_of
+from attnstore.errors import StoreError, UsageError
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.store import Store
 
@@ -33,6 +34,10 @@ class Pool:
         self._idle: OrderedDict[tuple[str, ...], list[duckdb.DuckDBPyConnection]] = OrderedDict()
         self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._first: duckdb.DuckDBPyConnection | None = (
+            None  # to the database of all others, which asks nothing
+        )
         self._closed = False
 
     @contextmanager
@@ -43,13 +48,24 @@ class Pool:
             waiting = self._idle.get(key)
             connection = waiting.pop() if waiting else None
         if connection is None:
-            connection = connect(self.store, added, macros)
+            connection = self._another(added, macros)
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
         self._keep(key, connection)
+
+    def _another(self, added: QuestionColumns, macros: Sequence[str]) -> duckdb.DuckDBPyConnection:
+        with self._opening:
+            if self._first is None:
+                self._first = database(self.store, views_of(self.store).read)
+            try:
+                return beside(self.store, self._first, added, macros)
+            except StoreError:  # it may be the database that is broken: the next one begins anew
+                self._first.close()
+                self._first = None
+                raise
 
     def kept(self, key: tuple[object, ...]) -> pa.Table | None:
         """An answer that was kept under this key, or None."""
@@ -73,6 +89,9 @@ class Pool:
             self._closed = True
             waiting = [each for several in self._idle.values() for each in several]
             self._idle.clear()
+        with self._opening:
+            waiting += [] if self._first is None else [self._first]
+            self._first = None
         for connection in waiting:
             connection.close()
 
@@ -138,6 +157,19 @@ class Work:
         answer = self.pool.kept(key)
         if answer is None:
             answer = ask(self.pool.store, question, dict(asked), connect=self.connect)
+            self.pool.keep(key, answer)
+        return answer
+
+    def select(self, sql: str, values: Mapping[str, Any] | None = None) -> pa.Table:
+        """The answer to a statement of the program's own, its `$names` bound to `values`, computed once.
+
+        Raises as `attnstore.ask.sql.select`, and UsageError if the work was ended.
+        """
+        key = (sql, *sorted((values or {}).items()))
+        answer = self.pool.kept(key)
+        if answer is None:
+            with self.connect(self.pool.store) as connection:
+                answer = select(self.pool.store, connection, sql, values)
             self.pool.keep(key, answer)
         return answer
 

@@ -1,23 +1,26 @@
 """How large a reduction's values are in a store: where the shade of a picture is full."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from attnstore.ask.answer import Connect
 from attnstore.ask.binding import bound
 from attnstore.ask.questions import find_questions, get_question
-from attnstore.ask.sql import connect, select
+from attnstore.ask.sql import connect, identifier, select
+from attnstore.store.frames import QuestionColumns
+from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import Store
 
 #: Documents that are looked at, spread evenly over the store: with more the figure does not move.
 SAMPLE = 1000
 #: Parts that are looked at: of each part whole columns are read, however few of its documents count.
-PARTS = 10
+PARTS = 4
 
-_LIFT = "attention * length"
+_LIFT = "{attention} * length"
 #: The lift over an even share of what remains (`show.words.ignore_tokens`), where special tokens are left out or not.
-_RENORMALISED = """attention / nullif(sum(attention) FILTER ({kept}) OVER of_document, 0)
-    * count(attention) FILTER ({kept}) OVER of_document"""
+_RENORMALISED = """{attention} / nullif(sum({attention}) FILTER ({kept}) OVER of_document, 0)
+    * count({attention}) FILTER ({kept}) OVER of_document"""
 
 
 class Scales:
@@ -29,6 +32,7 @@ class Scales:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._found: dict[tuple[object, ...], float] = {}
+        self._ahead: set[str] = set()
 
     def full(
         self,
@@ -45,6 +49,24 @@ class Scales:
             self._found[alike] = ninety_ninth(self._store, *alike, connect=connect)
         return self._found[alike]
 
+    def look_ahead(self, reduction: StoredReduction, connect: Connect = connect) -> None:
+        """Look up those of all layers of a reduction, which takes little longer than one, unless it has been done.
+
+        Of several heads it is their mean's. Raises StoreError if the store can't be read.
+        """
+        if reduction.name in self._ahead:
+            return
+        manifest = self._store.manifest
+        columns = {
+            f"attention_{n}": (name,) for n, name in enumerate(reduction.columns(manifest.layers), start=1)
+        }
+        added = QuestionColumns(columns, manifest.heads if reduction.per_head else None)
+        found = _percentiles(self._store, added, list(columns), _value(reduction), connect)
+        for place, full in enumerate(found, start=1):
+            layer = str(place) if reduction.per_layer else "last"
+            self._found.setdefault((reduction.name, layer, "mean", True, False), full)
+        self._ahead.add(reduction.name)
+
 
 def ninety_ninth(
     store: Store,
@@ -59,7 +81,7 @@ def ninety_ninth(
 
     Of a signed reduction, which has no lift, it is that of its values without their sign. `renormalised`: of the lift
     over an even share of what remains, without `specials` or with them. It is taken over 1,000 documents, spread
-    evenly over the store (or over 10 of its parts, where there are more), and 1.0 where there is no value but 0.
+    evenly over the store (or over 4 of its parts, where there are more), and 1.0 where there is no value but 0.
 
     Raises:
         UsageError: there is no such reduction, layer or head.
@@ -68,28 +90,47 @@ def ninety_ninth(
     asked = {"document": 0, "reduction": reduction, "layer": layer, "head": head}
     _, added = bound(store, get_question("document_tokens", find_questions()), asked)
     stored = store.manifest.reduction(reduction)
-    value = _LIFT
-    if stored is not None and stored.signed:
-        value = "abs(attention)"
-    elif renormalised:
-        value = _RENORMALISED.format(kept="true" if specials else "NOT special")
+    value = _value(stored)
+    if renormalised and value == _LIFT:
+        value = _RENORMALISED.replace("{kept}", "true" if specials else "NOT special")
+    (found,) = _percentiles(store, added, ["attention"], value, connect)
+    return found
+
+
+def _value(stored: StoredReduction | None) -> str:
+    """What the percentile is of. A score with a sign has no lift."""
+    return "abs({attention})" if stored is not None and stored.signed else _LIFT
+
+
+def _percentiles(
+    store: Store, added: QuestionColumns, columns: Sequence[str], value: str, connect: Connect
+) -> list[float]:
+    """The 99th percentile of each column's `value`, over the same sample."""
+    values = [
+        f"{value.format(attention=identifier(name))} AS value_{place}" for place, name in enumerate(columns)
+    ]
+    sought = [
+        f"quantile_cont(value_{place}, 0.99) FILTER (isfinite(value_{place}))"
+        for place in range(len(columns))
+    ]
     sql = f"""
-        SELECT quantile_cont(value, 0.99) FROM (
-            SELECT special, {value} AS value
+        SELECT {", ".join(sought)} FROM (
+            SELECT special, {", ".join(values)}
             FROM tokens
             WHERE document % $step = 0
             WINDOW of_document AS (PARTITION BY document)
         )
-        WHERE NOT special AND isfinite(value)
-    """  # noqa: S608 - put together of the texts above
+        WHERE NOT special
+    """  # noqa: S608 - put together of the texts above and quoted names
     finished, documents = store.finished_parts(), store.manifest.documents
     if len(finished) > PARTS:
         parts = tuple(finished[place * len(finished) // PARTS] for place in range(PARTS))
         added, documents = replace(added, parts=parts), sum(len(store.part_range(part)) for part in parts)
     step = max(1, math.ceil(documents / SAMPLE))
     with connect(store, added, ()) as connection:
-        (found,) = select(store, connection, sql, {"step": step}).column(0).to_pylist()
-    return _two_digits(found) if found and found > 0 else 1.0
+        row = select(store, connection, sql, {"step": step})
+    found = [column[0].as_py() for column in row.columns]
+    return [_two_digits(each) if each and each > 0 else 1.0 for each in found]
 
 
 def _two_digits(value: float) -> float:

@@ -72,17 +72,37 @@ def opened(
 
     Raises StoreError for files that can't be read.
     """
+    connection = database(store, made.read, others)
+    try:
+        _make(store, connection, made, macros)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def database(
+    store: Store, addresses: Iterable[str], others: Iterable[Store] = ()
+) -> duckdb.DuckDBPyConnection:
+    """A connection to a database of its own, which may read these files and no other, and can't be told otherwise.
+
+    It has no views yet. `beside` gives more connections to it, which together take half of the machine's memory.
+
+    Raises StoreError for files that can't be read.
+    """
     connection = duckdb.connect()
     try:
         statistics.register(connection)
         for files in BucketFiles.of([store, *others]):
             connection.register_filesystem(files)
         # DuckDB looks at what it is asked for, a pattern, and at what that matches.
-        allowed = dict.fromkeys(text for each in made.read for text in (literal(each), pattern(each)))
+        allowed = dict.fromkeys(text for each in addresses for text in (literal(each), pattern(each)))
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
         connection.execute(f"SET temp_directory = {literal(_spill())}")
         connection.execute(f"SET max_temp_directory_size = '{_MOST_SPILLED}'")
         connection.execute(f"SET memory_limit = '{_half_of_memory() >> 20}MiB'")
+        # Every statement looks at all files again, whose bytes never change.
+        connection.execute("SET parquet_metadata_cache = true")
         # It would stand among what is printed. In a notebook without ipywidgets it is off, and can't be set at all.
         if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
             connection.execute("SET enable_progress_bar = false")
@@ -93,14 +113,6 @@ def opened(
             "enable_external_access",
         ):
             connection.execute(f"SET {setting} = false")
-        for name, schema in made.empty.items():
-            connection.register(name, _empty(schema))
-        for statement in made.statements:
-            connection.execute(statement)
-        if made.asked:
-            _choose(store, connection, made.asked)
-        for statement in macros:
-            connection.execute(statement)
         connection.execute("SET lock_configuration = true")
     except _REFUSED as error:
         connection.close()
@@ -109,6 +121,43 @@ def opened(
         connection.close()
         raise
     return connection
+
+
+def beside(
+    store: Store,
+    other: duckdb.DuckDBPyConnection,
+    added: QuestionColumns = NOTHING,
+    macros: Sequence[str] = (),
+) -> duckdb.DuckDBPyConnection:
+    """Another connection to the database of one, with the views that `connect` would give it. Its end is its own.
+
+    `other` has to be of `database(store, views_of(store).read)`. It takes a third of the time that `connect` takes.
+
+    Raises StoreError for files that can't be read.
+    """
+    made = views_of(store, added)
+    connection = other.cursor()
+    try:
+        _make(store, connection, made, macros)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(store: Store, connection: duckdb.DuckDBPyConnection, made: Views, macros: Sequence[str]) -> None:
+    """Make views and macros. Raises StoreError for files that can't be read, UsageError for what can't be chosen."""
+    try:
+        for name, schema in made.empty.items():
+            connection.register(name, _empty(schema))
+        for statement in made.statements:
+            connection.execute(statement)
+        if made.asked:
+            _choose(store, connection, made.asked)
+        for statement in macros:
+            connection.execute(statement)
+    except _REFUSED as error:
+        raise store.unreadable(_said(error)) from error
 
 
 def _spill() -> str:

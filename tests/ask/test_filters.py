@@ -6,8 +6,8 @@ import random
 import asked_store
 import pytest
 
-from attnstore.ask.filters import ORDERS, Filter, find, from_texts, neighbours
-from attnstore.ask.sql import connect
+from attnstore.ask.filters import ORDERS, Filter, described, from_texts, neighbours
+from attnstore.ask.sql import connect, select
 from attnstore.errors import UsageError
 from attnstore.store.store import open_store
 
@@ -93,18 +93,14 @@ def connection(store):
     "seed", [*range(20), *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(20, 60))]
 )
 def test_a_filter_lets_through_what_a_loop_does(store, connection, documents, seed):
-    """Hits, rows and order; a page is a slice; the neighbours of a document are those of the list."""
+    """Numbers in order; the neighbours of a document are those of the list."""
     wanted = drawn(seed)
     expected = sorted((d for d in documents if passes(d, wanted)), key=KEYS[wanted.order])
     numbers = [d["number"] for d in expected]
-    whole = find(store, connection, wanted, limit=1000)
-    assert (whole.hits, [row["document"] for row in whole.rows]) == (len(numbers), numbers)
-    page = find(store, connection, wanted, skip=3, limit=2)
-    assert (page.hits, [row["document"] for row in page.rows]) == (len(numbers), numbers[3:5])
-    beyond = find(store, connection, wanted, skip=500, limit=2)
-    assert (beyond.hits, beyond.rows) == (len(numbers), [])
+    found = select(store, connection, *wanted.statement())
+    assert found.to_pylist() == [{"document": number} for number in numbers]
     for place in {0, 1, len(numbers) - 1} & set(range(len(numbers))):
-        beside = neighbours(store, connection, wanted, numbers[place])
+        beside = neighbours(found, numbers[place])
         before = numbers[place - 1] if place else None
         after = numbers[place + 1] if place + 1 < len(numbers) else None
         assert beside is not None
@@ -113,13 +109,15 @@ def test_a_filter_lets_through_what_a_loop_does(store, connection, documents, se
         )  # fmt: skip
     outside = next((d["number"] for d in documents if d["number"] not in numbers), None)
     if outside is not None:
-        assert neighbours(store, connection, wanted, outside) is None
+        assert neighbours(found, outside) is None
 
 
 def test_a_row_is_the_documents(store, documents):
-    """Each column is the document's own; a long text is cut, and its length said."""
+    """Each column is the document's own, in the order asked for; a long text is cut, and its length said."""
     with connect(store) as connection:
-        (row,) = find(store, connection, Filter(), skip=7, limit=1).rows
+        other, row = described(store, connection, [80, 7])
+        assert described(store, connection, []) == []
+    assert (other["document"], other["id"]) == (80, documents[80]["id"])
     document = documents[7]
     assert {name: row[name] for name in ("id", "group", "split", "label", "prediction", "truncated")} == {
         name: document[name] for name in ("id", "group", "split", "label", "prediction", "truncated")
@@ -159,8 +157,12 @@ def test_what_does_not_fit_is_refused(given, said):
     assert str(refusal.value).startswith(said)
 
 
-def test_values_are_bound_and_never_pasted(store):
-    """A quote in any text is a quote."""
-    with connect(store) as connection:
-        for name in ("prediction", "label", "split", "group", "text", "word"):
-            assert find(store, connection, Filter(**{name: "x' OR true --"})).hits == 0
+@pytest.mark.parametrize(
+    "text", ["x' OR true --", ".", ".*", "fil|bear", "(", "\\E", "[a-z]", "\\d", "ﬁ", "\n"]
+)
+def test_values_are_texts_and_nothing_else(store, connection, documents, text):
+    """A quote in any text is a quote, and what a pattern would mean is searched for as it is written."""
+    for name in ("prediction", "label", "split", "group", "text", "word"):
+        expected = [d["number"] for d in documents if passes(d, Filter(**{name: text}))]
+        found = select(store, connection, *Filter(**{name: text}).statement())
+        assert found.column("document").to_pylist() == expected

@@ -5,7 +5,7 @@ import pytest
 from asked_store import made_up_documents, write_store
 
 import attnstore.ask.scale
-from attnstore.ask.scale import ninety_ninth
+from attnstore.ask.scale import Scales, ninety_ninth
 from attnstore.errors import UsageError
 
 
@@ -63,6 +63,22 @@ def test_some_parts_spread_over_the_store_are_enough(made_up, monkeypatch):
     monkeypatch.setattr(attnstore.ask.scale, "PARTS", 1)
     found = lifts(documents, ["cls_03"])
     assert ninety_ninth(store, "cls", "last") == two_digits(found[:25])
+
+
+@pytest.mark.slow
+def test_what_is_looked_up_ahead_is_what_would_be_found_later(made_up, monkeypatch):
+    """Of each layer, of the mean of heads, and of what has no layers; nothing is read again for it."""
+    _, store = made_up
+    scales = Scales(store)
+    for reduction in store.manifest.reductions:
+        scales.look_ahead(reduction)
+    expected = {
+        (reduction.name, layer): ninety_ninth(store, reduction.name, layer)
+        for reduction in store.manifest.reductions
+        for layer in (range(1, store.manifest.layers + 1) if reduction.per_layer else ["last"])
+    }
+    monkeypatch.setattr(attnstore.ask.scale, "connect", None)
+    assert {asked: scales.full(*asked) for asked in expected} == expected
 
 
 def test_missing_values_do_not_count_and_a_store_without_any_has_a_scale(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from attnstore.ask.answer import BASIS_KEY
-from attnstore.ask.filters import ORDERS, find, from_texts, neighbours
+from attnstore.ask.filters import ORDERS, described, from_texts, neighbours
 from attnstore.ask.glossary import card, find_words
 from attnstore.ask.pool import Work
 from attnstore.ask.questions import WHERE, Question, find_questions, get_question
@@ -73,10 +73,7 @@ def state(work: Work) -> dict[str, Any]:
 
 
 def _has_labels(work: Work) -> bool:
-    store = work.pool.store
-    with work.connect(store) as connection:
-        rows = select(store, connection, "SELECT 1 FROM documents WHERE label IS NOT NULL LIMIT 1")
-    return bool(rows.num_rows)
+    return bool(work.select("SELECT 1 FROM documents WHERE label IS NOT NULL LIMIT 1").num_rows)
 
 
 def _matrix(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -110,24 +107,26 @@ def documents(work: Work, given: Parameters) -> dict[str, Any]:
     store = work.pool.store
     wanted = from_texts(given)
     number = max(1, _whole(given.get("page", ""), 1))
+    found = work.select(*wanted.statement())
+    shown = found.column("document").slice((number - 1) * _PAGE, _PAGE).to_pylist()
     with work.connect(store) as connection:
-        found = find(store, connection, wanted, skip=(number - 1) * _PAGE, limit=_PAGE)
-        splits = select(store, connection, "SELECT DISTINCT split FROM documents ORDER BY split").column(0)
-        labels = select(
-            store, connection, "SELECT DISTINCT label FROM documents WHERE label IS NOT NULL ORDER BY label"
-        ).column(0)
+        rows = described(store, connection, shown)
+    splits = work.select("SELECT DISTINCT split FROM documents ORDER BY split").column(0)
+    labels = work.select(
+        "SELECT DISTINCT label FROM documents WHERE label IS NOT NULL ORDER BY label"
+    ).column(0)
     own = wanted.given()
-    pages = max(1, -(-found.hits // _PAGE))
+    pages = max(1, -(-found.num_rows // _PAGE))
     return {
         "filter": own,
-        "hits": counted(found.hits, "document"),
+        "hits": counted(found.num_rows, "document"),
         "rows": [
             {
                 **row,
                 "href": address(f"documents/{row['document']}", **own),
                 "right": row["prediction"] == row["label"],
             }
-            for row in found.rows
+            for row in rows
         ],
         "page": number,
         "pages": pages,
@@ -143,15 +142,14 @@ def documents(work: Work, given: Parameters) -> dict[str, Any]:
 
 def document(work: Work, number: int, given: Parameters) -> dict[str, Any]:
     """A document with its heat-map, one more beside it if asked for, and its neighbours in the list."""
-    store, manifest = work.pool.store, work.pool.store.manifest
+    manifest = work.pool.store.manifest
     if not manifest.reductions:
         raise UsageError("the store holds no reduction: there is nothing to shade by")
     look = _look(work, given, "")
     wanted = from_texts(given)
     own = wanted.given()
     second = _look(work, given, "2") if given.get("reduction2") else None
-    with work.connect(store) as connection:
-        beside = neighbours(store, connection, wanted, number)
+    beside = neighbours(work.select(*wanted.statement()), number)
     alone = given.get("alone") == "true"
     looks = {**_as_given(look), **_second(second), "alone": "true" if alone else ""}
 
@@ -227,7 +225,16 @@ def _second(look: Look | None) -> dict[str, str]:
 
 def _drawn(work: Work, number: int, look: Look) -> dict[str, Any]:
     """What the template of a document's heat-map needs."""
+    stored = work.pool.store.manifest.reduction(str(look.reduction))
+    if stored is not None and look.layer != "mean" and look.head == "mean" and not look.renormalise:
+        work.pool.scales.look_ahead(stored, work.connect)
     return drawing(shaded(work.pool.store, number, look, work.pool.scales, work.connect))
+
+
+def look_ahead(work: Work) -> None:
+    """What documents are going to need, whichever comes first: where the shades of each reduction are full."""
+    for reduction in work.pool.store.manifest.reductions:
+        work.pool.scales.look_ahead(reduction, work.connect)
 
 
 def heat_map_alone(work: Work, number: int, given: Parameters) -> dict[str, Any]:
