@@ -32,6 +32,6 @@ def write(table: "pa.Table", form: Any, output: Path | None, wide: bool, rows: i
     if output is not None:
         output.write_bytes(content)
     elif form == "parquet" and shows(sys.stdout):
-        raise UsageError("Parquet is not for terminals: give --output FILE, or send it to a file")
+        raise UsageError("Parquet can't be shown on a terminal: give --output FILE, or redirect it to a file")
     else:
         give(visible_json(content.decode()) if form == "json" else content)

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     type=click.Choice(["refuse", "skip", "keep"]),
     default="refuse",
     show_default=True,
-    help="Documents whose ids STORE has: refuse all, skip what is the same there, or keep both.",
+    help="For ids that STORE already has: refuse the append, skip identical documents, or keep both.",
 )
-@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is, if it has moved.")
 @device_option
 @click.option(
     "--batch-tokens",
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 @processes_option
 @config_option
 @progress_option
-@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code from the model's repository.")
 def append(store: "Place", data: str | None, progress: Progress, **options: Any) -> None:
-    """Append the documents of --data to STORE, by the model and settings that it was written with.
+    """Append the documents of --data to STORE, with the model and settings that wrote it.
 
-    Who reads STORE meanwhile sees it as it was, until all of it is there. What is in STORE is not touched. Columns are
-    those that the run named; labels mean what they mean there.
+    Readers see the old STORE until the append is complete. Documents already in STORE do not change. Columns are the
+    ones that the run used, and labels keep their meaning.
     """
     if data is None:
-        raise UsageError("say what to append: attnstore append STORE --data SOURCE")
+        raise UsageError("name the data to append: attnstore append STORE --data SOURCE")
     config = AppendConfig(source=source_config(data, options), **options)
     sys.path.append(str(Path.cwd()))  # the run's own functions; last, so that they can't stand in for others
     compiler.start(config.device)
@@ -71,7 +71,7 @@ def append(store: "Place", data: str | None, progress: Progress, **options: Any)
     if result.interrupted:
         fail(
             f"stopped; {result.missing} of {counted(result.parts, 'new part')} are missing, and readers see the store"
-            " as it was: the same command goes on",
+            " as it was: the same command resumes",
             128 + (result.signal or signal.SIGINT),
         )
     _summarise(result)
@@ -81,14 +81,14 @@ def _summarise(result: "AppendResult") -> None:
     path, manifest = result.store.path, result.store.manifest
     total = counted(manifest.documents, "document")
     if result.present:
-        say(f"{path} has this data already: nothing was appended to its {total}")
+        say(f"{path} already has this data: nothing was appended to its {total}")
         return
     if not result.parts:
-        say(f"{path} has all of these documents: nothing was appended to its {total}")
+        say(f"{path} already has all of these documents: nothing was appended to its {total}")
         return
     addition = manifest.additions[-1]
     rate = result.tokens / max(result.seconds, 1e-9)
-    left_out = f", {result.skipped:,} left out that it had" if result.skipped else ""
+    left_out = f", {result.skipped:,} skipped as already present" if result.skipped else ""
     say(
         f"{counted(addition.documents, 'document')} appended{left_out}, {counted(result.tokens, 'token')} in "
         f"{result.seconds:.1f} s ({rate:,.0f} tokens/s); {path} is sealed with {total}"

@@ -34,13 +34,13 @@ _TIMEOUT = 60.0
     "other",
     type=StorePlace(read=True),
     metavar="STORE",
-    help="A second store of the same documents: both values side by side, and their difference.",
+    help="A second store of the same documents: shows both values side by side, and their difference.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Stop SQL after so long; 0: never. Default: 60 with --queries, else never.",
+    help="Stop SQL after this time; 0 for never. Default: 60 with --queries, otherwise never.",
 )
 @output_option
 def query(
@@ -58,10 +58,10 @@ def query(
 ) -> None:
     """Answer the question NAME from STORE. `attnstore queries` lists the questions.
 
-    STORE may be a pattern in quotes, 'runs/*.attn': each store answers, with its name in a column `store`.
+    STORE may be a quoted pattern, 'runs/*.attn': each store answers, with its name in a column `store`.
 
-    With --with OTHER only documents count that both stores have, by id and text. Differences are of STORE less OTHER,
-    with 95 % intervals by film, where documents have a group; the question is asked some twenty times for them.
+    With --with OTHER, only documents that both stores have count, matched by id and text. Differences are STORE minus
+    OTHER, with 95 % intervals by group (such as the film) if there are any. This asks the question some twenty times.
     """
     from attnstore.ask.answer import ask
     from attnstore.ask.lookup import unknown_word
@@ -76,7 +76,7 @@ def query(
         from attnstore.ask.several import ask_each, open_stores
 
         if other is not None:
-            raise UsageError(f"--with holds one store against another: {store} is a pattern")
+            raise UsageError(f"--with compares one store with another: {store} is a pattern")
         stores = open_stores(several)
         write(ask_each(stores, question, parameters, engine, timeout), form, output, wide, rows)
         return
@@ -113,14 +113,14 @@ def given_parameters(given: Sequence[str]) -> dict[str, str]:
     "store",
     metavar="STORE",
     type=StorePlace(),
-    help="Print the question as a script that any DuckDB runs over STORE.",
+    help="Print the question as a script that any DuckDB can run over STORE.",
 )
 @given_option
 @queries_option
 def queries(name: str | None, store: "Place | None", given: Sequence[str], folders: Sequence[Path]) -> None:
-    """List the questions, a line each, or document the question NAME with its parameters.
+    """List the questions, or explain the question NAME and its parameters.
 
-    With --sql the question is printed as one SQL script, with nothing of attnstore's in it: copy it, change it, run it.
+    --sql prints the question as one SQL script that does not need attnstore: copy it, change it, run it.
     """
     from attnstore.ask.questions import describe, find_questions, get_question
 
@@ -134,7 +134,7 @@ def queries(name: str | None, store: "Place | None", given: Sequence[str], folde
         give(script(open_store(store), get_question(name, known), given_parameters(given)))
         return
     if given:
-        raise UsageError("-p belongs to --sql STORE here, or to attnstore query")
+        raise UsageError("-p needs --sql STORE here; to answer a question, use attnstore query")
     if name is not None:
         say(describe(get_question(name, known)))
         return
@@ -165,7 +165,7 @@ def _list(known: Mapping[str, "Question"]) -> None:
     default=_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Stop it after so long; 0: never.",
+    help="Stop after this time; 0 for never.",
 )
 @output_option
 def sql(
@@ -173,7 +173,7 @@ def sql(
 ) -> None:
     """Run one read-only SQL STATEMENT over the views `documents`, `tokens` and `totals` of STORE.
 
-    STORE may be a pattern in quotes, 'runs/*.attn': the views then have the rows of all, and a column `store`.
+    STORE may be a quoted pattern, 'runs/*.attn': the views then have the rows of all stores, and a column `store`.
     """
     from attnstore.ask.sql import run_sql
     from attnstore.store.store import open_store

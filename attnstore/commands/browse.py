@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("stores", nargs=-1, required=True, type=StorePlace(), metavar="STORE…")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port; 0 is any. Default: the first free one from 8765."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The port; 0 for any. Default: the first free one from 8765.",
 )
 @click.option("--no-open", is_flag=True, help="Don't open a browser.")
 def browse(stores: "tuple[Place, ...]", host: str, port: int | None, no_open: bool) -> None:
-    """Explore one STORE or several in the browser, until Ctrl-C.
+    """Explore one or more STOREs in the browser, until Ctrl-C.
 
-    The pages are served on this machine alone and read the stores; a store that is being written is shown growing.
+    The server listens only on this machine and only reads the stores. A store that is being written grows on the page.
     """
     try:
         from attnstore.show.explorer.serve import serve
@@ -32,7 +34,7 @@ def browse(stores: "tuple[Place, ...]", host: str, port: int | None, no_open: bo
         raise UsageError(f"browse needs {error.name}: pip install 'attnstore[browse]'") from error
 
     def ready(address: str) -> None:
-        say(f"{address} (Ctrl-C ends it)")
+        say(f"{address} (Ctrl-C to stop)")
         if not no_open:
             click.launch(address)
 
@@ -41,4 +43,4 @@ def browse(stores: "tuple[Place, ...]", host: str, port: int | None, no_open: bo
     except Ended as ended:
         if ended.number != signal.SIGINT:
             raise
-        note("ended")  # Ctrl-C is how it is meant to end
+        note("stopped")  # Ctrl-C is how it is meant to end

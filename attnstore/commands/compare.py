@@ -17,22 +17,33 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument
 @click.argument("others", metavar="OTHER…", nargs=-1, required=True, type=StorePlace(read=True))
-@click.option("--reduction", metavar="NAME", default="cls", show_default=True, help="Which attention.")
 @click.option(
-    "--layer", default="last", show_default=True, help="Of each store: a number, first, last, mean, or best."
+    "--reduction", metavar="NAME", default="cls", show_default=True, help="The reduction to compare."
 )
 @click.option(
-    "--min-documents", type=click.IntRange(min=1), help="Leave out words in fewer. Default: 1 in 200."
+    "--layer",
+    default="last",
+    show_default=True,
+    help="Layer of each store: a number, first, last, mean, or best.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Words, and documents."
+    "--min-documents",
+    type=click.IntRange(min=1),
+    help="Leave out words in fewer documents. Default: 1 in 200.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Number of words, and of documents.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def compare(store: "Place", others: "tuple[Place, ...]", limit: int, form: str, **options: Any) -> None:
-    """Compare STORE (A) with the store OTHER (B) of the same documents, read by another model.
+    """Compare STORE (A) with OTHER (B), made from the same documents with another model.
 
-    Documents are matched by id and text, words by their place in the text. Of three stores and more, such as models of
-    several seeds, it says how much of a list of words is the model and how much the seed.
+    Documents are matched by id and text, words by their place in the text. For three or more stores, such as models
+    from several seeds, it reports how much of a word list comes from the model and how much from the seed.
     """
     from attnstore.ask.compare import compare as compared
     from attnstore.store.store import open_store
@@ -73,7 +84,7 @@ def _compare_seeds(stores: "list[Place]", limit: int, form: str, options: dict[s
             "accuracy: "
             + ", ".join(f"{one_line(name)} {value:.4f}" for name, value in found.accuracies.items())
         )
-    say("of the variance of the words' figures in one store")
+    say("sources of the variance of the words' figures in one store")
     for row in found.parts.to_dicts():
         say(
             f"  {one_line(row['class'])[:20]:<20} {row['model']:.0%} is the same in all stores, {row['seed']:.0%} the "
@@ -100,7 +111,7 @@ def _compare_seeds(stores: "list[Place]", limit: int, form: str, options: dict[s
 
 def _print(found: "Comparison", limit: int) -> None:
     say(
-        f"{counted(found.documents, 'document')} in both, {found.only_a:,} in A alone, {found.only_b:,} in B alone"
+        f"{counted(found.documents, 'document')} in both, {found.only_a:,} only in A, {found.only_b:,} only in B"
     )
     say(f"predicted the same: {found.agreeing:,} ({found.agreeing / found.documents:.4f})")
     if (
@@ -115,11 +126,11 @@ def _print(found: "Comparison", limit: int) -> None:
             f"accuracy: A {found.right_a / found.labelled:.4f}, B {found.right_b / found.labelled:.4f}, "
             f"difference {found.difference:+.4f}{interval}"
         )
-        say(f"right in A alone: {found.right_in_a_alone:,}, in B alone: {found.right_in_b_alone:,}{test}")
+        say(f"right only in A: {found.right_in_a_alone:,}, only in B: {found.right_in_b_alone:,}{test}")
     else:
-        say("no accuracy is claimed: there are no labels, or they are not both models' classes")
+        say("no accuracy is reported: there are no labels, or they are not the classes of both models")
     if limit and len(found.words):
-        say("words that get another share of the attention (lift in A, in B, q), the surest first:")
+        say("words whose share of attention differs (lift in A, in B, q), the most certain first:")
         for row in found.words.head(limit).to_dicts():
             q = "" if row["q"] is None else f"{row['q']:.2g}"
             say(f"  {one_line(row['word'])[:30]:<30} {row['lift_a']:>8.3f} {row['lift_b']:>8.3f}  {q}")

@@ -12,25 +12,23 @@ from attnstore.commands.output import note, say
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--labels", metavar="A,B,…", help="The classes in the order of the logits. Default: LABEL_0 and so on."
-)
+@click.option("--labels", metavar="A,B,…", help="The classes in logit order. Default: LABEL_0 and so on.")
 @click.option(
     "--base",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where bert_config.json and vocab.txt lie. Default: beside the checkpoint.",
+    help="The folder of bert_config.json and vocab.txt. Default: beside the checkpoint.",
 )
 @click.option(
     "--cased/--uncased",
     default=None,
-    help="Whether the model tells upper case from lower. Default: as vocab.txt has it, if it can say.",
+    help="Whether the model is case-sensitive. Default: detected from vocab.txt, if possible.",
 )
 def convert(folder: Path, out: Path, labels: str | None, base: Path | None, cased: bool | None) -> None:
-    """Make a folder OUT that `run` takes for --model of a BERT that google-research/bert has fine-tuned.
+    """Convert a BERT fine-tuned with google-research/bert to a folder OUT, for `run --model OUT`.
 
-    FOLDER holds the checkpoint of TensorFlow 1 (NAME.index and NAME.data-…); of several the latest is taken, or name
-    one: FOLDER/model.ckpt-2343. TensorFlow is not needed.
+    FOLDER contains a TensorFlow 1 checkpoint (NAME.index and NAME.data-…). Of several, the latest is used, or name one:
+    FOLDER/model.ckpt-2343. TensorFlow is not needed.
     """
     from attnstore.convert.checkpoint import convert as convert_checkpoint
 

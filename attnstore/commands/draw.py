@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A file: .svg, .png, .pdf, .html or .json. Default: a page, which is opened.",
+    help="A file: .svg, .png, .pdf, .html or .json. Default: open a page in the browser.",
 )
 @click.option(
     "--background",
     type=click.Choice(["light", "dark"]),
     default="light",
     show_default=True,
-    help="Of a picture; a page follows its reader.",
+    help="Background of an image; a page follows the reader's theme.",
 )
 def plot(
     store: "Place",
@@ -54,7 +54,7 @@ def plot(
     output: Path | None,
     background: Any,
 ) -> None:
-    """Draw the answer of STORE to the question NAME. `attnstore queries` lists the questions."""
+    """Draw a chart of the question NAME for STORE. `attnstore queries` lists the questions."""
     from attnstore.ask.lookup import unknown_word
     from attnstore.ask.questions import find_questions, get_question
     from attnstore.show.plot import form_of, plot
@@ -84,13 +84,13 @@ def plot(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The page to write. Default: the store's name with .html, here.",
+    help="The page to write. Default: the store's name with .html, in the working directory.",
 )
 @quiet_option
 def report(store: "Place", output: Path | None, quiet: bool) -> None:
     """Write a page about all of STORE: predictions, words by class, where attention goes, documents.
 
-    The page is one file, complete in itself: it asks nobody for anything.
+    The page is one self-contained file that works offline.
     """
     from attnstore.show.report import report
     from attnstore.store.store import open_store

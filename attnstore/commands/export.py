@@ -19,7 +19,7 @@ license_option = click.option(
     "--license",
     "license_",
     metavar="NAME",
-    help="The licence that the card names, by the hub's word: cc-by-4.0.",
+    help="The licence for the dataset card, as the hub spells it: cc-by-4.0.",
 )
 
 
@@ -27,15 +27,19 @@ license_option = click.option(
 @store_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--to", type=click.Choice(["datasets"]), default="datasets", show_default=True, help="Whose form it gets."
+    "--to",
+    type=click.Choice(["datasets"]),
+    default="datasets",
+    show_default=True,
+    help="The format to write.",
 )
 @license_option
 @progress_option
 def export(store: "Place", out: Path, to: str, license_: str | None, progress: Progress) -> None:
-    """Write STORE to the folder OUT in a form that other programs read.
+    """Write STORE to the folder OUT in a format that other programs can read.
 
-    datasets: Hugging Face's `datasets`, and the hub. OUT is a store, too, with a card (README.md) and a report. Begun
-    again, it goes on.
+    datasets: for Hugging Face's `datasets` and the hub. OUT is itself a store, with a dataset card (README.md) and a
+    report. An interrupted export resumes.
     """
     made = _written(store, out, out.absolute().name, license_, progress)
     say(f"{out}: {_counts(made)}, a card, a report")
@@ -45,14 +49,14 @@ def export(store: "Place", out: Path, to: str, license_: str | None, progress: P
 @click.command()
 @store_argument
 @click.argument("address", metavar="hf://datasets/USER/NAME")
-@click.option("--public", is_flag=True, help="Make a new data set that everybody sees; else it is private.")
+@click.option("--public", is_flag=True, help="Make a new data set public; by default it is private.")
 @license_option
 @progress_option
 def push(store: "Place", address: str, public: bool, license_: str | None, progress: Progress) -> None:
-    """Upload STORE to the Hugging Face hub as a data set, as `export` writes it.
+    """Upload STORE to the Hugging Face hub as a data set, in the format of `export`.
 
-    HF_TOKEN is a token that may write there. What an earlier push put there is replaced. Every command that reads a
-    store then takes hf://datasets/USER/NAME for STORE.
+    HF_TOKEN must hold a token with write access. A push replaces the files of an earlier push. Every command that reads
+    a store then accepts hf://datasets/USER/NAME for STORE.
     """
     from attnstore.store import hub
     from attnstore.store.export import needs_sealed

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="How many to measure, drawn by predicted class.",
+    help="Number of documents to measure, sampled by predicted class.",
 )
 @click.option(
     "--scores",
@@ -47,32 +47,36 @@ if TYPE_CHECKING:
     type=click.Choice(["deletion", "mask"]),
     default="deletion",
     show_default=True,
-    help="Delete tokens, or put the mask token in their place.",
+    help="Delete tokens, or replace them with the mask token.",
 )
 @click.option(
     "--unit",
     type=click.Choice(["token", "word"]),
     default="token",
     show_default=True,
-    help="What is ranked and taken out as one; a word's score is the sum over its tokens.",
+    help="The unit to rank and remove; a word's score is the sum over its tokens.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample, and of chance."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the sample and random orders.",
 )
-@click.option("--split", default="all", show_default=True, help="Draw from this split alone.")
+@click.option("--split", default="all", show_default=True, help="Sample only from this split.")
 @click.option(
     "--lexicon-data",
     metavar="PATH",
-    help="Labelled data, such as the training split: the log-odds of its words are a score, too.",
+    help="Labelled data, such as the training split: adds the log-odds of its words as a score.",
 )
 @click.option("--lexicon-split", default="all", show_default=True, help="Which split of --lexicon-data.")
-@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is, if it has moved.")
 @device_option
 @dtype_option
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per batch.")
 @config_option
 @progress_option
-@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code from the model's repository.")
 def faithfulness(
     store: "Place",
     scores: Sequence[str],
@@ -81,15 +85,15 @@ def faithfulness(
     progress: Progress,
     **options: Any,
 ) -> None:
-    """Measure how much a prediction depends on what each score of STORE calls important.
+    """Measure how much predictions depend on the tokens that each score of STORE ranks highest.
 
-    The 1, 5, 10, 20 and 50 % highest tokens of a document are taken out, or all others are, and the model reads what is
-    left. Beside the scores stand an order by chance, and the log-odds of the word in the store's other documents
-    (log_odds) and, with --lexicon-data, in other labelled data (lexicon). The results are added to STORE; what is there
-    already is not measured again.
+    The 1, 5, 10, 20 and 50 % highest tokens of a document are removed, or all others, and the model reads the rest.
+    Baselines are a random order, the log-odds of the word in the store's other documents (log_odds) and, with
+    --lexicon-data, its log-odds in other labelled data (lexicon). The results are added to STORE; existing ones are not
+    measured again.
     """
     if lexicon_data is None and lexicon_split != "all":
-        raise UsageError("--lexicon-split is a split of --lexicon-data: give that, too")
+        raise UsageError("--lexicon-split is a split of --lexicon-data: give both")
     lexicon = None if lexicon_data is None else SourceConfig(lexicon_data, split=lexicon_split)
     names = tuple(name.strip() for given in scores for name in given.split(","))
     config = FaithfulnessConfig(scores=names, lexicon=lexicon, **options)
@@ -103,7 +107,7 @@ def faithfulness(
     total = len(measured.sample.documents)
     if measured.interrupted:
         fail(
-            f"stopped after {counted(measured.new, 'document')}; what is measured is kept: the same command goes on",
+            f"stopped after {counted(measured.new, 'document')}; the results are kept: the same command resumes",
             128 + (measured.signal or signal.SIGINT),
         )
     if measured.new:
@@ -113,7 +117,7 @@ def faithfulness(
             f"{measured.seconds:.1f} s ({rate:,.0f} tokens/s)"
         )
     else:
-        say(f"{counted(total, 'document')}: measured before")
+        say(f"{counted(total, 'document')}: already measured")
     _summarise(opened, config, measured.scores)
 
 

@@ -34,36 +34,40 @@ from attnstore.errors import UsageError
     "--epochs", type=float, default=3.0, show_default=True, help="Passes over the data; may be a fraction."
 )
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Documents per step.")
-@click.option(
-    "--learning-rate", type=float, default=3e-5, show_default=True, help="At its height, after warming up."
-)
+@click.option("--learning-rate", type=float, default=3e-5, show_default=True, help="The peak, after warm-up.")
 @click.option("--max-length", type=int, help="Tokens per document. Default: 512, or the model's own limit.")
 @click.option(
-    "--warmup", type=float, default=0.06, show_default=True, help="Share of the steps to warm up in."
+    "--warmup", type=float, default=0.06, show_default=True, help="Share of the steps used to warm up."
 )
-@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="AdamW's.")
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Weight decay of AdamW.")
 @click.option(
     "--attention-dropout",
     type=float,
-    help="Share of attention dropped in training; 0 is much faster on a CPU. Default: as the model has it.",
+    help="Share of attention dropped in training; 0 is much faster on a CPU. Default: the model's own.",
 )
 @click.option(
-    "--dev-fraction", type=float, default=0.05, show_default=True, help="Held out to choose the epoch by."
+    "--dev-fraction", type=float, default=0.05, show_default=True, help="Share held out to choose the epoch."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same weights.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Same seed, same machine: same weights.",
+)
 @device_option
 @dtype_option
 @config_option
 @progress_option
-@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code from the model's repository.")
 def finetune(out: Path, data: str | None, progress: Progress, **options: Any) -> None:
-    """Fine-tune an encoder on labelled documents into the folder OUT, which `run` then takes for --model.
+    """Fine-tune an encoder on labelled documents and write the folder OUT, for `run --model OUT`.
 
-    Of a source with splits, `train` is trained on and `test` measured once, at the end. One that was broken off goes on
-    by the same command.
+    If the source has splits, `train` is used for training and `test` is measured once, at the end. The same command
+    resumes an interrupted fine-tuning.
     """
     if data is None:
-        raise UsageError("say what to learn from: attnstore finetune OUT --data SOURCE")
+        raise UsageError("name the data to learn from: attnstore finetune OUT --data SOURCE")
     with shown(progress) as on_event:
         from attnstore.learn.config import FinetuneConfig
         from attnstore.learn.finetune import finetune as finetune_model
@@ -78,7 +82,7 @@ def finetune(out: Path, data: str | None, progress: Progress, **options: Any) ->
         f"{result.steps:,} steps in {result.seconds:,.0f} s ({result.dtype} on {result.device})"
     )
     if result.dev_accuracy is not None:
-        say(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} documents held out")
+        say(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} held-out documents")
     if result.test_accuracy is not None:
         say(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
     # Not on what it was trained on: its accuracy there says little.

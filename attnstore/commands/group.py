@@ -44,9 +44,7 @@ def _main(arguments: Sequence[str] | None) -> NoReturn:
     try:
         Path.cwd()
     except OSError as error:  # libraries end the process over it, or look elsewhere
-        fail(
-            f"the working directory can't be read ({(error.strerror or '').lower()}): change into another", 1
-        )
+        fail(f"the working directory can't be read ({(error.strerror or '').lower()}): change to another", 1)
     try:
         with end_on_signals(_say_interrupted):
             sys.exit(attnstore.main(arguments, prog_name="attnstore", standalone_mode=False) or 0)
@@ -68,13 +66,13 @@ def _main(arguments: Sequence[str] | None) -> NoReturn:
         sys.exit(0)
     except MemoryError:
         fail(
-            "out of memory: if a batch took it, try a smaller --batch-tokens; if long documents did, a smaller"
+            "out of memory: if a batch used it, try a smaller --batch-tokens; if long documents did, a smaller"
             " --part-size or --max-document-bytes",
             1,
         )
     except OSError as error:
         if "No usable temporary directory" in str(error):
-            fail("no folder for temporary files can be written: set TMPDIR to one that can", 1)
+            fail("no folder for temporary files is writable: set TMPDIR to one that is", 1)
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise  # not about a file the user named: a bug, and its traceback is wanted
         where = f"{error.filename}: " if error.filename else ""
@@ -90,9 +88,9 @@ def _say_interrupted() -> None:
 def attnstore() -> None:
     """What a text classifier looks at, by class.
 
-    Streams a whole dataset through a fine-tuned classifier, reduces attention to numbers per token while it
+    Streams a whole data set through a fine-tuned classifier, reduces attention to numbers per token as it
     is computed, and writes tokens, attention and predictions to a store of Parquet files that DuckDB, Polars
-    and pandas read as they are. The store is the first argument of every command.
+    and pandas can read directly. The store is the first argument of every command.
     """
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     default="mean",
     show_default=True,
     shell_complete=completion.heads,
-    help="Of a reduction with a value per head: one, from 1, or their mean.",
+    help="For a reduction with one value per head: a head, from 1, or mean.",
 )
 @click.option("--relative", is_flag=True, help="Shade by this document's own maximum.")
 @click.option(
@@ -50,22 +50,22 @@ if TYPE_CHECKING:
     type=click.Choice(["sum", "mean", "none"]),
     default="sum",
     show_default=True,
-    help="How wordpieces are merged into words; none leaves them.",
+    help="How to merge wordpieces into words; none keeps them separate.",
 )
 @click.option("--ignore", multiple=True, metavar="TOKEN", help="Blank this token or word. May be repeated.")
 @click.option("--ignore-special", is_flag=True, help="Blank [CLS], [SEP] and the like.")
-@click.option("--renormalise", is_flag=True, help="Rescale what is not ignored, be it all, to a sum of 1.")
+@click.option("--renormalise", is_flag=True, help="Rescale the tokens that are not ignored to a sum of 1.")
 @click.option(
     "--background",
     type=click.Choice(["dark", "light"]),
-    help="The terminal's. Default: what COLORFGBG says, else dark.",
+    help="The terminal's background. Default: from COLORFGBG, otherwise dark.",
 )
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a self-contained page here.")
 def show(store: "Place", document: str, background: Any, page: Path | None, **options: Any) -> None:
     """Print a DOCUMENT of STORE with its tokens shaded by attention.
 
-    DOCUMENT is its id, or its number: the column `document`, from 0. Where ids are numbers, or repeat, @3 is the
-    number 3. An id such as reviews.csv:4 is a place in a file, whose rows count from 1.
+    DOCUMENT is an id or a number (the column `document`, from 0). If ids are numbers or repeat, write @3 for the
+    number 3. In an id such as reviews.csv:4, the rows of the file count from 1.
     """
     import shutil
 
@@ -94,10 +94,10 @@ def show(store: "Place", document: str, background: Any, page: Path | None, **op
     type=click.Choice(["text", "json", "toml"]),
     default="text",
     show_default=True,
-    help="json is the manifest; toml the options of the run, for `attnstore run NEW --config FILE`.",
+    help="json: the manifest; toml: the options of the run, for `attnstore run NEW --config FILE`.",
 )
 def info(store: "Place", form: str) -> None:
-    """Tell what is in STORE, sealed or not."""
+    """Describe STORE, sealed or not."""
     from attnstore.show.card import facts
     from attnstore.show.settings import settings
     from attnstore.store.store import open_store
@@ -129,17 +129,17 @@ def _lines(value: str, indent: int) -> list[str]:
 
 @click.command()
 @store_argument
-@click.option("--model", metavar="FOLDER|NAME", help="Where the model is now, if it has moved.")
+@click.option("--model", metavar="FOLDER|NAME", help="Where the model is, if it has moved.")
 @click.option(
     "--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Documents to recompute."
 )
 @config_option
 @progress_option
-@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code from the model's repository.")
 def verify(
     store: "Place", model: str | None, sample: int, progress: Progress, trust_remote_code: bool
 ) -> None:
-    """Read all of STORE back and check it; recompute a sample with eager float32 attention."""
+    """Check all files of STORE, and recompute a sample with eager float32 attention."""
     from itertools import chain
 
     from attnstore.check.measured import verify_faithfulness

@@ -17,7 +17,7 @@ _KINDS: dict[type[click.ParamType[Any]], tuple[tuple[type, ...], str]] = {
     click.types.FloatParamType: ((int, float), "a number"),
     click.types.BoolParamType: ((bool,), "true or false"),
 }
-_TEXT = (str,), "a text in quotes"
+_TEXT = (str,), "text in quotes"
 
 
 def read(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
@@ -35,13 +35,13 @@ def read(context: click.Context, _option: click.Parameter, path: Path | None) ->
     with path.open("rb") as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
-        raise UsageError(f"{path} is no file of options: it has more than {_LARGEST:,} bytes")
+        raise UsageError(f"{path} is not an option file: it has more than {_LARGEST:,} bytes")
     try:
         found = tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no TOML: it is not UTF-8") from error
+        raise UsageError(f"{path} is not TOML: it is not UTF-8") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is no TOML: {one_line(error)}") from error
+        raise UsageError(f"{path} is not TOML: {one_line(error)}") from error
     known = _by_name(context.command)
     context.default_map = {
         _option_of(context, path, name, known).name: _value(context, path, name, known[name], value)
@@ -63,13 +63,13 @@ def _option_of(context: click.Context, path: Path, name: str, known: dict[str, c
     if name in known:
         return known[name]
     if name in {each.name for each in context.command.params if isinstance(each, click.Argument)}:
-        raise UsageError(f"{path}: {name.upper()} stands on the command line, not in a file of options")
+        raise UsageError(f"{path}: {name.upper()} belongs on the command line, not in an option file")
     if name == "config":
         raise UsageError(
-            f"{path}: a file of options names no other one, and a data set's configuration is subset"
+            f"{path}: an option file can't name another one; for a data set's configuration use subset"
         )
     advice = similar(name, known) or f" (see {context.command_path} --help)"
-    raise UsageError(f"{path}: {quoted(name)} is no option of {context.command_path}{advice}")
+    raise UsageError(f"{path}: {quoted(name)} is not an option of {context.command_path}{advice}")
 
 
 def _value(context: click.Context, path: Path, name: str, option: click.Option, value: Any) -> Any:
@@ -80,7 +80,7 @@ def _value(context: click.Context, path: Path, name: str, option: click.Option, 
         # bool is an int in Python, and in nobody's mind.
         if not isinstance(each, kinds) or (isinstance(each, bool) and bool not in kinds):
             or_list = ", or a list of these in [ ]" if option.multiple else ""
-            raise UsageError(f"{path}: {name} is {_shown(each)}: it has to be {meant}{or_list}")
+            raise UsageError(f"{path}: {name} is {_shown(each)}: it must be {meant}{or_list}")
     default = value if several or not option.multiple else [value]
     try:
         option.type_cast_value(context, default)

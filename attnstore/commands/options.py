@@ -30,7 +30,7 @@ def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ..
     """The one value of an option of which click would silently keep the last."""
     if len(given) > 1:
         raise UsageError(
-            f"{option.opts[0]} is given {len(given)} times: name one folder, or several files by a glob in quotes"
+            f"{option.opts[0]} is given {len(given)} times: name one folder, or several files with a quoted glob"
         )
     return given[0] if given else None
 
@@ -56,7 +56,7 @@ class StorePlace(click.Path):
             return fetched(value)
         if not is_bucket_address(value):
             raise UsageError(
-                f"{value} is an address: a store is a folder on this machine, or in a bucket (s3://…)"
+                f"{value} is a URL: a store is a folder on this machine, or in a bucket (s3://…)"
             )
         return Bucket.at(value)
 
@@ -64,7 +64,10 @@ class StorePlace(click.Path):
 store_argument = click.argument("store", type=StorePlace(read=True))
 
 split_option = click.option(
-    "--split", default="all", show_default=True, help="The split to read; of data without splits, its name."
+    "--split",
+    default="all",
+    show_default=True,
+    help="The split to read; for data without splits, its name.",
 )
 
 source_option = options(
@@ -73,47 +76,49 @@ source_option = options(
         metavar="SOURCE",
         multiple=True,
         callback=_once,
-        help="A folder, archive, file, glob, https://…, s3://…, a hub's OWNER/NAME, FILE::TABLE, - (stdin), or imdb.",
+        help="A folder, archive, file, glob, https://…, s3://…, hub OWNER/NAME, FILE::TABLE, - (stdin), or imdb.",
     ),
-    click.option("--subset", metavar="NAME", help="The configuration of a data set that has several."),
-    click.option("--query", metavar="SELECT", help="The rows of a SQLite or DuckDB file, as SQL."),
+    click.option("--subset", metavar="NAME", help="The configuration, for a data set with several."),
+    click.option("--query", metavar="SELECT", help="SQL that selects rows of a SQLite or DuckDB file."),
     click.option(
         "--text-column",
         metavar="NAME,…",
-        help="The column with the text, by name or place (from 1); several are joined. Default: guessed, and said.",
+        help="The text column, by name or position (from 1); several are joined. Default: detected.",
     ),
-    click.option("--label-column", metavar="NAME", help="The column with the gold class. Default: guessed."),
-    click.option("--id-column", metavar="NAME", help="The column with the document's key. Default: guessed."),
-    click.option("--group-column", metavar="NAME", help="What makes documents dependent, such as the film."),
-    click.option("--columns", metavar="A,B,…", help="The names of the columns of a file without a header."),
-    click.option("--header/--no-header", default=None, help="Whether a table's first row holds names."),
-    click.option("--delimiter", metavar="CHARACTER", help="What separates columns; tab for a tab."),
+    click.option("--label-column", metavar="NAME", help="The column of gold labels. Default: detected."),
+    click.option("--id-column", metavar="NAME", help="The column of document ids. Default: detected."),
     click.option(
-        "--escape", metavar="CHARACTER", help="What stands before a quote inside quotes, as Spark's \\."
+        "--group-column", metavar="NAME", help="The column that groups dependent documents, such as by film."
     ),
-    click.option("--encoding", metavar="NAME", help="The text's encoding, such as cp1252. Default: UTF-8."),
+    click.option("--columns", metavar="A,B,…", help="Column names for a file without a header."),
+    click.option("--header/--no-header", default=None, help="Whether the first row of a table is a header."),
+    click.option("--delimiter", metavar="CHARACTER", help="The column separator; tab for a tab."),
+    click.option(
+        "--escape",
+        metavar="CHARACTER",
+        help="The character that escapes a quote inside quotes, such as Spark's \\.",
+    ),
+    click.option("--encoding", metavar="NAME", help="The text encoding, such as cp1252. Default: UTF-8."),
     click.option(
         "--format",
         type=click.Choice(["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]),
-        help="What a file is, whatever its name; lines is a text per line.",
+        help="The file format, whatever the file's name; lines means one text per line.",
     ),
     click.option(
         "--labels",
         metavar="A,B,…",
-        help="The model's classes in the order of its logits, or the data's labels by class: 1=neg,2=pos,3= (nothing).",
+        help="The model's classes in logit order, or the data's labels by class: 1=neg,2=pos,3= (leave out).",
     ),
     click.option(
-        "--limit", type=click.IntRange(min=1), help="Take this many documents, spread over the source."
+        "--limit", type=click.IntRange(min=1), help="Read this many documents, spread over the source."
     ),
-    click.option(
-        "--strict", is_flag=True, help="A row that can't be read is an error instead of being counted."
-    ),
+    click.option("--strict", is_flag=True, help="Fail on an unreadable row instead of counting it."),
     click.option(
         "--max-document-bytes",
         type=click.IntRange(min=1),
         default=MAX_DOCUMENT_BYTES,
         metavar="N",
-        help="Leave out rows and text files of more bytes. Default: 16 MiB.",
+        help="Leave out rows and text files larger than this. Default: 16 MiB.",
     ),
 )
 
@@ -124,7 +129,7 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=option_files.read,
-    help="A TOML file with options of this command. Those on the command line win.",
+    help="A TOML file with options of this command. The command line overrides it.",
 )
 
 
@@ -142,14 +147,14 @@ device_option = click.option(
     type=_Device(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="auto is CUDA where there is one; cuda:1 is the second of several GPUs, mps Apple's.",
+    help="auto uses CUDA if available; cuda:1 is the second of several GPUs, mps an Apple GPU.",
 )
 dtype_option = click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
     show_default=True,
-    help="auto is bfloat16 where the hardware is fast at it.",
+    help="auto uses bfloat16 where the hardware is fast at it.",
 )
 
 processes_option = options(
@@ -158,23 +163,23 @@ processes_option = options(
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="Processes that compute, on one machine; with GPUs, one on each.",
+        help="Number of computing processes on this machine; with GPUs, one per GPU.",
     ),
     click.option(
         "--worker-timeout",
         type=click.IntRange(min=1),
         metavar="SECONDS",
-        help="End a worker that finishes no batch for so long. Default: 10 minutes, or 10 times the longest.",
+        help="Replace a worker that finishes no batch in this time. Default: 10 min, or 10 times the longest.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Of the processor, for each process. Default: all, divided among the workers.",
+        help="CPU threads per process. Default: all, divided among the workers.",
     ),
 )
 
-quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr; notes and errors alone.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr, only notes and errors.")
 
 
 def _spoken(_context: click.Context, _option: click.Parameter, progress: str) -> str:
@@ -209,10 +214,10 @@ progress_option = options(
         show_default=True,
         is_eager=True,
         callback=_spoken,
-        help="On stderr: bars (in a log, lines), an object a line for programs, or nothing but notes and errors.",
+        help="On stderr: bars (lines in a log), one JSON object per line, or only notes and errors.",
     ),
     click.option(
-        "--quiet", is_flag=True, expose_value=False, callback=_quieted, help="The same as --progress none."
+        "--quiet", is_flag=True, expose_value=False, callback=_quieted, help="Same as --progress none."
     ),
 )
 
@@ -243,14 +248,14 @@ output_option = options(
         show_default=True,
     ),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of to stdout."),
-    click.option("--wide", is_flag=True, help="On a terminal, show every column, and texts whole."),
+    click.option("--wide", is_flag=True, help="On a terminal, show every column and full texts."),
     click.option(
         "--rows",
         type=click.IntRange(min=0),
         metavar="N",
         default=60,
         show_default=True,
-        help="On a terminal, show so many rows; 0 is all. Files and pipes get everything.",
+        help="On a terminal, show this many rows; 0 for all. Files and pipes get everything.",
     ),
 )
 

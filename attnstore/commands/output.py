@@ -133,7 +133,7 @@ def prepare() -> None:
 
 def _written(write: Callable[[], None]) -> None:
     if sys.stdout is None:
-        raise OutputError("the standard output is closed: there is nowhere to write the answer to")
+        raise OutputError("the standard output is closed: there is nowhere to write the answer")
     try:
         write()
     except BrokenPipeError:  # its reader has what it wanted (`| head`)

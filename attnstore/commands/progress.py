@@ -184,7 +184,7 @@ class _Lines:
             of = f" of {event.total / 1e6:,.0f}" if event.total else ""
             return f"downloaded {event.done / 1e6:,.0f}{of} MB"
         if isinstance(event, Surveyed):
-            return f"{event.documents:,} documents read, to count them"
+            return f"{event.documents:,} documents counted"
         if isinstance(event, Checked):
             return f"{event.what}: {event.documents:,} of {event.total:,} documents checked"
         if isinstance(event, Copied):

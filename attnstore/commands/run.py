@@ -41,7 +41,9 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @click.command()
 @click.argument("store", type=StorePlace(), required=False)
 @click.option(
-    "--model", metavar="FOLDER|NAME", help="A model's folder, or its name on the hub. Default: embedded."
+    "--model",
+    metavar="FOLDER|NAME",
+    help="A model folder, or a name on the hub. Default: the embedded model.",
 )
 @click.option("--revision", metavar="REV", help="The revision of a model on the hub.")
 @source_option
@@ -49,14 +51,14 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @click.option(
     "--pair",
     is_flag=True,
-    help="The two columns of --text-column A,B are a pair, for a model that reads two.",
+    help="Read the two columns of --text-column A,B as a pair, for a model that takes two texts.",
 )
 @click.option(
     "--keep-column",
     "keep",
     metavar="NAME",
     multiple=True,
-    help="A column of the data that the store's documents keep. May be repeated.",
+    help="A column of the data to keep in the store's documents. May be repeated.",
 )
 @click.option(
     "--reduce",
@@ -65,7 +67,7 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     multiple=True,
     default=[",".join(DEFAULT_REDUCTIONS)],
     show_default=True,
-    help="What to reduce attention to: cls, received, rollout, evidence, cls_heads, norm, relevance, "
+    help="Reductions of attention: cls, received, rollout, evidence, cls_heads, norm, relevance, "
     "evidence_by_class, from_<position>, package.module:function. May be repeated.",
 )
 @device_option
@@ -80,13 +82,13 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
     type=click.Choice(["cut", "tail", "head+tail", "windows"]),
     default="cut",
     show_default=True,
-    help="How to read documents of more tokens: their beginning, their end, both, or all in windows.",
+    help="What to read of longer documents: the beginning, the end, both, or everything in windows.",
 )
 @click.option(
     "--stride",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Tokens from the beginning of one window to that of the next. Default: half of --max-length.",
+    help="Tokens from the start of one window to the next. Default: half of --max-length.",
 )
 @click.option(
     "--batch-tokens",
@@ -96,13 +98,15 @@ _MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
 @click.option(
     "--part-size",
     type=click.IntRange(min=1),
-    help="Documents per part. Default: 1,000, more where they are short.",
+    help="Documents per part. Default: 1,000, or more if they are short.",
 )
 @processes_option
-@click.option("--full-precision", is_flag=True, help="Store all bits of the values, in 1.7 times the space.")
+@click.option(
+    "--full-precision", is_flag=True, help="Store values at full precision, in 1.7 times the space."
+)
 @config_option
 @progress_option
-@click.option("--trust-remote-code", is_flag=True, help="Run the code that a model on the hub brings along.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code from the model's repository.")
 def run(
     store: "Place | None",
     model: str | None,
@@ -111,15 +115,15 @@ def run(
     progress: Progress,
     **options: Any,
 ) -> None:
-    """Run a dataset through a classifier into STORE, or go on with the run it holds.
+    """Run a data set through a classifier and write STORE, or resume the run in it.
 
-    Without options, the embedded model reads the embedded reviews into ./demo.attn.
+    Without options, the embedded model reads the embedded reviews and writes ./demo.attn.
     """
     from attnstore.embedded import MODEL, REVIEWS
 
     if store is None:
         if model is not None or data is not None:
-            raise UsageError("say where the store goes: attnstore run STORE …")
+            raise UsageError("name the store to write: attnstore run STORE …")
         store = Path("demo.attn")
     if model is None and not (MODEL / "config.json").is_file():
         raise UsageError("this attnstore has no embedded model: give --model FOLDER or a name on the hub")
@@ -147,7 +151,7 @@ def _run(config: RunConfig, store: "Place", progress: Progress) -> None:
     if result.interrupted:
         missing = len(result.store.missing_parts())
         fail(
-            f"stopped; {missing} of {result.store.manifest.parts} parts are missing: the same command goes on",
+            f"stopped; {missing} of {result.store.manifest.parts} parts are missing: the same command resumes",
             128 + (result.signal or signal.SIGINT),
         )
     _summarise(result)
@@ -161,13 +165,13 @@ def _propose_labels(store: "Store") -> None:
     counts = predictions_by_label(store)
     if not counts or len({label for label, _ in counts}) > _MOST_PROPOSED:
         return
-    say("the labels are not the model's classes, no accuracy is claimed; predictions by label:")
+    say("the labels are not the model's classes, so no accuracy is reported; predictions by label:")
     for line in cross_table(counts, store.manifest.labels):
         say(f"  {line}")
     option, agreeing = best_assignment(counts, store.manifest.labels)
     say(
-        f"a proposal, to be checked: --labels {shlex.quote(option)} ({agreeing:,} of"
-        f" {counted(sum(counts.values()), 'prediction')} agree with it, with no other mapping more)"
+        f"a suggestion to check: --labels {shlex.quote(option)} ({agreeing:,} of"
+        f" {counted(sum(counts.values()), 'prediction')} agree; no other mapping has more)"
     )
 
 
@@ -183,7 +187,7 @@ def _summarise(result: "RunResult") -> None:
             f"({rate:,.0f} tokens/s); {store.path} is sealed with {counted(manifest.documents, 'document')}"
         )
     else:
-        say(f"{store.path} was finished before: {counted(manifest.documents, 'document')}")
+        say(f"{store.path} was already finished: {counted(manifest.documents, 'document')}")
     for reason, count in manifest.rejected.items():
         say(f"left out: {reason}: {counted(count, 'row')}")
     whole = ask(store, get_question("predictions", known), {}).to_pylist()[0]

@@ -45,13 +45,13 @@ def test_documents_are_appended_once_and_the_summary_counts_them(store, new):
     assert sorted(tokens["document"].unique()) == [60, 61, 62]
     assert "documents" in err  # the progress bar
     code, out, err = attnstore("append", store, "--data", new, "--device", "cpu", "--quiet")
-    assert (code, out) == (0, f"{store} has this data already: nothing was appended to its 63 documents\n")
+    assert (code, out) == (0, f"{store} already has this data: nothing was appended to its 63 documents\n")
     new.write_text(NEW.replace("n2,pos,film0,\n", ""))
     options = ("--on-duplicate", "skip", "--device", "cpu", "--quiet")
     code, out, err = attnstore("append", store, "--data", new, *options)
     assert (code, out) == (
         0,
-        f"{store} has all of these documents: nothing was appended to its 63 documents\n",
+        f"{store} already has all of these documents: nothing was appended to its 63 documents\n",
     )
     code, out, err = attnstore("append", store, "--data", new, "--device", "cpu", "--quiet")
     assert (code, out, err) == (
@@ -67,7 +67,7 @@ def test_without_data_it_says_what_to_type(store):
     assert attnstore("append", store) == (
         2,
         "",
-        "attnstore: say what to append: attnstore append STORE --data SOURCE\n",
+        "attnstore: name the data to append: attnstore append STORE --data SOURCE\n",
     )
 
 
@@ -87,8 +87,8 @@ def test_an_append_that_was_stopped_ends_with_the_signals_code(store, new, monke
     assert attnstore("append", store, "--data", new, "--quiet") == (
         code,
         "",
-        "attnstore: stopped; 3 of 4 new parts are missing, and readers see the store as it was: the same command goes"
-        " on\n",
+        "attnstore: stopped; 3 of 4 new parts are missing, and readers see the store as it was: the same command"
+        " resumes\n",
     )
 
 

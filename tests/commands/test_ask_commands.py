@@ -186,7 +186,7 @@ def test_a_question_of_your_own_is_asked_of_two_stores(small_store, tmp_path):
     ]
     code, _, err = attnstore("query", small_store.parent / "*", *mine, "--with", small_store)
     assert (code, err.count("\n")) == (2, 1)
-    assert "--with holds one store against another" in err
+    assert "--with compares one store with another" in err
 
 
 def test_your_own_question_may_not_take_the_name_of_ours_nor_lack_its_comment(small_store, tmp_path):

@@ -111,7 +111,7 @@ BAD = {
     "custom module missing": (lambda c: c.run(c.reviews, "--reduce", "no.such:thing"), "can't import no.such"),
     "custom function missing": (lambda c: c.run(c.reviews, "--reduce", "json:nope"), "has no function 'nope'"),
     "custom function unfit": (lambda c: c.run(c.reviews, "--reduce", "json:dumps"), "must be called `document`"),
-    "store left out": (lambda c: ["run", "--data", c.reviews], "say where the store goes"),
+    "store left out": (lambda c: ["run", "--data", c.reviews], "name the store to write"),
     "model of no name": (lambda c: c.run(c.reviews, "--model", ""), "--model is empty"),
     "data of no name": (lambda c: c.run(""), "--data is empty"),
     "labels of another number": (lambda c: c.run(c.reviews, "--labels", "a,b,c"), "labels"),

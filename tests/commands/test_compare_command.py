@@ -20,7 +20,7 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[:2] == [
-        "40 documents in both, 0 in A alone, 0 in B alone",
+        "40 documents in both, 0 only in A, 0 only in B",
         "predicted the same: 30 (0.7500)",
     ]
     assert re.fullmatch(r"accuracy: A 0\.\d{4}, B 0\.\d{4}, difference [+-]\d\.\d{4} \(.* to .*\)", lines[2])
@@ -29,7 +29,7 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
     found = json.loads(out)
     assert (code, found["documents"], found["agreeing"], len(found["words"])) == (0, 40, 30, 3)
     assert lines[3].startswith(
-        f"right in A alone: {found['right_in_a_alone']}, in B alone: {found['right_in_b_alone']}"
+        f"right only in A: {found['right_in_a_alone']}, only in B: {found['right_in_b_alone']}"
     )
 
 
@@ -44,7 +44,7 @@ def test_of_three_stores_it_says_what_is_the_model_and_what_the_seed(tmp_path):
     lines = out.splitlines()
     assert lines[0] == "40 documents in all of 3 stores"
     assert re.fullmatch(r"accuracy: a (0\.\d{4}), b \1, c \1", lines[1])
-    assert "of the variance of the words' figures in one store" in lines
+    assert "sources of the variance of the words' figures in one store" in lines
     code, out, _ = attnstore("compare", *stores, "--limit", "2", "--min-documents", "3", "--format", "json")
     found = json.loads(out)
     assert (code, found["documents"], len(found["words"])) == (0, 40, 4)

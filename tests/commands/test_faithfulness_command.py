@@ -38,7 +38,7 @@ def test_the_command_measures_says_what_did_best_and_goes_on(store):
     )
     assert (following, command) == ("next:", f"  attnstore query {store} faithfulness")
     code, again, _ = attnstore(*given)
-    assert (code, again) == (0, out.replace(first, "12 documents: measured before"))
+    assert (code, again) == (0, out.replace(first, "12 documents: already measured"))
 
 
 @pytest.mark.slow

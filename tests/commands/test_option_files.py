@@ -119,28 +119,36 @@ def test_what_is_typed_wins_over_the_file(monkeypatch, tmp_path):
 
 
 WRONG = (
-    ("run", "limits = 3", "'limits' is no option of attnstore run: did you mean 'limit'?"),
-    ("run", "text_column = 'a'", "'text_column' is no option of attnstore run: did you mean 'text-column'?"),
-    ("verify", "part-size = 3", "'part-size' is no option of attnstore verify (see attnstore verify --help)"),
-    ("run", "[run]\nlimit = 3", "'run' is no option of attnstore run (see attnstore run --help)"),
+    ("run", "limits = 3", "'limits' is not an option of attnstore run: did you mean 'limit'?"),
+    (
+        "run",
+        "text_column = 'a'",
+        "'text_column' is not an option of attnstore run: did you mean 'text-column'?",
+    ),
+    (
+        "verify",
+        "part-size = 3",
+        "'part-size' is not an option of attnstore verify (see attnstore verify --help)",
+    ),
+    ("run", "[run]\nlimit = 3", "'run' is not an option of attnstore run (see attnstore run --help)"),
     (
         "run",
         "config = 'other.toml'",
-        "a file of options names no other one, and a data set's configuration is subset",
+        "an option file can't name another one; for a data set's configuration use subset",
     ),
-    ("run", "store = 's.attn'", "STORE stands on the command line, not in a file of options"),
-    ("run", "limit = '3'", "limit is '3': it has to be a whole number"),
-    ("run", "limit = 3.0", "limit is 3.0: it has to be a whole number"),
-    ("run", "limit = true", "limit is true: it has to be a whole number"),
-    ("run", "limit = [3]", "limit is a list: it has to be a whole number"),
+    ("run", "store = 's.attn'", "STORE belongs on the command line, not in an option file"),
+    ("run", "limit = '3'", "limit is '3': it must be a whole number"),
+    ("run", "limit = 3.0", "limit is 3.0: it must be a whole number"),
+    ("run", "limit = true", "limit is true: it must be a whole number"),
+    ("run", "limit = [3]", "limit is a list: it must be a whole number"),
     ("run", "limit = 0", "limit: 0 is not in the range x>=1."),
-    ("run", "pair = 'yes'", "pair is 'yes': it has to be true or false"),
-    ("run", "pair = 1", "pair is 1: it has to be true or false"),
-    ("run", "split = 3", "split is 3: it has to be a text in quotes"),
-    ("run", "reduce = [1]", "reduce is 1: it has to be a text in quotes, or a list of these in [ ]"),
+    ("run", "pair = 'yes'", "pair is 'yes': it must be true or false"),
+    ("run", "pair = 1", "pair is 1: it must be true or false"),
+    ("run", "split = 3", "split is 3: it must be text in quotes"),
+    ("run", "reduce = [1]", "reduce is 1: it must be text in quotes, or a list of these in [ ]"),
     ("run", "device = 'tpu'", "device: 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'."),
-    ("run", "labels.a = 'b'", "labels is a table: it has to be a text in quotes"),
-    ("finetune", "epochs = 'two'", "epochs is 'two': it has to be a number"),
+    ("run", "labels.a = 'b'", "labels is a table: it must be text in quotes"),
+    ("finetune", "epochs = 'two'", "epochs is 'two': it must be a number"),
 )
 
 
@@ -156,10 +164,10 @@ def test_what_is_no_toml_is_told_in_one_line(tmp_path):
     file = written(tmp_path, "limit = 3\nsplit = test\n")
     code, out, err = attnstore("run", "s", "--config", file)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"attnstore: {file} is no TOML: ")
+    assert err.startswith(f"attnstore: {file} is not TOML: ")
     assert "line 2" in err
     file.write_bytes(b"split = '\xff'")
-    assert attnstore("run", "s", "--config", file)[2] == f"attnstore: {file} is no TOML: it is not UTF-8\n"
+    assert attnstore("run", "s", "--config", file)[2] == f"attnstore: {file} is not TOML: it is not UTF-8\n"
     assert attnstore("run", "s", "--config", tmp_path / "none.toml")[::2] == (
         1,
         f"attnstore: {tmp_path}/none.toml: no such file or directory\n",

@@ -78,12 +78,10 @@ def test_labels_of_a_nameless_model_are_proposed_and_the_proposal_runs(tmp_path)
     )
     best = max(counts["ham", "LABEL_0"] + counts["spam, or so", "LABEL_1"],
                counts["ham", "LABEL_1"] + counts["spam, or so", "LABEL_0"])  # fmt: skip
-    assert "accuracy" not in out.replace("no accuracy is claimed", "")
+    assert "accuracy" not in out.replace("no accuracy is reported", "")
     assert "  label        LABEL_0  LABEL_1\n" in out
     assert f"  ham          {counts['ham', 'LABEL_0']:>7}  {counts['ham', 'LABEL_1']:>7}\n" in out
-    proposal = re.search(
-        r"a proposal, to be checked: (--labels .*) \((\d) of 8 predictions agree with it", out
-    )
+    proposal = re.search(r"a suggestion to check: (--labels .*) \((\d) of 8 predictions agree", out)
     assert int(proposal[2]) == best
     code, out, _ = run(tmp_path / "t.attn", data, model, *shlex.split(proposal[1]))
     assert code == 0
@@ -132,7 +130,7 @@ def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
     store = tmp_path / "s.attn"
     run(store, reviews, tiny_model, "--max-length", "40")
     code, out, _ = run(store, reviews, tiny_model, "--max-length", "40")
-    assert (code, out.splitlines()[0]) == (0, f"{store} was finished before: 60 documents")
+    assert (code, out.splitlines()[0]) == (0, f"{store} was already finished: 60 documents")
 
 
 @pytest.mark.slow
@@ -173,7 +171,7 @@ def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_p
         _, err = child.communicate()
     assert child.returncode == 130
     assert re.search(
-        r"attnstore: stopped; [1-5] of 6 parts are missing: the same command goes on$", err.strip()
+        r"attnstore: stopped; [1-5] of 6 parts are missing: the same command resumes$", err.strip()
     )
     code, out, _ = attnstore("info", tmp_path / "s.attn")
     assert code == 0
@@ -277,9 +275,7 @@ def test_a_source_given_twice_is_refused(tiny_model, reviews, tmp_path):
     """One of the two would be left out in silence."""
     code, out, err = run(tmp_path / "s.attn", reviews, tiny_model, "--data", reviews)
     assert (code, out) == (2, "")
-    assert (
-        err == "attnstore: --data is given 2 times: name one folder, or several files by a glob in quotes\n"
-    )
+    assert err == "attnstore: --data is given 2 times: name one folder, or several files with a quoted glob\n"
     assert not (tmp_path / "s.attn").exists()
 
 

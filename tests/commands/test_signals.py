@@ -195,7 +195,7 @@ def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_pat
     )
     assert err.splitlines().count(heard) == 1
     (line,) = end_of(err)
-    assert re.fullmatch("attnstore: stopped; [1-5] of 6 parts are missing: the same command goes on", line)
+    assert re.fullmatch("attnstore: stopped; [1-5] of 6 parts are missing: the same command resumes", line)
     for store in ("s.attn", "t.attn"):
         assert attnstore(*run_of(tmp_path / store, reviews, tiny_model))[0] == 0
     assert content(tmp_path / "s.attn") == content(tmp_path / "t.attn")

@@ -16,7 +16,7 @@ from attnstore.errors import StoreError
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
 
-CLOSED = "attnstore: the standard output is closed: there is nowhere to write the answer to\n"
+CLOSED = "attnstore: the standard output is closed: there is nowhere to write the answer\n"
 FULL = "attnstore: can't write the answer: no space left on device\n"
 pytestmark = pytest.mark.slow  # each is a process
 
@@ -157,9 +157,7 @@ def test_no_folder_for_temporary_files(small_store, tmp_path, monkeypatch) -> No
     asked = ("run", tmp_path / "s", "--data", "-", "--labels", "none")
     done = shell("attnstore", *asked, before=before, input="text\na\n")
     assert done.returncode == 1
-    assert (
-        done.stderr == "attnstore: no folder for temporary files can be written: set TMPDIR to one that can\n"
-    )
+    assert done.stderr == "attnstore: no folder for temporary files is writable: set TMPDIR to one that is\n"
 
 
 def test_no_working_directory(small_store, tmp_path) -> None:
@@ -168,6 +166,6 @@ def test_no_working_directory(small_store, tmp_path) -> None:
     gone.mkdir()
     done = shell('rmdir "$PWD"; attnstore', "info", small_store, cwd=gone)
     expected = (
-        "attnstore: the working directory can't be read (no such file or directory): change into another\n"
+        "attnstore: the working directory can't be read (no such file or directory): change to another\n"
     )
     assert (done.returncode, done.stderr) == (1, expected)

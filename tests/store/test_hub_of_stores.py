@@ -163,7 +163,7 @@ def test_an_address_is_a_data_set_and_perhaps_a_revision(address, expected):
 
 def test_what_writes_takes_no_store_of_the_hub():
     """`run`, `append` and `faithfulness` would write into the hub's cache."""
-    line = f"{ADDRESS} is an address: a store is a folder on this machine, or in a bucket (s3://…)"
+    line = f"{ADDRESS} is a URL: a store is a folder on this machine, or in a bucket (s3://…)"
     assert attnstore("run", ADDRESS, "--data", "x.csv") == (2, "", f"attnstore: {line}\n")
     assert attnstore("append", ADDRESS, "--data", "x.csv") == (2, "", f"attnstore: {line}\n")
     assert attnstore("faithfulness", ADDRESS) == (2, "", f"attnstore: {line}\n")

@@ -37,11 +37,11 @@ def address(tmp_path_factory):
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line.endswith("(Ctrl-C ends it)\n"), line
+    assert line.endswith("(Ctrl-C to stop)\n"), line
     yield line.split()[0]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (0, "", "ended\n")
+    assert (process.returncode, out, err) == (0, "", "stopped\n")
 
 
 @pytest.fixture(scope="module")
