@@ -38,12 +38,13 @@ os.fsync = _taken_as_synced
 import bucket_server  # noqa: E402 - beside it
 import nursery  # noqa: E402 - beside it
 import processor_time  # noqa: E402 - beside it
+import sampled  # noqa: E402 - beside it
 from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
 from shared import shared  # noqa: E402 - beside it
 
-# A busy machine is no fault. Each run draws other examples, so that forty a run are soon hundreds.
-settings.register_profile("untimed", deadline=None, max_examples=40)
+# A busy machine is no fault. Each run draws other examples, so that twenty a run are soon hundreds.
+settings.register_profile("untimed", deadline=None, max_examples=20)
 settings.load_profile("untimed")
 
 
@@ -58,6 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
         attended = nursery.attended()
         attended.__enter__()
         config.add_cleanup(lambda: attended.__exit__(None, None, None))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m` chooses by markers."""
+    sampled.mark_the_others(items)
 
 
 @pytest.fixture(scope="session")

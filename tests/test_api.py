@@ -129,6 +129,7 @@ def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
     assert counted.cast({"label": pl.String}).equals(own.cast({"label": pl.String}))
 
 
+@pytest.mark.slow
 def test_sql_and_query_answer_with_the_same_count(small_store):
     """The same count by SQL, by a question in each engine, and by hand."""
     store = attnstore.open(small_store)
@@ -174,6 +175,7 @@ def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
         store.query.contexts(wrod="great")
 
 
+@pytest.mark.slow
 def test_questions_asked_by_a_reader_that_has_looked_again_see_what_it_sees(tmp_path):
     """A method kept from before answers from the store's present state."""
     path = tmp_path / "store"
@@ -201,6 +203,7 @@ def test_an_open_store_is_a_card(small_store, monkeypatch):
     assert '<th scope="row">classes</th><td><bdi>neg, pos</bdi></td>' in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "shown"),
     [("last", "3 of 3"), ("first", "1 of 3"), (2, "2 of 3"), ("mean", "mean of the layers")],
@@ -233,6 +236,7 @@ def test_show_takes_the_parents_helpers(small_store):
     assert [row["attention"] is None for row in ignored] == [row["token"] == word for row in ignored]
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_drawing(small_store):
     """`show` as the last line of a cell is a picture, without scripts."""
     page = attnstore.open(small_store).show(7)._repr_html_()

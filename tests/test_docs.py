@@ -116,6 +116,7 @@ def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
     assert [re.sub(r" in .*?; ", " ", line) for line in out[: out.index("next:")].splitlines()] == timeless
 
 
+@pytest.mark.slow
 def test_scattertext_is_fed_in_three_lines(beside_a_demo):
     """Those of docs/questions.md: the table has every word's share, and 0 is a word that the class does not have."""
     (block,) = blocks((ROOT / "docs/questions.md").read_text())

@@ -128,6 +128,7 @@ def test_predictions_and_accuracy_are_those_of_a_count(stores, a_documents, b_do
     assert found.p == near(min(1.0, 2 * tail))
 
 
+@pytest.mark.slow
 def test_documents_are_ranked_by_the_divergence_of_their_attention(stores, a_documents, b_documents):
     """The Jensen-Shannon divergence in bits of the shares of the words, by its definition with entropies."""
     expected = []
@@ -186,6 +187,7 @@ def test_a_store_compared_with_itself_differs_in_nothing(stores):
     assert set(found.words["q"]) == {None}
 
 
+@pytest.mark.slow
 def test_what_can_not_be_compared_is_refused_in_one_line(stores, tmp_path, a_documents):
     """Other classes, other documents, and reductions that are no shares."""
     a, b = stores

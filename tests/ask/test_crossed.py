@@ -8,6 +8,7 @@ from asked_store import made_up_documents, write_store
 from attnstore.ask.crossed import cross_table, predictions_by_label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [("neg", "pos", None), ("a/b", "ü", "-1")])
 def test_predictions_by_label_are_counted(labels, tmp_path):
     """All documents with a label, of all splits, by label and prediction, in the order of these."""

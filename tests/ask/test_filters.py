@@ -88,6 +88,7 @@ def connection(store):
         yield opened
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [*range(20), *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(20, 60))]
@@ -112,6 +113,7 @@ def test_a_filter_lets_through_what_a_loop_does(store, connection, documents, se
         assert neighbours(found, outside) is None
 
 
+@pytest.mark.slow
 def test_a_row_is_the_documents(store, documents):
     """Each column is the document's own, in the order asked for; a long text is cut, and its length said."""
     with connect(store) as connection:

@@ -30,6 +30,7 @@ def occurrences(documents, word):
                 yield document, tokens[place : place + token["pieces"]]
 
 
+@pytest.mark.slow
 def test_words_are_found_by_a_part(both):
     """Those that begin with it come first, then the more frequent; case does not matter."""
     store, documents = both
@@ -50,6 +51,7 @@ def test_words_are_found_by_a_part(both):
         assert len(find_words(store, connection, "", limit=3)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["unbearable", "film", "映画"])
 def test_a_card_is_what_a_loop_counts(both, word):
     """Occurrences, documents and mean lifts by predicted class, summed over pieces, for every layer."""

@@ -113,6 +113,7 @@ def test_intervals_are_those_of_films_left_out_in_turn(stores, common, a_documen
     assert checked > 10
 
 
+@pytest.mark.slow
 def test_a_store_beside_itself_differs_in_nothing_and_has_no_interval(stores):
     """What rounding alone leaves is no error."""
     a, _ = stores
@@ -121,6 +122,7 @@ def test_a_store_beside_itself_differs_in_nothing_and_has_no_interval(stores):
     assert {(row["lift_low"], row["lift_high"]) for row in rows} == {(None, None)}
 
 
+@pytest.mark.slow
 def test_with_four_films_there_is_no_interval(tmp_path, a_documents):
     """Fewer than five clusters tell nothing, and the answer says how many there are."""
     documents = [{**d, "group": f"film {n % 4}"} for n, d in enumerate(a_documents)]
@@ -147,6 +149,7 @@ def test_the_answer_says_what_it_rests_on_and_what_a_terminal_shows(stores):
     assert answer.schema.metadata[COLUMNS_KEY].decode() == shown
 
 
+@pytest.mark.slow
 def test_what_can_not_be_paired_is_refused_in_one_line(stores, tmp_path, a_documents):
     """A question of single documents, other classes, other documents, and what a store lacks, by its name."""
     a, b = stores
@@ -189,13 +192,16 @@ def test_the_keys_of_a_question_name_each_of_its_rows_once(signed_store):
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_true_difference_where_films_move_both_stores(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "least"), [(80, 0.88), pytest.param(400, 0.92, marks=pytest.mark.exhaustive)]
+)
+def test_intervals_cover_the_true_difference_where_films_move_both_stores(tmp_path, words, least):
     """Each word is a simulation: a film's mood in both, another reading of it in B. 95 % of 400 hold the truth.
 
     What both stores share drops out: the interval of the difference is narrower than either store's own.
     """
     chance = np.random.default_rng(4)
-    words, films = 400, 60
+    films = 60
     value = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
     moods = chance.gamma(4, 0.25, (words, films))  # mean 1
     readings = chance.normal(0.3, 0.15, (words, films))  # B is 0.3 lower on average
@@ -222,7 +228,7 @@ def test_intervals_cover_the_true_difference_where_films_move_both_stores(tmp_pa
     given = {"reduction": "value", "limit": words}
     rows = ask_paired(a, b, QUESTIONS["top_words_by_class"], given).to_pylist()
     assert len(rows) == words
-    assert 0.92 <= np.mean([row["lift_low"] <= 0.3 <= row["lift_high"] for row in rows]) <= 0.98
+    assert least <= np.mean([row["lift_low"] <= 0.3 <= row["lift_high"] for row in rows]) < 1
     own = ask(a, QUESTIONS["top_words_by_class"], given).to_pylist()
     paired = np.median([row["lift_high"] - row["lift_low"] for row in rows])
     assert paired < 0.5 * np.median([row["high"] - row["low"] for row in own])

@@ -222,7 +222,7 @@ def naive(unrelated, of_review):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("count", "within"), [(16, 0.02), pytest.param(200, 0.01, marks=pytest.mark.exhaustive)]
+    ("count", "within"), [(6, 0.03), pytest.param(200, 0.01, marks=pytest.mark.exhaustive)]
 )
 def test_of_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelated, count, within):
     """0.05 of all words and relabelings, ± 0.01 of 200 of them; the test that counts tokens finds far too many."""
@@ -236,7 +236,7 @@ def test_of_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelated, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [12, pytest.param(60, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.exhaustive)])
 def test_films_that_stand_under_both_labels_are_no_more_found_different(of_films, count):
     """Where reviews hang together by film and are relabelled one by one: at most 0.065, and below 0.001 hardly any.
 
@@ -272,13 +272,14 @@ def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
 
 
 @pytest.mark.slow
-def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path):
-    """Of ten deals of 160 reviews at most one lists a word; of ten with a planted flip nine find it."""
+@pytest.mark.parametrize("deals", [6, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path, deals):
+    """Of half of the deals of 160 reviews at most one lists a word; of the others, with a planted flip, all but one."""
     chance = np.random.default_rng(12)
     names = np.array([f"w{n:02d}" for n in range(40)])
     moods = chance.gamma(20, 1 / 20, 40)
     found, planted = 0, 0
-    for deal in range(20):
+    for deal in range(deals):
         reviews = []
         for _ in range(160):
             film, kind = int(chance.integers(40)), CLASSES[int(chance.random() < 0.3)]
@@ -292,7 +293,7 @@ def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path):
         words = {row["word"] for row in rows}
         planted += (deal % 2) and "w00" in words
         found += not deal % 2 and bool(words)
-    assert planted >= 9
+    assert planted >= deals // 2 - 1
     assert found <= 1
 
 

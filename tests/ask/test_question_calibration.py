@@ -102,6 +102,7 @@ def brute_force(documents, bins=10, binning="width", cluster="group"):
     return rows
 
 
+@pytest.mark.sampled(at=(0, 2, 3, 5, 7))
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_bins_are_those_of_brute_force(store, documents, given, engine):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_without_labels_there_is_nothing_to_be_right_about(documents, engine, tmp_path):
     """One line says what is missing: labels, or which of them is which class."""
@@ -153,6 +155,7 @@ def drawn(right_of, draws=60, count=1000):
     return rows.filter(pl.col("class").is_not_null(), pl.col("bin").is_null())
 
 
+@pytest.mark.slow
 def test_planted_errors_are_covered_and_calibrated_models_have_what_chance_has():
     """Of 60 draws: the true error 0.1 lies in 95 % of the intervals, and chance alone gives `by_chance`."""
     rows = drawn(lambda p: p - 0.1)

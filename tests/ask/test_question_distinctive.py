@@ -341,6 +341,7 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(at=(0, 2, 3, 4, 7, 8))
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", SETTINGS, ids=str)
 def test_distinctive_words_are_those_of_brute_force(store, documents, parameters):
@@ -350,16 +351,21 @@ def test_distinctive_words_are_those_of_brute_force(store, documents, parameters
     assert_answer(store, "distinctive_words", parameters, expected)
 
 
+@pytest.mark.sampled(at=(1,))
 @pytest.mark.slow
-def test_three_classes_are_each_held_against_the_other_two(tmp_path):
+@pytest.mark.parametrize(
+    "parameters",
+    [{"min_documents": 1}, {"min_documents": 2, "by": "label", "cluster": "document"}],
+    ids=str,
+)
+def test_three_classes_are_each_held_against_the_other_two(tmp_path, parameters):
     """Pooled: the counts of the others are those of both together."""
     kinds = ("bad", "good", "mixed")
     documents = made_up_documents(60, labels=kinds, predictions=kinds, seed=3)
     store = write_store(tmp_path / "s", documents, labels=kinds)
-    for parameters in ({"min_documents": 1}, {"min_documents": 2, "by": "label", "cluster": "document"}):
-        expected = distinctive_words(documents, **parameters)
-        assert {row["class"] for row in expected} == set(kinds)
-        assert_answer(store, "distinctive_words", parameters, expected)
+    expected = distinctive_words(documents, **parameters)
+    assert {row["class"] for row in expected} == set(kinds)
+    assert_answer(store, "distinctive_words", parameters, expected)
 
 
 @pytest.mark.slow
@@ -769,6 +775,7 @@ ERROR_SETTINGS = [
 ]
 
 
+@pytest.mark.sampled(at=(1, 3, 4, 6))
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", ERROR_SETTINGS, ids=str)
 def test_words_of_errors_are_those_of_brute_force(more, more_documents, parameters):
@@ -787,6 +794,7 @@ def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
     assert_answer(store, "errors", {"min_documents": 1}, errors(documents, min_documents=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_error_worked_out_by_hand(tmp_path, engine):
     """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones. The factor f
@@ -936,6 +944,7 @@ FLIP_SETTINGS = [
 ]
 
 
+@pytest.mark.sampled(at=(1, 2, 4))
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", FLIP_SETTINGS, ids=str)
 def test_flips_are_those_of_brute_force(more, more_documents, parameters):

@@ -104,6 +104,7 @@ def contexts(
     ]
 
 
+@pytest.mark.sampled(at=(1, 2, 3))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -122,6 +123,7 @@ def test_contexts_are_the_text_around_the_most_attended_occurrences(tmp_path, do
     assert_rows(asked(store, "contexts", **parameters), expected)
 
 
+@pytest.mark.slow
 def test_a_word_that_is_not_there_has_no_contexts(store):
     assert asked(store, "contexts", word="Film") == []
 
@@ -182,6 +184,7 @@ def probable(tmp_path_factory, documents):
     return given, write_store(tmp_path_factory.mktemp("probable") / "store", given)
 
 
+@pytest.mark.sampled(at=(1, 2, 3, 4, 5))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -251,6 +254,7 @@ def similar_documents(documents, number, *, reduction="cls", layer="last", ignor
     return rows[:limit]
 
 
+@pytest.mark.sampled(at=(1, 4))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -325,6 +329,7 @@ def heads(documents, layer="last", by="prediction", min_documents=None, limit=8)
     return sorted(rows, key=lambda r: (r["class"], r["layer"], r["head"]))
 
 
+@pytest.mark.sampled(at=(1, 2))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -336,6 +341,7 @@ def test_heads_are_told_by_entropy_sinks_and_words(store, documents, parameters)
     assert_rows(asked(store, "heads", **parameters), heads(documents, **parameters), SINGLE)
 
 
+@pytest.mark.slow
 def test_a_head_counts_the_documents_in_which_it_has_an_entropy(tmp_path):
     """Not where it lacks a value, has a negative one, or gives nothing: each head for itself."""
     mine = StoredReduction("mine", per_layer=False, per_head=True, meaning="of mine", total=None)
@@ -428,6 +434,7 @@ def layer_agreement(
     return rows
 
 
+@pytest.mark.sampled(at=(1, 2))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -448,6 +455,7 @@ def test_agreement_is_the_rank_correlation_scipy_has(store, documents, parameter
     assert_rows(asked(store, "layer_agreement", **given), expected)
 
 
+@pytest.mark.slow
 def test_agreement_is_over_all_reductions_of_one_value_unless_told(store):
     """cls_heads has a value per head: it is left out, and refused."""
     rows = asked(store, "layer_agreement")
@@ -466,6 +474,7 @@ def test_agreement_is_over_all_reductions_of_one_value_unless_told(store):
 # -- stores at the edge -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["contexts", "find_documents", "heads", "layer_agreement"])
 def test_a_store_without_documents_has_an_empty_answer(tmp_path, name):
     store = write_store(tmp_path / "store", made_up_documents(10), part_size=5, parts=[])

@@ -123,6 +123,7 @@ def edits(documents, *, columns=COLUMNS, rows="all", by="prediction", right=True
     return sorted(answer, key=lambda row: (row["part"], -np.float32(row["precision"]), row["score"]))
 
 
+@pytest.mark.sampled(at=(0, 2, 3))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "given",

@@ -132,6 +132,7 @@ def faithfulness(rows, documents, *, removal="deletion", unit="token", against="
     return sorted(found, key=lambda row: (row["part"], -row["comprehensiveness"], row["score"]))
 
 
+@pytest.mark.sampled(at=(2, 3, 4))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
@@ -186,6 +187,7 @@ def test_labels_that_are_not_the_models_make_nothing_right_or_wrong(tmp_path, do
         assert ask(store, QUESTIONS["faithfulness"], {"rows": "outcome"}, engine).num_rows == 0
 
 
+@pytest.mark.slow
 def test_without_the_table_one_line_says_how_to_make_it(unmeasured):
     """In both engines, in SQL, as a script, from Python, and where the best layer is asked for."""
     question, words = QUESTIONS["faithfulness"], QUESTIONS["top_words_by_class"]

@@ -90,6 +90,7 @@ def brute_force(
     return listed
 
 
+@pytest.mark.sampled(at=(1, 2, 3, 4, 5, 7, 9))
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(
@@ -127,6 +128,7 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, e
             ), name
 
 
+@pytest.mark.slow
 def test_an_attention_without_a_sign_is_refused_by_what_it_is_for(signed_store):
     """Attention is never negative: everything would be for."""
     rows = ask(signed_store, QUESTION, {"min_documents": 1}).to_pylist()

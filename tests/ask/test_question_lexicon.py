@@ -76,6 +76,7 @@ def brute_force(documents, least=5, cluster="group", ignore=(), marks=False, lim
     return listed
 
 
+@pytest.mark.sampled(at=(1, 2, 3, 5))
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def brute_force(
     return [row for at, row in enumerate(rows) if sum(r["class"] == row["class"] for r in rows[:at]) < limit]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
@@ -167,6 +168,7 @@ def phrases_of(store, engine, **given):
     return {row["phrase"]: row for row in ask(store, QUESTION, asked, engine).to_pylist()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_phrase_ends_at_a_mark_and_goes_on_over_white_space(tmp_path, engine):
     """A lone mark of white space goes with the word behind it, as its token and with its attention."""
@@ -179,6 +181,7 @@ def test_a_phrase_ends_at_a_mark_and_goes_on_over_white_space(tmp_path, engine):
     assert found["c d"]["share"] == pytest.approx(4 / 11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_stands_on_both_sides_of_a_cut_is_no_phrase(tmp_path, engine):
     """Where head and tail were read, in documents that were cut."""

@@ -136,6 +136,7 @@ def sinks(documents, reduction="cls", by="prediction", stop_words=STOP_WORDS):
     return sorted(rows, key=lambda r: (r["class"], r["layer"] or 0, -single(r["share"]), r["kind"]))
 
 
+@pytest.mark.sampled(at=(1, 2, 4, 5))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -164,6 +165,7 @@ def test_sinks_are_what_a_loop_over_the_tokens_finds(store, documents, parameter
     assert_rows(asked(store, "sinks", **stop), expected, SINGLE)
 
 
+@pytest.mark.slow
 def test_stop_words_are_english_function_words_unless_given(store, documents):
     """`the` and `it` and their like, but no negation."""
     assert_rows(asked(store, "sinks"), sinks(documents, stop_words={"the"}), SINGLE)
@@ -204,6 +206,7 @@ def concentration(documents, reduction="cls", by="prediction", specials="in"):
     return sorted(rows, key=lambda r: (r["class"], r["layer"] or 0))
 
 
+@pytest.mark.sampled(at=(1, 2, 4))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
@@ -280,6 +283,7 @@ def position_profile(documents, reduction="cls", layer="last", by="prediction", 
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -325,6 +329,7 @@ def truncation(documents, by="prediction", labels_are_models=True):
     return [row for row in rows if row["documents"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["prediction", "label"])
 def test_truncation_counts_what_was_not_seen(store, documents, by):
     """By class, and for all; documents without a label are in the latter alone when asked by label."""
@@ -548,6 +553,7 @@ EVERY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_store_without_documents_has_an_empty_answer(tmp_path, name):
     """With its columns."""

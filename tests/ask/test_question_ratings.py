@@ -55,6 +55,7 @@ def brute_force(documents, number_of, bins=10, cluster="group"):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(
     ("given", "number_of", "meant"),

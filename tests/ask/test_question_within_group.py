@@ -57,6 +57,7 @@ def brute_force(documents, column="cls_03", signed=False, by="label", least=10, 
     return [row for at, row in enumerate(rows) if sum(r["class"] == row["class"] for r in rows[:at]) < limit]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(
     ("given", "meant"),
@@ -74,6 +75,7 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, m
     assert_rows(ask(signed_store, QUESTION, given, engine).to_pylist(), expected)
 
 
+@pytest.mark.slow
 def test_a_word_of_the_films_of_a_class_is_not_one_of_the_class(tmp_path):
     """`often` has four times the attention in films liked by most, `stared` twice as much in any pos review."""
     chance = np.random.default_rng(3)

@@ -226,6 +226,7 @@ def test_the_columns_that_a_terminal_shows_are_those_declared_and_the_one_to_ran
     )
 
 
+@pytest.mark.slow
 def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents):
     """`attention_01`, `attention_02`, ...: what a question about layers is made of."""
     question = write_question(
@@ -489,6 +490,7 @@ def test_a_document_is_found_by_id_then_by_number(tmp_path):
         assert one_line(caught).startswith(message)
 
 
+@pytest.mark.slow
 def test_a_document_and_its_tokens_are_read_over_one_connection(store, monkeypatch):
     """The row as Polars reads it, the tokens as the question gives them, and DuckDB is opened once."""
     asked = {"document": 3, "reduction": "cls", "layer": "mean"}
@@ -502,6 +504,7 @@ def test_a_document_and_its_tokens_are_read_over_one_connection(store, monkeypat
     assert row == as_asked.filter(document=3).collect().row(0, named=True)
 
 
+@pytest.mark.slow
 def test_a_document_of_a_part_that_is_missing_is_told_so(tmp_path, documents):
     """An unfinished store says how many of its documents are there."""
     store = write_store(tmp_path / "s", documents, part_size=10, parts=[1])

@@ -123,6 +123,7 @@ def test_lists_of_one_store_three_times_are_the_same_and_nothing_is_the_seeds(ma
     assert found.words["between"].max() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_one_store_and_stores_without_a_common_document_are_refused(made, tmp_path):
     stores, sides = made
     write_store(tmp_path / "others", [{**d, "id": f"other {n}"} for n, d in enumerate(sides[0])])

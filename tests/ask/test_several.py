@@ -26,6 +26,7 @@ def paths(runs: Path) -> list[Path]:
     return [runs / "step-1.attn", runs / "step-2.attn"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_each_store_answers_for_itself(runs, engine):
     """The rows of each store's own answer, under its name, in the order given."""

@@ -36,6 +36,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 # -- what is there ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_engines_show_the_contracts_columns_then_split_and_label_as_text(store):
     """The same names in the same order, whatever stands in the path and whatever it looks like."""
     for kind, frame, schema in (
@@ -50,6 +51,7 @@ def test_both_engines_show_the_contracts_columns_then_split_and_label_as_text(st
         assert frame.collect_schema().dtypes()[-2:] == [pl.String, pl.String]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label_in_path", [True, False])
 def test_both_engines_give_every_row_back_as_it_was_written(tmp_path, label_in_path):
     """Ids, labels with nulls, splits, predictions, tokens, words and values, in document order."""
@@ -193,6 +195,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sql", WRITING + READING_ELSEWHERE)
 def test_sql_writes_nothing_and_reads_nothing_else(store, tmp_path, sql):
     """Each is refused in one line, and neither the store nor the folder beside it changes by a byte."""
@@ -290,6 +293,7 @@ def test_statement_without_an_end_is_stopped(tmp_path: Path) -> None:
     assert run_sql(store, "SELECT count(*) AS n FROM documents", timeout=60).to_pylist() == [{"n": 3}]
 
 
+@pytest.mark.slow
 def test_answer_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
     """It is counted as it comes, not when it is whole."""
     monkeypatch.setattr(asking, "_half_of_memory", lambda: 64 << 20)

@@ -101,6 +101,7 @@ def p_of(t, skew, g=1e6, o_g=1e6):
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("skew", [0.0, 1e-6, 0.3, 1.0, -0.8])
 @pytest.mark.parametrize("t", [0.0, 1e-9, 0.7, 2.0, 5.0, -3.0])
@@ -135,6 +136,7 @@ def test_permutation_p_values_are_those_of_all_permutations():
         assert of_low / 2 > level / 2
 
 
+@pytest.mark.slow
 def test_no_permutation_p_value_is_below_what_the_clusters_can_tell():
     """Two clusters against three can be dealt in ten ways: two of them, either way round, are the least."""
     assert p_of([9.0, 9.0], [0.0, 0.0], [2.0, 1.0], [3.0, 1.0]) == [pytest.approx(0.2), 1.0]

@@ -62,6 +62,7 @@ def chosen(request, documents, tmp_path_factory):
     return request.param, open_store(path), len(these)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(("chosen", "name"), PAIRS, indirect=["chosen"])
 def test_the_answer_is_that_of_a_store_without_the_others(store, chosen, name):
@@ -118,6 +119,7 @@ def test_what_is_no_condition_is_refused(store, condition, said):
         assert str(refusal.value).startswith("where")
 
 
+@pytest.mark.slow
 def test_a_blank_condition_is_none(store):
     """As a form sends it."""
     question = find_questions()["predictions"]

@@ -278,6 +278,7 @@ def test_a_damaged_file_is_measured_again(store):
     assert frames.faithfulness(store).collect().sort(KEY).equals(whole)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_measured_is_refused_in_one_line(store, small_store, tmp_path):
     """Wrong names, another model, no mask token, an unfinished store: nothing is written."""
     other = tiny.save(tmp_path / "other", seed=5)
@@ -355,6 +356,7 @@ def test_a_model_that_is_read_otherwise_than_in_the_run_is_reported(store, monke
     assert frames.faithfulness_files(store) == []
 
 
+@pytest.mark.slow
 def test_the_log_odds_of_other_data_are_a_score_of_their_own(store, reviews, tmp_path):
     """Counted by its labels, without the store's own documents; other data is refused, the same goes on."""
     rows = [

@@ -64,6 +64,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "wording"), FAULTS)
 def test_rows_that_can_not_be_are_found(store, change, wording):
     """Each kind of fault is named, with how many rows have it and the first document."""

@@ -457,6 +457,7 @@ def one_document(**changes: object):
     return manifest(documents=1, label_in_path=False, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OF_TOKEN)
 def test_wrong_value_of_a_token_is_found(tmp_path: Path, case: str) -> None:
     """Each rule of the tokens table, broken in one token, is a finding that names document and position."""
@@ -560,6 +561,7 @@ def test_wrong_entropy_of_a_document_is_found(tmp_path: Path, name: str, change,
     assert faults(store.path) == expected
 
 
+@pytest.mark.slow
 def test_tokens_without_documents_beside_them(tmp_path: Path) -> None:
     """Documents and tokens of a partition belong together."""
     store = run(tmp_path / "store", manifest())

@@ -85,6 +85,7 @@ def test_a_terminal_gets_so_many_rows_and_pipes_get_everything(small_store):
     assert wide.splitlines()[1].split() == piped.splitlines()[1].split()
 
 
+@pytest.mark.slow
 def test_both_engines_print_the_same_answer(small_store):
     """The twins agree down to the printed digits."""
     ask = ("query", small_store, "top_words_by_class", "-p", "min_documents=2", "--format", "table")

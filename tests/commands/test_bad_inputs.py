@@ -200,6 +200,7 @@ def test_the_table_holds_a_hundred_bad_inputs():
     assert len(BAD) >= 100
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_input_is_one_line_and_loses_nothing(name, small_store, tiny_model, reviews, tmp_path):

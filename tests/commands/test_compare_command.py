@@ -33,6 +33,7 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_of_three_stores_it_says_what_is_the_model_and_what_the_seed(tmp_path):
     """Text and JSON have the same figures."""
     documents = made_up_documents(40)

@@ -46,6 +46,7 @@ def test_run_is_told_in_objects(tiny_model, reviews, tmp_path):
     assert computed[-1]["tokens"] == int(re.search(r"([\d,]+) tokens", out)[1].replace(",", ""))
 
 
+@pytest.mark.slow
 def test_verification_is_told_in_objects(small_store):
     """How many documents of the files, and of the sample, have been looked at; findings stay on stdout."""
     code, out, err = attnstore("verify", small_store, "--sample", "2", "--progress", "json")

@@ -75,6 +75,7 @@ BOMBS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_is_too_large_is_left_out_and_not_held(tmp_path: Path, name: str) -> None:
     """Of 24 MB in a row at most ten times the limit of 1 MiB is in memory; its neighbours are read."""

@@ -64,6 +64,7 @@ class TestBoth:
         with pytest.raises(UsageError, match=r"r.db has no table 'review', .*did you mean 'reviews'"):
             open_(f"{path}::review")
 
+    @pytest.mark.slow
     def test_a_query(self, write: Writer, tmp_path: Path) -> None:
         """Its rows are the data, and their numbers are those of the rows."""
         write(tmp_path / "r.db")
@@ -71,6 +72,7 @@ class TestBoth:
         found = list(open_(tmp_path / "r.db", query=query))
         assert found == [Document("DULL, AND LONG", "r.db:1", None, "all", "neg")]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "query",
         [
@@ -155,6 +157,7 @@ def test_a_table_and_a_query(tmp_path: Path) -> None:
         open_(f"{tmp_path / 'r.db'}::reviews", query="SELECT 1")
 
 
+@pytest.mark.slow
 def test_many_rows_arrive_in_batches(tmp_path: Path) -> None:
     """Several batches of DuckDB's are one run of rows."""
     with duckdb.connect(str(tmp_path / "r.db")) as connection:

@@ -51,6 +51,7 @@ def is_as_local(bucket: Server, path: Path, name: str, below: str = "", **option
 
 
 class TestTables:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "content"),
         [
@@ -71,6 +72,7 @@ class TestTables:
         (tmp_path / "r.csv.gz").write_bytes(gzip.compress(CSV.encode("cp1252")))
         is_as_local(bucket, tmp_path / "r.csv.gz", "packed/r.csv.gz", encoding="cp1252")
 
+    @pytest.mark.slow
     def test_names_of_classes_lie_beside_it(self, bucket: Server, tmp_path: Path) -> None:
         """A list of classes beside the object named is found, as it is beside a file."""
         folder = write_folder(tmp_path, {"r.csv": b"text,label\na,0\nb,1\n", "classes.txt": b"bad\ngood\n"})
@@ -98,6 +100,7 @@ class TestTables:
 
 
 class TestFolders:
+    @pytest.mark.slow
     def test_splits(self, bucket: Server, tmp_path: Path) -> None:
         """Files and folders below a prefix are splits, one without labels included; a split is chosen as ever."""
         files = {
@@ -112,10 +115,12 @@ class TestFolders:
         is_as_local(bucket, folder, "folder", split="test")
         assert open_(f"s3://{BUCKET}/folder/").splits == open_(f"s3://{BUCKET}/folder").splits
 
+    @pytest.mark.slow
     def test_class_folders(self, bucket: Server, tmp_path: Path) -> None:
         """IMDb's layout, with films and what is no UTF-8."""
         is_as_local(bucket, write_folder(tmp_path / "f", IMDB), "imdb", split="test")
 
+    @pytest.mark.slow
     def test_hive_folders(self, bucket: Server, tmp_path: Path) -> None:
         """Columns in the path, with an escape in one."""
         files = {
@@ -160,6 +165,7 @@ class TestFolders:
 
 
 class TestWhatIsCopied:
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["tar.gz", "tar", "zip"])
     def test_archives(self, mode: str, bucket: Server, tmp_path: Path) -> None:
         """Tables with splits in an archive, one member of it, and an archive that lies alone below a prefix."""
@@ -185,6 +191,7 @@ class TestWhatIsCopied:
             connection.executemany("INSERT INTO r VALUES (?, ?)", ROWS)
         is_as_local(bucket, tmp_path / "r.db", "databases/r.db", "::r")
 
+    @pytest.mark.slow
     def test_what_was_written_again_is_read_again(self, bucket: Server, tmp_path: Path) -> None:
         """A copy is of one state of the object."""
         place = Bucket(f"s3://{BUCKET}/copied/again.zip")

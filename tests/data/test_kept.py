@@ -112,6 +112,7 @@ def test_a_columns_type_is_one_that_all_of_its_values_have(values, type_):
     assert types_of(values) == type_
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()), max_size=5))
 def test_every_value_is_of_its_columns_type_and_is_not_changed(values):
     """Whatever a column holds: each value fits the type found, and says the same as before."""

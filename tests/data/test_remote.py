@@ -55,6 +55,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 class TestWeb:
+    @pytest.mark.slow
     def test_a_file_is_fetched_once(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
         """It is read as often as asked, and opened again, from one download; what is secret is not kept."""
         address, asked = server

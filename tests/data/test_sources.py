@@ -526,6 +526,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("damage")
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from(sorted(SOUND)), damage=st.data())
 def test_any_damage_is_one_line_or_harmless(scratch: Path, name: str, damage: st.DataObject) -> None:
     """Whatever bytes of whatever file are changed or cut off: documents, or one line, never a traceback."""

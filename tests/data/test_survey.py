@@ -91,6 +91,7 @@ class TestSurvey:
         with pytest.raises(DataError, match=r"more than 3 labels, the last '3.5': these are no classes"):
             survey(open_(path, label_column="rating"))
 
+    @pytest.mark.slow
     @given(st.lists(st.tuples(st.text(), st.none() | st.sampled_from("ab")), min_size=2, max_size=6))
     def test_the_hash_tells_documents_apart(self, rows: list[tuple[str, str | None]]) -> None:
         """Moving a character from one field or document to the next makes another hash."""

@@ -80,6 +80,7 @@ def test_order_is_kept_over_groups_of_any_size():
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(lengths=st.lists(st.integers(0, 30), max_size=40), budget=st.integers(1, 80), padded=st.booleans())
 def test_batches_hold_every_document_once_under_the_budget(lengths, budget, padded):
@@ -164,6 +165,7 @@ def test_what_no_vocabulary_knows_has_one_name_whatever_the_text() -> None:
     assert not {"☃", "⚅"} & {*first.tokens, *second.tokens}
 
 
+@pytest.mark.slow
 def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens, spans and whether something was cut are those of the whole text, with every kind of tokenizer."""
     monkeypatch.setattr(batches, "_LOOKED_AT", 400)
@@ -190,6 +192,7 @@ def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.
     assert saved >= 2  # most are never looked at as a whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("long", ["tail", "head+tail"])
 def test_the_ends_of_long_texts_are_read_without_their_middle(
     long: Any, monkeypatch: pytest.MonkeyPatch
@@ -236,6 +239,7 @@ def test_the_ends_of_long_texts_are_read_without_their_middle(
         assert max(lengths) == 24
 
 
+@pytest.mark.slow
 def test_the_middle_of_a_long_text_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a tokenizer makes words; one that does not is given the whole text."""
     monkeypatch.setattr(batches, "_LOOKED_AT", 1 << 10)

@@ -73,6 +73,7 @@ def assert_as_the_oracle_says(folder, classifier, results, tolerance=1e-5):
             np.testing.assert_allclose(columns[name], values, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "device",
     [
@@ -126,6 +127,7 @@ def test_the_way_through_each_family_is_the_best_there_is(family, way, tmp_path)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "feed_forward"),
     [
@@ -147,6 +149,7 @@ def test_behind_the_last_attention_only_the_cls_rows_are_computed(family, feed_f
     assert rows == [sum(lengths), sum(lengths), len(lengths)]
 
 
+@pytest.mark.slow
 def test_a_head_that_pools_by_mean_is_packed_with_segment_means(tmp_path):
     """ModernBERT with classifier_pooling="mean": a document's mean, not the batch's."""
     tiny.save(tmp_path, "modernbert", classifier_pooling="mean")
@@ -155,6 +158,7 @@ def test_a_head_that_pools_by_mean_is_packed_with_segment_means(tmp_path):
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
 
 
+@pytest.mark.slow
 def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
     """With the padding index that real RoBERTas have, 1, positions start at 2."""
     tiny.save(tmp_path, "roberta", pad_token_id=1)
@@ -163,6 +167,7 @@ def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert", "gte", "mpnet"])
 def test_special_tokens_that_are_written_in_a_text_end_no_document(family, tmp_path):
     """Nor is a [PAD] padding: it is attended to, and has the position that transformers gives it."""
@@ -173,6 +178,7 @@ def test_special_tokens_that_are_written_in_a_text_end_no_document(family, tmp_p
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier, documents=documents))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_the_token_budget_changes_no_value_beyond_rounding(family, tmp_path):
     """One document a batch, all in one, or in between: the same values, to 1e-6 and 2e-5 of the value.
@@ -198,6 +204,7 @@ def test_the_same_batch_twice_gives_the_same_bits(tiny_model):
         assert all(values.tobytes() == other_columns[name].tobytes() for name, values in columns.items())
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32(tiny_model):
     """In half precision a document's attention moves by little in total variation, and predictions hold."""
     exact, rough = forward(load(tiny_model)), forward(load(tiny_model, dtype="bfloat16"))
@@ -328,6 +335,7 @@ def test_a_custom_reduction_that_fails_or_returns_something_else_is_told(functio
     assert str(raised.value).startswith("the custom reduction " + message.format("train/7"))
 
 
+@pytest.mark.slow
 def test_grouped_query_attention_repeats_the_key_heads(tmp_path):
     """EuroBERT shares a key head between two query heads: head rows are those of the query heads."""
     tiny.save(tmp_path, "eurobert")
@@ -395,6 +403,7 @@ def adapter_alone(folder, target):
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -494,6 +503,7 @@ def test_a_family_that_would_be_read_wrongly_is_refused(family, changes, message
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_model_that_shows_some_of_its_layers_is_refused(tmp_path):
     """Funnel pools between its blocks: only those before the first pooling look at every token."""
     sizes = {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "vocab_size": len(tiny.VOCABULARY)}
@@ -523,6 +533,7 @@ def test_options_that_the_model_or_machine_can_not_meet_are_told(asked, message,
         load(tiny_model, **asked)
 
 
+@pytest.mark.slow
 def test_the_default_length_is_the_smaller_of_512_and_the_models_own(tiny_model, tmp_path):
     """64 by the tokenizer here; a RoBERTa of 80 positions has two fewer, behind its padding index of 1."""
     assert load(tiny_model, max_length=None).max_length == 64

@@ -45,6 +45,7 @@ def test_the_families_whose_positions_start_behind_padding_are_those_of_transfor
     assert found == BEHIND_PADDING
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [*tiny.ROUTED, *tiny.UNROUTED])
 def test_the_longest_document_that_a_family_takes_runs_and_one_token_more_is_refused(family, tmp_path):

@@ -98,6 +98,7 @@ def assert_as_autograd_says(model, found, tolerance=2e-5):
         np.testing.assert_allclose(values, true, rtol=0, atol=tolerance * np.abs(true).max())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "family", [f for f in tiny.ROUTED + tiny.UNROUTED if f not in ("eurobert", "mobilebert")]
@@ -197,6 +198,7 @@ def test_relevance_in_blocks_of_rows_is_the_same():
             torch.testing.assert_close(list(found), list(expected[:3]))
 
 
+@pytest.mark.slow
 def test_relevance_beside_everything_else_changes_nothing(tiny_model):
     """The sweep of rollout, rows per head, whole probabilities, evidence: each is what it is alone."""
     names = ("received", "cls_heads", "rollout", "evidence", "norm", strongest)
@@ -308,6 +310,7 @@ def test_a_norm_is_that_of_attention_by_value_by_output_projection(tiny_model):
             np.testing.assert_allclose(values[f"norm_{number + 1:02d}"], true, rtol=0, atol=1e-5 * true.max())
 
 
+@pytest.mark.slow
 def test_norms_of_heads_that_share_their_values(tmp_path):
     """Of a head that reads more than [CLS], too: no head is in the way of a norm."""
     tiny.save(tmp_path, "eurobert")
@@ -325,6 +328,7 @@ def test_a_projection_that_reads_something_else_has_no_norm_and_a_note(tmp_path,
     )
 
 
+@pytest.mark.slow
 def test_evidence_of_four_classes_is_of_the_predicted_one_against_the_others(tmp_path):
     """The log-sum-exp of three logits is no logit."""
     names = ("a", "b", "c", "d")
@@ -334,6 +338,7 @@ def test_evidence_of_four_classes_is_of_the_predicted_one_against_the_others(tmp
     assert_as_autograd_says(eager(tmp_path), found)
 
 
+@pytest.mark.slow
 def test_evidence_without_the_cpu_kernel_is_the_same(tiny_model, monkeypatch):
     """Where attention goes through torch."""
     monkeypatch.setenv("ATTNSTORE_KERNEL", "off")

@@ -86,6 +86,7 @@ def test_each_pass_is_framed_by_the_special_tokens_and_has_true_spans(long):
             assert words[start:end] == token.removeprefix("##")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta"])
@@ -135,6 +136,7 @@ def test_another_way_is_another_run(data, tiny_model, tmp_path):
         run(config(data, tiny_model, long="tail"), tmp_path / "s.attn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -68,6 +68,7 @@ def test_any_shape_in_any_blocks_agrees_with_a_brute_force_loop(seed, heads, n, 
     np.testing.assert_allclose(found.output.double(), expected, atol=tolerance)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10_000),

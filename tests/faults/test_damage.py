@@ -26,6 +26,7 @@ def test_random_damage(tmp_path: Path) -> None:
     assert outcomes <= {"refused", "harmless", "wrong, and verify sees it"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tokens/split=test/label=pos/part-00000.parquet", "totals.parquet"])
 def test_file_of_another_size_is_reported_before_it_is_read(tmp_path: Path, name: str) -> None:
     """Of sealed stores, too, and in both engines: sizes cost nothing to look at."""
@@ -60,6 +61,7 @@ def test_pages_have_checksums(tmp_path: Path) -> None:
         damaged.read(columns=[schema.names[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_column_whose_name_is_no_text_any_more_is_one_line(tmp_path: Path, place: int) -> None:
     """DuckDB quotes the name in its message, which is then no UTF-8: of the first file, and of one read later."""

@@ -29,6 +29,7 @@ def test_random_failures(work: str, tmp_path: Path, expected) -> None:
         trial(work, at, way, tmp_path / str(number), expected[work])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_random_power_cuts(work: str, tmp_path: Path, expected) -> None:
     """What was not synced is dropped, torn or reordered: the same command goes on, and finds no part damaged."""
@@ -39,6 +40,7 @@ def test_random_power_cuts(work: str, tmp_path: Path, expected) -> None:
         cuts.trial(done, at, chance, tmp_path / str(number), expected[work])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgotten", ["sync", "syncdir"])
 def test_a_run_that_forgets_to_sync_does_not_survive_a_power_cut(
     tmp_path: Path, expected, forgotten: str

@@ -130,6 +130,7 @@ def test_a_pair_is_what_plain_transformers_makes_of_both_texts(loaded, drawn):
     assert seen == len(drawn)
 
 
+@pytest.mark.slow
 @given(drawn=pairs)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_spans_are_of_the_right_text(loaded, drawn):
@@ -416,6 +417,7 @@ def test_both_engines_answer_every_question_alike_over_pairs(reader):
     assert answered > 15
 
 
+@pytest.mark.slow
 def test_pairs_are_drawn_one_under_the_other(reader):
     """Both texts, with a line that says where the second begins, in the terminal and on a page."""
     drawn = reader.show(1)
@@ -428,6 +430,7 @@ def test_pairs_are_drawn_one_under_the_other(reader):
     assert drawn._repr_html_().index("never") < drawn._repr_html_().index("the second text of the pair")
 
 
+@pytest.mark.slow
 def test_the_explorer_draws_both_texts(reader):
     """In the page of a document as in `show`."""
     from starlette.testclient import TestClient

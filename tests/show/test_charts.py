@@ -54,6 +54,7 @@ def stores(tmp_path_factory):
     }
 
 
+@pytest.mark.sampled(2, first=1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [pytest.param("2 classes", marks=pytest.mark.exhaustive), "20 classes", "no labels"]

@@ -50,6 +50,7 @@ def test_the_picture_has_a_point_per_row(drawn):
     assert all(f">{word}<" in svg for word in drawn.table["word"].to_pylist())
 
 
+@pytest.mark.slow
 def test_a_notebook_gets_the_specification_and_a_picture(drawn):
     """Who knows Vega-Lite draws it live; others have the picture, or the words."""
     bundle = drawn._repr_mimebundle_()

@@ -1,5 +1,6 @@
 """Where the text is cut: the same in a terminal and on a page."""
 
+import pytest
 from drawings import Page, shaded, special, word
 
 from attnstore.show.page import html
@@ -15,6 +16,7 @@ def test_line_breaks_of_the_source_stay_visible_and_break():
     assert body.tags.count("br") == 2
 
 
+@pytest.mark.slow
 def test_the_unread_rest_is_set_apart():
     """600 words, of which the model read 510: the rest follows under a line that says so, undrawn."""
     words = ["film"] * 600

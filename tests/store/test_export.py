@@ -54,6 +54,7 @@ def frames(store):
     }
 
 
+@pytest.mark.slow
 def test_an_export_is_the_store_with_its_keys_in_the_files(store, tmp_path):
     """Every value as it was, for both engines; sound; and each file has the split and the label of its documents."""
     made = export(store, tmp_path / "out")
@@ -97,6 +98,7 @@ def test_an_export_that_ended_early_goes_on_to_the_same_bytes(store, tmp_path):
         export(store, store.path)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_or_not_finished_is_not_vouched_for(store, tmp_path):
     """A file whose bytes are others, and a store without a seal: one line, nothing is sealed."""
     with pytest.raises(

@@ -68,6 +68,7 @@ def test_what_a_killed_process_left_is_written_over(store):
     assert list((store.path / "faithfulness").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tables_of_another_form_and_unfinished_stores_are_refused(store, tmp_path):
     """Nothing is cast, and nothing is added to what may still change."""
     settings = {"by": "deletion", "unit": "token"}

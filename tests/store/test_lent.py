@@ -12,6 +12,7 @@ from attnstore.store.lent import lent_store
 from attnstore.store.resume import create_or_resume
 
 
+@pytest.mark.slow
 def test_parts_that_workers_wrote_are_sealed_to_the_bytes_of_one_writer(tmp_path: Path) -> None:
     """Each part by a store of its own; the lender takes the parts and seals."""
     plan = manifest()

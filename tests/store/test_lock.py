@@ -138,6 +138,7 @@ def test_lock_that_is_held_but_not_signed_yet_is_respected(tmp_path: Path) -> No
     write_lock(tmp_path).release()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
     """A process that was forked off and lives on does not hold what its parent held."""

@@ -39,6 +39,7 @@ def test_attention_is_shown_by_what_has_one_value_per_token_and_no_sign() -> Non
         assert manifest(reductions=stored).evidence == (evidence if evidence in stored else None)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
@@ -94,6 +95,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "fault"), HOSTILE)
 def test_manifest_that_nothing_could_work_through_is_refused(tmp_path, changes, fault) -> None:
     """Numbers without an end, names twice: one line when the store is opened, and nothing is made of them."""
@@ -130,6 +132,7 @@ def test_json_that_is_made_to_break_a_reader_is_refused(tmp_path, text) -> None:
         open_store(store)
 
 
+@pytest.mark.slow
 def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path) -> None:
     """Of a receipt, a table, the totals, the manifest: each is a damaged file, at once."""
     store = run(tmp_path / "store", manifest(), seal=False).path

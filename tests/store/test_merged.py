@@ -103,6 +103,7 @@ def test_answers_are_those_of_the_parts(tmp_path: Path, merging, monkeypatch) ->
     assert str(readers[0].show("@3")) == str(readers[1].show("@3"))
 
 
+@pytest.mark.slow
 def test_what_is_appended_is_merged_with_what_was_there(tmp_path: Path, merging) -> None:
     """Files of the state before that are in no merged one become part of the next; those that are stay as they are."""
     path = run(tmp_path / "store", manifest(documents=3), labels=("pos",)).path
@@ -126,6 +127,7 @@ def test_what_is_appended_is_merged_with_what_was_there(tmp_path: Path, merging)
     assert {name: contents(path)[name] for name in parts} == {name: before[name] for name in parts}
 
 
+@pytest.mark.slow
 def test_a_merged_file_that_says_something_else_is_a_fault(tmp_path: Path, merging) -> None:
     """Also one that was made by our own means, with its hash in the manifest."""
     store = run(tmp_path / "store", manifest())

@@ -78,6 +78,7 @@ def test_parquet_form(tmp_path: Path) -> None:
     assert [split in columns[name].encodings for name in floats] == [True] * len(floats)
 
 
+@pytest.mark.slow
 def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
     """Rows that came in other chunks, with other dictionaries and columns in another order, make the same bytes."""
     plan = manifest()

@@ -43,6 +43,7 @@ def test_resume_writes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_part_without_receipt_or_with_a_lost_file_is_missing(tmp_path: Path) -> None:
     """Files that no receipt vouches for are not listed, and a receipt is worth no more than its files."""
     plan = manifest()
@@ -88,6 +89,7 @@ def test_damaged_part_is_computed_again_and_said(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["documents", "tokens", "_parts", "tokens/split=test"])
 @pytest.mark.parametrize("same", [True, False])
 def test_nothing_outside_of_a_store_is_written_or_removed(tmp_path: Path, place: str, same: bool) -> None:
@@ -299,6 +301,7 @@ def test_what_is_no_store_is_refused_in_one_line(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_parents_are_made_and_an_empty_directory_is_taken(tmp_path: Path) -> None:
     """A new store may lie deep; what a run that was killed at its very start left does not count as content."""
     run(tmp_path / "a" / "b" / "store", manifest())
@@ -321,6 +324,7 @@ def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> Non
     create_or_resume(path, manifest()).close()
 
 
+@pytest.mark.slow
 def test_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
     """What another run made or sealed between our first look and our lock counts; the lock is given back."""
 
@@ -424,6 +428,7 @@ def test_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_read_only_disk(tmp_path: Path) -> None:
     """A sealed store on a read-only disk opens, also for an equal run; a new one is refused in one line."""
     with mounted(tmp_path / "disk", "size=4m"):

@@ -115,6 +115,7 @@ def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
     assert new.manifest.documents == 15
 
 
+@pytest.mark.slow
 def test_what_a_crash_at_the_very_end_leaves_is_taken_away(tmp_path: Path) -> None:
     """A folder whose manifest is gone already, and the lock: the next append, of the same data too, finds neither."""
     path = run(tmp_path / "store", manifest()).path
@@ -205,6 +206,7 @@ def test_killed_at_any_write_it_is_the_old_state_or_the_new_and_goes_on(
     assert states[-5:] == [10, 10, 15, 15, 15]
 
 
+@pytest.mark.slow
 def test_an_append_that_is_not_finished_keeps_others_out(tmp_path: Path) -> None:
     """Another one is refused with what to do; one without a finished part gives way."""
     path = run(tmp_path / "store", manifest()).path
@@ -236,6 +238,7 @@ def test_a_damaged_part_of_the_next_state_is_written_again(tmp_path: Path) -> No
     assert append(path, 5).manifest.documents == 15
 
 
+@pytest.mark.slow
 def test_what_changed_meanwhile_or_is_not_sealed_is_not_appended_to(tmp_path: Path) -> None:
     """An append is made for one state of a store; another process may have brought it on."""
     path = run(tmp_path / "store", manifest()).path
@@ -275,6 +278,7 @@ def test_what_was_measured_before_is_said_to_be_of_the_earlier_documents(tmp_pat
     assert measured_before(open_store(path)) == 10
 
 
+@pytest.mark.slow
 def test_a_log_that_another_table_keeps_beside_the_files_is_no_fault(tmp_path: Path) -> None:
     """Delta's, for one; a file of Parquet there is one, since a plain reader takes it for rows."""
     path = run(tmp_path / "store", manifest()).path
@@ -296,6 +300,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_run_is_still_the_stores(tmp_path: Path) -> None:
     """The run that made the store finds it finished, however much it has grown."""
     plan = manifest()

@@ -15,6 +15,7 @@ from attnstore.store.resume import create_or_resume
 from attnstore.store.store import Store, open_store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("label_in_path", [True, False])
 def test_plain_readers_read_every_value_by_path_alone(tmp_path: Path, read, label_in_path: bool) -> None:
@@ -192,6 +193,7 @@ def test_damaged_store_is_not_sealed(tmp_path: Path) -> None:
     assert not open_store(store.path).sealed
 
 
+@pytest.mark.slow
 def test_crash_right_after_sealing_is_harmless(tmp_path: Path) -> None:
     """Receipts left beside a sealed manifest are not read, and go away with the next run."""
     path = tmp_path / "store"

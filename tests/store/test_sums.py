@@ -97,6 +97,7 @@ def of_other_columns(file: Path) -> None:
     file.rename(file.with_name(f"{tokens}.{number}.{digest}.{end}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [Path.unlink, flip, of_other_columns, lambda file: file.write_bytes(b"")],
                          ids=["gone", "damaged", "of other columns", "empty"])  # fmt: skip
 def test_sums_that_are_not_as_they_have_to_be_are_made_again(
@@ -114,6 +115,7 @@ def test_sums_that_are_not_as_they_have_to_be_are_made_again(
     assert not set(scanned) & before  # they are sound again
 
 
+@pytest.mark.slow
 def test_the_sums_of_another_store_are_not_taken(tmp_path: Path, grown: Path, scanned: list[str]) -> None:
     """They are known by the files of the tokens, of which one is another here."""
     path = run(tmp_path / "store", manifest(documents=5)).path

@@ -167,6 +167,7 @@ def test_more_rows_than_a_row_group_has_are_written_as_they_come(made_up, tmp_pa
     assert found.read().to_pylist() == whole.to_pylist()
 
 
+@pytest.mark.slow
 def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
     """Totals without a seal are nobody's: verify reports them, and the next run begins by taking them away."""
     store = run(tmp_path / "s", manifest(), seal=False)
@@ -202,6 +203,7 @@ def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
         assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
     """Totals of other columns, or of more or fewer tokens, are refused, and the store stays open."""
     store = write_store(tmp_path / "s", made_up_documents(30), parts=[0, 1])

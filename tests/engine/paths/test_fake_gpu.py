@@ -228,6 +228,7 @@ def assert_arrived(reduced, classifier, batch, waited):
     assert {name: tuple(x.shape) for name, x in found.items()} == shapes
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in tiny.ROUTED if name != "xmod"])
 def test_a_batch_goes_over_the_gpu_without_a_wait(family, gpu, tmp_path):
@@ -253,6 +254,7 @@ def test_a_batch_goes_over_the_gpu_without_a_wait(family, gpu, tmp_path):
     assert {kernels.device for kernels in tried} == {GPU}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "modernbert", "eurobert", "mpnet", "megatron-bert"])
 @pytest.mark.parametrize("custom", [False, True], ids=["built in", "custom"])

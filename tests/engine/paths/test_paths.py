@@ -187,6 +187,7 @@ PATHS = {
 DRAWN = [name for name in PATHS if name != "c++ kernel"]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("depth", HEAD_SIZES)

@@ -159,6 +159,7 @@ def test_an_answer_in_another_page_shows_its_words_and_folds_its_table(web, path
     assert "<table" not in before.partition('id="answer"')[2]
 
 
+@pytest.mark.slow
 def test_two_reductions_stand_side_by_side(web):
     """Each with its own caption."""
     shown = text_of(page(web, "/demo/documents/3?layer=1&reduction2=rollout"))
@@ -166,6 +167,7 @@ def test_two_reductions_stand_side_by_side(web):
     assert "rollout" in shown
 
 
+@pytest.mark.slow
 def test_a_head_is_drawn_by_itself(web, path, documents):
     """Where a reduction has a value for each: the strongest token is that of the head, the scale that of its values."""
     number = max(range(60), key=lambda n: len(documents[n]["tokens"]))
@@ -183,6 +185,7 @@ def test_a_head_is_drawn_by_itself(web, path, documents):
     assert "the store has no head 3: head is 1 to 2, or mean" in text_of(refused)
 
 
+@pytest.mark.slow
 def test_a_score_with_a_sign_is_drawn_for_and_against(tmp_path):
     """In two colours, full at its own scale; renormalising is not for it."""
     signed = asked_store.StoredReduction(
@@ -205,6 +208,7 @@ def test_a_score_with_a_sign_is_drawn_for_and_against(tmp_path):
     assert "above 0 it speaks for the prediction, below 0 against it" in shown
 
 
+@pytest.mark.slow
 def test_special_tokens_are_left_out_where_that_is_asked_for(web, documents):
     """What remains is rescaled to a sum of 1, and the neighbours are drawn alike."""
     shown = page(web, "/demo/documents/3?alone=true")
@@ -418,6 +422,7 @@ def test_many_ask_at_once(web):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_stores_of_one_name_are_told_apart(path, tmp_path):
     """Each has an address of its own, and the first page lists them."""
     other = tmp_path / "demo.attn"
