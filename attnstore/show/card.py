@@ -26,6 +26,7 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
     """All that there is to say, as (name, value); a name may come several times."""
     manifest = store.manifest
     finished = store.finished_parts()
+    files, size = store.count_and_bytes()  # first: where that can't be read, nothing is said
     yield "store", str(store.path)
     if manifest.sealed:
         yield "state", f"sealed {manifest.sealed}"
@@ -40,7 +41,6 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
     yield "tokens", f"{store.rows('tokens'):,}, documents of more than {manifest.max_length} are {longer}"
     if manifest.pairs:
         yield "texts", "two per document, text and text_pair: a pair for the model"
-    files, size = store.count_and_bytes()
     yield "size", f"{size / 1e6:,.1f} MB in {counted(files, 'file')}"
     yield "model", f"{manifest.model} ({manifest.layers} layers, {manifest.heads} heads)"
     yield "classes", ", ".join(manifest.labels)
