@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import PurePosixPath
@@ -132,9 +133,10 @@ def _state(store: Store, files: list[StoredFile]) -> Finding:
 def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
     """Files in the two tables' directories which a plain reader would take for part of the table."""
     finished = set(store.finished_parts())
-    coming = set()
+    coming: set[str] = set()
     if store.sealed and (next_state := unfinished_append(store)) is not None:
-        coming = {file.path for file in all_files(store.path, next_state)}
+        with suppress(StoreError):  # what an append has left in pieces names no file
+            coming = {file.path for file in all_files(store.path, next_state)}
     for kind in ("documents", "tokens"):
         for name in names_below(store.path / kind):
             relative = f"{kind}/{name}"

@@ -174,9 +174,10 @@ def unfinished_append(store: Store) -> Manifest | None:
     It is sealed if all that is left is to give the files their places. One that can't be read is none.
     """
     try:
-        return read_manifest(store.path / APPEND)
+        found = read_manifest(store.path / APPEND)
     except StoreError:
         return None
+    return found if found is not None and found.additions else None
 
 
 def finish_append(path: str | Place) -> Store:
@@ -210,7 +211,7 @@ def _unfinished(store: Place, base: Manifest) -> Manifest | None:
         found = read_manifest(store / APPEND)
     except StoreError as error:
         raise StoreError(f"{error}: remove {store / APPEND} to begin the append again") from error
-    if found is None or found.sealed is not None:
+    if found is None or found.sealed is not None or not found.additions:
         return None
     of_base = found.created == base.created and found.additions[:-1] == base.additions
     return found if of_base and found.fingerprint == base.fingerprint else None

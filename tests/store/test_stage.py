@@ -24,7 +24,7 @@ from attnstore.errors import StoreError
 from attnstore.show.card import facts
 from attnstore.store import frames
 from attnstore.store.faithfulness import measured_before
-from attnstore.store.manifest import Addition, Manifest
+from attnstore.store.manifest import Addition, Manifest, StoredFile
 from attnstore.store.resume import create_or_resume
 from attnstore.store.stage import Stage, begin_or_resume, finish_append
 from attnstore.store.store import Store, open_store
@@ -337,3 +337,23 @@ def test_in_a_bucket_it_is_the_same(tmp_path: Path, bucket: Server, whole) -> No
         n: len(c) for n, c in contents(path).items() if n != "manifest.json"
     }
     assert_frame_equal(read(old)["documents"], before["documents"])
+
+
+def test_a_strange_next_state_disturbs_no_reader_and_no_append(tmp_path: Path) -> None:
+    """One that appends nothing, or lists merged files that are not there: a stranger's, or what a damage has left."""
+    store = run(tmp_path / "store", manifest(documents=6), seal=True)
+    lost = replace(
+        store.manifest,
+        additions=(addition(1),),
+        documents=7,
+        merged_from=StoredFile(f"_merged/from-{'0' * 32}.parquet", 4, 400, "0" * 64),
+    )
+    for strange in (store.manifest, replace(store.manifest, sealed=None, files=()), lost):
+        (store.path / "_append").mkdir()
+        (store.path / "_append/manifest.json").write_text(strange.to_json())
+        assert ("documents", "6 of 6") in list(facts(store))
+        assert all(finding.ok for finding in verify_files(store))
+        if strange is not lost:
+            assert append(store.path, 1, "a.csv").manifest.documents == 7
+            shutil.rmtree(store.path)
+            store = run(tmp_path / "store", manifest(documents=6))
