@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attnstore.errors import StoreError
-from attnstore.store.manifest import MERGED_FILE, StoredFile, fault_of_files
+from attnstore.store.manifest import MERGED_FILE, MOST_PARTS, StoredFile, fault_of_files
 from attnstore.store.parquet import parquet
 from attnstore.store.place import Place, opened
 
@@ -131,12 +131,22 @@ def read_list(store: Place, listed: StoredFile) -> pa.Table:
                 fault = "its SHA-256 is not the one recorded: it is damaged"
             else:
                 with pq.ParquetFile(pa.BufferReader(content)) as parquet:
-                    if parquet.schema_arrow.equals(_LIST) and parquet.metadata.num_rows == listed.rows:
+                    if parquet.schema_arrow.equals(_LIST) and _holds(parquet.metadata, listed.rows):
                         return parquet.read(use_threads=False)
                 fault = "is no list of a store's files"
     except (pa.ArrowException, OSError, ValueError) as error:
         fault = f"can't be read: {str(error).partition(chr(10))[0]}"
     raise StoreError(f"{listed.path} {fault}")
+
+
+def _holds(footer: pq.FileMetaData, rows: int) -> bool:
+    """Whether a list has so many rows, and no more behind a small file than there are bytes to names and hashes."""
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    # A dictionary's one long text might stand in a million rows.
+    plain = not any("DICTIONARY" in encoding for column in columns for encoding in column.encodings)
+    size = sum(column.total_uncompressed_size for column in columns)
+    return plain and footer.num_rows == rows <= 10 * MOST_PARTS and size <= 2_000 * rows
 
 
 def files_of(table: pa.Table, parts: Collection[int] | None = None) -> list[StoredFile]:

@@ -1,10 +1,12 @@
 """Promises of attnstore.store.merged: few files are read however many parts there are, and they say the same."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
@@ -22,6 +24,7 @@ from attnstore.store.merged import (
     list_of,
     merged_name,
     of_merged,
+    read_list,
     to_be_merged,
 )
 from attnstore.store.stage import begin_or_resume, finish_append
@@ -218,6 +221,22 @@ def test_a_list_that_does_not_fit_what_was_merged_is_a_fault(tmp_path: Path, mer
     assert (fault.subject, fault.ok) == (listed.path, False)
     with pytest.raises(StoreError, match="verify"):
         open_store(store.path).files()
+
+
+def test_a_list_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """A long text in a dictionary, in many rows: a small file, whose hash is right."""
+    (tmp_path / "_merged").mkdir()
+    entry, content = list_of([file(part) for part in range(40)])
+    (tmp_path / entry.path).write_bytes(content)
+    schema = read_list(tmp_path, entry).schema
+    rows = pa.table([["x" * 1_000_000] * 40, range(40), range(40), ["0"] * 40], schema=schema)
+    for options in ({"use_dictionary": True}, {"use_dictionary": False}):
+        pq.write_table(rows, tmp_path / entry.path, compression="zstd", **options)
+        bomb = (tmp_path / entry.path).read_bytes()
+        assert len(bomb) < 100_000
+        made = replace(entry, bytes=len(bomb), sha256=hashlib.sha256(bomb).hexdigest())
+        with pytest.raises(StoreError, match="is no list of a store's files"):
+            read_list(tmp_path, made)
 
 
 def test_a_files_own_part_is_none_where_it_is_merged() -> None:
