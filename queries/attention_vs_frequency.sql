@@ -1,28 +1,29 @@
--- Which words get more, or less, attention than their number explains?
+-- Which words get more, or less, attention than their frequency explains?
 --
--- How to read the answer: one row a class and word, the highest ranked first. `share_of_attention` is the word's
--- part of all the attention in the class's documents, `share_of_tokens` its part of all their tokens, special
--- ones included in both; a word of three pieces counts three tokens. `ratio` is the one over the other: 1.0 is
--- what frequency alone explains, 4.0 four times as much. `low` and `high` hold it with 95 % confidence if other
--- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, the
--- tokens in them do not; they need two clusters with the word and attention above 0. `frequency_rank` and
--- `attention_rank` are the word's places among those listed by either share, equals sharing the first place.
--- Drawn on two logarithmic axes, words that are attended to as others are lie on a line; see what lies off it.
+-- How to read the answer: one row per class and word, highest ranked first. `share_of_attention` is the
+-- word's part of all the attention in the class's documents, `share_of_tokens` its part of all their tokens,
+-- special ones included in both; a word of three pieces counts three tokens. `ratio` is the one over the
+-- other: 1.0 is what frequency alone explains, 4.0 four times as much. `low` and `high` are its 95 %
+-- interval, for other documents of the same kind. Clusters (such as films, if documents have a group) count
+-- as independent, the tokens in them do not; they need two clusters with the word and attention above 0.
+-- `frequency_rank` and `attention_rank` are the word's places among those listed by either share, equals
+-- sharing the first place. On two logarithmic axes, words with ordinary attention lie on a line; look at
+-- those off the line.
 --
--- How not to read it: as evidence for the class; a word may stand out as much in the other one, and a ratio
--- below 1 is the usual case where [CLS] takes much. Attention is not explanation (Jain and Wallace 2019).
+-- How not to read it: as evidence for the class. A word may stand out as much in the other one, and a ratio
+-- below 1 is normal where [CLS] takes much attention. Attention is not explanation (Jain and Wallace 2019).
 -- Unlike `lift` in top_words_by_class, which averages over occurrences whatever their document's length, a
--- share is of all tokens together: words that prefer short documents have a higher ratio.
+-- share is relative to all tokens together: words that prefer short documents have a higher ratio.
 --
--- Documents in which the reduction has nothing to say (null) are left out, and with by=label those that have
--- no label. Equal ranks are ordered by documents, then by word.
+-- Documents where the reduction is null are left out, and with by=label those without a label. Ties are
+-- ordered by documents, then by word.
 --
 -- Example: attnstore query imdb.attn attention_vs_frequency -p limit=3,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=disappointing, documents=291, occurrences=304, share_of_attention=0.002972,
 --     share_of_tokens=9.019e-05, ratio=32.95, low=30.69, high=35.37, frequency_rank=880, attention_rank=28
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
@@ -32,7 +33,7 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param order: most|least = most -- most attention for their number first, or least
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, word, documents, ratio, low, high
 -- @pair class, word: ratio, share_of_attention
 --

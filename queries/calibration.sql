@@ -1,22 +1,23 @@
--- Is the model right as often as its probabilities say?
+-- Is the model right as often as its probabilities suggest?
 --
--- How to read the answer: documents are put into bins by the probability that the model gives its prediction. In one row
--- a bin `accuracy` is the share of its `documents` that are predicted right, `low` to `high` its 95 % interval if other
--- documents of the kind were drawn, and `mean_probability` what the model said. `gap` is accuracy less probability, with
--- its interval `gap_low` to `gap_high`, the probabilities being given: below 0 the model is too sure of itself. `class` is the predicted class; null is
--- all of them.
+-- How to read the answer: documents are put into bins by the probability that the model gives its prediction.
+-- In one row per bin `accuracy` is the share of its `documents` that are predicted right, `low` to `high` its
+-- 95 % interval if other documents of the kind were drawn, and `mean_probability` what the model said. `gap`
+-- is accuracy less probability, with its interval `gap_low` to `gap_high`, the probabilities being given:
+-- below 0 the model is too sure of itself. `class` is the predicted class; null is all of them.
 --
--- The row without a bin is of all bins. Its `expected_error` is the expected calibration error, the mean of the bins'
--- |gap| weighted by documents, `error_low` to `error_high` its 95 % interval where the bins' gaps have the sign that was
--- seen. Gaps that are chance alone add up, too: `by_chance` is what a calibrated model would be expected to have with
--- these bins and probabilities. An error is to be held against that, not against 0.
+-- The row without a bin is of all bins. Its `expected_error` is the expected calibration error, the mean of
+-- the bins' |gap| weighted by documents, `error_low` to `error_high` its 95 % interval where the bins' gaps
+-- have the sign that was seen. Gaps that are chance alone add up, too: `by_chance` is what a calibrated model
+-- would be expected to have with these bins and probabilities. An error must be compared with that, not with
+-- 0.
 --
--- Clusters (films, where documents have a group) count as independent, and `clusters` says how many there are. Below two
--- of one size, or more uneven ones, there is no interval.
+-- Clusters (such as films, if documents have a group) count as independent, and `clusters` is their number.
+-- Below two of one size, or more uneven ones, there is no interval.
 --
--- How not to read it: as quality of the classes. A model that is right half of the time and says so is calibrated. The
--- error depends on the bins: with `binning=count` they hold equally many documents, where nearly all probabilities are
--- near 1. Accuracy on the data that the model was trained on makes it look unsure.
+-- How not to read it: as quality of the model. A model that is right half of the time with a confidence of
+-- one half is calibrated. The error depends on the bins: if nearly all probabilities are near 1, use
+-- `binning=count` for bins of equal size. On its own training data a model looks underconfident.
 --
 -- Documents without a label are left out. Where labels are not the model's classes nothing is right or wrong: the
 -- question is refused.

@@ -1,15 +1,16 @@
 -- How concentrated is the attention of a document, layer by layer?
 --
--- How to read the answer: one row a class and layer. Each document's attention is made to add up to 1; its
+-- How to read the answer: one row per class and layer. Each document's attention is made to add up to 1; its
 -- `entropy` (nats) is 0 where one token has all, and ln(tokens) where all have the same. exp(entropy) is the
 -- number of tokens that, with equal attention, would have that entropy: the document's effective number of
--- attended tokens. `evenness` is entropy / ln(tokens), 1.0 for even attention: it takes the document's length out.
--- `entropy`, `effective_tokens` and `evenness` are means over the class's documents, `deviation` the standard
--- deviation of the entropy, and `effective_05` ... `effective_95` the 5th, 25th, 50th, 75th and 95th percentile of
--- the effective number of tokens.
+-- attended tokens. `evenness` is entropy / ln(tokens), 1.0 for even attention: it takes the document's length
+-- out. `entropy`, `effective_tokens` and `evenness` are means over the class's documents, `deviation` the
+-- standard deviation of the entropy, and `effective_05` ... `effective_95` the 5th, 25th, 50th, 75th and 95th
+-- percentile of the effective number of tokens.
 --
--- How not to read it: attention concentrated on [CLS] itself, or on [SEP], is concentrated too: leave special
--- tokens out with specials=out, and compare. Long documents have more entropy; classes differ in length.
+-- How not to read it: as focus on words. Attention that concentrates on [CLS] or [SEP] counts, too: leave
+-- special tokens out with specials=out, and compare. Long documents have more entropy, and classes differ in
+-- length.
 --
 -- Documents are left out in which the reduction has nothing to say (null), is negative, or gives all tokens
 -- together nothing; and with by=label those that have no label. `evenness` is over those of two tokens or more.
@@ -20,7 +21,7 @@
 --     evenness=0.7874, effective_05=24.75, effective_25=52.99, effective_50=76.4, effective_75=121.3,
 --     effective_95=170.4
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param specials: in|out = in -- count special tokens, such as [CLS] and [SEP], or only the others
 -- @columns class, layer, documents, entropy, effective_tokens, evenness

@@ -1,16 +1,17 @@
--- Where does a word get its attention: in which of its occurrences, in what context?
+-- Where does a word get its attention: in which occurrences, in what context?
 --
--- How to read the answer: one row an occurrence, `limit` rows a class. `attention` is the sum over the word's
--- pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly over its
--- tokens. `left` and `right` are the text around `keyword`, as it stands in the document but for white space,
--- `width` words on each side, a punctuation mark being a word, too. Of a pair they are of the text that has the word.
+-- How to read the answer: one row an occurrence, `limit` rows per class. `attention` is the sum over the
+-- word's pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly
+-- over its tokens. `left` and `right` are the text around `keyword`, as it stands in the document but for
+-- white space, `width` words on each side, a punctuation mark being a word, too. Of a pair they are of the
+-- text that has the word.
 --
--- How not to read it: as a sample. These are the extremes; how far they are from the usual is in
--- top_words_by_class. Not found is a word that the store spells otherwise: in lower case for uncased models; and
--- a phrase, which is no word: ask for its rarest one, and read on from there.
+-- How not to read it: as a sample. These are the extremes; top_words_by_class shows how far they are from the
+-- average. A word must be spelt as in the store, in lower case. A phrase is not a word: ask for its rarest
+-- word.
 --
--- Occurrences in documents in which the reduction has nothing to say (null) are left out, and with by=label those
--- in documents that have no label. Equal lifts are in the order of the dataset.
+-- Occurrences in documents where the reduction is null are left out, and with by=label those in documents
+-- without a label. Ties are in the order of the data set.
 --
 -- Example: attnstore query imdb.attn contexts -p word=awful -p limit=3,
 -- over the 25,000 IMDb test reviews, first row:
@@ -18,13 +19,13 @@
 --     keyword=awful, right=movie from just about every point of view, attention=0.208, lift=106.5
 --
 -- @param word: text -- the word, as the store spells it
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param order: most|least = most -- the most attended occurrences, or the least
 -- @param width: count = 8 -- words on each side
--- @param limit: count = 10 -- rows a class
+-- @param limit: count = 10 -- rows per class
 -- @columns class, id, …left, keyword, right, lift
 --
 -- Source: keyword in context, Luhn 1960.

@@ -1,21 +1,20 @@
--- Which words are attended more in the documents of one class than in those of the others?
+-- Which words are attended to more in the documents of one class than in those of the others?
 --
--- How to read the answer: one row a class and word, the highest ranked first. `lift` is the attention of an
+-- How to read the answer: one row per class and word, highest ranked first. `lift` is the attention of an
 -- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
--- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other
--- classes pooled. A document's attention is one whole that its words share: where a strong word is frequent,
--- all others have less, though the model may look at them as ever. And where attention is sharper in one
--- class, all high lifts are higher there, and all low ones lower. So lifts are held against the class's
--- ordinary words: a line through all of them says how far ln(lift) and ln(other_lift) usually are apart, by
--- how high both are in the middle, and `surplus` is what the word is beyond that line, in nats, `low` to
--- `high` its 95 % interval, `error` its standard error. Ranked by `sure`, the lower end, no word leads that is
--- only rare.
+-- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other classes
+-- pooled. A document's attention is a fixed total that its words share: where a strong word is frequent, all
+-- others have less, even if the model looks at them as usual. And where attention is sharper in one class,
+-- all high lifts are higher there, and all low ones lower. So lifts are compared with the class's ordinary
+-- words: a line through all of them says how far ln(lift) and ln(other_lift) usually are apart, by how high
+-- both are in the middle, and `surplus` is what the word is beyond that line, in nats, `low` to `high` its 95
+-- % interval, `error` its standard error. Ranked by `sure`, the lower end, no word leads that is only rare.
 --
--- The line is laid through the words that are known well (in 50 documents of either side, or the 30 words in
--- most): its slope is that between the medians of the upper and the lower third by the middle (0 where there
--- are fewer than 60 such words, or all of about one height), its height the median of the rest. `factor`
--- is the simpler idea that all lifts change alike: the median of lift / other_lift over the same words.
--- `difference` is lift less factor times other_lift, and `log_ratio` the logarithm of the one over the other.
+-- The line is fitted to well-known words (in 50 documents of either side, or the 30 words in most): its slope
+-- is that between the medians of the upper and the lower third by the middle (0 where there are fewer than 60
+-- such words, or all of about one height), its height the median of the rest. `factor` is the simpler idea
+-- that all lifts change alike: the median of lift / other_lift over the same words. `difference` is lift less
+-- factor times other_lift, and `log_ratio` the logarithm of the one over the other.
 --
 -- `test` says how a word is tested. `attention`: `p` is that of a permutation test of the surplus: of all ways
 -- to deal the word's documents to class and others, as many on each side as there are, in what part are the
@@ -34,27 +33,27 @@
 -- the same `test`, listed or cut by `limit`: not over all classes, nor over what else one asks.
 --
 -- With two classes, surplus, log_ratio, log_odds, z and residual of the one are those of the other with the
--- sign turned, and p is the same. `documents` and `occurrences` count the word in the class,
+-- sign flipped, and p is the same. `documents` and `occurrences` count the word in the class,
 -- `other_documents` and `other_occurrences` in the others. `log_odds` compares these counts alone: how much
 -- more frequent the word is in the class, as the difference of its log-odds among all words (listed or not,
 -- punctuation included), with an informative Dirichlet prior that draws it toward 0; `z` is that over its
--- standard error as if words were drawn one by one, which they are not: for words of a topic, that come
--- often in few documents, it is far too large and no test. `residual` is what attention adds to frequency, in
--- nats: log_ratio less what a word of this log_odds would have by a straight line through all the words of
--- the class that have an error (least squares, each weighted by 1 over the squared error of its log_ratio,
--- and so mostly through the frequent ones). It is null where either is, and where fewer than three words
--- make the line.
+-- standard error as if words were drawn one by one, which they are not: for words of a topic, that come often
+-- in few documents, it is far too large and no test. `residual` is what attention adds to frequency, in nats:
+-- log_ratio less what a word of this log_odds would have by a straight line through all the words of the
+-- class that have an error (least squares, each weighted by 1 over the squared error of its log_ratio, and so
+-- mostly through the frequent ones). It is null where either is, and where fewer than three words make the
+-- line.
 --
--- How not to read it: as evidence for the class, or as what made the model decide. Attention knows no class;
--- a model attends to a word because of its neighbours and its place, too, which differ between classes.
--- Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" is more than the
--- class's ordinary words. That most words are ordinary is assumed, not found: if a model really looked more
--- at most words of a class, the line would hide it. Films whose reviews are all of one class confound the
--- class with the film: `within_group` holds the classes against each other within films that have both.
+-- How not to read it: as evidence for the class, or as the reason for the model's decision. Attention has no
+-- class; a model also attends to a word because of its neighbours and its place, which differ between
+-- classes. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" means more
+-- than the class's ordinary words. That most words are ordinary is an assumption, not a finding: if a model
+-- really looked more at most words of a class, the line would hide it. Films whose reviews are all of one
+-- class confound the class with the film: `within_group` compares the classes within films that have both.
 --
--- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents in which
--- the reduction has nothing to say (null) are left out, and with by=label those that have no label. Equal
--- ranks are ordered by documents, then by word. Where a lift is not above 0, there is no logarithm and no test.
+-- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents where the
+-- reduction is null are left out, and with by=label those without a label. Ties are ordered by documents,
+-- then by word. Where a lift is not above 0, there is no logarithm and no test.
 --
 -- Example: attnstore query imdb.attn distinctive_words -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -63,7 +62,7 @@
 --     sure=0.966, surplus=1.03, error=0.03272, low=0.966, high=1.094, p=2.749e-62, q=1.741e-60,
 --     factor=0.8558, difference=1.551, log_ratio=1.208, log_odds=-0.01682, z=-0.3945, residual=1.456
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
@@ -77,7 +76,7 @@
 -- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in all classes
 --     together, are added to the counts of either side; auto: 1 in 100 of the words of both sides
 -- @param rank_by: sure|surplus|difference|log_ratio|residual|log_odds|z = sure -- the column to rank by
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, word, test, surplus, sure, q
 -- @pair class, word: surplus, lift, log_ratio
 -- @family the words of a class

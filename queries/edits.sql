@@ -1,23 +1,24 @@
--- Which score ranks the edited words highest, in texts of which the data has an edited version with another label?
+-- Which score ranks the edited words highest, in texts for which the data has an edited version with another label?
 --
--- Counterfactual data holds pairs: a text, and the same text with the few words changed that turn its label (Kaushik et
--- al. 2020). The changed words are why the label is what it is, as people see it: a score should rank them first.
--- Pairs are documents of one group with different labels and so many words in common; each document is held against the
--- one that has most. A word is edited where its document's version does not have it.
+-- Counterfactual data holds pairs: a text, and the same text with the few words changed that turn its label
+-- (Kaushik et al. 2020). The changed words are why the label is what it is, as people see it: a score should
+-- rank them first. Pairs are documents of one group with different labels and so many words in common; each
+-- document is compared with the one that shares most. A word is edited where its document's version does not
+-- have it.
 --
--- How to read the answer: one row a score, a column of the tokens table. Over `documents` of pairs, `auroc` is the
--- probability that an edited word is ranked above another one of its document (0.5 is chance); `precision` is the share
--- of edited words among the highest, as many as were edited, and `edited` what it is by chance; `first` is the share of
--- documents whose highest word is an edited one. The intervals are of 95 % if other groups of the kind were drawn;
--- `clusters` is how many there are.
+-- How to read the answer: one row per score, a column of the tokens table. Over `documents` of pairs, `auroc`
+-- is the probability that an edited word is ranked above another one of its document (0.5 is chance);
+-- `precision` is the share of edited words among the highest, as many as were edited, and `edited` what it is
+-- by chance; `first` is the share of documents whose highest word is an edited one. The intervals are of 95 %
+-- if other groups of the kind were drawn; `clusters` is how many there are.
 --
--- How not to read it: as what the model's reasons are. Edited words are the annotators' reasons; a model that is right
--- for other ones has a low rank here, and a faithful score then ranks low, too. Ask `faithfulness` beside it. Two
--- documents of one group that happen to have words in common (short texts, boilerplate) are no pair: look at some, and
--- raise `common`. A word that only moved, or is said twice, does not count as edited.
+-- How not to read it: as the model's reasons. Edited words are the annotators' reasons; if a model is right
+-- for other reasons, even a faithful score ranks them low. Ask `faithfulness`, too. Two documents of one
+-- group that happen to share words (short texts, boilerplate) are not a pair: look at some, and raise
+-- `common`. A word that only moved, or occurs twice, does not count as edited.
 --
--- A word's value is the sum over its pieces. Documents without an edited word, or without any other, are left out; so
--- are those in which the score has no value (null). Signed scores rank what speaks against the class last.
+-- A word's value is the sum over its pieces. Documents without an edited word, or without any other, are left
+-- out; so are those in which the score has no value (null). Signed scores rank words against the class last.
 --
 -- Example: attnstore query swapped.attn edits,
 -- over 200 pairs of IMDb reviews (benchmarks/swapped.py), first row:

@@ -1,20 +1,20 @@
--- Which words are attended more in the documents that the model gets wrong than in those it gets right?
+-- Which words are attended to more in the documents that the model gets wrong than in those it gets right?
 --
--- How to read the answer: one row a predicted class and word, the highest ranked first. Among the documents
+-- How to read the answer: one row per predicted class and word, highest ranked first. Among the documents
 -- predicted to be of the class, those with another label (false positives of the class: `wrong_...`) are
--- held against those with this label (true positives: `right_...`). With two classes, the rows of either
+-- compared with those with this label (true positives: `right_...`). With two classes, the rows of either
 -- class are the false against the true negatives of the other.
 --
--- Wrong documents are those that the model is less sure of, and in them attention is spread otherwise. So
--- they are held against right documents of about the same probability (`match`): the class's documents fall
+-- The model is less confident about wrong documents, and attention is distributed differently in them. So
+-- they are compared with right documents of about the same probability (`match`): the class's documents fall
 -- into strata of equally many wrong ones (one stratum for 20 of them, at most 20 strata), and only what
--- differs within strata counts. With match=none, what differs may have to do with being sure alone.
+-- differs within strata counts. With match=none, differences may be due to confidence alone.
 --
 -- `wrong_lift` is the attention of an occurrence over what it would get if its document's attention were
 -- spread evenly over the tokens, averaged over the word's occurrences in the wrong documents; 1.0 is uniform.
 -- `right_lift` is the same in the right ones; both are means of the strata, each weighted by n n' / (n + n')
 -- of its n and n' occurrences (Mantel and Haenszel's weights), strata with the word on one side left out. A
--- document's attention is one whole that its words share. So lifts are held against the ordinary word:
+-- document's attention is a fixed total that its words share. So lifts are compared with the ordinary word:
 -- `factor` is the median of wrong_lift / right_lift over the class's listed words that are known well (in 50
 -- documents of either side, or among the 30 words in most; of two in the middle, their geometric mean),
 -- `difference` is wrong_lift less factor times right_lift, and `log_ratio` the natural logarithm of the one
@@ -37,14 +37,14 @@
 -- Dirichlet prior that draws it toward 0; `z` is that over its standard error as if words were drawn one by
 -- one, which they are not: for a word that comes often in few documents it is far too large.
 --
--- How not to read it: as what misled the model. Attention is not explanation (Jain and Wallace 2019;
--- Wiegreffe and Pinter 2019). Errors are few: look at q, not at the rank alone, and read some of the
--- documents. An answer without a small q says that nothing was found, not that there is nothing.
+-- How not to read it: as the words that misled the model. Attention is not explanation (Jain and Wallace
+-- 2019; Wiegreffe and Pinter 2019). Errors are few: look at q, not only at the rank, and read some of the
+-- documents. An answer without a small q means that nothing was found, not that there is nothing.
 --
 -- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
 -- Where the labels are not the model's classes there is nothing to be wrong about: the answer is empty.
--- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Equal ranks are
--- ordered by wrong documents, then by word. Documents and occurrences are counted in all strata.
+-- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Ties are ordered by
+-- wrong documents, then by word. Documents and occurrences are counted in all strata.
 --
 -- Example: attnstore query imdb.attn errors -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -53,7 +53,7 @@
 --     right_lift=0.5027, factor=1.01, difference=0.6437, error=0.1705, t=3.775, p=0.0007918, q=0.8807,
 --     log_ratio=0.819, log_odds=-0.08127, z=-0.7806
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param min_documents: count = auto -- leave out words found in fewer wrong documents, or right ones;
@@ -63,13 +63,13 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param match: probability|none = probability -- hold wrong documents against right ones that the model is as
---     sure of, or against all right ones
+-- @param match: probability|none = probability -- compare wrong documents with right ones of equal
+--     confidence, or with all right ones
 -- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in wrong and right
 --     documents together, are added to the counts of either side; auto: 1 in 100 of the words of both
 -- @param rank_by: p|difference|log_ratio|log_odds|z = p -- the column to rank by; p: the smallest of the words
 --     attended more, then the largest of those attended less
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, word, wrong_lift, right_lift, difference, q
 -- @pair class, word: difference, log_ratio
 -- @family the words of a class

@@ -1,23 +1,25 @@
 -- How much does the prediction depend on what each score calls important?
 --
--- `attnstore faithfulness STORE` measures it first: it takes the tokens out of documents that a score ranks highest, and
--- lets the model read what is left.
+-- `attnstore faithfulness STORE` measures it first: it removes the tokens that a score ranks highest from
+-- documents, and runs the model on the rest.
 --
--- How to read the answer: one row a score. `comprehensiveness` is by how much the probability of the predicted class
--- falls without the 1, 5, 10, 20 and 50 % highest tokens, on average over the five; high is faithful. `sufficiency` is
--- by how much it falls when they are all that is left; low is faithful. `flips` is the share of documents whose
--- prediction is another class without the highest 20 %. All are means over `documents`, with 95 % intervals if other
--- documents of the kind were drawn: clusters (films, where documents have a group) count as independent, and `clusters`
--- is how many there are. `difference` is the comprehensiveness less that of the score `against`, document by document
--- where both were measured; `p` is of no difference (Student's t), `q` the false discovery rate (Benjamini and Hochberg)
--- among the scores. `random` is an order by chance, the mean of ten draws; `log_odds` is the log-odds of the word
--- between the store's other documents of the predicted class and the rest, which knows nothing of this model's insides.
+-- How to read the answer: one row per score. `comprehensiveness` is how much the probability of the predicted
+-- class falls without the 1, 5, 10, 20 and 50 % highest tokens, averaged over the five; high is faithful.
+-- `sufficiency` is how much it falls when only these tokens are left; low is faithful. `flips` is the share
+-- of documents whose prediction is another class without the highest 20 %. All are means over `documents`,
+-- with 95 % intervals if other documents of the kind were drawn: clusters (films, where documents have a
+-- group) count as independent, and `clusters` is their number. `difference` is the comprehensiveness less
+-- that of the score `against`, document by document where both were measured; `p` is of no difference
+-- (Student's t), `q` the false discovery rate (Benjamini and Hochberg) among the scores. `random` is a random
+-- order, the mean of ten draws; `log_odds` is the log-odds of the word between the store's other documents of
+-- the predicted class and the rest, which does not depend on the model's internals.
 --
--- How not to read it: as the share of the reasons that a score finds. A text without its words is not one that the model
--- was trained on (Hooker et al. 2019): compare with `random`, which meets the same. A score without a sign (attention)
--- ranks what speaks against the class as high as what speaks for it, and loses by that. A high rank of `log_odds` says
--- that words decide, not that the model is understood. Among many scores the best one is best by chance, too:
--- `attnstore faithfulness` names it from one half of the documents and measures it on the other.
+-- How not to read it: as the share of the reasons that a score finds. The model was not trained on texts with
+-- words removed (Hooker et al. 2019): compare with `random`, which has the same handicap. A score without a
+-- sign (attention) ranks tokens against the class as high as those for it, which costs it. A high rank of
+-- `log_odds` shows that words decide, not that the model is understood. The best of many scores is partly
+-- best by chance: `attnstore faithfulness` chooses it on one half of the documents and measures it on the
+-- other.
 --
 -- Documents without a label, and all of them where the labels are not the model's, are neither right nor wrong: they are
 -- left out with rows=outcome.

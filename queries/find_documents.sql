@@ -1,19 +1,18 @@
--- Which documents is the model surest of, which least; and whose attention is most concentrated?
+-- Which documents is the model most, or least, confident about, and whose attention is most concentrated?
 --
--- How to read the answer: one row a document. `probability` is the prediction's, `margin` that less the next
--- class's. `entropy` (nats) is that of the document's attention made to add up to 1, `effective_tokens` its
--- exponential: so many tokens with equal attention would have that entropy. `sort` says which come first:
--- `certain` or `uncertain` by the margin, `concentrated` or `spread` by the entropy, `longest` or `shortest` by
--- the tokens seen. outcome=wrong with sort=certain are the errors the model is surest of, where a wrong label or a
--- misleading text is often found; take a document's `id` on to document_tokens, or to `attnstore show`.
+-- How to read the answer: one row per document. `probability` is the prediction's, `margin` that less the
+-- next class's. `entropy` (nats) is that of the document's attention made to add up to 1, `effective_tokens`
+-- its exponential: so many tokens with equal attention would have that entropy. `sort` chooses which come
+-- first: `certain` or `uncertain` by the margin, `concentrated` or `spread` by the entropy, `longest` or
+-- `shortest` by the tokens seen. outcome=wrong with sort=certain are the most confident errors, which often
+-- have a wrong label or a misleading text; pass a document's `id` to document_tokens or `attnstore show`.
 --
--- How not to read it: probabilities are the softmax of logits, and those of a fine-tuned model are often too near
--- 1; that they order documents does not make them frequencies. Short documents have little entropy: use
--- min_length.
+-- How not to read it: as frequencies. Probabilities are the softmax of logits, and those of a fine-tuned
+-- model are often too close to 1; only their order matters. Short documents have low entropy: use min_length.
 --
 -- `entropy` is null where the reduction has nothing to say (null), is negative, or gives all tokens together
--- nothing; such documents come last when sorted by it. Without labels that are the model's classes no document is
--- right or wrong. Equals are in the order of the dataset.
+-- nothing; such documents come last when sorted by it. Without labels that are the model's classes no
+-- document is right or wrong. Ties are in the order of the data set.
 --
 -- Example: attnstore query imdb.attn find_documents -p outcome=wrong -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
@@ -21,13 +20,13 @@
 --     margin=0.9916, length=185, truncated=false, entropy=5.019, effective_tokens=151.3, beginning='Ernest
 --     Saves Christmas' is comedian Ernest's Christmas s…
 --
--- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which come first
--- @param outcome: any|right|wrong = any -- those predicted as labelled, or otherwise, or all
+-- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which documents come first
+-- @param outcome: any|right|wrong = any -- all, or those predicted right or wrong
 -- @param prediction: model_class = auto -- only documents with this prediction; auto: any
 -- @param label: text = auto -- only documents with this gold label; auto: any, and those without
 -- @param min_length: count = 0 -- only documents of so many tokens or more, special ones included
 -- @param max_length: count = auto -- only documents of so many tokens or fewer; auto: any
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param specials: in|out = in -- count the attention of special tokens, or of the others alone

@@ -1,31 +1,29 @@
--- Which words are attended above average where the model predicts one class, and below it where another?
+-- Which words are attended to above average where the model predicts one class, and below where it predicts another?
 --
--- At equal label: the documents are of one kind by their label, and the model takes them for different
--- ones.
+-- The label is the same: the documents belong to one class, but the model predicts different ones.
 --
--- How to read the answer: one row a label, word and pair of predictions between which the word's attention
--- changes sides, the surest first. `lift` is the attention of an occurrence over what it would get if its
+-- How to read the answer: one row per label, word and pair of predictions between which the word's attention
+-- changes sides, most certain first. `lift` is the attention of an occurrence over what it would get if its
 -- document's attention were spread evenly over the tokens, averaged over the word's occurrences; 1.0 is
--- uniform. Among the documents with the label `label` that are predicted `above`, the word has
--- `above_lift`, which is `above_excess` more than all the words there have that are found in enough of them
--- (an average over occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a
--- number below 0). `swing` is the one excess less the other. `above_error` and `below_error` are the
--- standard errors of the two if other documents of the kind were drawn, in which the average varies, too:
--- clusters (films, where documents have a group) count as independent, the occurrences in them do not. `p` is
--- small only where both excesses are sure: it is the larger of their two
--- one-sided values. `q` is the false discovery rate (Benjamini and Hochberg) among all words and pairs of
--- the label, those that do not flip included, with a p of 1. Only rows with a `q` of no more than `max_q` are
--- listed: of many words some change sides by chance alone. Both need two clusters on either side (that many
--- of equal size, or more uneven ones), and attention that differs among them.
+-- uniform. Among the documents with the label `label` that are predicted `above`, the word has `above_lift`,
+-- which is `above_excess` more than all the words there have that are found in enough of them (an average
+-- over occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a number below 0).
+-- `swing` is the one excess less the other. `above_error` and `below_error` are the standard errors of the
+-- two if other documents of the kind were drawn, in which the average varies, too: clusters (films, where
+-- documents have a group) count as independent, the occurrences in them do not. `p` is small only where both
+-- excesses are sure: it is the larger of their two one-sided values. `q` is the false discovery rate
+-- (Benjamini and Hochberg) among all words and pairs of the label, those that do not flip included, with a p
+-- of 1. Only rows with a `q` of no more than `max_q` are listed: of many words some change sides by chance
+-- alone. Both need two clusters on either side (that many of equal size, or more uneven ones), and attention
+-- that differs among them.
 --
--- How not to read it: as words that turned the decision. Of one label, the documents predicted otherwise
--- are others, with other words around this one. Attention is not explanation (Jain and Wallace 2019;
--- Wiegreffe and Pinter 2019). A word that is merely attended less in one of the two does not flip; ask
--- `errors` for those.
+-- How not to read it: as words that changed the decision. The two groups are different documents, with
+-- different words around this one. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter
+-- 2019). A word that only gets less attention in one of the two does not flip; ask `errors` for those.
 --
 -- The labels need not be the model's classes. Documents without one are left out, and so are those in which
--- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those
--- of top_words_by_class. Equal ranks are ordered by documents (of both predictions), word, and prediction.
+-- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those of
+-- top_words_by_class. Ties are ordered by documents (of both predictions), word, and prediction.
 --
 -- Example: attnstore query imdb.attn flips -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -34,7 +32,7 @@
 --     above_excess=0.2243, below_excess=-0.1829, above_error=0.01945, below_error=0.02697, swing=0.4072,
 --     p=2.99e-10, q=7.151e-07
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param min_documents: count = auto -- leave out words found in fewer documents of a label and prediction;
@@ -46,7 +44,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param rank_by: p|swing = p -- by the smallest p, or by the largest swing
 -- @param max_q: amount = 0.05 -- leave out what may be chance: rows with a larger q, or with none; 1 lists them all
--- @param limit: count = 20 -- rows a label
+-- @param limit: count = 20 -- rows per label
 -- @columns label, word, above, below, swing, p, q
 -- @pair label, word, above, below: swing, above_excess, below_excess
 -- @family the words and pairs of predictions of a label, those that do not flip included

@@ -1,22 +1,25 @@
--- Which words speak for a prediction, and which against it, in the documents of each predicted class?
+-- Which words support a prediction, and which oppose it, in the documents of each predicted class?
 --
--- How to read the answer: for each class the words with the surest evidence, `side` for and against. `evidence` is the
--- mean over the word's occurrences of its score with a sign, its pieces added up: above 0 the word speaks for the
--- document's prediction, below 0 against it. It is how much the margin of the prediction (its logit over the others)
--- would fall, to first order, if the attention of the last [CLS] row to the word were taken away, per head.
+-- How to read the answer: for each class the words with the most certain evidence, with `side` for and
+-- against. `evidence` is the mean over the word's occurrences of its score with a sign, its pieces added up:
+-- above 0 the word supports the document's prediction, below 0 it opposes it. It is how much the margin of
+-- the prediction (its logit over the others) would fall, to first order, if the attention of the last [CLS]
+-- row to the word were taken away, per head.
 --
--- `low` and `high` are its 95 % interval if other documents of the kind were drawn: clusters (films, where documents have
--- a group) count as independent. `clusters` says how many there are; with fewer than two of one size, or more uneven
--- ones, there is no interval. `sure` is the end of the interval that is nearer to 0, and 0 where the interval holds 0:
--- words are ranked by it, so that rare ones do not lead by chance. `rank_by=evidence` ranks by the mean.
--- `share_for` is the part of the occurrences whose own evidence is above 0. Without `intervals` all of these are null,
--- words are ranked by the mean, and the answer is read off the view `totals`, in single precision, at once.
+-- `low` and `high` are its 95 % interval, for other documents of the same kind. Clusters (such as films, if
+-- documents have a group) count as independent. `clusters` is their number; with fewer than two of equal
+-- size, or more uneven ones, there is no interval. `sure` is the end of the interval nearer to 0, or 0 if the
+-- interval includes 0: words are ranked by it, so that rare ones do not lead by chance. `rank_by=evidence`
+-- ranks by the mean. `share_for` is the part of the occurrences whose own evidence is above 0. Without
+-- `intervals` all of these are null, words are ranked by the mean, and the answer is read from the view
+-- `totals`, in single precision.
 --
--- How not to read it: as what the model knows of a word. A gradient says what a small change would do; and a word may be
--- for one prediction here and for another one elsewhere. A word of both sides is on the list of neither unless its mean
--- is sure. How faithful the score is, `attnstore faithfulness` measures.
+-- How not to read it: as the model's knowledge of a word. A gradient describes the effect of a small change,
+-- and a word may support one prediction here and another elsewhere. A word with evidence on both sides is
+-- only listed if its mean differs clearly from 0. `attnstore faithfulness` measures how faithful the score
+-- is.
 --
--- Documents for which the store has no evidence (null) are left out. Equal ranks are ordered by documents, then by word.
+-- Documents for which the store has no evidence (null) are left out. Ties are ordered by documents, then by word.
 --
 -- Example: attnstore query demo.attn for_and_against -p limit=3,
 -- over the 220 embedded reviews, first row:
@@ -33,7 +36,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param intervals: boolean = true -- compute `clusters`, `low`, `high`, `sure` and `share_for`
 -- @param rank_by: sure|evidence = sure -- the column to rank by; without intervals it is `evidence`
--- @param limit: count = 20 -- rows a class and side
+-- @param limit: count = 20 -- rows per class and side
 -- @columns class, side, word, documents, evidence, low, high
 -- @pair class, word: evidence, share_for
 --

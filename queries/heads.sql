@@ -1,16 +1,17 @@
--- What does each head look at: is it spread or sharp, does it rest on sinks, which words does it favour?
+-- What does each head look at: is it broad or sharp, does it rest on sinks, which words does it favour?
 --
--- How to read the answer: one row a class, layer and head. `entropy` (nats) is the mean, over the class's
+-- How to read the answer: one row per class, layer and head. `entropy` (nats) is the mean, over the class's
 -- documents, of the entropy of the head's attention in the document, and `effective_tokens` the mean of its
--- exponential: so many tokens with equal attention would have that entropy. `specials` and `punctuation` are the
--- parts of all the head's attention in the class that special tokens ([CLS], [SEP]) and words without any letter
--- or digit get. `words` are those with the highest lift (attention of an occurrence over what even attention
--- would give it, averaged over the occurrences), highest first. A specialist has few effective tokens, gives sinks
--- little, and its words have something in common; compare its rows for the classes.
+-- exponential: so many tokens with equal attention would have that entropy. `specials` and `punctuation` are
+-- the parts of all the head's attention in the class that special tokens ([CLS], [SEP]) and words without any
+-- letter or digit get. `words` are those with the highest lift (attention of an occurrence over what even
+-- attention would give it, averaged over the occurrences), highest first. A specialist has few effective
+-- tokens, gives sinks little, and its words have something in common; compare its rows for the classes.
 --
--- How not to read it: a head's words are those it turns to in this layer, where a token's place already holds
--- what earlier layers gathered; and many heads can be removed without loss (Michel et al. 2019), so that what a
--- head looks at need not matter to the prediction. Among hundreds of heads some will look like specialists.
+-- How not to read it: as what the prediction depends on. A head attends to words in this layer, where each
+-- position already holds what earlier layers gathered. Many heads can be removed without loss (Michel et al.
+-- 2019), so what a head looks at need not matter. Among hundreds of heads some will look like specialists by
+-- chance.
 --
 -- It needs a reduction with a value per head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Tokens of
 -- which it has nothing to say (null) are left out, and with by=label documents that have no label; `documents` are
@@ -22,7 +23,7 @@
 --     class=neg, layer=1, head=1, documents=119, entropy=4.476, effective_tokens=126, specials=0.1499,
 --     punctuation=0.1331, words=supposed, stars, something, best, maybe, stuff
 --
--- The entropies are read off the view `documents`, the special tokens' and the words' part off the view `totals`.
+-- The entropies are read from the view `documents`, the special tokens' and the words' part off the view `totals`.
 --
 -- @param reduction: heads = cls_heads -- a reduction that has a value per head
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or all, which takes longer

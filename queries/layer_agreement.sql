@@ -1,6 +1,6 @@
 -- Do layers, and reductions, agree on which words are attended to?
 --
--- How to read the answer: one row a class, length of documents, and pair of columns: `one` and `other` are
+-- How to read the answer: one row per class, length of documents, and pair of columns: `one` and `other` are
 -- columns of the tokens table, such as cls_05 and cls_06, or cls_06 and rollout. `correlation` is Spearman's
 -- rank correlation between the lifts that the words of the class have in the one and in the other (equal
 -- lifts share their mean rank): 1 where both order the words alike, 0 where they have nothing to do with each
@@ -8,10 +8,10 @@
 -- found in `min_documents` documents of the class and length. `length` is `all`, or with `lengths` also
 -- `short`, `middle` and `long`: thirds of the class's documents by their tokens.
 --
--- How not to read it: as which of the two is right. High agreement between neighbouring layers is usual; low
--- agreement means that an answer with one layer is an answer about that layer. Words in many documents have
--- steadier lifts and agree more: compare equal `min_documents` only. The shorter documents are, the fewer words
--- are left.
+-- How not to read it: as which of the two is right. High agreement between neighbouring layers is common;
+-- with low agreement, an answer for one layer holds only for that layer. Words in many documents have
+-- steadier lifts and agree more: compare only equal `min_documents`. The shorter the documents, the fewer
+-- words are left.
 --
 -- Documents in which one of the reductions has nothing to say (null) are left out, and with by=label those that
 -- have no label. Null is a correlation where a column gives all words the same.

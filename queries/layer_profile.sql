@@ -1,20 +1,19 @@
 -- In which layers are words attended to?
 --
--- How to read the answer: one row a class, word and layer; the word that leads in its class comes first, its
--- layers in order. `lift` is the attention of an occurrence over what it would get if its document's attention
--- were spread evenly over the tokens, averaged over the occurrences: 1.0 is uniform. `low` and `high` hold it
--- with 95 % confidence if other documents of the kind were drawn: clusters (films, where documents have a group)
--- count as independent, the occurrences in them do not; they need two clusters. Give `words` to follow words of
--- your own; otherwise the words of each class are listed that lead by `rank_by`: `lift`, the mean over the layers,
--- or `spread`, the largest layer's lift less the smallest's.
+-- How to read the answer: one row per class, word and layer; the word that leads in its class comes first,
+-- its layers in order. `lift` is the attention of an occurrence over what it would get if its document's
+-- attention were spread evenly over the tokens, averaged over the occurrences: 1.0 is uniform. `low` and
+-- `high` are its 95 % interval, for other documents of the same kind. Clusters (such as films, if documents
+-- have a group) count as independent, the occurrences in them do not; they need two clusters. Give `words` to
+-- follow words of your own; otherwise the words of each class are listed that lead by `rank_by`: `lift`, the
+-- mean over the layers, or `spread`, the largest layer's lift less the smallest's.
 --
--- How not to read it: layers are not steps of one computation on one word. After the first layer a position holds
--- what it gathered from others, so attention to a word's place is not attention to the word alone (Brunner et
--- al. 2020). Lifts of layers in which [CLS] takes nearly all are the rest of a rest: ask `sinks` first.
+-- How not to read it: as steps of one computation on one word. After the first layer, a position also holds
+-- what it gathered from others, so attention to a word's position is not attention to the word alone (Brunner
+-- et al. 2020). In layers where [CLS] takes nearly everything, little is left for words: ask `sinks` first.
 --
--- Documents in which the reduction has nothing to say (null) are left out, and with by=label those that have no
--- label. `layer` is null for a reduction that has one value for all layers. Equal ranks are ordered by
--- documents, then by word.
+-- Documents where the reduction is null are left out, and with by=label those without a label. `layer` is
+-- null for a reduction that has one value for all layers. Ties are ordered by documents, then by word.
 --
 -- Example: attnstore query imdb.attn layer_profile -p words=awful,great,
 -- over the 25,000 IMDb test reviews, first row:
@@ -22,7 +21,7 @@
 --     high=0.4081
 --
 -- @param words: list = -- these words, as the store spells them, whatever their support; none: the leading ones
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
 --     200 of the class's documents, and at least 5
@@ -30,7 +29,7 @@
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param rank_by: lift|spread = lift -- what the leading words lead by
--- @param limit: count = 5 -- words a class
+-- @param limit: count = 5 -- words per class
 -- @columns class, word, layer, documents, lift, low, high
 -- @pair class, word, layer: lift
 --

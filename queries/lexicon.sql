@@ -1,20 +1,22 @@
--- What does the model make of a word that its number in the data does not say?
+-- What does the model make of a word beyond its frequency in the data?
 --
--- How to read the answer: one row a class and word. `log_odds` is how much more often the word stands in documents
--- labelled so than in the others, `z` that over its deviation. `evidence` is the mean of its score with a sign over its
--- `occurrences` in the documents predicted so, pieces added up, `low` to `high` its 95 % interval: above 0 it speaks for
--- the prediction. `expected` is what words of such log-odds have on average: the line of evidence on log-odds through all
--- listed words of the class, each as heavy as its occurrences, whose `slope` and `correlation` are on every row.
--- `residual` is evidence less expected, what the model adds; `sure` the end of its interval that is nearer to 0, and 0
--- where it holds 0: the line is given, evidence and log-odds vary. `side` is more or less, and rows are ranked by what is sure.
+-- How to read the answer: one row per class and word. `log_odds` is how much more often the word stands in
+-- documents labelled so than in the others, `z` that over its deviation. `evidence` is the mean of its score
+-- with a sign over its `occurrences` in the documents predicted so, pieces added up, `low` to `high` its 95 %
+-- interval: above 0 it supports the prediction. `expected` is what words of such log-odds have on average:
+-- the line of evidence on log-odds through all listed words of the class, each as heavy as its occurrences,
+-- whose `slope` and `correlation` are on every row. `residual` is evidence less expected, what the model
+-- adds; `sure` the end of its interval that is nearer to 0, and 0 where it holds 0: the line is given,
+-- evidence and log-odds vary. `side` is more or less, and rows are ranked by what is sure.
 --
--- How not to read it: log-odds are of the labels, evidence is of predictions, so that the words of what the model takes
--- wrong count on different sides. A word with less evidence than expected may have been left to its neighbours, which
--- say the same. A `z` takes tokens for independent, which those of one film are not: it is no test of a topical word.
+-- How not to read it: as a test. Log-odds refer to labels, evidence to predictions, so words of misclassified
+-- documents count on different sides. A word with less evidence than expected may share it with neighbours
+-- that say the same. `z` treats tokens as independent, which those of one film are not: it is not a valid
+-- test for topical words.
 --
--- Clusters (films, where documents have a group) count as independent, and `clusters` says how many there are. Words with
--- fewer than two of one size, or more uneven ones, have no interval, and nothing sure. Documents without a label count for
--- evidence alone, those without a score (null) for log-odds alone.
+-- Clusters (such as films, if documents have a group) count as independent, and `clusters` is their number.
+-- Words with fewer than two of one size, or more uneven ones, have no interval, and nothing sure. Documents
+-- without a label count for evidence alone, those without a score (null) for log-odds alone.
 --
 -- Example: attnstore query sample.attn lexicon,
 -- over 1,500 IMDb test reviews, first row:
@@ -30,7 +32,7 @@
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param limit: count = 20 -- rows a class and side
+-- @param limit: count = 20 -- rows per class and side
 -- @columns class, side, word, documents, log_odds, evidence, expected
 -- @pair class, word: evidence, residual
 --

@@ -1,22 +1,23 @@
 -- What does a negation before a word change?
 --
--- How to read the answer: one row a class and word, the surest change first. Of its occurrences in the documents of the
--- class, `negated` have a negation before them, no more than `distance` words away, and `plain` have none.
--- `negated_evidence` and `plain_evidence` are the means over these of the score with a sign (above 0 speaks for the
--- document's prediction, below 0 against it), a word's pieces added up. `difference` is the first less the second,
--- `low` to `high` its 95 % interval if other documents were drawn, and `sure` the interval's end that is nearer to 0 (0
--- where it holds 0). `p` is of no difference, `q` the false discovery rate (Benjamini and Hochberg 1995) over the words of
--- the class.
+-- How to read the answer: one row per class and word, the surest change first. Of its occurrences in the
+-- documents of the class, `negated` have a negation before them, no more than `distance` words away, and
+-- `plain` have none. `negated_evidence` and `plain_evidence` are the means over these of the score with a
+-- sign (above 0 it supports the document's prediction, below 0 it opposes it), a word's pieces added up.
+-- `difference` is the first less the second, `low` to `high` its 95 % interval if other documents were drawn,
+-- and `sure` the interval's end that is nearer to 0 (0 where it holds 0). `p` is of no difference, `q` the
+-- false discovery rate (Benjamini and Hochberg 1995) over the words of the class.
 --
 -- Clusters (films, where documents have a group) count as independent; `negated_clusters` and `plain_clusters` say in how
 -- many the word is. There is no interval and no p with fewer than five of equal size on either side.
 --
--- How not to read it: as what the negation does to the prediction. "not good" stands in other documents than "good" does,
--- and the evidence of the negation itself is on its own row of `for_and_against`. Words are what a list names, not
--- grammar: "not only good" and "not that good" are the same to it.
+-- How not to read it: as the negation's effect on the prediction. "not good" and "good" occur in different
+-- documents, and `for_and_against` lists the evidence of the negation itself. Negations come from a list, not
+-- from grammar: "not only good" and "not that good" count alike.
 --
--- A negation is one of `negations`, or a word that ends in n't. A mark without letter or digit ends its reach. Negations
--- themselves are not listed. Documents for which the store has no such score (null) are left out.
+-- A negation is one of `negations`, or a word that ends in n't. A mark without a letter or digit ends its
+-- reach. Negations themselves are not listed. Documents for which the store has no such score (null) are left
+-- out.
 --
 -- Example: attnstore query sample.attn negation -p min_documents=5,
 -- over 1,500 IMDb test reviews, first row:
@@ -33,7 +34,7 @@
 --     auto: one in 200 of the class's documents, and at least 5
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, word, negated, plain, difference, low, high
 -- @pair class, word: difference, negated_evidence, plain_evidence
 -- @family the words of a class

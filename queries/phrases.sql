@@ -1,15 +1,16 @@
--- Which phrases does the model attend to most, or take for evidence, in the documents of each class?
+-- Which phrases does the model attend to most, or take as evidence, in the documents of each class?
 --
--- A phrase is two to five words that follow each other in one document. A mark without letter or digit ends it
--- (punctuation=in makes words of marks), and so does a special token or a cut.
+-- A phrase is two to five words that follow each other in one document. A mark without a letter or digit ends
+-- it (punctuation=in makes words of marks), and so does a special token or a cut.
 --
--- How to read the answer: one row a class and phrase, the surest first. Of attention, `score` is the lift of an
--- occurrence: what its words get together, over what they would get if their document's attention were spread evenly
--- over the tokens, averaged over the occurrences; 1.0 is uniform. Of a score with a sign it is the mean of what the
--- words have together: above 0 the phrase speaks for the document's prediction, below 0 against it. `expected` is the
--- same of its words wherever they stand in the class's documents: a phrase with no more than that is on the list for
--- a word in it, and not for itself. `total` is its summed attention, or score, and `share` that of attention over all
--- there is in the class's documents, special tokens and punctuation included; phrases overlap, and so do these.
+-- How to read the answer: one row per class and phrase, most certain first. Of attention, `score` is the lift
+-- of an occurrence: what its words get together, over what they would get if their document's attention were
+-- spread evenly over the tokens, averaged over the occurrences; 1.0 is uniform. Of a score with a sign it is
+-- the mean of what the words have together: above 0 the phrase supports the document's prediction, below 0 it
+-- opposes it. `expected` is the same of its words wherever they stand in the class's documents: a phrase with
+-- no more than that is on the list for a word in it, and not for itself. `total` is its summed attention, or
+-- score, and `share` that of attention over all there is in the class's documents, special tokens and
+-- punctuation included; phrases overlap, and so do these.
 --
 -- `low` to `high` is the 95 % interval of `score` if other documents of the kind were drawn: clusters (films, where
 -- documents have a group) count as independent, and `clusters` says how many have the phrase. With fewer than two of one
@@ -19,20 +20,21 @@
 -- What a longer phrase says, the shorter does not say again: a phrase is left out where another one, a word longer and
 -- found often enough, has all of its occurrences but for one in ten (`apart`). With `words` of one length all are there.
 --
--- How not to read it: as a meaning that the words have together. Only where the interval is off `expected` is more to a
--- phrase than to its words, and then other neighbours may be why. Attention is not explanation (Jain and Wallace 2019;
--- Wiegreffe and Pinter 2019).
+-- How not to read it: as the meaning of the words together. A phrase is more than its words only if the
+-- interval excludes `expected`, and even then other neighbours may be the reason. Attention is not
+-- explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019).
 --
--- Documents for which the store has no such score (null) are left out, and with by=label those that have no label. Equal
--- ranks are ordered by documents, then by phrase. `expected` and `share` are read off the view `totals`, in single
--- precision. Candidates are looked for as in Apriori: words frequent enough, then pairs of them, then what overlaps.
+-- Documents for which the store has no such score (null) are left out, and with by=label those that have no
+-- label. Ties are ordered by documents, then by phrase. `expected` and `share` are read from the view
+-- `totals`, in single precision. Candidates are looked for as in Apriori: words frequent enough, then pairs
+-- of them, then what overlaps.
 --
 -- Example: attnstore query demo.attn phrases,
 -- over the 220 embedded reviews, first row:
 --     class=neg, phrase=the script, words=2, documents=9, clusters=9, occurrences=9, score=6.34, low=4.746,
 --     high=8.468, sure=4.746, expected=5.926, total=0.4781, share=0.004018
 --
--- @param reduction: signed_reduction = cls -- which attention, or score: a reduction that the store holds
+-- @param reduction: signed_reduction = cls -- the attention or score: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
@@ -44,7 +46,7 @@
 -- @param ignore: list = -- words that end a phrase as a mark does, as the store spells them
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param rank_by: sure|score|total = sure -- the column to rank by; of a score with a sign, by its distance from 0
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, phrase, documents, score, low, high, expected
 -- @pair class, phrase: score, share
 --

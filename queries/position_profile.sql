@@ -1,24 +1,26 @@
--- Where in a document does the attention go: its beginning, its end, which tenth?
+-- Where in a document does attention go: the beginning, the end, which tenth?
 --
--- How to read the answer: one row a class and place. With `part` = `tenth`, `place` 1 to 10 are the tenths of
--- each document, by its own length; with `start`, place 1 is the first token ([CLS], where the model has one), 2
--- the next; with `end`, place 1 is the last token ([SEP]). `share` is the place's part of all the attention in
--- the class's documents, and `lift` what a token there gets over what even attention would give it: 1.0 is
--- uniform. `tokens` counts the tokens in that place, `documents` the class's documents that have one there.
+-- How to read the answer: one row per class and place. With `part` = `tenth`, `place` 1 to 10 are the tenths
+-- of each document, by its own length; with `start`, place 1 is the first token ([CLS], where the model has
+-- one), 2 the next; with `end`, place 1 is the last token ([SEP]). `share` is the place's part of all the
+-- attention in the class's documents, and `lift` what a token there gets over what even attention would give
+-- it: 1.0 is uniform. `tokens` counts the tokens in that place, `documents` the class's documents that have
+-- one there.
 --
--- How not to read it: the model saw no more than `max_length` tokens; what stood beyond has no place here (ask
--- `truncation`), and the last tenth of a truncated document is not its end. The first and last place are mostly
--- special tokens; specials=out measures lift and share among the others, their places unchanged. Attention by
--- position is partly the model's habit, whatever the words: compare classes, layers, and documents of one length.
+-- How not to read it: as the whole document. The model saw at most `max_length` tokens (ask `truncation`),
+-- and the last tenth of a truncated document is not its end. The first and last positions are mostly special
+-- tokens; specials=out measures lift and share among the others, with positions unchanged. Attention by
+-- position is partly a habit of the model, whatever the words: compare classes, layers, and documents of
+-- equal length.
 --
--- Documents in which the reduction has nothing to say (null) are left out, and with by=label those that have no
--- label. `share` is null where the attention of all adds up to 0.
+-- Documents where the reduction is null are left out, and with by=label those without a label. `share` is
+-- null where the attention of all adds up to 0.
 --
 -- Example: attnstore query imdb.attn position_profile -p places=2,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, part=tenth, place=1, documents=12277, tokens=343130, share=0.1793, lift=1.701
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label

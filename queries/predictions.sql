@@ -1,13 +1,13 @@
 -- How often is the model right, and where is it wrong?
 --
--- How to read the answer: one row a split and class. Where `split` is null all splits are meant, where `class`
--- is null all classes; the first row is the whole store. `predicted` counts the documents which the model gives
--- the class, `labelled` those whose gold label it is, `correct` those with both; for all classes, `predicted`
--- counts all documents. `accuracy` (correct / labelled) is reported for all classes; the confusion counts
--- `false_positives` (predicted so, labelled otherwise) and `false_negatives` (labelled so, predicted
--- otherwise), `precision`, `recall` and `f1` for each. What can't be computed (0 / 0) is null. `truncated`
--- counts the documents among the predicted whose end the model did not see. Every pair of label and
--- prediction is in the question `confusion`.
+-- How to read the answer: one row per split and class. Where `split` is null all splits are meant, where
+-- `class` is null all classes; the first row is the whole store. `predicted` counts the documents which the
+-- model gives the class, `labelled` those whose gold label it is, `correct` those with both; for all classes,
+-- `predicted` counts all documents. `accuracy` (correct / labelled) is reported for all classes; the
+-- confusion counts `false_positives` (predicted so, labelled otherwise) and `false_negatives` (labelled so,
+-- predicted otherwise), `precision`, `recall` and `f1` for each. What can't be computed (0 / 0) is null.
+-- `truncated` counts the documents among the predicted whose end the model did not see. Every pair of label
+-- and prediction is in the question `confusion`.
 --
 -- Documents without a label count as predicted and nowhere else. Where the labels are not the model's classes,
 -- no document counts as labelled: there is nothing to be right about. An accuracy on data which the model was

@@ -1,4 +1,4 @@
--- How do accuracy, probability and evidence go with a number that the data has, such as a rating?
+-- How do accuracy, probability and evidence vary with a number in the data, such as a rating?
 --
 -- How to read the answer: the number is what `column` holds: a column that was kept by --keep-column, or one that a store
 -- has, such as the id. Of a text it is what `pattern` finds, by default the last number in it (IMDb's ids end in the
@@ -8,11 +8,12 @@
 -- predictions. `evidence_for` and `evidence_against` are the means over documents of all that speaks for the prediction
 -- (tokens above 0, added up) and against it (below 0), `net` both together, `net_low` to `net_high` its interval.
 --
--- Clusters (films, where documents have a group) count as independent, and `clusters` says how many there are; below two
--- of one size, or more uneven ones, there is no interval.
+-- Clusters (films, where documents have a group) count as independent, and `clusters` is their number; below
+-- two of equal size, or more uneven ones, there is no interval.
 --
--- How not to read it: as what a rating does. Documents of one rating differ in length and words, too. Near the middle of a
--- scale a label is nearly arbitrary, and a low accuracy there is not the model's fault alone.
+-- How not to read it: as the effect of a rating. Documents with different ratings also differ in length and
+-- words. Near the middle of a scale the label is nearly arbitrary, so a low accuracy there is not only the
+-- model's fault.
 --
 -- Documents without a number are left out. Without labels of the model's classes there is no accuracy (null); evidence is
 -- of the documents that have a score (not null), special tokens left out.

@@ -1,5 +1,6 @@
--- What the questions share, as DuckDB macros. It is no question itself: attnstore makes those that a question uses
--- before it runs, and prints them with `attnstore queries NAME --sql STORE`. A question of your own may use them, too.
+-- What the questions share, as DuckDB macros. It is not a question: attnstore creates the macros that a
+-- question uses before it runs, and prints them with `attnstore queries NAME --sql STORE`. A question of your
+-- own may use them, too.
 --
 -- `specials`, `punctuation`, `ignore`, `renormalise` and `min_documents` are the parameters of that name, as in
 -- top_words_by_class.sql. Views: `documents`, `tokens`, `totals`. p_value, t_quantile and q_values are attnstore's.

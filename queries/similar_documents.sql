@@ -1,16 +1,17 @@
 -- In which other documents does the model look at the same words?
 --
--- How to read the answer: one row a document, the most similar first. Each document's attention is gathered by
--- word and made to add up to 1 over its words, special tokens and punctuation out. `similarity` is the
+-- How to read the answer: one row per document, the most similar first. Each document's attention is gathered
+-- by word and made to add up to 1 over its words, special tokens and punctuation out. `similarity` is the
 -- Bhattacharyya coefficient of the two distributions, Σ √(p q): 1 where the same words get the same shares, 0
--- where no word is attended to in both. `words` are the five that add most to it. Documents that look alike here
--- may be copies, reviews of one film, or argue with the same words; where their predictions differ, read both.
+-- where no word is attended to in both. `words` are the five that add most to it. Documents that look alike
+-- here may be copies, reviews of one film, or argue with the same words; where their predictions differ, read
+-- both.
 --
--- How not to read it: as likeness of meaning or of style. Frequent words are in every document and add to every
--- similarity, so that its height means little; its order does. Short documents have few words to share.
+-- How not to read it: as similarity of meaning or style. Frequent words are in every document and raise every
+-- similarity: trust the order rather than the value. Short documents have few words to share.
 --
--- Documents whose words get no attention, or in which the reduction has nothing to say (null) or is negative, are
--- left out. Equals are in the order of the dataset.
+-- Documents whose words get no attention, or in which the reduction has nothing to say (null) or is negative,
+-- are left out. Ties are in the order of the data set.
 --
 -- Example: attnstore query imdb.attn similar_documents -p document=test/neg/5202_1 -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -19,7 +20,7 @@
 --     absolutely god awful. Like "W…
 --
 -- @param document: document -- its id, or its number
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param ignore: list = -- words to leave out, as the store spells them

@@ -1,25 +1,26 @@
 -- How much attention goes to [CLS], [SEP], punctuation, <br />, stop words, and the rest?
 --
--- How to read the answer: one row a class, layer and kind of token, the kind with most attention first. `share`
--- is the kind's part of all the attention in the class's documents, `share_of_tokens` its part of their tokens,
--- and `lift` what one of its tokens gets over what even attention would give it, on average: 1.0 is uniform.
--- Kinds are each special token by its name; `<br />`, the four tokens of this markup together; `punctuation`,
--- words without any letter or digit; `stop words`; and `words`, all others. A layer in which [SEP] and
--- punctuation take nearly all looks at little else, and what it gives to words is the rest of a rest.
+-- How to read the answer: one row per class, layer and kind of token, the kind with most attention first.
+-- `share` is the kind's part of all the attention in the class's documents, `share_of_tokens` its part of
+-- their tokens, and `lift` what one of its tokens gets over what even attention would give it, on average:
+-- 1.0 is uniform. Kinds are each special token by its name; `<br />`, the four tokens of this markup
+-- together; `punctuation`, words without any letter or digit; `stop words`; and `words`, all others. A layer
+-- in which [SEP] and punctuation take nearly all looks at little else, and what it gives to words is the rest
+-- of a rest.
 --
--- How not to read it: attention to [SEP] or to a full stop need not be idle. Such tokens can hold what other
--- layers gathered there, and heads that have nothing to do are known to rest on them; the shares can't tell the
--- two apart. A large share of stop words is mostly their number: look at `lift`.
+-- How not to read it: as wasted attention. [SEP] or a full stop can hold what other layers gathered there,
+-- while heads that have nothing to do are known to rest on them; the shares can't tell the two apart. A large
+-- share of stop words mostly reflects their number: look at `lift`.
 --
--- `<br />` is found where the tokenizer makes `<`, `br`, `/`, `>` of it; elsewhere its parts count as what they
--- look like. Documents in which the reduction has nothing to say (null) are left out, and with by=label those
--- that have no label. `layer` is null for a reduction that has one value for all layers. Of a reduction that
--- does not add up to 1 in a document, `share` is null where the attention of all adds up to 0.
+-- `<br />` is found where the tokenizer makes `<`, `br`, `/`, `>` of it; elsewhere its parts count as what
+-- they look like. Documents where the reduction is null are left out, and with by=label those without a
+-- label. `layer` is null for a reduction that has one value for all layers. Of a reduction that does not add
+-- up to 1 in a document, `share` is null where the attention of all adds up to 0.
 --
 -- Example: attnstore query imdb.attn sinks, over the 25,000 IMDb test reviews, first row:
 --     class=neg, layer=1, kind=[CLS], tokens=12277, share_of_tokens=0.003642, share=0.2764, lift=70.3
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
 -- @param stop_words: list = auto -- words counted as stop words, as the store spells them; auto: 135 English
 --     function words, negations not among them

@@ -3,48 +3,47 @@
 -- As top_tokens_by_class, with the pieces of a word put together again: "film", "##ing" is one occurrence of
 -- "filming".
 --
--- How to read the answer: one row a class and word, the highest ranked first. A word's attention is the sum
+-- How to read the answer: one row per class and word, highest ranked first. A word's attention is the sum
 -- over its pieces, which keeps a document's total at 1 (Clark et al. 2019); pieces=mean takes the average
 -- piece, which under-counts long and rare words. `lift` is the attention of an occurrence over what it would
 -- get if its document's attention were spread evenly over the tokens (attention × tokens of the document /
 -- pieces of the word, for the sum), averaged over the occurrences: 1.0 is uniform, however many pieces a word
--- has, and it is the same for sum and mean. `mean_attention` is the plain average, which favours words of short
--- documents. `share` is the word's part of all the attention in the class's documents, that of special tokens
--- and punctuation included, whatever is listed. `documents` counts the documents of the class with the word,
--- `occurrences` its places in them.
+-- has, and it is the same for sum and mean. `mean_attention` is the plain average, which favours words of
+-- short documents. `share` is the word's part of all the attention in the class's documents, that of special
+-- tokens and punctuation included, whatever is listed. `documents` counts the documents of the class with the
+-- word, `occurrences` its places in them.
 --
--- `low` and `high` hold the lift with 95 % confidence if other documents of the kind were drawn: clusters
--- (films, where documents have a group) count as independent, the occurrences in them do not. The interval is of
+-- `low` and `high` are the lift's 95 % interval, for other documents of the same kind. Clusters (such as
+-- films, if documents have a group) count as independent, the occurrences in them do not. The interval is of
 -- the lift's logarithm, since lifts are skewed; with few clusters it is still a little short. It needs two
 -- clusters of one size, or more uneven ones, and is null without `intervals`, which takes half the time.
--- `shrunk` is the lift drawn toward the class's mean over what is listed, as if each word had `shrinkage` more
--- occurrences of that lift: rank by it, or by `low`, and rare words do not lead by chance as they do with `lift`
--- and too low a `min_documents`.
+-- `shrunk` is the lift drawn toward the class's mean over what is listed, as if each word had `shrinkage`
+-- more occurrences of that lift: rank by it, or by `low`, and rare words do not lead by chance as they do
+-- with `lift` and too low a `min_documents`.
 --
 -- `percentile` is the rank of its attention among the tokens of its document, the part of them that gets less
 -- (of those that get as much, half), averaged over its pieces and the occurrences: 0.5 would be chance. Neither
 -- lengths nor outliers matter to it, nor how much more the first gets than the second. With `renormalise` the
 -- rank is among what is listed. It takes longer: null unless `rank_by` asks for it.
 --
--- How not to read it: as evidence for the class. These are words attended to in documents of the class; a
--- word may be attended to as much in the other one. Attention is not explanation (Jain and Wallace 2019;
+-- How not to read it: as evidence for the class. The model attends to these words in documents of the class,
+-- but may attend to them as much in the other one. Attention is not explanation (Jain and Wallace 2019;
 -- Wiegreffe and Pinter 2019).
 --
--- Nothing is renormalised unless asked: what [CLS], [SEP] and punctuation take is gone from the others. With
--- `renormalise` the words left out are as if they had never been in their document: the attention of the
--- rest adds up to 1 in each, and uniform means even among the rest. Documents in which the reduction has
--- nothing to say (null) are left out, and with by=label those that have no label. Equal ranks are ordered by
--- documents, then by word.
+-- Nothing is renormalised by default: what [CLS], [SEP] and punctuation take is missing from the others. With
+-- `renormalise` the words left out are as if they had never been in their document: the attention of the rest
+-- adds up to 1 in each, and uniform means even among the rest. Documents where the reduction is null are left
+-- out, and with by=label those without a label. Ties are ordered by documents, then by word.
 --
--- Where single documents do not matter (no `intervals`, `renormalise` or `percentile`) the answer is read off
--- the view `totals`, in which the store has added its tokens up, in single precision.
+-- If single documents do not matter (no `intervals`, `renormalise` or `percentile`), the answer is read from
+-- the view `totals`, where the store has summed its tokens in single precision.
 --
 -- Example: attnstore query imdb.attn top_words_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=disappointing, documents=291, occurrences=304, mean_attention=0.12, lift=30.32,
 --     low=28.26, high=32.52, shrunk=29.38, share=0.002972, percentile=null
 --
--- @param reduction: reduction = cls -- which attention: a reduction that the store holds
+-- @param reduction: reduction = cls -- the attention: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
@@ -59,7 +58,7 @@
 -- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
 -- @param shrinkage: amount = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
 -- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, word, documents, lift, low, high
 -- @pair class, word: lift, mean_attention, share
 --

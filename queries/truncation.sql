@@ -1,15 +1,15 @@
 -- How much of the documents did the model not see, and does that cost it accuracy?
 --
--- How to read the answer: one row a class, and one for all (class null), first those cut (`truncated` true), then
--- those seen whole, then both (null). `tokens` is what was seen, special tokens included; `characters` is the
--- length of the texts, `hidden` how many of them the model did not see, and `hidden_share` their part: those beyond the
--- last token or, in a store of `--long tail`, before the first; of `head+tail`, the widest stretch between two tokens.
--- Of a pair both texts count.
--- `accuracy` is the share of the labelled documents that are predicted right. If it is no lower where documents
--- were cut, what was hidden mattered little; if it is, a longer `max_length` or a model for long documents may help.
+-- How to read the answer: one row per class, and one for all (class null), first those cut (`truncated`
+-- true), then those seen whole, then both (null). `tokens` is what was seen, special tokens included;
+-- `characters` is the length of the texts, `hidden` how many of them the model did not see, and
+-- `hidden_share` their part: those beyond the last token or, in a store of `--long tail`, before the first;
+-- of `head+tail`, the widest stretch between two tokens. Of a pair both texts count. `accuracy` is the share
+-- of the labelled documents that are predicted right. If it is no lower where documents were cut, what was
+-- hidden mattered little; if it is, a longer `max_length` or a model for long documents may help.
 --
--- How not to read it: documents that are cut are long ones, and long ones may be harder, or easier, for other
--- reasons. No attention went to what was hidden; no other question says anything about it.
+-- How not to read it: as the effect of the cut. Cut documents are long, and long documents may be harder, or
+-- easier, for other reasons. Hidden text got no attention, and no other question covers it.
 --
 -- With by=label documents that have no label are in the rows for all alone. Where the store's labels are not
 -- the model's classes, `accuracy` is null.

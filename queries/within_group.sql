@@ -11,11 +11,12 @@
 --
 -- Groups count as independent. With fewer than five of one size, or more uneven ones, there is no interval and no p.
 --
--- How not to read it: as what a class is about. The groups with both are not all groups, and have what both talk of. Where
--- classes have attention of different sharpness (distinctive_words has the line) that is in the difference, too.
+-- How not to read it: as what a class is about. The groups with both classes are not all groups, and contain
+-- what both write about. If attention is sharper in one class, the difference includes that
+-- (distinctive_words corrects for it).
 --
--- Documents without a group, a class or a score (null) are left out of `difference`, and the latter two of `overall`,
--- which is read off the view `totals`, in single precision.
+-- Documents without a group, a class or a score (null) are left out of `difference`, and the latter two of
+-- `overall`, which is read from the view `totals`, in single precision.
 --
 -- Example: attnstore query sample.attn within_group,
 -- over 1,500 IMDb test reviews, first row:
@@ -23,14 +24,14 @@
 --     high=1.029, sure=0.348, p=0.0003664, q=0.001196, overall=0.6871
 --
 -- @needs groups
--- @param reduction: signed_reduction = cls -- which attention, or score: a reduction that the store holds
+-- @param reduction: signed_reduction = cls -- the attention or score: a reduction in the store
 -- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
 --     (which `attnstore faithfulness` has measured)
 -- @param by: class = label -- what a document's class is: the gold label, or the model's prediction
 -- @param min_groups: count = 10 -- leave out words that fewer groups have on both sides
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param limit: count = 20 -- rows a class
+-- @param limit: count = 20 -- rows per class
 -- @columns class, word, groups, difference, low, high
 -- @pair class, word: difference, overall
 -- @family the words of a class

@@ -144,7 +144,7 @@ def test_every_question_has_an_answer_in_the_docs():
     for question in QUESTIONS:
         (section,) = re.findall(rf"^## {question.stem}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
         assert re.search(rf"^`attnstore query \w+\.attn {question.stem}\b", section, re.MULTILINE)
-        assert "**Not so:**" in section
+        assert "**Caution:**" in section
         headers = re.findall(r"^\| (.*) \|\n\|---", section, re.MULTILINE)
         assert headers, question.stem
         selected = question.read_text().rsplit("\nSELECT", 1)[1]

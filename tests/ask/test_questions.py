@@ -142,7 +142,7 @@ def test_a_description_holds_everything_a_user_has_to_know():
     """The question, how to read the answer, each parameter with its default, the engines."""
     text = describe(QUESTIONS["document_tokens"])
     assert text.startswith("document_tokens\n\nWhat does the model attend to in one document?")
-    assert "How to read the answer: one row a token." in text
+    assert "How to read the answer: one row per token." in text
     assert "  document: document, required\n      its id, or its number\n" in text
     assert "  reduction: signed_reduction, default cls\n" in text
     assert text.endswith("\nEngines: duckdb, polars")
