@@ -104,7 +104,7 @@ def scale(document: ShadedDocument) -> str:
             if document.relative
             else f"full at {document.full:g}{meaning(document)}"
         )
-        return f"above 0 it speaks for the prediction, below 0 against it; {full}"
+        return f"above 0 it supports the prediction, below 0 it opposes it; {full}"
     if document.relative:
         most = f"lift {max(0.0, *values):.1f}×" if document.whole else f"{max(0.0, *values):.3g}"
         return f"relative to this document's most attended token ({most}): not comparable between documents"
@@ -131,8 +131,8 @@ def specials(document: ShadedDocument) -> str:
     if on_special <= whole / 2 or all(special for special, _ in values):
         return ""
     return (
-        f"special tokens have {on_special / whole:.0%} of the attention: ignore them and renormalise, and the rest is "
-        "shaded by itself"
+        f"special tokens have {on_special / whole:.0%} of the attention: ignore them and renormalise to see the rest "
+        "shaded on its own"
     )
 
 

@@ -360,11 +360,11 @@ def _groups(store: Store, reduction: str | None, labelled: bool) -> list[tuple[s
     groups = []
     if reduction is not None and labelled:
         wrong = certain_documents(store, sort="certain", outcome="wrong", limit=6, **of)
-        groups.append(("Surest mistakes", "predicted otherwise than labelled, by the largest margin", wrong))
+        groups.append(("Most confident mistakes", "predicted wrongly with the largest margin", wrong))
     if reduction is not None:
         least = certain_documents(store, sort="uncertain", outcome="any", limit=4, **of)
-        groups.append(("Least certain", "the two likeliest classes are nearly as likely", least))
-    middle = "of those not predicted wrongly, nearest to the middle in length and probability"
+        groups.append(("Least certain", "the two most likely classes are almost equally likely", least))
+    middle = "not predicted wrongly, and nearest to the middle in length and probability"
     typical = list(typical_documents(store, 3).items())
     order = {label: place for place, label in enumerate(store.manifest.labels)}
     typical.sort(key=lambda item: order[item[0]])

@@ -184,7 +184,7 @@ def test_without_labels_nothing_is_right_or_wrong(tmp_path):
     assert "not claimed: the data has no labels, or they are not the model's classes" in page.text
     assert {"confusion", "errors"} & set(titles(page)) == set()
     assert {"top_words_by_class", "sinks"} <= set(titles(page))
-    assert "Surest mistakes" not in page.text
+    assert "Most confident mistakes" not in page.text
     assert "Least certain" in page.text
 
 
@@ -194,7 +194,7 @@ def test_with_labels_that_are_not_the_models_there_is_a_confusion_and_no_mistake
     page = Page(report(store_of(tmp_path / "other.attn", documents, labels_are_models=False)))
     assert "confusion" in titles(page)
     assert "errors" not in titles(page)
-    assert "Surest mistakes" not in page.text
+    assert "Most confident mistakes" not in page.text
     assert {"good", "bad"} <= set(page.data["figures"]["confusion"]["values"][1])
 
 

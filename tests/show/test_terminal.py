@@ -44,7 +44,7 @@ def test_what_speaks_against_has_marks_of_its_own():
         "most for: good +0.031, so +0.001",
         "most against: bad −0.04",
         "marks start at for ▁ 0.008, ▃ 0.016, ▅ 0.024, ▇ 0.032; against · 0.008, - 0.016, = 0.024, ≡ 0.032",
-        "above 0 it speaks for the prediction, below 0 against it; full at 0.04, p99",
+        "above 0 it supports the prediction, below 0 it opposes it; full at 0.04, p99",
     ]
     lines = terminal(drawn, "truecolor", 90).splitlines()
     assert SGR.sub("", lines[-2]) == f"−0.04 against {' ' * 10} 0 {' ' * 10} for 0.04"

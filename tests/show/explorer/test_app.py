@@ -205,7 +205,7 @@ def test_a_score_with_a_sign_is_drawn_for_and_against(tmp_path):
         shown = page(web, "/s/documents/0?alone=true")
     assert '<span class="s20" title="film: odd +9">film</span>' in shown
     assert '<span class="a20" title="bear: odd −9">bear</span>' in shown
-    assert "above 0 it speaks for the prediction, below 0 against it" in shown
+    assert "above 0 it supports the prediction, below 0 it opposes it" in shown
 
 
 @pytest.mark.slow
@@ -372,14 +372,16 @@ def test_a_store_that_is_written_is_shown_growing(tmp_path):
         store.write_part(0, *tables(plan, store.part_range(0)))
         with client(path) as web:
             assert "<strong>4 documents</strong>" in page(web, "/growing/documents")
-            assert "The run goes on" in page(web, "/growing/")
-            assert text_of(page(web, "/growing/state")).startswith("4 of 10 documents are finished and shown")
+            assert "The run is in progress" in page(web, "/growing/")
+            assert text_of(page(web, "/growing/state")).startswith(
+                "4 of 10 documents are finished; each page shows"
+            )
             for part in (1, 2):
                 store.write_part(part, *tables(plan, store.part_range(part)))
             assert "<strong>10 documents</strong>" in page(web, "/growing/documents")
             store.seal()
             assert "<strong>10 documents</strong>" in page(web, "/growing/documents")
-            assert "The run goes on" not in page(web, "/growing/")
+            assert "The run is in progress" not in page(web, "/growing/")
             assert "<span data-sealed>10 of 10 documents are finished: it is sealed." in page(
                 web, "/growing/state"
             )
