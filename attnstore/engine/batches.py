@@ -4,7 +4,6 @@ A batch is some documents end to end, sorted by length, under a token budget. Wh
 changes no row of the store: batches are planned within a part, and rows are put back in document order.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnstore.data.documents import Document
+from attnstore.engine.chunks import Chunks, Encoded, encodings, spans, special_ids
 from attnstore.engine.ends import can_be_cut, place_to_cut
 
 #: Characters of a text that are tokenised in any case, and for each token that is read.
@@ -19,6 +19,9 @@ _LOOKED_AT = 1 << 15
 _CHARACTERS_A_TOKEN = 64
 #: Words between what is read and where a long text is cut in advance.
 _WORDS_BEHIND = 50
+#: Characters of texts that are tokenised together, and such texts that the tokenizer is given as wholes.
+_CHARACTERS_AT_ONCE = 1 << 21
+_WHOLES_AT_ONCE = 256
 #: (tokens of the body, tokens that a pass has room for) -> the places that each pass reads.
 Passes = Callable[[int, int], list[np.ndarray]]
 #: tokens that a pass has room for -> how many of the first and of the last ones it reads of a document with more.
@@ -104,92 +107,133 @@ def tokenise(
     numbered: Iterable[tuple[int, Document]],
     tokenizer: Any,
     max_length: int,
-    at_once: int = 256,
+    at_once: int = 1024,
     passes: Passes | None = None,
     ends: Ends | None = None,
+    chunks: Chunks | None = None,
 ) -> Iterator[TokenisedDocument]:
     """Tokenise documents with a fast Hugging Face tokenizer, special tokens added, at most `max_length` tokens each.
 
     Either all are pairs or none is. Of a pair that is too long the longer text loses its last token, again and again:
     transformers' `longest_first`.
     `passes(body, room)` says which tokens of a longer one are read, once or in windows; None cuts it. Where these are
-    its first and last ones, `ends` says how many: of a very long text the middle is not looked at. The tokenizer's own
-    threads work on `at_once` documents at a time. Order is kept.
+    its first and last ones, `ends` says how many: of a very long text the middle is not looked at. `at_once`: documents
+    that are tokenised together at most. `chunks`: what that tokenizer has made of earlier texts. Order is kept.
     """
+    how = _How(tokenizer, max_length, passes, ends, chunks or Chunks.of(tokenizer))
     group: list[tuple[int, Document]] = []
+    characters = 0
     for item in numbered:
         group.append(item)
-        if len(group) == at_once:
-            yield from _tokenise_group(group, tokenizer, max_length, passes, ends)
-            group = []
+        characters += len(item[1].text)
+        if len(group) == at_once or characters > _CHARACTERS_AT_ONCE:
+            yield from _tokenise_group(group, how)
+            group, characters = [], 0
     if group:
-        yield from _tokenise_group(group, tokenizer, max_length, passes, ends)
+        yield from _tokenise_group(group, how)
 
 
-def _tokenise_group(
-    group: Sequence[tuple[int, Document]],
-    tokenizer: Any,
-    max_length: int,
-    passes: Passes | None,
-    ends: Ends | None,
-) -> Iterator[TokenisedDocument]:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What `tokenise` was asked for."""
+
+    tokenizer: Any
+    max_length: int
+    passes: Passes | None
+    ends: Ends | None
+    chunks: Chunks | None
+
+
+def _tokenise_group(group: Sequence[tuple[int, Document]], how: _How) -> Iterator[TokenisedDocument]:
+    read = _by_chunks(group, how)
+    rest = [(place, item) for place, item in enumerate(group) if place not in read]
+    for part in (rest[start : start + _WHOLES_AT_ONCE] for start in range(0, len(rest), _WHOLES_AT_ONCE)):
+        found = _as_wholes([item for _, item in part], how)
+        read.update(zip((place for place, _ in part), found, strict=True))
+    for place in range(len(group)):
+        whole = read[place]
+        if how.passes is None or whole.length <= how.max_length:
+            yield whole
+        else:
+            yield from _in_passes(whole, how.max_length, how.passes)
+
+
+def _by_chunks(group: Sequence[tuple[int, Document]], how: _How) -> dict[int, TokenisedDocument]:
+    """The documents that can be tokenised by their chunks, by their places in the group: no pairs and no long ones."""
+    short = [
+        place
+        for place, (_, document) in enumerate(group)
+        if document.text_pair is None and len(document.text) <= _LOOKED_AT
+    ]
+    if how.chunks is None or how.max_length <= how.chunks.frame or not short:
+        return {}
+    found = how.chunks.encode(
+        [group[place][1].text for place in short], how.max_length if how.passes is None else None
+    )
+    places = np.arange(max((len(one.ids) for one in found if one is not None), default=0))
+    return {
+        place: _tokenised(*group[place], how.tokenizer, one, places[: len(one.ids)])
+        for place, one in zip(short, found, strict=True)
+        if one is not None
+    }
+
+
+def _as_wholes(group: Sequence[tuple[int, Document]], how: _How) -> Iterator[TokenisedDocument]:
+    """Each document, its text given to the tokenizer as one."""
+    tokenizer, max_length, is_special = how.tokenizer, how.max_length, special_ids(how.tokenizer)
     texts = [document.text for _, document in group]
     seconds = [document.text_pair for _, document in group if document.text_pair is not None]
-    is_special = np.zeros(len(tokenizer), dtype=bool)
-    is_special[[number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]] = True
     read: dict[int, TokenisedDocument] = {}
-    if ends is not None:
+    if how.ends is not None:
         for place, (number, document) in enumerate(group):
-            found = _by_its_ends(number, document, tokenizer, max_length, ends, is_special)
+            found = _by_its_ends(number, document, tokenizer, max_length, how.ends, is_special)
             if found is not None:
                 read[place], texts[place] = found, ""
-    if seconds:
-        encodings = _encodings(tokenizer, texts, seconds, truncation="longest_first", max_length=max_length)
-    elif passes is None:
-        encodings = _beginnings(texts, tokenizer, max_length)
+    if not texts:
+        encoded = []
+    elif seconds:
+        encoded = encodings(tokenizer, texts, seconds, truncation="longest_first", max_length=max_length)
+    elif how.passes is None:
+        encoded = _beginnings(texts, tokenizer, max_length)
     else:
         # `verbose` would warn of long ones.
-        encodings = _encodings(tokenizer, texts, truncation=False, verbose=False)
-    for place, ((number, document), encoding) in enumerate(zip(group, encodings, strict=True)):
+        encoded = encodings(tokenizer, texts, truncation=False, verbose=False)
+    for place, ((number, document), encoding) in enumerate(zip(group, encoded, strict=True)):
         if place in read:
             yield read[place]
             continue
-        whole = _tokenised(number, document, tokenizer, encoding, is_special)
+        whole = _tokenised(number, document, tokenizer, _encoded(encoding, is_special))
         if seconds:
             whole = replace(
                 whole,
                 segment=np.array([-1 if s is None else s for s in encoding.sequence_ids], dtype=np.int8),
                 types=np.array(encoding.type_ids, dtype=np.int32),
             )
-        if passes is None or whole.length <= max_length:
-            yield whole
-        else:
-            yield from _in_passes(whole, max_length, passes)
+        yield whole
 
 
-def _encodings(tokenizer: Any, *texts: Sequence[str], **options: Any) -> list[Any]:
-    """What the tokenizer makes of texts, or of pairs of them, without the lists that transformers would make of it."""
-    encoded = tokenizer(*texts, return_token_type_ids=False, return_attention_mask=False, **options)
-    return list(encoded.encodings)
+def _encoded(encoding: Any, is_special: np.ndarray) -> Encoded:
+    """A tokenizer's encoding as arrays. `is_special` (vocabulary,): see `special_ids`."""
+    start, end = spans(encoding)
+    ids = np.array(encoding.ids, dtype=np.int32)
+    special = np.array(encoding.special_tokens_mask, dtype=bool) | is_special[ids]
+    return Encoded(ids, start, end, special, len(encoding.overflowing) > 0)
 
 
 def _tokenised(
-    number: int, document: Document, tokenizer: Any, encoding: Any, is_special: np.ndarray
+    number: int, document: Document, tokenizer: Any, encoded: Encoded, places: np.ndarray | None = None
 ) -> TokenisedDocument:
-    """A document by its encoding. `is_special` (vocabulary,): the special tokens, by their numbers."""
-    ids = np.array(encoding.ids, dtype=np.int32)
-    # From a flat iterator in half the time that numpy takes over a list of pairs.
-    spans = np.fromiter(itertools.chain.from_iterable(encoding.offsets), np.int32, 2 * len(ids))
+    """A document by its tokens. `places` (n,) are the numbers from 0."""
     return TokenisedDocument(
         number=number,
         document=document,
-        ids=ids,
+        ids=encoded.ids,
         vocabulary=tokenizer.convert_ids_to_tokens,
-        start=spans[::2],
-        end=spans[1::2],
-        special=np.array(encoding.special_tokens_mask, dtype=bool) | is_special[ids],
-        truncated=len(encoding.overflowing) > 0,
-        places=np.arange(len(ids)),
+        start=encoded.start,
+        end=encoded.end,
+        special=encoded.special,
+        truncated=encoded.cut,
+        places=np.arange(len(encoded.ids)) if places is None else places,
     )
 
 
@@ -206,8 +250,8 @@ def _by_its_ends(
         return None
     if (cut := place_to_cut(text, len(text) - most)) is None:
         return None
-    (encoding,) = _encodings(tokenizer, [text[cut:]], truncation=False, verbose=False)
-    behind = _tokenised(number, document, tokenizer, encoding, is_special)
+    (encoding,) = encodings(tokenizer, [text[cut:]], truncation=False, verbose=False)
+    behind = _tokenised(number, document, tokenizer, _encoded(encoding, is_special))
     own = np.flatnonzero(~behind.frame)
     head, tail = ends(room := max_length - (behind.length - len(own)))
     words = {encoding.word_ids[place] for place in own[: max(len(own) - tail, 0)].tolist()}
@@ -215,7 +259,7 @@ def _by_its_ends(
         return None
     first = own[0]
     (beginning,) = _beginnings([text], tokenizer, head + max_length - room)
-    before = _tokenised(number, document, tokenizer, beginning, is_special)
+    before = _tokenised(number, document, tokenizer, _encoded(beginning, is_special))
     chosen = np.concatenate([own[len(own) - tail :], np.arange(own[-1] + 1, behind.length)])
     shift = np.where(behind.frame[chosen], 0, cut).astype(np.int32)
     begun = slice(first + head)
@@ -238,11 +282,11 @@ def _beginnings(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[A
     """
     most = max(_LOOKED_AT, _CHARACTERS_A_TOKEN * max_length)
     shown = [text if len(text) <= most else text[:most] for text in texts]
-    encodings = _encodings(tokenizer, shown, truncation=True, max_length=max_length)
+    found = encodings(tokenizer, shown, truncation=True, max_length=max_length)
     for place, text in enumerate(texts):
-        if shown[place] is not text and not _is_settled(encodings[place], most):
-            (encodings[place],) = _encodings(tokenizer, [text], truncation=True, max_length=max_length)
-    return encodings
+        if shown[place] is not text and not _is_settled(found[place], most):
+            (found[place],) = encodings(tokenizer, [text], truncation=True, max_length=max_length)
+    return found
 
 
 def _is_settled(encoding: Any, most: int) -> bool:

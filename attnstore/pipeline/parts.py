@@ -15,6 +15,7 @@ from attnstore.data.labels import LabelMap
 from attnstore.data.selection import read_documents
 from attnstore.data.survey import Survey
 from attnstore.engine.batches import Batch, plan_batches, tokenise
+from attnstore.engine.chunks import Chunks
 from attnstore.engine.classifier import Classifier, Reduced
 from attnstore.engine.long import ends, passes
 from attnstore.engine.paths import memory
@@ -82,9 +83,17 @@ def batches(
     """Each part's number with its batches."""
     read = partial(passes, long=config.long, stride=stride or 1) if config.long != "cut" else None
     by_ends = partial(ends, long=config.long) if config.long in ("tail", "head+tail") else None
+    chunks = Chunks.of(classifier.tokenizer)
     for part in parts:
         tokenised = list(
-            tokenise(part.documents, classifier.tokenizer, classifier.max_length, passes=read, ends=by_ends)
+            tokenise(
+                part.documents,
+                classifier.tokenizer,
+                classifier.max_length,
+                passes=read,
+                ends=by_ends,
+                chunks=chunks,
+            )
         )
         yield part.number, list(plan_batches(tokenised, classifier.batch_tokens, padded=classifier.padded))
 
