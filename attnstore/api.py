@@ -27,9 +27,9 @@ def open(path: str | Path) -> Reader: ...  # type: ignore[overload-overlap]  # n
 @overload
 def open(path: Sequence[str | Path]) -> Readers: ...  # noqa: A001 - see below
 def open(path: str | Path | Sequence[str | Path]) -> Reader | Readers:  # noqa: A001 - as gzip.open and sqlite3's users would call it
-    """The store at `path`, to read and ask: a folder, `s3://…`, or `hf://datasets/USER/NAME`, which is fetched.
+    """Open the store at `path` for reading: a folder, `s3://…`, or `hf://datasets/USER/NAME`, which is downloaded.
 
-    For a list of them all as one: see `Readers`. Raises StoreError if there is none.
+    A list of paths opens several stores as one: see `Readers`. Raises StoreError if there is none.
     """
     return Reader(path) if isinstance(path, str | Path) else Readers(path)
 
@@ -73,17 +73,16 @@ def run(
     workers: int = 1,
     worker_timeout: int | None = None,
 ) -> Reader:
-    """Run a dataset through a classifier into a store at `path`, and open it.
+    """Run a data set through a classifier, write a store at `path`, and open it.
 
-    `model` and `data` default to the embedded ones. `data` is a path or another source as the command takes it, or
-    what the program holds: a table of pandas, Polars or Arrow, a `datasets.Dataset`, a mapping of these by split, or
-    any object of dicts that can be iterated more than once. What the other options mean stands at the fields of
-    `config.SourceConfig`, from `split` on, and `config.RunConfig`. A run that was interrupted is resumed by
-    the same call.
+    `model` and `data` default to the embedded ones. `data` is a path or any other source that the command accepts, or
+    an object in memory: a pandas, Polars or Arrow table, a `datasets.Dataset`, a mapping of these by split, or any
+    iterable of dicts that can be iterated more than once. For the other options see the fields of
+    `config.SourceConfig`, from `split` on, and `config.RunConfig`. The same call resumes an interrupted run.
 
     Raises:
-        AttnstoreError: of the kind that fits: the data, the model, the options or the store.
-        TypeError: an option that there is not.
+        AttnstoreError: the subclass for what is wrong: the data, the model, the options or the store.
+        TypeError: an unknown option.
     """
     compiler.start(device)
     from attnstore.pipeline.run import run as run_pipeline
@@ -166,15 +165,15 @@ def append(
     workers: int = 1,
     worker_timeout: int | None = None,
 ) -> Reader:
-    """Append documents to the sealed store at `path`, by the model and settings that it was written with, and open it.
+    """Append documents to the sealed store at `path`, with the model and settings that wrote it, and open it.
 
-    `data` is what `run` takes. What the other options mean stands at the fields of `config.SourceConfig`, from `split`
-    on, and `config.AppendConfig`. Readers see the store as it was until all is there; an append that was interrupted is
-    resumed by the same call.
+    `data` is as in `run`. For the other options see the fields of `config.SourceConfig`, from `split` on, and
+    `config.AppendConfig`. Readers see the old store until the append is complete. The same call resumes an interrupted
+    append.
 
     Raises:
-        AttnstoreError: of the kind that fits: the data, the model, the options or the store.
-        TypeError: an option that there is not.
+        AttnstoreError: the subclass for what is wrong: the data, the model, the options or the store.
+        TypeError: an unknown option.
     """
     compiler.start(device)
     from attnstore.pipeline.append import append as append_documents

@@ -22,25 +22,26 @@ DEFAULT_REDUCTIONS = ("cls", "received", "rollout", "evidence")
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """A dataset and how to read it.
+    """A data set and how to read it.
 
-    `data`: a folder, an archive, a file, a glob, an address (`hf://datasets/...`, `https://...`, `s3://...`), a hub's
-    name, `-` for the standard input, or the word `imdb`. `FILE::NAME` is a member of an archive, a sheet, or a
-    database's table.
-    `held`: data that the program holds, of which `data` is then only what it is called.
-    `subset`: a configuration of a data set that has several. `query`: a SELECT to a SQLite or DuckDB file.
-    `split`: the split to read, or `all`; for a source without splits, the name its one split gets.
-    `text_column`: a column's name or place (from 1), or several, separated by commas, to be joined with a space.
-    `pair`: the two columns of `text_column` are two texts for a model that reads both, instead of being joined.
-    `keep`: columns of the data whose values go into the store's `documents`.
-    `columns`: the names of a delimited file's columns, `header` whether its first row holds names; `delimiter`,
-    `escape` (a character before a quote that ends nothing) and `encoding`: None to tell them from the file.
-    `format`: what a file is, by any name: csv, tsv, json, jsonl, parquet, arrow, excel, or lines (a text per line).
-    `limit`: take this many documents, spread evenly over the source.
-    `labels`: the model's class names in the order of its logits, for a model that has none of its own; and entries
-    such as `1=neg` that say which class a label of the data is (`3=`: none, its rows are left out).
+    `data`: a folder, an archive, a file, a glob, a URL (`hf://datasets/...`, `https://...`, `s3://...`), a name on the
+    hub, `-` for standard input, or the word `imdb`. `FILE::NAME` is a member of an archive, a sheet, or a database
+    table.
+    `held`: data in memory; `data` is then only its name.
+    `subset`: the configuration, for a data set with several. `query`: a SELECT for a SQLite or DuckDB file.
+    `split`: the split to read, or `all`; for a source without splits, the name of its one split.
+    `text_column`: a column's name or position (from 1), or several, separated by commas, joined with a space.
+    `pair`: the two columns of `text_column` are two texts for a model that reads pairs, instead of being joined.
+    `keep`: columns of the data to store in the store's `documents`.
+    `columns`: the column names of a delimited file, `header`: whether its first row is a header; `delimiter`,
+    `escape` (the character that escapes a quote) and `encoding`: None to detect them.
+    `format`: the file format, whatever the name: csv, tsv, json, jsonl, parquet, arrow, excel, or lines (one text per
+    line).
+    `limit`: read this many documents, spread evenly over the source.
+    `labels`: the model's class names in logit order, for a model without names; and entries such as `1=neg` that map
+    a label of the data to a class (`3=`: its rows are left out).
     `strict`: a row that can't become a document is an error instead of being counted.
-    `max_document_bytes`: a row, a text file or an element of an array with more bytes becomes no document.
+    `max_document_bytes`: larger rows, text files and array elements are left out.
     """
 
     data: str
@@ -70,18 +71,18 @@ class SourceConfig:
 class RunConfig:
     """Everything that decides what a run writes, and how it is computed.
 
-    `long`: how documents of more than `max_length` tokens are read; `stride`: tokens from the beginning of one window
-    to that of the next, None for half of what a window reads.
-    `reductions`: names of built-in ones, `package.module:function` for custom ones, or the functions.
-    `batch_tokens`: how many tokens a batch holds at most, None for the device's default; it changes no row.
-    `part_size`: documents in a part, fixed when the store is created; None for 1,000, or as many as hold a million
-    characters where documents are short, or as many as make 10,000 parts.
+    `long`: how documents longer than `max_length` tokens are read; `stride`: tokens from the start of one window to the
+    next, None for half a window.
+    `reductions`: names of built-in ones, `package.module:function` for custom ones, or functions.
+    `batch_tokens`: the most tokens in a batch, None for the device's default; it changes no row.
+    `part_size`: documents per part, fixed when the store is created; None for 1,000, or as many short ones as make a
+    million characters, or as many as make 10,000 parts.
     `full_precision`: store every bit of the float32 values instead of rounding them to bfloat16.
-    `threads`: of the processor, for each process; the last bits of a matrix product depend on it. None for those that
-    the store was begun with, where the machine has as many, else for all, divided among the workers.
-    `workers`: processes that compute, 1 for this one alone; with GPUs, one on each in turn.
-    `worker_timeout`: seconds after which a worker that has finished no batch, or not loaded the model, is ended and
-    replaced; None for half an hour to load, then ten minutes or ten times what the longest batch so far took.
+    `threads`: CPU threads per process; the last bits of a matrix product depend on it. None for the number that the
+    store was begun with, if the machine has that many, otherwise for all, divided among the workers.
+    `workers`: number of computing processes, 1 for this one alone; with GPUs, one on each in turn.
+    `worker_timeout`: seconds after which a worker that has not finished a batch, or loaded the model, is stopped and
+    replaced; None for half an hour to load, then ten minutes or ten times the longest batch so far.
     """
 
     source: SourceConfig
@@ -104,14 +105,13 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class AppendConfig:
-    """What `attnstore append` adds to a store, and how it is computed; all else is the store's.
+    """What `attnstore append` adds to a store, and how it is computed; everything else comes from the store.
 
-    `source`: its columns are those that the run named, unless it names others, "" for one that is to be guessed; `pair`
-    and `keep` are the run's.
-    `on_duplicate`: what becomes of documents whose ids the store has. `refuse` ends the append, `skip` leaves out those
-    that are the same there and refuses the rest, `keep` appends all.
-    `model`: where the model is now, None for where the run found it. `reductions`: where functions of your own are now,
-    with what else the run was asked for; none for what the store says.
+    `source`: columns default to those that the run named, "" to detect one; `pair` and `keep` are the run's.
+    `on_duplicate`: what to do about ids that the store already has. `refuse` stops the append, `skip` leaves out
+    identical documents and refuses the rest, `keep` appends all.
+    `model`: where the model is, None for where the run found it. `reductions`: the run's reductions with your own
+    functions; empty for what the store records.
     `threads`, `workers`, `worker_timeout`: as in `RunConfig`.
     """
 
@@ -131,11 +131,11 @@ class AppendConfig:
 class FaithfulnessConfig:
     """What `attnstore faithfulness` measures, and how it is computed.
 
-    `documents`: how many, drawn by `seed` from `split` (or from all) in the proportions of the predicted classes.
-    `scores`: columns of `tokens`, or reductions for all their layers; none for every column of one value per token.
-    `by`: tokens are deleted, or replaced by the tokenizer's mask token. `unit`: what is ranked and taken out as one.
-    `model`: where the model is now, None for where the run found it. `lexicon`: labelled data whose words' log-odds
-    are a score, too; None for none.
+    `documents`: how many, sampled with `seed` from `split` (or from all) in the proportions of the predicted classes.
+    `scores`: columns of `tokens`, or reductions for all their layers; empty for every column with one value per token.
+    `by`: tokens are deleted, or replaced by the tokenizer's mask token. `unit`: the unit that is ranked and removed.
+    `model`: where the model is, None for where the run found it. `lexicon`: labelled data whose words' log-odds
+    become a score; None for none.
     """
 
     documents: int = 1000

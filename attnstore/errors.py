@@ -10,7 +10,7 @@ from attnstore.visible import visible
 class AttnstoreError(Exception):
     """A problem that the user can fix. `str(error)` is one line; `exit_code` is the command's status.
 
-    Names from data, models and stores stand in it: what could drive a terminal is made visible.
+    The line may contain names from data, models and stores: control characters in them are made visible.
     """
 
     exit_code = 1
@@ -20,13 +20,13 @@ class AttnstoreError(Exception):
 
 
 class UsageError(AttnstoreError):
-    """What was asked for makes no sense or does not exist: an option, a column, a parameter, a name."""
+    """The request is invalid, or names an option, column, parameter or other name that does not exist."""
 
     exit_code = 2
 
 
 class DataError(AttnstoreError):
-    """The dataset can't be read, or holds what a classifier's dataset may not hold."""
+    """The data set can't be read, or has contents that a classifier can't use."""
 
 
 class ModelError(AttnstoreError):
@@ -34,7 +34,7 @@ class ModelError(AttnstoreError):
 
 
 class OutputError(AttnstoreError):
-    """What was to be printed can't be: the output is closed, or full."""
+    """The output can't be written: it is closed, or the disk is full."""
 
 
 class StoreError(AttnstoreError):
@@ -42,4 +42,4 @@ class StoreError(AttnstoreError):
 
 
 class WorkerError(AttnstoreError):
-    """Processes that a run has started end again and again before they have done what they were started for."""
+    """Worker processes of a run keep dying before they finish their work."""

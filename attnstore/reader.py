@@ -28,11 +28,10 @@ from attnstore.store.store import Store, open_store
 
 
 class Query:
-    """A question asked by its name: `store.query("predictions")`, or `store.query.predictions()`, which completes.
+    """Asks a question by name: `store.query("predictions")`, or `store.query.predictions()`, which completes.
 
-    Each question is a method with its parameters for arguments and its documentation for help. Those that a question
-    can't do without may be given by their place, the others have names. `engine` is `duckdb` or, with the same
-    answer, `polars`.
+    Each question is a method with its parameters as arguments and its documentation as help. Required parameters may be
+    positional, the others are keywords. `engine` is `duckdb` or `polars`, which give the same answer.
     """
 
     def __init__(self, reader: "Reader") -> None:
@@ -114,9 +113,9 @@ _ANNOTATIONS: Mapping[str, Any] = {
 
 
 class Reader:
-    """What `attnstore.open` gives. It reads sealed stores, and the finished parts of unsealed ones.
+    """An open store, from `attnstore.open`. It reads sealed stores, and the finished parts of unsealed ones.
 
-    Every answer is of the store as it was when it was opened, whatever a run finishes meanwhile; `refresh` looks again.
+    Every answer describes the store as it was when opened, whatever a run finishes meanwhile; `refresh` updates it.
     """
 
     def __init__(self, path: str | Place) -> None:
@@ -136,7 +135,7 @@ class Reader:
         return self.store.manifest
 
     def refresh(self) -> Self:
-        """Look again: from now on, what a run has finished until now is there. Tables taken before stay as they were.
+        """Update to what a run has finished by now. Existing tables stay unchanged.
 
         Raises:
             StoreError: the store is gone, or its manifest can't be read any more.
@@ -154,7 +153,7 @@ class Reader:
         return frames.tokens(self.store)
 
     def totals(self) -> pl.LazyFrame:
-        """The tokens added up, one row per term; see `schema.totals_schema`."""
+        """The tokens summed, one row per term; see `schema.totals_schema`."""
         return frames.totals(self.store)
 
     def faithfulness(self) -> pl.LazyFrame:
@@ -171,7 +170,7 @@ class Reader:
         return Result(run_sql(self.store, sql))
 
     def queries(self) -> Result:
-        """The questions that can be asked, a row each: their names, and what they ask."""
+        """The available questions, one row each: name and summary."""
         asked = find_questions().values()
         names, summaries = [question.name for question in asked], [question.summary for question in asked]
         return Result(pa.table({"name": names, "question": summaries}))
@@ -179,8 +178,8 @@ class Reader:
     def plot(self, name: str, *, classes: Sequence[str] = (), **parameters: Any) -> Plot:
         """A question's chart: a picture in a notebook, and `.save("words.svg")` elsewhere.
 
-        `classes` are those to draw, where the chart sets classes apart; by default those with most documents, as many
-        as the chart can hold.
+        `classes` selects the classes to draw, if the chart separates classes; by default those with the most documents,
+        as many as fit.
 
         Raises:
             UsageError: there is no such question, parameter or class, or the question has no chart.
@@ -228,10 +227,10 @@ class Reader:
 
 
 class Readers:
-    """Several stores opened as one, by name: what `attnstore.open` gives for a list.
+    """Several stores opened as one, from `attnstore.open` with a list.
 
-    Frames and SQL have a column `store` before those that all of the stores have. A question is answered once for each
-    store: its numbers are of one model. `readers[name]` is one of them.
+    Frames and SQL have a column `store` before those that all stores share. Each store answers a question separately,
+    because its numbers belong to one model. `readers[name]` is one of the stores.
     """
 
     def __init__(self, paths: Sequence[str | Place]) -> None:

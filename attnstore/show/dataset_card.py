@@ -83,14 +83,14 @@ def _body(store: Store, name: str, license_: str | None, report: str | None) -> 
     manifest = store.manifest
     yield f"# {_plain(name)}"
     yield (
-        f"What a text classifier looks at: {counted(manifest.documents, 'document')}, their tokens, and what attention"
-        f" each token got, as [attnstore](https://pypi.org/project/attnstore/) {attnstore.__version__} computed it."
-        " What a model attends to is not in itself an explanation of what it decides."
+        f"What a text classifier looks at: {counted(manifest.documents, 'document')}, their tokens, and the attention"
+        f" on each token, computed by [attnstore](https://pypi.org/project/attnstore/) {attnstore.__version__}."
+        " What a model attends to does not by itself explain its decisions."
     )
     yield _table(("", ""), _facts(store))
     if report:
-        yield f"[{report}]({report}) is a page about all of it; download it and open it in a browser."
-    yield "## Read it"
+        yield f"[{report}]({report}) is a report on the whole store; download it and open it in a browser."
+    yield "## Usage"
     loaded, place = json.dumps(name), json.dumps(f"hf://datasets/{name}" if "/" in name else name)
     yield (
         "```python\nimport datasets\n\n"
@@ -113,8 +113,8 @@ def _body(store: Store, name: str, license_: str | None, report: str | None) -> 
         yield _table(("column", "type", ""), rows)
     yield "## Licence"
     yield (
-        f"{_plain(license_) if license_ else 'None is named here.'} The terms of the data and of the model hold for"
-        " what was made of them: texts are quoted whole."
+        f"{_plain(license_) if license_ else 'No licence is given here.'} The terms of the data and of the model also"
+        " apply to this data set, which quotes texts in full."
     )
 
 
@@ -125,7 +125,7 @@ def _facts(store: Store) -> Iterator[tuple[str, str]]:
     yield "data", _plain(manifest.data)
     yield "classes", _plain(", ".join(manifest.labels))
     yield "documents", f"{manifest.documents:,}"
-    yield "tokens", f"{store.rows('tokens'):,}, at most {manifest.max_length:,} a document"
+    yield "tokens", f"{store.rows('tokens'):,}, at most {manifest.max_length:,} per document"
     if whole["accuracy"] is not None:
         yield "accuracy", f"{whole['accuracy']:.5f} ({whole['correct']:,} of {whole['labelled']:,})"
     for reduction in manifest.reductions:
