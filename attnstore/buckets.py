@@ -197,7 +197,14 @@ class Bucket:
     def put(self, content: "bytes | memoryview[int] | Path") -> None:
         """Write it, or a file's content: all or, whatever happens, nothing. What stands there is replaced."""
         whole = content if isinstance(content, Path) else bytes(content)
-        self._asked(lambda ask, client: ask.put(client, self.key, whole))
+        try:
+            self._asked(lambda ask, client: ask.put(client, self.key, whole))
+        except FileNotFoundError:
+            if not isinstance(content, Path):
+                raise
+            # A large file goes in pieces. Where the answer to the last request is lost, it is asked again, and there
+            # are no pieces any more.
+            self._asked(lambda ask, client: ask.put(client, self.key, whole))
 
     def copy(self, to: "Bucket") -> None:
         """Write what stands here to another name in the bucket, without fetching it. What stands there is replaced."""

@@ -2,12 +2,15 @@
 
     python benchmarks/scale.py parts [--parts 100,1000,10000]
     python benchmarks/scale.py terms [--documents 2000,8000,32000]
+    python benchmarks/scale.py seal [--files 6,24,96] [--megabytes 512]
     python benchmarks/scale.py workers [--seconds 30] [--workers 1,8,64,512]
 
 `parts`: stores of so many parts, all with the same five real reviews of twelve layers, whose passes cost nothing; what
 it takes to take such a run up again, to seal it, to open it, to ask it and to browse it. CPU seconds, and memory beyond
 what was there before.
 `terms`: real reviews of IMDb, tokenised and cut into words, no pass at all: how many rows the totals have of so many.
+`seal`: made-up tokens, half of them of terms that no other file has, added up as a store's are when it is sealed:
+what is in memory, and what is on the disk meanwhile. `--megabytes`: what sums are in memory until they become a run.
 `workers`: the code that hands out parts, with nobody behind it: each part takes `--seconds` of a simulated clock, what
 the run itself does takes what it takes. Prints Markdown.
 """
@@ -25,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from pathlib import Path
@@ -37,8 +40,11 @@ from urllib.request import urlopen
 
 import host
 import machine
+import numpy as np
 import polars as pl
 import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 import transformers
 import workload
 
@@ -53,9 +59,11 @@ from attnstore.pipeline.parts import Part, Step
 from attnstore.pipeline.wire import Loaded, Stepped, Stop, Took, Wrote
 from attnstore.pipeline.workers import Workers, _Worker
 from attnstore.show.card import facts
+from attnstore.store import adding
 from attnstore.store.manifest import Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
+from attnstore.store.totals import Summed
 
 #: Documents of a part here, and names that one file may have.
 _OF_A_PART, _LINKS = 5, 20_000
@@ -65,9 +73,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["parts", "terms", "workers"])
+    parser.add_argument("what", choices=["parts", "terms", "seal", "workers"])
     parser.add_argument("--parts", default="100,1000,10000")
     parser.add_argument("--documents", default="2000,8000,32000")
+    parser.add_argument("--files", default="6,24,96", help="files of tokens, for seal")
+    parser.add_argument("--megabytes", type=int, default=512, help="of sums in memory, for seal")
     parser.add_argument("--workers", default="1,8,64,512")
     parser.add_argument("--seconds", type=float, default=30.0, help="of a part")
     parser.add_argument("--part-size", type=int, default=1000, help="documents of a part, for workers")
@@ -82,6 +92,8 @@ def main() -> None:
             parts(Path(folder), numbers(given.parts))
         elif given.what == "terms":
             terms(Path(folder), numbers(given.documents))
+        elif given.what == "seal":
+            seals(Path(folder), numbers(given.files), given.megabytes)
         else:
             crews(numbers(given.workers), given.seconds, given.part_size, given.each)
 
@@ -234,6 +246,68 @@ def terms(scratch: Path, sizes: Sequence[int]) -> None:
         if place:
             power = f"{math.log(rows / found[place - 1][2]) / math.log(size / found[place - 1][0]):.3f}"
         print(f"| {size:,} | {tokens:,} | {rows:,} | {power} |")
+
+
+# -- seal -------------------------------------------------------------------------------------------------
+
+#: Tokens of a made-up file, and words that all files have.
+_OF_A_FILE, _COMMON = 100_000, 20_000
+
+
+@dataclass
+class MadeUp:
+    """A file of tokens that is made when it is opened. Half of its words no other file has."""
+
+    number: int
+    values: dict[str, pa.Array]
+    split: str = "all"
+    label: str | None = "pos"
+
+    def opened(self) -> pq.ParquetFile:
+        chance = np.random.default_rng(self.number)
+        common = chance.integers(_COMMON, size=_OF_A_FILE // 2)
+        own = range(self.number * _OF_A_FILE, self.number * _OF_A_FILE + _OF_A_FILE // 2)
+        words = pa.array([*(f"c{word}" for word in common), *(f"w{word}" for word in own)])
+        tokens = pa.array([f"t{word % 5000}" for word in (*common, *own)])
+        texts = {name: texts.dictionary_encode() for name, texts in (("token", tokens), ("word", words))}
+        file = pa.BufferOutputStream()
+        pq.write_table(pa.table(texts | self.values), file, compression=None)
+        return pq.ParquetFile(pa.BufferReader(file.getvalue()))
+
+
+def seals(scratch: Path, sizes: Sequence[int], megabytes: int) -> None:
+    columns = [f"{name}_{layer:02d}" for name in ("cls", "received") for layer in range(1, host.LAYERS + 1)]
+    columns += ["rollout", "evidence"]
+    chance = np.random.default_rng(workload.SEED)
+    ones = np.ones(_OF_A_FILE, np.int16)
+    values = {
+        "prediction": pa.array(["pos"] * _OF_A_FILE).dictionary_encode(),
+        "piece": pa.array(ones - 1), "pieces": pa.array(ones), "special": pa.array(ones < 0),
+        "new_token": pa.array(ones > 0), "new_word": pa.array(ones > 0),
+        "length": pa.array(271 * ones.astype(np.int32)),
+        **{name: pa.array(chance.random(_OF_A_FILE, np.float32)) for name in columns},
+    }  # fmt: skip
+    schema = pa.schema([(name, pa.float32()) for name in columns])
+    adding._SUMS_IN_MEMORY = megabytes << 17
+    print(
+        "\n| tokens | terms | runs | MiB on the disk | CPU s | MiB at the peak |\n|---|---|---|---|---|---|"
+    )
+    for size in sizes:
+        files = [MadeUp(number, values) for number in range(size)]
+        folder = scratch / f"{size}"
+        folder.mkdir()
+        gc.collect()
+        before, began = machine.forget_peak(), time.process_time()
+        sums = adding.add_up(files, Summed(schema, ()), folder)  # type: ignore[arg-type]
+        rows = sum(table.num_rows for table in sums)
+        took, peak = time.process_time() - began, machine.peak_rss() - before
+        runs = [run.stat().st_size for run in folder.iterdir()]
+        print(
+            f"| {size * _OF_A_FILE:,} | {rows:,} | {len(runs)} | {sum(runs) / machine.MEBIBYTE:,.0f} |"
+            f" {took:.1f} | {peak:,.0f} |",
+            flush=True,
+        )
+        shutil.rmtree(folder)
 
 
 # -- workers ----------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Places in buckets: the arithmetic of paths, and the errors of files, against a server on this machine."""
 
+import random
 from pathlib import Path, PurePosixPath
 
 import pytest
-from bucket_server import BUCKET, Server
+from bucket_server import BUCKET, FAULTS, Server
 
 from attnstore.buckets import Bucket
 from attnstore.errors import UsageError
@@ -138,3 +139,25 @@ class TestErrors:
     def test_a_server_that_goes_on_failing(self, bucket: Server) -> None:
         with bucket.failing(lambda *_: "unavailable"):
             assert self.said() == (OSError, "the server answers 503 Service Unavailable (SlowDown)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS[:4])
+@pytest.mark.parametrize("at", ["begun", "part", "completed"])
+def test_a_large_file_is_put_whole_whatever_fails(
+    bucket: Server, tmp_path: Path, fault: str, at: str
+) -> None:
+    """It goes in several requests, of which one fails, once. Then the file is there."""
+    file = tmp_path / "large"
+    file.write_bytes(random.Random(0).randbytes(11_000_000))
+    met: list[str] = []
+
+    def once(method: str, _path: str) -> str | None:
+        met.append("part" if method == "PUT" else "completed" if "begun" in met else "begun")
+        return fault if met.count(at) == 1 and met[-1] == at else None
+
+    large = place(f"large-{fault}-{at}")
+    with bucket.failing(once):
+        large.put(file)
+    assert large.read_bytes() == file.read_bytes()
+    assert {"begun", "part", "completed"} <= set(met)
