@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attnstore.store.durable import writing
+from attnstore.store.durable import new_file, writing
 from attnstore.store.place import Place, for_arrow, opened
 from attnstore.store.totals import KEYS, Summed, lift, mark
 
@@ -370,7 +370,7 @@ def _written(tables: Iterable[pa.Table], summed: Summed, scratch: Path) -> Path:
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
     with (
         writing(scratch),
-        path.open("xb") as file,
+        new_file(path) as file,
         pa.ipc.new_file(file, summed.schema, options=options) as writer,
     ):
         for table in tables:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from attnstore.errors import StoreError
 
@@ -65,6 +66,15 @@ def refuse_links(root: Path, name: str) -> None:
             )
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is made here, to be written. Raises OSError, FileExistsError where something stands, be it a link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        yield file
+
+
 def write_inside(root: Path, name: str, content: "bytes | memoryview[int]", temporary: str) -> None:
     """`write_file` inside the directory `root`, by names relative to it, through no link.
 
@@ -89,14 +99,7 @@ def write_file(path: Path, content: "bytes | memoryview[int]", temporary: Path) 
         make_directory(path.parent)
         try:
             temporary.unlink(missing_ok=True)  # what a killed run left
-            flags = (
-                os.O_WRONLY
-                | os.O_CREAT
-                | os.O_EXCL
-                | getattr(os, "O_NOFOLLOW", 0)
-                | getattr(os, "O_BINARY", 0)
-            )
-            with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+            with new_file(temporary) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

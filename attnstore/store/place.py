@@ -147,7 +147,9 @@ def scratch_in(root: Place, name: str) -> Iterator[Path]:
     with ExitStack() as stack:
         with writing(root / name):
             within = None if isinstance(root, Bucket) else root / name
-            found = stack.enter_context(TemporaryDirectory(prefix="attnstore-", suffix=".tmp", dir=within))
+            found = stack.enter_context(
+                TemporaryDirectory(prefix="attnstore-", suffix=".tmp", dir=within, ignore_cleanup_errors=True)
+            )
         yield Path(found)
 
 

@@ -42,7 +42,7 @@ from attnstore.buckets import Bucket
 from attnstore.errors import StoreError
 from attnstore.messages import one_line, quoted
 from attnstore.store import hub
-from attnstore.store.durable import writing
+from attnstore.store.durable import new_file, writing
 from attnstore.store.lock import Lock
 from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, read_manifest, write_manifest
 from attnstore.store.merged import (
@@ -458,7 +458,7 @@ class Store:
 
         with scratch_in(self.path, RECEIPTS) as folder:
             written = folder / "totals.tmp"
-            with writing(self.path / TOTALS), written.open("xb") as file:
+            with writing(self.path / TOTALS), new_file(written) as file:
                 rows = write_parquet(counted(folder), self.totals_schema, file)
             if summed != tokens:
                 raise StoreError(f"the totals are of {summed} tokens, the parts have {tokens}")
