@@ -1,5 +1,6 @@
 """What the tests share: small models, a small dataset, and a small sealed store, built once a session."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -65,6 +66,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before `-m` chooses by markers."""
     sampled.mark_the_others(items)
+
+
+def pytest_collection_finish() -> None:
+    """A run looks through all objects for what may go, torch's too: those that are there to stay are passed over."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """So that nothing counts as leaked."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

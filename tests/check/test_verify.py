@@ -247,6 +247,7 @@ def with_field(table: pa.Table, field: pa.Field) -> pa.Table:
     return table.set_column(place, field, table[field.name].cast(field.type))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "detail"),

@@ -81,7 +81,7 @@ def test_order_is_kept_over_groups_of_any_size():
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(lengths=st.lists(st.integers(0, 30), max_size=40), budget=st.integers(1, 80), padded=st.booleans())
 def test_batches_hold_every_document_once_under_the_budget(lengths, budget, padded):
     """Longest first, nothing lost or twice, and only a document that is too long alone exceeds the budget."""

@@ -106,6 +106,7 @@ def test_every_family_agrees_with_eager_float32_attention(family, tmp_path):
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "way"),
@@ -313,6 +314,7 @@ def indexes(probabilities):
     return probabilities[99]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "message"),
@@ -480,6 +482,7 @@ def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
 LEAKS = "gives a document other logits alone"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "changes", "message"),

@@ -64,6 +64,7 @@ def test_the_longest_document_that_a_family_takes_runs_and_one_token_more_is_ref
         load(tmp_path, positions + 1)
 
 
+@pytest.mark.sampled(at=(1,))
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_a_batch_of_a_model_with_few_positions_is_filled_up_by_no_more_than_it_has(family, tmp_path):

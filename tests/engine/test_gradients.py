@@ -431,6 +431,7 @@ def test_a_fused_layer_has_a_gradient_where_one_is_recorded(algorithm, approxima
     assert torch.equal(torch.autograd.grad(fused.sum(), given)[0], expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "albert", "gte", "deberta-v2"])
 def test_evidence_in_bfloat16_stays_near_float32(family, tmp_path):
@@ -526,6 +527,7 @@ def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(
     assert "evidence" not in columns
 
 
+@pytest.mark.sampled(at=(0,))
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_nothing_of_a_batch_is_left_once_it_was_read(family, tmp_path, monkeypatch):

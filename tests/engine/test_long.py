@@ -156,6 +156,7 @@ def test_what_does_not_fit_together_is_refused(changes, message, data, tiny_mode
     assert not (tmp_path / "s.attn").exists()
 
 
+@pytest.mark.sampled(at=(1, 3))
 @pytest.mark.slow
 @pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
 def test_truncation_counts_what_was_not_read(long, data, tiny_model, tmp_path):

@@ -19,6 +19,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, by
     return {work: undisturbed(work, folder / str(n)) for n, work in enumerate(WORKS)}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_random_failures(work: str, tmp_path: Path, expected) -> None:
@@ -29,6 +30,7 @@ def test_random_failures(work: str, tmp_path: Path, expected) -> None:
         trial(work, at, way, tmp_path / str(number), expected[work])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_random_power_cuts(work: str, tmp_path: Path, expected) -> None:

@@ -20,10 +20,9 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunings]:
 
 @pytest.mark.slow
 def test_random_failures_of_a_fine_tuning(tried: Tunings) -> None:
-    """Two of all; ATTNSTORE_SEED draws others."""
+    """One of all; ATTNSTORE_SEED draws others."""
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
-    for at, way in chance.sample(tried.trials(), 2):
-        tried.trial(at, way)
+    tried.trial(*chance.choice(tried.trials()))
 
 
 @pytest.mark.exhaustive

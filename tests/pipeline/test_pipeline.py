@@ -279,6 +279,7 @@ def test_words_that_only_a_dictionary_knows_are_said_where_there_is_none(config,
     assert rules == ["UAX #29, with ICU's dictionaries", "UAX #29"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -475,6 +476,7 @@ def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive,
         SourceConfig(str(imdb_archive), split="test", limit=2),
         str(real_model),
         dtype="float32",
+        max_length=128,
         full_precision=True,
     )
     run(config, tmp_path / "imdb.attn")

@@ -136,7 +136,7 @@ def test_a_document_is_no_template():
 
 @pytest.mark.slow
 @given(documents())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_page_holds_the_document_s_text_and_no_other(drawn):
     """Stripped of its tags, the text on the page is the document's, character for character."""
     assert Page(html(drawn)).text == neutral(drawn.text)

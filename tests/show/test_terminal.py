@@ -85,7 +85,7 @@ def test_a_text_drives_no_terminal():
 @pytest.mark.slow
 @given(documents(), st.sampled_from(["none", "256", "truecolor"]), st.integers(20, 90))
 @example(shaded(" \x9b\x9b\x80", []), "none", 20)  # broken after the space, it is still too long for a line
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_terminal_gets_the_document_s_text_within_its_width(drawn, colour, width):
     """Stripped of colours and marks, and of where lines break, the text is the document's; no line is too
     long and no control character is left."""

@@ -31,6 +31,7 @@ def address(bucket_session: Server, small_store: Path) -> str:
         return bucket_session.upload(small_store, "runs/lr=3e-5/small [1].attn")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize("question", ["top_words_by_class", "predictions", "layer_profile"])

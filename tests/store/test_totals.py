@@ -250,6 +250,7 @@ def one_more(table):
     return table.set_column(column, table.schema.field(column), [values])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "wording"),

@@ -275,6 +275,7 @@ def test_without_flash_attention_a_batch_goes_over_the_gpu_without_a_wait_either
     assert launches.seen == []
 
 
+@pytest.mark.sampled(at=(0, 3))
 @pytest.mark.slow
 @pytest.mark.parametrize("flash", [True, False], ids=["flash attention", "padded"])
 @pytest.mark.parametrize("family", ["bert", "gte"])

@@ -67,6 +67,7 @@ class Emulated:
         return 0
 
 
+@pytest.mark.sampled(at=(0, 3))
 @pytest.mark.parametrize(
     "shape",
     [

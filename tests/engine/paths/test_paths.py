@@ -201,7 +201,7 @@ def test_every_path_agrees_with_float64_for_every_head_size(path, depth, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", DRAWN)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_path_agrees_with_float64_for_random_shapes(path, data):
     """Lengths, windows, layouts, numbers of weightings and shared key heads as they fall."""
     heads = data.draw(st.sampled_from([1, 2, 4, 6]), "heads")
@@ -309,6 +309,7 @@ def kernels_of(depth=16, *, device="cpu", windowed=False, head_rows=True, keep=T
     )  # fmt: skip
 
 
+@pytest.mark.sampled(at=(1,))
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("depth", [16, 80])
@@ -378,29 +379,27 @@ for weightings, windowed, depth, head_rows in ((0, False, 64, True), (3, True, 8
     names = _column_sums.arg_names
     signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
     source = ASTSource(_column_sums, signature, constexprs=constants)
-    for capability in (80, 90, 100):
-        built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
-        on_tensor_cores = any(name in built.asm["ptx"] for name in ("mma", "tcgen05"))
-        print(capability, weightings > 0, on_tensor_cores, len(built.asm["cubin"]) > 0)
+    built = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32))
+    on_tensor_cores = any(name in built.asm["ptx"] for name in ("mma", "tcgen05"))
+    print(weightings > 0, on_tensor_cores, len(built.asm["cubin"]) > 0)
 """
 
 
+@pytest.mark.sampled(at=(1,))
 @pytest.mark.slow
 @needs_triton
-def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(tmp_path):
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(capability, tmp_path):
     """What the interpreter lets pass, the compiler may not: machine code from Ampere to Blackwell, on tensor cores."""
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
+        [sys.executable, "-c", COMPILE, str(capability)],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parents[3],
         env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
     )
-    assert done.stdout.split("\n")[:-1] == [
-        *(f"{capability} False False True" for capability in (80, 90, 100)),
-        *(f"{capability} True True True" for capability in (80, 90, 100)),
-    ], done.stderr
+    assert done.stdout == "False False True\nTrue True True\n", done.stderr
 
 
 #: A GPU's driver as far as Triton asks it before it launches; and what would be compiled is only named.
@@ -506,6 +505,7 @@ def tokenised(classifier, texts):
     return list(tokenise(enumerate(documents), classifier.tokenizer, classifier.max_length))
 
 
+@pytest.mark.sampled(at=(1, 2, 3))
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert"])
@@ -524,6 +524,7 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
     assert len(calls) == classifier.layers
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert", "mpnet"])
 @pytest.mark.parametrize("block", [1 << 25, 5000], ids=["one group", "several groups"])
@@ -636,9 +637,9 @@ class Largest(TorchDispatchMode):
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 def test_no_tensor_is_quadratic_in_a_long_document(compiled, tmp_path, monkeypatch):
-    """2,048 and 8,192 tokens through a ModernBERT: four times the length is four times the largest tensor.
+    """1,024 and 4,096 tokens through a ModernBERT: four times the length is four times the largest tensor.
 
-    Without the C++ kernel, blocks of probabilities have a fixed size on top; neither holds 2,048² values.
+    Without the C++ kernel, blocks of probabilities have a fixed size on top; neither holds 1,024² values.
     """
     if compiled and not kernel.path(torch.float32).startswith("c++"):
         pytest.skip(kernel.path(torch.float32))
@@ -646,9 +647,9 @@ def test_no_tensor_is_quadratic_in_a_long_document(compiled, tmp_path, monkeypat
         monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
         monkeypatch.setitem(attend.__kwdefaults__, "block", 1 << 16)
         monkeypatch.setattr(reductions, "BLOCK", 1 << 16)
-    tiny.save(tmp_path, "modernbert", max_position_embeddings=8192)
+    tiny.save(tmp_path, "modernbert", max_position_embeddings=4096)
     largest = {}
-    for length in (2048, 8192) if compiled else (2048,):
+    for length in (1024, 4096) if compiled else (1024,):
         classifier = load(tmp_path, max_length=length)
         (batch,) = plan_batches(
             tokenised(classifier, ["good film ! " * length]), length, padded=classifier.padded
@@ -658,6 +659,6 @@ def test_no_tensor_is_quadratic_in_a_long_document(compiled, tmp_path, monkeypat
             reduced = classifier(batch)
         assert float(reduced.columns["rollout"].sum()) == pytest.approx(1.0, abs=1e-4)
         largest[length] = seen.elements
-    assert largest[2048] < 2048**2 // 4
+    assert largest[1024] < 1024**2 // 4
     if compiled:
-        assert largest[8192] <= 4 * largest[2048]
+        assert largest[4096] <= 4 * largest[1024]
