@@ -272,9 +272,16 @@ def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deals", [6, pytest.param(20, marks=pytest.mark.exhaustive)])
-def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path, deals):
-    """Of half of the deals of 160 reviews at most one lists a word; of the others, with a planted flip, all but one."""
+@pytest.mark.parametrize(
+    ("deals", "fewest", "most"), [(6, 2, 1), pytest.param(400, 190, 10, marks=pytest.mark.exhaustive)]
+)
+def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path, deals, fewest, most):
+    """Of half of the deals of 160 reviews hardly any lists a word; of the others, with a planted flip, hardly any none.
+
+    That one is found in 0.977 of 600 deals, counted apart in numpy: the smaller side has some 30 reviews with the
+    word, which weigh as much as 10 to 24 equal films. So all of ten would be found in 0.79 of all series, and nine
+    or ten in 0.98.
+    """
     chance = np.random.default_rng(12)
     names = np.array([f"w{n:02d}" for n in range(40)])
     moods = chance.gamma(20, 1 / 20, 40)
@@ -293,8 +300,8 @@ def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path, deals):
         words = {row["word"] for row in rows}
         planted += (deal % 2) and "w00" in words
         found += not deal % 2 and bool(words)
-    assert planted >= deals // 2 - 1
-    assert found <= 1
+    assert planted >= fewest
+    assert found <= most
 
 
 def labelled_alike(path, reviews):
