@@ -1,6 +1,7 @@
 """How other labelled data uses words: in how many of its documents of each class each word is found."""
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +16,14 @@ from attnstore.data.selection import read_documents
 from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
 from attnstore.engine.segmenter import Segmenter
-from attnstore.errors import UsageError
+from attnstore.errors import AttnstoreError, UsageError
 from attnstore.events import OnEvent
 from attnstore.messages import one_line
 
 #: Texts whose words are found at once.
 _AT_ONCE = 1000
+#: What stands before the names of a run's options that there are for other data, too.
+_OPTIONS = re.compile(r"--(?=(?:split|text-column|label-column|labels)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +42,22 @@ class Lexicon:
 def read_lexicon(
     config: SourceConfig, labels: Sequence[str], known: Collection[str], on_event: OnEvent
 ) -> Lexicon:
-    """Count the words of labelled data by the model's classes. `known`: texts that are left out.
+    """Count the words of labelled data by the model's classes `labels`. `known`: texts that are left out.
 
     Raises:
         DataError, UsageError: as `survey` and `match_labels`; its labels are not the model's classes; fewer than two
             classes have a document.
     """
-    source = open_source(config, on_event=on_event)
-    found = survey(source, on_event)
-    mapping = match_labels(found, labels)
+    try:
+        source = open_source(config, on_event=on_event)
+        found = survey(source, on_event)
+        mapping = match_labels(found, labels, config.labels)
+    except AttnstoreError as error:  # its advice is about a run's options
+        raise type(error)(_OPTIONS.sub("--lexicon-", str(error.args[0]))) from error
     if not mapping.are_models:
         raise UsageError(
-            f"the labels of {one_line(source.name)} are not the model's classes: --lexicon-data needs data with these"
+            f"the labels of {one_line(source.name)} are not the model's classes: --lexicon-labels says which is which, "
+            "such as 1=neg,2=pos"
         )
     sizes = dict.fromkeys(labels, 0)
     counts: dict[str, np.ndarray] = {}

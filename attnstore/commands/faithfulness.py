@@ -14,10 +14,11 @@ from attnstore.commands.options import (
     device_option,
     dtype_option,
     progress_option,
+    source_config,
 )
 from attnstore.commands.output import say
 from attnstore.commands.progress import Progress, shown
-from attnstore.config import FaithfulnessConfig, SourceConfig
+from attnstore.config import FaithfulnessConfig
 from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError
 from attnstore.messages import counted
@@ -69,7 +70,14 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Labelled data, such as the training split: adds the log-odds of its words as a score.",
 )
-@click.option("--lexicon-split", default="all", show_default=True, help="Which split of --lexicon-data.")
+@click.option("--lexicon-split", metavar="TEXT", help="Which split of --lexicon-data. Default: all.")
+@click.option("--lexicon-text-column", metavar="NAME,…", help="Its column with the text. Default: guessed.")
+@click.option("--lexicon-label-column", metavar="NAME", help="Its column with the class. Default: guessed.")
+@click.option(
+    "--lexicon-labels",
+    metavar="A,B,…",
+    help="Its labels by class: 1=neg,2=pos,3= (nothing), as in `run --labels`.",
+)
 @click.option("--model", metavar="FOLDER|NAME", help="Where the model is, if it has moved.")
 @device_option
 @dtype_option
@@ -81,7 +89,6 @@ def faithfulness(
     store: "Place",
     scores: Sequence[str],
     lexicon_data: str | None,
-    lexicon_split: str,
     progress: Progress,
     **options: Any,
 ) -> None:
@@ -92,9 +99,13 @@ def faithfulness(
     --lexicon-data, its log-odds in other labelled data (lexicon). The results are added to STORE; existing ones are not
     measured again.
     """
-    if lexicon_data is None and lexicon_split != "all":
-        raise UsageError("--lexicon-split is a split of --lexicon-data: give both")
-    lexicon = None if lexicon_data is None else SourceConfig(lexicon_data, split=lexicon_split)
+    asked = {
+        name: options.pop(f"lexicon_{name}") for name in ("split", "text_column", "label_column", "labels")
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if lexicon_data is None and given:
+        raise UsageError(f"--lexicon-{min(given).replace('_', '-')} is about --lexicon-data: give both")
+    lexicon = None if lexicon_data is None else source_config(lexicon_data, given)
     names = tuple(name.strip() for given in scores for name in given.split(","))
     config = FaithfulnessConfig(scores=names, lexicon=lexicon, **options)
     compiler.start(config.device)

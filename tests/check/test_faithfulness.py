@@ -22,7 +22,7 @@ from attnstore.check.lexicon import read_lexicon
 from attnstore.check.measured import verify_faithfulness
 from attnstore.check.rankings import lexicon_odds
 from attnstore.config import FaithfulnessConfig, RunConfig, SourceConfig
-from attnstore.errors import ModelError, StoreError, UsageError
+from attnstore.errors import AttnstoreError, ModelError, StoreError, UsageError
 from attnstore.events import Computed, Noted, Started, ignore
 from attnstore.pipeline.run import run
 from attnstore.store import frames
@@ -408,3 +408,23 @@ def test_the_log_odds_of_other_data_are_a_score_of_their_own(store, reviews, tmp
     )
     data.write_text(first)
     assert measure(store, given).new == 0
+
+
+def test_other_data_has_columns_and_labels_of_its_own(tmp_path):
+    """Named columns and `1=neg,2=pos` give what the same rows give that need neither; advice names their options."""
+    rows = [("pos", "good film"), ("neg", "bad film"), ("neg", "awful plot")]
+    plain, own = tmp_path / "plain.csv", tmp_path / "own.csv"
+    plain.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in rows))
+    marks = {"neg": 1, "pos": 2}
+    own.write_text("stars,title,said\n" + "".join(f"{marks[label]},a title,{text}\n" for label, text in rows))
+    columns = {"text_column": "said", "label_column": "stars"}
+    pairs = ("1=neg", "2=pos")
+    expected = read_lexicon(SourceConfig(str(plain)), ("neg", "pos"), (), ignore)
+    found = read_lexicon(SourceConfig(str(own), **columns, labels=pairs), ("neg", "pos"), (), ignore)
+    assert found.sizes == {"neg": 2, "pos": 1}
+    assert found.digest == expected.digest
+    with pytest.raises(UsageError, match=r"--lexicon-labels"):
+        read_lexicon(SourceConfig(str(own), **columns, labels=("1=bad", "2=pos")), ("neg", "pos"), (), ignore)
+    with pytest.raises(AttnstoreError, match=r"--lexicon-text-column") as caught:
+        read_lexicon(SourceConfig(str(own), text_column="told"), ("neg", "pos"), (), ignore)
+    assert " --text-column" not in str(caught.value)
