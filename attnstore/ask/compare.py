@@ -1,7 +1,9 @@
 """The same documents in two stores: whether the models agree, and where their attention differs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 from scipy.stats import binomtest
 
@@ -13,7 +15,11 @@ from attnstore.ask.terms import has_letter_or_digit
 from attnstore.errors import UsageError
 from attnstore.store import frames
 from attnstore.store.frames import QuestionColumns
+from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import Store
+
+#: Documents that layers are matched by, at most: spread over all.
+_LAYERS_OVER = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,10 @@ class Comparison:
     `difference` (A less B, occurrence by occurrence) with its 95 % interval by group, `p`, `q`; the surest first.
     `moved`: a row per document: `id`, `distance` (the Jensen-Shannon divergence of these shares in bits, 0 to 1),
     `prediction_a`, `prediction_b`, `words`; the farthest first.
+    `layers`: a row per layer of A and layer of B: `layer_a`, `layer_b`, `similarity` (the Bhattacharyya coefficient of
+    these shares, Σ √(p q), 1 where they are the same and 0 where no word has both; averaged over at most 2,000
+    documents, spread over all) and, of each layer, the same with even shares: `even_a`, `even_b`. No row for a
+    reduction with one value for all layers.
     """
 
     documents: int
@@ -47,6 +57,7 @@ class Comparison:
     p: float | None
     words: pl.DataFrame
     moved: pl.DataFrame
+    layers: pl.DataFrame
 
 
 def compare(
@@ -65,7 +76,8 @@ def compare(
     found = _accuracies(a, b, pairs)
     words, moved = _attention(a, b, pairs, reduction, layer, min_documents)
     agreeing = pairs.filter(pl.col("prediction_a") == pl.col("prediction_b")).height
-    return Comparison(pairs.height, only_a, only_b, agreeing, *found, words, moved)
+    layers = _layers(a, b, pairs, reduction)
+    return Comparison(pairs.height, only_a, only_b, agreeing, *found, words, moved, layers)
 
 
 def _accuracies(
@@ -114,7 +126,8 @@ def _attention(
         "pair", "id", "cluster", "a", "b", "prediction_a", "prediction_b"
     )
     one, other = (
-        _words(s, pair.select("pair", document=name), reduction, layer) for s, name in ((a, "a"), (b, "b"))
+        _words(s, pair.select("pair", document=name), _means(s, reduction, layer))
+        for s, name in ((a, "a"), (b, "b"))
     )
     share_a, share_b = (
         pl.col(name) / pl.col(name).sum().over("pair") for name in ("attention", "attention_b")
@@ -177,20 +190,90 @@ def _attention(
     return words, moved
 
 
-def _words(store: Store, pair: pl.DataFrame, reduction: str, layer: str) -> pl.DataFrame:
-    """The words of the matched documents: `pair`, `segment`, `start`, `end`, `word` and the sum of their attention."""
-    question = get_question("top_words_by_class", find_questions())
-    added = bound(store, question, {"reduction": reduction, "layer": layer})[1]
+def _layers(a: Store, b: Store, pairs: pl.DataFrame, reduction: str) -> pl.DataFrame:
+    """`layers` of `Comparison`."""
+    schema = {"layer_a": pl.Int64, "layer_b": pl.Int64} | dict.fromkeys(
+        ("similarity", "even_a", "even_b"), pl.Float64
+    )
+    if not (_shared_out(a, reduction).per_layer and _shared_out(b, reduction).per_layer):
+        return pl.DataFrame(schema=schema)
+    some = pairs.gather_every(-(-pairs.height // _LAYERS_OVER)).with_row_index("pair")
+    names = [
+        [f"{side}_{layer}" for layer in range(1, s.manifest.layers + 1)] for side, s in (("a", a), ("b", b))
+    ]
+    one, other = (
+        _words(s, some.select("pair", document=side), _all_layers(s, reduction, columns))
+        for s, side, columns in ((a, "a", names[0]), (b, "b", names[1]))
+    )
+    columns = [*names[0], *names[1]]
+    whole = pl.all_horizontal(pl.col(column).sum().over("pair") > 0 for column in columns)
+    shared = (
+        one.join(other, on=["pair", "segment", "start", "end"], suffix="_other", nulls_equal=True)
+        .filter(whole)
+        .select(
+            pl.col("pair"),
+            # The root of a word's share: a product of two of them is what is added up.
+            *((pl.col(column) / pl.col(column).sum().over("pair")).sqrt() for column in columns),
+            even=(1 / pl.len().over("pair")).sqrt(),
+        )
+    )
+    documents = shared["pair"].n_unique()
+    if not documents:
+        return pl.DataFrame(schema=schema)
+    roots_a, roots_b, even = (shared.select(of).to_numpy() for of in (names[0], names[1], ["even"]))
+    similarity = roots_a.T @ roots_b / documents
+    even_a, even_b = ((roots.T @ even)[:, 0] / documents for roots in (roots_a, roots_b))
+    rows, places = np.indices(similarity.shape)
+    return pl.DataFrame(
+        {
+            "layer_a": rows.ravel() + 1,
+            "layer_b": places.ravel() + 1,
+            "similarity": similarity.ravel(),
+            "even_a": even_a[rows.ravel()],
+            "even_b": even_b[places.ravel()],
+        },
+        schema=schema,
+    )
+
+
+def _shared_out(store: Store, reduction: str) -> StoredReduction:
+    """The reduction, which is a share of a whole. Raises UsageError if the store has none that is."""
     held = store.manifest.reduction(reduction)
     if held is None or held.total is None:
         raise UsageError(
             f"{reduction} does not add up to a share of a whole: compare takes attention, such as cls"
         )
+    return held
+
+
+def _means(store: Store, reduction: str, layer: str) -> QuestionColumns:
+    """The columns of one layer, as `attention`. Raises UsageError if the store does not have it."""
+    question = get_question("top_words_by_class", find_questions())
+    added = bound(store, question, {"reduction": reduction, "layer": layer})[1]
+    _shared_out(store, reduction)
+    return QuestionColumns(added.means, added.heads)
+
+
+def _all_layers(store: Store, reduction: str, names: Sequence[str]) -> QuestionColumns:
+    """The columns of all layers, by these names."""
+    held = _shared_out(store, reduction)
+    means: Mapping[str, tuple[str, ...]] = {
+        name: (column,) for name, column in zip(names, held.columns(store.manifest.layers), strict=True)
+    }
+    return QuestionColumns(means, store.manifest.heads if held.per_head else None)
+
+
+def _words(store: Store, pair: pl.DataFrame, added: QuestionColumns) -> pl.DataFrame:
+    """The words of the matched documents: `pair`, `segment`, `start`, `end`, `word`, and the sums of their attention.
+
+    These by the names in `added`.
+    """
     place = (pl.col("piece") == 0).cum_sum().over("document", order_by="position")
     segment = pl.col("segment") if store.manifest.pairs else pl.lit(None, dtype=pl.Int8)
+    attention = pl.col(list(added.means))
     words = (
-        frames.tokens(store, QuestionColumns(added.means, added.heads))
-        .filter(pl.col("word").is_not_null(), pl.col("attention").is_not_null())
+        frames.tokens(store, added)
+        .filter(pl.col("word").is_not_null(), pl.all_horizontal(attention.is_not_null()))
         .join(pair.lazy(), on="document")
         .with_columns(place=place, segment=segment)
         .group_by("pair", "place")
@@ -199,7 +282,7 @@ def _words(store: Store, pair: pl.DataFrame, reduction: str, layer: str) -> pl.D
             pl.col("start").min(),
             pl.col("end").max(),
             pl.col("word").first().cast(pl.String),
-            pl.col("attention").sum(),
+            attention.sum(),
         )
     )
     return frames.collect(store, words)

@@ -57,6 +57,7 @@ def compare(store: "Place", others: "tuple[Place, ...]", limit: int, form: str, 
         values = {name: getattr(found, name) for name in found.__dataclass_fields__}
         for name in ("words", "moved"):
             values[name] = values[name].head(limit).to_dicts()
+        values["layers"] = values["layers"].to_dicts()
         give(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         return
     _print(found, limit)
@@ -134,6 +135,16 @@ def _print(found: "Comparison", limit: int) -> None:
         for row in found.words.head(limit).to_dicts():
             q = "" if row["q"] is None else f"{row['q']:.2g}"
             say(f"  {one_line(row['word'])[:30]:<30} {row['lift_a']:>8.3f} {row['lift_b']:>8.3f}  {q}")
+    if limit and len(found.layers):
+        say("layers of A, each with the most similar layer of B (similarity; of each to even attention):")
+        alike = found.layers.sort("similarity", descending=True).unique(
+            "layer_a", keep="first", maintain_order=True
+        )
+        for row in alike.sort("layer_a").to_dicts():
+            say(
+                f"  {row['layer_a']:>2} {row['layer_b']:>2}  {row['similarity']:>6.3f}  "
+                f"{row['even_a']:>6.3f} {row['even_b']:>6.3f}"
+            )
     if limit and len(found.moved):
         say(
             "documents whose attention differs most (Jensen-Shannon divergence in bits, predictions in A and B):"

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 
 import numpy as np
+import polars as pl
 import pytest
 import scipy.stats
 from asked_store import (
@@ -176,6 +177,30 @@ def test_words_are_compared_occurrence_by_occurrence(stores, a_documents, b_docu
     assert [tuple(map(near, row)) for row in sorted(expected)] == sorted(found.rows())
 
 
+def test_layers_are_matched_by_what_their_attention_has_in_common(stores, a_documents, b_documents):
+    """Σ √(p q) over the words, averaged over the documents: a layer of A with one of B, and each with even shares."""
+    columns = [f"cls_{layer:02d}" for layer in (1, 2, 3)]
+    sums, even, count = np.zeros((3, 3)), np.zeros((2, 3)), 0
+    for i, j in matched(a_documents, b_documents):
+        one, other = (
+            [np.array([share for _, share in shares(d, column)]) for column in columns]
+            for d in (a_documents[i], b_documents[j])
+        )
+        if not len(one[0]):
+            continue
+        count += 1
+        for row, p in enumerate(one):
+            sums[row] += [np.sqrt(p * q).sum() for q in other]
+        for side, of_layers in enumerate((one, other)):
+            even[side] += [np.sqrt(p / len(p)).sum() for p in of_layers]
+    rows = compare(*stores).layers.rows()
+    assert [row[:2] for row in rows] == [(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]
+    expected = [
+        (sums[a, b] / count, even[0, a] / count, even[1, b] / count) for a in range(3) for b in range(3)
+    ]
+    assert [row[2:] for row in rows] == [tuple(map(near, map(float, row))) for row in expected]
+
+
 def test_a_store_compared_with_itself_differs_in_nothing(stores):
     """All agree, no distance, no difference, and no p of it."""
     a, _ = stores
@@ -185,6 +210,13 @@ def test_a_store_compared_with_itself_differs_in_nothing(stores):
     assert set(found.moved["distance"]) == {0.0}
     assert set(found.words["difference"]) == {0.0}
     assert set(found.words["q"]) == {None}
+    same = found.layers.filter(pl.col("layer_a") == pl.col("layer_b"))["similarity"]
+    assert same.to_list() == [pytest.approx(1)] * 3
+
+
+def test_a_reduction_with_one_value_for_all_layers_has_none_to_match(stores):
+    """Rollout is compared, and no layers are."""
+    assert compare(*stores, reduction="rollout").layers.is_empty()
 
 
 @pytest.mark.slow

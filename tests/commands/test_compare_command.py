@@ -24,7 +24,12 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
         "predicted the same: 30 (0.7500)",
     ]
     assert re.fullmatch(r"accuracy: A 0\.\d{4}, B 0\.\d{4}, difference [+-]\d\.\d{4} \(.* to .*\)", lines[2])
-    assert [line.partition(" ")[0] for line in lines[4:]] == ["words", "", "", "", "documents", "", "", ""]
+    assert [line.partition(" ")[0] for line in lines[4:]] == [
+        *("words", "", "", "", "layers", "", "", ""),
+        *("documents", "", "", ""),
+    ]
+    # The attention is the same: a layer is most like itself.
+    assert [line.split()[:3] for line in lines[9:12]] == [[n, n, "1.000"] for n in "123"]
     code, out, _ = attnstore("compare", tmp_path / "a", tmp_path / "b", "--limit", "3", "--format", "json")
     found = json.loads(out)
     assert (code, found["documents"], found["agreeing"], len(found["words"])) == (0, 40, 30, 3)
