@@ -103,71 +103,6 @@
 -- Comparing lifts, and the residual, are ours. That sides dealt at random give no more small p than there should
 -- be: benchmarks/null_simulations.py.
 WITH
-uses AS (  -- of a word in a document; of the unlisted, too: they are counted, and left out below
-    SELECT
-        document, class, term,
-        count_if(new) AS documents,
-        count_if(starts)::DOUBLE AS n,  -- products of whole numbers are slow to add up
-        sum(attention * length / parts) AS y
-    FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
-    WHERE class IS NOT NULL AND term IS NOT NULL
-    GROUP BY document, class, term
-),
-gathered AS (
-    SELECT
-        class, cluster, term,
-        sum(documents) AS documents, count(*)::DOUBLE AS k,
-        sum(n) AS n, sum(y) AS y,
-        sum(y * y) AS own_yy, sum(y * n) AS own_yn, sum(n * n) AS own_nn,
-        sum(y * y * y) AS own_yyy, sum(y * y * n) AS own_yyn, sum(y * n * n) AS own_ynn, sum(n * n * n) AS own_nnn
-    FROM uses JOIN (SELECT document, cluster FROM documents) USING (document)
-    GROUP BY class, cluster, term
-),
-everywhere AS (  -- of each cluster, in all classes
-    SELECT cluster, term, sum(n) AS all_n, sum(y) AS all_y, sum(k) AS all_k, count(*) AS classes
-    FROM gathered
-    GROUP BY cluster, term
-),
-counted AS (  -- sums over clusters of products (a: all), and (own) over documents
-    SELECT
-        class, term,
-        sum(documents) AS documents, sum(k) AS k,
-        count(*) AS spots, count_if(classes > 1) AS spots_both, sum(1 / classes) AS spots_any,
-        sum(n) AS n, sum(y) AS y,
-        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
-        sum(y * all_y) AS ya, sum(y * all_n) AS yb, sum(n * all_y) AS na, sum(n * all_n) AS nb,
-        sum(y * y * y) AS yyy, sum(y * y * all_y) AS yya, sum(y * y * all_n) AS yyb,
-        sum(y * all_y * all_y) AS yaa, sum(y * all_y * all_n) AS yab, sum(y * all_n * all_n) AS ybb,
-        sum(n * all_n * all_n) AS nbb,
-        sum(own_yy) AS own_yy, sum(own_yn) AS own_yn, sum(own_nn) AS own_nn,
-        sum(own_yyy) AS own_yyy, sum(own_yyn) AS own_yyn, sum(own_ynn) AS own_ynn, sum(own_nnn) AS own_nnn
-    FROM gathered JOIN everywhere USING (cluster, term)
-    GROUP BY class, term
-),
-opposed AS (  -- what the class has, and what the others have (o): all less the class
-    SELECT
-        *,
-        sum(documents) OVER of_term - documents AS other_documents,
-        sum(k) OVER of_term - k AS other_k,
-        round(sum(spots_any) OVER of_term) - spots + spots_both AS other_spots,
-        sum(n) OVER of_term - n AS other_n,
-        sum(y) OVER of_term - y AS other_y,
-        sum(ya) OVER of_term - 2 * ya + yy AS other_yy,
-        sum(yb) OVER of_term - yb - na + yn AS other_yn,
-        sum(nb) OVER of_term - 2 * nb + nn AS other_nn,
-        ya - yy AS y_other_y, yb - yn AS y_other_n, na - yn AS n_other_y, nb - nn AS n_other_n,
-        sum(ya) OVER of_term AS aa, sum(yb) OVER of_term AS ab, sum(nb) OVER of_term AS bb,
-        sum(yaa) OVER of_term AS aaa, sum(yab) OVER of_term AS aab, sum(ybb) OVER of_term AS abb,
-        sum(nbb) OVER of_term AS bbb,
-        sum(own_yy) OVER of_term - own_yy AS others_yy, sum(own_yn) OVER of_term - own_yn AS others_yn,
-        sum(own_nn) OVER of_term - own_nn AS others_nn,
-        sum(own_yyy) OVER of_term - own_yyy AS others_yyy, sum(own_yyn) OVER of_term - own_yyn AS others_yyn,
-        sum(own_ynn) OVER of_term - own_ynn AS others_ynn, sum(own_nnn) OVER of_term - own_nnn AS others_nnn,
-        sum(n) OVER of_class AS words,
-        sum(n) OVER () - sum(n) OVER of_class AS other_words
-    FROM counted
-    WINDOW of_term AS (PARTITION BY term), of_class AS (PARTITION BY class)
-),
 inside AS (  -- of each cluster, the documents of a class
     SELECT
         class, cluster, count(*) AS m,
@@ -197,6 +132,99 @@ sizes AS (
         ) AS rho
     FROM together_with, (SELECT sum(all_m ** 2 / classes) AS all_squares FROM inside)
 ),
+known AS MATERIALIZED (  -- words found often enough in a class, by number: to look at the word of each token takes long
+    SELECT term, (row_number() OVER ())::INTEGER AS number
+    FROM (
+        SELECT class, term
+        FROM terms_of_totals('word', $specials) JOIN sizes USING (class)
+        WHERE is_listed(term, $punctuation, $ignore)
+        GROUP BY class, term
+        HAVING sum(new) >= any_value(least_documents($min_documents, size))
+    )
+    GROUP BY term
+),
+uses AS MATERIALIZED (  -- of a word in a document; the others, which are only counted, together without a number
+    SELECT
+        document, number,
+        count_if(new)::DOUBLE AS documents,  -- whole numbers are slow to add up
+        count_if(starts)::DOUBLE AS n,
+        sum(attention * length / parts) AS y
+    FROM weighed_words($specials, $punctuation, $ignore, $renormalise) LEFT JOIN known USING (term)
+    WHERE class IS NOT NULL AND term IS NOT NULL
+    GROUP BY document, number
+),
+own AS (  -- sums over documents
+    SELECT
+        class, number,
+        sum(documents) AS documents, count(*)::DOUBLE AS k,
+        sum(n) AS n, sum(y) AS y,
+        sum(y * y) AS own_yy, sum(y * n) AS own_yn, sum(n * n) AS own_nn,
+        sum(y * y * y) AS own_yyy, sum(y * y * n) AS own_yyn, sum(y * n * n) AS own_ynn, sum(n * n * n) AS own_nnn
+    FROM uses JOIN (SELECT document, class FROM documents) USING (document)
+    GROUP BY class, number
+),
+parts AS MATERIALIZED (  -- a cluster's documents of a class, by number
+    SELECT document, class, cluster, (dense_rank() OVER (ORDER BY cluster, class))::INTEGER AS part
+    FROM documents
+    WHERE class IS NOT NULL
+),
+gathered AS MATERIALIZED (
+    SELECT class, cluster, number, n, y
+    FROM (
+        SELECT part, number, sum(n) AS n, sum(y) AS y
+        FROM uses JOIN (SELECT document, part FROM parts) USING (document)
+        WHERE number IS NOT NULL
+        GROUP BY part, number
+    )
+    JOIN (SELECT DISTINCT part, class, cluster FROM parts) USING (part)
+),
+everywhere AS (  -- of each cluster that has the word in several classes, in all of them
+    SELECT cluster, number, sum(n) AS all_n, sum(y) AS all_y, count(*) AS classes
+    FROM gathered
+    GROUP BY cluster, number
+    HAVING count(*) > 1
+),
+whole AS (  -- sums over clusters of products (a: all)
+    SELECT
+        class, number,
+        count(*) AS spots, count_if(classes > 1) AS spots_both, sum(1 / classes) AS spots_any,
+        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn,
+        sum(y * all_y) AS ya, sum(y * all_n) AS yb, sum(n * all_y) AS na, sum(n * all_n) AS nb,
+        sum(y * y * y) AS yyy, sum(y * y * all_y) AS yya, sum(y * y * all_n) AS yyb,
+        sum(y * all_y * all_y) AS yaa, sum(y * all_y * all_n) AS yab, sum(y * all_n * all_n) AS ybb,
+        sum(n * all_n * all_n) AS nbb
+    FROM (
+        SELECT
+            class, number, n, y, coalesce(all_n, n) AS all_n, coalesce(all_y, y) AS all_y, coalesce(classes, 1) AS classes
+        FROM gathered LEFT JOIN everywhere USING (cluster, number)
+    )
+    GROUP BY class, number
+),
+counted AS (SELECT * FROM own LEFT JOIN whole USING (class, number)),
+altogether AS (  -- sums over the classes
+    SELECT
+        number, sum(documents) AS all_documents, sum(k) AS all_k, round(sum(spots_any)) AS any_spots,
+        sum(n) AS all_n, sum(y) AS all_y,
+        sum(ya) AS aa, sum(yb) AS ab, sum(nb) AS bb,
+        sum(yaa) AS aaa, sum(yab) AS aab, sum(ybb) AS abb, sum(nbb) AS bbb,
+        sum(own_yy) AS all_yy, sum(own_yn) AS all_yn, sum(own_nn) AS all_nn,
+        sum(own_yyy) AS all_yyy, sum(own_yyn) AS all_yyn, sum(own_ynn) AS all_ynn, sum(own_nnn) AS all_nnn
+    FROM counted
+    GROUP BY number
+),
+spoken AS (SELECT class, sum(n) AS words, sum(sum(n)) OVER () - sum(n) AS other_words FROM counted GROUP BY class),
+opposed AS (  -- what the class has, and what the others have (o): all less the class
+    SELECT
+        *,
+        all_documents - documents AS other_documents, all_k - k AS other_k,
+        any_spots - spots + spots_both AS other_spots, all_n - n AS other_n, all_y - y AS other_y,
+        aa - 2 * ya + yy AS other_yy, ab - yb - na + yn AS other_yn, bb - 2 * nb + nn AS other_nn,
+        ya - yy AS y_other_y, yb - yn AS y_other_n, na - yn AS n_other_y, nb - nn AS n_other_n,
+        all_yy - own_yy AS others_yy, all_yn - own_yn AS others_yn, all_nn - own_nn AS others_nn,
+        all_yyy - own_yyy AS others_yyy, all_yyn - own_yyn AS others_yyn,
+        all_ynn - own_ynn AS others_ynn, all_nnn - own_nnn AS others_nnn
+    FROM counted JOIN altogether USING (number) JOIN spoken USING (class)
+),
 listed AS (
     SELECT
         *,
@@ -205,12 +233,11 @@ listed AS (
         effective_clusters(n, nn) AS g,
         CASE WHEN other_n > 0 THEN effective_clusters(other_n, other_nn) END AS other_g,
         coalesce($prior::DOUBLE / (words + other_words), 0.01) AS share
-    FROM opposed JOIN sizes USING (class)
+    FROM opposed JOIN sizes USING (class) JOIN known USING (number)
     WHERE
         documents >= least_documents($min_documents, size)
         AND n > 0
         AND other_size > 0
-        AND is_listed(term, $punctuation, $ignore)
 ),
 kept AS (
     SELECT

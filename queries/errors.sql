@@ -125,28 +125,44 @@ togetherness AS (
     )
     GROUP BY class
 ),
-uses AS MATERIALIZED (  -- of a word in a document; of the unlisted, too: they are counted, and left out below
+sizes AS MATERIALIZED (
+    SELECT class, count_if(wrong) AS size, count_if(NOT wrong) AS other_size
+    FROM judged
+    GROUP BY class
+),
+known AS MATERIALIZED (  -- words found often enough, each class's by a number: to look at the word of each token takes long
+    SELECT class, term, (row_number() OVER ())::INTEGER AS number
+    FROM (SELECT *, prediction AS class FROM summed_terms('word', $specials)) JOIN sizes USING (class)
+    WHERE is_listed(term, $punctuation, $ignore)
+    GROUP BY class, term
+    HAVING
+        sum(new) FILTER (class <> label) >= any_value(least_documents($min_documents, size))
+        AND sum(new) FILTER (class = label) >= any_value(least_documents($min_documents, other_size))
+),
+uses AS MATERIALIZED (  -- of a word in a document; the others, which are only counted, together without a number
     SELECT *
     FROM (
         SELECT
-            document, term,
+            document, number,
             count_if(starts)::DOUBLE AS n,
             sum(attention * length / parts) AS y,
-            count_if(new) AS documents
-        FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
+            count_if(new)::DOUBLE AS documents  -- whole numbers are slow to add up
+        FROM (
+            SELECT *, prediction AS class FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
+        ) LEFT JOIN known USING (class, term)
         WHERE $labels_are_models AND term IS NOT NULL
-        GROUP BY document, term
+        GROUP BY document, number
     ) JOIN matched USING (document)
 ),
 cells AS (  -- of each stratum, the wrong documents beside the right ones (o)
     SELECT
-        class, term, stratum,
+        class, number, stratum,
         count_if(wrong) AS k, count(*) AS all_k,
         sum(documents) FILTER (wrong) AS documents, sum(documents) FILTER (NOT wrong) AS other_documents,
         sum(n) FILTER (wrong) AS n, sum(y) FILTER (wrong) AS y,
         sum(n) FILTER (NOT wrong) AS other_n, sum(y) FILTER (NOT wrong) AS other_y
     FROM uses
-    GROUP BY class, term, stratum
+    GROUP BY class, number, stratum
 ),
 weighted AS (  -- null where a stratum has the word on one side only
     SELECT *, CASE WHEN n > 0 AND other_n > 0 THEN n * other_n / (n + other_n) END AS weight
@@ -154,35 +170,29 @@ weighted AS (  -- null where a stratum has the word on one side only
 ),
 opposed AS (
     SELECT
-        class, term,
+        class, number,
         sum(documents) AS documents, sum(other_documents) AS other_documents,
         coalesce(sum(n), 0) AS n, coalesce(sum(other_n), 0) AS other_n,
         sum(weight) AS weight,
         sum(weight * y / n) / sum(weight) AS r, sum(weight * other_y / other_n) / sum(weight) AS other_r
     FROM weighted
-    GROUP BY class, term
+    GROUP BY class, number
 ),
 sized AS (
     SELECT *, sum(n) OVER of_class AS words, sum(other_n) OVER of_class AS other_words
     FROM opposed
     WINDOW of_class AS (PARTITION BY class)
 ),
-sizes AS (
-    SELECT class, count_if(wrong) AS size, count_if(NOT wrong) AS other_size
-    FROM judged
-    GROUP BY class
-),
 kept AS (
     SELECT
         *,
         least(documents, other_documents) >= 50
             OR row_number() OVER (PARTITION BY class ORDER BY least(documents, other_documents) DESC, term) <= 30 AS known
-    FROM sized JOIN sizes USING (class)
+    FROM sized JOIN sizes USING (class) JOIN known USING (class, number)
     WHERE
         documents >= least_documents($min_documents, size)
         AND other_documents >= least_documents($min_documents, other_size)
         AND weight > 0
-        AND is_listed(term, $punctuation, $ignore)
 ),
 levelled AS (
     SELECT
@@ -193,37 +203,46 @@ levelled AS (
 ),
 expected AS (  -- what an occurrence has in either, when the factor is out
     SELECT
-        class, term, stratum, factor,
+        number, stratum, factor,
         (y / factor + other_y) / (n + other_n) AS usual,
         k * (all_k - k) / (all_k * (all_k - 1)) AS spread,
         CASE WHEN all_k > 2 THEN k * (all_k - k) * (all_k - 2 * k) / (all_k * (all_k - 1) * (all_k - 2)) ELSE 0 END AS lean
     FROM (SELECT * REPLACE (k::DOUBLE AS k, all_k::DOUBLE AS all_k) FROM weighted WHERE weight > 0)
-        JOIN (SELECT class, term, factor FROM levelled) USING (class, term)
+        JOIN (SELECT number, factor FROM levelled) USING (number)
 ),
-gathered AS (  -- by cluster, and each document by itself
+placed AS MATERIALIZED (
     SELECT
-        class, term, cluster,
-        sum(CASE WHEN wrong THEN n ELSE 0 END) AS n,
-        sum(CASE WHEN wrong THEN 0 ELSE n END) AS other_n,
-        sum(sqrt(spread) * off) AS whole, sum(cbrt(lean) * off) AS whole_lean,
-        sum(spread * off * off) AS squares, sum(lean * off * off * off) AS cubes,
-        sum(y * y) AS size
-    FROM (
-        SELECT
-            class, term, cluster, wrong, n, spread, lean, y / CASE WHEN wrong THEN factor ELSE 1 END AS y,
-            y / CASE WHEN wrong THEN factor ELSE 1 END - usual * n AS off
-        FROM uses JOIN expected USING (class, term, stratum)
-    )
-    GROUP BY class, term, cluster
+        number, cluster, wrong, n, spread, lean, y / CASE WHEN wrong THEN factor ELSE 1 END AS y,
+        y / CASE WHEN wrong THEN factor ELSE 1 END - usual * n AS off
+    FROM uses JOIN expected USING (number, stratum)
+),
+alone AS (  -- each document by itself
+    SELECT number, sum(spread * off * off) AS squares, sum(lean * off * off * off) AS cubes, sum(y * y) AS size
+    FROM placed
+    GROUP BY number
+),
+gathered AS (
+    SELECT
+        number, cluster,
+        sum(CASE WHEN wrong THEN n ELSE 0 END) AS n, sum(CASE WHEN wrong THEN 0 ELSE n END) AS other_n,
+        sum(sqrt(spread) * off) AS whole, sum(cbrt(lean) * off) AS whole_lean
+    FROM placed
+    GROUP BY number, cluster
 ),
 permuted AS (
     SELECT
-        class, term,
-        effective_clusters(sum(n), sum(n * n)) AS g, effective_clusters(sum(other_n), sum(other_n * other_n)) AS other_g,
-        error_of((1 - any_value(rho)) * sum(squares) + any_value(rho) * sum(whole ** 2), sum(size)) AS deviation,
-        (1 - any_value(rho)) * sum(cubes) + any_value(rho) * sum(whole_lean ** 3) AS third
-    FROM gathered JOIN togetherness USING (class)
-    GROUP BY class, term
+        number, g, other_g,
+        error_of((1 - rho) * squares + rho * whole_squares, size) AS deviation,
+        (1 - rho) * cubes + rho * whole_cubes AS third
+    FROM (
+        SELECT
+            number,
+            effective_clusters(sum(n), sum(n * n)) AS g, effective_clusters(sum(other_n), sum(other_n * other_n)) AS other_g,
+            sum(whole * whole) AS whole_squares, sum(whole_lean * whole_lean * whole_lean) AS whole_cubes
+        FROM gathered
+        GROUP BY number
+    )
+    JOIN alone USING (number) JOIN known USING (number) JOIN togetherness USING (class)
 ),
 compared AS (
     SELECT
@@ -232,7 +251,7 @@ compared AS (
         r - factor * other_r AS difference,
         CASE WHEN g IS NOT NULL AND other_g IS NOT NULL THEN factor * deviation / weight END AS error,
         CASE WHEN r > 0 AND other_r > 0 THEN ln(r / (factor * other_r)) END AS log_ratio
-    FROM levelled JOIN permuted USING (class, term)
+    FROM levelled JOIN permuted USING (number)
 ),
 measured AS (
     SELECT

@@ -64,33 +64,48 @@ sorted AS (
     FROM documents
     WHERE label IS NOT NULL AND prediction IS NOT NULL
 ),
-weighed AS (
-    SELECT document, term, starts, new, attention * length / parts AS lift
-    FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
-    WHERE listed AND term IS NOT NULL
-),
-gathered AS (
-    SELECT
-        label, prediction, cluster, term,
-        count_if(new) AS documents,
-        count_if(starts) AS n,
-        sum(lift) AS y
-    FROM weighed JOIN sorted USING (document)
-    GROUP BY label, prediction, cluster, term
-),
-counted AS (
-    SELECT
-        label, prediction, term,
-        sum(documents) AS documents,
-        sum(n) AS n, sum(y) AS y,
-        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
-    FROM gathered
-    GROUP BY label, prediction, term
-),
 sizes AS (
     SELECT label, prediction, least_documents($min_documents, count(*)) AS least
     FROM sorted
     GROUP BY label, prediction
+),
+known AS MATERIALIZED (  -- words found often enough in a cell, by number: to add up by the word of each token takes long
+    SELECT term, (row_number() OVER ())::INTEGER AS number
+    FROM (
+        SELECT term
+        FROM summed_terms('word', $specials) JOIN sizes USING (label, prediction)
+        WHERE is_listed(term, $punctuation, $ignore)
+        GROUP BY label, prediction, term
+        HAVING sum(new) >= any_value(least)
+    )
+    GROUP BY term
+),
+parts AS MATERIALIZED (  -- a cluster's documents in a cell, by number
+    SELECT *, (dense_rank() OVER (ORDER BY cluster, label, prediction))::INTEGER AS part FROM sorted
+),
+gathered AS MATERIALIZED (
+    SELECT label, prediction, cluster, number, documents, n, y
+    FROM (
+        SELECT
+            part, number,
+            count_if(new)::DOUBLE AS documents,  -- whole numbers are slow to add up
+            count_if(starts)::DOUBLE AS n,
+            sum(attention * length / parts) AS y
+        FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
+        JOIN known USING (term)
+        JOIN (SELECT document, part FROM parts) USING (document)
+        GROUP BY part, number
+    )
+    JOIN (SELECT DISTINCT part, label, prediction, cluster FROM parts) USING (part)
+),
+counted AS (
+    SELECT
+        label, prediction, number,
+        sum(documents) AS documents,
+        sum(n) AS n, sum(y) AS y,
+        sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
+    FROM gathered
+    GROUP BY label, prediction, number
 ),
 kept AS (
     SELECT
@@ -99,16 +114,13 @@ kept AS (
         sum(n) OVER of_cell AS cell_n,
         sum(y) OVER of_cell / sum(n) OVER of_cell AS usual,
         effective_clusters(n, nn) AS g
-    FROM counted JOIN sizes USING (label, prediction)
-    WHERE
-        documents >= least
-        AND n > 0
-        AND is_listed(term, $punctuation, $ignore)
+    FROM counted JOIN known USING (number) JOIN sizes USING (label, prediction)
+    WHERE documents >= least AND n > 0
     WINDOW of_cell AS (PARTITION BY label, prediction)
 ),
 spread AS (  -- the listed words over the clusters
-    SELECT label, prediction, cluster, term, gathered.n, gathered.y, usual, cell_n
-    FROM gathered JOIN kept USING (label, prediction, term)
+    SELECT label, prediction, cluster, number, gathered.n, gathered.y, usual, cell_n
+    FROM gathered JOIN kept USING (label, prediction, number)
 ),
 drawn AS (  -- what each cluster adds to the average
     SELECT label, prediction, cluster, sum(y - usual * n) / any_value(cell_n) AS whole
@@ -121,9 +133,9 @@ of_cells AS (
     GROUP BY label, prediction
 ),
 of_words AS (
-    SELECT label, prediction, term, sum(y * whole) AS yw, sum(n * whole) AS nw
+    SELECT label, prediction, number, sum(y * whole) AS yw, sum(n * whole) AS nw
     FROM spread JOIN drawn USING (label, prediction, cluster)
-    GROUP BY label, prediction, term
+    GROUP BY label, prediction, number
 ),
 varying AS (
     SELECT
@@ -133,7 +145,7 @@ varying AS (
         greatest(
             0, (yy - 2 * lift * yn + lift ** 2 * nn) / n ** 2 - 2 * (yw - lift * nw) / n + squares
         ) * g / (g - 1) AS v
-    FROM kept JOIN of_words USING (label, prediction, term) JOIN of_cells USING (label, prediction)
+    FROM kept JOIN of_words USING (label, prediction, number) JOIN of_cells USING (label, prediction)
 ),
 measured AS (
     SELECT *, error_of(v, lift ** 2) AS error

@@ -52,30 +52,39 @@ sizes AS (
     FROM counted
     GROUP BY class
 ),
+least AS (
+    SELECT prediction AS class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY prediction
+),
+known AS MATERIALIZED (  -- the words found often enough, by number: to add up by the word of each token takes long
+    SELECT prediction, word, (row_number() OVER ())::INTEGER AS number
+    FROM totals JOIN (SELECT class AS prediction, least FROM least) USING (prediction)
+    WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
+    GROUP BY prediction, word
+    HAVING sum(new_word) >= any_value(least)
+),
 gathered AS (
     SELECT
-        prediction AS class, word, cluster,
-        sum(attention) AS y, count_if(piece = 0) AS n, count_if(new_word) AS documents
-    FROM tokens JOIN (SELECT document, cluster FROM documents) USING (document)
-    WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
-    GROUP BY prediction, word, cluster
+        number, cluster,  -- whole numbers are slow to add up
+        sum(attention) AS y, count_if(piece = 0)::DOUBLE AS n, count_if(new_word)::DOUBLE AS documents
+    FROM tokens JOIN known USING (prediction, word) JOIN (SELECT document, cluster FROM documents) USING (document)
+    WHERE attention IS NOT NULL
+    GROUP BY number, cluster
 ),
 summed AS (
     SELECT
-        class, word, sum(documents) AS documents, sum(n) AS occurrences, count(*) AS clusters,
+        number, sum(documents) AS documents, sum(n) AS occurrences, count(*) AS clusters,
         sum(y) / sum(n) AS evidence, effective_clusters(sum(n), sum(n * n)) AS g,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
     FROM gathered
-    GROUP BY class, word
+    GROUP BY number
 ),
 kept AS (
     SELECT
         * EXCLUDE (n), coalesce(n, 0) AS n, every - coalesce(n, 0) AS other_n,
         t_quantile(0.975, g - 1) * sqrt(ratio_variance(evidence, occurrences, yy, yn, nn, g)) AS half
     FROM summed
-    JOIN (
-        SELECT prediction AS class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY prediction
-    ) USING (class)
+    JOIN (SELECT prediction AS class, word, number FROM known) USING (number)
+    JOIN least USING (class)
     JOIN sizes USING (class)
     JOIN whole USING (word)
     LEFT JOIN counted USING (class, word)

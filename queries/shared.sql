@@ -163,26 +163,31 @@ CREATE OR REPLACE TEMP MACRO terms_of_tokens(unit, specials) AS TABLE
             WHEN unit = 'word' THEN term
             WHEN specials = 'in' OR NOT special THEN token
         END AS term,
-        CASE WHEN unit = 'word' THEN starts ELSE true END::INTEGER AS occurrences,
-        CASE WHEN unit = 'word' THEN new ELSE new_token END::INTEGER AS new,
+        CASE WHEN unit = 'word' THEN starts ELSE true END::INTEGER::DOUBLE AS occurrences,  -- sums of whole numbers are slow
+        CASE WHEN unit = 'word' THEN new ELSE new_token END::INTEGER::DOUBLE AS new,
         CASE WHEN unit = 'word' THEN parts ELSE 1 END AS parts
     FROM word_pieces(specials)
     WHERE class IS NOT NULL;
 
-CREATE OR REPLACE TEMP MACRO terms_of_totals(unit, specials) AS TABLE
+CREATE OR REPLACE TEMP MACRO summed_terms(unit, specials) AS TABLE
     SELECT
-        class, attention, attention_lift AS lift,
+        * EXCLUDE (occurrences), attention_lift AS lift,
         CASE
             WHEN unit = 'word' THEN CASE WHEN specials = 'in' THEN coalesce(word, token) ELSE word END
             WHEN specials = 'in' OR NOT special THEN token
         END AS term,
         CASE
             WHEN unit = 'token' OR piece = 0 OR (piece IS NULL AND specials = 'in') THEN occurrences ELSE 0
-        END AS occurrences,
-        CASE WHEN unit = 'token' OR (word IS NULL AND specials = 'in') THEN new_token ELSE new_word END AS new,
+        END::DOUBLE AS occurrences,
+        CASE WHEN unit = 'token' OR (word IS NULL AND specials = 'in') THEN new_token ELSE new_word END::DOUBLE AS new,
         CASE WHEN unit = 'word' THEN coalesce(pieces, 1) ELSE 1 END AS parts
     FROM totals
-    WHERE class IS NOT NULL AND attention IS NOT NULL;
+    WHERE attention IS NOT NULL;
+
+CREATE OR REPLACE TEMP MACRO terms_of_totals(unit, specials) AS TABLE
+    SELECT class, attention, lift, term, occurrences, new, parts
+    FROM summed_terms(unit, specials)
+    WHERE class IS NOT NULL;
 
 CREATE OR REPLACE TEMP MACRO is_listed_term(unit, term, punctuation, ignore) AS
     CASE WHEN unit = 'word' THEN is_listed(term, punctuation, ignore) ELSE is_listed_token(term, punctuation, ignore) END;
@@ -193,6 +198,14 @@ CREATE OR REPLACE TEMP MACRO top_terms(
     unit, specials, punctuation, ignore, renormalise, intervals, merging, min_documents, shrinkage, rank_by
 ) AS TABLE
     WITH
+    sizes AS (SELECT class, count(*) AS size FROM documents GROUP BY class),
+    known AS MATERIALIZED (  -- those found often enough, by number: to add up by the term of each token takes long
+        SELECT class, term, (row_number() OVER ())::INTEGER AS number
+        FROM terms_of_totals(unit, specials) JOIN sizes USING (class)
+        WHERE is_listed_term(unit, term, punctuation, ignore)
+        GROUP BY class, term
+        HAVING sum(new) >= any_value(least_documents(min_documents, size))
+    ),
     remaining AS (  -- of each document, what is left when the unlisted are taken out of it
         SELECT document, sum(attention) AS mass, count(*) AS tokens
         FROM terms_of_tokens(unit, specials)
@@ -226,22 +239,25 @@ CREATE OR REPLACE TEMP MACRO top_terms(
         FROM terms_of_totals(unit, specials)
         WHERE NOT (intervals OR renormalise OR rank_by = 'percentile')
     ),
+    numbered AS (  -- the others count as a part of the whole, without a number
+        SELECT * EXCLUDE (term) FROM placed LEFT JOIN known USING (class, term)
+    ),
     gathered AS (  -- by cluster, for the intervals
         SELECT
-            class, cluster, term,
+            class, cluster, number,
             sum(new) AS documents,
             sum(occurrences) AS occurrences,
             sum(attention) AS total,
             sum(CASE WHEN merging = 'sum' THEN attention ELSE attention / parts END) AS mass,
             sum(lift / parts) AS lift,
             sum(percentile / parts) AS percentile
-        FROM placed JOIN (SELECT document, cluster FROM documents) USING (document)
+        FROM numbered JOIN (SELECT document, cluster FROM documents) USING (document)
         WHERE intervals
-        GROUP BY class, cluster, term
+        GROUP BY class, cluster, number
     ),
     counted AS (
         SELECT
-            class, term,
+            class, number,
             sum(documents)::BIGINT AS documents,
             sum(occurrences)::BIGINT AS occurrences,
             sum(total) AS total,
@@ -253,10 +269,10 @@ CREATE OR REPLACE TEMP MACRO top_terms(
             sum(lift * occurrences) AS products,
             sum(occurrences * occurrences) AS counts
         FROM gathered
-        GROUP BY class, term
+        GROUP BY class, number
         UNION ALL
         SELECT  -- without intervals: at once, and no join
-            class, term,
+            class, number,
             sum(new)::BIGINT,
             sum(occurrences)::BIGINT,
             sum(attention),
@@ -264,13 +280,13 @@ CREATE OR REPLACE TEMP MACRO top_terms(
             sum(lift / parts),
             sum(percentile / parts),
             NULL, NULL, NULL, NULL
-        FROM placed
+        FROM numbered
         WHERE NOT intervals
-        GROUP BY class, term
+        GROUP BY class, number
     ),
     measured AS (
         SELECT
-            class, term, documents, occurrences, clusters,
+            class, number, documents, occurrences, clusters,
             mass / occurrences AS mean_attention,
             lift / occurrences AS lift,
             percentile / occurrences AS percentile,
@@ -280,11 +296,8 @@ CREATE OR REPLACE TEMP MACRO top_terms(
     ),
     kept AS (
         SELECT *, sum(lift * occurrences) OVER of_class / sum(occurrences) OVER of_class AS class_lift
-        FROM measured JOIN (SELECT class, count(*) AS size FROM documents GROUP BY class) USING (class)
-        WHERE
-            documents >= least_documents(min_documents, size)
-            AND occurrences > 0
-            AND is_listed_term(unit, term, punctuation, ignore)
+        FROM measured JOIN known USING (class, number) JOIN sizes USING (class)
+        WHERE documents >= least_documents(min_documents, size) AND occurrences > 0
         WINDOW of_class AS (PARTITION BY class)
     ),
     compared AS (
