@@ -103,9 +103,7 @@ class Bucket:
         try:
             import obstore  # noqa: F401 - is it there?
         except ImportError:
-            raise UsageError(
-                f"{scheme}:// is not read without another package: pip install 'attnstore[buckets]'"
-            ) from None
+            raise UsageError(f"{scheme}:// needs another package: pip install 'attnstore[buckets]'") from None
         return cls(address.rstrip("/"))
 
     def __str__(self) -> str:
@@ -381,7 +379,7 @@ def _told(place: Bucket, error: Exception) -> tuple[type[OSError], int, str]:
         what = f"bucket {place.bucket}" if "NoSuchBucket" in said else "such object"
         return FileNotFoundError, errno.ENOENT, f"there is no {what}"
     if isinstance(error, kinds.PreconditionError):
-        return OSError, errno.EIO, "it has been written again since it was opened"
+        return OSError, errno.EIO, "it was overwritten after it was opened"
     # Whoever has no credentials asks the machine itself, as a cloud's own know.
     if any(sign in said for sign in ("169.254.169.254", "metadata", "MissingAccount", "Account must be")):
         return PermissionError, errno.EACCES, f"no credentials were found: {_CREDENTIALS[place.scheme]}"
@@ -389,7 +387,7 @@ def _told(place: Bucket, error: Exception) -> tuple[type[OSError], int, str]:
         answer = code[1] if code else status[1] if status else "403"
         return PermissionError, errno.EACCES, f"the server refuses these credentials ({answer})"
     if "HTTP error" in said and status is None and "error sending request" not in said:
-        return ConnectionResetError, errno.ECONNRESET, "the connection to the server broke off"
+        return ConnectionResetError, errno.ECONNRESET, "the connection to the server was lost"
     why = one_line(first_line(error))
     if status is not None:
         why = f"the server answers {status[1]} {status[2]}".strip() + (f" ({code[1]})" if code else "")

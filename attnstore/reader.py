@@ -60,7 +60,8 @@ class Query:
             if len(values) > len(required):
                 name = question.parameters[-1].name if question.parameters else "engine"
                 raise UsageError(
-                    f"{question.name} takes {counted(len(required), 'value')} by place: name the others, as in {name}=…"
+                    f"{question.name} takes {counted(len(required), 'value')} by position: name the others,"
+                    f" as in {name}=…"
                 )
             by_place = dict(zip(required, values, strict=False))
             if twice := [name for name in by_place if name in parameters]:
@@ -280,7 +281,7 @@ class Readers:
             StoreError: a store can't be read.
         """
         if len(self.stores) != 2:
-            raise UsageError(f"a pair is of two stores: here are {len(self.stores)}")
+            raise UsageError(f"a pair needs two stores, not {len(self.stores)}")
         a, b = self.stores.values()
         return Result(ask_paired(a, b, get_question(name, find_questions()), parameters, engine))
 

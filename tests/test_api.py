@@ -167,7 +167,9 @@ def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
     assert (
         store.query.contexts("great", limit=1).arrow() == store.query.contexts(word="great", limit=1).arrow()
     )
-    with pytest.raises(UsageError, match="contexts takes 1 value by place: name the others, as in limit=…"):
+    with pytest.raises(
+        UsageError, match="contexts takes 1 value by position: name the others, as in limit=…"
+    ):
         store.query.contexts("great", 3)
     with pytest.raises(UsageError, match="contexts: word is given twice"):
         store.query.contexts("great", word="great")

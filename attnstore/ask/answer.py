@@ -69,9 +69,9 @@ def ask(
         StoreError: the store can't be read.
     """
     if engine not in ("duckdb", "polars"):
-        raise UsageError(f"there is no engine {engine!r}: duckdb and polars are there")
+        raise UsageError(f"there is no engine {engine!r}: choose duckdb or polars")
     if engine == "polars" and question.polars is None:
-        raise UsageError(f"{question.name} is there for DuckDB alone: it has no {question.name}.py beside it")
+        raise UsageError(f"{question.name} works only in DuckDB: it has no {question.name}.py beside it")
     values, added = bound(store, question, parameters or {})
     if documents is not None and engine == "polars" and added.where is None:
         added = replace(added, only=tuple(documents))
@@ -242,7 +242,7 @@ def _based(
     names = [name.removeprefix("…") for name in question.columns]
     if unknown := [name for name in names if name not in table.column_names]:
         raise UsageError(
-            f"{question.path}: @columns names {unknown[0]}, which is no column of the answer"
+            f"{question.path}: @columns names {unknown[0]}, which is not a column of the answer"
             f"{suggestion(unknown[0], table.column_names)}"
         )
     # What the rows are ranked by is to be seen: the value of a parameter that chooses one of the columns.

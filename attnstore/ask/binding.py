@@ -69,15 +69,15 @@ def _must_have(store: Store, question: Question) -> None:
     """Raise UsageError if the question needs labels or groups, and no document has them."""
     if "labels" in question.needs:
         if not _has_labels(store):
-            raise UsageError(f"no document of this store has a label, of which {question.name} asks")
+            raise UsageError(f"no document of this store has a label, which {question.name} needs")
         if not store.manifest.labels_are_models:
             raise UsageError(
-                f"the data's labels are not the model's classes, of which {question.name} asks: "
-                "`attnstore run --labels` says which is which"
+                f"the data's labels are not the model's classes, which {question.name} needs: "
+                "`attnstore run --labels` maps them"
             )
     if "groups" in question.needs and not _has(store, "group"):
         raise UsageError(
-            f"no document of this store has a group, such as a film, of which {question.name} asks"
+            f"no document of this store has a group, such as a film, which {question.name} needs"
         )
 
 
@@ -90,7 +90,7 @@ def _column(store: Store, parameter: str, name: str) -> str:
     ]
     if name not in held:
         raise UsageError(
-            f"{parameter}={name}: documents has no such column{suggestion(name, held)}; one of the data is kept by "
+            f"{parameter}={name}: documents has no such column{suggestion(name, held)}; to keep one of the data, use "
             f"`attnstore run --keep-column {name}`"
         )
     return name
@@ -101,7 +101,7 @@ def _where(condition: object) -> str | None:
     if condition is None or (isinstance(condition, str) and not condition.strip()):
         return None
     if not isinstance(condition, str):
-        raise UsageError(f"where={condition}: it is a condition over documents, as a text")
+        raise UsageError(f"where={condition}: it must be a string, a condition over documents")
     return reading_condition(condition)
 
 
@@ -154,10 +154,10 @@ def _reduction(manifest: Manifest, parameter: str, name: str, *, signed: bool = 
     reduction = manifest.reduction(name)
     held = ", ".join(r.name for r in manifest.reductions if signed or not r.signed) or "none"
     if reduction is None:
-        raise UsageError(f"the store has no reduction {name!r}: {parameter} is one of those it holds: {held}")
+        raise UsageError(f"the store has no reduction {name!r}: {parameter} must be one of {held}")
     if reduction.signed and not signed:
         raise UsageError(
-            f"{name} is a signed score and no attention, of which this question asks: {parameter} is one of {held}"
+            f"{name} is a signed score, but this question needs attention: {parameter} must be one of {held}"
         )
     return reduction
 
@@ -166,7 +166,7 @@ def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
     reduction = manifest.reduction(name)
     if reduction is None or not reduction.per_head:
         raise UsageError(
-            f"the store has no values per head of {name!r}: run again with --reduce cls_heads beside what else you want"
+            f"the store has no values per head of {name!r}: run again with --reduce cls_heads and any others you want"
         )
     return reduction
 

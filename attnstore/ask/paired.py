@@ -70,7 +70,7 @@ class _Asked:
         wanted = [*self.question.keys, *self.question.compared]
         if unknown := [name for name in wanted if name not in answer.column_names]:
             raise UsageError(
-                f"{self.question.path}: @pair names {unknown[0]}, which is no column of the answer"
+                f"{self.question.path}: @pair names {unknown[0]}, which is not a column of the answer"
             )
         frame = pl.DataFrame(answer.select(wanted).replace_schema_metadata(None))
         return frame.with_columns(pl.col(self.question.compared).cast(pl.Float64))

@@ -76,7 +76,7 @@ def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.
             raise UsageError(f"a store is only read: no {kind.removesuffix('_QUERY_NODE')} in a WITH clause")
         if kind == "TABLE_FUNCTION" and function not in _TABLE_FUNCTIONS | macros:
             raise UsageError(
-                f"the table function {function} is not for a store: the views documents, tokens and totals are"
+                f"the table function {function} is not allowed: read the views documents, tokens and totals"
             )
     return statement
 
@@ -111,7 +111,7 @@ def reading_condition(condition: str) -> str:
             raise UsageError("it is more than one condition")
     except UsageError as error:
         raise UsageError(
-            f"where={condition} is no condition over documents, such as length > 100 AND label = 'pos': {error}"
+            f"where={condition} is not a condition over documents, such as length > 100 AND label = 'pos': {error}"
         ) from error
     return statement
 

@@ -181,12 +181,12 @@ def classifier_of(store: Store, config: FaithfulnessConfig) -> Classifier:
     try:
         classifier = load_classifier(run, ())
     except ModelError as error:
-        advice = "" if config.model else ": --model says where it is now"
+        advice = "" if config.model else ": give its new place with --model"
         raise ModelError(f"{error}{advice}") from error
     if classifier.model_sha256 != store.manifest.fingerprint["model_sha256"]:
-        raise ModelError(f"{name} is not the run's model, its weights are others: --model says where that is")
+        raise ModelError(f"{name} is not the run's model, its weights differ: give that model with --model")
     if config.by == "mask" and classifier.tokenizer.mask_token_id is None:
-        raise UsageError(f"the tokenizer of {name} has no mask token: take --by deletion")
+        raise UsageError(f"the tokenizer of {name} has no mask token: use --by deletion")
     return classifier
 
 
@@ -197,7 +197,7 @@ def _lexicon(store: Store, config: SourceConfig, on_event: OnEvent) -> Lexicon:
     found, _ = measurements(store)
     if any(each.settings.get("lexicon") not in (None, lexicon.digest) for each in found):
         raise UsageError(
-            f"{LEXICON} was measured with other data: give that, or remove {store.path / FOLDER} to measure anew"
+            f"{LEXICON} was measured with other data: give that, or remove {store.path / FOLDER} to measure again"
         )
     return lexicon
 
@@ -395,7 +395,7 @@ def _measured(
         if abs(found - task.probability) > _NEAR:
             raise ModelError(
                 f"the model gives document {task.document.document.id} the probability {found:.3f}, the store has "
-                f"{task.probability:.3f}: `attnstore verify` says what is wrong"
+                f"{task.probability:.3f}: `attnstore verify` finds the fault"
             )
     of_rest, of_alone = probabilities[list(rests), classes], probabilities[list(alones), classes]
     n = len(rows)

@@ -77,7 +77,7 @@ def read_lexicon(
         for name, row in zip(names.to_pylist(), table, strict=True):
             counts[name] = counts[name] + row if name in counts else row
     if sum(size > 0 for size in sizes.values()) < 2:
-        raise UsageError(f"{one_line(source.name)} has documents of one class alone: log-odds need two")
+        raise UsageError(f"{one_line(source.name)} has documents of only one class: log-odds need two")
     words = sorted(counts)
     columns = np.array([counts[word] for word in words])
     frame = pl.DataFrame({"word": words} | {name: columns[:, place] for place, name in enumerate(labels)})

@@ -45,7 +45,7 @@ def verify_faithfulness(store: Store) -> Iterator[Finding]:
             yield Finding(
                 f"{FOLDER}/{there}",
                 False,
-                "it has no receipt, as if a measurement had not been finished, yet a plain reader reads it: remove it",
+                "it has no receipt, as if a measurement was interrupted, but a plain reader reads it: remove it",
             )
 
 
@@ -66,7 +66,7 @@ def _file_fault(store: Store, measured: Measurement) -> str | None:
     ):
         return "its columns are not the table's"
     if (schema.metadata or {}).get(FINGERPRINT_KEY) != expected.metadata[FINGERPRINT_KEY]:
-        return "bears another run's fingerprint"
+        return "has another run's fingerprint"
     return None if rows == measured.file.rows else f"has {rows:,} rows, {measured.file.rows:,} were written"
 
 
@@ -97,11 +97,11 @@ def _rows_of(store: Store, sound: list[Measurement]) -> Iterator[Finding]:
             rows.filter((pl.col("probability") - pl.col("stored")).abs() > _NEAR),
         ),
         (
-            "has a difference of probabilities that is none",
+            "has an impossible difference of probabilities",
             rows.filter(~(differences <= 1 + 1e-6)),
         ),
         (
-            "takes out none of its units, or more than there are",
+            "removes none of its units, or more than there are",
             rows.filter(~pl.col("removed").is_between(1, pl.col("units"))),
         ),
         ("is of a score with other fractions, or probabilities, than the rest", uneven),

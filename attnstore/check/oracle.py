@@ -367,16 +367,14 @@ def verify_sample(
     """
     name, revision = with_revision(model or store.manifest.model)
     without = (
-        "--sample 0 checks the files alone"
-        if model
-        else "--model says where it is now, --sample 0 does without"
+        "--sample 0 checks only the files" if model else "give its new place with --model, or use --sample 0"
     )
     try:
         oracle = Oracle(name, revision, trust_remote_code=trust_remote_code)
     except ModelError as error:
         raise ModelError(f"{error}: {without}") from error
     if oracle.sha256 != store.manifest.fingerprint["model_sha256"]:
-        raise ModelError(f"{name} is not the run's model, its weights are others: {without}")
+        raise ModelError(f"{name} is not the run's model, its weights differ: {without}")
     return _recomputed(store, oracle, sample, seed, on_event)
 
 

@@ -150,7 +150,7 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
                 yield Finding(relative, True, "of an append that was not finished when the store was opened")
             else:
                 yield Finding(
-                    relative, False, "no file of this store's, yet a plain reader reads it: move it away"
+                    relative, False, "not a file of this store, but a plain reader reads it: move it away"
                 )
 
 
@@ -221,9 +221,9 @@ def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str 
                     f"column {wanted.name!r}: {what} is {getattr(found, what)}, not {getattr(wanted, what)}"
                 )
         if (found.metadata or {}).get(b"meaning") != wanted.metadata[b"meaning"]:
-            return f"column {wanted.name!r} bears another meaning"
+            return f"column {wanted.name!r} has another description"
     if (schema.metadata or {}).get(FINGERPRINT_KEY) != expected.metadata[FINGERPRINT_KEY]:
-        return "bears another run's fingerprint"
+        return "has another run's fingerprint"
     return None if rows == file.rows else f"has {rows:,} rows, {file.rows:,} were written"
 
 
@@ -478,7 +478,7 @@ def _document_faults(
         yield from told((windows > 1) != long, "the number of windows does not fit the length")
         long = windows < 1
     yield from told((lengths < 0) | long, f"the length is not in 0 to {manifest.max_length}")
-    yield from told(predictions < 0, "the prediction is no class of the model")
+    yield from told(predictions < 0, "the prediction is not a class of the model")
     sizes = [pc.list_value_length(documents[name]).to_numpy() for name in ("logits", "probabilities")]
     uneven = (sizes[0] != classes) | (sizes[1] != classes)
     yield from told(uneven, f"there are not {classes} logits and probabilities")
@@ -494,12 +494,12 @@ def _document_faults(
         for name in ("logits", "probabilities")
     )
     infinite = ~(np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1))
-    yield from told(infinite, "a logit or a probability is no finite number")
+    yield from told(infinite, "a logit or a probability is not a finite number")
     if infinite.any():
         return
     every = np.arange(len(numbers))
     yield from told(
-        logits[every, predictions] < logits.max(axis=1), "the prediction has not the highest logit"
+        logits[every, predictions] < logits.max(axis=1), "the prediction does not have the highest logit"
     )
     yield from told(
         np.abs(probabilities.sum(axis=1) - 1) > PROBABILITY_TOLERANCE,
@@ -552,7 +552,7 @@ def _segment_faults(
     reached = np.maximum.accumulate(
         rows * 2 + segments
     )  # as far as the document had come, special tokens aside
-    yield "a token of the first text stands behind the second", ~special & (rows * 2 + segments < reached)
+    yield "a token of the first text comes after the second", ~special & (rows * 2 + segments < reached)
 
 
 def _first_occurrences(

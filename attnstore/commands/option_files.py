@@ -30,7 +30,7 @@ def read(context: click.Context, _option: click.Parameter, path: Path | None) ->
         return
     if path.exists() and not path.is_file():
         raise UsageError(
-            f"{path} is no file of options: it is {'a folder' if path.is_dir() else 'no file at all'}"
+            f"{path} is not an option file: it is {'a folder' if path.is_dir() else 'not a regular file'}"
         )
     with path.open("rb") as file:
         content = file.read(_LARGEST + 1)

@@ -51,30 +51,30 @@ def read_settings(file: Path) -> dict[str, int | float | str]:
     """
     try:
         if file.exists() and not file.is_file():
-            raise ModelError(f"{file} is no file: it would be waited for")
+            raise ModelError(f"{file} is not a regular file: reading it could wait forever")
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         raise ModelError(f"{file} is no JSON: {first_line(error)}") from error
     if not isinstance(found, dict) or "vocab_size" not in found:
-        raise ModelError(f"{file} has no vocab_size: it is no bert_config.json of google-research/bert")
+        raise ModelError(f"{file} has no vocab_size: it is not a bert_config.json from google-research/bert")
     settings: dict[str, Any] = {"vocab_size": found["vocab_size"]}
     settings |= {name: found.get(name, default) for name, default in _SIZES.items()}
     for name, size in settings.items():
         if type(size) is not int or not 1 <= size < 2**31:
-            raise ModelError(f"{file}: {name} is {repr(size)[:20]}, which has to be a whole number from 1")
+            raise ModelError(f"{file}: {name} is {repr(size)[:20]}, which must be a whole number from 1")
     if settings["hidden_size"] % settings["num_attention_heads"]:
         heads = f"{settings['num_attention_heads']} heads"
         raise ModelError(f"{file}: a hidden_size of {settings['hidden_size']} can't be divided among {heads}")
     settings |= {name: found.get(name, default) for name, default in _SHARES.items()}
     for name in _SHARES:
         if type(settings[name]) not in (int, float):
-            raise ModelError(f"{file}: {name} is {settings[name]!r}, which has to be a number")
+            raise ModelError(f"{file}: {name} is {settings[name]!r}, which must be a number")
     activation = found.get("hidden_act", "gelu")
     if activation not in _ACTIVATIONS:
-        raise ModelError(f"{file}: hidden_act is {activation!r}, of which BERT has {listed(_ACTIVATIONS)}")
+        raise ModelError(f"{file}: hidden_act is {activation!r}, but BERT has {listed(_ACTIVATIONS)}")
     if found.get("embedding_size", settings["hidden_size"]) != settings["hidden_size"]:
         raise ModelError(
-            f"{file} has an embedding_size of its own: it is of ALBERT or ELECTRA, which are not read"
+            f"{file} has an embedding_size of its own: it belongs to ALBERT or ELECTRA, which are not supported"
         )
     return {**settings, "hidden_act": activation}
 
@@ -132,12 +132,12 @@ def read_vocabulary(file: Path, size: int) -> dict[str, int]:
     try:
         lines = file.read_bytes().decode().split("\n")
     except ValueError as error:
-        raise ModelError(f"{file} is not in UTF-8: it is no vocab.txt of a BERT") from error
+        raise ModelError(f"{file} is not in UTF-8: it is not the vocab.txt of a BERT") from error
     if not lines[-1]:
         lines.pop()
     vocabulary = {line.strip(): number for number, line in enumerate(lines)}
     if lacking := [token for token in _SPECIAL if token not in vocabulary]:
-        raise ModelError(f"{file} has no {lacking[0]}: it is no vocab.txt of a BERT")
+        raise ModelError(f"{file} has no {lacking[0]}: it is not the vocab.txt of a BERT")
     if len(lines) > size:
         raise ModelError(f"{file} has {len(lines):,} tokens, the model {size:,}: they do not belong together")
     if len(vocabulary) < len(lines):

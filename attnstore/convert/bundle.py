@@ -103,7 +103,7 @@ def read_bundle(prefix: Path) -> Bundle:
 def _table(content: bytes, index: Path) -> Iterator[tuple[bytes, bytes]]:
     """Every key and value of the table, in the order of the keys."""
     if len(content) < _FOOTER or struct.unpack("<Q", content[-8:])[0] != _MAGIC:
-        raise ModelError(f"{index} is no checkpoint's index, or it was cut short: copy it again")
+        raise ModelError(f"{index} is not a checkpoint index, or was cut short: copy it again")
     footer = content[-_FOOTER:]
     _, place = _handle(footer, 0)  # of the meta index, which TensorFlow leaves empty
     (offset, size), _ = _handle(footer, place)
@@ -119,7 +119,7 @@ def _block(content: bytes, offset: int, size: int, index: Path) -> Iterator[tupl
     if _masked_crc(content[offset : offset + size + 1]) != crc:
         raise ModelError(f"{index} is damaged: a block has another checksum than it says; copy it again")
     if compression:
-        raise ModelError(f"{index} is compressed, which TensorFlow's own never are: it is not read")
+        raise ModelError(f"{index} is compressed, which TensorFlow never does: it is not supported")
     # At the end: where keys are whole again, four bytes each, and how many such places there are.
     end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0]
     place, key = 0, b""

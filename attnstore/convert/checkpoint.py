@@ -57,7 +57,7 @@ def convert(
             whether the model is cased.
     """
     if out.exists():
-        raise UsageError(f"{out} is there already: name a new folder")
+        raise UsageError(f"{out} already exists: name a new folder")
     prefix = find_checkpoint(place)
     beside = prefix.parent if base is None else base
     settings = read_settings(_found(beside, "bert_config.json"))
@@ -123,7 +123,7 @@ def _names(labels: Sequence[str], classes: int) -> tuple[str, ...]:
     if len(names) != classes:
         raise UsageError(f"--labels has {counted(len(names), 'name')}, the model {classes} classes")
     if not all(names) or len(set(names)) < classes:
-        raise UsageError(f"--labels: the names {listed(names)} have to differ, and none may be empty")
+        raise UsageError(f"--labels: the names {listed(names)} must differ, and none may be empty")
     return names
 
 
@@ -134,7 +134,7 @@ def _weights(bundle: Bundle, settings: dict[str, int | float | str], classes: in
         entry = bundle.entries.get(tensor.theirs)
         if entry is None:
             raise ModelError(
-                f"{bundle.prefix} has no {tensor.theirs}: bert_config.json is another model's, or it is no BERT of"
+                f"{bundle.prefix} has no {tensor.theirs}: bert_config.json is another model's, or it is not a BERT from"
                 " google-research/bert"
             )
         if entry.shape != tensor.shape:

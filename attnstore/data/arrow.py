@@ -147,7 +147,7 @@ def of_saved(files: Files) -> Files:
             continue
         own = [name for name in names if PurePosixPath(name).parent == folder and name.endswith(".arrow")]
         if missing := sorted(held - set(own)):
-            raise DataError(f"{one_line(state)} names a file that is not there: {one_line(missing[0])}")
+            raise DataError(f"{one_line(state)} names a file that does not exist: {one_line(missing[0])}")
         names = [name for name in names if name not in own or name in held]
         if str(folder.parent / "dataset_dict.json") in files.names:
             splits |= dict.fromkeys(held, folder.name)

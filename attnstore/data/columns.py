@@ -275,7 +275,7 @@ def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
         )
     text = longest[0]
     choice.notes.append(
-        f"text column guessed: {quoted(text)}, the one that holds running text"
+        f"text column detected: {quoted(text)}, the only one with running text"
         if choice.sample.headed
         else f"{one_line(choice.name)} has no header: its column {text} was taken for the text"
     )
@@ -306,7 +306,7 @@ def _usual_label(choice: _Choice, texts: Sequence[str], classes: frozenset[str])
         return label
     choice.notes[-1] = (
         f"column {quoted(label)} holds fractions, or too many different numbers for classes: it was not taken for the"
-        f" label; --label-column {label} reads it all the same"
+        f" label; --label-column {label} reads it anyway"
     )
     return None
 

@@ -79,7 +79,7 @@ def _chosen(files: Files, name: str, entry: Mapping[str, Any]) -> Files:
             ):
                 splits.setdefault(each, split)
     if not splits:
-        raise DataError(f"the card's configuration {quoted(name)} has files that are not there")
+        raise DataError(f"the card's configuration {quoted(name)} lists files that do not exist")
     named = {each: split for each, split in splits.items() if split is not None}
     found = [each for each in files.names if each in splits]
     return replace(files, names=[*_descriptions(files), *found], splits=named)

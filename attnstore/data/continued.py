@@ -78,7 +78,7 @@ def match_more(found: Survey, store: StoreLabels, given: Sequence[str] = ()) -> 
     if not matched.are_models and store.labels:
         raise UsageError(
             f"the new data's labels ({listed(sorted(found.labels))}) are not the store's classes"
-            f" ({listed(store.classes)}): --labels LABEL=CLASS,… says which is which, LABEL= leaves rows out"
+            f" ({listed(store.classes)}): --labels LABEL=CLASS,… maps them, LABEL= leaves rows out"
         )
     told = {pair.rpartition("=")[0].strip() for pair in pairs}
     for raw, name in known.items():
@@ -100,6 +100,6 @@ def _as_they_are(found: Survey, store: StoreLabels, given: Sequence[str]) -> Lab
     if unknown := sorted(set(shown.values()) - store.labels):
         raise UsageError(
             f"the new data has the label {quoted(unknown[0])}, which no document of the store has (there are"
-            f" {listed(sorted(store.labels))}): write it as there, or run into a new store"
+            f" {listed(sorted(store.labels))}): write it as there, or write a new store"
         )
     return LabelMap(shown, False, None, store.classes)

@@ -188,7 +188,7 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
             if unclosed > MAX_UNCLOSED:
                 raise DataError(
                     f"more than {MAX_UNCLOSED} rows open a quote that they do not close, the last in line"
-                    f" {lines.first}: if quotes are a part of the text, give --delimiter tab or write the file anew"
+                    f" {lines.first}: if quotes are a part of the text, give --delimiter tab or rewrite the file"
                 ) from None
             if number:
                 yield number, bad
@@ -387,7 +387,7 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
         fitting = encoding_of(content)
         line = content[:first].count(b"\n") + 1
         raise DataError(
-            f"{one_line(name)} is not UTF-8: byte 0x{content[first]:02x} in line {line:,} is none of it; "
+            f"{one_line(name)} is not UTF-8: byte 0x{content[first]:02x} in line {line:,} is invalid; "
             f"--encoding {fitting} fits, and reads that line's word as"
             f" {_word_around(content, first).decode(fitting, 'replace')!r} (--encoding utf-8 drops such rows)"
         )
@@ -564,17 +564,17 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
     if usual in likely and is_clear:
         return usual
     if len(likely) == 1:
-        notes.append(f"columns guessed to be separated by {likely[0]!r}")
+        notes.append(f"detected column separator: {likely[0]!r}")
         return likely[0]
     if likely:
         raise UsageError(
             f"{one_line(name)} may have its columns separated by"
-            f" {' or by '.join(_DELIMITERS[d] for d in likely)}: say which with --delimiter"
+            f" {' or by '.join(_DELIMITERS[d] for d in likely)}: choose one with --delimiter"
         )
     if fitting[usual] > total[usual] / 2:
         raise UsageError(
-            f"{one_line(name)}: no delimiter gives all rows the same number of cells; say with --delimiter"
-            " which it is, and the rows that do not fit are counted"
+            f"{one_line(name)}: no delimiter gives all rows the same number of cells: set --delimiter,"
+            " and rows that do not fit are counted"
         )
     # Without quotes, lines with a usual delimiter here and there are texts, a line each.
     return (

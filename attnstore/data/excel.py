@@ -83,7 +83,7 @@ def _refuse_row_as_header(name: str, rows: pa.RecordBatch, config: SourceConfig)
         return
     if not headed:
         raise UsageError(
-            f"{one_line(name)}: its first row ({listed(names)}) is no header: give its columns' names with --columns"
+            f"{one_line(name)}: its first row ({listed(names)}) is not a header: give its columns' names with --columns"
             " label,text,…, or say --header"
         )
 
@@ -100,7 +100,7 @@ def _workbook(name: str, open_: Callable[[], IO[bytes]]) -> Any:
     try:
         return fastexcel.read_excel(content)
     except fastexcel.FastExcelError as error:
-        raise DataError(f"{one_line(name)} is no workbook that can be read: {first_line(error)}") from None
+        raise DataError(f"{one_line(name)} is not a readable workbook: {first_line(error)}") from None
 
 
 def _rows(name: str, book: Any, sheet: str, config: SourceConfig, above: int) -> pa.RecordBatch:

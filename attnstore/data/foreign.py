@@ -40,7 +40,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"ARROW1", "Arrow", "arrow"),
     (b"FEA1", "Feather", "arrow"),
     (b"PK\x03\x04", "a zip archive, as .xlsx and .docx are", "excel"),
-    (b"\xd0\xcf\x11\xe0", "a file of Microsoft Office", "excel"),
+    (b"\xd0\xcf\x11\xe0", "a Microsoft Office file", "excel"),
     (b"%PDF-", "a PDF", ""),
     (b"{\\rtf", "rich text (RTF)", ""),
     (b"\x89PNG", "a picture", ""),
@@ -50,7 +50,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "a 7z archive", ""),
     (b"\x89HDF", "HDF5", ""),
     (b"Obj\x01", "Avro", ""),
-    (b"\x93NUMPY", "an array of NumPy's", ""),
+    (b"\x93NUMPY", "a NumPy array", ""),
     (b"SQLite format 3\0", "an SQLite database", ""),
 )
 #: All that a server answers instead of a file.
@@ -92,12 +92,12 @@ def refuse_foreign(name: str, head: bytes) -> None:
     """Raise DataError for a file whose first 512 bytes show that something else lies in its place."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise DataError(f"{one_line(name)} is a pointer of git-LFS, not the file: fetch it with git lfs pull")
+        raise DataError(f"{one_line(name)} is a git-LFS pointer, not the file: fetch it with git lfs pull")
     if start.startswith((b"<!doctype html", b"<html", b"<head")) or (
         start.startswith(b"<?xml") and b"<html" in start
     ):
         raise DataError(
-            f"{one_line(name)} is an HTML page, not data: it may be that of a login; download the file again"
+            f"{one_line(name)} is an HTML page, not data: possibly a login page; download the file again"
         )
     if b"<error" in start and b"<code>" in start:
         raise _answer(name)
@@ -115,13 +115,13 @@ def refuse_misnamed(name: str, head: bytes, kind: str | None) -> None:
         raise DataError(f"{one_line(name)} is XML, not a table")
     for beginning, what, of_kind in _BEGINNINGS:
         if head.startswith(beginning) and kind != of_kind:
-            raise DataError(f"{one_line(name)} is {what}, which its name does not say")
+            raise DataError(f"{one_line(name)} is {what}, despite its name")
     if kind is not None and re.match(rb"\x80[\x02-\x05][}\].c\x95(]", head):
         raise DataError(f"{one_line(name)} is a pickle, which is never read: it could run any program")
 
 
 def _answer(name: str) -> DataError:
-    return DataError(f"{one_line(name)} is a server's answer instead of a file, not data: download it again")
+    return DataError(f"{one_line(name)} is a server's error response, not data: download it again")
 
 
 def _is_refusal(whole: bytes) -> bool:

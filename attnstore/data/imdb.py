@@ -49,7 +49,7 @@ def fetch_imdb(on_event: OnEvent = ignore) -> Path:
                     error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
                 )
                 raise DataError(
-                    f"{IMDB_URL} can't be downloaded ({one_line(reason)}): try again, what is there is kept;"
+                    f"{IMDB_URL} can't be downloaded ({one_line(reason)}): try again, what was downloaded is kept;"
                     " or give a copy of the archive as --data"
                 ) from error
     _check_imdb(part)
@@ -75,7 +75,7 @@ def _download(part: Path, on_event: OnEvent) -> None:
         )
         if response.status == 206 and not resumed:
             part.unlink()
-            raise HTTPException("the server sent another part than the one asked for")
+            raise HTTPException("the server sent a different part from the one requested")
         length = response.headers.get("Content-Length")
         done = have if resumed else 0
         total = done + int(length) if length and length.isdecimal() else None

@@ -50,8 +50,8 @@ def _content(held: Any) -> Batches | Objects:
     what = name_of(held)
     if isinstance(held, Iterator | pa.RecordBatchReader):
         raise UsageError(
-            f"{what} can be read once, and attnstore reads data more than once: give a list of it, or an object that"
-            " begins anew each time"
+            f"{what} can be read only once, but attnstore reads data more than once: give a list, or an object that"
+            " can be iterated again"
         )
     if hasattr(held, "features") and hasattr(held, "with_format"):
         return _of_data_set(held)
@@ -59,7 +59,7 @@ def _content(held: Any) -> Batches | Objects:
         return _of_stream(held, what)
     if isinstance(held, str | bytes | Mapping) or not isinstance(held, Iterable):
         raise UsageError(
-            f"{what} is no data: give a path, a table of pandas, Polars or Arrow, a datasets.Dataset, or dicts"
+            f"{what} is not data: give a path, a table of pandas, Polars or Arrow, a datasets.Dataset, or dicts"
         )
     return Objects(lambda: _objects(held))
 

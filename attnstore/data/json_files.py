@@ -137,7 +137,7 @@ def _whole(name: str, stream: Callable[[], IO[bytes]]) -> Any:
     if len(content) > LARGEST:
         raise DataError(
             f"{one_line(name)} is one JSON value of more than {LARGEST >> 20} MiB, which would have to be held in"
-            " memory: write an object a line (JSON Lines, pandas' to_json(orient='records', lines=True))"
+            " memory: write one object per line (JSON Lines, pandas' to_json(orient='records', lines=True))"
         )
     try:
         return json.loads(content.decode("utf-8-sig"))
@@ -146,7 +146,7 @@ def _whole(name: str, stream: Callable[[], IO[bytes]]) -> Any:
             f"{one_line(name)} is not UTF-8: give --encoding cp1252, or the one that it has"
         ) from None
     except RecursionError:
-        raise DataError(f"{one_line(name)} is JSON nested too deep") from None
+        raise DataError(f"{one_line(name)} is JSON nested too deeply") from None
     except ValueError as error:
         said = (
             f"{error.msg} in line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else str(error)
@@ -166,7 +166,7 @@ def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object 
         return _of_splits(document)
     if len(tables) > 1:
         raise DataError(
-            f"{one_line(name)} holds several lists of rows ({listed(tables)}): write each to a file of its own"
+            f"{one_line(name)} holds several lists of rows ({listed(tables)}): write each to its own file"
         )
     if values and all(isinstance(value, list) for value in values) and not tables:
         if len({len(value) for value in values}) > 1:
@@ -178,8 +178,8 @@ def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object 
         return _crossed(name, document, config)
     if len(values) >= _FEW and not any(key.strip().casefold() in USUAL_COLUMNS for key in document):
         raise DataError(
-            f"{one_line(name)} is one object ({listed(list(document))}) and no table: write an object a line with the"
-            " text and its label (JSON Lines)"
+            f"{one_line(name)} is one object ({listed(list(document))}), not a table: write one object per line with"
+            " the text and its label (JSON Lines)"
         )
     return [document]
 
@@ -233,7 +233,7 @@ def _crossed(
     if len(outer) == 1 or are_columns(outer):
         return [document]
     raise DataError(
-        f"{one_line(name)} is an object of objects, of which either may be the columns: write an object a line"
+        f"{one_line(name)} is an object of objects, and either level may be the columns: write one object per line"
         " (JSON Lines)"
     )
 
@@ -291,7 +291,7 @@ def _array(name: str, stream: Callable[[], IO[bytes]], kind: type, most: int) ->
         except TooLargeError as error:
             # What follows it can't be told apart without reading it.
             raise DataError(
-                f"{one_line(name)}: its row {number + 1:,} {error}: leave it out, or write an object a line"
+                f"{one_line(name)}: its row {number + 1:,} {error}: leave it out, or write one object per line"
             ) from None
         except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
             said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)

@@ -2,7 +2,7 @@
 
 A mapping counts only if it explains every label of the whole data set, the splits that are not read included. In
 this order: names, numbers from 0, numbers from 1. Otherwise the labels are not the model's: they are kept as they
-are, nothing is left out, and no accuracy is claimed. How often a label occurs plays no part.
+are, nothing is left out, and no accuracy is reported. How often a label occurs plays no part.
 """
 
 import re

@@ -81,7 +81,7 @@ def line_files(files: Files, names: Sequence[str], asked: bool, in_folders: bool
         others = [name for name in names if name not in tagged]
         if others:
             raise DataError(
-                f"{one_line(tagged[0])} has a label at the beginning of each line, {one_line(others[0])} has not"
+                f"{one_line(tagged[0])} has a label at the beginning of each line, {one_line(others[0])} does not"
             )
         return LineFiles([LineFile(name, _split(name), tagged=True) for name in names])
     twins = {name: twin for name in names if (twin := _twin(name, names)) is not None}
@@ -97,7 +97,7 @@ def line_files(files: Files, names: Sequence[str], asked: bool, in_folders: bool
     if len(hidden) == len(names):
         first, (what, advice) = next(iter(hidden.items()))
         if not asked:
-            unknown = "unknown kind of file: say which with --format: " if files.named else ""
+            unknown = "unknown file format: choose one with --format: " if files.named else ""
             raise UsageError(
                 f"{one_line(first)}: {unknown}{what}: {advice}; --format lines reads each line as it is"
             )
@@ -214,7 +214,7 @@ def _cells(lines: Sequence[bytes]) -> tuple[str, str] | None:
         ):
             shown = sign.decode()
             return (
-                f"its lines end with a label behind {shown!r}",
+                f"its lines end with a label after {shown!r}",
                 f"--format csv --delimiter '{shown}' reads a table",
             )
     return None

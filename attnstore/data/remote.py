@@ -52,7 +52,7 @@ def is_hub_name(data: str) -> bool:
 def standard_input() -> Path:
     """A file with all that the standard input holds, which is read once a process."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("--data - reads the standard input, and nothing is piped into it")
+        raise UsageError("--data - reads the standard input, but nothing is piped into it")
     return _put_aside("stdin", lambda: sys.stdin.buffer, "-")
 
 
@@ -132,12 +132,10 @@ def _file_system(address: str) -> tuple[Any, str]:
         file_system, path = url_to_fs(address)
     except ImportError:
         package = _PACKAGES.get(protocol, f"what fsspec reads {one_line(protocol)}:// with")
-        raise UsageError(
-            f"{one_line(protocol)}:// is not read without another package: pip install {package}"
-        ) from None
+        raise UsageError(f"{one_line(protocol)}:// needs another package: pip install {package}") from None
     except ValueError as error:
         raise UsageError(
-            f"{one_line(without_secrets(address))} is no address that can be read: {first_line(error)}"
+            f"{one_line(without_secrets(address))} is not a readable URL: {first_line(error)}"
         ) from None
     return file_system, path
 

@@ -75,9 +75,7 @@ def rejections(found: Survey, labels: LabelMap, strict: bool = False) -> Rejecti
     if strict and total:
         first = rows[0] if rows else f"label {quoted(next(iter(unknown)))} is unknown"
         others = f", and {total - 1:,} more rows were rejected" if total > 1 else ""
-        raise DataError(
-            f"{one_line(first)}{others}: fix the data, or leave --strict out to go on without such rows"
-        )
+        raise DataError(f"{one_line(first)}{others}: fix the data, or leave --strict out to skip such rows")
     return Rejections(counts, tuple(rows[:MAX_LISTED]))
 
 

@@ -208,7 +208,9 @@ def _open_elsewhere(
         path = copied(files, held[0], config.data)
         source = _open_file(path, replace(config, subset=None), member, beside or files)
     elif member is not None:
-        raise UsageError(f"{one_line(config.data)}: it is no archive, it has no member {quoted(member)}")
+        raise UsageError(
+            f"{one_line(config.data)}: it is not an archive, so it has no member {quoted(member)}"
+        )
     else:
         source = _open_files(files, config, beside)
     return replace(source, notes=(*files.notes, *source.notes))
@@ -256,7 +258,7 @@ def _open_file(
     if _is_tar(start) or _is_archive(path.name):
         return _open_tar(path, config, member)
     if member is not None:
-        raise UsageError(f"{one_line(str(path))} is no archive: it has no member {quoted(member)}")
+        raise UsageError(f"{one_line(str(path))} is not an archive, so it has no member {quoted(member)}")
     return _open_files(Files([path.name], lambda _: path.open("rb"), named=True), config, beside)
 
 
@@ -318,7 +320,7 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
             return _open_lines(files, by_line, config)
     if files.named and not tables:
         raise UsageError(
-            f"{one_line(config.data)}: unknown kind of file: say which with --format (lines is a text per line);"
+            f"{one_line(config.data)}: unknown file format: choose one with --format (lines means one text per line);"
             f" {_KINDS_READ}"
         )
     texts = _of_documents(texts, bool(tables), starts)
@@ -493,7 +495,7 @@ def _open_texts(
     notes = only_a_name(splits, config)
     if not tree.labels:
         notes.append("there are no class folders: the documents have no labels")
-        notes.append("each .txt file is a document: --format lines reads a text per line")
+        notes.append("each .txt file is a document: --format lines reads one text per line")
     if tree.elsewhere:
         notes.append(f"{tree.elsewhere:,} .txt files beside or above the class folders were left out")
 

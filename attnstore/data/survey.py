@@ -164,7 +164,7 @@ def _elsewhere(source: Source, labels: Mapping[str, int]) -> tuple[str, ...]:
 def _no_classes(source: Source, last: str) -> DataError:
     return DataError(
         f"{one_line(source.name)} has more than {MAX_LABELS:,} labels, the last {quoted(last)}: "
-        "these are no classes; name another column with --label-column"
+        "these are not classes; name another column with --label-column"
     )
 
 

@@ -56,7 +56,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".ods": "excel",
 }
 _ROWS_READ = (
-    "JSON object: rows are objects (dicts), one a line or in an array, or what pandas' to_json writes"
+    "JSON object: rows are objects (dicts), one per line or in an array, or what pandas' to_json writes"
 )
 _COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 

@@ -87,7 +87,7 @@ def lay_out(counts: Mapping[str, int], urls: Mapping[str, bytes]) -> TextTree:
             {},
             sum(counts.values()),
             False,
-            f"the .txt files lie too deep ({deep}): they belong in class or split/class folders",
+            f"the .txt files are nested too deeply ({deep}): they belong in class or split/class folders",
         )
     if not groups and (refusal := _uneven(counts, deepest)) is not None:
         return TextTree({}, sum(counts.values()), False, refusal)
@@ -119,7 +119,7 @@ def _uneven(counts: Mapping[str, int], deepest: Mapping[str, object]) -> str | N
     most = max(beside or others, key=lambda folder: counts[folder])
     here, there = one_line(most or "the folder itself"), one_line(next(iter(deepest)))
     return (
-        f"the .txt files lie at different depths ({counted(counts[most], 'file')} in {here}, {counted(held, 'file')}"
+        f"the .txt files are at different depths ({counted(counts[most], 'file')} in {here}, {counted(held, 'file')}"
         f" as deep as {there}): bring the classes to one depth, or name one folder"
     )
 

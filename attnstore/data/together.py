@@ -47,7 +47,7 @@ def refuse_folders(folders: Iterable[str], files: Files, data: str) -> None:
     one = f"--data FILE::'*{first}/*'" if files.packed else f"--subset {first}"
     several = "" if files.packed else ", or several with a glob"
     raise DataError(
-        f"{one_line(data)} holds several data sets, each in a folder of its own ({listed(folders)}): name one with"
+        f"{one_line(data)} holds several data sets, each in its own folder ({listed(folders)}): name one with"
         f" {one_line(one)}{several}"
     )
 

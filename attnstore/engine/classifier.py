@@ -119,7 +119,7 @@ class Classifier:
         if self.device.type != "cpu":
             return f"torch: {self._obstacle}"
         if any(r.of_probabilities is not None for r in self.reductions):
-            return "torch: a custom reduction wants whole probabilities"
+            return "torch: a custom reduction needs full probabilities"
         return kernel.path(self.dtype)
 
     def __call__(self, batch: Batch) -> Reduced:
@@ -203,16 +203,16 @@ class Classifier:
         if len(batch.documents) == 1:
             document = batch.documents[0]
             raise UsageError(
-                f"document {document.document.id} of {document.length:,} tokens alone is too much for the memory "
-                f"of {self.device}: cut documents with a smaller --max-length, or take --dtype bfloat16 or "
+                f"document {document.document.id} of {document.length:,} tokens alone does not fit in the memory "
+                f"of {self.device}: cut documents with a smaller --max-length, or use --dtype bfloat16 or "
                 "--device cpu"
             )
         first = self.room == self.batch_tokens
         self.room = max(1, self._cost(batch) // 2)
         if first:
             self._fell.append(
-                f"{self.device} ran out of memory with batches of up to {self.batch_tokens:,} tokens: going on with "
-                f"{self.room:,} or fewer (--batch-tokens {self.room} begins so)"
+                f"{self.device} ran out of memory with batches of up to {self.batch_tokens:,} tokens: continuing with "
+                f"{self.room:,} or fewer (--batch-tokens {self.room} starts with that)"
             )
         self._before = None
         if self.device.type == "cuda":

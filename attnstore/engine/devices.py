@@ -29,11 +29,11 @@ def choose_device(asked: str) -> torch.device:
         )
     if asked == "mps" and not torch.backends.mps.is_available():
         raise UsageError(
-            "--device mps: torch sees no Apple GPU here; leave the option out, or say --device cpu"
+            "--device mps: torch sees no Apple GPU here; leave the option out, or use --device cpu"
         )
     if asked not in ("auto", "cpu", "mps") and not torch.cuda.is_available():
         raise UsageError(
-            f"--device {asked}: torch sees no CUDA device here; leave the option out, or say --device cpu"
+            f"--device {asked}: torch sees no CUDA device here; leave the option out, or use --device cpu"
         )
     if one and int(one[1]) >= (count := torch.cuda.device_count()):
         raise UsageError(
@@ -91,8 +91,8 @@ def threads_each(processes: int, begun: int | None) -> int:
 def other_threads(begun: int, threads: int) -> str:
     """What a user should know where a store goes on with another number of threads than it was begun on."""
     return (
-        f"the store was begun on {counted(begun, 'thread')} a process, and goes on with {threads}: the last bits of its"
-        f" values may be others than those of one run (--threads {begun} keeps them)"
+        f"the store was begun on {counted(begun, 'thread')} per process and continues with {threads}: the last bits of"
+        f" its values may differ from those of a single run (--threads {begun} keeps them)"
     )
 
 

@@ -41,7 +41,7 @@ def check_folder(folder: Path, model: str) -> None:
                     f"{entry} has {size:,} bytes, which no model needs ({most:,} at most): fetch it again"
                 )
         elif entry.exists() and not entry.is_dir():
-            raise ModelError(f"{entry} is no file: it would be waited for")
+            raise ModelError(f"{entry} is not a regular file: reading it could wait forever")
     _check_settings(_read(folder / "config.json"), model)
     for index in folder.glob("*.index.json"):
         found = _read(index)
@@ -58,7 +58,9 @@ def _check_settings(settings: Any, model: str) -> None:
         most = next((most for names, most in _BOUNDS if names.fullmatch(name)), None)
         if most is not None and not -most <= number <= most:
             shown = f"{number:.6g}" if abs(number) < 1e308 else "more digits than a number has"
-            raise ModelError(f"{model} has {name} {shown} in its config.json, which can't be: correct it")
+            raise ModelError(
+                f"{model} has {name} {shown} in its config.json, which is impossible: correct it"
+            )
     classes = settings.get("architectures") if isinstance(settings, dict) else None
     if classes is not None and not (
         isinstance(classes, list) and all(isinstance(each, str) for each in classes)

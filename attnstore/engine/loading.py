@@ -75,7 +75,7 @@ def load_classifier(
     if reads_types and "token_type_ids" not in tokenizer.model_input_names:
         notes = [
             *notes,
-            f"{config.model} is given token types, which its tokenizer leaves out unless asked",
+            f"{config.model} gets token types, which its tokenizer omits by default",
         ]
     classifier = Classifier(
         name=config.model,
@@ -270,7 +270,7 @@ def _no_gradient(classifier: Classifier, probe: Probe, logits: Tensor, *reductio
         raise
     except RuntimeError as error:  # whatever torch can't differentiate in it
         return first_line(error)
-    return "" if _close(found, logits, 1e-4) else "its logits are others where the gradient is recorded"
+    return "" if _close(found, logits, 1e-4) else "its logits differ when the gradient is recorded"
 
 
 def same_logits(classifier: Classifier, probe: Probe, logits: Tensor) -> bool:
@@ -314,7 +314,7 @@ def _refuse_misreading(classifier: Classifier, probe: Probe, logits: Tensor, tap
         )
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
-            f"{name} gives no finite logits ({_shown(logits[0])}): look for a number in its config.json that can't be,"
+            f"{name} gives no finite logits ({_shown(logits[0])}): look for an impossible number in its config.json,"
             " or try --dtype float32"
         )
     longest = max(probe.ids, key=len)
@@ -325,7 +325,7 @@ def _refuse_misreading(classifier: Classifier, probe: Probe, logits: Tensor, tap
         alone = _run(classifier, single, _probe_tap(classifier, single.ids, packed=False))[0]
         if not _close(alone, own, 1e-3):
             raise ModelError(
-                f"{name} gives a document other logits alone ({_shown(alone)}) than beside a longer one "
+                f"{name} gives a document different logits alone ({_shown(alone)}) and beside a longer one "
                 f"({_shown(own)}): padding leaks into it, and attnstore can't read it"
             )
     if classifier.way != "hooked":

@@ -54,7 +54,7 @@ def read_model_files(config: RunConfig) -> ModelFiles:
 def local_model(model: str) -> Path | None:
     """The folder of a model that is one; None for what can only be a name on the hub. Raises ModelError for others."""
     if not model.strip():
-        raise UsageError("--model is empty: name a model's folder, or a model on the hub")
+        raise UsageError("--model is empty: name a model folder, or a model on the hub")
     local = Path(model).expanduser()
     if local.is_dir():
         _refuse_adapter(local, model)
@@ -158,13 +158,13 @@ def _read_config(folder: Path, config: RunConfig) -> Any:
     if sorted(settings.id2label) != list(range(settings.num_labels)):
         named = listed([str(number) for number in sorted(settings.id2label)])
         raise ModelError(
-            f"{config.model} names the classes {named} in its id2label, which has to have 0 to"
+            f"{config.model} names the classes {named} in its id2label, which must have 0 to"
             f" {settings.num_labels - 1}: correct its config.json"
         )
     names = [settings.id2label[number] for number in range(settings.num_labels)]
     if not all(isinstance(name, str | int | float) and _is_utf8(str(name)) for name in names):
         raise ModelError(
-            f"{config.model} has a class whose name is no text in its id2label: correct its config.json"
+            f"{config.model} has a class whose name is not text in its id2label: correct its config.json"
         )
     if max(len(str(name)) for name in names) > _LONGEST_NAME:
         raise ModelError(
@@ -198,7 +198,7 @@ def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> An
     if not tokenizer.is_fast:
         raise ModelError(
             f"{config.model} has a tokenizer without a fast version ({type(tokenizer).__name__}): "
-            "the places of tokens in the text are known only to fast ones"
+            "only fast ones give the places of tokens in the text"
         )
     if len(tokenizer) > vocabulary_size:
         raise ModelError(
@@ -326,7 +326,7 @@ def read_model(
     except Exception as error:  # safetensors, torch and transformers each have their own kinds
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(
-                f"the weights of {config.model} are of other sizes than its config.json says, which has"
+                f"the weights of {config.model} differ in size from its config.json, which has"
                 f" {settings.num_labels:,} classes: correct it, or fetch the model again"
             ) from error
         raise ModelError(f"can't load the weights of {config.model}: {first_line(error)}") from error

@@ -272,10 +272,10 @@ def resolve_reductions(asked: Sequence[str | Callable[..., object]]) -> tuple[Re
     for item in asked:
         reduction = _resolve(item)
         if reduction.name in found:
-            raise UsageError(f"the reduction {reduction.name} is asked for twice: name each once")
+            raise UsageError(f"the reduction {reduction.name} is listed twice: name each once")
         found[reduction.name] = reduction
     if not found:
-        raise UsageError(f"no reduction is asked for: choose among {', '.join(BUILT_IN)}")
+        raise UsageError(f"no reduction is given: choose from {', '.join(BUILT_IN)}")
     return tuple(found.values())
 
 
@@ -288,7 +288,7 @@ def _resolve(item: str | Callable[..., object]) -> Reduction:
         return _from_token(int(match[1]))
     if ":" not in item:
         raise UsageError(
-            f"there is no reduction {item!r}: choose among {', '.join(BUILT_IN)}, from_<position>, "
+            f"there is no reduction {item!r}: choose from {', '.join(BUILT_IN)}, from_<position>, "
             "or package.module:function"
         )
     module_name, _, attribute = item.partition(":")

@@ -64,7 +64,7 @@ class Segmenter:
             return []
         return [
             "words of scripts without spaces (Chinese, Japanese, Thai …) are single characters here: "
-            "pip install 'attnstore[words]' for dictionaries, and run into a new store"
+            "pip install 'attnstore[words]' for dictionaries, and write a new store"
         ]
 
     def stretches(self, chunk: str) -> list[str]:

@@ -280,7 +280,7 @@ class Tap:
         if seen.mask is not None:
             return "the model's mask hides more than padding"
         if self._custom:
-            return "a custom reduction wants whole probabilities"
+            return "a custom reduction needs full probabilities"
         return cuda.obstacle(
             query,
             key,
@@ -499,7 +499,7 @@ def called(name: str, function: Callable[[Any], object], document: str, given: A
     if values is None or values.shape != (n,):
         raise UsageError(
             f"the custom reduction {name} returned {found} for document {document} of {n} tokens: "
-            "it has to return a number for each"
+            "it must return one number per token"
         )
     return values
 

@@ -85,7 +85,7 @@ def keeping(out: Path) -> Iterator[None]:
     except Exception as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise AttnstoreError(
-            f"can't write or read what is kept in {out}: {why}: settle that, and the same command goes on"
+            f"can't write or read what is kept in {out}: {why}: fix that, and the same command resumes"
         ) from error
 
 
@@ -93,7 +93,7 @@ def _begun(record: Path) -> dict[str, object]:
     """What a run was begun with. Raises UsageError if that can't be read any more."""
     begun = _object(record)
     if begun is None:
-        raise UsageError(f"{record} is damaged: begin anew in a new folder")
+        raise UsageError(f"{record} is damaged: start again in a new folder")
     return begun
 
 
@@ -176,7 +176,6 @@ def _clear_up(out: Path) -> None:
 def interrupted(config: FinetuneConfig, when: str, number: int) -> FinetuneInterrupted:
     """What to raise when the signal of that number has ended the run."""
     return FinetuneInterrupted(
-        f"interrupted {when}; what was learnt is kept in {config.out / CHECKPOINTS}: "
-        "the same command goes on",
+        f"interrupted {when}; the progress is kept in {config.out / CHECKPOINTS}: the same command resumes",
         number,
     )

@@ -107,9 +107,9 @@ def check(config: FinetuneConfig) -> None:
     ]
     for option, value, good, wanted in bounds:
         if not good:
-            raise UsageError(f"{option} is {value}: it has to be {wanted}")
+            raise UsageError(f"{option} is {value}: it must be {wanted}")
     if config.source.pair:
-        raise UsageError("--pair is of `run`: fine-tuning reads one text per document")
+        raise UsageError("--pair is for `run`: fine-tuning reads one text per document")
     local_model(config.model)
     out = config.out
     if out.exists() and not out.is_dir():
@@ -123,10 +123,10 @@ def compute(config: FinetuneConfig) -> tuple[str, str]:
     """The device, `cpu` or `cuda`, and the type that products are computed in."""
     device = choose_device(config.device)
     if device.type == "mps":
-        raise UsageError("--device mps: models are trained on CUDA or a CPU: say --device cpu")
+        raise UsageError("--device mps: models are trained on CUDA or a CPU: use --device cpu")
     if ":" in config.device:
         raise UsageError(
-            f"--device {config.device}: training takes the GPUs that are visible: say --device cuda, with"
+            f"--device {config.device}: training uses the visible GPUs: use --device cuda, with"
             f" CUDA_VISIBLE_DEVICES={visible_gpus()[device.index]} in the environment"
         )
     if config.dtype == "float16" and device.type == "cpu":

@@ -137,7 +137,7 @@ def classes_of(found: Survey, given: tuple[str, ...], model_labels: tuple[str, .
         if not matched.are_models:
             raise DataError(
                 f"not all of the data's labels ({listed(sorted(set(shown.values())))}) are among those given"
-                f" ({listed(names)}): --labels LABEL=CLASS says which is which, LABEL= leaves its rows out"
+                f" ({listed(names)}): --labels LABEL=CLASS maps them, LABEL= leaves rows out"
             )
         return matched
     dismissed = frozenset(raw for raw, name in shown.items() if {raw.strip(), name} & options.pairs.keys())
@@ -156,7 +156,7 @@ def classes_of(found: Survey, given: tuple[str, ...], model_labels: tuple[str, .
     if len(classes) > MOST_CLASSES:
         raise DataError(
             f"the label column has {len(classes):,} different values in {found.documents:,} documents: "
-            "these are no classes, name another column with --label-column"
+            "these are not classes, name another column with --label-column"
         )
     order = next((known for known in (model_labels, own) if classes == set(known)), None)
     return LabelMap(mapping, True, None, order or tuple(sorted(classes, key=label_order(classes))), dismissed)

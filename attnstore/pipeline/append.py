@@ -91,7 +91,7 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
     try:
         files = read_model_files(as_run)
     except ModelError as error:
-        advice = "" if config.model else ": --model says where it is now"
+        advice = "" if config.model else ": give its new place with --model"
         raise ModelError(f"{error}{advice}") from error
     begun = store.manifest.threads
     threads = as_run.threads or threads_each(as_run.workers, begun)
@@ -102,7 +102,7 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
             found = waited_for(surveyed)
         if model.model_sha256 != store.manifest.fingerprint["model_sha256"]:
             raise ModelError(
-                f"{as_run.model} is not the store's model, its weights are others: --model says where that is"
+                f"{as_run.model} is not the store's model, its weights differ: give that model with --model"
             )
         labels = match_more(found, _labels(store), as_run.source.labels)
         key = _key(as_run.source, found, labels)
@@ -164,7 +164,7 @@ def _as_run(store: Store, config: AppendConfig) -> RunConfig:
     held = manifest.fingerprint
     if lacking := [name for name in ("model_sha256", "reductions", "dtype", "values") if name not in held]:
         raise StoreError(
-            f"{store.path} does not say with which {lacking[0]} it was written: run into a new store"
+            f"{store.path} does not say with which {lacking[0]} it was written: write a new store"
         )
     name, revision = with_revision(config.model or manifest.model)
     columns: dict[str, Any] = {}
@@ -202,7 +202,7 @@ def _opened(source: SourceConfig, given: SourceConfig, on_event: OnEvent) -> Sou
             raise
         options = listed([f"--{each.replace('_', '-')} {getattr(source, each)}" for each in named])
         raise UsageError(
-            f"{error}; the store's run had {options}: name another column, or '' to have it guessed"
+            f"{error}; the store's run had {options}: name another column, or '' to detect it"
         ) from error
 
 

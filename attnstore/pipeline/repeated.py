@@ -43,7 +43,7 @@ def without_repeated(
         UsageError: an id is there that may not be, or a kept column holds what is not of its type in the store.
         StoreError: the store can't be read.
     """
-    # What --limit leaves out does not come; but to skip is to choose among all.
+    # What --limit leaves out does not come; but to skip is to choose from all.
     taken = None if policy == "skip" else limit
     new: dict[str, list[_New]] = {}
     for place, document in enumerate(read_documents(source, found, labels, taken)):

@@ -139,6 +139,6 @@ def _must_be_alike(own: LoadedModel, first: LoadedModel) -> None:
     for name in (field.name for field in fields(LoadedModel) if field.name not in _OWN):
         if (here := getattr(own, name)) != (there := getattr(first, name)):
             raise ModelError(
-                f"the workers would not compute the same: {name} is {here} in one, {there} in another: say --dtype and"
-                " --device, or take one worker"
+                f"the workers would not compute the same: {name} is {here} in one, {there} in another: set --dtype and"
+                " --device, or use one worker"
             )

@@ -349,7 +349,7 @@ class Workers:
         back = Step(-sum(step.documents for step in steps), -sum(step.tokens for step in steps))
         if worker.hung:
             silent = counted(round(worker.silent), "second")
-            line = f"a worker gave no sign of life for {silent} and was ended: {self._rest(worker)}"
+            line = f"a worker did not respond for {silent} and was stopped: {self._rest(worker)}"
             if self._begin is None:
                 self.notes.append(line)
             back = replace(back, notes=(line,))
@@ -392,7 +392,7 @@ def _why(worker: _Worker) -> str:
     """How a worker ended."""
     if worker.hung:
         silent = counted(round(worker.silent), "second")
-        return f"after {silent} without a sign of life (--worker-timeout sets how many it may take)"
+        return f"after {silent} without a response (--worker-timeout sets the limit)"
     code = worker.process.returncode
     if code >= 0:
         return f"with exit code {code}"

@@ -110,7 +110,7 @@ def scale(document: ShadedDocument) -> str:
         return f"relative to this document's most attended token ({most}): not comparable between documents"
     if not document.whole:
         return (
-            f"{document.reduction} × {size(document)}: its values add up to nothing in particular, so that there is no "
+            f"{document.reduction} × {size(document)}: its values have no fixed sum, so there is no "
             f"even share; full at {document.full:g}{meaning(document)}"
         )
     # Merging and ignoring change the even share; their own captions say how.

@@ -33,7 +33,7 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
     else:
         yield (
             "state",
-            f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options goes on",
+            f"unsealed: {len(finished)} of {manifest.parts} parts; `attnstore run` with the same options resumes",
         )
     yield from _coming(store)
     yield "documents", f"{store.rows('documents'):,} of {manifest.documents:,}"
@@ -51,7 +51,7 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
         where = addition.data + ("" if split in (None, "all") else f", split {split}")
         yield "appended", f"{counted(addition.documents, 'document')} of {where}, {addition.sealed}"
     if not manifest.labels_are_models:
-        yield "labels", "none, or not the model's classes: no accuracy is claimed"
+        yield "labels", "none, or not the model's classes: no accuracy is reported"
     dtype, values = (manifest.fingerprint.get(name, "unknown") for name in ("dtype", "values"))
     yield "words", f"by {manifest.fingerprint.get('words', 'rules unknown')}, lower-cased"
     yield "values", f"computed in {dtype}, stored as {values}"

@@ -54,9 +54,9 @@ def read_chart(question: Question) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"can't read {path}: {first_line(error)}") from error
     if not isinstance(spec, dict):
-        raise UsageError(f"{path} is not a Vega-Lite specification: it has to be a JSON object")
+        raise UsageError(f"{path} is not a Vega-Lite specification: it must be a JSON object")
     if any("data" in each or "url" in each for each in _objects(spec)):
-        raise UsageError(f"{path} brings data of its own: leave data and url out, the answer is put in")
+        raise UsageError(f"{path} has its own data: leave data and url out, the answer is inserted")
     about = (
         spec.get("usermeta", {}).get("attnstore", {}) if isinstance(spec.get("usermeta", {}), dict) else {}
     )

@@ -180,7 +180,7 @@ def _answered(store: Store, name: str, given: Mapping[str, Any], asked: Callable
         if name == "faithfulness":
             lines = (*lines, *_best(store))
     except UsageError as error:  # of this store it can't be asked: the others can
-        lines = (f"Not to be answered here: {error}",)
+        lines = (f"Can't be answered here: {error}",)
     parameters = "".join(f" -p {shlex.quote(f'{key}={as_text(value)}')}" for key, value in given.items())
     return Figure(
         name=name,
@@ -268,7 +268,7 @@ def _facts(store: Store, overall: Sequence[Mapping[str, Any]], labelled: bool) -
             f"{correct / total:.4f} ({correct:,} of {total:,}), 95 % interval {low:.3f} to {high:.3f}",
         )
     elif not manifest.labels_are_models:
-        yield "Accuracy", "not claimed: the data has no labels, or they are not the model's classes"
+        yield "Accuracy", "not reported: the data has no labels, or they are not the model's classes"
     else:
         yield "Accuracy", "none: no document has a label"
 

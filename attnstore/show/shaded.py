@@ -54,7 +54,7 @@ def shaded(
     assert stored is not None  # noqa: S101 - else the tokens could not have been asked for
     if stored.signed and look.renormalise:
         raise UsageError(
-            f"{chosen} has values above and below 0, which make up no whole: don't renormalise it"
+            f"{chosen} has values above and below 0, which do not form a whole: don't renormalise it"
         )
     whole = stored.total == 1.0 or look.renormalise
     if look.words is not None:

@@ -29,7 +29,7 @@ def writing(path: object) -> Iterator[None]:
         advice = _ADVICE.get(error.errno or 0, "fix that")
         raise StoreError(
             f"can't write {path}: {error.strerror or error}; the parts finished so far are kept: "
-            f"{advice} and run again to go on"
+            f"{advice} and run again to resume"
         ) from error
 
 

@@ -30,7 +30,7 @@ def repository_of(address: str) -> tuple[str, str | None]:
     """(USER/NAME, revision or None) of an address. Raises UsageError for another form."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
-        raise UsageError(f"{one_line(address)} is no data set of the hub: write hf://datasets/USER/NAME")
+        raise UsageError(f"{one_line(address)} is not a data set on the hub: write hf://datasets/USER/NAME")
     return found[1], found[2]
 
 
@@ -122,15 +122,15 @@ def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UsageError(f"{name} is no name on the hub: {first_line(error)}") from error
+        raise UsageError(f"{name} is not a valid name on the hub: {first_line(error)}") from error
     except LocalEntryNotFoundError as error:
         raise kind(f"the hub can't be reached, and {name} was not fetched before") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         raise kind(
             {
-                401: f"the hub does not let you in to {name} (401): set HF_TOKEN to a token of yours that may",
-                403: f"the hub forbids that for {name} (403): the token in HF_TOKEN must have the right to it",
+                401: f"the hub denies access to {name} (401): set HF_TOKEN to a token with access",
+                403: f"the hub forbids that for {name} (403): the token in HF_TOKEN needs that permission",
                 404: f"the hub has no data set {name}, or not for the token in HF_TOKEN (404)",
             }.get(status, f"the hub refuses {name}: {first_line(error)}")
         ) from error

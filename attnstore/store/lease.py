@@ -98,7 +98,7 @@ class Lease:
         if self._lost or self._late():
             raise StoreError(
                 f"the lock of {self.file.parent} could not be renewed within {self._length:g} seconds, and another "
-                "process may write now: the parts finished so far are kept: run again to go on"
+                "process may write now: the parts finished so far are kept: run again to resume"
             )
 
     def release(self) -> None:

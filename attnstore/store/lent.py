@@ -25,7 +25,7 @@ class LentLock:
     def check(self) -> None:
         """Raise StoreError if the lender is gone: the next writer may hold the lock by now."""
         if os.getppid() != self.lender:
-            raise StoreError(f"the run that writes {self.path} has ended: run again to go on")
+            raise StoreError(f"the run that writes {self.path} has ended: run again to resume")
 
     def release(self) -> None:
         """It is not ours to give back."""

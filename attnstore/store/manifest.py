@@ -209,7 +209,7 @@ class Manifest:
     part_size: int  # documents to a part: see `part_range`
     labels: tuple[str, ...]
     label_in_path: bool  # False: `label` is an ordinary column (see `partitions.label_fits_in_path`)
-    labels_are_models: bool  # False: no labels, or labels that are not the model's: no accuracy is claimed
+    labels_are_models: bool  # False: no labels, or labels that are not the model's: no accuracy is reported
     layers: int
     heads: int
     reductions: tuple[StoredReduction, ...]

@@ -118,7 +118,7 @@ def _existing(store: Place, manifest: Manifest) -> Manifest | None:
     if found := differences(existing, manifest):
         if existing.sealed is None and not any(map(is_receipt, names_below(store / RECEIPTS))):
             return None  # it ended before its first part was finished: there is nothing to go on with
-        way = "" if existing.sealed else "run with the store's settings to go on with it, "
+        way = "" if existing.sealed else "run with the store's settings to resume it, "
         raise StoreError(
             f"{store} holds another run: {'; '.join(found)}: {way}give another name, or delete it first"
         )

@@ -155,8 +155,8 @@ def begin_or_resume(base: Store, addition: Addition, labels_are_models: bool) ->
             return stage
         if unfinished is not None and any(map(is_receipt, names_below(base.path / APPEND / RECEIPTS))):
             raise StoreError(
-                f"{base.path}: an append of {unfinished.additions[-1].data} is not finished: the same command goes on "
-                f"with it; to give it up, remove {base.path / APPEND}"
+                f"{base.path}: an append of {unfinished.additions[-1].data} is not finished: the same command resumes "
+                f"it; to abandon it, remove {base.path / APPEND}"
             )
         _clear(base.path)
         _keep_totals(base)

@@ -329,7 +329,7 @@ class Store:
 
     def unreadable(self, why: str) -> StoreError:
         """The error that the store can't be read; `why` is on one line."""
-        return StoreError(f"can't read {self.path}: {why}: `attnstore verify` says what is damaged")
+        return StoreError(f"can't read {self.path}: {why}: `attnstore verify` finds the damage")
 
     def damaged_parts(self) -> dict[int, str]:
         """Parts of an unsealed store that were finished and no longer are: what is wrong with each, at a quick look.
@@ -431,7 +431,7 @@ class Store:
             raise StoreError(f"{self.path} can't be sealed: {fault}: run again to compute part {part} again")
         if missing := self.missing_parts():
             raise StoreError(
-                f"{self.path} can't be sealed: {_some(missing, 'part')} missing: run again to go on"
+                f"{self.path} can't be sealed: {_some(missing, 'part')} missing: run again to resume"
             )
         parts = sorted([*self._inherited(), *self.files()], key=lambda file: file.path)
         tokens = sum(file.rows for file in parts if file.path.startswith("tokens/"))
@@ -514,7 +514,7 @@ class Store:
 
     def _must_be_writable(self) -> None:
         if self.sealed:
-            raise StoreError(f"{self.path} is sealed: it is never written again; give the run a new store")
+            raise StoreError(f"{self.path} is sealed and can't be written again: give the run a new store")
         if self._lock is None:
             raise StoreError(
                 f"{self.path} was opened for reading: only the run that holds its lock writes it"

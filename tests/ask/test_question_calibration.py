@@ -126,13 +126,11 @@ def test_without_labels_there_is_nothing_to_be_right_about(documents, engine, tm
     """One line says what is missing: labels, or which of them is which class."""
     bare = [{**document, "label": None} for document in documents[:20]]
     store = open_store(asked_store.write_store(tmp_path / "bare", bare).path)
-    with pytest.raises(
-        UsageError, match=r"^no document of this store has a label, of which calibration asks$"
-    ):
+    with pytest.raises(UsageError, match=r"^no document of this store has a label, which calibration needs$"):
         ask(store, QUESTION, {}, engine)
     foreign = asked_store.write_store(tmp_path / "foreign", documents[:20], labels_are_models=False)
     with pytest.raises(
-        UsageError, match=r"^the data's labels are not the model's classes, of which calibration"
+        UsageError, match=r"^the data's labels are not the model's classes, which calibration"
     ):
         ask(open_store(foreign.path), QUESTION, {}, engine)
 

@@ -81,7 +81,7 @@ def test_a_column_that_the_store_lacks_is_told_in_one_line(signed_store, engine)
     with pytest.raises(UsageError) as refusal:
         ask(signed_store, QUESTION, {"column": "stars"}, engine)
     assert re.fullmatch(
-        r"column=stars: documents has no such column.*; one of the data is kept by "
+        r"column=stars: documents has no such column.*; to keep one of the data, use "
         r"`attnstore run --keep-column stars`",
         str(refusal.value),
     )

@@ -113,6 +113,6 @@ def test_without_groups_one_line_says_so(signed_documents, engine, tmp_path):
     bare = [{**document, "group": None} for document in signed_documents[:10]]
     store = open_store(asked_store.write_store(tmp_path / "bare", bare, labels=("neg", "pos", "meh")).path)
     with pytest.raises(
-        UsageError, match=r"^no document of this store has a group, such as a film, of which within_gr"
+        UsageError, match=r"^no document of this store has a group, such as a film, which within_gr"
     ):
         ask(store, QUESTION, {}, engine)

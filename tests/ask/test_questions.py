@@ -202,7 +202,7 @@ def test_a_users_question_is_described_and_bound_like_ours(folder, store, docume
     ]
     with pytest.raises(UsageError) as caught:
         ask(store, question, {"word": "x"}, "polars")
-    assert one_line(caught) == "mine is there for DuckDB alone: it has no mine.py beside it"
+    assert one_line(caught) == "mine works only in DuckDB: it has no mine.py beside it"
     assert set(find_questions(folder)) == {*QUESTIONS, "mine"}
 
 
@@ -221,7 +221,7 @@ def test_the_columns_that_a_terminal_shows_are_those_declared_and_the_one_to_ran
     with pytest.raises(UsageError) as caught:
         ask(store, wrong, {})
     assert (
-        "mine.sql: @columns names lenght, which is no column of the answer: did you mean length?"
+        "mine.sql: @columns names lenght, which is not a column of the answer: did you mean length?"
         in one_line(caught)
     )
 
@@ -372,10 +372,10 @@ def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, 
         ("top_words_by_class", {"reduction": "rollout", "layer": 2},
          "rollout has one value for all layers: leave layer out"),
         ("top_words_by_class", {"reduction": "received"},
-         "the store has no reduction 'received': reduction is one of those it holds: cls, cls_heads, rollout, odd"),
+         "the store has no reduction 'received': reduction must be one of cls, cls_heads, rollout, odd"),
         # Not names but attempts to be pasted.
         ("top_words_by_class", {"reduction": 'cls_03" AS attention FROM tokens --'},
-         "the store has no reduction 'cls_03\" AS attention FROM tokens --': reduction is one of those it holds: "
+         "the store has no reduction 'cls_03\" AS attention FROM tokens --': reduction must be one of "
          "cls, cls_heads, rollout, odd"),
         ("top_words_by_class", {"layer": "1; DROP VIEW tokens"},
          "layer=1; DROP VIEW tokens does not fit: it is a number, or a word such as first or last"),
@@ -432,7 +432,7 @@ def test_a_list_may_hold_commas_and_brackets(store):
 
 def test_an_engine_that_is_not_there_is_told(store):
     """The two that are there are named."""
-    with pytest.raises(UsageError, match=r"^there is no engine 'spark': duckdb and polars are there$"):
+    with pytest.raises(UsageError, match=r"^there is no engine 'spark': choose duckdb or polars$"):
         ask(store, QUESTIONS["predictions"], {}, "spark")
 
 

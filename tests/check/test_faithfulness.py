@@ -290,7 +290,7 @@ def test_what_can_not_be_measured_is_refused_in_one_line(store, small_store, tmp
         ({"scores": ("cls_08",)}, UsageError, "the store has no score 'cls_08': did you mean cls_03 or cls_02"),
         ({"scores": ("cls_heads_01",)}, UsageError, "cls_heads_01 has a value per head: scores have one value per"),
         ({"split": "tset"}, UsageError, "the store has no split 'tset'"),
-        ({"model": str(other)}, ModelError, f"{other} is not the run's model, its weights are others: --model says"),
+        ({"model": str(other)}, ModelError, f"{other} is not the run's model, its weights differ: give that model"),
         ({"model": "nowhere/at/all"}, ModelError, "there is no model folder nowhere/at/all"),
         ({"model": str(maskless), "by": "mask"}, UsageError, f"the tokenizer of {maskless} has no mask token"),
     ):  # fmt: skip
@@ -404,7 +404,7 @@ def test_the_log_odds_of_other_data_are_a_score_of_their_own(store, reviews, tmp
     with pytest.raises(UsageError) as caught:
         measure(store, given)
     assert str(caught.value) == (
-        f"lexicon was measured with other data: give that, or remove {store.path / 'faithfulness'} to measure anew"
+        f"lexicon was measured with other data: give that, or remove {store.path / 'faithfulness'} to measure again"
     )
     data.write_text(first)
     assert measure(store, given).new == 0

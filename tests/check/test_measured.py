@@ -47,11 +47,11 @@ FAULTS = [
     ),
     (
         lambda rows: [r | {"sufficiency": -1.5} for r in rows],
-        "has a difference of probabilities that is none: 20",
+        "has an impossible difference of probabilities: 20",
     ),
     (
         lambda rows: [r | {"removed": 11} for r in rows],
-        "takes out none of its units, or more than there are: 20",
+        "removes none of its units, or more than there are: 20",
     ),
     (
         lambda rows: rows[:-1],
@@ -94,9 +94,7 @@ def test_a_file_that_is_not_as_it_was_written_is_found(store):
         said = "its receipt _faithfulness/deletion-token-00000.json is damaged"
         assert faults(store) == [(FILE, said + again)]
     receipt.unlink()
-    said = (
-        "it has no receipt, as if a measurement had not been finished, yet a plain reader reads it: remove it"
-    )
+    said = "it has no receipt, as if a measurement was interrupted, but a plain reader reads it: remove it"
     assert faults(store) == [(FILE, said)]
 
 

@@ -165,7 +165,7 @@ def shorter_plan(path: Path) -> None:
             [
                 (
                     "tokens/part-00000.parquet",
-                    "no file of this store's, yet a plain reader reads it: move it away",
+                    "not a file of this store, but a plain reader reads it: move it away",
                 )
             ],
             id="foreign file",
@@ -175,7 +175,7 @@ def shorter_plan(path: Path) -> None:
             [
                 (
                     TOKENS.replace("00000", "00007"),
-                    "no file of this store's, yet a plain reader reads it: move it away",
+                    "not a file of this store, but a plain reader reads it: move it away",
                 )
             ],
             id="foreign part",
@@ -262,17 +262,17 @@ def with_field(table: pa.Table, field: pa.Field) -> pa.Table:
         ),
         (
             lambda t: with_field(t, t.schema.field("cls_01").with_metadata({"meaning": "something else"})),
-            "column 'cls_01' bears another meaning",
+            "column 'cls_01' has another description",
         ),
         (
             lambda t: with_field(t, t.schema.field("cls_01").remove_metadata()),
-            "column 'cls_01' bears another meaning",
+            "column 'cls_01' has another description",
         ),
         (
             lambda t: t.replace_schema_metadata({"attnstore.fingerprint": "{}"}),
-            "bears another run's fingerprint",
+            "has another run's fingerprint",
         ),
-        (lambda t: t.replace_schema_metadata(None), "bears another run's fingerprint"),
+        (lambda t: t.replace_schema_metadata(None), "has another run's fingerprint"),
         (
             lambda t: t.slice(1),
             "its rows are not each document's positions 0 to length - 1, in the documents' order",
@@ -343,17 +343,17 @@ def put(table: pa.Table, name: str, row: int, value: object) -> pa.Table:
 
 
 NOT_FINITE, NOT_THE_PREDICTIONS = (
-    "a logit or a probability is no finite number",
+    "a logit or a probability is not a finite number",
     "the probability is not the prediction's",
 )
 NOT_SOFTMAX = "the probabilities are not the softmax of the logits"
 NAN, INFINITY = float("nan"), float("inf")
 
 OF_DOCUMENT = {
-    "no class": ({"prediction": "meh"}, ["the prediction is no class of the model"]),
-    "not the highest": (
+    "no class": ({"prediction": "meh"}, ["the prediction is not a class of the model"]),
+    "does not have the highest": (
         {"prediction": "other"},
-        ["the prediction has not the highest logit", NOT_THE_PREDICTIONS],
+        ["the prediction does not have the highest logit", NOT_THE_PREDICTIONS],
     ),
     "logits short": ({"logits": [1.0]}, ["there are not 2 logits and probabilities"]),
     "nan": ({"logits": [NAN, 1.0]}, [NOT_FINITE]),

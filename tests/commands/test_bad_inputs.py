@@ -104,7 +104,7 @@ BAD = {
     "length beyond the model": (lambda c: c.run(c.reviews, "--max-length", "9999"), "80 positions"),
     "unknown reduction": (lambda c: c.run(c.reviews, "--reduce", "clss"), "no reduction 'clss'"),
     "no reduction": (lambda c: c.run(c.reviews, "--reduce", ""), "no reduction ''"),
-    "reduction twice": (lambda c: c.run(c.reviews, "--reduce", "cls,cls"), "asked for twice"),
+    "reduction twice": (lambda c: c.run(c.reviews, "--reduce", "cls,cls"), "is listed twice"),
     "reduction beyond the last token": (
         lambda c: c.run(c.reviews, "--reduce", "from_40", "--max-length", "40"), "from_40: documents are cut at 40 tokens",
     ),
@@ -145,9 +145,9 @@ BAD = {
     ),
     "verify a truncated part": (lambda c: ["verify", cut(c.tokens_file(c.copy())).parents[3]], "1 fault"),
     "verify with a model that is not there": (
-        lambda c: ["verify", c.store, "--model", c.tmp / "nope"], "nope: --sample 0 checks the files alone",
+        lambda c: ["verify", c.store, "--model", c.tmp / "nope"], "nope: --sample 0 checks only the files",
     ),
-    "verify with the model gone": (lambda c: ["verify", c.manifest(model=str(c.tmp / "nope"))], "nope: --model says where"),
+    "verify with the model gone": (lambda c: ["verify", c.manifest(model=str(c.tmp / "nope"))], "nope: give its new place"),
     "verify with another model": (
         lambda c: ["verify", c.store, "--model", tiny.save(c.tmp / "other", seed=1)], "other is not the run's model",
     ),

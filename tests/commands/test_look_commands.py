@@ -107,7 +107,7 @@ def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_
         if code:
             assert code == 1, err
             assert err.startswith(f"attnstore: can't read {damaged}: ")
-            assert err.endswith("`attnstore verify` says what is damaged\n")
+            assert err.endswith("`attnstore verify` finds the damage\n")
         refused += bool(code)
         assert code or out.count(",") == sound.count(",")
     assert refused

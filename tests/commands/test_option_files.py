@@ -173,9 +173,9 @@ def test_what_is_no_toml_is_told_in_one_line(tmp_path):
         f"attnstore: {tmp_path}/none.toml: no such file or directory\n",
     )
     os.mkfifo(tmp_path / "pipe.toml")  # which would be waited for
-    for name, what in (("pipe.toml", "no file at all"), ("", "a folder")):
+    for name, what in (("pipe.toml", "not a regular file"), ("", "a folder")):
         code, _, err = attnstore("run", "s", "--config", tmp_path / name)
-        assert (code, err) == (2, f"attnstore: {tmp_path / name} is no file of options: it is {what}\n")
+        assert (code, err) == (2, f"attnstore: {tmp_path / name} is not an option file: it is {what}\n")
 
 
 def test_every_setting_of_a_run_is_an_option_of_its():

@@ -54,14 +54,14 @@ def test_settings_that_are_left_out_are_googles(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"hidden_size": "768"}, "hidden_size is '768', which has to be a whole number from 1"),
+        ({"hidden_size": "768"}, "hidden_size is '768', which must be a whole number from 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0, which"),
         ({"vocab_size": True}, "vocab_size is True, which"),
         ({"vocab_size": 10**30}, "vocab_size is 10000000000000000000, which"),
         ({"hidden_size": 10, "num_attention_heads": 4}, "a hidden_size of 10 can't be divided among 4 heads"),
-        ({"hidden_act": "swish"}, "hidden_act is 'swish', of which BERT has gelu, relu, tanh, linear"),
-        ({"initializer_range": None}, "initializer_range is None, which has to be a number"),
-        ({"embedding_size": 128}, "of ALBERT or ELECTRA"),
+        ({"hidden_act": "swish"}, "hidden_act is 'swish', but BERT has gelu, relu, tanh, linear"),
+        ({"initializer_range": None}, "initializer_range is None, which must be a number"),
+        ({"embedding_size": 128}, "to ALBERT or ELECTRA"),
     ],
 )
 def test_settings_that_no_bert_has_are_refused(tmp_path, changes, said):

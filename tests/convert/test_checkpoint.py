@@ -146,14 +146,14 @@ BAD = {
     "changed index": (lambda f: flip(f, f"{NAME}.index", 2000), (), 1, "a block has another checksum"),
     "cut data": (lambda f: cut(f, DATA, 200_000), (), 1, f"{DATA} is too short"),
     "changed data": (lambda f: flip(f, DATA, 10), (), 1, "bert/embeddings/LayerNorm/beta has another checksum"),
-    "an empty index": (lambda f: cut(f, f"{NAME}.index", 0), (), 1, "is no checkpoint's index"),
+    "an empty index": (lambda f: cut(f, f"{NAME}.index", 0), (), 1, "is not a checkpoint index"),
     "settings cut short": (lambda f: cut(f, "bert_config.json", 50), (), 1, "bert_config.json is no JSON"),
     "another width": (lambda f: change(f, hidden_size=64), (), 1, "(88, 32), by bert_config.json (88, 64)"),
     "a layer too many": (lambda f: change(f, num_hidden_layers=4), (), 1, "has no bert/encoder/layer_3/attention"),
     "a layer too few": (lambda f: change(f, num_hidden_layers=2), (), 1, "bert/encoder/layer_2/attention/output/La"),
     "another vocabulary": (lambda f: (f / "vocab.txt").open("a").write("x\n" * 99), (), 1, "the model 88"),
     "too few labels": (lambda f: None, ("--labels", "a"), 2, "--labels has 1 name, the model 2 classes"),
-    "labels twice": (lambda f: None, ("--labels", "a,a"), 2, "the names a, a have to differ"),
+    "labels twice": (lambda f: None, ("--labels", "a,a"), 2, "the names a, a must differ"),
 }  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def test_a_folder_that_is_there_is_not_touched(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("kept")
     code, _, err = attnstore("convert", folder, tmp_path / "out")
-    assert (code, err) == (2, f"attnstore: {tmp_path / 'out'} is there already: name a new folder\n")
+    assert (code, err) == (2, f"attnstore: {tmp_path / 'out'} already exists: name a new folder\n")
     assert [file.read_text() for file in (tmp_path / "out").iterdir()] == ["kept"]
 
 

@@ -112,7 +112,7 @@ class TestSaveToDisk:
         data_set("a", "b").save_to_disk(tmp_path, num_shards=2)
         (tmp_path / "data-00001-of-00002.arrow").unlink()
         with pytest.raises(
-            DataError, match=r"state.json names a file that is not there: data-00001-of-00002"
+            DataError, match=r"state.json names a file that does not exist: data-00001-of-00002"
         ):
             open_(tmp_path)
 

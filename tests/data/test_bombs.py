@@ -107,7 +107,9 @@ def test_an_array_with_an_element_that_is_too_large_is_refused(tmp_path: Path) -
     path.write_bytes(gzip.compress(b'[{"text": "ok", "label": "a"}, {"text": "' + HUGE + b'"}]', 1))
     with pytest.raises(DataError) as refused:
         list(open_source(SourceConfig(str(path), max_document_bytes=MOST)))
-    assert str(refused.value) == f"a.json.gz: its row 2 has {REASON}: leave it out, or write an object a line"
+    assert (
+        str(refused.value) == f"a.json.gz: its row 2 has {REASON}: leave it out, or write one object per line"
+    )
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])

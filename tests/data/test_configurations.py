@@ -72,7 +72,7 @@ class TestCard:
         """A card without its files is one line."""
         write_folder(tmp_path, {"other.csv": b"text\na\n", "README.md": CARD.encode()})
         with pytest.raises(
-            DataError, match=r"^the card's configuration 'plain' has files that are not there$"
+            DataError, match=r"^the card's configuration 'plain' lists files that do not exist$"
         ):
             open_(tmp_path, subset="plain")
 

@@ -104,7 +104,7 @@ class TestAsDistributed:
 
     def test_sms_spam(self, tmp_path: Path) -> None:
         """A file without an ending needs its kind said, and nothing more."""
-        with pytest.raises(UsageError, match="unknown kind of file: say which with --format"):
+        with pytest.raises(UsageError, match="unknown file format: choose one with --format"):
             open_(tmp_path / "SMSSpamCollection", SMS)
         source = open_(tmp_path / "SMSSpamCollection", SMS, format="tsv")
         assert rows_of(source) == [tuple(line.split("\t")[::-1]) for line in SMS.splitlines()]
@@ -147,7 +147,7 @@ class TestDelimiter:
 
     def test_that_may_be_either_is_refused(self, tmp_path: Path) -> None:
         """Two delimiters that both explain every row are not guessed between."""
-        with pytest.raises(UsageError, match="separated by semicolon or by bar: say which with --delimiter"):
+        with pytest.raises(UsageError, match="separated by semicolon or by bar: choose one with --delimiter"):
             open_(tmp_path / "r.csv", "a|b;c\nd|e;f\n")
         assert rows_of(
             open_(tmp_path / "r.csv", "x|text;c\nd|e e;f\n", delimiter=";", text_column="x|text")
@@ -274,7 +274,7 @@ class TestAroundTheHeader:
     def test_few_rows_do_not_tell_the_delimiter(self, tmp_path: Path) -> None:
         """Without a header, a row or two may have as many commas as columns; names, or quotes, tell."""
         row = "neg;this, so to speak; a2\n"
-        with pytest.raises(UsageError, match="by comma or by semicolon: say which with --delimiter"):
+        with pytest.raises(UsageError, match="by comma or by semicolon: choose one with --delimiter"):
             open_(tmp_path / "r.csv", row.replace("; a2", ""), header=False)
         named = open_(tmp_path / "r.csv", row, columns=("label", "text", "id"))
         assert rows_of(named) == [("this, so to speak", "neg")]
@@ -366,7 +366,7 @@ class TestEncoding:
     [
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n",
-            "is a pointer of git-LFS",
+            "is a git-LFS pointer",
         ),
         (b"\n<!DOCTYPE html>\n<html><body>login</body></html>\n", "is an HTML page"),
         (b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', "holds JSON, not a table"),

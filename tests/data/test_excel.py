@@ -79,7 +79,7 @@ def test_without_a_header(tmp_path: Path) -> None:
 def test_damaged(name: str, tmp_path: Path) -> None:
     """A file that is no workbook, or a part of one, is one line."""
     (tmp_path / name).write_bytes(workbook(one=FRAME)[:3000])
-    with pytest.raises(DataError, match=rf"^{name} is no workbook that can be read: [^\n]+$"):
+    with pytest.raises(DataError, match=rf"^{name} is not a readable workbook: [^\n]+$"):
         open_(tmp_path / name)
 
 
@@ -109,7 +109,7 @@ def test_a_first_row_that_is_no_header(tmp_path: Path) -> None:
     frame = pd.DataFrame([(f"a film of which number {n} is said", ("pos", "neg")[n % 2]) for n in range(8)])
     frame.to_excel(tmp_path / "r.xlsx", index=False, header=False)
     with pytest.raises(
-        UsageError, match=r"its first row \(a film of which number 0 is said, pos\) is no header"
+        UsageError, match=r"its first row \(a film of which number 0 is said, pos\) is not a header"
     ):
         open_(tmp_path / "r.xlsx")
     named = open_(tmp_path / "r.xlsx", columns=("text", "label"))

@@ -14,7 +14,7 @@ from attnstore.errors import AttnstoreError
 
 CSV = b"text,label\na fine film,pos\ndull and long,neg\n"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-ANSWER = "is a server's answer instead of a file, not data: download it again"
+ANSWER = "is a server's error response, not data: download it again"
 
 
 def said(data: Path) -> str:
@@ -61,16 +61,16 @@ def test_what_is_like_such_an_answer_is_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (parquet(), "r.csv is Parquet, which its name does not say"),
-        (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3", "r.csv is a PDF, which its name does not say"),
-        (b"PK\x03\x04rest", "r.csv is a zip archive, as .xlsx and .docx are, which its name does not say"),
-        (b"Rar!\x1a\x07\x01\0", "r.csv is a RAR archive, which its name does not say"),
+        (parquet(), "r.csv is Parquet, despite its name"),
+        (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3", "r.csv is a PDF, despite its name"),
+        (b"PK\x03\x04rest", "r.csv is a zip archive, as .xlsx and .docx are, despite its name"),
+        (b"Rar!\x1a\x07\x01\0", "r.csv is a RAR archive, despite its name"),
         (b"<?xml version='1.0'?><rows/>", "r.csv is XML, not a table"),
         (pickle.dumps(["a"]), "r.csv is a pickle, which is never read: it could run any program"),
-        (POINTER, "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull"),
+        (POINTER, "r.csv is a git-LFS pointer, not the file: fetch it with git lfs pull"),
         (
             gzip.compress(POINTER, mtime=0),
-            "r.csv is a pointer of git-LFS, not the file: fetch it with git lfs pull",
+            "r.csv is a git-LFS pointer, not the file: fetch it with git lfs pull",
         ),
     ],
 )
@@ -83,15 +83,13 @@ def test_a_table_that_is_something_else(content: bytes, what: str, tmp_path: Pat
 def test_a_pointer_instead_of_an_archive(name: str, tmp_path: Path) -> None:
     """It is called a pointer, not a damaged archive."""
     write_folder(tmp_path, {name: POINTER})
-    assert (
-        said(tmp_path / name) == f"{name} is a pointer of git-LFS, not the file: fetch it with git lfs pull"
-    )
+    assert said(tmp_path / name) == f"{name} is a git-LFS pointer, not the file: fetch it with git lfs pull"
 
 
 def test_texts_that_are_documents_of_an_office(tmp_path: Path) -> None:
     """Class folders of PDFs are refused as what they are, not as texts in another encoding."""
     write_folder(tmp_path, {f"{name}/{n}.pdf": b"%PDF-1.4\xe2" for name in ("neg", "pos") for n in (0, 1)})
-    assert said(tmp_path) == "neg/0.pdf is a PDF, which its name does not say"
+    assert said(tmp_path) == "neg/0.pdf is a PDF, despite its name"
 
 
 @pytest.mark.parametrize(
@@ -116,5 +114,5 @@ def test_what_lies_beside_data(name: str, tmp_path: Path) -> None:
 def test_a_pointer_in_an_archive(tmp_path: Path) -> None:
     """A checkout that was zipped before its files were fetched."""
     assert said(write_zip(tmp_path / "a.zip", {"train.csv": POINTER})).startswith(
-        "train.csv is a pointer of git-LFS"
+        "train.csv is a git-LFS pointer"
     )

@@ -118,7 +118,7 @@ def test_a_connection_that_always_breaks(server: Server, tmp_path: Path) -> None
     """A download that brings nothing more ends in one line; what is there is kept for the next run."""
     server.breaks = [500_000, 0]
     with pytest.raises(
-        DataError, match=r"can't be downloaded \(.*\): try again, what is there is kept"
+        DataError, match=r"can't be downloaded \(.*\): try again, the part downloaded so far is kept"
     ) as caught:
         imdb.fetch_imdb()
     assert "\n" not in str(caught.value)
@@ -157,7 +157,7 @@ def test_a_server_that_sends_another_part(server: Server, tmp_path: Path) -> Non
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/archive.tar.gz.part").write_bytes(CONTENT[:1_000_000])
     server.shifted = 5
-    with pytest.raises(DataError, match="another part than the one asked for"):
+    with pytest.raises(DataError, match="a different part from the one requested"):
         imdb.fetch_imdb()
     imdb.fetch_imdb()
     assert cached(tmp_path) == {"archive.tar.gz": CONTENT}

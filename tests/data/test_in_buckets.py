@@ -216,7 +216,7 @@ class TestErrors:
         Bucket(f"{root}/there.csv").put(CSV.encode())
         assert (
             self.said(f"{root}/there.csv::x.csv", UsageError)
-            == f"{root}/there.csv::x.csv: it is no archive, it has no member 'x.csv'"
+            == f"{root}/there.csv::x.csv: it is not an archive, so it has no member 'x.csv'"
         )
 
     def test_wrong_credentials(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ class TestErrors:
         """What is missing is named."""
         monkeypatch.setitem(sys.modules, "obstore", None)
         said = self.said(f"{scheme}://bucket/a.csv", UsageError)
-        assert said == f"{scheme}:// is not read without another package: pip install 'attnstore[buckets]'"
+        assert said == f"{scheme}:// needs another package: pip install 'attnstore[buckets]'"
 
     @pytest.mark.parametrize(("alias", "scheme"), [("s3a", "s3"), ("gcs", "gs"), ("abfss", "az")])
     def test_other_names_of_a_scheme(self, alias: str, scheme: str) -> None:

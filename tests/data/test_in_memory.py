@@ -108,14 +108,14 @@ def test_bad_rows() -> None:
 )
 def test_what_can_be_read_once_is_refused(data: object) -> None:
     """A source is read more than once: a second reading would find nothing."""
-    with pytest.raises(UsageError, match="can be read once, and attnstore reads data more than once"):
+    with pytest.raises(UsageError, match="can be read only once, but attnstore reads data more than once"):
         held(data)
 
 
 @pytest.mark.parametrize("data", [5, b"text", {"text": "a"}], ids=repr)
 def test_what_is_no_data(data: object) -> None:
     """One line, which says what there may be."""
-    with pytest.raises(UsageError, match=r"is no data: give a path, a table of pandas, Polars or Arrow"):
+    with pytest.raises(UsageError, match=r"is not data: give a path, a table of pandas, Polars or Arrow"):
         held(data)
 
 

@@ -160,7 +160,7 @@ class TestShapesOfOthers:
     def test_an_object_of_texts_is_no_row(self, tmp_path: Path) -> None:
         """A text and its label by key were taken for a row of many columns."""
         content = {f"a text, number {n}": "pos" for n in range(4)}
-        with pytest.raises(DataError, match=r"is one object .* and no table: write an object a line"):
+        with pytest.raises(DataError, match=r"is one object .*, not a table: write one object per line"):
             read(tmp_path / "r.json", content)
 
 

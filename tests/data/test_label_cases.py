@@ -98,7 +98,7 @@ class TestShared:
         with pytest.raises(DataError) as caught:
             open_(shared("cases/data/multicfg"))
         assert str(caught.value).endswith(
-            "holds several data sets, each in a folder of its own (emotion, sentiment): name one with --subset emotion,"
+            "holds several data sets, each in its own folder (emotion, sentiment): name one with --subset emotion,"
             " or several with a glob"
         )
 

@@ -52,7 +52,7 @@ def test_the_documents_are_those_that_were_meant(case, count, first, labels):
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("lfs", "is a pointer of git-LFS"),
+        ("lfs", "is a git-LFS pointer"),
         ("html", "is an HTML page"),
         ("latin1", "--encoding cp1252 fits"),
     ],

@@ -212,7 +212,7 @@ class TestLinesWithLabelsOfOtherKinds:
             ("NUM:x{n} {text}", r"its lines begin with a label \(NUM:x0\)"),
             (
                 "{text} .@c{n}",
-                "its lines end with a label behind '@': --format csv --delimiter '@' reads a table",
+                "its lines end with a label after '@': --format csv --delimiter '@' reads a table",
             ),
             ("{text},{n}", "its lines are cells between commas: --format csv reads a table"),
             ('{{"text": "{text}"}}', "its lines are JSON objects: --format jsonl reads them"),

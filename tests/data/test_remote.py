@@ -154,7 +154,7 @@ class TestStandardInput:
         """A pipe has no name that shows what it is."""
         monkeypatch.setattr("attnstore.data.remote._aside", {})
         monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(CSV)))
-        with pytest.raises(UsageError, match="-: unknown kind of file: say which with --format"):
+        with pytest.raises(UsageError, match="-: unknown file format: choose one with --format"):
             open_("-")
 
     @pytest.mark.slow

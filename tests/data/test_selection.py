@@ -60,7 +60,7 @@ class TestReadDocuments:
             rejections(found, match_labels(found, ["neg", "pos"], ["neg=neg"]), strict=True)
         assert str(caught.value) == (
             "r.csv:4: unknown label 'what', and 1 more rows were rejected:"
-            " fix the data, or leave --strict out to go on without such rows"
+            " fix the data, or leave --strict out to skip such rows"
         )
 
     def test_many_unknown_labels_are_counted_together(self) -> None:

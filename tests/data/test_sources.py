@@ -242,7 +242,7 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
         {},
         "gopher://example.org/reviews.csv",
         {},
-        "is no address that can be read: Protocol not known: gopher",
+        "is not a readable URL: Protocol not known: gopher",
     ),
     ("empty address", {}, "memory://nowhere", {}, "there is nothing at memory://nowhere"),
     (
@@ -266,7 +266,7 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
     ("blank file", {"a.csv": b"\n\n \n"}, "a.csv", {}, "is empty"),
     ("blank JSONL", {"a.jsonl": b"\n\n"}, "a.jsonl", {}, "is empty"),
     ("header only", {"a.csv": b"text,label\n"}, "a.csv", {}, "holds no document"),
-    ("unknown kind", {"a.xml": b"<text/>"}, "a.xml", {}, "unknown kind of file: say which with --format"),
+    ("unknown kind", {"a.xml": b"<text/>"}, "a.xml", {}, "unknown file format: choose one with --format"),
     ("empty folder", {}, "", {}, "holds no files, none that can be read"),
     ("useless folder", {"a.md": b"a", "b/c.xml": b"b"}, "", {}, "holds 2 files, none that can be read"),
     (
@@ -281,7 +281,7 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
         {"a/b/c/1.txt": b"a", "a/b/d/1.txt": b"a", "x/y/z/1.txt": b""},
         "",
         {},
-        "lie too deep (a/b/c)",
+        "are nested too deeply (a/b/c)",
     ),
     (
         "tables and classes",
@@ -350,7 +350,7 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
         {"a.json": b'{"a": {"b": "x", "c": "y"}, "d": {"b": "x", "c": "y"}}'},
         "a.json",
         {},
-        "of which either may be the columns",
+        "either level may be the columns",
     ),
     ("damaged Arrow", {"a.arrow": b"ARROW1\0\0" + b"x" * 99}, "a.arrow", {}, "a.arrow can't be read:"),
     (
@@ -399,7 +399,7 @@ BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
         {"a.csv": "text\nä\nö\n".encode("latin-1")},
         "a.csv",
         {},
-        "a.csv is not UTF-8: byte 0xe4 in line 2 is none of it; --encoding cp1252 fits",
+        "a.csv is not UTF-8: byte 0xe4 in line 2 is invalid; --encoding cp1252 fits",
     ),
     (
         "no text column",

@@ -88,7 +88,7 @@ class TestSurvey:
         monkeypatch.setattr(surveys, "MAX_LABELS", 3)
         path = tmp_path / "r.csv"
         path.write_text("text,rating\n" + "".join(f"a,{n}.5\n" for n in range(5)))
-        with pytest.raises(DataError, match=r"more than 3 labels, the last '3.5': these are no classes"):
+        with pytest.raises(DataError, match=r"more than 3 labels, the last '3.5': these are not classes"):
             survey(open_(path, label_column="rating"))
 
     @pytest.mark.slow

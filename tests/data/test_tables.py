@@ -219,12 +219,12 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("header", "expected"),
         [
-            ("review,sentiment", ["text column guessed: 'review'", "label column guessed: 'sentiment'"]),
-            ("Label,Text", ["text column guessed: 'Text'", "label column guessed: 'Label'"]),
-            ("stars, body ", ["text column guessed: 'body'", "label column guessed: 'stars'"]),
-            ("sentence,text", ["text column guessed: 'text'",
+            ("review,sentiment", ["text column detected: 'review'", "label column guessed: 'sentiment'"]),
+            ("Label,Text", ["text column detected: 'Text'", "label column guessed: 'Label'"]),
+            ("stars, body ", ["text column detected: 'body'", "label column guessed: 'stars'"]),
+            ("sentence,text", ["text column detected: 'text'",
                                "no column looks like the label (there are sentence, text): the documents have none"]),
-            ("idx,comment", ["text column guessed: 'comment'", "id column guessed: 'idx'",
+            ("idx,comment", ["text column detected: 'comment'", "id column guessed: 'idx'",
                              "no column looks like the label (there are idx, comment): the documents have none"]),
         ],
     )  # fmt: skip

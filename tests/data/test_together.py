@@ -37,7 +37,7 @@ class TestFolders:
             data = str(write(tmp_path / f"x.{container}", LANGUAGES))
             advice = r"--data FILE::'\*de/\*'$"
         with pytest.raises(
-            DataError, match=rf"holds several data sets, each in a folder of its own \(de, en\): .*{advice}"
+            DataError, match=rf"holds several data sets, each in its own folder \(de, en\): .*{advice}"
         ):
             open_(data)
         chosen = open_(data, subset="de") if container == "folder" else open_(f"{data}::*de/*")

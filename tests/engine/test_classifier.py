@@ -319,8 +319,8 @@ def indexes(probabilities):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (too_few, "too_few returned shape (2,) for document {} of 32 tokens: it has to return a number for each"),
-        (too_many, "too_many returned shape (33,) for document {} of 32 tokens: it has to return a number for each"),
+        (too_few, "too_few returned shape (2,) for document {} of 32 tokens: it must return one number per token"),
+        (too_many, "too_many returned shape (33,) for document {} of 32 tokens: it must return one number per token"),
         (words, "words returned no numbers but list for document {} of 32 tokens"),
         (nothing, "nothing returned no numbers but NoneType for document {} of 32 tokens"),
         (divides, "divides failed on document {}: ZeroDivisionError: integer division or modulo by zero"),
@@ -428,7 +428,7 @@ def adapter_alone(folder, target):
         (truncated_weights, "can't load the weights"),
         (
             lambda f, t: changed(f, t, hidden_size=48, num_attention_heads=4),
-            "are of other sizes than its config.json says",
+            "differ in size from its config.json",
         ),
         (lambda f, t: without(f, t, "tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
         (lambda f, t: spoilt_file(f, t, "tokenizer.json", "{}"), "can't read the tokenizer"),
@@ -479,7 +479,7 @@ def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
         load(tmp_path)
 
 
-LEAKS = "gives a document other logits alone"
+LEAKS = "gives a document different logits alone"
 
 
 @pytest.mark.sampled(3)

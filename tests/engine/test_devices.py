@@ -40,7 +40,7 @@ def test_without_a_gpu_none_is_to_be_had(asked):
     with pytest.raises(UsageError) as raised:
         choose_device(asked)
     assert str(raised.value) == (
-        f"--device {asked}: torch sees no CUDA device here; leave the option out, or say --device cpu"
+        f"--device {asked}: torch sees no CUDA device here; leave the option out, or use --device cpu"
     )
 
 
@@ -49,7 +49,7 @@ def test_without_an_apple_gpu_none_is_to_be_had(two_gpus):
     with pytest.raises(UsageError) as raised:
         choose_device("mps")
     assert str(raised.value) == (
-        "--device mps: torch sees no Apple GPU here; leave the option out, or say --device cpu"
+        "--device mps: torch sees no Apple GPU here; leave the option out, or use --device cpu"
     )
 
 
@@ -62,7 +62,7 @@ def test_an_apple_gpu_is_taken_if_it_is_asked_for_and_trains_nothing(monkeypatch
     assert choose_dtype("bfloat16", choose_device("mps")) == (torch.bfloat16, [])
     with pytest.raises(UsageError) as raised:
         compute(SimpleNamespace(device="mps", dtype="auto"))
-    assert str(raised.value) == "--device mps: models are trained on CUDA or a CPU: say --device cpu"
+    assert str(raised.value) == "--device mps: models are trained on CUDA or a CPU: use --device cpu"
 
 
 @pytest.mark.parametrize("asked", ["cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "cudas", "gpu", 1])
@@ -113,6 +113,6 @@ def test_training_names_its_gpu_by_the_environment(two_gpus):
     with pytest.raises(UsageError) as raised:
         compute(SimpleNamespace(device="cuda:1", dtype="auto"))
     assert str(raised.value) == (
-        "--device cuda:1: training takes the GPUs that are visible: say --device cuda, with CUDA_VISIBLE_DEVICES=7 in"
+        "--device cuda:1: training uses the visible GPUs: use --device cuda, with CUDA_VISIBLE_DEVICES=7 in"
         " the environment"
     )

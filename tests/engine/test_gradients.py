@@ -518,8 +518,7 @@ def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(
     with pytest.raises(UsageError) as refused:
         reader.query("top_words_by_class", reduction="evidence")
     assert str(refused.value) == (
-        "evidence is a signed score and no attention, of which this question asks: reduction is one of "
-        + held
+        "evidence is a signed score, but this question needs attention: reduction must be one of " + held
     )
     agreement = reader.query("layer_agreement", min_documents=1).arrow()
     columns = {*agreement["one"].to_pylist(), *agreement["other"].to_pylist()}

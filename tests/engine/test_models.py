@@ -28,9 +28,9 @@ def config(model) -> RunConfig:
     ("names", "fault"),
     [
         ({"0": "pos", "1": "pos"}, "has two classes called 'pos' in its id2label"),
-        ({"0": None, "1": "pos"}, "has a class whose name is no text in its id2label"),
-        ({"0": ["neg"], "1": "pos"}, "has a class whose name is no text in its id2label"),
-        ({"0": "\ud800", "1": "pos"}, "has a class whose name is no text in its id2label"),
+        ({"0": None, "1": "pos"}, "has a class whose name is not text in its id2label"),
+        ({"0": ["neg"], "1": "pos"}, "has a class whose name is not text in its id2label"),
+        ({"0": "\ud800", "1": "pos"}, "has a class whose name is not text in its id2label"),
     ],
 )
 def test_odd_names_of_classes(tmp_path, names, fault) -> None:
@@ -62,16 +62,22 @@ def test_weights_that_are_no_numbers(tmp_path, value) -> None:
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
-        ({"num_labels": 10**9, "id2label": None}, "has num_labels 1e+09 in its config.json, which can't be"),
-        ({"num_hidden_layers": 10**12}, "has num_hidden_layers 1e+12 in its config.json, which can't be"),
-        ({"vocab_size": 1e300}, "has vocab_size 1e+300 in its config.json, which can't be"),
+        (
+            {"num_labels": 10**9, "id2label": None},
+            "has num_labels 1e+09 in its config.json, which is impossible",
+        ),
+        (
+            {"num_hidden_layers": 10**12},
+            "has num_hidden_layers 1e+12 in its config.json, which is impossible",
+        ),
+        ({"vocab_size": 1e300}, "has vocab_size 1e+300 in its config.json, which is impossible"),
         (
             {"layer_norm_eps": math.nan},
             "(BertForSequenceClassification) gives no finite logits (nan, nan): look",
         ),
         (
             {"id2label": {"0": "a", "1": "b", "2": "c"}},
-            "are of other sizes than its config.json says, which has 3 classes",
+            "differ in size from its config.json, which has 3 classes",
         ),
     ],
 )
@@ -93,7 +99,7 @@ def test_deep_settings_and_pipes(tmp_path) -> None:
     with pytest.raises(ModelError, match=r"config\.json is nested too deeply: fetch the model again"):
         read_model_files(config(model))
     os.mkfifo(model / "vocab.txt.more")
-    with pytest.raises(ModelError, match="is no file: it would be waited for"):
+    with pytest.raises(ModelError, match="is not a regular file: reading it could wait forever"):
         read_model_files(config(model))
 
 

@@ -72,7 +72,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
     assert np.abs(values - true_values).max() < 1e-6
     (note,) = [each.line for each in notes]
     before = f"{BATCH_TOKENS['cpu']:,}"
-    assert note.startswith(f"cpu ran out of memory with batches of up to {before} tokens: going on with ")
+    assert note.startswith(f"cpu ran out of memory with batches of up to {before} tokens: continuing with ")
     assert "\n" not in note
     failed = [tokens for tokens in tried if tokens > 100]
     assert tried[: len(failed)] == failed, "a batch over the lowered budget was tried"
@@ -103,8 +103,8 @@ def test_a_document_that_does_not_fit_alone_is_told_in_one_line(config, memory, 
     with pytest.raises(UsageError) as raised:
         run(config, tmp_path / "store.attn")
     assert str(raised.value) == (
-        "document r7 of 40 tokens alone is too much for the memory of cpu: cut documents with a smaller "
-        "--max-length, or take --dtype bfloat16 or --device cpu"
+        "document r7 of 40 tokens alone does not fit in the memory of cpu: cut documents with a smaller "
+        "--max-length, or use --dtype bfloat16 or --device cpu"
     )
     assert tried.count(40) == 1
 

@@ -208,9 +208,9 @@ def unusable(one, two):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ([], "no reduction is asked for: choose among cls, received, rollout, cls_heads"),
-        (["cls", "cls"], "the reduction cls is asked for twice: name each once"),
-        (["clss"], "there is no reduction 'clss': choose among"),
+        ([], "no reduction is given: choose from cls, received, rollout, cls_heads"),
+        (["cls", "cls"], "the reduction cls is listed twice: name each once"),
+        (["clss"], "there is no reduction 'clss': choose from"),
         (
             ["nowhere.to:be_found"],
             "can't import nowhere.to for the reduction nowhere.to:be_found: No module named",

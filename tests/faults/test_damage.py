@@ -35,7 +35,7 @@ def test_file_of_another_size_is_reported_before_it_is_read(tmp_path: Path, name
     (path / name).write_bytes(content[:-1])
     expected = (
         f"can't read {path}: {name} has {len(content) - 1:,} bytes, {len(content):,} were written: it is damaged: "
-        "`attnstore verify` says what is damaged"
+        "`attnstore verify` finds the damage"
     )
     for ask in (
         lambda: Reader(path).sql("SELECT count(*) FROM totals"),
@@ -68,6 +68,6 @@ def test_a_column_whose_name_is_no_text_any_more_is_one_line(tmp_path: Path, pla
     store = open_store(run(tmp_path / "store", manifest()).path)
     file = store.tokens_files()[place]
     file.write_bytes(file.read_bytes().replace(b"token_id", b"t\xffken_id"))
-    with pytest.raises(StoreError, match=r"`attnstore verify` says what is damaged$") as refused:
+    with pytest.raises(StoreError, match=r"`attnstore verify` finds the damage$") as refused:
         Reader(store.path).sql("SELECT sum(token_id) AS n FROM tokens")
     assert "\n" not in str(refused.value)

@@ -122,7 +122,7 @@ def test_a_damaged_record_is_one_line(content, tmp_path):
     """Never a traceback, and never another run resumed."""
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     (tmp_path / "out" / CHECKPOINTS / "run.json").write_text(content)
-    with pytest.raises(UsageError, match=r"run.json is damaged: begin anew in a new folder"):
+    with pytest.raises(UsageError, match=r"run.json is damaged: start again in a new folder"):
         begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
 
 
@@ -176,8 +176,8 @@ def test_what_can_not_be_written_is_one_line_and_the_same_command_goes_on(error,
     with pytest.raises(AttnstoreError) as refused:
         finish(config(tmp_path / "out"), result(tmp_path), failing)
     assert str(refused.value) == (
-        f"can't write or read what is kept in {tmp_path / 'out'}: No space left on device: settle that, and the same"
-        " command goes on"
+        f"can't write or read what is kept in {tmp_path / 'out'}: No space left on device: fix that, and the same"
+        " command resumes"
     )
     check(config(tmp_path / "out"))
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
@@ -203,5 +203,5 @@ def test_a_pipe_in_the_place_of_a_record_or_a_checkpoint_is_not_waited_for(tmp_p
     assert begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS) is None
     (folder / "run.json").unlink()
     os.mkfifo(folder / "run.json")
-    with pytest.raises(UsageError, match=r"run.json is damaged: begin anew in a new folder"):
+    with pytest.raises(UsageError, match=r"run.json is damaged: start again in a new folder"):
         begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)

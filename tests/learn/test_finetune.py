@@ -204,7 +204,7 @@ def test_interrupted_and_resumed_is_undisturbed(
     with monkeypatch.context() as patched:
         interrupter(patched, step)
         with pytest.raises(
-            FinetuneInterrupted, match=f"step {step} of 30.*the same command goes on"
+            FinetuneInterrupted, match=f"step {step} of 30.*the same command resumes"
         ) as caught:
             finetune(config)
     assert caught.value.exit_code == 130

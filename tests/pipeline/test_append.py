@@ -175,7 +175,7 @@ def test_an_interrupted_append_goes_on_and_readers_see_the_old_state(store, file
     for name, frame in tables(store).items():
         assert_frame_equal(frame, before[name], check_exact=True)
     assert "appending:" in repr(attnstore.open(store))
-    assert "the same command goes on with it" in refused(StoreError, more(files[3]), store)
+    assert "the same command resumes it" in refused(StoreError, more(files[3]), store)
     result = append(more(data), store)
     assert (result.documents, result.missing) == (4, 0)
     assert_frame_equal(
@@ -190,13 +190,13 @@ def test_what_would_be_other_rows_is_refused(store, files, tmp_path):
     data = files[1]
     other = tiny.save(tmp_path / "other-model", seed=1)
     assert refused(ModelError, more(data, model=str(other)), store) == (
-        f"{other} is not the store's model, its weights are others: --model says where that is"
+        f"{other} is not the store's model, its weights differ: give that model with --model"
     )
     assert refused(ModelError, more(data, model="./nowhere"), store) == "there is no model folder ./nowhere"
     labels = write(tmp_path / "labels.csv", rows({"id": "n1", "label": "good"}, {"id": "n2", "label": "bad"}))
     assert refused(UsageError, more(labels), store) == (
-        "the new data's labels (bad, good) are not the store's classes (neg, pos): --labels LABEL=CLASS,… says which is"
-        " which, LABEL= leaves rows out"
+        "the new data's labels (bad, good) are not the store's classes (neg, pos): --labels LABEL=CLASS,… maps them,"
+        " LABEL= leaves rows out"
     )
     year = write(tmp_path / "year.csv", rows({"id": "n1", "year": "soon"}, {"id": "n2"}))
     assert refused(UsageError, more(year), store) == (

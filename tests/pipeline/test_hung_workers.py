@@ -83,7 +83,7 @@ def test_after_ten_minutes_of_silence_the_part_is_given_to_another(crew):
     idle.parts.clear()
     hung.steps[0] = [Step(2, 30)]
     times, step = heard(workers)
-    line = "a worker gave no sign of life for 601 seconds and was ended: part 0 given to another"
+    line = "a worker did not respond for 601 seconds and was stopped: part 0 given to another"
     assert (times, step) == (600, Step(-2, -30, notes=(line,)))
     assert [each.number for each in workers._again] == [0]
     assert (hung.process.returncode, idle.process.returncode) == (-9, None)
@@ -101,7 +101,7 @@ def test_batches_that_take_long_make_the_run_patient(crew):
         assert workers._hear() == Step(1, 10)
     assert workers._longest == 402  # of the second one, which was looked at twice more
     _, step = heard(workers)
-    assert step.notes[0].startswith("a worker gave no sign of life for 4,021 seconds")
+    assert step.notes[0].startswith("a worker did not respond for 4,021 seconds")
 
 
 def test_a_run_that_was_stopped_itself_blames_nobody(crew):
@@ -121,8 +121,8 @@ def test_a_part_over_which_three_hang_ends_the_run_and_says_what_to_set(crew):
     with pytest.raises(WorkerError) as raised:
         heard(workers)
     assert str(raised.value) == (
-        "part 0 can't be computed: 3 workers ended over it, the last after 601 seconds without a sign of life"
-        " (--worker-timeout sets how many it may take): its documents are 'r0' to 'r4' (numbers 0 to 4); the parts"
+        "part 0 can't be computed: 3 workers ended over it, the last after 601 seconds without a response"
+        " (--worker-timeout sets the limit): its documents are 'r0' to 'r4' (numbers 0 to 4); the parts"
         " finished so far are kept"
     )
 
@@ -187,7 +187,7 @@ def test_a_worker_that_is_stopped_is_replaced_and_the_bytes_are_those_of_one_pro
     run(replace(config, workers=1), tmp_path / "one.attn")
     assert (result.documents, len(started)) == (60, 3)
     assert len(notes) == 2
-    assert notes[1].startswith("a worker gave no sign of life for ")
+    assert notes[1].startswith("a worker did not respond for ")
     two, one = (
         {p.relative_to(store): p.read_bytes() for p in store.rglob("*.parquet")}
         for store in (tmp_path / "two.attn", tmp_path / "one.attn")

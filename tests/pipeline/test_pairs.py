@@ -342,7 +342,7 @@ def test_verify_recomputes_a_pair_from_its_texts(reader, tmp_path):
     [
         (lambda s: [0 if each is None else each for each in s], "a special token has a segment"),
         (lambda s: [None if each == 0 else each for each in s], "the segment is not 0 or 1"),
-        (lambda s: [None if each is None else 1 - each for each in s], "a token of the first text stands behind"),
+        (lambda s: [None if each is None else 1 - each for each in s], "a token of the first text comes after"),
         (lambda s: [None if each is None else 0 for each in s], "the span is not inside the text"),
     ],
 )  # fmt: skip

@@ -386,7 +386,7 @@ def test_bad_rows_are_counted_and_listed_and_the_rest_goes_on(config, tmp_path):
 
 @pytest.mark.slow
 def test_unlabelled_data_make_a_store_without_labels(config, tmp_path):
-    """label is null, and no accuracy is claimed."""
+    """label is null, and no accuracy is reported."""
     data = tmp_path / "texts.jsonl"
     data.write_text('{"text": "a good film"}\n{"text": "an awful film"}\n')
     run(replace(config, source=SourceConfig(str(data))), tmp_path / "store.attn")

@@ -75,8 +75,8 @@ def test_a_run_that_goes_on_with_other_threads_says_so_once(tiny_model, reviews,
         on_event=lambda event: notes.append(event.line) if isinstance(event, Noted) else None,
     )
     assert notes == [
-        "the store was begun on 2 threads a process, and goes on with 1: the last bits of its values may be others than"
-        " those of one run (--threads 2 keeps them)"
+        "the store was begun on 2 threads per process and continues with 1: the last bits of its values may differ"
+        " from those of a single run (--threads 2 keeps them)"
     ]
     sealed = open_store(path).manifest
     assert (result.interrupted, sealed.threads, [entry["threads"] for entry in sealed.runs]) == (

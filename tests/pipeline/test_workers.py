@@ -295,7 +295,7 @@ def test_a_worker_that_would_compute_other_bytes_is_refused(other):
     with pytest.raises(ModelError) as raised:
         _must_be_alike(replace(MODEL, **other), MODEL)
     assert str(raised.value) == (
-        f"the workers would not compute the same: {name} is {value} in one, {getattr(MODEL, name)} in another: say"
-        " --dtype and --device, or take one worker"
+        f"the workers would not compute the same: {name} is {value} in one, {getattr(MODEL, name)} in another: set"
+        " --dtype and --device, or use one worker"
     )
     _must_be_alike(replace(MODEL, batch_tokens=50, notes=("a note",)), MODEL)

@@ -66,7 +66,7 @@ def test_what_makes_up_no_whole_has_no_even_share(film):
     lines = terminal(drawn, "none", 200).splitlines()
     assert lines[-3:] == [
         "marks start at ▁ 4, ▃ 8, ▅ 12, ▇ 16",
-        "norm × 4 words and special tokens: its values add up to nothing in particular, so that there is no even share;"
+        "norm × 4 words and special tokens: its values have no fixed sum, so there is no even share;"
         " full at 20",
         "wordpieces merged into words: values summed",
     ]

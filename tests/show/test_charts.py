@@ -198,10 +198,10 @@ def test_an_empty_answer_is_said():
             "[" * 100_000,
             "can't read {path}: maximum recursion depth exceeded while decoding a JSON array from a unicode string",
         ),
-        ("[]", "{path} is not a Vega-Lite specification: it has to be a JSON object"),
+        ("[]", "{path} is not a Vega-Lite specification: it must be a JSON object"),
         (
             '{"layer": [{"data": {"url": "https://example.org/x.csv"}}]}',
-            "{path} brings data of its own: leave data and url out, the answer is put in",
+            "{path} has its own data: leave data and url out, the answer is inserted",
         ),
         (
             '{"usermeta": {"attnstore": []}}',

@@ -181,7 +181,7 @@ def test_without_labels_nothing_is_right_or_wrong(tmp_path):
     """No accuracy, no confusion, no errors, no mistakes; words and documents are there."""
     documents = made_up_documents(60, labels=(None,))
     page = Page(report(store_of(tmp_path / "bare.attn", documents, labels_are_models=False)))
-    assert "not claimed: the data has no labels, or they are not the model's classes" in page.text
+    assert "not reported: the data has no labels, or they are not the model's classes" in page.text
     assert {"confusion", "errors"} & set(titles(page)) == set()
     assert {"top_words_by_class", "sinks"} <= set(titles(page))
     assert "Most confident mistakes" not in page.text

@@ -29,7 +29,7 @@ def test_refused_file_leaves_the_old_one_and_no_litter(
     assert message.startswith(
         f"can't write {target}: {os.strerror(number)}; the parts finished so far are kept: "
     )
-    assert message.endswith(" and run again to go on")
+    assert message.endswith(" and run again to resume")
     assert target.read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "file"]
 

@@ -107,17 +107,17 @@ def test_what_is_pushed_is_opened_again(store, tmp_path):
         (
             None,
             ADDRESS,
-            "the hub does not let you in to me/reviews (401): set HF_TOKEN to a token of yours that may",
+            "the hub denies access to me/reviews (401): set HF_TOKEN to a token with access",
         ),
         (
             hub_of_datasets.READS,
             ADDRESS,
-            "the hub forbids that for me/reviews (403): the token in HF_TOKEN must have the right to it",
+            "the hub forbids that for me/reviews (403): the token in HF_TOKEN needs that permission",
         ),
         (
             hub_of_datasets.WRITES,
             "hf://datasets/you/reviews",
-            "the hub forbids that for you/reviews (403): the token in HF_TOKEN must have the right to it",
+            "the hub forbids that for you/reviews (403): the token in HF_TOKEN needs that permission",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_data_set_that_is_not_there_is_told_in_one_line(tmp_path):
 def test_an_address_is_a_data_set_and_perhaps_a_revision(address, expected):
     """Anything else is refused, before anybody is asked."""
     if expected is None:
-        with pytest.raises(UsageError, match=r"is no data set of the hub: write hf://datasets/USER/NAME"):
+        with pytest.raises(UsageError, match=r"is not a data set on the hub: write hf://datasets/USER/NAME"):
             hub.repository_of(address)
     else:
         assert hub.repository_of(address) == expected

@@ -104,7 +104,7 @@ def test_a_lapsed_lease_is_taken_over_after_it_has_been_watched_for_its_whole_le
         owner = holder(store)["owner"]
         assert refusal(stalled.check) == (
             f"the lock of {store} could not be renewed within 60 seconds, and another process may write now: the parts"
-            " finished so far are kept: run again to go on"
+            " finished so far are kept: run again to resume"
         )
         stalled.release()
         assert holder(store)["owner"] == owner

@@ -51,5 +51,5 @@ def test_a_worker_whose_run_has_ended_writes_nothing(tmp_path: Path) -> None:
         before = contents(store.path)
         with pytest.raises(StoreError) as refused:
             worker.write_part(0, *tables(plan, range(4)))
-        assert str(refused.value) == f"the run that writes {store.path} has ended: run again to go on"
+        assert str(refused.value) == f"the run that writes {store.path} has ended: run again to resume"
         assert contents(store.path) == before

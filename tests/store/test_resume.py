@@ -208,7 +208,7 @@ def test_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
         'dtype is not set in the store, "float32" in this run; '
         'reductions is ["cls", "cls_heads", "odd"] in the store, ["cls"] in this run; '
         "documents is 10 in the store, 20 in this run: "
-        "run with the store's settings to go on with it, give another name, or delete it first"
+        "run with the store's settings to resume it, give another name, or delete it first"
     )
     assert contents(tmp_path / "store") == before
 
@@ -378,7 +378,7 @@ def test_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
         message = str(refused.value)
         assert message.startswith(f"can't write {path}/")
         assert message.endswith(
-            ": No space left on device; the parts finished so far are kept: free some space and run again to go on"
+            ": No space left on device; the parts finished so far are kept: free some space and run again to resume"
         )
         finished = open_store(path).finished_parts()
         assert 0 < len(finished) < 30
@@ -420,7 +420,7 @@ def test_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
     )
     assert out == (
         f"can't write {tmp_path}/store/documents/split=test/label={first}/part-00001.parquet: "
-        f"{os.strerror(errno.EFBIG)}; the parts finished so far are kept: allow larger files and run again to go on\n"
+        f"{os.strerror(errno.EFBIG)}; the parts finished so far are kept: allow larger files and run again to resume\n"
     )
     assert open_store(tmp_path / "store").finished_parts() == [0]
     run(tmp_path / "store", manifest())
@@ -442,7 +442,7 @@ def test_read_only_disk(tmp_path: Path) -> None:
                 create_or_resume(tmp_path / "disk" / name, manifest())
             assert str(refused.value) == (
                 f"can't write {tmp_path}/disk/{refused_file}: Read-only file system; the parts finished so far are "
-                "kept: make the folder writable and run again to go on"
+                "kept: make the folder writable and run again to resume"
             )
 
 
@@ -461,7 +461,7 @@ def test_folder_without_permission(tmp_path: Path) -> None:
                 os.seteuid(0)
         assert str(refused.value) == (
             f"can't write {folder}/store: Permission denied; the parts finished so far are kept: "
-            "make the folder writable and run again to go on"
+            "make the folder writable and run again to resume"
         )
         assert list(folder.iterdir()) == []
         folder.chmod(0o755)

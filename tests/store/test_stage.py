@@ -215,7 +215,7 @@ def test_an_append_that_is_not_finished_keeps_others_out(tmp_path: Path) -> None
     with pytest.raises(StoreError) as refused:
         append(path, 5)
     assert str(refused.value) == (
-        f"{path}: an append of other.csv is not finished: the same command goes on with it; to give it up, remove"
+        f"{path}: an append of other.csv is not finished: the same command resumes it; to abandon it, remove"
         f" {path}/_append"
     )
     stage = begin_or_resume(open_store(path), addition(6, "other.csv"), True)

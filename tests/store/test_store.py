@@ -150,7 +150,7 @@ def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> Non
             write()
         assert (
             str(refused.value)
-            == f"{tmp_path / 'store'} is sealed: it is never written again; give the run a new store"
+            == f"{tmp_path / 'store'} is sealed and can't be written again: give the run a new store"
         )
     assert contents(tmp_path / "store") == before
 
@@ -172,7 +172,7 @@ def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
         with pytest.raises(StoreError) as refused:
             store.seal()
     assert str(refused.value) == (
-        f"{store.path} can't be sealed: parts 0, 1, 2, 3, 5 and 4 more are missing: run again to go on"
+        f"{store.path} can't be sealed: parts 0, 1, 2, 3, 5 and 4 more are missing: run again to resume"
     )
     assert not open_store(store.path).sealed
 

@@ -196,9 +196,7 @@ def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
         lambda: run_sql(store, "SELECT count(*) FROM documents"),
         lambda: attnstore.open(store.path).query("sinks", engine="polars"),
     ):
-        with pytest.raises(
-            StoreError, match=r"can't read .*`attnstore verify` says what is damaged"
-        ) as refused:
+        with pytest.raises(StoreError, match=r"can't read .*`attnstore verify` finds the damage") as refused:
             ask()
         assert "\n" not in str(refused.value)
 

@@ -95,7 +95,7 @@ def _built(asked: str) -> Path:
     needed, without = TARGETS[asked] if asked else (_ANY, ())
     if not set(needed) & set(processor.split()):
         raise NoKernelError(
-            f"the processor has not what ATTNSTORE_KERNEL={asked} asks for"
+            f"the processor lacks what ATTNSTORE_KERNEL={asked} needs"
             if asked
             else "the processor has none of AVX-512, AVX2 and NEON"
         )

@@ -346,7 +346,7 @@ def test_a_processor_with_no_wide_registers(reload, monkeypatch):
     monkeypatch.setattr(compiler, "_processor", lambda: "fpu sse2 avx")
     assert reload() == "torch: the processor has none of AVX-512, AVX2 and NEON"
     monkeypatch.setenv("ATTNSTORE_KERNEL", "avx2")
-    assert reload() == "torch: the processor has not what ATTNSTORE_KERNEL=avx2 asks for"
+    assert reload() == "torch: the processor lacks what ATTNSTORE_KERNEL=avx2 needs"
 
 
 @pytest.mark.slow
