@@ -178,7 +178,7 @@ class _Choice:
             fitting = self.inside(names)
         if fitting is None:
             return None
-        self.notes.append(f"{what} column guessed: {quoted(fitting[0])}")
+        self.notes.append(f"{what} column detected: {quoted(fitting[0])}")
         return self._only(fitting)
 
     def is_object(self, column: str) -> bool:

@@ -175,7 +175,7 @@ class TestWholeDataSet:
         rows = "".join(f"row {n} of it all,{n % 2},{['positive', 'negative'][n % 2]}\n" for n in range(6))
         (tmp_path / "r.csv").write_text(f"text,label,label_text\n{rows}")
         source = open_(tmp_path / "r.csv")
-        assert "label column guessed: 'label_text'" in source.notes
+        assert "label column detected: 'label_text'" in source.notes
         found = survey(source)
         read = read_documents(source, found, match_labels(found, BINARY))
         assert [item.label for item in read] == ["pos", "neg"] * 3

@@ -164,7 +164,7 @@ class TestManyFiles:
         for name in ("data.csv", "data.parquet", "data.jsonl"):
             source = open_(tmp_path / name)
             assert source.splits == ("train", "test", "all")
-            assert "split column guessed: 'split'" in source.notes
+            assert "split column detected: 'split'" in source.notes
             found = [(item.text, item.split) for item in source if isinstance(item, Document)]
             assert found == [("a", "train"), ("b", "test"), ("c", "all"), ("d", "test")]
             part = [

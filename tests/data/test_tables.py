@@ -219,12 +219,12 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("header", "expected"),
         [
-            ("review,sentiment", ["text column detected: 'review'", "label column guessed: 'sentiment'"]),
-            ("Label,Text", ["text column detected: 'Text'", "label column guessed: 'Label'"]),
-            ("stars, body ", ["text column detected: 'body'", "label column guessed: 'stars'"]),
+            ("review,sentiment", ["text column detected: 'review'", "label column detected: 'sentiment'"]),
+            ("Label,Text", ["text column detected: 'Text'", "label column detected: 'Label'"]),
+            ("stars, body ", ["text column detected: 'body'", "label column detected: 'stars'"]),
             ("sentence,text", ["text column detected: 'text'",
                                "no column looks like the label (there are sentence, text): the documents have none"]),
-            ("idx,comment", ["text column detected: 'comment'", "id column guessed: 'idx'",
+            ("idx,comment", ["text column detected: 'comment'", "id column detected: 'idx'",
                              "no column looks like the label (there are idx, comment): the documents have none"]),
         ],
     )  # fmt: skip
