@@ -172,7 +172,8 @@ def _open_path(path: Path, config: SourceConfig) -> Source:
         files = folder(path)
         held = [name for name in files.names if not is_no_data(name)]
         root = files.root or path
-        if len(held) == 1 and (_is_archive(held[0]) or database_kind(root / held[0])):
+        alone = len(held) == 1 and (root / held[0]).is_file()  # a pipe would be waited for
+        if alone and (_is_archive(held[0]) or database_kind(root / held[0])):
             return _open_file(root / held[0], config)
         return _open_place(files, config)
     if path.is_file():

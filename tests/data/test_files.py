@@ -137,3 +137,13 @@ def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: 
     os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match=f"{name} is a pipe or a device, not a file: take it out of the data"):
         list(open_source(SourceConfig(str(tmp_path))))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("name", ["a.csv", "a.zip", "a.db"])
+def test_a_pipe_that_is_alone_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    """Also under the name of an archive or a database, which are looked into before anything is read."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(AttnstoreError) as refused:
+        list(open_source(SourceConfig(str(tmp_path))))
+    assert "\n" not in str(refused.value)
