@@ -386,7 +386,7 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     try:
         found = in_tables_of(ROW_GROUP_ROWS, map(totals.read_row_group, range(totals.num_row_groups)))
         # Row group after row group: all terms of a large store are more than fits in memory.
-        for theirs, ours in zip_longest(found, in_tables_of(ROW_GROUP_ROWS, store.added_up())):
+        for theirs, ours in zip_longest(found, in_tables_of(ROW_GROUP_ROWS, store.added_up_as_read())):
             if (name := _departs(theirs, ours)) is not None:
                 return f"{name} is not what the tokens add up to"
     except (StoreError, pa.ArrowException, OSError) as error:

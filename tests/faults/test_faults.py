@@ -32,6 +32,16 @@ def test_random_failures(work: str, tmp_path: Path, expected) -> None:
 
 @pytest.mark.sampled(2)
 @pytest.mark.slow
+def test_a_folder_that_can_not_be_removed_again_ends_no_sealing(tmp_path: Path, expected) -> None:
+    """That of what is added up: it goes with the receipts."""
+    done = operations("a seal", tmp_path / "counted")
+    removals = [at for at, name in enumerate(done) if name == "rmdir"]
+    assert removals
+    for at in removals:
+        trial("a seal", at, "EINTR", tmp_path / str(at), expected["a seal"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_random_power_cuts(work: str, tmp_path: Path, expected) -> None:
     """What was not synced is dropped, torn or reordered: the same command goes on, and finds no part damaged."""
