@@ -58,7 +58,7 @@ def unchecked() -> Iterator[None]:
             (place, "refuse_links", lambda *_: None),
             (StoredFile, "damage", lambda *_, **__: None),
             (pq, "write_table", plain),
-            (store, "hashlib", SimpleNamespace(sha256=_NoHash)),
+            (store, "hashlib", SimpleNamespace(sha256=_NoHash, file_digest=_NoHash)),
             (merged, "hashlib", SimpleNamespace(sha256=_NoHash)),
         ):
             patched.enter_context(mock.patch.object(owner, name, other))
