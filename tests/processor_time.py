@@ -80,8 +80,9 @@ class Watch:
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Iterator[pytest.TestReport]:
         report = yield
         report.processor_time = self._taken.pop(call.when, 0.0)
-        report.built = item.stash[_BUILT][:]
-        item.stash[_BUILT].clear()
+        built = item.stash.get(_BUILT, [])  # none where the run was interrupted
+        report.built = built[:]
+        built.clear()
         return report
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -113,7 +113,7 @@ ASKED = [
 ]
 
 
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=STRANGE)
 @pytest.mark.slow
 def test_no_command_about_a_strange_store_acts(word: str, tmp_path_factory) -> None:
@@ -134,7 +134,7 @@ def test_no_command_about_a_strange_store_acts(word: str, tmp_path_factory) -> N
     assert harmless("info", folder / f"no{word}store")[0] in (1, 2)  # 2: it looks like an address
 
 
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=STRANGE)
 @pytest.mark.slow
 def test_no_question_of_a_stranger_acts(word: str, small_store, tmp_path_factory) -> None:
@@ -151,7 +151,7 @@ def test_no_question_of_a_stranger_acts(word: str, small_store, tmp_path_factory
     assert harmless("queries", "--queries", folder)[0] == 2
 
 
-@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=STRANGE)
 @pytest.mark.slow
 def test_no_run_over_strange_data_acts(word: str, tmp_path_factory) -> None:

@@ -69,7 +69,8 @@ def store_of(path, documents, **more):
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory):
     store = store_of(tmp_path_factory.mktemp("usual") / "usual.attn", made_up_documents(60))
-    return store, Page(report(store))
+    html = report(store)
+    return store, html, Page(html)
 
 
 def near(value):
@@ -82,7 +83,7 @@ def titles(page):
 
 def test_the_figures_hold_the_questions_answers(usual):
     """Each figure's data are its question's rows to seven digits, column by column."""
-    store, page = usual
+    store, _, page = usual
     assert titles(page) == [
         "predictions", "confusion", "calibration", "truncation", "top_words_by_class", "distinctive_words",
         "attention_vs_frequency", "errors", "layer_profile", "sinks", "concentration", "position_profile",
@@ -99,7 +100,7 @@ def test_the_figures_hold_the_questions_answers(usual):
 
 def test_the_accuracy_is_the_stores_with_its_interval(usual):
     """Counted from the documents by hand; the interval is where a score test is not significant."""
-    _, page = usual
+    *_, page = usual
     documents = [d for d in made_up_documents(60) if d["label"] is not None]
     right = sum(d["label"] == d["prediction"] for d in documents)
     low, high = wilson(right, len(documents))
@@ -114,7 +115,7 @@ def test_the_accuracy_is_the_stores_with_its_interval(usual):
 
 def test_a_documents_pieces_are_its_text_and_its_lifts_the_stores(usual):
     """Nothing of a text is lost or twice there; a token's lift is its attention times the document's length."""
-    _, page = usual
+    *_, page = usual
     documents = made_up_documents(60)
     assert len(page.data["documents"]) > 8
     for number, drawn in page.data["documents"]:
@@ -132,7 +133,7 @@ def test_a_documents_pieces_are_its_text_and_its_lifts_the_stores(usual):
 
 def test_a_words_card_has_its_counts_lifts_and_contexts(usual):
     """Counts of the word by class, a lift per layer, and contexts in which it stands."""
-    _, page = usual
+    *_, page = usual
     documents = made_up_documents(60)
     cards = dict(page.data["words"])
     for name, (found, occurrences, lifts) in cards["film"]["classes"]:
@@ -145,9 +146,7 @@ def test_a_words_card_has_its_counts_lifts_and_contexts(usual):
 
 def test_the_page_asks_nobody_for_anything(usual):
     """No tag loads, and the page's policy forbids every request and every script but its own three."""
-    store, _ = usual
-    html = report(store)
-    page = Page(html)
+    _, html, page = usual
     assert [t for t, a in page.tags if t in ("link", "img", "iframe", "object", "embed", "base")] == []
     assert [a for _, a in page.tags if "src" in a or a.get("href", "#")[:1] != "#"] == []
     policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
