@@ -133,6 +133,10 @@ def test_plain_readers(bucket: Server, address: str, small_store: Path) -> None:
     assert found.count_rows() == expected
 
 
+#: Questions over the documents and over the totals.
+ASKED = ("predictions", "top_words_by_class")
+
+
 def written(store: Path, reviews: Path, model: Path) -> str:
     """A run of a command into the bucket; its address."""
     address = f"s3://{BUCKET}/{store}"
@@ -146,7 +150,9 @@ def written(store: Path, reviews: Path, model: Path) -> str:
 def test_a_run_into_a_bucket_is_that_into_a_folder(
     bucket: Server, reviews: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """The same bytes in the same files, although every seventh request goes wrong; and `verify` finds nothing."""
+    """The same bytes in the same files and the same answer, although every seventh request goes wrong; and `verify`
+    finds nothing.
+    """
     count = iter(range(10**9))
 
     def fault(_method: str, _path: str) -> str | None:
@@ -156,6 +162,7 @@ def test_a_run_into_a_bucket_is_that_into_a_folder(
     with bucket.failing(fault):
         address = written(Path("w.attn"), reviews, tiny_model)
         assert attnstore("verify", address, "--sample", "2")[0] == 0
+        answers = [package.open(address).query(name).to_pylist() for name in ASKED]
     more = ("--part-size", "25", "--max-length", "40", "--reduce", "cls,rollout", "--quiet")
     assert run(tmp_path / "w.attn", reviews, tiny_model, *more)[0] == 0
     stored = {
@@ -166,6 +173,7 @@ def test_a_run_into_a_bucket_is_that_into_a_folder(
     }
     assert stored == kept
     assert len(kept) > 6
+    assert answers == [package.open(tmp_path / "w.attn").query(name).to_pylist() for name in ASKED]
 
 
 def test_who_may_not_read_is_told_in_a_line(
