@@ -173,13 +173,13 @@ class Chunks:
         counts = np.bincount(owner, minlength=len(chunks))
 
         known, tokens = len(self._known) + 2, self._tokens
-        self._counts = _with(self._counts, known, counts)
-        self._firsts = _with(self._firsts, known, tokens + np.cumsum(counts) - counts)
-        self._lengths = _with(self._lengths, known, np.array(list(map(len, chunks))))
-        self._odd = _with(self._odd, known, is_odd)
-        self._ids = _with(self._ids, tokens, ids)
-        self._starts = _with(self._starts, tokens, start + at)
-        self._ends = _with(self._ends, tokens, end + at)
+        self._counts = extended(self._counts, known, counts)
+        self._firsts = extended(self._firsts, known, tokens + np.cumsum(counts) - counts)
+        self._lengths = extended(self._lengths, known, np.array(list(map(len, chunks))))
+        self._odd = extended(self._odd, known, is_odd)
+        self._ids = extended(self._ids, tokens, ids)
+        self._starts = extended(self._starts, tokens, start + at)
+        self._ends = extended(self._ends, tokens, end + at)
         self._known.update(zip(chunks, range(known, known + len(chunks)), strict=True))
         self._tokens += len(ids)
 
@@ -213,7 +213,7 @@ def spans(encoding: Any) -> tuple[np.ndarray, np.ndarray]:
     return flat[::2], flat[1::2]
 
 
-def _with(array: np.ndarray, used: int, more: np.ndarray) -> np.ndarray:
+def extended(array: np.ndarray, used: int, more: np.ndarray) -> np.ndarray:
     """An array whose first `used` values are followed by more; behind these there may be room."""
     if used + len(more) > len(array):
         room = np.empty(max(used, 1 << 12), dtype=array.dtype)

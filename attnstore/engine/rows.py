@@ -13,7 +13,7 @@ from attnstore.data.kept import as_type
 from attnstore.engine.batches import Batch, TokenisedDocument
 from attnstore.engine.classifier import Reduced
 from attnstore.engine.long import joined
-from attnstore.engine.segmenter import Segmenter
+from attnstore.engine.segmenter import Segmenter, coded
 from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.schema import KEPT, documents_schema, entropy, tokens_schema
@@ -270,7 +270,7 @@ def _tokens(
     owner = np.repeat(first_text, lengths) + np.maximum(segment, 0)
     words = segmenter.of_tokens([text for d in documents for text in d.texts], owner, start, end, special)
     segments = {"segment": pa.array(segment, mask=segment < 0)} if manifest.pairs else {}
-    occurring, token_codes = _coded(ids)
+    occurring, token_codes = coded(ids)
     columns = {
         "document": pa.array(number.astype(np.int32)),
         "position": pa.array(position),
@@ -293,16 +293,6 @@ def _tokens(
         **values,
     }
     return _table(columns, tokens_schema(manifest))
-
-
-def _coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values that occur in (n,) small numbers from 0, ascending, and the place of each of the n among them.
-
-    As `np.unique` gives them, which sorts.
-    """
-    there = np.zeros(int(values.max(initial=0)) + 1, dtype=bool)
-    there[values] = True
-    return np.flatnonzero(there), (np.cumsum(there) - 1)[values]
 
 
 def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:

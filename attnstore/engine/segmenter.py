@@ -15,13 +15,16 @@ import importlib.util
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import regex
+
+from attnstore.engine.chunks import extended
 
 #: Scripts whose words no space separates.
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
@@ -31,6 +34,8 @@ _BOUNDED_ASCII = re.compile(
     r"\w+(?:(?<=[A-Za-z])[.:'](?=[A-Za-z])\w+|(?<=[0-9])[.,;'](?=[0-9])\w+)*|\r\n|.", re.ASCII | re.DOTALL
 )
 _SPACE, _MARK, _LETTER = 0, 1, 2
+#: Chunks that are remembered. With more, all are forgotten.
+_REMEMBERED = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,81 @@ class TokenWords:
     pieces: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Chunks cut into stretches. `counts`, `firsts`, `lengths` (chunks,): how many stretches each has, the place of its
+    first one in the arrays that follow, its characters. `begins`, `words` (stretches,): where each begins in its chunk,
+    and its word's place in `names`.
+    """
+
+    counts: np.ndarray
+    firsts: np.ndarray
+    lengths: np.ndarray
+    begins: np.ndarray
+    words: np.ndarray
+    names: list[str]
+
+
+class _KnownChunks:
+    """The chunks that have been cut so far, each once: most of a text's are in others, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._words: dict[str, int] = {}
+        self._names: list[str] = []
+        self._stretches = 0
+        # As in `_Cut`, with room for more.
+        self._counts, self._firsts, self._lengths, self._begins, self._of_word = (
+            np.zeros(0, dtype=np.int64) for _ in range(5)
+        )
+
+    def cut(self, chunks: Sequence[str], stretches: Callable[[str], list[str]]) -> _Cut:
+        """Different chunks in their order, `stretches` of each; for several threads."""
+        with self._lock:
+            if len(self._numbers) > _REMEMBERED:
+                self._forget()
+            numbers = np.fromiter(map(self._numbers.get, chunks, itertools.repeat(-1)), np.int64, len(chunks))
+            new = np.flatnonzero(numbers < 0)
+            if len(new):
+                numbers[new] = np.arange(len(new)) + len(self._numbers)
+                self._learn([chunks[place] for place in new.tolist()], stretches)
+            # What other threads learn stands behind these stretches, or in other arrays.
+            counts, firsts, lengths = self._counts[numbers], self._firsts[numbers], self._lengths[numbers]
+            return _Cut(counts, firsts, lengths, self._begins, self._of_word, self._names)
+
+    def _learn(self, chunks: Sequence[str], stretches: Callable[[str], list[str]]) -> None:
+        found = [stretches(chunk) for chunk in chunks]
+        counts = np.array([len(each) for each in found])
+        flat = pa.array(itertools.chain.from_iterable(found), type=pa.string())
+        sizes = pc.utf8_length(flat).to_numpy()
+        ends = np.cumsum(sizes)
+        behind = np.cumsum(counts)  # (chunks,): where each one's stretches end
+        at = np.concatenate([[0], ends])
+        begins = at[:-1] - np.repeat(at[behind - counts], counts)
+        words = pc.utf8_lower(pc.utf8_normalize(flat, form="NFC")).dictionary_encode()
+        numbers = [self._words.setdefault(word, len(self._words)) for word in words.dictionary.to_pylist()]
+        self._names.extend(itertools.islice(self._words, len(self._names), None))
+        known = len(self._numbers)
+        self._counts = extended(self._counts, known, counts)
+        self._firsts = extended(self._firsts, known, self._stretches + behind - counts)
+        self._lengths = extended(self._lengths, known, np.array(list(map(len, chunks))))
+        self._begins = extended(self._begins, self._stretches, begins)
+        self._of_word = extended(self._of_word, self._stretches, np.array(numbers)[words.indices.to_numpy()])
+        self._numbers.update(zip(chunks, range(known, known + len(chunks)), strict=True))
+        self._stretches += len(flat)
+
+
 @dataclass(slots=True)
 class Segmenter:
     """Cuts texts into words. `name` says by what; `unspaced`: it has met a script whose words only ICU knows."""
 
     dictionaries: bool = field(default_factory=lambda: importlib.util.find_spec("icu4py") is not None)
     unspaced: bool = False
+    _known: _KnownChunks = field(default_factory=_KnownChunks, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -111,28 +185,18 @@ class Segmenter:
         """Where each stretch between boundaries begins, ascending; its word's place among the names; the names."""
         # Most chunks are there many times: Arrow finds the distinct ones without a step of Python for each.
         chunks = pc.split_pattern(pa.array([whole]), " ").flatten().dictionary_encode()
-        which = chunks.indices.to_numpy()  # (chunks,)
         distinct = chunks.dictionary.to_pylist()
-        found = [self.stretches(chunk) for chunk in distinct]
-        counts = np.array([len(stretches) for stretches in found])  # (distinct,)
-        stretches = pa.array(itertools.chain.from_iterable(found), type=pa.string())
-        sizes = pc.utf8_length(stretches).to_numpy()
-        words = pc.utf8_lower(pc.utf8_normalize(stretches, form="NFC")).dictionary_encode()
-        behind = np.cumsum(counts)  # (distinct,): where each chunk's stretches end in `sizes`
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        within = ends[:-1] - np.repeat(
-            ends[behind - counts], counts
-        )  # of each stretch, its begin in its chunk
-        lengths = np.array([len(chunk) for chunk in distinct], dtype=np.int64)[which]
+        cut = self._known.cut(distinct, self.stretches)
+        which = chunks.indices.to_numpy()  # (chunks,)
+        lengths = cut.lengths[which]
         begin = np.cumsum(lengths + 1) - lengths - 1  # (chunks,): each one's in `whole`
-        repeated = counts[which]
-        rank = np.arange(repeated.sum()) - np.repeat(np.cumsum(repeated) - repeated, repeated)
-        stretch = np.repeat((behind - counts)[which], repeated) + rank
-        return (
-            np.repeat(begin, repeated) + within[stretch],
-            words.indices.to_numpy()[stretch],
-            words.dictionary,
-        )
+        counts = cut.counts[which]
+        behind = np.cumsum(counts)
+        stretch = np.repeat(cut.firsts[which] - behind + counts, counts)
+        stretch += np.arange(len(stretch))
+        occurring, codes = coded(cut.words[stretch])
+        names = pa.array([cut.names[word] for word in occurring.tolist()], type=pa.string())
+        return np.repeat(begin, counts) + cut.begins[stretch], codes, names
 
 
 def _stretches(chunk: str, dictionaries: bool) -> list[str]:
@@ -147,16 +211,28 @@ def _stretches(chunk: str, dictionaries: bool) -> list[str]:
 
 def _places(whole: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(T,) of each span the first letter or digit, else the first visible character, else -1."""
-    kinds = _kinds()[np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
-    letter, visible = (_next(kinds >= kind)[start] for kind in (_LETTER, _MARK))
-    return np.where(letter < end, letter, np.where(visible < end, visible, -1))
+    kinds = np.append(_kinds()[np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), np.uint32)], _SPACE)
+    places = np.full(len(start), -1, dtype=np.int64)
+    at, open_ = start.astype(np.int64), np.flatnonzero(start < end)
+    # Most begin with a letter: one step for these, and for marks as many as there are in a row.
+    while len(open_):
+        here = at[open_]
+        kind = kinds[here]
+        found = (kind == _LETTER) | ((kind == _MARK) & (places[open_] < 0))
+        places[open_[found]] = here[found]
+        at[open_] += 1
+        open_ = open_[(kind != _LETTER) & (here + 1 < end[open_])]
+    return places
 
 
-def _next(there: np.ndarray) -> np.ndarray:
-    """(n + 1,) the first place from each one on where `there` is true; n where there is none."""
-    n = len(there)
-    places = np.append(np.where(there, np.arange(n), n), n)
-    return np.minimum.accumulate(places[::-1])[::-1]
+def coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values that occur in (n,) small numbers from 0, ascending, and the place of each of the n among them.
+
+    As `np.unique` gives them, which sorts.
+    """
+    there = np.zeros(int(values.max(initial=0)) + 1, dtype=bool)
+    there[values] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[values]
 
 
 @functools.cache

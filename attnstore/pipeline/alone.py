@@ -86,8 +86,8 @@ class Alone:
 
     @property
     def _writers(self) -> int:
-        """How many parts are written at a time: a fourth of the threads keeps up with passes that cost nothing."""
-        return min(4, max(1, self._threads // 4))
+        """How many parts are written at a time: so many keep up with passes that cost nothing."""
+        return min(4, max(self._threads // 4, min(self._threads, 2)))
 
     def close(self) -> None:
         """Let the model go; harmless when done twice."""

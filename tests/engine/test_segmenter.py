@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from attnstore.data.documents import Document
+from attnstore.engine import segmenter
 from attnstore.engine.batches import tokenise
 from attnstore.engine.segmenter import Segmenter
 
@@ -23,6 +24,14 @@ TEXTS = [
     "",
     " \n ",
 ]
+
+
+def test_what_was_met_before_changes_no_word(monkeypatch):
+    """Chunks are cut once; that some are remembered, and that all are forgotten in between, leaves no trace."""
+    monkeypatch.setattr(segmenter, "_REMEMBERED", 8)
+    known = Segmenter()
+    for texts in ([TEXTS[0]], TEXTS, TEXTS[1:3], TEXTS[::-1]):
+        assert words_of(texts, tiny.tokenizer(), known) == words_of(texts, tiny.tokenizer(), Segmenter())
 
 
 def unigram():
