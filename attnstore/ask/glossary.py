@@ -1,5 +1,6 @@
 """The words of a store, found by what they contain, and what attention each gets by class and layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,17 +35,18 @@ class Card:
     `classes`: each with `class`, `occurrences`, `documents` (in how many it occurs) and `of` (how many there are).
     `lifts`: for each reduction and layer (None for one that has none) the mean lift by class, in `classes`' order:
     its occurrences' attention, summed over their pieces, over what the pieces would get if each token of the document
-    got the same.
+    got the same. `scores`: the same for each score with a sign, such as evidence: the mean value of an occurrence.
     """
 
     word: str
     classes: list[dict[str, Any]]
     lifts: list[tuple[str, int | None, list[float | None]]]
+    scores: list[tuple[str, int | None, list[float | None]]]
 
 
 def card(store: Store, connection: duckdb.DuckDBPyConnection, word: str) -> Card | None:
     """What there is to say of a word; None if no document has it."""
-    columns = list(_columns(store.manifest))
+    columns = _columns(store.manifest)
     # Summed over the pieces of a word's tokens: each token's lift counts by 1 / pieces, so that an even share is 1.
     sums = "".join(
         f", sum({identifier(lift(column))}::DOUBLE / pieces) AS {identifier(column)}"
@@ -75,18 +77,47 @@ def card(store: Store, connection: duckdb.DuckDBPyConnection, word: str) -> Card
         (name, layer, [_mean(row[column], row["occurrences"]) for row in rows])
         for name, layer, column in columns
     ]
-    return Card(word, classes, lifts)
+    of_word = signed_scores(store, connection, [word]).get(word, {})
+    scores = [
+        (name, layer, [of_word.get(row["class"], {}).get(column) for row in rows])
+        for name, layer, column in _columns(store.manifest, signed=True)
+    ]
+    return Card(word, classes, lifts, scores)
+
+
+def signed_scores(
+    store: Store, connection: duckdb.DuckDBPyConnection, words: Sequence[str]
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """By word, class predicted and column: the mean value that a score with a sign has in an occurrence of the word.
+
+    It is the sum over the word's pieces, of the occurrences that have a value; None where none has.
+    """
+    columns = [column for _, _, column in _columns(store.manifest, signed=True)]
+    if not columns:
+        return {}
+    means = "".join(
+        f", sum({column}::DOUBLE) / nullif(sum(occurrences) FILTER (piece = 0 AND {column} IS NOT NULL), 0) AS {column}"
+        for column in map(identifier, columns)
+    )
+    sql = f"""
+        SELECT word, prediction AS class{means} FROM totals
+        WHERE word IN (SELECT unnest($words::VARCHAR[])) AND NOT special GROUP BY word, prediction
+    """  # noqa: S608 - names of columns, quoted
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for row in select(store, connection, sql, {"words": list(words)}).to_pylist():
+        found.setdefault(row["word"], {})[row["class"]] = {column: row[column] for column in columns}
+    return found
 
 
 def _mean(total: float | None, occurrences: int | None) -> float | None:
     return None if total is None or not occurrences else total / occurrences
 
 
-def _columns(manifest: Manifest) -> list[tuple[str, int | None, str]]:
-    """Each reduction of one value per token that is a distribution over the tokens, by layer: its column."""
+def _columns(manifest: Manifest, *, signed: bool = False) -> list[tuple[str, int | None, str]]:
+    """Each reduction of one value per token, by layer: its column. Of those with a sign, or those of a known total."""
     return [
         (reduction.name, layer if reduction.per_layer else None, column)
         for reduction in manifest.reductions
-        if not reduction.per_head and reduction.total is not None
+        if not reduction.per_head and (reduction.signed if signed else reduction.total is not None)
         for layer, column in enumerate(reduction.columns(manifest.layers), start=1)
     ]

@@ -23,7 +23,9 @@ from attnstore.ask.excerpts import (
     words_of_one_class,
 )
 from attnstore.ask.faithful import best_score
+from attnstore.ask.glossary import signed_scores
 from attnstore.ask.questions import Question, find_questions
+from attnstore.ask.sql import connect
 from attnstore.ask.values import as_text
 from attnstore.errors import UsageError
 from attnstore.messages import counted
@@ -302,14 +304,14 @@ def _has_labels(store: Store) -> bool:
 
 
 def _words(store: Store, reduction: str | None, shown: Sequence[str]) -> list[tuple[str, Any]]:
-    """(word, card) of these words: counts and lifts by class and layer, and contexts.
+    """(word, card) of these words: counts and lifts by class and layer, scores with a sign by class, and contexts.
 
     A list, since a word may be called as what a program's object has already.
     """
     if reduction is None or not shown:
         return []
     profile = ask(store, find_questions()["layer_profile"], {"words": list(shown), "reduction": reduction})
-    cards: dict[str, dict[str, Any]] = {word: {"classes": {}, "contexts": []} for word in shown}
+    cards: dict[str, dict[str, Any]] = {word: {"classes": {}, "contexts": [], "scores": []} for word in shown}
     for row in profile.to_pylist():
         of_class = cards[row["word"]]["classes"].setdefault(
             visible_line(row["class"]), [row["documents"], row["occurrences"], []]
@@ -327,6 +329,13 @@ def _words(store: Store, reduction: str | None, shown: Sequence[str]) -> list[tu
                 _three(row["lift"]),
             ]
         )
+    with connect(store) as connection:
+        scores = signed_scores(store, connection, shown)
+    for word, by_class in scores.items():
+        cards[word]["scores"] = [
+            (column, [_three(by_class.get(name, {}).get(column)) for name in store.manifest.labels])
+            for column in next(iter(by_class.values()))
+        ]
     return [
         (visible_line(word), {**card, "classes": list(card["classes"].items())})
         for word, card in cards.items()

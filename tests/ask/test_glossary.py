@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import asked_store
 import pytest
 
-from attnstore.ask.glossary import card, find_words
+from attnstore.ask.glossary import card, find_words, signed_scores
 from attnstore.ask.sql import connect
 from attnstore.store.store import open_store
 
@@ -82,6 +82,29 @@ def test_a_card_is_what_a_loop_counts(both, word):
             ]
             expected = sum(values) / len(values) if values else None
             assert lift == (None if expected is None else pytest.approx(expected, rel=1e-5))
+
+
+def test_a_score_with_a_sign_stands_on_the_card(tmp_path):
+    """The mean of an occurrence, its pieces added, by predicted class; occurrences without a value do not count."""
+    documents = asked_store.made_up_documents(30)
+    for number, document in enumerate(documents):
+        for place, token in enumerate(document["tokens"]):
+            token["odd"] = None if number % 4 == 0 else (-1) ** place * (number + place)
+    score = asked_store.StoredReduction(
+        "odd", per_layer=False, per_head=False, meaning="", total=None, signed=True
+    )
+    store = asked_store.write_store(
+        tmp_path / "s.attn", documents, reductions=(*asked_store.REDUCTIONS[:-1], score)
+    )
+    there = {"neg": [], "pos": []}
+    for document, tokens in occurrences(documents, "unbearable"):
+        if tokens[0]["odd"] is not None:
+            there[document["prediction"]].append(sum(token["odd"] for token in tokens))
+    with connect(store) as connection:
+        made = card(store, connection, "unbearable")
+        assert signed_scores(store, connection, ["nowhere"]) == {}
+    means = [sum(there[row["class"]]) / len(there[row["class"]]) for row in made.classes]
+    assert made.scores == [("odd", None, pytest.approx(means))]
 
 
 def test_a_word_that_is_not_there_has_no_card(both):

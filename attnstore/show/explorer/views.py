@@ -17,6 +17,7 @@ from attnstore.ask.statement import reading_statement
 from attnstore.ask.values import Parameter, as_text
 from attnstore.errors import UsageError
 from attnstore.messages import counted
+from attnstore.show.captions import signed
 from attnstore.show.explorer.cells import address, grid, shown
 from attnstore.show.page import drawing
 from attnstore.show.shaded import Look, shaded
@@ -277,6 +278,20 @@ def word(work: Work, given: Parameters) -> dict[str, Any]:
         }
         for name, layer, lifts in found.lifts
     ]
+    strongest = max((abs(value) for _, _, values in found.scores for value in values if value), default=1.0)
+    scores = [
+        {
+            "name": name if layer is None else f"{name}, layer {layer}",
+            "cells": [
+                {
+                    "text": "–" if value is None else signed(value),
+                    "shade": _signed_shade(value / strongest) if value else "",
+                }
+                for value in values
+            ],
+        }
+        for name, layer, values in found.scores
+    ]
     return {
         "word": wanted,
         "classes": [
@@ -284,6 +299,7 @@ def word(work: Work, given: Parameters) -> dict[str, Any]:
             for row in found.classes
         ],
         "lifts": layers,
+        "scores": scores,
         "all": address("documents", word=wanted),
         "contexts": address("word/contexts", word=wanted),
     }
@@ -292,6 +308,11 @@ def word(work: Work, given: Parameters) -> dict[str, Any]:
 def _shade(lift: float | None) -> int:
     """How dark a lift's cell is, of 20 steps: none at an even share or less, full at ten times that."""
     return 0 if lift is None or lift <= 1 else min(20, int(20 * (lift - 1) / 9))
+
+
+def _signed_shade(part: float) -> str:
+    """The shade of a value from -1 to 1: of what speaks for the prediction, or of what speaks against it."""
+    return f"{'s' if part > 0 else 'a'}{max(1, min(20, round(20 * abs(part))))}"
 
 
 def contexts(work: Work, given: Parameters) -> dict[str, Any]:

@@ -117,6 +117,13 @@
       const wrap = element("div", undefined, "scroll");
       wrap.append(table(["predicted", "documents", "occurrences", ...names], rows));
       body.append(element("h3", data.share ? "Lift by class and layer (1 is an even share)" : "Value × length by class and layer"), wrap);
+      if (card.scores.length) {
+        const scores = element("div", undefined, "scroll");
+        const signed = (value) => (value === null ? "–" : `${value > 0 ? "+" : ""}${number(value)}`.replace("-", "−"));
+        const shown = card.scores.map(([name, values]) => [name, ...values.map(signed)]);
+        scores.append(table(["score", ...data.classes.map((name) => `predicted ${name}`)], shown));
+        body.append(element("h3", "For the prediction (above 0) or against it, the mean of its occurrences"), scores);
+      }
       if (card.contexts.length) body.append(element("h3", "Where it gets most"));
       for (const [name, id, left, keyword, right, lift] of card.contexts) {
         const line = element("p", undefined, "context");
