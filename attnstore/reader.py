@@ -19,6 +19,7 @@ from attnstore.messages import counted, suggestion
 from attnstore.show.card import card, card_html
 from attnstore.show.heatmap import Heatmap
 from attnstore.show.plot import Plot, plot
+from attnstore.show.preview import Preview
 from attnstore.show.result import Result
 from attnstore.show.shaded import Look, shaded
 from attnstore.store import frames
@@ -146,20 +147,20 @@ class Reader:
         return self
 
     def documents(self) -> pl.LazyFrame:
-        """One row per document; see `schema.documents_schema`."""
-        return frames.documents(self.store)
+        """One row per document; see `schema.documents_schema`. A notebook shows the first rows."""
+        return Preview.of(frames.documents(self.store))
 
     def tokens(self) -> pl.LazyFrame:
         """One row per token; see `schema.tokens_schema`."""
-        return frames.tokens(self.store)
+        return Preview.of(frames.tokens(self.store))
 
     def totals(self) -> pl.LazyFrame:
         """The tokens summed, one row per term; see `schema.totals_schema`."""
-        return frames.totals(self.store)
+        return Preview.of(frames.totals(self.store))
 
     def faithfulness(self) -> pl.LazyFrame:
         """What `attnstore faithfulness` has measured; see `store.faithfulness.SCHEMA`. Raises UsageError if nothing."""
-        return frames.faithfulness(self.store)
+        return Preview.of(frames.faithfulness(self.store))
 
     def sql(self, sql: str) -> Result:
         """The answer to one read-only SQL statement over the views named like the methods that give frames.
@@ -254,15 +255,15 @@ class Readers:
 
     def documents(self) -> pl.LazyFrame:
         """The documents of all stores."""
-        return table_of_all(self.stores, "documents")
+        return Preview.of(table_of_all(self.stores, "documents"))
 
     def tokens(self) -> pl.LazyFrame:
         """The tokens of all stores."""
-        return table_of_all(self.stores, "tokens")
+        return Preview.of(table_of_all(self.stores, "tokens"))
 
     def totals(self) -> pl.LazyFrame:
         """The tokens of each store added up."""
-        return table_of_all(self.stores, "totals")
+        return Preview.of(table_of_all(self.stores, "totals"))
 
     def query(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
         """The answers of each store to the question of that name, with a column `store`.

@@ -129,6 +129,29 @@ def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
     assert counted.cast({"label": pl.String}).equals(own.cast({"label": pl.String}))
 
 
+def test_a_table_shows_its_first_rows_and_stays_lazy(small_store, monkeypatch):
+    """In a notebook and a terminal: ten rows, short texts. What is made of it shows its own; a fault shows none."""
+    store = attnstore.open(small_store)
+    documents = store.documents()
+    html = documents._repr_html_()
+    assert html.count("<tr>") == 11
+    assert ">r0<" in html
+    assert "the first 10 rows of a lazy frame: .collect() reads all" in html
+    few = documents.filter(pl.col("document") < 2).select("document", text=pl.lit("x" * 500))
+    assert isinstance(few, pl.LazyFrame)
+    assert few._repr_html_().count("<tr>") == 3
+    assert "x" * 159 + "…" in few._repr_html_()
+    assert "x" * 160 not in few._repr_html_()
+    monkeypatch.setenv("COLUMNS", "80")
+    drawn = repr(documents.select("document", "id", "text"))
+    assert "┆ r0 " in drawn
+    assert max(map(len, drawn.splitlines())) <= 80
+    assert few.collect().height == 2
+    broken = documents.select("nothing")
+    assert "│" not in repr(broken)
+    assert "<tr>" not in broken._repr_html_()
+
+
 @pytest.mark.slow
 def test_sql_and_query_answer_with_the_same_count(small_store):
     """The same count by SQL, by a question in each engine, and by hand."""
