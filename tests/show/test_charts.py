@@ -252,3 +252,36 @@ def test_what_is_no_share_of_a_whole_has_no_even_share():
         (drawn,) = fill(spec, table, of=of)[0]["layer"]
         assert drawn["encoding"]["x"]["title"] == title
     assert fill(spec, table, of=share)[0]["layer"] == spec["layer"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "filters", "height"),
+    [
+        ((3, 3), [], 51),
+        ((3, 2), [], {"step": 17}),
+        ((5, 4), ["datum.place <= 4"], 68),
+        ((3, 3), ["isValid(datum.low)"], {"step": 17}),
+    ],
+)
+def test_views_of_as_many_bands_have_a_height_in_pixels(counts, filters, height):
+    """As many as are drawn of each; where they differ, or a filter decides, each view has its own."""
+    spec = {
+        "facet": {"field": "class"},
+        "resolve": {"scale": {"y": "independent"}},
+        "spec": {
+            "height": {"step": 17},
+            "transform": [{"filter": each} for each in filters],
+            "mark": "point",
+            "encoding": {"y": {"field": "word"}, "x": {"field": "lift"}},
+        },
+    }
+    rows = [
+        {"class": c, "word": f"{c}{n}", "lift": 1.0}
+        for c, count in zip("ab", counts, strict=True)
+        for n in range(count)
+    ]
+    filled, _ = fill(spec, pa.Table.from_pylist(rows))
+    assert filled["spec"]["height"] == height
+    rows[0]["lift"] = None  # which is not drawn
+    filled, _ = fill(spec, pa.Table.from_pylist(rows))
+    assert filled["spec"]["height"] == (34 if counts == (3, 2) else {"step": 17})
