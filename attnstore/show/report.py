@@ -38,6 +38,10 @@ from attnstore.store.faithfulness import faithfulness_files
 from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
+#: What the first section says of the words of a side; of attention, which has none.
+_SAID = {None: "Attended to most", "for": "Supporting the prediction", "against": "Opposing it"}
+#: Words of each kind that the first section names for each class.
+_IN_SHORT = 8
 #: Words that get a card with contexts and layers: those that lead in what is shown.
 _CARDS = 240
 #: Classes whose documents are shown; of more, those with most documents.
@@ -113,6 +117,7 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
         sections=sections,
         reduction=attention,
         alone=alone,
+        short=_in_short(figures),
         groups=groups,
         data=page,
         css=source("report.css"),
@@ -296,6 +301,20 @@ def _details(store: Store) -> Iterator[tuple[str, str]]:
             yield "left out", f"{reason}: {counted(count, 'row')} of {addition.data}"
         for note in addition.notes:
             yield "note", f"{addition.data}: {note}"
+
+
+def _in_short(figures: Sequence[Figure]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """By class: (what is said, words), of those attended to most and those for and against, as far as it was asked."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for figure in figures:
+        if figure.drawn is None or figure.name not in ("top_words_by_class", "for_and_against"):
+            continue
+        for row in figure.drawn.table.to_pylist():
+            said = _SAID[row.get("side")]
+            words = found.setdefault(str(row["class"]), {}).setdefault(said, [])
+            if len(words) < _IN_SHORT:
+                words.append(row["word"])
+    return [(name, list(of.items())) for name, of in list(found.items())[:_CLASSES_WITH_DOCUMENTS]]
 
 
 def _has_labels(store: Store) -> bool:
