@@ -19,14 +19,6 @@ from attnstore.errors import DataError
 from attnstore.messages import one_line
 
 _LARGEST_HEADER = 1 << 20  # bytes
-#: What follows the name in the header of a regular file whose name and size stand in it, as tar programs write it.
-_PLAIN = re.compile(
-    rb".{24}(?P<size>[0-7]{11})[\0 ].{12}(?P<sum>(?P<octal>[0-7]{6})[\0 ]{2})[0\0].{100}ustar.{83}\0.{166}",
-    re.DOTALL,
-)
-_NAME = 100  # bytes
-#: A name of which no part is empty or begins with a dot, as of nearly all members.
-_SAFE = re.compile(r"(?:[^./\\:][^/\\:]*/)*[^./\\:][^/\\:]*")
 
 
 def zip_members(path: Path) -> Files:
@@ -58,42 +50,17 @@ def tar_members(path: Path) -> Iterator[tuple[str, "Member"]]:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every member
                 name = _safe_name(member.name)
-                if not member.isdir():
-                    if not member.isreg() or member.issparse() or member.size < 0:
-                        kind = "a link" if member.issym() or member.islnk() else "a special file"
-                        raise DataError(
-                            f"the archive holds {kind} ({one_line(name)}), which is never followed: unpack it yourself"
-                        )
-                    yield name, Member(path.name, name, member.size, forward)
-                if not tar.pax_headers:  # else these are of all files that follow
-                    for name, size in _plain_members(forward, tar):
-                        yield name, Member(path.name, name, size, forward)
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse() or member.size < 0:
+                    kind = "a link" if member.issym() or member.islnk() else "a special file"
+                    raise DataError(
+                        f"the archive holds {kind} ({one_line(name)}), which is never followed: unpack it yourself"
+                    )
+                yield name, Member(path.name, name, member.size, forward)
         # tarfile takes a damaged header for the end; the real end is a block of zeros, or the end of the file.
         if forward.last.strip(b"\0"):
             raise DataError(f"{one_line(path.name)} is damaged or cut off after {forward.tell():,} bytes")
-
-
-def _plain_members(forward: "_Forward", tar: tarfile.TarFile) -> Iterator[tuple[str, int]]:
-    """The names and sizes of the next members, as long as they are files like most; `tar` then stands at what is not.
-
-    tarfile makes an object of twenty attributes of each, which takes ten times as long.
-    """
-    while True:
-        forward.seek(tar.offset)
-        block = forward.piece(tarfile.BLOCKSIZE)
-        name, plain = block[:_NAME].partition(b"\0")[0], _PLAIN.fullmatch(block, _NAME)
-        # The sum of all bytes, those of its own field taken for spaces.
-        if (
-            plain is None
-            or sum(block) - sum(plain["sum"]) + sum(b" " * 8) != int(plain["octal"], 8)
-            or name.endswith(b"/")
-            or not name
-        ):
-            forward.unread(block)
-            return
-        size = int(plain["size"], 8)
-        tar.offset += tarfile.BLOCKSIZE + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        yield _safe_name(name.decode("utf-8", "surrogateescape")), size
 
 
 def put_aside(path: Path, wanted: Callable[[str], bool]) -> Files:
@@ -148,7 +115,6 @@ class _Forward:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._at = 0
-        self._again = b""  # what is to be read once more
         self.last = b""  # what was read last
 
     def tell(self) -> int:
@@ -163,17 +129,9 @@ class _Forward:
         return self.piece(size)
 
     def piece(self, size: int) -> bytes:
-        if self._again:
-            self.last, self._again = self._again[:size], self._again[size:]
-        else:
-            self.last = self._stream.read(size)
+        self.last = self._stream.read(size)
         self._at += len(self.last)
         return self.last
-
-    def unread(self, block: bytes) -> None:
-        """Take back what was read last."""
-        self._again = block
-        self._at -= len(block)
 
     def seek(self, to: int) -> int:
         while self._at < to and self.piece(min(to - self._at, BUFFER)):
@@ -183,8 +141,6 @@ class _Forward:
 
 def _safe_name(name: str) -> str:
     """A member's name, checked: nothing is ever unpacked, but who writes such names is not to be trusted."""
-    if _SAFE.fullmatch(name):
-        return name
     name = name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:/", name):

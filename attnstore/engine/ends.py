@@ -51,7 +51,7 @@ def as_saved(part: Any) -> dict[str, Any] | None:
 
 
 def _makes_words(state: dict[str, Any] | None) -> bool:
-    """Whether each word, with the space before it or without, is state a piece of its own first of all."""
+    """Whether each word, with the space before it or without, is made a piece of its own first of all."""
     while state is not None and state["type"] == "Sequence":
         state = next(iter(state["pretokenizers"]), None)  # the others cut what it gives
     if state is None:
