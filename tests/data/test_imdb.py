@@ -118,7 +118,7 @@ def test_a_connection_that_always_breaks(server: Server, tmp_path: Path) -> None
     """A download that brings nothing more ends in one line; what is there is kept for the next run."""
     server.breaks = [500_000, 0]
     with pytest.raises(
-        DataError, match=r"can't be downloaded \(.*\): try again, the part downloaded so far is kept"
+        DataError, match=r"can't be downloaded \(.*\): try again, what was downloaded is kept"
     ) as caught:
         imdb.fetch_imdb()
     assert "\n" not in str(caught.value)

@@ -104,7 +104,9 @@ class TestWeb:
         monkeypatch.setitem(sys.modules, "aiohttp", None)
         monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
         monkeypatch.delitem(_registry, "http", raising=False)
-        with pytest.raises(UsageError, match=r"^http:// is not read .*: pip install 'attnstore\[remote\]'$"):
+        with pytest.raises(
+            UsageError, match=r"^http:// needs another package: pip install 'attnstore\[remote\]'$"
+        ):
             open_("http://127.0.0.1:9/a.csv")
 
 

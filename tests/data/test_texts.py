@@ -41,7 +41,7 @@ def test_too_deep() -> None:
     """Three levels of folders that differ are none of splits and classes."""
     tree = lay_out({"a/b/c": 1, "d/e/f": 2}, {})
     assert (tree.places, tree.elsewhere) == ({}, 3)
-    with pytest.raises(DataError, match=r"too deep \(a/b/c\)"):
+    with pytest.raises(DataError, match=r"nested too deeply \(a/b/c\)"):
         tree.check()
 
 
