@@ -48,6 +48,7 @@ def similar(name: str, names: Iterable[str]) -> str:
 def suggestion(name: object, known: Iterable[str]) -> str:
     """The end of a message about a word of attnstore's own: did you mean up to three of `known`, or what there is."""
     known = list(known)
-    if close := difflib.get_close_matches(str(name), known, n=3, cutoff=0.65):
+    begun = [each for each in known if name and each.startswith(str(name))]
+    if close := begun[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.65):
         return f": did you mean {' or '.join(close)}?"
     return f": there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else ": there are none"

@@ -156,12 +156,15 @@ def test_a_description_holds_everything_a_user_has_to_know():
 
 
 def test_an_unknown_question_is_told_its_nearest_names():
-    """A slip of the finger is met with a suggestion, anything else with what there is."""
+    """A slip of the finger, or the beginning of a name, is met with a suggestion, anything else with what there is."""
     with pytest.raises(UsageError) as caught:
         get_question("top_word_by_class", QUESTIONS)
     assert one_line(caught).startswith(
         "there is no question 'top_word_by_class': did you mean top_words_by_class"
     )
+    with pytest.raises(UsageError) as caught:
+        get_question("top_w", QUESTIONS)
+    assert one_line(caught) == "there is no question 'top_w': did you mean top_words_by_class?"
     with pytest.raises(UsageError) as caught:
         get_question("zzz", QUESTIONS)
     assert one_line(caught) == f"there is no question 'zzz': there are {', '.join(QUESTIONS)}"
