@@ -22,6 +22,7 @@ from attnstore.engine.loading import load_eager
 from attnstore.engine.models import reads_token_types, with_revision
 from attnstore.errors import ModelError
 from attnstore.events import Checked, OnEvent, ignore
+from attnstore.messages import counted
 from attnstore.store.manifest import EVIDENCE_FOR, Manifest, names_by_class
 from attnstore.store.place import for_arrow
 from attnstore.store.store import Store
@@ -387,12 +388,13 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int, on_event: 
     try:
         found = compare(store, oracle, chosen, on_event)
     except ModelError as error:
-        yield Finding("tokens recomputed", False, str(error))
+        yield Finding("sample", False, str(error))
         return
+    yield Finding("sample", True, f"{counted(len(chosen), 'document')} recomputed in eager float32")
     for subject, deviation in found.items():
         if subject == "logits":
             good = deviation.absolute <= (1e-3 if exact else 0.5)
-            detail = f"worst difference {deviation.absolute:.1e} over {len(chosen)} documents recomputed"
+            detail = f"worst difference {deviation.absolute:.1e}"
         else:
             # Rounding to an 8-bit significand is off by at most 2⁻⁹ below 1; twice that is no longer rounding.
             # There and back again, float32 adds up more errors of its own.
@@ -401,10 +403,10 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int, on_event: 
             near = deviation.distance <= 0.1 and deviation.typical <= 0.03
             good = deviation.absolute <= limit if exact else near
             detail = (
-                f"worst difference {deviation.absolute:.1e}, relative error {deviation.worst:.1e} at worst and "
-                f"{deviation.median:.1e} in the median, over {len(chosen)} documents recomputed in eager float32"
+                f"worst difference {deviation.absolute:.1e}, relative {deviation.worst:.1e} "
+                f"(median {deviation.median:.1e})"
             )
-        yield Finding(f"{subject} recomputed", good, detail)
+        yield Finding(subject, good, detail)
     for reduction in manifest.reductions:
         if reduction.name not in recomputable(manifest):
             yield Finding(reduction.name, True, "a custom reduction, its values are not recomputed")
