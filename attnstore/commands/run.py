@@ -230,7 +230,7 @@ _LISTINGS = (
     _Listing(
         "for_and_against",
         lambda manifest: manifest.evidence,
-        "words for a prediction and against it ({score}, by predicted class):",
+        "words for a prediction and against it (mean {score}, by predicted class):",
         ("side", "class"),
     ),
 )

@@ -39,7 +39,7 @@ from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
 #: What the first section says of the words of a side; of attention, which has none.
-_SAID = {None: "Attended to most", "for": "Supporting the prediction", "against": "Opposing it"}
+_SAID = {None: "Attended to most", "for": "Most certain to support the prediction", "against": "To oppose it"}
 #: Words of each kind that the first section names for each class.
 _IN_SHORT = 8
 #: Words that get a card with contexts and layers: those that lead in what is shown.

@@ -39,7 +39,7 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
     )
     assert lines[1] == f"{documents['truncated'].sum()} documents were cut at 40 tokens"
     assert lines[2] == f"accuracy {correct / 60:.5f} ({correct} of 60)"
-    start = lines.index("words for a prediction and against it (evidence, by predicted class):") + 1
+    start = lines.index("words for a prediction and against it (mean evidence, by predicted class):") + 1
     signed = open_reader(store).query.for_and_against(intervals=False, limit=8, engine="polars")
     said = {}
     for row in signed.to_pylist():

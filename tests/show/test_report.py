@@ -177,7 +177,7 @@ def test_signed_words_and_what_was_measured_are_shown_where_there_are_any(tmp_pa
     first = [row["word"] for row in by_side if (row["class"], row["side"]) == ("neg", "against")][:8]
     short = " ".join(page.text.partition("In short")[2].partition("Predicted pos")[0].split())
     assert "Attended to most: " in short
-    assert short.endswith(f"Opposing it: {', '.join(first)}.")
+    assert short.endswith(f"To oppose it: {', '.join(first)}.")
     leads = [a["href"] for t, a in page.tags if t == "a" and a["href"].startswith("#figure-")]
     assert leads == [f"#figure-{name}" for name in shown]
     assert f"{best_score(store)}" in page.text
