@@ -102,9 +102,12 @@ class Wire:
         size = len(content)
         head = _HEAD.pack(size, zlib.crc32(size.to_bytes(8, "little")), zlib.crc32(content))
         with self._lock:
-            self._writing.write(head)
-            self._writing.write(content)
-            self._writing.flush()
+            try:
+                self._writing.write(head)
+                self._writing.write(content)
+                self._writing.flush()
+            except ValueError as error:  # this end has been closed meanwhile
+                raise OSError(str(error)) from error
 
     def receive(self) -> Any:
         """The next record, waited for. Raises EOFError when there will be none, or what comes is not a whole one."""

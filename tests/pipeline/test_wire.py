@@ -45,3 +45,11 @@ def test_whatever_else_is_in_the_pipe_is_the_end() -> None:
         assert received(bytes(damaged)) == []
     for foreign in (b"Warning: something\n" * 9, pickle.dumps(Took(3)), b"\xff" * 64, bytes(64)):
         assert received(foreign) == []
+
+
+def test_an_end_that_was_closed_says_so_as_one_whose_other_end_is_gone() -> None:
+    """Who sends to a worker that is ended at the same time has one kind of error to expect."""
+    pipe = io.BytesIO()
+    pipe.close()
+    with pytest.raises(OSError, match="closed file"):
+        Wire(io.BytesIO(), pipe).send(Took(3))
