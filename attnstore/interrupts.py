@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -19,6 +20,9 @@ _REQUESTS = tuple(
 
 #: Seconds that an ending process has to clear up in, before it ends without.
 _GRACE = 2.0
+
+#: Seconds until a signal is sent again whose exception was lost.
+_AGAIN = 0.01
 
 #: Seconds between two looks at work that is waited for. Its end is noticed at once.
 _LOOKED_EVERY = 0.2
@@ -51,12 +55,15 @@ def end_on_signals(say: Callable[[], object]) -> Iterator[None]:
     What can't be stopped, such as a thread that others wait for, has two seconds: then `say` is called, if the block
     has not ended, and the process ends with 128 + the signal's number, whatever is still going on. A second signal
     ends it so at once. Inside `stop_on_interrupt` the first signal is a request, and the second one the first here.
+
+    A handler may be called while a destructor or the callback of a weak reference runs, as a library's do all the time
+    while it loads a model. What is raised there Python reports as ignored: then the signal is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     done = threading.Event()
-    before = _handlers()
+    before, report = _handlers(), sys.unraisablehook
     raised = False
 
     def leave(number: int) -> None:
@@ -74,12 +81,24 @@ def end_on_signals(say: Callable[[], object]) -> Iterator[None]:
         timer.start()
         raise Ended(number)
 
+    def on_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        nonlocal raised
+        if not isinstance(lost.exc_value, Ended):
+            report(lost)
+            return
+        raised = False
+        again = threading.Timer(_AGAIN, _send, (lost.exc_value.number,))
+        again.daemon = True
+        again.start()
+
     for number in before:
         signal.signal(number, on_signal)
+    sys.unraisablehook = on_unraisable
     try:
         yield
     finally:
         done.set()
+        sys.unraisablehook = report
         _restore(before)
 
 
@@ -149,6 +168,14 @@ def stop_on_interrupt(say: Callable[[str], object]) -> Iterator[Stop]:
         yield stop
     finally:
         _restore(before)
+
+
+def _send(number: int) -> None:
+    """Send a signal to the main thread, whose waiting it interrupts where the system can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _handlers() -> _Handlers:

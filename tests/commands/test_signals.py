@@ -5,8 +5,10 @@ What a library does of its own with signals is tried in processes of their own, 
 
 import re
 import signal
+import sys
 import threading
 import time
+import weakref
 
 import pytest
 from command_line import attnstore
@@ -154,10 +156,35 @@ def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path
         begun.set()
         time.sleep(0.4)
 
-    monkeypatch.setattr(f"attnstore.pipeline.{step}", slow)
+    # Neither is real: what a library does while it loads takes an exception at any place worse than this process can.
+    for each in ("run.survey", "alone.load_classifier"):
+        monkeypatch.setattr(
+            f"attnstore.pipeline.{each}", slow if each == step else lambda *_: time.sleep(0.4)
+        )
     code, err = signalled_here(number, begun, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert (code, end_of(err)) == (128 + number, ["attnstore: interrupted"])
     assert not (tmp_path / "s.attn").exists()
+
+
+def test_an_end_whose_exception_is_lost_in_a_callback_comes_again(monkeypatch):
+    """Python ignores what is raised in the callback of a weak reference: the block ends all the same, and once."""
+
+    class Key:
+        pass
+
+    monkeypatch.setattr(interrupts, "_GRACE", 1e6)  # this process goes on
+    reported = sys.unraisablehook
+    key, ended = Key(), []
+    watched = weakref.ref(key, lambda _: signal.raise_signal(signal.SIGTERM))
+    try:
+        with interrupts.end_on_signals(lambda: None):
+            del key
+            assert watched() is None
+            time.sleep(PATIENCE)
+    except interrupts.Ended as error:
+        ended.append(error.number)
+    assert ended == [signal.SIGTERM]
+    assert sys.unraisablehook is reported
 
 
 @pytest.mark.exhaustive
