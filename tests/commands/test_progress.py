@@ -53,7 +53,7 @@ def test_verification_is_told_in_objects(small_store):
     stored, recomputed = (
         [e for e in objects(err) if e.get("what") == what] for what in ("stored", "recomputed")
     )
-    assert (code, len(re.findall("^ok", out, re.MULTILINE)), "FAULT" in out) == (0, 11, False)
+    assert (code, len(re.findall("^ok", out, re.MULTILINE)), "FAULT" in out) == (0, 12, False)
     of_files = {"event": "checked", "what": "stored", "total": 60}
     assert stored == [of_files | {"documents": 25}, of_files | {"documents": 60}]
     assert recomputed[-1] == {"event": "checked", "what": "recomputed", "documents": 2, "total": 2}
