@@ -6,13 +6,11 @@ nothing from elsewhere, and run no script but the package's own.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -183,15 +181,9 @@ def _page(make: Callable[..., dict[str, Any]], template: str) -> Callable[[Reque
             return render(template, **_common(request, name), **values)
 
         answer = await _computed(request, name, work_out)
-        return HTMLResponse(answer, background=BackgroundTask(_look_ahead, request.app.state.shelf, name))
+        return HTMLResponse(answer)
 
     return endpoint
-
-
-def _look_ahead(shelf: Shelf, name: str) -> None:
-    """What a page has to work out but once is worked out after the first page, while it is read."""
-    with suppress(AttnstoreError):  # who asks for it is told
-        views.look_ahead(shelf.work(name))
 
 
 def _common(request: Request, name: str) -> dict[str, Any]:

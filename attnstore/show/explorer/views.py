@@ -232,12 +232,6 @@ def _drawn(work: Work, number: int, look: Look) -> dict[str, Any]:
     return drawing(shaded(work.pool.store, number, look, work.pool.scales, work.connect))
 
 
-def look_ahead(work: Work) -> None:
-    """What documents are going to need, whichever comes first: where the shades of each reduction are full."""
-    for reduction in work.pool.store.manifest.reductions:
-        work.pool.scales.look_ahead(reduction, work.connect)
-
-
 def heat_map_alone(work: Work, number: int, given: Parameters) -> dict[str, Any]:
     """The heat-map alone, for the slider over layers."""
     return {"drawing": _drawn(work, number, _look(work, given, given.get("which", "")))}
