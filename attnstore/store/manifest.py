@@ -255,12 +255,6 @@ class Manifest:
         return (self.documents - sum(later), *later)
 
     @property
-    def first_parts(self) -> tuple[int, ...]:
-        """With which part the run begins (0), and each addition."""
-        before = (-(-size // self.part_size) for size in self.sizes[:-1])
-        return tuple(itertools.accumulate(before, initial=0))
-
-    @property
     def parts(self) -> int:
         """How many parts the plan has."""
         return sum(-(-size // self.part_size) for size in self.sizes)
