@@ -72,13 +72,7 @@ def opened(
 
     Raises StoreError for files that can't be read.
     """
-    connection = database(store, made.read, others)
-    try:
-        _make(store, connection, made, macros)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _with_views(store, database(store, made.read, others), made, macros)
 
 
 def database(
@@ -135,18 +129,16 @@ def beside(
 
     Raises StoreError for files that can't be read.
     """
-    made = views_of(store, added)
-    connection = other.cursor()
-    try:
-        _make(store, connection, made, macros)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return _with_views(store, other.cursor(), views_of(store, added), macros)
 
 
-def _make(store: Store, connection: duckdb.DuckDBPyConnection, made: Views, macros: Sequence[str]) -> None:
-    """Make views and macros. Raises StoreError for files that can't be read, UsageError for what can't be chosen."""
+def _with_views(
+    store: Store, connection: duckdb.DuckDBPyConnection, made: Views, macros: Sequence[str]
+) -> duckdb.DuckDBPyConnection:
+    """The connection with views and macros; closed if they can't be made.
+
+    Raises StoreError for files that can't be read, UsageError for what can't be chosen.
+    """
     try:
         for name, schema in made.empty.items():
             connection.register(name, _empty(schema))
@@ -157,7 +149,12 @@ def _make(store: Store, connection: duckdb.DuckDBPyConnection, made: Views, macr
         for statement in macros:
             connection.execute(statement)
     except _REFUSED as error:
+        connection.close()
         raise store.unreadable(_said(error)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _spill() -> str:

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     help="Labelled data, such as the training split: adds the log-odds of its words as a score.",
 )
 @click.option("--lexicon-split", metavar="TEXT", help="Which split of --lexicon-data. Default: all.")
-@click.option("--lexicon-text-column", metavar="NAME,…", help="Its column with the text. Default: guessed.")
-@click.option("--lexicon-label-column", metavar="NAME", help="Its column with the class. Default: guessed.")
+@click.option("--lexicon-text-column", metavar="NAME,…", help="Its column with the text. Default: detected.")
+@click.option("--lexicon-label-column", metavar="NAME", help="Its column with the class. Default: detected.")
 @click.option(
     "--lexicon-labels",
     metavar="A,B,…",

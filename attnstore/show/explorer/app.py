@@ -180,8 +180,7 @@ def _page(make: Callable[..., dict[str, Any]], template: str) -> Callable[[Reque
                 values = make(work, *given.values(), parameters)
             return render(template, **_common(request, name), **values)
 
-        answer = await _computed(request, name, work_out)
-        return HTMLResponse(answer)
+        return HTMLResponse(await _computed(request, name, work_out))
 
     return endpoint
 
