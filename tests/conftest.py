@@ -63,9 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Before `-m` chooses by markers."""
     sampled.mark_the_others(items)
+    sampled.leave_out_the_exhaustive(config, items)
 
 
 def pytest_collection_finish() -> None:

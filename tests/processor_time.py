@@ -100,8 +100,9 @@ class Account:
         self._workers = 0.0
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self._tests[report.nodeid] += report.processor_time
-        for name, taken in report.built:
+        # The report on a process that ended in the middle of a test is xdist's own, and knows neither.
+        self._tests[report.nodeid] += getattr(report, "processor_time", 0.0)
+        for name, taken in getattr(report, "built", []):
             self._fixtures[name].append(taken)
 
     @pytest.hookimpl(optionalhook=True)

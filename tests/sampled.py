@@ -23,5 +23,14 @@ def mark_the_others(items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.exhaustive)
 
 
+def leave_out_the_exhaustive(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Unless `-m` names them. Not an option of pytest's: `-m "not slow"` would take its place, and bring them back."""
+    if "exhaustive" in config.option.markexpr:
+        return
+    chosen = [item for item in items if item.get_closest_marker("exhaustive") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("exhaustive")])
+    items[:] = chosen
+
+
 def _runs(place: int, step: int = 1, first: int = 0, at: Sequence[int] | None = None) -> bool:
     return place in at if at is not None else place % step == first
