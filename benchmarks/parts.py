@@ -22,6 +22,7 @@ import pyarrow as pa
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
 from attnstore.ask.sql import run_sql
+from attnstore.check.verify import verify_files
 from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.resume import create_or_resume
 from attnstore.store.schema import documents_schema, entropy, tokens_schema
@@ -158,6 +159,7 @@ def main() -> None:
         for name, values in QUESTIONS.items():
             works[f"`{name}`"] = lambda store, name=name, values=values: ask(store, questions[name], values)
         works["SQL: a sum over all tokens"] = lambda store: run_sql(store, "SELECT sum(cls_12) FROM tokens")
+        works["`verify`"] = lambda store: [None for finding in verify_files(store) if not finding.ok]
         few, many = (f"{parts:,} parts" for parts in given.parts)
         print(f"| CPU seconds | {few} | {many} | ratio |\n|---|---|---|---|")
         for name, work in works.items():

@@ -1,9 +1,10 @@
 """Reading a store back: everything that can be checked without the model that wrote it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
@@ -18,7 +19,7 @@ from attnstore.errors import StoreError
 from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.merged import MERGED, of_merged, read_list, with_merged
-from attnstore.store.parquet import FINGERPRINT_KEY, ROW_GROUP_ROWS, in_tables_of
+from attnstore.store.parquet import FINGERPRINT_KEY, ROW_GROUP_ROWS, departs, in_tables_of
 from attnstore.store.partitions import keys_of
 from attnstore.store.place import exists, names_below, opened
 from attnstore.store.schema import entropy
@@ -29,6 +30,8 @@ from attnstore.store.totals import KEYS
 _ROWS_FOR_THREADS = 20_000
 #: So many values of reductions are read from a file at once: a column of a large one, all columns of a small one.
 _VALUES_AT_ONCE = 1_000_000
+#: So many parts' files are compared with the merged files that have their rows; three of each, at least.
+COMPARED = 64
 #: How far a document's sum may be from the promised total: the values have an 8-bit significand.
 TOTAL_TOLERANCE = 0.01
 #: How far probabilities may be from summing to 1, and from the softmax of the logits.
@@ -54,10 +57,15 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     `total` within `TOTAL_TOLERANCE`; the documents' entropies of them. Of a sealed store whose parts are sound:
     totals that are the tokens added up. Beside them: files that are none of the store's.
 
+    Where small files have been merged, each is as it was written (size and SHA-256), and what it holds is checked in
+    the merged file, for many parts together: to look into thousands of small files takes 25 times as long. That a
+    merged file has the rows of its parts was seen when it was written; it is seen again for `COMPARED` files.
+
     Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
     Damage is a finding, not an exception. A part that a run finishes meanwhile is no part of what is checked: the state
     is that in which `store` was opened. The files of one part are in memory at a time, of their reductions a million
-    values (a column, if it has more); then the totals, twice. `on_event` gets `Checked` after each part.
+    values (a column, if it has more), or two merged files, which are small; then the totals, twice. `on_event` gets
+    `Checked` after each part.
     """
     behind = _list_of_merged(store)
     if behind and not behind[0].ok:
@@ -66,37 +74,38 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     files = store.files()
     yield _state(store, files)
     yield from behind
-    parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
     listed = store.totals_listed()
     totals = [] if listed is None else [listed]
-    all_sound = True
     for part, fault in store.damaged_parts().items():
         yield Finding(f"part {part}", False, f"{fault}: run again to compute it again")
-    for file in files:
-        if file.path == TOTALS or file.path.startswith(f"{MERGED}/"):
-            continue
-        if file.part is None or file.part not in parts:
-            all_sound = False
-            yield Finding(file.path, False, "the manifest lists it, but it is no file of the plan's parts")
-        else:
-            parts[file.part].append(file)
+    parts, strangers = _by_part(store, files)
+    all_sound = not strangers
+    for path in strangers:
+        yield Finding(path, False, "the manifest lists it, but it is no file of the plan's parts")
+    merged = of_merged(files)
+    held = {file.path for _, of_parts in merged for file in of_parts}
     checked, present = 0, sum(len(store.part_range(part)) for part in parts)
+    together: list[StoredFile] = []  # what is looked at in merged files
+    damaged: set[str] = set()
     for part, its_files in parts.items():
         sound = True
-        for subject, fault in _part_faults(store, part, its_files):
+        if any(file.path in held for file in its_files):
+            faults = _damages(store, its_files)
+            together += its_files
+        else:
+            faults = _part_faults(store, part, its_files)
+        for subject, fault in faults:
             sound = all_sound = False
+            damaged.add(subject)
             yield Finding(subject, False, fault)
         if sound:
             documents, tokens = (_rows(its_files, kind) for kind in ("documents", "tokens"))
             yield Finding(f"part {part}", True, f"{documents:,} documents, {tokens:,} tokens")
         checked += len(store.part_range(part))
         on_event(Checked("stored", checked, present))
-    for file, of_parts in of_merged(files):
-        wrong = _merged_fault(store, file, of_parts, all_sound)
-        said = (
-            f"the rows of {len(of_parts):,} files" if all_sound else "not compared: the parts are not sound"
-        )
-        yield Finding(file.path, wrong is None, wrong or said)
+    for finding in _findings_of_merged(store, merged, together, damaged):
+        all_sound &= finding.ok
+        yield finding
     if store.sealed:
         wrong = _totals_fault(store, totals, all_sound)
         said = f"{totals[0].rows:,} terms" if totals else ""
@@ -105,6 +114,20 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     elif exists(store.path / TOTALS):
         yield Finding(TOTALS, True, "of a sealing that was not finished when the store was opened")
     yield from _foreign_files(store, {file.path for file in files})
+
+
+def _by_part(store: Store, files: Iterable[StoredFile]) -> tuple[dict[int, list[StoredFile]], list[str]]:
+    """The files of each finished part, and the paths of those that are no part's."""
+    parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
+    strangers = []
+    for file in files:
+        if file.path == TOTALS or file.path.startswith(f"{MERGED}/"):
+            continue
+        if file.part is None or file.part not in parts:
+            strangers.append(file.path)
+        else:
+            parts[file.part].append(file)
+    return parts, strangers
 
 
 def _list_of_merged(store: Store) -> list[Finding]:
@@ -154,6 +177,178 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
                 )
 
 
+def _damages(store: Store, files: Iterable[StoredFile]) -> Iterator[tuple[str, str]]:
+    """Which files are not as they were written: pairs of the path and the fault."""
+    for file in files:
+        if (fault := file.damage(store.path)) is not None:
+            yield file.path, fault
+
+
+def _findings_of_merged(
+    store: Store,
+    merged: Sequence[tuple[StoredFile, list[StoredFile]]],
+    files: Sequence[StoredFile],
+    damaged: Collection[str],
+) -> Iterator[Finding]:
+    """What is found in merged files, and so of the parts whose `files` are in them, for many parts together.
+
+    `damaged`: the paths of files that are not as they were written.
+    """
+    if not merged:
+        return
+    held = {file.path: into for into, of_parts in merged for file in of_parts}
+    faults = dict.fromkeys(_faults_together(store, files, held, _Shelf(store, merged, damaged)))
+    for subject, fault in faults:
+        yield Finding(subject, False, fault)
+    faulty = {subject for subject, _ in faults}
+    for file, of_parts in merged:
+        if file.path not in faulty:
+            yield Finding(file.path, True, f"the rows of {len(of_parts):,} files")
+
+
+class _Shelf:
+    """The store's files as tables, the last two of them kept: those of a directory are asked for in their order."""
+
+    def __init__(
+        self,
+        store: Store,
+        merged: Sequence[tuple[StoredFile, list[StoredFile]]],
+        damaged: Collection[str],
+    ) -> None:
+        self._store = store
+        self._of_parts = {file.path: of_parts for file, of_parts in merged}
+        self._compared = max(3, COMPARED // len(merged))
+        self._damaged = damaged
+        self._kept: dict[str, pa.Table | str] = {}
+
+    def table(self, file: StoredFile) -> pa.Table | str:
+        """All rows of a file, found to be as written and those of its parts; or what is wrong with it."""
+        if file.path not in self._kept:
+            for path in list(self._kept)[:-1]:
+                del self._kept[path]
+            self._kept[file.path] = self._read(file)
+        return self._kept[file.path]
+
+    def _read(self, file: StoredFile) -> pa.Table | str:
+        found = _opened(self._store, file)
+        if isinstance(found, str):
+            return found
+        try:
+            rows = _read(found).unify_dictionaries().combine_chunks()
+            return self._departure(rows, self._of_parts.get(file.path, ())) or rows
+        except (StoreError, pa.ArrowException, OSError, ValueError) as error:
+            return f"can't be read, or be compared with its parts: {_one_line(error)}"
+
+    def _departure(self, found: pa.Table, of_parts: Sequence[StoredFile]) -> str | None:
+        """Where merged rows are not those of their parts; None if they are those of the ones compared.
+
+        These are spread evenly, the first and the last among them: what is shifted once is shifted to the end.
+        """
+        begins = np.cumsum([0, *(part.rows for part in of_parts)])
+        number = min(self._compared, len(of_parts))
+        for place in np.linspace(0, len(of_parts) - 1, number).round().astype(int):
+            part = of_parts[place]
+            if part.path in self._damaged:  # Parquet readers may crash on damaged bytes
+                continue
+            expected, rows = (
+                self._store.rows_of([part], found.schema),
+                found.slice(begins[place], part.rows),
+            )
+            if (name := departs(rows, expected)) is not None:
+                return f"{name} is not what {part.path} has"
+        return None
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Parts that follow one another in a directory, whose rows are in one file of documents and one of tokens.
+
+    `files`: the two, None where no part has one; `begin`: where the parts' rows begin in each; `rows`: how many.
+    """
+
+    files: tuple[StoredFile | None, StoredFile | None]
+    begin: tuple[int, int]
+    rows: tuple[int, int]
+    parts: list[tuple[int, int]]  # each with its number of documents
+
+
+def _in_rows(files: Sequence[StoredFile], held: Mapping[str, StoredFile]) -> Iterator[_Rows]:
+    """The parts' files by directory, as long a stretch at a time as both kinds are in one file each."""
+    directories: dict[str, dict[int, dict[str, StoredFile]]] = {}
+    for file in files:
+        kind, _, rest = file.path.partition("/")
+        if (part := file.part) is not None:
+            directories.setdefault(rest.rpartition("/")[0], {}).setdefault(part, {})[kind] = file
+    for of_directory in directories.values():
+        begun: dict[str, int] = {}  # how many rows of a file have been given
+        rows: _Rows | None = None
+        for part in sorted(of_directory):
+            own = [of_directory[part].get(kind) for kind in ("documents", "tokens")]
+            into = [None if own_file is None else held.get(own_file.path, own_file) for own_file in own]
+            if rows is None or list(rows.files) != into:
+                if rows is not None:
+                    yield rows
+                starts = [0 if into_file is None else begun.get(into_file.path, 0) for into_file in into]
+                rows = _Rows((into[0], into[1]), (starts[0], starts[1]), (0, 0), [])
+            counts = [0 if own_file is None else own_file.rows for own_file in own]
+            for into_file, count in zip(into, counts, strict=True):
+                if into_file is not None:
+                    begun[into_file.path] = begun.get(into_file.path, 0) + count
+            rows.rows = (rows.rows[0] + counts[0], rows.rows[1] + counts[1])
+            rows.parts.append((part, counts[0]))
+        if rows is not None:
+            yield rows
+
+
+def _faults_together(
+    store: Store, files: Sequence[StoredFile], held: Mapping[str, StoredFile], shelf: _Shelf
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the contents of these parts' files, as merged files have them: subjects and faults."""
+    seen = np.zeros(store.manifest.documents, np.bool_)
+    unread: set[int] = set()  # parts of whose documents nothing is known
+    for rows in _in_rows(files, held):
+        documents_file, tokens_file = rows.files
+        if documents_file is None:
+            if tokens_file is not None:
+                yield tokens_file.path, "has no file of documents beside it"
+            continue
+        documents = shelf.table(documents_file)
+        tokens = None if tokens_file is None else shelf.table(tokens_file)
+        if isinstance(documents, str) or isinstance(tokens, str):
+            unread.update(part for part, _ in rows.parts)
+            for file, table in ((documents_file, documents), (tokens_file, tokens)):
+                if file is not None and isinstance(table, str):
+                    yield file.path, table
+            continue
+        documents = documents.slice(rows.begin[0], rows.rows[0])
+        read = None if tokens is None else tokens.slice(rows.begin[1], rows.rows[1]).select
+        path = None if tokens_file is None else tokens_file.path
+        try:
+            yield from _pair_faults(store, documents, documents_file.path, path, read)
+        except (pa.ArrowException, ValueError) as error:
+            unread.update(part for part, _ in rows.parts)
+            yield documents_file.path, f"can't be read: {_one_line(error)}"
+            continue
+        numbers = documents["document"].to_numpy()
+        counts = [count for _, count in rows.parts]
+        planned = [store.part_range(part) for part, _ in rows.parts]
+        first, end = (
+            np.repeat(ends, counts) for ends in zip(*((r.start, r.stop) for r in planned), strict=True)
+        )
+        there = numbers[(numbers >= first) & (numbers < end)]
+        if len(there) < len(numbers) or seen[there].any():
+            yield documents_file.path, "has documents twice, or of other parts"
+        seen[there] = True
+    for part in sorted({file.part for file in files if file.part is not None} - unread):
+        planned_of_it = store.part_range(part)
+        if not seen[planned_of_it.start : planned_of_it.stop].all():
+            yield f"part {part}", _not_as_planned(planned_of_it)
+
+
+def _not_as_planned(planned: range) -> str:
+    return f"does not hold the documents {planned.start} to {planned.stop - 1}, each once"
+
+
 def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[tuple[str, str]]:
     """What is wrong with a part: pairs of the subject and the fault."""
     sound: dict[str, pq.ParquetFile] = {}
@@ -175,8 +370,8 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
                 tokens = tokens_of.pop(file.path.removeprefix("documents/"), None)
                 documents = _read(sound[file.path])
                 numbers.append(documents["document"].to_numpy())
-                its_tokens = None if tokens is None else sound[tokens]
-                yield from _pair_faults(store, documents, file.path, tokens, its_tokens)
+                read = None if tokens is None else partial(_read, sound[tokens])
+                yield from _pair_faults(store, documents, file.path, tokens, read)
     except (pa.ArrowException, OSError, ValueError) as error:
         yield f"part {part}", f"can't be read: {_one_line(error)}"
         return
@@ -185,7 +380,7 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
     planned = store.part_range(part)
     found = np.sort(np.concatenate(numbers))
     if not np.array_equal(found, np.arange(planned.start, planned.stop)):
-        yield f"part {part}", f"does not hold the documents {planned.start} to {planned.stop - 1}, each once"
+        yield f"part {part}", _not_as_planned(planned)
 
 
 def _opened(store: Store, file: StoredFile) -> pq.ParquetFile | str:
@@ -241,9 +436,9 @@ def _pair_faults(
     documents: pa.Table,
     documents_path: str,
     tokens_path: str | None,
-    its_tokens: pq.ParquetFile | None,
+    read: Callable[[list[str]], pa.Table] | None,
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong inside one partition's two files of a part; `its_tokens`: the file at `tokens_path`."""
+    """What is wrong inside two tables of one partition; `read` gives columns of that at `tokens_path`."""
     predictions = _class_numbers(documents["prediction"], store.manifest)
     split, _ = keys_of(PurePosixPath(documents_path).parent)
     if (
@@ -254,14 +449,14 @@ def _pair_faults(
     for fault in _document_faults(store.manifest, documents, predictions):
         yield documents_path, fault
     lengths = documents["length"].to_numpy()
-    if tokens_path is None or its_tokens is None:
+    if tokens_path is None or read is None:
         if lengths.any():
             yield documents_path, "its documents have tokens, but there is no file of them"
         return
     numbers = documents["document"].to_numpy()
     reductions = [(c, r) for r in store.manifest.reductions for c in r.columns(store.manifest.layers)]
     of_reductions = {column for column, _ in reductions}
-    tokens = _read(its_tokens, [name for name in store.tokens_schema.names if name not in of_reductions])
+    tokens = read([name for name in store.tokens_schema.names if name not in of_reductions])
     rows = np.repeat(np.arange(len(lengths)), lengths)  # the row of its document, for each token
     positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     if not (
@@ -297,13 +492,13 @@ def _pair_faults(
             first = int(np.argmax(wrong))
             where = f"document {numbers[rows[first]]}, position {positions[first]}"
             yield tokens_path, f"{what}: {count:,} of {len(rows):,} tokens, first {where}"
-    yield from _faults_of_reductions(documents, documents_path, its_tokens, tokens_path, reductions, rows)
+    yield from _faults_of_reductions(documents, documents_path, read, tokens_path, reductions, rows)
 
 
 def _faults_of_reductions(
     documents: pa.Table,
     documents_path: str,
-    its_tokens: pq.ParquetFile,
+    read: Callable[[list[str]], pa.Table],
     tokens_path: str,
     reductions: Sequence[tuple[str, StoredReduction]],
     rows: npt.NDArray[np.int64],
@@ -317,11 +512,11 @@ def _faults_of_reductions(
     for place, (column, reduction) in enumerate(reductions):
         if place % at_once == 0:
             together = reductions[place : place + at_once]
-            read = _read(its_tokens, [name for name, _ in together])
-            sound = _all_sound(documents, read, together)
+            values_of = read([name for name, _ in together])
+            sound = _all_sound(documents, values_of, together)
         if sound:
             continue
-        values = read[column]
+        values = values_of[column]
         if (wrong := _reduction_fault(values.combine_chunks(), reduction, rows, numbers)) is not None:
             yield tokens_path, f"{column}: {wrong}"  # and there is nothing sound for an entropy to be of
         elif reduction.signed:
@@ -414,25 +609,6 @@ def _departs(found: pa.Table | None, expected: pa.Table | None) -> str | None:
     return None
 
 
-def _merged_fault(
-    store: Store, file: StoredFile, of_parts: Sequence[StoredFile], parts_are_sound: bool
-) -> str | None:
-    """What is wrong with a merged file; None if nothing is."""
-    merged = _opened(store, file)
-    if isinstance(merged, str) or not parts_are_sound:
-        return merged if isinstance(merged, str) else None
-    try:
-        found = _read(merged)
-        expected = store.rows_of(of_parts, found.schema)
-    except (StoreError, pa.ArrowException, OSError) as error:
-        return f"can't be compared with its parts: {_one_line(error)}"
-    for name in found.column_names:
-        plain = _plain(found[name].type)
-        if not found[name].cast(plain).equals(expected[name].cast(plain)):
-            return f"{name} is not what its parts have"
-    return None
-
-
 def _texts(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     return np.asarray(column.cast(pa.string()).to_numpy(), dtype=np.object_)
 
@@ -442,8 +618,10 @@ def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     array = column.combine_chunks()
     if pa.types.is_fixed_size_list(array.type):
         missing = np.repeat(array.is_null().to_numpy(zero_copy_only=False), array.type.list_size)
-        # Not flatten(), which leaves out what is null.
-        values = array.values.to_numpy(zero_copy_only=False).astype(np.float64)
+        size = array.type.list_size
+        # Not flatten(), which leaves out what is null; `values` are those of the whole array that this one is cut from.
+        values = array.values.slice(array.offset * size, len(array) * size)
+        values = values.to_numpy(zero_copy_only=False).astype(np.float64)
         return np.where(missing, np.nan, values)
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
 

@@ -148,6 +148,20 @@ def _encoded_anew(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(names.indices.take(codes.indices), names.dictionary)
 
 
+def departs(found: pa.Table, expected: pa.Table) -> str | None:
+    """The first column of some rows that has not the values that are expected; None if all have. How dictionaries are
+    numbered does not matter.
+    """
+    names: list[str] = found.column_names
+    for name in names:
+        one, other = found[name], expected[name]
+        if pa.types.is_dictionary(one.type):
+            one, other = (column.cast(one.type.value_type) for column in (one, other))
+        if not one.equals(other):
+            return name
+    return None
+
+
 def columns_with_nulls(file: Place) -> set[str]:
     """The columns of a Parquet file that have nulls, or whose footer does not say that they have none.
 

@@ -55,7 +55,7 @@ from attnstore.store.merged import (
     to_be_merged,
     with_merged,
 )
-from attnstore.store.parquet import checked, columns_with_nulls, file_schema, parquet, write_parquet
+from attnstore.store.parquet import checked, columns_with_nulls, departs, file_schema, parquet, write_parquet
 from attnstore.store.partitions import keys_of, partitions_of
 from attnstore.store.place import (
     Place,
@@ -478,10 +478,13 @@ class Store:
         return StoredFile(TOTALS, rows, size, digest)
 
     def _merge(self, group: Sequence[StoredFile]) -> StoredFile:
-        """Write the rows of these files, which are of one directory, once more, in one."""
+        """Write the rows of these files, which are of one directory, once more, in one. Raises StoreError.
+
+        They are read back: `verify` compares a few files alone with what has been merged.
+        """
         schema = self.tokens_schema if group[0].path.startswith("tokens/") else self.documents_schema
         rows = self.rows_of(group, schema)
-        return self._write(merged_name(group), rows, schema, f"{MERGED}.{self._writer}.tmp")
+        return self._write(merged_name(group), rows, schema, f"{MERGED}.{self._writer}.tmp", read_back=True)
 
     def _write_list(self, files: Iterable[StoredFile], but: Iterable[StoredFile]) -> StoredFile | None:
         """Write the list of these files but for some; None if none is left."""
@@ -513,9 +516,18 @@ class Store:
         """The parts' files that the sealed store has beside those written here: those of the state before."""
         return ()
 
-    def _write(self, path: str, table: pa.Table, schema: pa.Schema, temporary: str) -> StoredFile:
-        """Write a file of the store under its temporary name in `_parts`, and rename it."""
+    def _write(
+        self, path: str, table: pa.Table, schema: pa.Schema, temporary: str, read_back: bool = False
+    ) -> StoredFile:
+        """Write a file of the store under its temporary name in `_parts`, and rename it.
+
+        `read_back`: see before that its bytes hold what is written; StoreError is raised if they don't.
+        """
         content = parquet(table, schema)
+        if read_back:
+            with pq.ParquetFile(pa.BufferReader(content)) as written:
+                if (name := departs(written.read(use_threads=False), table)) is not None:
+                    raise StoreError(f"{self.path}: {name} of {path} can't be read as it was written")
         put(self.path, path, memoryview(content), f"{RECEIPTS}/{temporary}")
         self._listed = None  # what is there is more now
         return StoredFile(path, table.num_rows, content.size, hashlib.sha256(content).hexdigest())

@@ -27,6 +27,8 @@ from attnstore.store.merged import (
     read_list,
     to_be_merged,
 )
+from attnstore.store.parquet import parquet
+from attnstore.store.resume import create_or_resume
 from attnstore.store.stage import begin_or_resume, finish_append
 from attnstore.store.store import open_store
 
@@ -139,13 +141,101 @@ def test_a_merged_file_that_says_something_else_is_a_fault(tmp_path: Path, mergi
     changed = rows.set_column(
         0, rows.schema.field(0), rows.column(0).combine_chunks().take(list(range(len(rows)))[::-1])
     )
-    from attnstore.store.parquet import parquet
-
     resealed(store.path, name, parquet(changed, store.tokens_schema).to_pybytes())
     faults = [finding for finding in verify_files(open_store(store.path)) if not finding.ok]
-    assert [(fault.subject, fault.detail) for fault in faults] == [
-        (name, "document is not what its parts have")
+    part = name.removeprefix("_merged/").replace("-00002", "")
+    assert [(fault.subject, fault.detail) for fault in faults if fault.subject == name] == [
+        (name, f"document is not what {part} has")
     ]
+
+
+@pytest.mark.slow
+def test_what_merged_files_hold_is_checked_like_what_parts_hold(tmp_path: Path, merging) -> None:
+    """Each rule, with the number of the document; of parts that have become one, and one that is too large for it."""
+    plan = manifest(label_in_path=False)
+    with create_or_resume(tmp_path / "store", plan) as store:
+        for part in range(plan.parts):
+            documents, tokens = tables(plan, plan.part_range(part))
+            if part == 1:  # documents 4 to 7
+                changed = [0.5 if number == 6 else value for number, value in zip(
+                    documents["document"].to_pylist(), documents["probability"].to_pylist(), strict=True)]  # fmt: skip
+                documents = documents.set_column(
+                    documents.schema.get_field_index("probability"),
+                    documents.schema.field("probability"),
+                    pa.array(changed, documents["probability"].type),
+                )
+                ends = tokens["end"].to_numpy() + 1000 * (tokens["document"].to_numpy() == 5)
+                tokens = tokens.set_column(
+                    tokens.schema.get_field_index("end"),
+                    tokens.schema.field("end"),
+                    pa.array(ends, pa.int32()),
+                )
+            store.write_part(part, documents, tokens)
+        store.seal()
+    found = {(each.subject, each.detail.rpartition(", ")[2]) for each in verify_files(store) if not each.ok}
+    assert {
+        ("_merged/documents/split=test/part-00000-00002.parquet", "first 6"),
+        ("_merged/tokens/split=test/part-00000-00002.parquet", "position 0"),
+    } <= found
+
+
+@pytest.mark.slow
+def test_a_document_that_a_merged_part_lacks_is_found(tmp_path: Path, merging) -> None:
+    """Each part has the documents of its plan, in the merged files as in its own. Here the plan has one more."""
+    plan = manifest(label_in_path=False)
+    store = run(tmp_path / "store", plan)
+    raw = json.loads((store.path / "manifest.json").read_text())
+    raw["documents"], raw["part_size"] = 11, 4
+    (store.path / "manifest.json").write_text(json.dumps(raw))
+    found = [(each.subject, each.detail) for each in verify_files(open_store(store.path)) if not each.ok]
+    assert ("part 2", "does not hold the documents 8 to 10, each once") in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["documents", "tokens"])
+def test_a_damaged_part_that_has_been_merged_is_named(tmp_path: Path, merging, kind: str) -> None:
+    """One byte of its own file, of the same size: whoever reads the store plainly reads it."""
+    store = run(tmp_path / "store", manifest())
+    name = f"{kind}/split=test/label=neg/part-00001.parquet"
+    content = bytearray((store.path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (store.path / name).write_bytes(content)
+    (fault,) = (finding for finding in verify_files(store) if not finding.ok)
+    assert (fault.subject, fault.detail) == (name, "its SHA-256 is not the one recorded: it is damaged")
+
+
+def test_a_part_that_says_something_else_than_what_was_merged_is_a_fault(tmp_path: Path, merging) -> None:
+    """Also one whose hash is in the list: a few of each are compared."""
+    store = run(tmp_path / "store", manifest())
+    name = "tokens/split=test/label=neg/part-00001.parquet"
+    rows = pq.ParquetFile(store.path / name).read()
+    changed = rows.set_column(
+        0, rows.schema.field(0), rows.column(0).combine_chunks().take([*range(len(rows))][::-1])
+    )
+    content = parquet(changed.set_column(
+        rows.schema.get_field_index("odd"), rows.schema.field("odd"), pa.array([7.0] * len(rows), pa.float32())),
+        store.tokens_schema).to_pybytes()  # fmt: skip
+    (store.path / name).write_bytes(content)
+    made = StoredFile(name, len(rows), len(content), hashlib.sha256(content).hexdigest())
+    files = [
+        made if each.path == name else each for each in store.files() if each not in store.manifest.files
+    ]
+    listed, of_list = list_of(files)
+    (store.path / listed.path).write_bytes(of_list)
+    (store.path / "manifest.json").write_text(replace(store.manifest, merged_from=listed).to_json())
+    (fault,) = (finding for finding in verify_files(open_store(store.path)) if not finding.ok)
+    assert fault.subject == "_merged/tokens/split=test/label=neg/part-00000-00002.parquet"
+    assert fault.detail.endswith(f"is not what {name} has")
+
+
+def test_what_is_merged_is_read_back_when_it_is_written(tmp_path: Path, merging, monkeypatch) -> None:
+    """A store is not sealed with merged files that do not hold what was written."""
+    run(tmp_path / "store", manifest(), seal=False)
+    monkeypatch.setattr(
+        "attnstore.store.store.parquet", lambda table, schema: parquet(table.slice(1), schema)
+    )
+    with pytest.raises(StoreError, match=r"document of _merged/.* can't be read as it was written"):
+        run(tmp_path / "store", manifest())
 
 
 @pytest.mark.parametrize("change", ["overlap", "part", "backwards", "no list", "elsewhere"])
