@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-python test-bare pytest test-exhaustive check coverage docs picture bench bench-gpu lint types clean
+.PHONY: help demo test test-fast test-lowest test-python test-bare test-ray pytest test-exhaustive check coverage docs picture bench bench-gpu lint types clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ test-lowest:  ## run all tests with the lowest versions that pyproject.toml allo
 
 test-python:  ## run all tests with another Python: make test-python PYTHON=python3.13
 	$(MAKE) pytest VENV=.venv-$(notdir $(PYTHON)) INSTALL="--editable '.[test]'"
+
+test-ray:  ## run workers on a Ray cluster of this machine, in an environment of its own (Ray is large)
+	$(MAKE) ray VENV=.venv-ray INSTALL="--editable '.[test,ray]'"
+
+ray: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 0 tests/pipeline/test_on_ray.py
 
 test-bare:  ## install the package without any extra and run the demo's commands with it, away from the checkout
 	rm -rf .venv-bare build/lib build/bdist.*

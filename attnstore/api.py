@@ -72,6 +72,7 @@ def run(
     threads: int | None = None,
     workers: int = 1,
     worker_timeout: int | None = None,
+    ray: str | None = None,
 ) -> Reader:
     """Run a data set through a classifier, write a store at `path`, and open it.
 
@@ -127,6 +128,7 @@ def run(
         threads=threads,
         workers=workers,
         worker_timeout=worker_timeout,
+        ray=ray,
     )
     result = run_pipeline(settings, path)
     if result.interrupted:
@@ -164,6 +166,7 @@ def append(
     threads: int | None = None,
     workers: int = 1,
     worker_timeout: int | None = None,
+    ray: str | None = None,
 ) -> Reader:
     """Append documents to the sealed store at `path`, with the model and settings that wrote it, and open it.
 
@@ -210,6 +213,7 @@ def append(
         threads=threads,
         workers=workers,
         worker_timeout=worker_timeout,
+        ray=ray,
     )
     if append_documents(config, path).interrupted:
         raise KeyboardInterrupt

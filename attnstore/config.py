@@ -83,6 +83,8 @@ class RunConfig:
     `workers`: number of computing processes, 1 for this one alone; with GPUs, one on each in turn.
     `worker_timeout`: seconds after which a worker that has not finished a batch, or loaded the model, is stopped and
     replaced; None for half an hour to load, then ten minutes or ten times the longest batch so far.
+    `ray`: the Ray cluster whose actors are the workers (`local`, `auto`, `HOST:PORT`, `ray://HOST:PORT`); None for
+    processes of this machine.
     """
 
     source: SourceConfig
@@ -101,6 +103,7 @@ class RunConfig:
     threads: int | None = None
     workers: int = 1
     worker_timeout: int | None = None
+    ray: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class AppendConfig:
     identical documents and refuses the rest, `keep` appends all.
     `model`: where the model is, None for where the run found it. `reductions`: the run's reductions with your own
     functions; empty for what the store records.
-    `threads`, `workers`, `worker_timeout`: as in `RunConfig`.
+    `threads`, `workers`, `worker_timeout`, `ray`: as in `RunConfig`.
     """
 
     source: SourceConfig
@@ -125,6 +128,7 @@ class AppendConfig:
     threads: int | None = None
     workers: int = 1
     worker_timeout: int | None = None
+    ray: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

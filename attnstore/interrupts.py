@@ -170,6 +170,21 @@ def stop_on_interrupt(say: Callable[[str], object]) -> Iterator[Stop]:
         _restore(before)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep what each signal does, whatever a library that is started meanwhile sets up for itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = {number: signal.getsignal(number) for number in _REQUESTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # it is not Python's, and can't be set again
+                signal.signal(number, handler)
+
+
 def _send(number: int) -> None:
     """Send a signal to the main thread, whose waiting it interrupts where the system can."""
     if hasattr(signal, "pthread_kill"):

@@ -56,6 +56,7 @@ from attnstore.data.documents import Document
 from attnstore.pipeline import workers as hiring
 from attnstore.pipeline.describe import LoadedModel
 from attnstore.pipeline.parts import Part, Step
+from attnstore.pipeline.processes import Processes
 from attnstore.pipeline.wire import Loaded, Stepped, Stop, Took, Wrote
 from attnstore.pipeline.workers import Workers, _Worker
 from attnstore.show.card import facts
@@ -387,13 +388,18 @@ class Simulated:
 
 
 class Nothing:
-    """Where a process would be, and the store that it writes."""
+    """The link to a worker that is not there."""
 
-    stdin = stdout = returncode = None
+    started = True
 
-    def kill(self) -> None: ...
+    def send(self, _message: object) -> None: ...
 
-    def wait(self, _seconds: float) -> None: ...
+    def receive(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def how_it_ended(self) -> str:
+        return "never"
 
 
 class Outbox:
@@ -436,14 +442,14 @@ def simulated(
         batch_tokens=1, notes=(),
     )  # fmt: skip
     config = RunConfig(SourceConfig("reviews"), "model", workers=size)
-    crew = Workers(config, 1)
+    crew = Workers(config, 1, Processes())
     inbox = Simulated(clock, seconds, model)
     crew._inbox = inbox  # type: ignore[assignment]
     hiring.time = clock  # type: ignore[assignment,attr-defined]
 
     def hire(place: int) -> None:
         outbox = Outbox(inbox)
-        worker = _Worker(place, Nothing(), None, outbox=outbox)  # type: ignore[arg-type]
+        worker = _Worker(place, Nothing(), outbox=outbox)  # type: ignore[arg-type]
         outbox.worker = worker
         crew._crew.append(worker)
         inbox.say(clock.now, worker, Loaded(model))

@@ -64,6 +64,7 @@ ONLY_IN = {
     "triton": {"engine"},
     "filelock": {"store"},
     "obstore": {"buckets"},
+    "ray": {"pipeline"},
     "fsspec": {"ask", "data"},
     "duckdb": {"data", "store", "ask", "check"},  # data: a DuckDB file may be what is read
     "polars": {"store", "ask", "show", "check", "reader"},

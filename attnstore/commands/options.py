@@ -166,6 +166,11 @@ processes_option = options(
         help="Number of computing processes on this machine; with GPUs, one per GPU.",
     ),
     click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Let --workers be actors of a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local.",
+    ),
+    click.option(
         "--worker-timeout",
         type=click.IntRange(min=1),
         metavar="SECONDS",

@@ -17,19 +17,18 @@ from attnstore.data.labels import LabelMap
 from attnstore.data.selection import count_documents
 from attnstore.data.sources import open_source
 from attnstore.data.survey import Survey, survey
-from attnstore.engine.devices import other_threads, threads_each
+from attnstore.engine.devices import other_threads
 from attnstore.engine.models import read_model_files, with_revision
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.errors import ModelError, StoreError, UsageError
 from attnstore.events import Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
 from attnstore.messages import listed
-from attnstore.pipeline.alone import Alone
 from attnstore.pipeline.describe import check, describe, label_map
 from attnstore.pipeline.fill import fill
+from attnstore.pipeline.hands import hands
 from attnstore.pipeline.parts import missing_parts
 from attnstore.pipeline.repeated import without_repeated
-from attnstore.pipeline.workers import Workers
 from attnstore.store.known import labels_of
 from attnstore.store.manifest import Addition, Manifest
 from attnstore.store.partitions import label_fits_in_path
@@ -94,11 +93,10 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
         advice = "" if config.model else ": give its new place with --model"
         raise ModelError(f"{error}{advice}") from error
     begun = store.manifest.threads
-    threads = as_run.threads or threads_each(as_run.workers, begun)
-    with Alone(as_run, files, threads) if as_run.workers == 1 else Workers(as_run, threads) as hands:
+    with hands(as_run, files, begun, on_event) as computing:
         with ThreadPoolExecutor(1) as aside:
             surveyed = aside.submit(survey, source, on_event)
-            model = hands.load()
+            model = computing.load()
             found = waited_for(surveyed)
         if model.model_sha256 != store.manifest.fingerprint["model_sha256"]:
             raise ModelError(
@@ -137,13 +135,13 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
         first = store.manifest.documents
         with begin_or_resume(store, addition, are_models) as stage, stop_on_interrupt(stopping) as stop:
             on_event(Started(addition.documents, addition.notes))
-            if manifest.threads and begun and begun != threads:
-                on_event(Noted(other_threads(begun, threads)))
+            if manifest.threads and begun and begun != model.threads:
+                on_event(Noted(other_threads(begun, model.threads)))
             new = missing_parts(stage, as_run, source, found, labels, first)
-            filled = fill(stage, new, hands, stop, on_event, first)
+            filled = fill(stage, new, computing, stop, on_event, first)
             missing, parts = len(stage.missing_parts()), stage.manifest.parts - store.manifest.parts
             if not missing:
-                hands.close()  # adding up takes a third of its memory
+                computing.close()  # adding up takes a third of its memory
                 stage.seal()
                 store = open_store(store.path)
             return AppendResult(
@@ -187,6 +185,7 @@ def _as_run(store: Store, config: AppendConfig) -> RunConfig:
         threads=config.threads,
         workers=config.workers,
         worker_timeout=config.worker_timeout,
+        ray=config.ray,
         full_precision=held["values"] == "float32",
     )
 

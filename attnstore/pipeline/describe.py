@@ -181,7 +181,7 @@ def describe(
         max_length=model.max_length,
         model=config.model if config.revision is None else f"{config.model}@{config.revision}",
         data=source.name,
-        versions=_versions(),
+        versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rejected=rejected.counts,
         rejected_rows=rejected.rows,
@@ -227,7 +227,8 @@ def label_map(found: Survey, labels: LabelMap) -> list[str]:
     return sorted(f"{raw}={name}" for raw, name in stored.items() if name != raw)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of what computes and writes here."""
     packages = ("torch", "transformers", "tokenizers", "regex", "pyarrow", "duckdb", "polars")
     return {
         "attnstore": attnstore.__version__,

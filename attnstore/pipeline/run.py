@@ -14,16 +14,15 @@ from attnstore.config import RunConfig
 from attnstore.data.labels import match_labels
 from attnstore.data.sources import open_source
 from attnstore.data.survey import survey
-from attnstore.engine.devices import other_threads, threads_each
+from attnstore.engine.devices import other_threads
 from attnstore.engine.models import read_model_files
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.events import Noted, OnEvent, Started, ignore
 from attnstore.interrupts import stop_on_interrupt, waited_for
-from attnstore.pipeline.alone import Alone
 from attnstore.pipeline.describe import check, describe
 from attnstore.pipeline.fill import fill
+from attnstore.pipeline.hands import hands
 from attnstore.pipeline.parts import missing_parts
-from attnstore.pipeline.workers import Workers
 from attnstore.store.place import Place
 from attnstore.store.resume import create_or_resume, threads_begun_with
 from attnstore.store.store import Store
@@ -58,11 +57,10 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
     source = open_source(config.source, on_event=on_event)
     files = read_model_files(config)  # a wrong model is reported before the data is read, which may take long
     begun = threads_begun_with(path)
-    threads = config.threads or threads_each(config.workers, begun)
-    with Alone(config, files, threads) if config.workers == 1 else Workers(config, threads) as hands:
+    with hands(config, files, begun, on_event) as computing:
         with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
             surveyed = aside.submit(survey, source, on_event)
-            model = hands.load()
+            model = computing.load()
             found = waited_for(surveyed)
         labels = match_labels(found, model.labels, config.source.labels)
         manifest = describe(config, source, found, labels, model)
@@ -75,12 +73,12 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
         with create_or_resume(path, manifest) as store, stop_on_interrupt(stopping) as stop:
             before = store.finished_parts()
             on_event(Started(manifest.documents, store.manifest.notes))
-            if manifest.threads and begun and begun != threads and not store.sealed:
-                on_event(Noted(other_threads(begun, threads)))
+            if manifest.threads and begun and begun != model.threads and not store.sealed:
+                on_event(Noted(other_threads(begun, model.threads)))
             parts = missing_parts(store, config, source, found, labels)
-            filled = fill(store, parts, hands, stop, on_event)
+            filled = fill(store, parts, computing, stop, on_event)
             if not store.missing_parts() and not store.sealed:
-                hands.close()  # adding up takes a third of its memory
+                computing.close()  # adding up takes a third of its memory
                 store.seal()
             missing = bool(store.missing_parts())
             return RunResult(

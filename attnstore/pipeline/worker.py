@@ -1,7 +1,8 @@
-"""A worker: a process that loads the model, and computes and writes the parts that a run hands it.
+"""A worker: it loads the model, and computes and writes the parts that a run hands it (`work`).
 
-It lives as long as the run that has started it: when that is gone, the pipe ends, and so does the worker at once. It is
-in a session of its own, so that a terminal's Ctrl-C asks the run alone, which says what becomes of its workers.
+As a process of the run's machine (`serve`) it lives as long as the run that has started it: when that is gone, the
+pipe ends, and so does the worker at once. It is in a session of its own, so that a terminal's Ctrl-C asks the run
+alone, which says what becomes of its workers.
 """
 
 import os
@@ -9,10 +10,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from queue import SimpleQueue
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import pyarrow as pa
 
@@ -21,20 +23,27 @@ from attnstore.engine.devices import on_threads
 from attnstore.engine.loading import load_classifier
 from attnstore.engine.reductions import resolve_reductions
 from attnstore.engine.segmenter import Segmenter
-from attnstore.errors import AttnstoreError, ModelError
+from attnstore.errors import AttnstoreError, ModelError, StoreError
 from attnstore.pipeline.ahead import ahead
 from attnstore.pipeline.describe import LoadedModel
 from attnstore.pipeline.parts import Part, batches, write_parts
 from attnstore.pipeline.wire import Begin, Hired, Loaded, Refused, Stepped, Stop, Took, Wire, Wrote
 from attnstore.store.lent import lent_store
-from attnstore.store.manifest import StoredFile
+from attnstore.store.manifest import StoredFile, read_manifest
 from attnstore.store.place import place
+from attnstore.store.store import Store
 
 #: What a run hands over, in order; None when no more will come.
-_Inbox = SimpleQueue[Begin | Part | None]
+Inbox = SimpleQueue[Begin | Part | None]
 
 #: What may differ from worker to worker: it changes no byte.
 _OWN = ("batch_tokens", "notes")
+
+
+class Sender(Protocol):
+    """What leads to the run."""
+
+    def send(self, message: object) -> None: ...
 
 
 def serve() -> NoReturn:
@@ -51,13 +60,11 @@ def serve() -> NoReturn:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         hired = wire.receive()
-        inbox: _Inbox = SimpleQueue()
+        inbox: Inbox = SimpleQueue()
         stop = threading.Event()
         threading.Thread(target=_listen, args=(wire, inbox, stop), daemon=True).start()
-        try:
-            _work(wire, inbox, stop, hired, run)
-        except (AttnstoreError, MemoryError) as error:
-            wire.send(Refused(error))
+        with refusals(wire):
+            work(wire, inbox, stop, hired, lambda: os.getppid() == run)
     except (EOFError, BrokenPipeError):  # the run is gone
         os._exit(1)
     except BaseException:
@@ -81,7 +88,7 @@ def _own_pipes() -> Wire:
     return Wire(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
 
 
-def _listen(wire: Wire, inbox: _Inbox, stop: threading.Event) -> None:
+def _listen(wire: Wire, inbox: Inbox, stop: threading.Event) -> None:
     """Take what the run sends at once, so that it never waits for us; and end with it."""
     while True:
         try:
@@ -94,7 +101,20 @@ def _listen(wire: Wire, inbox: _Inbox, stop: threading.Event) -> None:
         inbox.put(message)
 
 
-def _work(wire: Wire, inbox: _Inbox, stop: threading.Event, hired: Hired, run: int) -> None:
+@contextmanager
+def refusals(wire: Sender) -> Iterator[None]:
+    """Tell the run what is wrong in a way that another worker would not change."""
+    try:
+        yield
+    except (AttnstoreError, MemoryError) as error:
+        wire.send(Refused(error))
+
+
+def work(wire: Sender, inbox: Inbox, stop: threading.Event, hired: Hired, lent: Callable[[], bool]) -> None:
+    """Load the model and say so, then compute and write the parts that come, until there is a None.
+
+    `lent`: whether the run lives, which lends the store's lock. Raises AttnstoreError or MemoryError.
+    """
     config, segmenter = hired.config, Segmenter()
     pa.set_cpu_count(hired.threads)
     with on_threads(hired.threads):
@@ -105,7 +125,8 @@ def _work(wire: Wire, inbox: _Inbox, stop: threading.Event, hired: Hired, run: i
         if not isinstance(begin, Begin):
             return
         _must_be_alike(own, begin.model)
-        store = lent_store(place(begin.store), begin.manifest, run)
+        store = lent_store(place(begin.store), begin.manifest, lent)
+        _must_see(store)
 
         def finished(part: int, files: tuple[StoredFile, ...]) -> None:
             now = LoadedModel.of(classifier, config, segmenter, hired.threads)
@@ -122,16 +143,26 @@ def _work(wire: Wire, inbox: _Inbox, stop: threading.Event, hired: Hired, run: i
                 inbox.put(None)  # else what works ahead would wait for another part
 
 
-def _handed(inbox: _Inbox) -> Generator[Part]:
+def _handed(inbox: Inbox) -> Generator[Part]:
     while isinstance(part := inbox.get(), Part):
         yield part
 
 
-def _told(parts: Iterator[tuple[int, list[Batch]]], wire: Wire) -> Iterator[tuple[int, list[Batch]]]:
+def _told(parts: Iterator[tuple[int, list[Batch]]], wire: Sender) -> Iterator[tuple[int, list[Batch]]]:
     """The same parts. Of each the run is told that it begins, so that it hands over the next one."""
     for part, of_part in parts:
         wire.send(Took(part))
         yield part, of_part
+
+
+def _must_see(store: Store) -> None:
+    """Raise StoreError if the store's place holds another store here, or none, as on a machine with other disks."""
+    there = read_manifest(store.path)
+    if there is None or there.to_json() != store.manifest.to_json():
+        raise StoreError(
+            f"{store.path} is not the run's store here: several machines write one store on a shared folder, or in a"
+            " bucket (s3://…)"
+        )
 
 
 def _must_be_alike(own: LoadedModel, first: LoadedModel) -> None:

@@ -1,4 +1,6 @@
-"""A run computed by several processes of this machine: who they are, which part each has, what becomes of lost ones.
+"""A run computed by several workers: who they are, which part each has, what becomes of lost ones.
+
+Where they run is up to a `Host`: processes of this machine (`processes`), or the actors of a cluster (`on_ray`).
 
 The run itself loads no model. It reads the documents, hands them out a part at a time, counts what is written, and
 replaces workers that end. Each worker has the part that it computes and, while there are many left, the next one, so
@@ -8,30 +10,24 @@ A worker may hang without ending: in a driver, on a file system that does not an
 one that gives none for much longer than any batch has taken is ended and replaced.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from attnstore.config import RunConfig
-from attnstore.engine.devices import choose_device, visible_gpus
-from attnstore.engine.paths import compiler
 from attnstore.errors import UsageError, WorkerError
 from attnstore.messages import counted, quoted
 from attnstore.pipeline.ahead import ahead
 from attnstore.pipeline.describe import LoadedModel
 from attnstore.pipeline.parts import Part, Step
-from attnstore.pipeline.wire import Begin, Hired, Loaded, Refused, Stepped, Stop, Took, Wire, Wrote
+from attnstore.pipeline.wire import Begin, Hired, Loaded, Refused, Stepped, Stop, Took, Wrote
+from attnstore.store.place import address
 from attnstore.store.store import Store
 
 #: Times that a part is tried, and that workers may end in a row without having had any.
@@ -43,14 +39,39 @@ _LOOKED_EVERY = 0.2
 _LOADED_WITHIN, _HEARD_WITHIN, _TIMES_THE_LONGEST = 1800.0, 600.0, 10
 #: The most seconds that a single look can add to the silence: who was stopped itself has not listened.
 _LISTENED = 1.0
-#: Seconds that a process gets to die in. One that waits for a broken disk does not.
-_DEAD_WITHIN = 10.0
-#: A worker imports what the run would, from where the run would, and nothing from the folder that it is started in.
-_SERVE = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv.pop())\n"
-    "from attnstore.pipeline.orphans import end_with_the_run; end_with_the_run()\n"
-    "from attnstore.pipeline.worker import serve; serve()"
-)
+
+
+class Link(Protocol):
+    """A worker as the run has it."""
+
+    @property
+    def started(self) -> bool:
+        """Whether it runs, so that something can be heard of it: a cluster may have no room yet."""
+
+    def send(self, message: object) -> None:
+        """Raises OSError if it is gone."""
+
+    def receive(self) -> Any:
+        """The next record, waited for. Raises EOFError when there will be none."""
+
+    def end(self) -> None:
+        """End the worker at once, whatever it does."""
+
+    def how_it_ended(self) -> str:
+        """`by SIGKILL`, `with exit code 3`: once there are no more records."""
+
+
+class Host(Protocol):
+    """Where workers run."""
+
+    def prepare(self, config: RunConfig) -> None:
+        """Do what is done once, before the first worker starts."""
+
+    def start(self, place: int, threads: int) -> Link:
+        """Start a worker at this place, counted from 0. Raises WorkerError where that can't be done."""
+
+    def close(self) -> None:
+        """Called when all workers have been ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,8 +82,7 @@ class _Worker:
     """
 
     place: int
-    process: subprocess.Popen[bytes]
-    wire: Wire
+    link: Link
     loaded: bool = False
     begun: bool = False
     parts: dict[int, Part] = field(default_factory=dict)
@@ -80,38 +100,23 @@ class _Worker:
         """Send what is in the outbox, until the worker is gone or there is a None."""
         with suppress(OSError):
             while (message := self.outbox.get()) is not None:
-                self.wire.send(message)
+                self.link.send(message)
 
     def end(self) -> None:
         """End it at once. What it is writing is then no part."""
         self.outbox.put(None)
-        self.process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_DEAD_WITHIN)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        self.link.end()
 
 
 class Workers:
-    """As many processes as `config.workers`, each with the model, on `threads` threads. None is left when it is closed.
+    """As many workers as `config.workers`, each with the model, on `threads` threads. None is left when it is closed.
 
     It has what `Alone` has.
     """
 
-    def __init__(self, config: RunConfig, threads: int) -> None:
-        """Raises UsageError for a reduction that no other process can import."""
-        for reduction in config.reductions:
-            if callable(reduction) and (
-                reduction.__module__ == "__main__" or "<" in getattr(reduction, "__qualname__", "<")
-            ):
-                name = quoted(getattr(reduction, "__name__", "reduction"))
-                raise UsageError(
-                    f"workers=: {name} is a function of the program itself, which other processes can't import: put it"
-                    " into a module, or leave workers out"
-                )
+    def __init__(self, config: RunConfig, threads: int, host: Host) -> None:
         self._hired = Hired(replace(config, source=replace(config.source, held=None)), threads)
+        self._host = host
         self._inbox: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
         self._crew: list[_Worker] = []
         self._gpus: list[str] = []
@@ -131,7 +136,7 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """How many processes compute."""
+        """How many workers compute."""
         return self._hired.config.workers
 
     def __enter__(self) -> Self:
@@ -146,6 +151,7 @@ class Workers:
         """End all of them; harmless when done twice."""
         while self._crew:
             self._crew.pop().end()
+        self._host.close()
 
     @property
     def model(self) -> LoadedModel:
@@ -160,14 +166,8 @@ class Workers:
             ModelError, UsageError: as `load_classifier` in this process would.
             WorkerError: they end while they load.
         """
-        config = self._hired.config
-        device = choose_device(config.device).type
-        if device == "cuda":
-            self._gpus = [] if ":" in config.device else visible_gpus()  # a number counts all that are seen
-        elif device == "cpu" and (asked := compiler.asked_for()) != "off":
-            with suppress(compiler.NoKernelError, OSError, subprocess.SubprocessError):
-                compiler.library(asked)  # once, and not in each of them
-        for number in range(config.workers):
+        self._host.prepare(self._hired.config)
+        for number in range(self.count):
             self._hire(number)
         while self._model is None:
             self._hear()
@@ -181,7 +181,7 @@ class Workers:
                 again.
         """
         self._store, self._fresh = store, len(store.missing_parts())
-        self._begin = Begin(str(store.path), store.manifest, self.model)
+        self._begin = Begin(address(store.path), store.manifest, self.model)
         self.all_null = {reduction.name for reduction in self.model.reductions}
         for worker in self._crew:
             self._introduce(worker)
@@ -204,29 +204,8 @@ class Workers:
                 yield step
 
     def _hire(self, place: int) -> None:
-        """Start the worker of a place, which decides its GPU. Raises WorkerError where the system can't."""
-        environment = os.environ | {
-            # What tokenises has threads of its own.
-            "RAYON_NUM_THREADS": os.environ.get("RAYON_NUM_THREADS", str(self._hired.threads))
-        }
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        paths = json.dumps([path for path in sys.path if isinstance(path, str)])
-        try:
-            process = subprocess.Popen(  # noqa: S603 - this Python, with what this process has imported
-                [sys.executable, "-P", "-c", _SERVE, paths],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-                # Ctrl-C goes to the whole group that has the terminal.
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except OSError as error:
-            raise WorkerError(f"a worker can't be started: {error.strerror or error}") from error
-        assert process.stdin is not None  # noqa: S101 - they are pipes
-        assert process.stdout is not None  # noqa: S101
-        worker = _Worker(place, process, Wire(process.stdout, process.stdin))
+        """Start the worker of a place. Raises WorkerError where that can't be done."""
+        worker = _Worker(place, self._host.start(place, self._hired.threads))
         self._crew.append(worker)
         worker.send(self._hired)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
@@ -235,7 +214,7 @@ class Workers:
     def _listen(self, worker: _Worker) -> None:
         with suppress(EOFError):
             while True:
-                self._inbox.put((worker, worker.wire.receive()))
+                self._inbox.put((worker, worker.link.receive()))
         self._inbox.put((worker, None))
 
     def _introduce(self, worker: _Worker) -> None:
@@ -309,8 +288,8 @@ class Workers:
         now = time.monotonic()
         listened, self._looked = min(now - self._looked, _LISTENED), now
         for worker in self._crew:
-            if worker.loaded and not worker.parts:
-                continue  # it waits for us
+            if (worker.loaded and not worker.parts) or not worker.link.started:
+                continue  # it waits for us, or for room
             worker.silent += listened
             if worker.silent > self._patience(worker):
                 worker.hung = True
@@ -380,6 +359,19 @@ class Workers:
         return f"{parts} left to the next run" if self._stopping else f"{parts} given to another"
 
 
+def must_be_importable(reductions: Iterable[str | Callable[..., Any]]) -> None:
+    """Raise UsageError for a function that no other process can import."""
+    for reduction in reductions:
+        if callable(reduction) and (
+            reduction.__module__ == "__main__" or "<" in getattr(reduction, "__qualname__", "<")
+        ):
+            name = quoted(getattr(reduction, "__name__", "reduction"))
+            raise UsageError(
+                f"workers=: {name} is a function of the program itself, which other processes can't import: put it into"
+                " a module, or leave workers out"
+            )
+
+
 def _named(part: Part) -> str:
     """`test/pos/7_10` to `test/pos/9_8` (numbers 100 to 199): the documents of a part."""
     (first, one), (last, other) = part.documents[0], part.documents[-1]
@@ -393,12 +385,4 @@ def _why(worker: _Worker) -> str:
     if worker.hung:
         silent = counted(round(worker.silent), "second")
         return f"after {silent} without a response (--worker-timeout sets the limit)"
-    code = worker.process.returncode
-    if code >= 0:
-        return f"with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = ", as systems do where memory runs out" if name == "SIGKILL" else ""
-    return f"by {name}{hint}"
+    return worker.link.how_it_ended()

@@ -4,7 +4,7 @@ A worker writes parts and nothing else. The manifest, the resume and the seal ar
 which takes each part that is reported to it by `Store.take_part`.
 """
 
-import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,14 +17,14 @@ from attnstore.store.store import Store
 class LentLock:
     """The lock of another process, the lender, to write with while that lives."""
 
-    def __init__(self, path: Place, lender: int) -> None:
-        """`lender`: its process number; it has started this process."""
+    def __init__(self, path: Place, lent: Callable[[], bool]) -> None:
+        """`lent`: whether the lender lives, as far as is known here."""
         self.path = path
-        self.lender = lender
+        self._lent = lent
 
     def check(self) -> None:
         """Raise StoreError if the lender is gone: the next writer may hold the lock by now."""
-        if os.getppid() != self.lender:
+        if not self._lent():
             raise StoreError(f"the run that writes {self.path} has ended: run again to resume")
 
     def release(self) -> None:
@@ -39,6 +39,6 @@ class LentLock:
         self.release()
 
 
-def lent_store(path: Place, manifest: Manifest, lender: int) -> Store:
-    """The store at `path`, to write parts into while the process `lender`, which has started this one, lives."""
-    return Store(path, manifest, LentLock(path, lender))
+def lent_store(path: Place, manifest: Manifest, lent: Callable[[], bool]) -> Store:
+    """The store at `path`, to write parts into while `lent` says that the lender of its lock lives."""
+    return Store(path, manifest, LentLock(path, lent))

@@ -10,6 +10,7 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.devices import choose_device, choose_dtype
 from attnstore.errors import UsageError, WorkerError
 from attnstore.learn.config import compute
+from attnstore.pipeline.processes import Processes
 from attnstore.pipeline.workers import Workers
 
 
@@ -101,7 +102,7 @@ def test_each_worker_has_a_gpu_of_its_own_unless_one_is_named(asked, of_workers,
         raise OSError("enough")
 
     monkeypatch.setattr("subprocess.Popen", start)
-    workers = Workers(RunConfig(SourceConfig(""), "model", device=asked, workers=3), threads=1)
+    workers = Workers(RunConfig(SourceConfig(""), "model", device=asked, workers=3), 1, Processes())
     for hired in range(3):
         with pytest.raises(WorkerError):
             workers.load() if not hired else workers._hire(hired)

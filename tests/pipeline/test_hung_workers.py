@@ -16,8 +16,9 @@ from attnstore.errors import WorkerError
 from attnstore.events import Computed, Noted
 from attnstore.pipeline import workers as module
 from attnstore.pipeline.parts import Part, Step
+from attnstore.pipeline.processes import Process, Processes
 from attnstore.pipeline.run import run
-from attnstore.pipeline.wire import Begin, Stepped, Wire
+from attnstore.pipeline.wire import Begin, Stepped
 from attnstore.pipeline.workers import Workers, _Worker
 
 
@@ -32,15 +33,21 @@ class Clock:
         return self.now
 
 
-class Process:
-    """One that hangs: it ends when it is killed, and says nothing."""
+class Hanging:
+    """The link to a worker that says nothing."""
 
-    returncode = stdin = stdout = None
+    def __init__(self) -> None:
+        self.started, self.ended = True, False
 
-    def kill(self) -> None:
-        self.returncode = -9
+    def send(self, _message: object) -> None: ...
 
-    def wait(self, _seconds: float) -> None: ...
+    def receive(self) -> None: ...
+
+    def end(self) -> None:
+        self.ended = True
+
+    def how_it_ended(self) -> str:
+        raise AssertionError("it hangs")
 
 
 @pytest.fixture
@@ -51,10 +58,10 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Workers, Clock]]:
     monkeypatch.setattr(module, "_LOOKED_EVERY", 0)
 
     def hire(self: Workers, place: int) -> None:
-        self._crew.append(_Worker(place, Process(), None, loaded=True, begun=True))  # type: ignore[arg-type]
+        self._crew.append(_Worker(place, Hanging(), loaded=True, begun=True))
 
     monkeypatch.setattr(Workers, "_hire", hire)
-    workers = Workers(RunConfig(SourceConfig("data"), "model", workers=2), 1)
+    workers = Workers(RunConfig(SourceConfig("data"), "model", workers=2), 1, Processes())
     workers._begin = Begin("store", None, None)  # type: ignore[arg-type]
     for number in range(2):
         workers._hire(number)
@@ -86,7 +93,7 @@ def test_after_ten_minutes_of_silence_the_part_is_given_to_another(crew):
     line = "a worker did not respond for 601 seconds and was stopped: part 0 given to another"
     assert (times, step) == (600, Step(-2, -30, notes=(line,)))
     assert [each.number for each in workers._again] == [0]
-    assert (hung.process.returncode, idle.process.returncode) == (-9, None)
+    assert (hung.link.ended, idle.link.ended) == (True, False)
     assert [worker.place for worker in workers._crew] == [1, 0]
 
 
@@ -102,6 +109,18 @@ def test_batches_that_take_long_make_the_run_patient(crew):
     assert workers._longest == 402  # of the second one, which was looked at twice more
     _, step = heard(workers)
     assert step.notes[0].startswith("a worker did not respond for 4,021 seconds")
+
+
+def test_a_worker_that_has_no_room_in_the_cluster_yet_does_not_hang(crew):
+    """It is waited for, however long that takes; its time begins when it has started."""
+    workers, _ = crew
+    pending, idle = workers._crew
+    idle.parts.clear()
+    pending.link.started = pending.loaded = False
+    for _ in range(5000):
+        assert workers._hear() is None
+    pending.link.started = True
+    assert heard(workers)[0] == 1800
 
 
 def test_a_run_that_was_stopped_itself_blames_nobody(crew):
@@ -148,7 +167,7 @@ def test_nobody_waits_for_a_stopped_process_to_take_what_it_is_sent():
         stdout=subprocess.PIPE,
     )
     os.kill(process.pid, signal.SIGSTOP)
-    worker = _Worker(0, process, Wire(process.stdout, process.stdin))
+    worker = _Worker(0, Process(process))
     module.threading.Thread(target=worker.deliver, daemon=True).start()
     worker.send(b"." * (1 << 20))
     worker.end()
@@ -172,7 +191,7 @@ def test_a_worker_that_is_stopped_is_replaced_and_the_bytes_are_those_of_one_pro
 
     def hiring(self: Workers, place: int) -> None:
         hire(self, place)
-        started.append(self._crew[-1].process)
+        started.append(self._crew[-1].link.process)
 
     monkeypatch.setattr(Workers, "_hire", hiring)
 

@@ -21,6 +21,7 @@ from attnstore.errors import ModelError, UsageError, WorkerError
 from attnstore.events import Computed, Event, Noted
 from attnstore.pipeline.describe import LoadedModel
 from attnstore.pipeline.parts import Part
+from attnstore.pipeline.processes import Processes
 from attnstore.pipeline.run import run
 from attnstore.pipeline.worker import _must_be_alike
 from attnstore.pipeline.workers import Workers, _Worker
@@ -59,7 +60,7 @@ def hired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[byt
 
     def hiring(self: Workers, place: int) -> None:
         hire(self, place)
-        started.append(self._crew[-1].process)
+        started.append(self._crew[-1].link.process)
 
     monkeypatch.setattr(Workers, "_hire", hiring)
     yield started
@@ -204,7 +205,7 @@ def test_workers_that_end_before_they_have_a_part_end_the_run(
     config, hired, tmp_path, monkeypatch, code, how
 ):
     """After three of them it says how the last one ended, instead of starting others for ever."""
-    monkeypatch.setattr("attnstore.pipeline.workers._SERVE", code)
+    monkeypatch.setattr("attnstore.pipeline.processes._SERVE", code)
     with pytest.raises(WorkerError) as raised:
         run(config, tmp_path / "store.attn")
     assert str(raised.value) == f"3 workers ended before they had a part, the last {how}"
@@ -220,11 +221,11 @@ def part(number: int) -> Part:
 
 def test_a_part_that_was_lost_with_others_is_tried_alone_and_the_third_time_ends_the_run(config, monkeypatch):
     """Whoever had other parts beside the deadly one is innocent: only that one's documents are named."""
-    workers = Workers(config, 1)
+    workers = Workers(config, 1, Processes())
     given: list[list[int]] = []
 
     def hire(self: Workers, place: int) -> None:
-        self._crew.append(_Worker(place, Ended(), Nowhere(), loaded=True, begun=True))  # type: ignore[arg-type]
+        self._crew.append(_Worker(place, Ended(), loaded=True, begun=True))
 
     monkeypatch.setattr(Workers, "_hire", hire)
     workers._hire(0)
@@ -250,18 +251,18 @@ def test_a_part_that_was_lost_with_others_is_tried_alone_and_the_third_time_ends
 
 
 class Ended:
-    """A process that was killed."""
+    """A worker that was killed."""
 
-    returncode = -9
-    stdin = stdout = None
+    started = True
 
-    def kill(self) -> None: ...
-
-    def wait(self, _seconds: float) -> None: ...
-
-
-class Nowhere:
     def send(self, _message: object) -> None: ...
+
+    def receive(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def how_it_ended(self) -> str:
+        return "by SIGKILL, as systems do where memory runs out"
 
 
 def test_a_function_that_workers_can_not_import_is_refused_in_one_line(config, tmp_path):

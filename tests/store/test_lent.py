@@ -1,6 +1,5 @@
 """Promises of attnstore.store.lent: workers write parts with the lock of the run that has started them."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def test_parts_that_workers_wrote_are_sealed_to_the_bytes_of_one_writer(tmp_path
     run(tmp_path / "one", plan)
     with create_or_resume(tmp_path / "store", plan) as store:
         for part in (2, 0, 1):
-            with lent_store(store.path, store.manifest, os.getppid()) as worker:
+            with lent_store(store.path, store.manifest, lambda: True) as worker:
                 store.take_part(part, worker.write_part(part, *tables(plan, store.part_range(part))))
         assert store.missing_parts() == []
         store.seal(sealed="2026-01-02T03:04:06+00:00")
@@ -33,7 +32,7 @@ def test_two_that_write_one_part_at_once_leave_it_whole(tmp_path: Path) -> None:
     run(tmp_path / "one", plan)
     with create_or_resume(tmp_path / "store", plan) as store, ThreadPoolExecutor(2) as both:
         for _ in range(20):
-            workers = [lent_store(store.path, store.manifest, os.getppid()) for _ in range(2)]
+            workers = [lent_store(store.path, store.manifest, lambda: True) for _ in range(2)]
             writing = [both.submit(worker.write_part, 0, *tables(plan, range(4))) for worker in workers]
             assert writing[0].result() == writing[1].result()
         store.take_part(0, writing[0].result())
@@ -45,9 +44,7 @@ def test_a_worker_whose_run_has_ended_writes_nothing(tmp_path: Path) -> None:
     """The next run may hold the lock by then."""
     plan = manifest()
     with create_or_resume(tmp_path / "store", plan) as store:
-        worker = lent_store(
-            store.path, store.manifest, os.getpid()
-        )  # not our parent: as after the parent's end
+        worker = lent_store(store.path, store.manifest, lambda: False)
         before = contents(store.path)
         with pytest.raises(StoreError) as refused:
             worker.write_part(0, *tables(plan, range(4)))
