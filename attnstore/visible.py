@@ -12,7 +12,12 @@ def visible(text: str) -> str:
     C1 controls, the bidirectional controls, line separators, soft hyphens and other format characters. New
     lines and tabs stay, and so do the joiners that emoji and many scripts need (U+200C, U+200D).
     """
-    return "".join(map(_visible, text))
+    return text.translate({ord(character): _visible(character) for character in _acting(text)})
+
+
+def _acting(text: str) -> list[str]:
+    """The characters of a text that are not shown as they are: looked up once each, as the text may be long."""
+    return [character for character in set(text) if _visible(character) != character]
 
 
 @cache
@@ -38,6 +43,4 @@ def visible_line(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """JSON that means the same, with the same characters as JSON's own escapes."""
-    return "".join(
-        character if _visible(character) == character else json.dumps(character)[1:-1] for character in text
-    )
+    return text.translate({ord(character): json.dumps(character)[1:-1] for character in _acting(text)})

@@ -14,7 +14,7 @@ import pyarrow as pa
 from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
 from attnstore.messages import counted
 from attnstore.show.columns import display_width, paragraph
-from attnstore.show.formats import frame_of, grid, refuse
+from attnstore.show.formats import LONGEST, frame_of, grid, refuse
 from attnstore.visible import visible_line
 
 #: A column of texts is not made narrower than this to let one more column in.
@@ -112,7 +112,10 @@ def cells(table: pa.Table, rows: int | None, columns: Sequence[str]) -> pl.DataF
         if column.dtype.is_float():
             column = column.round_sig_figs(4)  # noqa: PLW2901 - the same column, as it is drawn
         elif column.dtype.is_nested() or not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-            texts = [None if value is None else visible_line(_text(value)) for value in column.to_list()]
+            texts = [
+                None if value is None else visible_line(_both_ends(_text(value)))
+                for value in column.to_list()
+            ]
             column = pl.Series(column.name, texts, pl.String)  # noqa: PLW2901
         drawn.append(column)
     return pl.DataFrame(drawn)
@@ -126,6 +129,12 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name}: {_text(field)}' for name, field in value.items())}}}"
     return "null" if value is None else str(value)
+
+
+def _both_ends(text: str) -> str:
+    """A text as far as tables have it: of a longer one the two ends, as some columns keep the end."""
+    half = (LONGEST - 1) // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def _widths(frame: pl.DataFrame) -> list[int]:

@@ -13,6 +13,9 @@ from attnstore.errors import UsageError
 from attnstore.visible import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
+#: So many characters of a text are drawn in a table: a hundred million would take minutes. Other formats have
+#: all of it.
+LONGEST = 50_000
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -50,13 +53,16 @@ def frame_of(table: pa.Table) -> pl.DataFrame:
 
 
 def grid(frame: pl.DataFrame, rules: Literal["MARKDOWN", "UTF8_FULL_CONDENSED"]) -> str:
-    """The frame drawn whole, a column as wide as its widest cell."""
+    """The frame drawn whole, a column as wide as its widest cell, a text as far as `LONGEST`."""
+    longest = pl.col(pl.String).str.len_chars() > LONGEST
+    cut = pl.col(pl.String).str.head(LONGEST - 1) + "…"
+    frame = frame.with_columns(pl.when(longest).then(cut).otherwise(pl.col(pl.String)))
     with pl.Config(
         tbl_formatting=rules,
         tbl_rows=-1,
         tbl_cols=-1,
         tbl_width_chars=60_000,
-        fmt_str_lengths=100_000,
+        fmt_str_lengths=LONGEST,
         fmt_table_cell_list_len=-1,
         tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True,

@@ -12,6 +12,7 @@ from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
 from attnstore.errors import UsageError
 from attnstore.show.columns import display_width
 from attnstore.show.fitted import fit, fitted_lines, left_out
+from attnstore.show.formats import LONGEST
 
 TABLE = pa.table({"class": ["neg", "pos"], "text": ["the dog that barked", None], "lift": [1.23456, 20.0]})
 
@@ -97,3 +98,11 @@ def test_no_line_is_wider_than_the_terminal(columns, data, width):
     assert 1 <= fitted.columns <= len(columns)
     for line in fitted.text.splitlines():
         assert sum(map(display_width, line)) <= width
+
+
+def test_a_text_without_an_end_is_drawn_from_its_two_ends():
+    """What lies between is not looked at: it may be a hundred million characters."""
+    middle = "x" * 10 * LONGEST
+    table = pa.table({"text": [f"begin {middle} end"], "list": [[middle, "end"]]})
+    assert "begin xx" in fit(table, 80).text
+    assert "xx end" in fit(table, 80, columns=("…text",)).text

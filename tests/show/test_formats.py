@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attnstore.errors import UsageError
-from attnstore.show.formats import FORMATS, render
+from attnstore.show.formats import FORMATS, LONGEST, render
 
 TABLE = pa.table(
     {
@@ -68,6 +68,17 @@ def test_a_table_shows_every_row_and_the_whole_of_long_texts():
     shown = render(long, "table").decode()
     assert shown.count("x" * 500) == 300
     assert "…" not in shown
+
+
+def test_a_text_without_an_end_is_cut_in_a_table_and_nowhere_else():
+    """`repeat('x', 100000000)` would be drawn for minutes."""
+    table = pa.table({"text": ["a" * 200_000]})
+    for form in ("table", "markdown"):
+        drawn = render(table, form).decode()
+        assert drawn.count("a") == LONGEST - 1
+        assert drawn.count("…") == 1
+    assert render(table, "csv").decode() == f"text\n{'a' * 200_000}\n"
+    assert json.loads(render(table, "json")) == table.to_pylist()
 
 
 def test_csv_refuses_nested_columns_by_name():
