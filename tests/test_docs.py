@@ -260,9 +260,22 @@ def test_every_page_stands_in_the_menu():
 def test_the_tests_that_hold_a_promise_are_there():
     """SECURITY.md and CONTRIBUTING.md name files that exist."""
     for name in ("SECURITY.md", "CONTRIBUTING.md"):
-        paths = re.findall(r"`((?:tests|attnstore|docs|queries)/[\w/.-]*)`", (ROOT / name).read_text())
+        paths = re.findall(
+            r"`((?:tests|attnstore|docs|queries)/[\w/.-]*)(?:::\w+)?`", (ROOT / name).read_text()
+        )
         assert len(paths) > 5
         assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
+
+
+def test_each_promise_names_a_test_that_there_is():
+    """A row of SECURITY.md's second table: `file::function`, or the words "not tested"."""
+    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| **")]
+    assert len(rows) > 10
+    for row in rows:
+        tests = re.findall(r"`(tests/[\w/.]+)::(\w+)`", row)
+        assert tests or row.endswith("| not tested |"), row
+        for path, function in tests:
+            assert f"\ndef {function}(" in (ROOT / path).read_text(), (path, function)
 
 
 def test_the_queries_by_hand_are_run(beside_a_demo):
