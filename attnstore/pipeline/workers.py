@@ -124,6 +124,7 @@ class Workers:
         self._begin: Begin | None = None
         self._store: Store | None = None
         self._stopping = False
+        self._to_hand_out = True
         self._again: deque[Part] = deque()
         self._fresh = 0
         self._failures: Counter[int] = Counter()
@@ -189,7 +190,11 @@ class Workers:
             while self._fresh or self._again or any(worker.parts for worker in self._crew):
                 if stop.is_set():
                     break
-                self._hand_out(ready)
+                if (
+                    self._to_hand_out
+                ):  # most messages change nothing, and hundreds of workers take long to look at
+                    self._to_hand_out = False
+                    self._hand_out(ready)
                 if step := self._hear():
                     yield step
         self._stopping = True
@@ -272,8 +277,10 @@ class Workers:
                 worker.loaded = True
                 self._in_vain = 0
                 self._introduce(worker)
+                self._to_hand_out = True
             case Took(part):
                 worker.taken.add(part)
+                self._to_hand_out = True
             case Stepped(part, step):
                 worker.steps.setdefault(part, []).append(step)
                 fresh = tuple(note for note in step.notes if note not in self._noted)
@@ -286,6 +293,8 @@ class Workers:
     def _hung(self) -> _Worker | None:
         """A worker that has been silent for too long while it had something to do."""
         now = time.monotonic()
+        if now - self._looked < _LOOKED_EVERY:
+            return None
         listened, self._looked = min(now - self._looked, _LISTENED), now
         for worker in self._crew:
             if (worker.loaded and not worker.parts) or not worker.link.started:
@@ -308,6 +317,7 @@ class Workers:
         """Take a part that is written."""
         assert self._store is not None  # noqa: S101 - it was handed out for one
         self._store.take_part(wrote.part, wrote.files)
+        self._to_hand_out = True
         worker.parts.pop(wrote.part, None)
         worker.taken.discard(wrote.part)
         worker.steps.pop(wrote.part, None)
@@ -322,6 +332,7 @@ class Workers:
 
         Raises WorkerError if that has been tried often enough.
         """
+        self._to_hand_out = True
         self._crew.remove(worker)
         worker.end()
         steps = [step for of_part in worker.steps.values() for step in of_part]

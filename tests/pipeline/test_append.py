@@ -4,8 +4,6 @@ import csv
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import tiny
+from nursery import Child
 from polars.testing import assert_frame_equal
 
 import attnstore
@@ -275,26 +274,25 @@ def test_five_appends_killed_at_random_moments_are_one_run(store, files, whole):
     whole, and in the end there is what one run gives. ATTNSTORE_SEED draws other moments.
     """
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
-    kills = 0
+    started = kills = 0
     for day, data in enumerate(files[1:], start=1):
         size = sum(SIZES[: day + 1])
         command = ["append", str(store), "--data", str(data), "--device", "cpu", "--quiet"]
         while open_store(store).manifest.documents < size:
-            child = subprocess.Popen(
-                [sys.executable, "-c", SLOWED, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            wait_until(lambda child=child: (store / "_append").exists() or child.poll() is not None)
-            if kills % 4 == 3:  # every fourth may go through
-                child.wait()
-                kills += 1
-            time.sleep(chance.uniform(0, 1.2))
-            child.kill()
-            kills += child.wait() == -signal.SIGKILL
+            with Child(SLOWED, *command) as child:
+                wait_until(lambda child=child: (store / "_append").exists() or child.poll() is not None, 900)
+                started += 1
+                if started % 4 == 0:  # every fourth may go through
+                    child.wait()
+                time.sleep(chance.uniform(0, 1.2))
+                child.kill()
+                kills += child.wait() == -signal.SIGKILL
             state = tables(store)
             assert state["documents"].height in (sum(SIZES[:day]), size)
             expected = whole["tokens"].filter(pl.col("document") < state["documents"].height)
             assert_frame_equal(state["tokens"], expected, check_exact=True)
             assert state["totals"]["occurrences"].sum() == expected.height
+    print(f"{kills} kills")
     assert kills >= 10
     found = tables(store)
     for name in ("documents", "tokens"):
