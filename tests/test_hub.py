@@ -3,9 +3,9 @@
 import json
 
 import hub
-import huggingface_hub
 import pytest
 from command_line import run
+from huggingface_hub import constants, hf_api
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def online(monkeypatch, tmp_path):
             "HF_HUB_CACHE": str(tmp_path / "cache"),
         }
         for name, value in settings.items():
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", address)
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(hf_api.api, "endpoint", address)
 
     return reach
 

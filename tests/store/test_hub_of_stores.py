@@ -3,9 +3,9 @@
 import json
 
 import hub_of_datasets
-import huggingface_hub
 import pytest
 from command_line import attnstore
+from huggingface_hub import constants, hf_api
 from huggingface_hub.utils import close_session
 from polars.testing import assert_frame_equal
 from small_store import LABELS, manifest, run
@@ -31,8 +31,8 @@ def online(server, cache, *arguments, token=hub_of_datasets.WRITES):
     close_session()  # a new process has no connection, either
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
-            patch.setattr(huggingface_hub.constants, name, value)
-        patch.setattr(huggingface_hub.hf_api.api, "endpoint", server.address)
+            patch.setattr(constants, name, value)
+        patch.setattr(hf_api.api, "endpoint", server.address)
         patch.delenv("HF_TOKEN", raising=False)
         if token:
             patch.setenv("HF_TOKEN", token)
