@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from asked import ask
 from asked_store import (
     REDUCTIONS,
     confusion,
@@ -18,7 +19,6 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
 from attnstore.errors import UsageError
 from attnstore.store.manifest import StoredReduction

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.stats
+from asked import ask
 from asked_store import (
     REDUCTIONS,
     cluster_of,
@@ -22,7 +23,6 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
 from attnstore.errors import UsageError
 

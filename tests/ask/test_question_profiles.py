@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import scipy.stats
+from asked import ask
 from asked_store import (
     LAYERS,
     REDUCTIONS,
@@ -20,7 +21,6 @@ from asked_store import (
     write_store,
 )
 
-from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
 
 QUESTIONS = find_questions()

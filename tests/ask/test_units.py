@@ -3,10 +3,11 @@
 import copy
 
 import pytest
+from asked import ask
 from asked_store import REDUCTIONS, write_store
 from measured_store import measured_rows, written
 
-from attnstore.ask.answer import BASIS_KEY, ask
+from attnstore.ask.answer import BASIS_KEY
 from attnstore.ask.questions import find_questions
 from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import open_store
