@@ -19,6 +19,9 @@ for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
 # where torch multiplies by MKL, the last bits of a product depend on it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# What is imported and collected stays: see `pytest_collection_finish`.
+gc.disable()
+
 # A shell starts its background jobs with Ctrl-C ignored, nohup everything with SIGHUP ignored: tests that send them
 # would wait for nothing.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,6 +76,7 @@ def pytest_collection_finish() -> None:
     """A run looks through all objects for what may go, torch's too: those that are there to stay are passed over."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
