@@ -9,13 +9,11 @@ knows and no specification can is added where the specification has left it out:
 - A mark with `"tooltip": true` shows the whole row.
 - Of a score that makes up no whole there is no even share: titles don't call it one, and its line is not drawn.
 - Bands so many that the picture would be too large (`{"step": ...}`) become narrower.
-- Views beside each other, each with as many bands of its own, have a height in pixels: of a step, Vega-Lite warns that
-  it can't tell whether layers draw the same bands.
+- Of an empty answer nothing is drawn, no axis and no legend either.
 """
 
 import json
 import math
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -37,8 +35,6 @@ _LONGEST = 960  # pixels that the bands of one axis take together, where they ca
 _NARROWEST = 5
 _CHARACTER = 9  # pixels of a character of a name above a view, in a wide font
 _LEAST_HEADER = 60  # pixels of a name above a view, however narrow that is
-#: What leaves the first rows of each view, numbered in their order.
-_FIRST = re.compile(r"datum\.place <= (\d+)")
 #: What the titles of the shipped charts add to "lift", which is true of shares alone.
 _EVEN_SHARE = " (1 is an even share)"
 
@@ -114,8 +110,9 @@ def fill(
     _put_tooltips(filled, table.schema)
     for unit in _objects(filled):
         _narrow(unit, rows)
-        _even(unit, rows)
         _fit_headers(unit, rows)
+    if not rows:
+        filled = {name: value for name, value in filled.items() if name == "$schema"} | {"mark": "point"}
     filled["data"] = {"values": rows}
     return filled, notes
 
@@ -273,42 +270,6 @@ def _narrow(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         bands = _bands(fields, rows)
         if bands * size["step"] > _LONGEST and fields & set(_CLASSES):
             unit[side] = {"step": max(_NARROWEST, _LONGEST / bands)}
-
-
-def _even(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Say the height of facets in pixels where each has bands of its own, and all have as many."""
-    facet, inner = unit.get("facet"), unit.get("spec")
-    resolved = unit.get("resolve", {}).get("scale", {}).get("y")
-    if resolved != "independent" or not isinstance(facet, dict) or not isinstance(inner, dict):
-        return
-    height = inner.get("height")
-    step = height.get("step") if isinstance(height, dict) else None
-    names = [facet["field"]] if "field" in facet else [part["field"] for part in facet.values()]
-    fields = _fields(inner, "y")
-    filters = [part["filter"] for part in inner.get("transform", []) if "filter" in part]
-    first = [_FIRST.fullmatch(part) for part in filters if isinstance(part, str)]
-    if not isinstance(step, int | float) or len(fields) != 1 or len(first) != len(filters) or None in first:
-        return
-    most = min((int(part[1]) for part in first if part is not None), default=len(rows))
-    by_facet: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    numbers = {name for name in _fields(inner, "x") if any(name in row for row in rows)}
-    for row in rows:
-        if not fields <= row.keys() or not set(names) <= row.keys() or not numbers:
-            return  # made by the chart itself
-        by_facet.setdefault(tuple(str(row[name]) for name in names), []).append(row)
-    counts = {
-        len(
-            {
-                str(row[field])
-                for row in of[:most]
-                for field in fields
-                if any(row[n] is not None for n in numbers)
-            }
-        )
-        for of in by_facet.values()
-    }
-    if len(counts) == 1:
-        inner["height"] = step * counts.pop()
 
 
 def _fit_headers(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -40,7 +40,8 @@ def theme(background: Background, font: str = _FONT) -> dict[str, Any]:
             **text, "domainColor": rule, "tickColor": rule, "gridColor": rule, "gridOpacity": 0.6,
             "labelLimit": 180, "labelFontSize": 11, "labelSeparation": 10,
         },
-        "axisBand": {"grid": False, "domain": False, "ticks": False},
+        # A name stands away from a line at the edge of the view, as of 0.
+        "axisBand": {"grid": False, "domain": False, "ticks": False, "labelPadding": 7},
         "axisXDiscrete": {"labelAngle": 0},
         "header": {
             "labelColor": ink, "labelFontWeight": "bold", "labelFontSize": 12, "labelLimit": 320,

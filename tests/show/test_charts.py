@@ -182,8 +182,10 @@ def test_what_a_stranger_wrote_shows_instead_of_acting():
 
 
 def test_an_empty_answer_is_said():
-    """A picture without anything on it says why."""
-    assert fill({"mark": "bar"}, many(0))[1] == ["The answer has no rows: nothing is drawn."]
+    """A picture without anything on it says why, and has no axis or legend without a mark."""
+    spec = {"$schema": "v6", "mark": "bar", "encoding": {"x": {"field": "class"}}}
+    empty = {"$schema": "v6", "mark": "point", "data": {"values": []}}
+    assert fill(spec, many(0)) == (empty, ["The answer has no rows: nothing is drawn."])
 
 
 @pytest.mark.parametrize(
@@ -252,36 +254,3 @@ def test_what_is_no_share_of_a_whole_has_no_even_share():
         (drawn,) = fill(spec, table, of=of)[0]["layer"]
         assert drawn["encoding"]["x"]["title"] == title
     assert fill(spec, table, of=share)[0]["layer"] == spec["layer"]
-
-
-@pytest.mark.parametrize(
-    ("counts", "filters", "height"),
-    [
-        ((3, 3), [], 51),
-        ((3, 2), [], {"step": 17}),
-        ((5, 4), ["datum.place <= 4"], 68),
-        ((3, 3), ["isValid(datum.low)"], {"step": 17}),
-    ],
-)
-def test_views_of_as_many_bands_have_a_height_in_pixels(counts, filters, height):
-    """As many as are drawn of each; where they differ, or a filter decides, each view has its own."""
-    spec = {
-        "facet": {"field": "class"},
-        "resolve": {"scale": {"y": "independent"}},
-        "spec": {
-            "height": {"step": 17},
-            "transform": [{"filter": each} for each in filters],
-            "mark": "point",
-            "encoding": {"y": {"field": "word"}, "x": {"field": "lift"}},
-        },
-    }
-    rows = [
-        {"class": c, "word": f"{c}{n}", "lift": 1.0}
-        for c, count in zip("ab", counts, strict=True)
-        for n in range(count)
-    ]
-    filled, _ = fill(spec, pa.Table.from_pylist(rows))
-    assert filled["spec"]["height"] == height
-    rows[0]["lift"] = None  # which is not drawn
-    filled, _ = fill(spec, pa.Table.from_pylist(rows))
-    assert filled["spec"]["height"] == (34 if counts == (3, 2) else {"step": 17})

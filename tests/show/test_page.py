@@ -92,7 +92,7 @@ def test_a_page_is_complete_in_itself(film):
     )
     markup = fragment(film).partition("</style>")[2].removesuffix("</div>")
     assert article.partition("</style>")[2] == (
-        f"</head><body><main>{markup.replace('h2>', 'h1>')}</main></body></html>\n"
+        f"</head><body><main>{markup.replace('h2>', 'h1>').replace('h3>', 'h2>')}</main></body></html>\n"
     )
     assert not re.search(r"https?:|url\(|@import|<script|<link|<img|javascript|\bsrc=|\bon\w+=", page)
 

@@ -50,6 +50,11 @@ const attnstoreCharts = (() => {
       }
       picture.setAttribute("role", "img");
       picture.setAttribute("aria-label", spec.description || "Chart");
+      // A little too wide, it shrinks; what would become unreadable is scrolled.
+      if (picture.clientWidth > last && picture.clientWidth <= 1.4 * last) {
+        picture.style.maxWidth = "100%";
+        picture.style.height = "auto";
+      }
       const menu = element.querySelector("summary");
       if (menu) menu.setAttribute("aria-label", "Save the chart");
       if (current) current.finalize();
