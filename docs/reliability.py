@@ -31,6 +31,7 @@ import beside  # noqa: E402 - beside the tests
 import cuts  # noqa: E402 - as above
 import damage  # noqa: E402 - as above
 import faults  # noqa: E402 - as above
+import fuzz  # noqa: E402 - as above
 import tuning  # noqa: E402 - as above
 
 PAGE = ROOT / "docs/reliability.md"
@@ -94,11 +95,16 @@ class Record:
         return found
 
 
+def _list(value: int | list[str]) -> list[str]:
+    """The values that an option was given, each as it was written."""
+    return [shlex.quote(each) for each in value] if isinstance(value, list) else [str(value)]
+
+
 def main() -> None:  # noqa: PLR0915 - a list of trials
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in ("faults", "kills", "cuts", "damages", "readers", "tunings", "seed"):
+    for name in ("fuzzed", "faults", "kills", "cuts", "damages", "readers", "tunings", "seed"):
         options.add_argument(f"--{name}", type=int, default=0)
     options.add_argument(
         "--work", action="append", choices=faults.WORKS, help="these alone, of what is done to a store"
@@ -135,7 +141,13 @@ def main() -> None:  # noqa: PLR0915 - a list of trials
         answers = damage.asked(sealed)
         return lambda _, chance: damage.trial(sealed, answers, next(places), chance)
 
+    def fuzzed() -> Trial:
+        fuzz.specimens(folder / "specimens")
+        return lambda _, chance: fuzz.trial(folder / "specimens", next(places), chance)
+
     try:
+        # Before the others, as it forks: these begin threads.
+        record.go_on("a stranger's file with its bytes changed", asked.fuzzed, fuzzed)
         for work in works if asked.faults else ():
             every = len(faults.trials(done(work)))
             number = min(asked.faults, every)
@@ -172,7 +184,9 @@ def main() -> None:  # noqa: PLR0915 - a list of trials
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    command = f"By `python docs/reliability.py {shlex.join(sys.argv[1:])}`:"
+    given = {name: value for name, value in vars(asked).items() if value and name != "record"}
+    words = [f"--{name} {each}" for name, value in given.items() for each in _list(value)]
+    command = f"By `python docs/reliability.py {' '.join(words)}`:"
     written_rows = "\n".join([command, "", *HEADER, *record.rows()])
     PAGE.write_text(f"{before}{BEGIN}\n{written_rows}\n\n{END}{rest.partition(END)[2]}")
 
