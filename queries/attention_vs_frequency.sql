@@ -16,7 +16,8 @@
 -- share is relative to all tokens together: words that prefer short documents have a higher ratio.
 --
 -- Documents where the reduction is null are left out, and with by=label those without a label. Ties are
--- ordered by documents, then by word.
+-- ordered by documents, then by word. The shares are read from the view `totals`, where the store has summed
+-- its tokens in single precision, and the intervals are worked out from the tokens for the words that are shown.
 --
 -- Example: attnstore query imdb.attn attention_vs_frequency -p limit=3,
 -- over the 25,000 IMDb test reviews, first row:
@@ -42,56 +43,17 @@
 -- (Kish 1965), less one. To set attention against frequency is ours.
 WITH
 counted AS (
-    SELECT document, class, word, piece, new_word, attention
-    FROM tokens
-    WHERE class IS NOT NULL AND attention IS NOT NULL
-),
-clusters AS (
-    SELECT document, cluster
-    FROM documents
-),
-gathered AS (
-    SELECT
-        class, cluster, word,
-        count_if(new_word) AS documents,
-        count_if(piece = 0) AS occurrences,
-        count(*) AS tokens,
-        sum(attention) AS attention
-    FROM counted JOIN clusters USING (document)
-    GROUP BY class, cluster, word
-),
-whole AS (  -- of each cluster, everything
-    SELECT
-        class, cluster, sum(tokens) AS tokens, sum(attention) AS attention,
-        sum(sum(tokens)) OVER (PARTITION BY class) AS all_tokens,
-        sum(sum(attention)) OVER (PARTITION BY class) AS all_attention
-    FROM gathered
-    GROUP BY class, cluster
-),
-drawn AS (  -- what each cluster adds to the logarithm of the ratio, on the side of the whole
-    SELECT class, cluster, tokens / all_tokens - attention / nullif(all_attention, 0) AS whole
-    FROM whole
-),
-of_class AS (
-    SELECT
-        class, any_value(all_tokens) AS all_tokens, any_value(all_attention) AS all_attention,
-        sum(whole * whole) AS squares
-    FROM whole JOIN drawn USING (class, cluster)
-    GROUP BY class
-),
-summed AS (
     SELECT
         class,
         word,
-        sum(documents)::BIGINT AS documents,
-        sum(occurrences)::BIGINT AS occurrences,
-        sum(tokens)::BIGINT AS tokens,
+        sum(new_word)::BIGINT AS documents,
+        sum(occurrences) FILTER (piece = 0)::BIGINT AS occurrences,
+        sum(occurrences)::BIGINT AS tokens,
         sum(attention) AS attention,
-        effective_clusters(sum(tokens), sum(tokens * tokens)) AS clusters,
-        sum(attention * attention) AS aa, sum(attention * tokens) AS an, sum(tokens * tokens) AS nn,
-        sum(attention * whole) AS aw, sum(tokens * whole) AS nw
-    FROM gathered JOIN drawn USING (class, cluster)
-    WHERE word IS NOT NULL
+        sum(sum(occurrences)) OVER (PARTITION BY class) AS all_tokens,
+        sum(sum(attention)) OVER (PARTITION BY class) AS all_attention
+    FROM totals
+    WHERE class IS NOT NULL AND attention IS NOT NULL
     GROUP BY class, word
 ),
 support AS (
@@ -101,39 +63,79 @@ support AS (
 ),
 measured AS (
     SELECT
-        class, word, documents, occurrences, clusters,
+        class, word, documents, occurrences,
         attention / nullif(all_attention, 0) AS share_of_attention,
         tokens / all_tokens AS share_of_tokens,
-        -- Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
-        CASE WHEN attention > 0 AND all_attention > 0 THEN sqrt(
-            greatest(
-                0,
-                aa / attention ** 2 - 2 * an / attention / tokens + nn / tokens ** 2
-                + 2 * (aw / attention - nw / tokens) + squares
-            )
-            * clusters / (clusters - 1)
-        ) END AS error
-    FROM summed JOIN of_class USING (class) JOIN support USING (class)
+        share_of_attention / share_of_tokens AS ratio,
+        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        CASE WHEN $order = 'most' THEN ratio ELSE -ratio END::FLOAT AS rank,
+        rank() OVER (PARTITION BY class ORDER BY share_of_tokens::FLOAT DESC) AS frequency_rank,
+        rank() OVER (PARTITION BY class ORDER BY share_of_attention::FLOAT DESC NULLS LAST) AS attention_rank
+    FROM counted JOIN support USING (class)
     WHERE
         documents >= least
         AND occurrences > 0
         AND is_listed(word, $punctuation, $ignore)
 ),
-ranked AS (
-    SELECT
-        *,
-        share_of_attention / share_of_tokens AS ratio,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
-        CASE WHEN $order = 'most' THEN share_of_attention / share_of_tokens
-        ELSE -share_of_attention / share_of_tokens END::FLOAT AS rank
+listed AS MATERIALIZED (
+    SELECT *, (row_number() OVER ())::INTEGER AS number
     FROM measured
+    QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, word) <= $limit
+),
+whole AS (  -- of each cluster, everything
+    SELECT class, cluster, sum(tokens) AS tokens, sum(attention) AS attention
+    FROM (
+        SELECT document, count(*) AS tokens, sum(attention) AS attention
+        FROM tokens
+        WHERE attention IS NOT NULL
+        GROUP BY document
+    )
+    JOIN documents USING (document)
+    WHERE class IS NOT NULL
+    GROUP BY class, cluster
+),
+drawn AS (  -- what each cluster adds to the logarithm of the ratio, on the side of the whole
+    SELECT
+        class, cluster,
+        tokens / sum(tokens) OVER of_class - attention / nullif(sum(attention) OVER of_class, 0) AS whole
+    FROM whole
+    WINDOW of_class AS (PARTITION BY class)
+),
+of_class AS (
+    SELECT class, sum(whole * whole) AS squares
+    FROM drawn
+    GROUP BY class
+),
+gathered AS (  -- of the words that are listed alone: to add up those of all by cluster takes three times as long
+    SELECT number, class, cluster, count(*) AS tokens, sum(attention) AS attention
+    FROM tokens
+    JOIN (SELECT class, word, number FROM listed) USING (class, word)
+    JOIN (SELECT document, cluster FROM documents) USING (document)
+    WHERE attention IS NOT NULL
+    GROUP BY number, class, cluster
+),
+varied AS (
+    SELECT
+        number, class,
+        sum(tokens) AS n, sum(attention) AS a,
+        effective_clusters(sum(tokens), sum(tokens * tokens)) AS clusters,
+        sum(attention * attention) AS aa, sum(attention * tokens) AS an, sum(tokens * tokens) AS nn,
+        sum(attention * whole) AS aw, sum(tokens * whole) AS nw
+    FROM gathered JOIN drawn USING (class, cluster)
+    GROUP BY number, class
+),
+bounded AS (
+    SELECT
+        number,
+        -- Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
+        CASE WHEN a > 0 THEN t_quantile(0.975, clusters - 1) * sqrt(
+            greatest(0, aa / a ** 2 - 2 * an / a / n + nn / n ** 2 + 2 * (aw / a - nw / n) + squares)
+            * clusters / (clusters - 1)
+        ) END AS half
+    FROM varied JOIN of_class USING (class)
 )
 SELECT
     class, word, documents, occurrences, share_of_attention, share_of_tokens, ratio,
-    ratio * exp(-t_quantile(0.975, clusters - 1) * error) AS low,
-    ratio * exp(t_quantile(0.975, clusters - 1) * error) AS high,
-    rank() OVER (PARTITION BY class ORDER BY share_of_tokens::FLOAT DESC) AS frequency_rank,
-    rank() OVER (PARTITION BY class ORDER BY share_of_attention::FLOAT DESC NULLS LAST) AS attention_rank
-FROM ranked
-QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, word) <= $limit
+    ratio * exp(-half) AS low, ratio * exp(half) AS high, frequency_rank, attention_rank
+FROM listed LEFT JOIN bounded USING (number)
 ORDER BY class, rank DESC NULLS LAST, documents DESC, word

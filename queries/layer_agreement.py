@@ -7,8 +7,24 @@ import polars as pl
 
 from attnstore.ask.terms import has_letter_or_digit, least_documents
 from attnstore.store.frames import Tables
+from attnstore.store.schema import lift
 
 LENGTHS = ("all", "short", "middle", "long")
+
+
+def _summed(
+    rows: pl.LazyFrame, keys: list[str], new: pl.Expr, starts: pl.Expr, lifts: Mapping[str, pl.Expr]
+) -> pl.LazyFrame:
+    """Each word's documents, occurrences and lifts, its pieces' averaged."""
+    return (
+        rows.group_by(keys)
+        .agg(
+            documents=new.sum().cast(pl.Int64),
+            occurrences=starts.sum().cast(pl.Int64),
+            **{name: (each / pl.col("pieces")).sum() for name, each in lifts.items()},
+        )
+        .with_columns(pl.col("class", "word").cast(pl.String))
+    )
 
 
 def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
@@ -23,33 +39,27 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .select("document", "class", bucket=third.cast(pl.Int32) + 1)
     )
     names = {name: name.removeprefix("attention:") for name in columns}
-    rows = tables.tokens.filter(
-        pl.col("class").is_not_null(),
-        pl.col("word").is_not_null(),
-        *(pl.col(name).is_not_null() for name in columns),
-    )
-    of_bucket = ["class", "word"]
-    if p["lengths"]:
-        rows = rows.join(thirds.select("document", "bucket"), on="document")
-        of_bucket.append("bucket")
-    summed = (
-        rows.group_by(of_bucket)
-        .agg(
-            documents=pl.col("new_word").sum().cast(pl.Int64),
-            occurrences=(pl.col("piece") == 0).sum().cast(pl.Int64),
-            **{
-                short: (pl.col(name) * pl.col("length") / pl.col("pieces")).sum()
-                for name, short in names.items()
-            },
-        )
-        .with_columns(pl.col("class", "word").cast(pl.String))
-    )
-    sums = ["documents", "occurrences", *names.values()]
-    everything = summed.group_by("class", "word").agg(pl.col(sums).sum())
-    everything = everything.with_columns(bucket=pl.lit(0, dtype=pl.Int32))
+    known = pl.col("class").is_not_null() & pl.col("word").is_not_null()
+    lifts = {short: pl.col(lift(name)) for name, short in names.items()}
+    everything = _summed(
+        tables.totals.filter(known, *(pl.col(name).is_not_null() for name in columns)),
+        ["class", "word"],
+        pl.col("new_word"),
+        pl.when(pl.col("piece") == 0).then(pl.col("occurrences")),
+        lifts,
+    ).with_columns(bucket=pl.lit(0, dtype=pl.Int32))
     all_of_them = thirds.with_columns(bucket=pl.lit(0, dtype=pl.Int32))
     if p["lengths"]:
-        everything = pl.concat([everything, summed], how="diagonal")
+        rows = tables.tokens.filter(known, *(pl.col(name).is_not_null() for name in columns))
+        lifts = {short: pl.col(name) * length for name, short in names.items()}
+        of_thirds = _summed(
+            rows.join(thirds.select("document", "bucket"), on="document"),
+            ["class", "word", "bucket"],
+            pl.col("new_word"),
+            pl.col("piece") == 0,
+            lifts,
+        )
+        everything = pl.concat([everything, of_thirds], how="diagonal")
         all_of_them = pl.concat([all_of_them, thirds])
     support = all_of_them.group_by("class", "bucket").agg(least=least_documents(pl.len(), p))
     listed = pl.lit(p["punctuation"] == "in") | has_letter_or_digit(pl.col("word"))

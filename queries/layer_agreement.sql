@@ -14,7 +14,8 @@
 -- words are left.
 --
 -- Documents in which one of the reductions has nothing to say (null) are left out, and with by=label those that
--- have no label. Null is a correlation where a column gives all words the same.
+-- have no label. Null is a correlation where a column gives all words the same. Words are ranked by sums of the
+-- view `totals`, in single precision; those of thirds are added up from the tokens.
 --
 -- Example: attnstore query imdb.attn layer_agreement -p reductions=cls,rollout,
 -- over the 25,000 IMDb test reviews, first row:
@@ -42,34 +43,24 @@ thirds AS (
     WHERE class IS NOT NULL
     WINDOW of_class AS (PARTITION BY class ORDER BY length), same AS (PARTITION BY class, length)
 ),
-placed AS (  -- which third a document is in matters with `lengths` only
-    SELECT class, 0 AS third, word, new_word, piece, pieces, length, COLUMNS('^attention:.*$') AS '\0'
-    FROM tokens
-    WHERE NOT $lengths AND class IS NOT NULL
-    UNION ALL
-    SELECT tokens.class, third, word, new_word, piece, pieces, length, COLUMNS('^attention:.*$') AS '\0'
-    FROM tokens JOIN thirds USING (document)
-    WHERE $lengths
-),
-summed AS (
+every AS (
     SELECT
-        class, third, word,
+        class, 0 AS bucket, word,
+        sum(new_word) AS documents,
+        sum(occurrences) FILTER (piece = 0) AS occurrences,
+        sum(COLUMNS('^attention:(.*)_lift$') / pieces) AS 'lift:\1'
+    FROM totals
+    WHERE class IS NOT NULL AND word IS NOT NULL AND COLUMNS('^attention:.*_lift$') IS NOT NULL
+    GROUP BY class, word
+    UNION ALL BY NAME
+    SELECT
+        tokens.class, third + 1 AS bucket, word,
         count_if(new_word) AS documents,
         count_if(piece = 0) AS occurrences,
         sum(COLUMNS('^attention:(.*)$') * length / pieces) AS 'lift:\1'
-    FROM placed
-    WHERE word IS NOT NULL AND COLUMNS('^attention:.*$') IS NOT NULL
-    GROUP BY class, third, word
-),
-every AS (
-    SELECT class, third + 1 AS bucket, word, documents, occurrences, COLUMNS('^lift:.*$') AS '\0'
-    FROM summed
-    WHERE $lengths
-    UNION ALL
-    SELECT
-        class, 0, word, sum(documents), sum(occurrences), sum(COLUMNS('^lift:.*$'))
-    FROM summed
-    GROUP BY class, word
+    FROM tokens JOIN thirds USING (document)
+    WHERE $lengths AND word IS NOT NULL AND COLUMNS('^attention:.*$') IS NOT NULL
+    GROUP BY tokens.class, third, word
 ),
 support AS (
     SELECT class, bucket, least_documents($min_documents, count(*)) AS least

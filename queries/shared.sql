@@ -193,15 +193,20 @@ CREATE OR REPLACE TEMP MACRO is_listed_term(unit, term, punctuation, ignore) AS
     CASE WHEN unit = 'word' THEN is_listed(term, punctuation, ignore) ELSE is_listed_token(term, punctuation, ignore) END;
 
 -- The terms of each class, measured and ranked: what top_words_by_class and top_tokens_by_class ask. A column each for
--- what they show, and `place`, the rank in its class. `merging` is the parameter `pieces`. The percentile takes time, and is null unless ranked by.
+-- what they show, and `place`, the rank in its class, up to `most`. `merging` is the parameter `pieces`. The percentile
+-- takes time, and is null unless ranked by. Where single documents do not matter, what is measured comes from `totals`;
+-- intervals, which need the tokens, are worked out for the terms that are shown, and for all only to rank by them.
 CREATE OR REPLACE TEMP MACRO top_terms(
-    unit, specials, punctuation, ignore, renormalise, intervals, merging, min_documents, shrinkage, rank_by
+    unit, specials, punctuation, ignore, renormalise, intervals, merging, min_documents, shrinkage, rank_by, most
 ) AS TABLE
     WITH
     sizes AS (SELECT class, count(*) AS size FROM documents GROUP BY class),
+    added_up AS MATERIALIZED (  -- once: of some documents, it is added up from the tokens
+        SELECT * FROM terms_of_totals(unit, specials)
+    ),
     known AS MATERIALIZED (  -- those found often enough, by number: to add up by the term of each token takes long
         SELECT class, term, (row_number() OVER ())::INTEGER AS number
-        FROM terms_of_totals(unit, specials) JOIN sizes USING (class)
+        FROM added_up JOIN sizes USING (class)
         WHERE is_listed_term(unit, term, punctuation, ignore)
         GROUP BY class, term
         HAVING sum(new) >= any_value(least_documents(min_documents, size))
@@ -215,82 +220,48 @@ CREATE OR REPLACE TEMP MACRO top_terms(
     weighed AS (
         SELECT document, class, term, occurrences, new, parts, attention, attention * length AS lift
         FROM terms_of_tokens(unit, specials)
-        WHERE (intervals OR rank_by = 'percentile') AND NOT renormalise
+        WHERE NOT renormalise
         UNION ALL
         SELECT document, class, term, occurrences, new, parts, attention / mass, attention / mass * tokens
         FROM terms_of_tokens(unit, specials) JOIN remaining USING (document)
         WHERE renormalise AND is_listed_term(unit, term, punctuation, ignore) AND mass <> 0
     ),
     placed AS (
-        SELECT *, NULL::DOUBLE AS percentile
+        SELECT class, term, occurrences, new, parts, attention, lift, NULL::DOUBLE AS percentile
+        FROM added_up
+        WHERE NOT renormalise AND rank_by <> 'percentile'
+        UNION ALL
+        SELECT class, term, occurrences, new, parts, attention, lift, NULL
         FROM weighed
-        WHERE rank_by <> 'percentile'
+        WHERE renormalise AND rank_by <> 'percentile'
         UNION ALL
         -- Halfway between the part that has less attention and the part that has no more.
         SELECT
-            *,
+            class, term, occurrences, new, parts, attention, lift,
             (cume_dist() OVER by_attention
                 + (rank() OVER by_attention - 1) / count(*) OVER (PARTITION BY document)) / 2
         FROM weighed
         WHERE rank_by = 'percentile'
         WINDOW by_attention AS (PARTITION BY document ORDER BY attention)
-        UNION ALL
-        SELECT NULL, class, term, occurrences, new, parts, attention, lift, NULL
-        FROM terms_of_totals(unit, specials)
-        WHERE NOT (intervals OR renormalise OR rank_by = 'percentile')
     ),
-    numbered AS (  -- the others count as a part of the whole, without a number
-        SELECT * EXCLUDE (term) FROM placed LEFT JOIN known USING (class, term)
-    ),
-    gathered AS (  -- by cluster, for the intervals
+    counted AS (  -- the others count as a part of the whole, without a number
         SELECT
-            class, cluster, number,
-            sum(new) AS documents,
-            sum(occurrences) AS occurrences,
+            class, number,
+            sum(new)::BIGINT AS documents,
+            sum(occurrences)::BIGINT AS occurrences,
             sum(attention) AS total,
             sum(CASE WHEN merging = 'sum' THEN attention ELSE attention / parts END) AS mass,
             sum(lift / parts) AS lift,
             sum(percentile / parts) AS percentile
-        FROM numbered JOIN (SELECT document, cluster FROM documents) USING (document)
-        WHERE intervals
-        GROUP BY class, cluster, number
-    ),
-    counted AS (
-        SELECT
-            class, number,
-            sum(documents)::BIGINT AS documents,
-            sum(occurrences)::BIGINT AS occurrences,
-            sum(total) AS total,
-            sum(mass) AS mass,
-            sum(lift) AS lift,
-            sum(percentile) AS percentile,
-            effective_clusters(sum(occurrences), sum(occurrences * occurrences)) AS clusters,
-            sum(lift * lift) AS squares,
-            sum(lift * occurrences) AS products,
-            sum(occurrences * occurrences) AS counts
-        FROM gathered
-        GROUP BY class, number
-        UNION ALL
-        SELECT  -- without intervals: at once, and no join
-            class, number,
-            sum(new)::BIGINT,
-            sum(occurrences)::BIGINT,
-            sum(attention),
-            sum(CASE WHEN merging = 'sum' THEN attention ELSE attention / parts END),
-            sum(lift / parts),
-            sum(percentile / parts),
-            NULL, NULL, NULL, NULL
-        FROM numbered
-        WHERE NOT intervals
+        FROM placed LEFT JOIN known USING (class, term)
         GROUP BY class, number
     ),
     measured AS (
         SELECT
-            class, number, documents, occurrences, clusters,
+            class, number, documents, occurrences,
             mass / occurrences AS mean_attention,
             lift / occurrences AS lift,
             percentile / occurrences AS percentile,
-            sqrt(ratio_variance(lift / occurrences, occurrences, squares, products, counts, clusters)) AS error,
             mass / nullif(sum(total) OVER (PARTITION BY class), 0) AS share
         FROM counted
     ),
@@ -302,21 +273,47 @@ CREATE OR REPLACE TEMP MACRO top_terms(
     ),
     compared AS (
         SELECT
-            *,
-            low_end(lift, t_quantile(0.975, clusters - 1) * error) AS low,
-            high_end(lift, t_quantile(0.975, clusters - 1) * error) AS high,
-            (lift * occurrences + class_lift * shrinkage) / (occurrences + shrinkage) AS shrunk
-        FROM kept
-    ),
-    ranked AS (
-        SELECT
-            *,
+            *, (lift * occurrences + class_lift * shrinkage) / (occurrences + shrinkage) AS shrunk,
             -- Single precision: the order in which floats are added must not decide the order of equal ranks.
             CASE rank_by
-                WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'low' THEN low
-                WHEN 'share' THEN share WHEN 'percentile' THEN percentile ELSE mean_attention
+                WHEN 'lift' THEN lift WHEN 'shrunk' THEN shrunk WHEN 'share' THEN share
+                WHEN 'percentile' THEN percentile WHEN 'mean_attention' THEN mean_attention
             END::FLOAT AS rank
+        FROM kept
+    ),
+    first_ones AS MATERIALIZED (
+        SELECT *
         FROM compared
+        QUALIFY rank_by = 'low'
+            OR row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) <= most
+    ),
+    gathered AS (
+        SELECT number, cluster, sum(occurrences) AS occurrences, sum(lift / parts) AS lift
+        FROM weighed
+        JOIN (SELECT class, term, number FROM first_ones) USING (class, term)
+        JOIN (SELECT document, cluster FROM documents) USING (document)
+        WHERE intervals
+        GROUP BY number, cluster
+    ),
+    varied AS (
+        SELECT
+            number, effective_clusters(sum(occurrences), sum(occurrences * occurrences)) AS clusters,
+            sqrt(ratio_variance(
+                sum(lift) / sum(occurrences), sum(occurrences), sum(lift * lift), sum(lift * occurrences),
+                sum(occurrences * occurrences), clusters
+            )) AS error
+        FROM gathered
+        GROUP BY number
+    ),
+    bounded AS (
+        SELECT
+            *,
+            low_end(lift, t_quantile(0.975, clusters - 1) * error) AS low,
+            high_end(lift, t_quantile(0.975, clusters - 1) * error) AS high
+        FROM first_ones LEFT JOIN varied USING (number)
     )
-    SELECT *, row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, term) AS place
-    FROM ranked;
+    SELECT * EXCLUDE (rank), row_number() OVER (
+        PARTITION BY class
+        ORDER BY CASE WHEN rank_by = 'low' THEN low::FLOAT ELSE rank END DESC NULLS LAST, documents DESC, term
+    ) AS place
+    FROM bounded;

@@ -10,7 +10,7 @@
 -- `low` and `high` are the lift's 95 % interval, for other documents of the same kind. Clusters (such as
 -- films, if documents have a group) count as independent, the occurrences in them do not. The interval is of
 -- the lift's logarithm, since lifts are skewed; with few clusters it is still a little short. It needs two
--- clusters of one size, or more uneven ones, and is null without `intervals`, which takes half the time.
+-- clusters of one size, or more uneven ones, and is null without `intervals`.
 -- `shrunk` is the lift drawn toward the class's mean over what is listed, as if each token had `shrinkage`
 -- more occurrences of that lift: rank by it, or by `low`, and rare tokens do not lead by chance as they do
 -- with `lift` and too low a `min_documents`.
@@ -29,8 +29,9 @@
 -- rest adds up to 1 in each, and uniform means even among the rest. Documents where the reduction is null are
 -- left out, and with by=label those without a label. Ties are ordered by documents, then by token.
 --
--- If single documents do not matter (no `intervals`, `renormalise` or `percentile`), the answer is read from
--- the view `totals`, where the store has summed its tokens in single precision.
+-- All but `low` and `high` is read from the view `totals`, where the store has summed its tokens in single
+-- precision, and the intervals are worked out from the tokens for the tokens that are shown. With `renormalise`,
+-- or to rank by `percentile`, everything comes from the tokens.
 --
 -- Example: attnstore query imdb.attn top_tokens_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
@@ -61,7 +62,7 @@
 -- "Sampling Techniques", section 6.3, with Student's t of the effective number of clusters less one (Kish 1965).
 SELECT class, term AS token, documents, occurrences, mean_attention, lift, low, high, shrunk, share, percentile
 FROM top_terms(
-    'token', $specials, $punctuation, $ignore, $renormalise, $intervals, 'sum', $min_documents, $shrinkage, $rank_by
+    'token', $specials, $punctuation, $ignore, $renormalise, $intervals, 'sum', $min_documents, $shrinkage, $rank_by, $limit
 )
 WHERE place <= $limit
 ORDER BY class, place

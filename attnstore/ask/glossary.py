@@ -8,8 +8,8 @@ import duckdb
 
 from attnstore.ask.sql import identifier, select
 from attnstore.store.manifest import Manifest
+from attnstore.store.schema import lift
 from attnstore.store.store import Store
-from attnstore.store.totals import lift
 
 
 def find_words(

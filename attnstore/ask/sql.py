@@ -22,9 +22,9 @@ from attnstore.interrupts import interruptible
 from attnstore.store.faithfulness import FOLDER, SCHEMA, faithfulness_files, not_measured
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.place import Place, address
-from attnstore.store.schema import without_keys
+from attnstore.store.schema import lift, without_keys
 from attnstore.store.store import Kind, Store
-from attnstore.store.totals import COUNTS, KEYS, lift, value_columns
+from attnstore.store.totals import COUNTS, KEYS, value_columns
 
 #: What a statement may put on the disk where the memory does not hold it: no disk is filled by a question.
 _MOST_SPILLED = "32GiB"

@@ -43,6 +43,7 @@ from torch import Tensor
 
 from attnstore.errors import UsageError
 from attnstore.store.manifest import EVIDENCE_FOR, StoredReduction, names_by_class
+from attnstore.store.schema import lift
 
 #: At most this many probabilities are alive at once: (heads, rows, n) of one document. 4 MiB in float32: four times as
 #: many are no faster, and several copies of a block exist, a quarter of the memory beside the model.
@@ -227,10 +228,12 @@ def custom_reduction(function: Callable[..., object]) -> Reduction:
         or name in BUILT_IN
         or name.startswith(EVIDENCE_FOR)
         or _FROM_TOKEN.fullmatch(name)
+        or name.endswith(lift(""))
     ):
         raise UsageError(
             f"a custom reduction is stored under its function's name, and {name!r} can't be one: "
-            "use lower-case letters, digits and underscores, and none of the built-in names"
+            "use lower-case letters, digits and underscores, none of the built-in names, and no name that ends in "
+            f"{lift('')!r}, which the totals give to another column"
         )
     try:
         parameters = [

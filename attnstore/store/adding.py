@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from attnstore.store.durable import new_file, writing
 from attnstore.store.place import Place, for_arrow, opened
-from attnstore.store.totals import KEYS, Summed, lift, mark
+from attnstore.store.schema import lift
+from attnstore.store.totals import KEYS, Summed, mark
 
 #: So many sums are in memory until they become a run, at most but for those of the last file: 512 MiB.
 _SUMS_IN_MEMORY = 1 << 26

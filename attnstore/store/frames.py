@@ -17,9 +17,9 @@ from attnstore.messages import one_line
 from attnstore.store.faithfulness import SCHEMA, faithfulness_files, not_measured
 from attnstore.store.place import address, for_polars
 from attnstore.store.scan import scan
-from attnstore.store.schema import entropy
+from attnstore.store.schema import entropy, lift
 from attnstore.store.store import Store
-from attnstore.store.totals import lift, of_tokens
+from attnstore.store.totals import of_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ def entropy(column: str) -> str:
     return f"{column}_entropy"
 
 
+def lift(column: str) -> str:
+    """The name of the sum of a column's values × length in `totals`, beside that of its values."""
+    return f"{column}_lift"
+
+
 def _reduction_columns(
     manifest: Manifest, reductions: Iterable[StoredReduction] | None = None
 ) -> Iterator[tuple[str, pa.DataType, str]]:
@@ -160,6 +165,6 @@ def totals_schema(manifest: Manifest) -> pa.Schema:
     for column, value, meaning in _reduction_columns(manifest):
         fields += [
             _field(column, value, f"summed: {meaning}", nullable=True),
-            _field(f"{column}_lift", value, f"times the length, summed: {meaning}", nullable=True),
+            _field(lift(column), value, f"times the length, summed: {meaning}", nullable=True),
         ]
     return pa.schema(fields)

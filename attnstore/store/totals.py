@@ -17,14 +17,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from attnstore.store.schema import lift
+
 #: What a term is. `special` adds no row unless a text holds the name of a special token.
 KEYS = ("split", "label", "prediction", "token", "word", "piece", "pieces", "special")
 COUNTS = ("occurrences", "new_token", "new_word")
-
-
-def lift(column: str) -> str:
-    """The name of the sum of a column's attention × length, beside that of its attention."""
-    return f"{column}_lift"
 
 
 def mark(column: str) -> str:

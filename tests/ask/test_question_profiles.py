@@ -31,7 +31,8 @@ def asked(store, name, **parameters):
     """The answer as rows, once both engines have been held to the same columns, types, order and values."""
     one, other = (ask(store, QUESTIONS[name], parameters, engine) for engine in ("duckdb", "polars"))
     assert one.schema.equals(other.schema)
-    assert_rows(one.to_pylist(), other.to_pylist())
+    # Of this one SQL reads the shares off the totals, the twin off the tokens.
+    assert_rows(one.to_pylist(), other.to_pylist(), SINGLE if name == "attention_vs_frequency" else 1e-9)
     return one.to_pylist()
 
 
@@ -453,7 +454,7 @@ def test_attention_is_held_against_frequency_as_a_loop_over_words_does(store, do
     """Shares, ranks, and the interval of their ratio, in which the whole varies with the clusters, too."""
     expected = attention_vs_frequency(documents, **parameters)
     assert any(row["low"] for row in expected)
-    assert_rows(asked(store, "attention_vs_frequency", **parameters), expected)
+    assert_rows(asked(store, "attention_vs_frequency", **parameters), expected, SINGLE)
 
 
 @pytest.mark.slow
@@ -586,5 +587,6 @@ def test_three_classes_and_documents_without_labels(tmp_path):
         assert_rows(asked(store, "concentration", by=by), concentration(documents, by=by))
         assert_rows(asked(store, "position_profile", by=by), position_profile(documents, by=by))
         assert_rows(asked(store, "truncation", by=by), truncation(documents, by=by))
-        assert_rows(asked(store, "attention_vs_frequency", by=by), attention_vs_frequency(documents, by=by))
+        expected = attention_vs_frequency(documents, by=by)
+        assert_rows(asked(store, "attention_vs_frequency", by=by), expected, SINGLE)
         assert_rows(asked(store, "layer_profile", by=by), layer_profile(documents, by=by))

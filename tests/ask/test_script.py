@@ -62,7 +62,8 @@ def assert_same(found: Found, expected: pa.Table) -> None:
     for row, other in zip(rows, wanted, strict=True):
         for value, true in zip(row, other, strict=True):
             if isinstance(true, float) and isinstance(value, float | int):
-                assert value == pytest.approx(true, rel=1e-8, abs=1e-9, nan_ok=True)
+                # Where SQL reads sums in single precision and the twin reads the tokens, six digits are alike.
+                assert value == pytest.approx(true, rel=1e-6, abs=1e-9, nan_ok=True)
             else:
                 assert value == true
 

@@ -205,6 +205,10 @@ def unusable(one, two):
     return one, two
 
 
+def cls_lift(document):
+    return document
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -222,6 +226,7 @@ def unusable(one, two):
             [lambda document: document],
             "a custom reduction is stored under its function's name, and '<lambda>'",
         ),
+        ([cls_lift], "no name that ends in '_lift', which the totals give to another column"),
     ],
 )
 def test_reductions_that_can_not_be_are_told_in_one_line(asked, message):
