@@ -1,10 +1,12 @@
 """The explorer in a real browser: every control once, no error, and no request to anywhere else."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import asked_store
@@ -190,6 +192,36 @@ def test_sql_runs_from_the_keyboard(page, address):
     page.press("#sql", "Control+Enter")
     page.wait_for_selector("td.number")
     assert page.inner_text("td.number") == "120"
+
+
+@pytest.mark.sampled(at=(1, 2, 6))
+@pytest.mark.parametrize(
+    ("kind", "scheme"),
+    [
+        ("", "light"),
+        ("documents?text=film", "dark"),
+        ("documents/4?layer=2&reduction2=rollout", "light"),
+        ("words?q=fil", "dark"),
+        ("word?word=film", "light"),
+        ("questions", "dark"),
+        ("questions/sinks", "light"),
+        ("sql?sql=select+label+from+documents+limit+3", "dark"),
+        ("word?word=nowhere", "light"),
+    ],
+)
+def test_nobody_is_kept_out(browser, address, kind, scheme):
+    """axe-core finds no violation on a page of any kind, on a narrow screen, in light or in dark colours."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    # For axe alone: the pages' policy runs nobody's script but their own.
+    context = browser.new_context(
+        viewport={"width": 360, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    with contextlib.closing(context):
+        page = context.new_page()
+        page.goto(f"{address}demo/{kind}", wait_until="networkidle")
+        page.evaluate((files(axe) / "axe.min.js").read_text())
+        found = page.evaluate("axe.run()")["violations"]
+    assert [(v["impact"], v["id"], v["nodes"][0]["html"]) for v in found] == []
 
 
 def test_what_is_selected_leads_on(page, address):
