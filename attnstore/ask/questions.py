@@ -68,6 +68,7 @@ same table: the same columns and types, the rows in an order that leaves nothing
 """
 
 import importlib.util
+import itertools
 import re
 import textwrap
 from collections import Counter
@@ -219,24 +220,41 @@ def get_question(name: str, questions: Mapping[str, Question]) -> Question:
     return questions[name]
 
 
-def describe(question: Question) -> str:
-    """A question's documentation and parameters as text for a terminal, 100 columns wide."""
-    lines = [question.name, "", question.summary, ""]
+def describe(question: Question, width: int = 100) -> str:
+    """A question's documentation and parameters as text for a terminal of so many columns, as far as words can be."""
+    lines = [question.name, "", *textwrap.wrap(question.summary, width), ""]
     if question.documentation:
-        lines += [question.documentation, ""]
+        lines += [*_filled(question.documentation, width), ""]
     if not question.parameters:
         lines += ["It has no parameters."]
     else:
         lines += ["Parameters:"]
         for p in question.parameters:
-            lines += [f"  {signature(p)}"]
-            lines += textwrap.wrap(p.meaning, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    lines += [
-        "",
-        "And where: a condition over documents in SQL, such as length > 100; the others are left out.",
-    ]
+            lines += textwrap.wrap(signature(p), width, initial_indent="  ", subsequent_indent="    ")
+            lines += textwrap.wrap(p.meaning, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    where = "And where: a condition over documents in SQL, such as length > 100; the others are left out."
+    lines += ["", *textwrap.wrap(where, width)]
     lines += ["", f"Engines: {'duckdb, polars' if question.polars else 'duckdb'}"]
     return "\n".join(lines)
+
+
+def _indent(line: str) -> str | None:
+    """What a line begins with; None of an empty one."""
+    return line[: len(line) - len(line.lstrip())] if line else None
+
+
+def _filled(prose: str, width: int) -> list[str]:
+    """Lines of so many columns. What is indented, such as an example's row, stays as it is where it fits."""
+    lines: list[str] = []
+    for indent, block in itertools.groupby(prose.splitlines(), _indent):
+        whole = list(block)
+        if indent is not None and (not indent or max(map(len, whole)) > width):
+            words = textwrap.TextWrapper(
+                width, indent, indent, break_long_words=False, break_on_hyphens=False
+            )
+            whole = words.wrap(" ".join(map(str.strip, whole)))
+        lines += whole
+    return lines
 
 
 def signature(p: Parameter) -> str:

@@ -136,7 +136,8 @@ def queries(name: str | None, store: "Place | None", given: Sequence[str], folde
     if given:
         raise UsageError("-p needs --sql STORE here; to answer a question, use attnstore query")
     if name is not None:
-        say(describe(get_question(name, known)))
+        width = min(100, max(40, shutil.get_terminal_size().columns)) if shows(sys.stdout) else 100
+        say(describe(get_question(name, known), width))
         return
     _list(known)
 

@@ -94,7 +94,7 @@ def test_a_description_shows_a_row_of_a_real_answer(store, name):
     """With the command that gave it, and the columns that the question has."""
     question = QUESTIONS[name]
     example = re.search(
-        r"\nExample: attnstore query \w+\.attn (\w+).*?first row:\n((?:    .+\n)+)",
+        r"\nExample:\s+attnstore\s+query\s+\w+\.attn (\w+).*?first\s+row:\n((?:    .+\n)+)",
         describe(question),
         re.DOTALL,
     )
@@ -151,7 +151,10 @@ def test_a_description_holds_everything_a_user_has_to_know():
     assert "  ignore: list, default none\n" in words
     assert "  pieces: sum|mean, default sum\n" in words
     assert "@param" not in words
-    assert max(map(len, words.splitlines())) <= 110
+    for width in (100, 60):
+        lines = describe(QUESTIONS["top_words_by_class"], width).splitlines()
+        assert width - 12 < max(map(len, lines)) <= width
+        assert " ".join(lines).split() == words.split()
     assert "It has no parameters." in describe(QUESTIONS["predictions"])
 
 
