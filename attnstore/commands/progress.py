@@ -20,6 +20,7 @@ from attnstore.events import (
     Surveyed,
     Trained,
 )
+from attnstore.messages import counted
 from attnstore.visible import visible
 
 Progress = Literal["bar", "json", "none"]
@@ -40,6 +41,9 @@ def shown(progress: Progress = "bar") -> Iterator[OnEvent]:
     bars = _Bars() if shows(sys.stderr) else None
     show: _Bars | _Lines = bars or _Lines()
     lost = False
+    if bars is not None:
+        with suppress(OSError):
+            bars.begin()
 
     def on_event(event: Event) -> None:
         nonlocal lost
@@ -87,10 +91,17 @@ class _Bars:
 
     def __init__(self) -> None:
         self._bars: dict[str, Any] = {}
+        self._loading = ""
+
+    def begin(self) -> None:
+        """Say that something happens: the libraries take seconds before there is anything to count."""
+        self._loading = "loading ..."
+        print(self._loading, end="", file=sys.stderr, flush=True)
 
     def __call__(self, event: Event) -> None:
         from tqdm import tqdm
 
+        self._loaded()
         for line in _notes(event):
             tqdm.write(visible(f"note: {line}"), file=sys.stderr)
         if isinstance(event, Started):
@@ -129,8 +140,14 @@ class _Bars:
             self._bars[name] = tqdm(total=total, file=sys.stderr, leave=False, **options)
         return self._bars[name]
 
+    def _loaded(self) -> None:
+        if self._loading:
+            print(f"\r{' ' * len(self._loading)}\r", end="", file=sys.stderr, flush=True)
+            self._loading = ""
+
     def close(self) -> None:
         """Take the bars away."""
+        self._loaded()
         for bar in self._bars.values():
             bar.close()
 
@@ -184,7 +201,7 @@ class _Lines:
             of = f" of {event.total / 1e6:,.0f}" if event.total else ""
             return f"downloaded {event.done / 1e6:,.0f}{of} MB"
         if isinstance(event, Surveyed):
-            return f"{event.documents:,} documents counted"
+            return f"{counted(event.documents, 'document')} counted"
         if isinstance(event, Checked):
             return f"{event.what}: {event.documents:,} of {event.total:,} documents checked"
         if isinstance(event, Copied):

@@ -1,5 +1,6 @@
-"""`--progress json`: an object a line on stderr, and the page that says what stands in it."""
+"""Progress: on a terminal from the first moment, and `--progress json`, with the page that says what stands in it."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -99,6 +100,20 @@ def test_what_is_wrong_is_an_object_too(command, code, line, tmp_path):
     assert failed["event"] == "failed"
     assert failed["line"].startswith(line)
     assert attnstore("info", "nowhere.attn", cwd=tmp_path)[2].startswith("attnstore: nowhere.attn does not")
+
+
+@pytest.mark.parametrize("ends", ["with an event", "with an error", "without a word"])
+def test_a_terminal_hears_at_once_that_something_is_loading(monkeypatch, capsys, ends):
+    """Before anything is imported; it is gone before there is anything else."""
+    monkeypatch.setattr(progress, "shows", lambda stream: True)
+    with contextlib.suppress(ValueError), progress.shown() as on_event:
+        assert capsys.readouterr().err == "loading ..."
+        if ends == "with an event":
+            on_event(events.Noted("a line"))
+            assert capsys.readouterr().err == f"\r{' ' * 11}\rnote: a line\n"
+        elif ends == "with an error":
+            raise ValueError
+    assert capsys.readouterr().err == ("" if ends == "with an event" else f"\r{' ' * 11}\r")
 
 
 def test_the_page_has_every_event_with_its_fields():
