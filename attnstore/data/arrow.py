@@ -82,14 +82,37 @@ def of_ipc(name: str, open_: Callable[[], IO[bytes]]) -> Batches:
         with opened() as (is_file, file):
             if is_file:
                 reader = pa.ipc.open_file(file, options=options)
-                for number in range(reader.num_record_batches):
-                    yield reader.get_batch(number)
+                yield from (_sound(reader.get_batch(number)) for number in range(reader.num_record_batches))
             else:
-                yield from pa.ipc.open_stream(file, options=options)
+                yield from map(_sound, pa.ipc.open_stream(file, options=options))
 
     with opened() as (is_file, file):
         schema = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).schema
     return Batches(schema, read)
+
+
+def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of a file that says itself where each value lies, whose memory Arrow takes as it is.
+
+    Raises pyarrow.ArrowException if a value would lie outside of it: it would be read from anywhere, or crash.
+    """
+    for column in batch.columns:
+        _of_bytes(column).validate(full=True)
+    return batch
+
+
+def _of_bytes(column: pa.Array) -> pa.Array:
+    """A column of texts as one of bytes, in the same memory: whether they are UTF-8 is for each row to show."""
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(
+            column.indices, _of_bytes(column.dictionary), ordered=column.type.ordered, safe=False
+        )
+    as_bytes = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
+    return column.view(as_bytes[column.type]) if column.type in as_bytes else column
 
 
 def with_paths(batches: Batches) -> Batches:

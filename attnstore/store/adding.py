@@ -415,6 +415,8 @@ class _Run:
         while self._at < self._file.num_record_batches:
             if self._held is None:
                 self._held = self._file.get_batch(self._at)
+                # A file says itself where each text lies, and the runs of a grown store may be a stranger's.
+                self._held.validate(full=True)
             batch, start = self._held, self._offset
             stop = batch.num_rows
             if until is not None and self.ends[self._at][0] > until:

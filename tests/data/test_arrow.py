@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -70,6 +71,28 @@ def test_a_file_that_is_cut_off(writer: Callable[[Path], None], tmp_path: Path) 
     path = tmp_path / "r.arrow"
     writer(path)
     path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"^r.arrow can't be read: [^\n]+$"):
+        list(open_(path))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int16(), pa.string())], ids=str
+)
+def test_texts_that_lie_outside_of_the_file(kind: pa.DataType, tmp_path: Path) -> None:
+    """Where a file puts a text behind its own end, or names a word that it lacks, nothing is read from there."""
+    path = tmp_path / "r.arrow"
+    table = pa.table({"text": pa.array(COLUMNS["text"], kind), "label": COLUMNS["label"]})
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    if pa.types.is_dictionary(kind):
+        sound, changed = np.array([0, 1, 2], "<i2"), np.array([0, 30_000, 2], "<i2")
+    else:
+        ends = np.cumsum([0, *(len(text.encode()) for text in COLUMNS["text"])])
+        sound = ends.astype("<i8" if kind == pa.large_string() else "<i4")
+        changed = np.where(np.arange(4) == 1, 10**9, sound)
+    whole = path.read_bytes()
+    assert whole.count(sound.tobytes()) == 1
+    path.write_bytes(whole.replace(sound.tobytes(), changed.astype(sound.dtype).tobytes()))
     with pytest.raises(DataError, match=r"^r.arrow can't be read: [^\n]+$"):
         list(open_(path))
 
