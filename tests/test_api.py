@@ -180,7 +180,7 @@ def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
         assert {*signature.parameters} == {*(p.name for p in question.parameters), "engine"}
         defaults = {p.name: p.default for p in question.parameters if not p.required}
         assert {n: p.default for n, p in signature.parameters.items() if n in defaults} == defaults
-        assert method.__doc__.startswith(question.summary)
+        assert " ".join(method.__doc__.split()).startswith(question.summary)
     assert store.queries().to_pylist() == [
         {"name": name, "question": question.summary} for name, question in find_questions().items()
     ]

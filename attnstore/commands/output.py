@@ -60,11 +60,16 @@ def complain(message: str) -> None:
         note(f"attnstore: {message}")
 
 
-def _to_stderr(line: str) -> None:
+def draw(text: str) -> None:
+    """Put a text where the cursor of stderr is, and leave the cursor behind it."""
+    _to_stderr(text, end_line=False)
+
+
+def _to_stderr(text: str, *, end_line: bool = True) -> None:
     if sys.stderr is None:
         return
     try:
-        click.echo(line, err=True)
+        click.echo(text, err=True, nl=end_line)
     except (OSError, ValueError):
         discard(sys.stderr)
 

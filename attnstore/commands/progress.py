@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Literal
 
-from attnstore.commands.output import discard, note, shows, tell
+from attnstore.commands.output import discard, draw, note, shows, tell
 from attnstore.events import (
     Checked,
     Computed,
@@ -42,8 +42,7 @@ def shown(progress: Progress = "bar") -> Iterator[OnEvent]:
     show: _Bars | _Lines = bars or _Lines()
     lost = False
     if bars is not None:
-        with suppress(OSError):
-            bars.begin()
+        bars.begin()
 
     def on_event(event: Event) -> None:
         nonlocal lost
@@ -96,7 +95,7 @@ class _Bars:
     def begin(self) -> None:
         """Say that something happens: the libraries take seconds before there is anything to count."""
         self._loading = "loading ..."
-        print(self._loading, end="", file=sys.stderr, flush=True)
+        draw(self._loading)
 
     def __call__(self, event: Event) -> None:
         from tqdm import tqdm
@@ -142,7 +141,7 @@ class _Bars:
 
     def _loaded(self) -> None:
         if self._loading:
-            print(f"\r{' ' * len(self._loading)}\r", end="", file=sys.stderr, flush=True)
+            draw(f"\r{' ' * len(self._loading)}\r")
             self._loading = ""
 
     def close(self) -> None:

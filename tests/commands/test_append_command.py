@@ -11,8 +11,10 @@ from command_line import attnstore
 
 from attnstore.commands import append as command
 from attnstore.pipeline import append as pipeline
+from attnstore.pipeline import hands
 from attnstore.pipeline.alone import Alone
 from attnstore.pipeline.append import AppendResult
+from attnstore.pipeline.processes import Processes
 from attnstore.store.store import open_store
 
 NEW = "id,label,group,text\nn0,pos,film0,a good film\nn1,neg,film1,the film was bad\nn2,pos,film0,\n"
@@ -118,11 +120,12 @@ def test_several_workers_have_the_stores_settings_and_its_threads(store, new, mo
     """Whoever computes, the new parts are computed with the run's dtype, reductions and length."""
     hired = []
 
-    def workers(config, threads):
+    def workers(config, threads, host):
+        assert isinstance(host, Processes)
         hired.append((config.workers, config.worker_timeout, threads, config.dtype, config.max_length))
         return Alone(config, pipeline.read_model_files(config), threads)
 
-    monkeypatch.setattr(pipeline, "Workers", workers)
+    monkeypatch.setattr(hands, "Workers", workers)
     options = ("--workers", "2", "--worker-timeout", "60", "--threads", "1", "--device", "cpu", "--quiet")
     assert attnstore("append", store, "--data", new, *options)[0] == 0
     assert hired == [(2, 60, 1, "float32", 40)]
