@@ -186,7 +186,7 @@ def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
     ]
     asked = store.query.top_words_by_class(limit=2, min_documents=2, engine="polars")
     answer = store.query("top_words_by_class", limit=2, min_documents=2)
-    assert_frame_equal(asked.polars(), answer.polars(), rel_tol=1e-9)
+    assert_frame_equal(asked.polars(), answer.polars(), rel_tol=1e-6)
     assert (
         store.query.contexts("great", limit=1).arrow() == store.query.contexts(word="great", limit=1).arrow()
     )
