@@ -3,11 +3,12 @@
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Self
+from operator import attrgetter
+from typing import Any, Self
 
 from attnstore.config import RunConfig
 from attnstore.data.documents import Document, Source
@@ -28,6 +29,7 @@ from attnstore.store.store import Store
 #: Batches after which freed memory goes back. After each one it would cost a tenth of the run; after a whole part,
 #: threads and batches of many sizes have left half a gigabyte of pieces.
 _BATCHES_KEPT = 4
+_FIELDS = tuple(each.name for each in fields(Document))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,21 @@ class Part:
 
     number: int
     documents: list[tuple[int, Document]] = field(repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By columns: pickled one by one, the documents of a run would keep it busier than reading them does.
+        return _of_columns, (self.number, *_columns(self.documents))
+
+
+def _columns(documents: Sequence[tuple[int, Document]]) -> tuple[list[int], list[list[object]]]:
+    """The documents' numbers, and their fields one after the other."""
+    each = [document for _, document in documents]
+    return [number for number, _ in documents], [list(map(attrgetter(name), each)) for name in _FIELDS]
+
+
+def _of_columns(part: int, numbers: list[int], columns: list[list[Any]]) -> Part:
+    """The part whose documents `_columns` has taken apart."""
+    return Part(part, list(zip(numbers, map(Document, *columns), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

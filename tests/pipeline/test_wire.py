@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+from attnstore.data.documents import Document
+from attnstore.pipeline.parts import Part
 from attnstore.pipeline.wire import Stop, Took, Wire
 
 
@@ -27,6 +29,18 @@ def received(content: bytes) -> list[object]:
 
 def test_records_come_as_they_were_sent() -> None:
     assert received(sent(Took(3), Stop(), Took(4))) == [Took(3), Stop(), Took(4)]
+
+
+def test_a_part_has_its_documents_when_it_comes_with_every_field_as_it_was() -> None:
+    """They travel by columns: what one document lacks, another's value must not fill."""
+    documents = [
+        (7, Document("é\ud7ff\x00", "a", None, "test", "pos", (1, None, 2.5), None)),
+        (8, Document("", "b", "film", "train", None, (None, "x", True), "the second")),
+        (12, Document("a", "a", "", "test", "", (), "")),
+    ]
+    for several in (documents, documents[:1], []):
+        (part,) = received(sent(Part(3, several)))
+        assert part == Part(3, several)
 
 
 def test_half_a_record_is_the_end_and_what_was_before_it_stays() -> None:
