@@ -4,6 +4,7 @@ Strings are as the source has them. What is blank is no label and no group, and 
 """
 
 import math
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -130,7 +131,7 @@ def paired(
 def _utf8(value: str | bytes) -> str:
     """Raises UnicodeError for what UTF-8 can't say: foreign bytes, and halves of surrogate pairs."""
     if isinstance(value, bytes):
-        return value.decode("utf-8-sig")
+        return value.removeprefix(BOM_UTF8).decode()  # as "utf-8-sig", whose decoder is Python's own and slow
     if not value.isascii():
         value.encode()
     return value
