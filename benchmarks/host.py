@@ -26,6 +26,7 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import machine
+import numpy as np
 import torch
 import transformers
 import workload
@@ -73,21 +74,23 @@ class NoPass:
     """Stands where a classifier's passes are: of every batch the same drawn values, by the tokens' places in it."""
 
     def __init__(self, columns: list[str], classes: int) -> None:
-        draw = torch.Generator().manual_seed(workload.SEED)
-        self._values = torch.rand(_DRAWN + 997 * len(columns), generator=draw) ** 6 + 1e-6
+        drawn = (
+            np.random.default_rng(workload.SEED).random(_DRAWN + 997 * len(columns), np.float32) ** 6 + 1e-6
+        )
+        # (columns, places): each column begins elsewhere
+        self._values = np.stack([drawn[997 * i : 997 * i + _DRAWN] for i in range(len(columns))])
         self._columns = columns
         self._classes = classes
 
     def __call__(self, batch: Batch) -> Reduced:
         documents = torch.tensor([d.number for d in batch.documents], dtype=torch.float32)
         logits = torch.stack([torch.sin(documents + c) for c in range(self._classes)], dim=1)
-        # Each document's values by its number: batches of other sizes give the same store.
-        starts = torch.tensor([7 * d.number % (_DRAWN // 2) for d in batch.documents])
-        lengths = torch.tensor(batch.lengths)
-        begins = torch.cumsum(lengths, 0) - lengths
-        places = torch.arange(batch.tokens) + torch.repeat_interleave(starts - begins, lengths)
-        drawn = {n: self._values[997 * i :][places] for i, n in enumerate(self._columns)}
-        return Reduced(logits, drawn)
+        # Each document's values by its number: batches of other sizes give the same store. Copied by numpy, whose
+        # copies leave no threads behind that wait for more.
+        starts = [7 * d.number % (_DRAWN // 2) for d in batch.documents]
+        own = [self._values[:, at : at + n] for at, n in zip(starts, batch.lengths, strict=True)]
+        drawn = torch.from_numpy(np.concatenate(own, axis=1))  # (columns, tokens)
+        return Reduced(logits, dict(zip(self._columns, drawn, strict=True)))
 
     def replacement(self) -> Callable[[Classifier, Batch], Iterator[tuple[Batch, Reduced]]]:
         """What takes the place of `Classifier.pieces`."""
