@@ -10,7 +10,8 @@ import itertools
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -77,17 +78,18 @@ def add_up(
         with closing(_Run(last, summed)) as run:
             for table in run.tables():
                 terms.add_sums(table)
-    for file in files:
-        terms.add_tokens(file)
-        if terms.full:
-            runs.append(_written(terms.in_order(), summed, scratch))
-            terms = Terms(summed)
-            if len(runs) == _RUNS:
-                together = _written(_merged(runs, summed), summed, scratch)
-                for run_file in scratch.glob("run-*.tmp"):
-                    if run_file != together:
-                        run_file.unlink()
-                runs = [together]
+    with ThreadPoolExecutor(1, "attnstore-sums") as aside:
+        for file in files:
+            terms.add_tokens(file, aside)
+            if terms.full:
+                runs.append(_written(terms.in_order(), summed, scratch))
+                terms = Terms(summed)
+                if len(runs) == _RUNS:
+                    together = _written(_merged(runs, summed), summed, scratch)
+                    for run_file in scratch.glob("run-*.tmp"):
+                        if run_file != together:
+                            run_file.unlink()
+                    runs = [together]
     if runs or keep is not None:
         runs.append(_written(terms.in_order(), summed, scratch))
     if len(runs) < 2:
@@ -111,6 +113,7 @@ class Terms:
         self._parts = {part: _Grown(np.int64) for part in ("token", "word", "shape")}
         types = {field.name: field.type.to_pandas_dtype() for field in summed.schema}
         self._sums = {name: _Grown(types[name]) for name in types if name not in (*KEYS, *self._marks)}
+        self._adding: Future[None] | None = None
 
     @property
     def _marks(self) -> list[str]:
@@ -121,9 +124,13 @@ class Terms:
         """There are so many that they are to become a run."""
         return len(self._places) * len(self._sums) > _SUMS_IN_MEMORY
 
-    def add_tokens(self, tokens: Tokens) -> None:
-        """Add up the tokens of a file. Raises pyarrow.ArrowException or OSError if it can't be read."""
-        with tokens.opened() as file:
+    def add_tokens(self, tokens: Tokens, aside: Executor) -> None:
+        """Add up the tokens of a file: their values in `aside`, while the terms of the next file are looked up.
+
+        Raises pyarrow.ArrowException or OSError if the file can't be read, or the one before it.
+        """
+        with ExitStack() as still_open:
+            file = still_open.enter_context(tokens.opened())
             count = file.metadata.num_rows
             read = partial(file.read, use_threads=count > _LARGE)
             in_file = [name for name in KEYS if name != "split" and name in file.schema_arrow.names]
@@ -132,15 +139,48 @@ class Terms:
             keys |= {name: table[name] for name in in_file} | {"split": tokens.split}
             absent = [read([name])[name].is_null().to_numpy() for name in self._summed.absent]
             codes, places = self._placed(keys, absent, count)
-            length = table["length"].to_numpy().astype(np.float64)
+            self.settle()  # the values of one file at a time: sums are made in the order of the files
+            self._adding = aside.submit(
+                self._add_file,
+                still_open.pop_all(),
+                read,
+                table.select(["new_token", "new_word", "length"]),
+                codes,
+                places,
+                len(self._places),
+            )
+
+    def settle(self) -> None:
+        """Wait until all is added. Raises what `add_tokens` does."""
+        if self._adding is not None:
+            self._adding.result()
+            self._adding = None
+
+    def _add_file(
+        self,
+        file: AbstractContextManager[object],
+        read: Callable[[list[str]], pa.Table],
+        counted: pa.Table,
+        codes: _Whole,
+        places: _Whole,
+        terms: int,
+    ) -> None:
+        """Add the counts and values of an open file; `terms`: how many there are, those of the file among them."""
+        with file:
+            self._make_room(terms)
+            length = counted["length"].to_numpy().astype(np.float64)
             self._sums["occurrences"].add(places, np.bincount(codes, minlength=len(places)))
             for name in ("new_token", "new_word"):
-                own = codes[table[name].to_numpy()]
+                own = codes[counted[name].to_numpy()]
                 self._sums[name].add(places, np.bincount(own, minlength=len(places)))
-            for columns in self._groups(_AT_A_TIME // max(count, 1)):
+            for columns in self._groups(_AT_A_TIME // max(len(codes), 1)):
                 table = read(columns)
                 for column in columns:
                     self._add_values(column, table[column], codes, places, length)
+
+    def _make_room(self, terms: int) -> None:
+        for sums in self._sums.values():
+            sums.grow(terms)
 
     def add_sums(self, table: pa.Table) -> None:
         """Add a run's rows, no two of which are of one term. It may lack marks: nothing was absent then."""
@@ -149,11 +189,13 @@ class Terms:
             for name in self._marks
         ]
         codes, places = self._placed({name: table[name] for name in KEYS}, absent, table.num_rows)
+        self._make_room(len(self._places))
         for name, sums in self._sums.items():
             sums.add(places[codes], table[name].to_numpy())
 
     def in_order(self) -> Iterator[pa.Table]:
         """The rows of a run, many at a time."""
+        self.settle()
         order, schema = self._order(), self._summed.schema
         shapes = self._shape_columns()
         texts = {name: names.array() for name, names in self._names.items()}
@@ -235,8 +277,6 @@ class Terms:
         new = places >= known
         for name, part in own.items():
             self._parts[name].extend(part[new])
-        for sums in self._sums.values():
-            sums.grow(len(self._places))
         return codes, places
 
     def _shape_columns(self) -> _Whole:

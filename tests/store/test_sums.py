@@ -27,9 +27,9 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     add_tokens = adding.Terms.add_tokens
 
-    def watched(terms, tokens):
+    def watched(terms, tokens, aside):
         read.append(str(tokens.place))
-        add_tokens(terms, tokens)
+        add_tokens(terms, tokens, aside)
 
     monkeypatch.setattr(adding.Terms, "add_tokens", watched)
     return read
