@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def pytest_configure(config: pytest.Config) -> None:
         attended = nursery.attended()
         attended.__enter__()
         config.add_cleanup(lambda: attended.__exit__(None, None, None))
+        # The workers are forked too. Where coverage is measured they are not: what is imported before would count as
+        # lines that no test reaches.
+        python = nursery.interpreter()
+        if (
+            config.getoption("tx", None)
+            and python != sys.executable
+            and not config.pluginmanager.hasplugin("_cov")
+        ):
+            config.option.tx = [f"popen//python={python}" for _ in config.option.tx]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,7 +4,7 @@ An interpreter that imports torch and transformers takes six seconds and more; a
 (It takes half a second to end in order, as long as an interpreter needs that imports little: that is no case for it.)
 From there on it is a process like any other: it has its own signals, streams and threads, and ends by its own exit
 code. What libraries read of the environment while they are imported they have read before: a test about that, or
-about how the interpreter begins, starts one of its own.
+about how the interpreter begins, starts one of its own. pytest-xdist's processes are such forks, too.
 
 `attended` begins the process that is forked, which imports nothing until it is asked; `Child` asks it, and so does
 `interpreter`, for code that starts processes by `sys.executable`. Where it has not begun, because the system forks no
@@ -198,6 +198,7 @@ def _begin(listener: socket.socket) -> str:
 
 def _import() -> None:
     """What a run needs. Not Polars, which begins a thread when it is imported; that of jemalloc minds forks."""
+    gc.disable()  # nothing of it goes
     import transformers.models.auto.modeling_auto
     import transformers.models.bert.modeling_bert
     import transformers.models.bert.tokenization_bert  # noqa: F401
@@ -208,7 +209,15 @@ def _import() -> None:
     threads = {thread.joinpath("comm").read_text() for thread in Path("/proc/self/task").glob("[0-9]*")}
     assert len(threads - {"jemalloc_bg_thd\n"}) == 1, f"a process with threads can't be forked: {threads}"
     gc.freeze()  # a child that looked at everything for what may go would copy all of it
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards end unseen
+    gc.enable()
+    signal.signal(signal.SIGCHLD, _reap)
+
+
+def _reap(*_: object) -> None:
+    """Guards end unseen, but what they and their children took counts as ours."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _guard(connection: socket.socket) -> str:
