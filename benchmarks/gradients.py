@@ -78,7 +78,7 @@ def costs(folder: Path, dtype: torch.dtype, documents: Documents, rounds: int) -
 
 
 def nearness(folder: Path, dtype: torch.dtype, documents: Documents, names: Sequence[str]) -> Iterator[str]:
-    """Markdown: a row a reduction, with its error against autograd in float32 over a document's largest value."""
+    """Markdown: a row per reduction, with its error against autograd in float32 over a document's largest value."""
     config = RunConfig(SourceConfig(""), str(folder), device="cpu", dtype=_name(dtype))
     classifier = load_classifier(config, resolve_reductions(names))
     oracle = Oracle(str(folder))

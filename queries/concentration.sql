@@ -45,7 +45,7 @@ gathered AS (
     WHERE class IS NOT NULL AND ($specials = 'in' OR NOT special)
     GROUP BY document
 ),
-layered AS (  -- a list element a layer
+layered AS (  -- a list element per layer
     SELECT
         class,
         unnest([*COLUMNS('^tokens_')]) AS tokens,

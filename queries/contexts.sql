@@ -1,6 +1,6 @@
 -- Where does a word get its attention: in which occurrences, in what context?
 --
--- How to read the answer: one row an occurrence, `limit` rows per class. `attention` is the sum over the
+-- How to read the answer: one row per occurrence, `limit` rows per class. `attention` is the sum over the
 -- word's pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly
 -- over its tokens. `left` and `right` are the text around `keyword`, as it stands in the document but for
 -- white space, `width` words on each side, a punctuation mark being a word, too. Of a pair they are of the

@@ -95,7 +95,7 @@ gathered AS (
     WHERE COLUMNS('^attention_[0-9]+$') IS NOT NULL
     GROUP BY class, cluster, word
 ),
-layered AS (  -- a list element a layer
+layered AS (  -- a list element per layer
     SELECT
         class, cluster, word, place, documents, occurrences,
         unnest([*COLUMNS('^lift_')]) AS lift,

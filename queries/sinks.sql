@@ -83,7 +83,7 @@ gathered AS (  -- all but the markup is added up already
     FROM candidates JOIN runs USING (document, run)
     GROUP BY class, word, markup
 ),
-kinds AS (  -- a list element a layer
+kinds AS (  -- a list element per layer
     SELECT
         class,
         CASE

@@ -316,7 +316,7 @@ def test_the_queries_by_hand_are_run(beside_a_demo):
 
 @pytest.mark.slow
 def test_the_recipes_for_other_libraries_give_what_these_take(small_store, monkeypatch):
-    """thermostat's five columns, a row a document; bertviz' page, where that is installed."""
+    """thermostat's five columns, a row per document; bertviz' page, where that is installed."""
     import datasets
     import transformers
 

@@ -53,7 +53,7 @@ def support(documents: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
 
 
 def occurrences(tokens: pl.LazyFrame, p: Mapping[str, Any], *keep: str) -> pl.LazyFrame:
-    """A row a token: `document`, the columns to `keep`, and what the token adds to its word.
+    """A row per token: `document`, the columns to `keep`, and what the token adds to its word.
 
     `word` (null for a special token, unless `specials` are in), `starts` (the word's first piece), `new` (its first
     occurrence in the document), `pieces`, `attention`, and `lift`: attention × length / pieces, the sum of which over

@@ -237,7 +237,7 @@ _LISTINGS = (
 
 
 def _list_words(store: "Store", listing: _Listing) -> bool:
-    """Print the first words of an answer, a line a class or side of it; False if there are none to list."""
+    """Print the first words of an answer, a line per class or side of it; False if there are none to list."""
     from attnstore.ask.answer import ask
     from attnstore.ask.questions import find_questions, get_question
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 from attnstore.errors import DataError
 from attnstore.messages import listed, one_line
 
-#: Files that hold nothing but names of classes: JSON, and text with a name a line.
+#: Files that hold nothing but names of classes: JSON, and text with a name per line.
 NAMES_JSON = (
     "id2label.json",
     "label2id.json",
@@ -49,7 +49,7 @@ _LARGEST = 1 << 20  # bytes; a longer file is no list of names
 class ClassNames:
     """Names by the number that stands for them in the data.
 
-    `is_counted`: the source gives the numbers. Without (a name a line) they count from 0 here, and may count from 1
+    `is_counted`: the source gives the numbers. Without (a name per line) they count from 0 here, and may count from 1
     in the data. `where` is the file that has them.
     """
 
@@ -185,7 +185,7 @@ def _of_infos(infos: Sequence[Any], where: str, label: str | None) -> ClassNames
 
 
 def _of_text(text: str, where: str) -> ClassNames | None:
-    """A name a line, or a number and a name a line."""
+    """A name per line, or a number and a name per line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pairs = [re.fullmatch(r"([0-9]{1,4})\s*[\t,:; ]\s*(\S.*)", line) for line in lines]
     if lines and all(pairs):

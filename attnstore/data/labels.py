@@ -234,7 +234,7 @@ def _by_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] |
 
 
 def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
-    """The class of each label by `spelled`, or, for one label a class, by `beginning`; None unless all have one."""
+    """The class of each label by `spelled`, or, for one label per class, by `beginning`; None unless all have one."""
     mapping: dict[str, str] = {}
     only_begin: dict[str, set[str]] = {}  # by class, the spellings of the labels that only begin like it
     for raw, label in shown.items():

@@ -36,7 +36,7 @@ _SHORT = 40  # bytes of a class's name
 #: A number, or a class with a finer one (TREC's `NUM:dist`): no text begins so in every line.
 #: A sentence as a tree of its phrases, as in the Penn and the Stanford treebanks.
 _TREE = re.compile(rb"\s*\((\S+ )?\(.*\)\s*$")
-_MOST_TAGS = 5  # columns of a file with a token a line
+_MOST_TAGS = 5  # columns of a file with a token per line
 #: What may stand between a text and its label.
 _SIGNS = (b"@", b"#", b"~", b"^", b"=", b"\x01")
 _CODE = re.compile(rb"[+-]?[0-9]{1,2}|[A-Z]+:\w+")
@@ -74,7 +74,7 @@ class LineFiles:
 def line_files(files: Files, names: Sequence[str], asked: bool, in_folders: bool = False) -> LineFiles | None:
     """How the text files `names` are to be read by lines; None if each is a document. `asked`: the user says lines.
 
-    `in_folders`: they lie in several, which may be those of classes, with a document a file.
+    `in_folders`: they lie in several, which may be those of classes, with a document per file.
     """
     tagged = [name for name in names if _is_tagged(files, name)]
     if tagged:

@@ -1,4 +1,4 @@
-"""The mathematics: attention reduced to one number a token while it is being computed.
+"""The mathematics: attention reduced to one number per token while it is being computed.
 
 For one layer and head let P = softmax(QKᵀ·scale) over a document's own n tokens. A *row weighting* w says how
 much each query counts, and the reduction it gives is
@@ -67,7 +67,7 @@ class DocumentTokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How attention becomes one number a token. Exactly one of the seven ways is set.
+    """How attention becomes one number per token. Exactly one of the seven ways is set.
 
     `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
     `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
@@ -322,7 +322,7 @@ class Attended:
     """One layer's attention over one document, reduced."""
 
     output: Tensor  # (heads, n, d_v), in the dtype of v
-    weighted: Tensor  # (K, n) float32, one row a row weighting
+    weighted: Tensor  # (K, n) float32, one row per row weighting
     head_rows: Tensor | None  # (heads, n) float32: the first token's row of each head
     custom: list[Tensor] = field(default_factory=list)  # each (n,) float32
     trace: LayerTrace | None = None
@@ -332,7 +332,7 @@ class Attended:
 class ReducedLayer:
     """One layer's attention over a batch, reduced, with the documents' tokens end to end: T of them."""
 
-    weighted: Tensor  # (K, T) float32, one row a row weighting
+    weighted: Tensor  # (K, T) float32, one row per row weighting
     head_rows: Tensor | None = None  # (T, heads) float32: what the document's first token looks at
     custom: list[list[Tensor]] = field(
         default_factory=list

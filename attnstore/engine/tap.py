@@ -540,7 +540,7 @@ def _mask(
 ) -> Tensor | None:
     """The registered mask function: (B, 1, S, S) bool, or None where nothing but padding is hidden.
 
-    The tap knows the documents' lengths. A mask that says no more would be made of S² values a document, only to be
+    The tap knows the documents' lengths. A mask that says no more would be made of S² values per document, only to be
     looked at, for which a GPU would be waited for.
     """
     if mask_function is bidirectional_mask_function and not q_offset and not kv_offset:

@@ -139,7 +139,7 @@ def unrelated():
     """Reviews whose words follow a mood: each review gives each of its words a level of its own, for all the
     times that it is used there, and one of all words. Nothing depends on a class.
 
-    `review` and `word` are numbers, `lift` is the value: an array each, one entry a token; `film` has one a review.
+    `review` and `word` are numbers, `lift` is the value: an array each, one entry per token; `film` has one per review.
     """
     chance = np.random.default_rng(3)
     level = chance.gamma(4, 1 / 4, (REVIEWS, WORDS)) * chance.gamma(6, 1 / 6, (REVIEWS, 1))

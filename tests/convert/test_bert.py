@@ -109,7 +109,7 @@ def test_a_vocabulary_that_leaves_it_open_is_not_guessed_at(tmp_path, tokens, wh
 
 
 def test_a_vocabulary_is_read_as_google_reads_it(tmp_path):
-    """A token a line, stripped; other signs that end lines for Python are tokens there."""
+    """A token per line, stripped; other signs that end lines for Python are tokens there."""
     file = tmp_path / "vocab.txt"
     file.write_bytes("[PAD]\r\n[UNK]\n[CLS] \n[SEP]\n\u2028a\nb\x0bc".encode())
     assert read_vocabulary(file, 6) == {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "b\x0bc": 5}

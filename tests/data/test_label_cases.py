@@ -246,7 +246,7 @@ class TestClassNames:
             ("id2label.json", '{"0": 1}'),
             ("id2label.json", '{"0": "same", "1": "same"}'),
             ("id2label.json", '{"first": "positive", "second": "negative"}'),
-            ("labels.txt", "1\n0\n1\n"),  # a label a row, not a name a class
+            ("labels.txt", "1\n0\n1\n"),  # a label per row, not a name per class
             ("README.md", "---\n: [\n---\n"),
             ("README.md", "# no head"),
             ("dataset_infos.json", "[]"),

@@ -177,7 +177,7 @@ class TestManyFiles:
                 open_(tmp_path / name, split="tset")
 
     def test_a_column_called_split_may_be_something_else(self, tmp_path: Path) -> None:
-        """Named as the label it is the label; with a value a row it is refused."""
+        """Named as the label it is the label; with a value per row it is refused."""
         data = tmp_path / "data.csv"
         data.write_text("text,split\n" + "".join(f"a,{n}\n" for n in range(51)))
         assert open_(data, label_column="split").splits == ()

@@ -80,7 +80,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("twins", [True, False])
     def test_lines_in_folders_of_splits(self, twins: bool, tmp_path: Path) -> None:
-        """A file a class, or texts and labels, in folders called as splits."""
+        """A file per class, or texts and labels, in folders called as splits."""
         files = {
             name: content
             for split in (b"train", b"test")

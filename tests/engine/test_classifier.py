@@ -138,7 +138,7 @@ def test_the_way_through_each_family_is_the_best_there_is(family, way, tmp_path)
     ],
 )
 def test_behind_the_last_attention_only_the_cls_rows_are_computed(family, feed_forward, tmp_path):
-    """The feed-forward of every layer but the last sees all tokens, that of the last one row a document."""
+    """The feed-forward of every layer but the last sees all tokens, that of the last one row per document."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
     rows: list[int] = []

@@ -97,7 +97,7 @@ def test_the_sweep_equals_the_product_of_matrices_of_the_paper(seed, n, layers, 
 
 
 def test_a_local_layer_costs_by_its_window_and_no_block_is_larger_than_asked_for(monkeypatch):
-    """Of 600 tokens with a window of 10, 21 columns a row are needed, and at most 41 computed, forth and back."""
+    """Of 600 tokens with a window of 10, 21 columns per row are needed, and at most 41 computed, forth and back."""
     sizes = []
 
     def counting(*args, **kwargs):

@@ -119,7 +119,7 @@ def test_classes_have_the_models_order_and_each_its_colour():
 
 
 def many(classes=150):
-    """An answer with a row a class; the later a class, the more documents."""
+    """An answer with a row per class; the later a class, the more documents."""
     return pa.table({"class": [f"c{n:03d}" for n in range(classes)], "documents": list(range(classes))})
 
 

@@ -38,7 +38,7 @@ def test_parquet_reads_back_as_the_same_table():
 
 
 def test_markdown_is_a_table_with_rounded_numbers():
-    """Header, rule, and a line a row; four significant digits."""
+    """Header, rule, and a line per row; four significant digits."""
     lines = render(TABLE, "markdown").decode().splitlines()
     assert len(lines) == 5
     assert [cell.strip() for cell in lines[3].strip("|").split("|")] == ['x,"y"', "1234567", "0.0001235"]

@@ -3,7 +3,7 @@
 Flash attention never holds P, but leaves each row's log-sum-exp behind, and P_ij = exp(q_i·k_j·scale − lse_i). So
 `column_sums` makes every reduction of a layer from q, k and that, in one pass. The rollout's sweep is the same
 kernel again with the weights that have come down to the layer: q, k and lse are kept until the batch is done,
-2·d·H + H numbers a token and layer. A kept P̄ would be n numbers a token, would have to be made even for layers of
+2·d·H + H numbers per token and layer. A kept P̄ would be n numbers per token, would have to be made even for layers of
 which only `cls` is asked, and is no longer linear in the document's length.
 
 The two are believed only after they have agreed with `reductions.attend` on this device, in the very kernels that the
