@@ -6,8 +6,8 @@
 -- `difference` is the mean of these over `groups` groups, each as heavy as n n' / (n + n') of its occurrences on the two
 -- sides; `low` to `high` is its 95 % interval, `p` of no difference, `q` the false discovery rate over the words of the
 -- class (Benjamini and Hochberg 1995). Rows are those with more in the class, ranked by `sure`, the interval's lower end.
--- `overall` is the difference over all documents: where it is large and `difference` is not, the word tells of which films
--- are in the class, and not of how the model reads one.
+-- `overall` is the difference over all documents: where it is large and `difference` is not, the word tells which
+-- films are in the class, not how the model reads one.
 --
 -- Groups count as independent. With fewer than five of one size, or more uneven ones, there is no interval and no p.
 --
@@ -109,7 +109,7 @@ summed AS (
     HAVING count(*) >= $min_groups
 ),
 measured AS (
-    -- Fewer than five groups of one size tell no error.
+    -- Fewer than five groups of one size give no error.
     SELECT *, CASE WHEN g >= 5 THEN sqrt(ratio_variance(difference, w, dd, dw, ww, g)) END AS error FROM summed
 ),
 tested AS (
