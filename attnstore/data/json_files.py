@@ -6,7 +6,7 @@ Lines and arrays are read row by row. Any other document is one value, which is 
 | document | rows |
 |---|---|
 | `[{"text": …}, …]`, `{"data": [{…}, …]}` | the objects |
-| `[["…", "pos"], …]` (pandas' values), or a list per line | the lists, whose columns are called by their places, from 1 |
+| `[["…", "pos"], …]` (pandas' values), or a list per line | the lists, with places from 1 as their columns' names |
 | `{"train": [{…}, …], "test": [{…}, …]}` | the objects, with a column `split` |
 | `{"columns": […], "data": [[…], …]}` (split) | the lists, with these names |
 | `{"text": {"0": …}, "label": {"0": …}}` (columns), `{"text": […], "label": […]}` | the columns' values, key by key |
