@@ -48,13 +48,8 @@ candidates AS (
     FROM documents
     WHERE "group" IS NOT NULL AND label IS NOT NULL
 ),
-vocabulary AS (
-    SELECT document, word
-    FROM tokens JOIN candidates USING (document)
-    WHERE new_word
-),
-sizes AS (SELECT document, count(*) AS size FROM vocabulary GROUP BY document),
-possible AS (
+sizes AS (SELECT document, count(*) AS size FROM tokens WHERE new_word GROUP BY document),
+possible AS MATERIALIZED (
     SELECT a.document, b.document AS other, a_size.size AS size, b_size.size AS other_size
     FROM candidates AS a
     JOIN candidates AS b ON a."group" = b."group" AND a.label <> b.label
@@ -63,11 +58,17 @@ possible AS (
     -- No more words can be in both than the smaller one has.
     WHERE a.kept AND least(a_size.size, b_size.size) >= $common * greatest(a_size.size, b_size.size)
 ),
+vocabulary AS MATERIALIZED (  -- of the documents that may be in a pair, which are few in most data
+    SELECT document, word
+    FROM tokens
+    WHERE new_word AND document IN (SELECT document FROM possible UNION SELECT other FROM possible)
+),
+compared AS MATERIALIZED (  -- first the pairs, then their words: words alone would pair every document with every other
+    SELECT * FROM possible JOIN vocabulary USING (document)
+),
 overlapping AS (
     SELECT document, other, count(*)::DOUBLE / (any_value(size) + any_value(other_size) - count(*)) AS jaccard
-    FROM possible
-    JOIN vocabulary USING (document)
-    JOIN (SELECT document AS other, word FROM vocabulary) USING (other, word)
+    FROM compared JOIN (SELECT document AS other, word FROM vocabulary) USING (other, word)
     GROUP BY document, other
 ),
 pairs AS (
@@ -94,7 +95,12 @@ listed AS (
         document, place, they IS NULL AS edited,
         -- Single precision: the order in which floats are added must not decide the order of equal ones.
         COLUMNS('^(.*):value$')::FLOAT AS '\1:value'
-    FROM summed LEFT JOIN (SELECT document AS other, word, true AS they FROM vocabulary) USING (other, word)
+    FROM summed
+    LEFT JOIN (
+        SELECT document AS other, word, true AS they
+        FROM vocabulary
+        WHERE document IN (SELECT other FROM pairs)
+    ) USING (other, word)
     WHERE $punctuation = 'in' OR regexp_matches(word, '[\p{L}\p{N}]')
 ),
 words AS (
