@@ -165,8 +165,9 @@ def value_of(row, reduction, layer="last", head="mean"):
     if reduction in ("rollout", "odd"):
         return row[reduction]
     layers = {"first": [1], "last": [LAYERS], "mean": range(1, LAYERS + 1)}.get(layer) or [int(layer)]
-    values = [row[f"{reduction}_{number:02d}"] for number in layers]
-    return float(np.mean(values))
+    chosen = [row[f"{reduction}_{number:02d}"] for number in layers]
+    values = [value for each in chosen for value in each] if isinstance(chosen[0], list) else chosen
+    return sum(values) / len(values)
 
 
 def has_letter_or_digit(text, foreign=""):
@@ -261,7 +262,8 @@ def top_terms(
             total[kind] += sum(mine)
             attention[key].append(sum(mine) if pieces == "sum" else sum(mine) / len(mine))
             lift[key].append(sum(mine) * size / len(mine))
-            ranks[key].append(float(np.mean([mid_rank(value, looked_at) for value in mine])))
+            if rank_by == "percentile":
+                ranks[key].append(sum(mid_rank(value, looked_at) for value in mine) / len(mine))
             places_of[key].append((number, places[0]))
             found_in[key].append(number)
     rows = []

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import defaultdict
 from decimal import Decimal, localcontext
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -491,8 +492,7 @@ def test_a_word_of_one_class_alone_is_tested_by_counts(tmp_path, engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path, engine):
+def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path):
     """Ninety words whose lift in pos is the 1.5th power of that in neg; one has twice as much, and leads.
 
     Held against the one factor, those of high lift would all seem distinctive of pos, and those of low lift of neg.
@@ -518,14 +518,15 @@ def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path, engine):
         set_values(document, "cls_01", [float(v) for v in values])
         rows.append(document)
     store = write_store(tmp_path / "s", rows, reductions=REDUCTIONS[:1], layers=1, part_size=240)
-    found = rows_of(store, "distinctive_words", engine, {"limit": 1000})
-    of_pos = {row["word"]: row for row in found if row["class"] == "pos"}
-    assert len(of_pos) == 90
-    assert max(of_pos, key=lambda word: of_pos[word]["sure"]) == "w00"
-    # The slope of 1.5 is one of 0.4 of the difference on the middle, which the word's own ln 2 moves by half of it.
-    assert of_pos["w00"]["surplus"] == pytest.approx(0.8 * math.log(2), abs=0.1)
-    assert sum(row["q"] < 0.05 for row in of_pos.values()) <= 5
-    assert sum(abs(row["log_ratio"]) > math.log(1.2) for row in of_pos.values()) > 30
+    for engine in ENGINES:
+        found = rows_of(store, "distinctive_words", engine, {"limit": 1000})
+        of_pos = {row["word"]: row for row in found if row["class"] == "pos"}
+        assert len(of_pos) == 90
+        assert max(of_pos, key=lambda word: of_pos[word]["sure"]) == "w00"
+        # The slope of 1.5 is one of 0.4 of the difference on the middle, which the word's own ln 2 moves by half of it.
+        assert of_pos["w00"]["surplus"] == pytest.approx(0.8 * math.log(2), abs=0.1)
+        assert sum(row["q"] < 0.05 for row in of_pos.values()) <= 5
+        assert sum(abs(row["log_ratio"]) > math.log(1.2) for row in of_pos.values()) > 30
 
 
 @pytest.mark.slow
@@ -544,8 +545,7 @@ def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-def test_what_is_left_out_is_counted(tmp_path, engine):
+def test_what_is_left_out_is_counted(tmp_path):
     """The log-odds are among all words, where the rest is renormalised, too: `film` is 1 of 2 words in neg and 1 of
     3 in pos, of which one or two are left out. Without a prior: ln((1/1) / (1/2)).
     """
@@ -562,38 +562,38 @@ def test_what_is_left_out_is_counted(tmp_path, engine):
                 path = tmp_path / f"errors {renormalise}"
                 asked = write_store(path, predicted, reductions=REDUCTIONS[:1], layers=1)
             parameters = {"min_documents": 1, "ignore": ["bear"], "prior": 0, "renormalise": renormalise}
-            (found,) = (r for r in rows_of(asked, name, engine, parameters) if r["class"] == kind)
-            assert found["log_odds"] == pytest.approx(expected, rel=1e-12)
+            for engine in ENGINES:
+                (found,) = (r for r in rows_of(asked, name, engine, parameters) if r["class"] == kind)
+                assert found["log_odds"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path, engine):
+def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path):
     """A word of one class only; one class only; a word in one cluster; no part at all; only special tokens."""
     documents = made_up_documents(12, labels=("pos",), predictions=("pos",))
-    store = write_store(tmp_path / "one class", documents)
-    assert rows_of(store, "distinctive_words", engine, {"min_documents": 0}) == []
-    store = write_store(tmp_path / "empty", documents, parts=[])
-    assert rows_of(store, "distinctive_words", engine, {}) == []
+    one_class = write_store(tmp_path / "one class", documents)
+    empty = write_store(tmp_path / "empty", documents, parts=[])
     reviews = four_reviews()
     for review in reviews:
         review["tokens"] = words()
         set_values(review, "cls_01", [0.5, 0.5])
-    store = write_store(tmp_path / "special", reviews, reductions=REDUCTIONS[:1], layers=1)
-    assert rows_of(store, "distinctive_words", engine, {"min_documents": 0}) == []
-    rows = rows_of(
-        store, "distinctive_words", engine, {"min_documents": 0, "specials": "in", "punctuation": "in"}
-    )
-    assert [(r["word"], r["difference"], r["error"], r["low"], r["p"], r["q"]) for r in rows] == [
-        (word, 0.0, None, None, None, None) for _ in range(2) for word in ("[CLS]", "[SEP]")
-    ]
-    store = write_store(tmp_path / "by hand", four_reviews()[1:], reductions=REDUCTIONS[:1], layers=1)
-    rows = rows_of(store, "distinctive_words", engine, {"min_documents": 1})
-    assert {(r["error"], r["low"], r["p"], r["q"], r["residual"]) for r in rows} == {(None,) * 5}
+    special = write_store(tmp_path / "special", reviews, reductions=REDUCTIONS[:1], layers=1)
+    by_hand = write_store(tmp_path / "by hand", four_reviews()[1:], reductions=REDUCTIONS[:1], layers=1)
     unlabelled = made_up_documents(9, labels=(None,))
-    store = write_store(tmp_path / "no label", unlabelled, label_in_path=False)
-    with pytest.raises(UsageError, match="ask with by=prediction"):
-        ask(store, QUESTIONS["distinctive_words"], {"by": "label"}, engine)
+    no_label = write_store(tmp_path / "no label", unlabelled, label_in_path=False)
+    both = {"min_documents": 0, "specials": "in", "punctuation": "in"}
+    for engine in ENGINES:
+        assert rows_of(one_class, "distinctive_words", engine, {"min_documents": 0}) == []
+        assert rows_of(empty, "distinctive_words", engine, {}) == []
+        assert rows_of(special, "distinctive_words", engine, {"min_documents": 0}) == []
+        rows = rows_of(special, "distinctive_words", engine, both)
+        assert [(r["word"], r["difference"], r["error"], r["low"], r["p"], r["q"]) for r in rows] == [
+            (word, 0.0, None, None, None, None) for _ in range(2) for word in ("[CLS]", "[SEP]")
+        ]
+        rows = rows_of(by_hand, "distinctive_words", engine, {"min_documents": 1})
+        assert {(r["error"], r["low"], r["p"], r["q"], r["residual"]) for r in rows} == {(None,) * 5}
+        with pytest.raises(UsageError, match="ask with by=prediction"):
+            ask(no_label, QUESTIONS["distinctive_words"], {"by": "label"}, engine)
 
 
 # -- errors -----------------------------------------------------------------------------------------------
@@ -845,8 +845,7 @@ def test_wrong_documents_are_held_against_right_ones_of_their_probability(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path, engine):
+def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path):
     """No label; labels that are not the model's classes, even where the names agree; no wrong one; no part."""
     documents = made_up_documents(20, labels=(None,))
     stores = [
@@ -855,7 +854,7 @@ def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path, engin
         write_store(tmp_path / "right", made_up_documents(20, labels=("pos",), predictions=("pos",))),
         write_store(tmp_path / "empty", documents, parts=[], label_in_path=False),
     ]
-    for store in stores:
+    for store, engine in product(stores, ENGINES):
         assert rows_of(store, "errors", engine, {"min_documents": 0}) == []
 
 
