@@ -55,33 +55,34 @@ kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of ea
 sorted AS MATERIALIZED (
     SELECT document, class, cluster FROM documents WHERE class IS NOT NULL
 ),
+-- A token's place is its document's number and its position in one number: sorting and joining by one is faster.
 placed AS MATERIALIZED (  -- words in their order, each by its first piece
-    SELECT
-        document, position, number, mark, negates, attention,
-        row_number() OVER (PARTITION BY document ORDER BY position) AS place
-    FROM tokens JOIN kinds USING (word)
-    WHERE piece = 0 AND attention IS NOT NULL
+    SELECT *, row_number() OVER (ORDER BY place) AS nth
+    FROM (
+        SELECT (document::BIGINT << 32) + position AS place, number, mark, negates
+        FROM tokens JOIN kinds USING (word)
+        WHERE piece = 0 AND attention IS NOT NULL
+    )
 ),
-behind AS (  -- the places behind each negation, `step` words away
-    SELECT document, place AS negation, unnest(range(1, $distance + 1)) AS step
+behind AS (  -- what stands `step` words behind each negation
+    SELECT place AS origin, unnest(range(1, $distance + 1)) AS step, nth + step AS nth
     FROM placed
     WHERE negates
 ),
 followed AS MATERIALIZED (
-    SELECT document, negation, step, position, number, mark
-    FROM placed JOIN (SELECT *, negation + step AS place FROM behind) USING (document, place)
+    SELECT place, origin, step, number, mark
+    FROM placed JOIN behind USING (nth)
+    WHERE xor(place, origin) >> 32 = 0  -- in one document
 ),
 reached AS MATERIALIZED (  -- the words there, before the first mark
-    SELECT document, position, any_value(number) AS number
+    SELECT place, (place >> 32)::INTEGER AS document, any_value(number) AS number
     FROM followed
-    LEFT JOIN (
-        SELECT document, negation, min(step) AS ended FROM followed WHERE mark GROUP BY document, negation
-    ) USING (document, negation)
+    LEFT JOIN (SELECT origin, min(step) AS ended FROM followed WHERE mark GROUP BY origin) USING (origin)
     WHERE ended IS NULL OR step < ended
-    GROUP BY document, position
+    GROUP BY place
 ),
 listed AS MATERIALIZED (
-    SELECT class, number, word
+    SELECT class, word, (row_number() OVER ())::INTEGER AS listed
     FROM (
         SELECT class, number, count(DISTINCT document) AS documents
         FROM reached JOIN sorted USING (document)
@@ -91,31 +92,23 @@ listed AS MATERIALIZED (
     JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
     WHERE documents >= least AND NOT mark AND NOT negates AND NOT list_contains($ignore::VARCHAR[], word)
 ),
-pieces AS (  -- of the listed words, and of others of the same name
-    SELECT document, position, number, 1 AS n, attention
-    FROM placed
-    WHERE number IN (SELECT number FROM listed)
-    UNION ALL
-    SELECT document, position - piece, number, 0, attention
-    FROM tokens JOIN (SELECT DISTINCT number, word FROM listed) USING (word)
-    WHERE piece > 0 AND attention IS NOT NULL
-),
 gathered AS (
     SELECT
-        class, number, cluster,
-        sum(n) FILTER (is_negated) AS n, sum(n) FILTER (NOT is_negated) AS o_n,
-        sum(attention) FILTER (is_negated) AS y, sum(attention) FILTER (NOT is_negated) AS o_y
+        listed, cluster,
+        count_if(piece = 0 AND is_negated) AS n, count_if(piece = 0 AND NOT is_negated) AS o_n,
+        sum(CASE WHEN is_negated THEN attention ELSE 0 END) AS y, sum(CASE WHEN is_negated THEN 0 ELSE attention END) AS o_y
     FROM (
-        SELECT pieces.*, reached.document IS NOT NULL AS is_negated
-        FROM pieces LEFT JOIN reached USING (document, position)
+        SELECT
+            document, listed, piece, attention,
+            (document::BIGINT << 32) + position - piece IN (SELECT place FROM reached) AS is_negated
+        FROM tokens JOIN listed USING (class, word)
+        WHERE attention IS NOT NULL
     )
     JOIN sorted USING (document)
-    GROUP BY class, number, cluster
+    GROUP BY listed, cluster
 ),
 counted AS MATERIALIZED (
-    SELECT
-        class, word, cluster, coalesce(n, 0) AS n, coalesce(o_n, 0) AS o_n, coalesce(y, 0) AS y, coalesce(o_y, 0) AS o_y
-    FROM gathered JOIN listed USING (class, number)
+    SELECT class, word, n::DOUBLE AS n, o_n::DOUBLE AS o_n, y, o_y FROM gathered JOIN listed USING (listed)
 ),
 summed AS (
     SELECT
