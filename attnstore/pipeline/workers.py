@@ -199,7 +199,9 @@ class Workers:
                     yield step
         self._stopping = True
         for worker in list(self._crew):
-            if worker.taken:
+            if (
+                worker.parts
+            ):  # one that has not begun them ends by itself, and one that has may not have been heard yet
                 worker.send(Stop())
             else:
                 self._crew.remove(worker)

@@ -110,9 +110,14 @@ def test_two_workers_of_which_two_are_killed_leave_the_bytes_of_one_process(
 
 @pytest.mark.slow
 def test_ctrl_c_lets_parts_be_finished_and_leaves_no_worker(config, undisturbed, hired, forked, tmp_path):
-    """One process then goes on to the same bytes."""
+    """Also a part that a worker has finished before anything was heard of it. One process goes on to the same bytes."""
     path = tmp_path / "store.attn"
-    result = run(config, path, on_event=at(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+
+    def stop_when_both_have_written() -> None:
+        wait(lambda: len(list(path.glob("_parts/*.json"))) >= 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    result = run(config, path, on_event=at(1, stop_when_both_have_written))
     assert (result.interrupted, result.signal) == (True, signal.SIGINT)
     finished = open_store(path).finished_parts()
     assert 0 < len(finished) < 12
