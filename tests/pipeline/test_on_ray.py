@@ -120,6 +120,12 @@ class Remote:
 CONFIG = RunConfig(SourceConfig("data"), "model", device="cpu", workers=3, ray="auto")
 
 
+@pytest.fixture(autouse=True)
+def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hand in this process would end it, ten minutes after nobody has asked it any more."""
+    monkeypatch.setattr(Hand, "_watch", lambda _: None)
+
+
 @pytest.fixture
 def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
     monkeypatch.setattr(on_ray, "_SAID_WITHIN", 0.02)
