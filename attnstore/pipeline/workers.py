@@ -190,18 +190,16 @@ class Workers:
             while self._fresh or self._again or any(worker.parts for worker in self._crew):
                 if stop.is_set():
                     break
-                if (
-                    self._to_hand_out
-                ):  # most messages change nothing, and hundreds of workers take long to look at
+                if self._to_hand_out:
+                    # Most messages change nothing, and hundreds of workers take long to look at.
                     self._to_hand_out = False
                     self._hand_out(ready)
                 if step := self._hear():
                     yield step
         self._stopping = True
         for worker in list(self._crew):
-            if (
-                worker.parts
-            ):  # one that has not begun them ends by itself, and one that has may not have been heard yet
+            # Who has not begun a part ends by itself then, and who has may not have been heard yet.
+            if worker.parts:
                 worker.send(Stop())
             else:
                 self._crew.remove(worker)

@@ -85,11 +85,7 @@ def add_up(
                 runs.append(_written(terms.in_order(), summed, scratch))
                 terms = Terms(summed)
                 if len(runs) == _RUNS:
-                    together = _written(_merged(runs, summed), summed, scratch)
-                    for run_file in scratch.glob("run-*.tmp"):
-                        if run_file != together:
-                            run_file.unlink()
-                    runs = [together]
+                    runs = [_together(runs, summed, scratch)]
     if runs or keep is not None:
         runs.append(_written(terms.in_order(), summed, scratch))
     if len(runs) < 2:
@@ -417,6 +413,15 @@ def _written(tables: Iterable[pa.Table], summed: Summed, scratch: Path) -> Path:
         for table in tables:
             writer.write_table(table, max(1, _OF_A_BATCH // len(summed.schema)))
     return path
+
+
+def _together(runs: Sequence[Place], summed: Summed, scratch: Path) -> Path:
+    """One run in the place of several; those in `scratch` are removed."""
+    together = _written(_merged(runs, summed), summed, scratch)
+    for run_file in scratch.glob("run-*.tmp"):
+        if run_file != together:
+            run_file.unlink()
+    return together
 
 
 def run_columns(place: Place) -> list[str]:
