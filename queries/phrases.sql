@@ -60,26 +60,33 @@ sizes AS (
     GROUP BY class
 ),
 singles AS MATERIALIZED (  -- words found often enough, each class's with numbers of their own
-    SELECT
-        class, word, (row_number() OVER (ORDER BY class, word))::INTEGER AS number,
-        sum(CASE WHEN $signed THEN attention ELSE attention_lift END) AS y, sum(occurrences) AS tokens,
-        sum(occurrences) FILTER (piece = 0) AS n
-    FROM totals JOIN sizes USING (class)
-    WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
-    GROUP BY class, word
-    HAVING sum(new_word) >= any_value(least) AND sum(occurrences) FILTER (piece = 0) > 0
-),
-blanks AS (  -- tokens that are no words and end none, such as a lone mark of white space: they go with the word behind them
-    SELECT document, max(position) + 1 AS position, count(*) AS more, sum(attention) AS mass
+    SELECT each.class, word, (row_number() OVER (ORDER BY each.class, word))::INTEGER AS number, y, tokens, n
     FROM (
-        SELECT *, position - row_number() OVER (PARTITION BY document ORDER BY position) AS run
-        FROM tokens
-        WHERE word IS NULL AND NOT special
+        SELECT
+            class, word, sum(CASE WHEN $signed THEN attention ELSE attention_lift END) AS y, sum(occurrences) AS tokens,
+            sum(occurrences) FILTER (piece = 0) AS n, sum(new_word) AS documents
+        FROM totals
+        WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
+        GROUP BY class, word
+    ) AS each
+    -- In HAVING, DuckDB would take this for a condition that few pass, and build its hash tables on the tokens.
+    JOIN sizes ON each.class = sizes.class AND documents >= greatest(least, 1)
+),
+-- A token's place is its document's number and its position in one number: sorting and joining by one is faster.
+blanks AS (  -- tokens that are no words and end none, such as a lone mark of white space: they go with the word behind them
+    SELECT max(place) + 1 AS place, count(*) AS more, sum(attention) AS mass
+    FROM (
+        SELECT document, place, attention, place - row_number() OVER (ORDER BY place) AS run
+        FROM (
+            SELECT document, (document::BIGINT << 32) + position AS place, attention
+            FROM tokens
+            WHERE word IS NULL AND NOT special
+        )
     )
     GROUP BY document, run
 ),
 cuts AS (  -- where head and tail were read, the widest stretch between two tokens: what is behind it follows nothing
-    SELECT document, max_by(position, stretch) AS second
+    SELECT (document::BIGINT << 32) + max_by(position, stretch) AS second
     FROM (
         SELECT document, position, start - lag("end") OVER (PARTITION BY document ORDER BY position) AS stretch
         FROM tokens JOIN (SELECT document FROM documents WHERE truncated) USING (document)
@@ -88,126 +95,217 @@ cuts AS (  -- where head and tail were read, the widest stretch between two toke
     GROUP BY document
 ),
 placed AS (
-    SELECT document, position, position + 1 AS past, number, attention
+    SELECT (document::BIGINT << 32) + position AS place, (document::BIGINT << 32) + position + 1 AS past, number, attention
     FROM tokens JOIN singles USING (class, word)
     WHERE pieces = 1 AND attention IS NOT NULL
     UNION ALL
-    SELECT document, position - piece, position - piece + any_value(pieces), any_value(number), sum(attention)
+    SELECT
+        (document::BIGINT << 32) + position - piece AS place, any_value((document::BIGINT << 32) + position - piece + pieces),
+        any_value(number), sum(attention)
     FROM tokens JOIN singles USING (class, word)
     WHERE pieces > 1 AND attention IS NOT NULL
-    GROUP BY document, position - piece
+    GROUP BY place
 ),
--- A gram is a place in a document where words found often enough follow each other: tokens from `position` to before
+-- A gram is a place in a document where words found often enough follow each other: tokens from `place` to before
 -- `past`. `a` and `b` are the numbers of the two of a word less that it consists of, which overlap in all but a word.
 -- `second` is where its second word begins, `one` the attention to its first.
 grams_1 AS (
-    SELECT
-        document, position - coalesce(more, 0) AS position, past, number AS gram, attention + coalesce(mass, 0) AS attention
-    FROM placed LEFT JOIN blanks USING (document, position)
+    SELECT place - coalesce(more, 0) AS place, past, number AS gram, attention + coalesce(mass, 0) AS attention
+    -- As a list, since DuckDB then knows that there are fewer of them than of words.
+    FROM placed LEFT JOIN (SELECT unnest(list(blank), recursive := true) FROM blanks AS blank) USING (place)
 ),
 pairs_2 AS MATERIALIZED (
     SELECT
-        document, position, past AS second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
+        place, past AS second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
         attention AS one, attention + lead(attention) OVER next AS attention
     FROM grams_1
-    WINDOW next AS (PARTITION BY document ORDER BY position)
-    QUALIFY lead(position) OVER next = second
+    WINDOW next AS (ORDER BY place)
+    QUALIFY lead(place) OVER next = second
 ),
 known_2 AS MATERIALIZED (
-    SELECT a, b, (row_number() OVER ())::INTEGER AS gram, [a, b] AS numbers
+    SELECT a, b, (row_number() OVER ())::INTEGER AS gram
     FROM pairs_2
     GROUP BY a, b
     HAVING count(*) >= (SELECT min(least) FROM sizes)
 ),
 grams_2 AS MATERIALIZED (
-    SELECT * EXCLUDE (a, b, numbers)
+    SELECT place, second, past, gram, one, attention
     FROM pairs_2 JOIN known_2 USING (a, b)
-    WHERE (document, second) NOT IN (SELECT document, second FROM cuts)
+    WHERE $long <> 'head+tail' OR second NOT IN (SELECT second FROM cuts)
 ),
 pairs_3 AS MATERIALIZED (
     SELECT
-        document, position, second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
+        place, second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
         one, one + lead(attention) OVER next AS attention
     FROM grams_2
     WHERE coalesce(try_cast($words AS INTEGER), 5) >= 3
-    WINDOW next AS (PARTITION BY document ORDER BY position)
-    QUALIFY lead(position) OVER next = second
+    WINDOW next AS (ORDER BY place)
+    QUALIFY lead(place) OVER next = second
 ),
 known_3 AS MATERIALIZED (
-    SELECT pair.a, pair.b, pair.gram, list_append(one.numbers, other.numbers[-1]) AS numbers
-    FROM (
-        SELECT a, b, (row_number() OVER ())::INTEGER AS gram
-        FROM pairs_3
-        GROUP BY a, b
-        HAVING count(*) >= (SELECT min(least) FROM sizes)
-    ) AS pair
-    JOIN known_2 AS one ON pair.a = one.gram
-    JOIN known_2 AS other ON pair.b = other.gram
+    SELECT a, b, (row_number() OVER ())::INTEGER AS gram
+    FROM pairs_3
+    GROUP BY a, b
+    HAVING count(*) >= (SELECT min(least) FROM sizes)
 ),
-grams_3 AS MATERIALIZED (SELECT * EXCLUDE (a, b, numbers) FROM pairs_3 JOIN known_3 USING (a, b)),
+grams_3 AS MATERIALIZED (
+    SELECT place, second, past, gram, one, attention FROM pairs_3 JOIN known_3 USING (a, b)
+),
 pairs_4 AS MATERIALIZED (
     SELECT
-        document, position, second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
+        place, second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
         one, one + lead(attention) OVER next AS attention
     FROM grams_3
     WHERE coalesce(try_cast($words AS INTEGER), 5) >= 4
-    WINDOW next AS (PARTITION BY document ORDER BY position)
-    QUALIFY lead(position) OVER next = second
+    WINDOW next AS (ORDER BY place)
+    QUALIFY lead(place) OVER next = second
 ),
 known_4 AS MATERIALIZED (
-    SELECT pair.a, pair.b, pair.gram, list_append(one.numbers, other.numbers[-1]) AS numbers
-    FROM (
-        SELECT a, b, (row_number() OVER ())::INTEGER AS gram
-        FROM pairs_4
-        GROUP BY a, b
-        HAVING count(*) >= (SELECT min(least) FROM sizes)
-    ) AS pair
-    JOIN known_3 AS one ON pair.a = one.gram
-    JOIN known_3 AS other ON pair.b = other.gram
+    SELECT a, b, (row_number() OVER ())::INTEGER AS gram
+    FROM pairs_4
+    GROUP BY a, b
+    HAVING count(*) >= (SELECT min(least) FROM sizes)
 ),
-grams_4 AS MATERIALIZED (SELECT * EXCLUDE (a, b, numbers) FROM pairs_4 JOIN known_4 USING (a, b)),
+grams_4 AS MATERIALIZED (
+    SELECT place, second, past, gram, one, attention FROM pairs_4 JOIN known_4 USING (a, b)
+),
 pairs_5 AS MATERIALIZED (
     SELECT
-        document, position, second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
+        place, second, lead(past) OVER next AS past, gram AS a, lead(gram) OVER next AS b,
         one, one + lead(attention) OVER next AS attention
     FROM grams_4
     WHERE coalesce(try_cast($words AS INTEGER), 5) >= 5
-    WINDOW next AS (PARTITION BY document ORDER BY position)
-    QUALIFY lead(position) OVER next = second
+    WINDOW next AS (ORDER BY place)
+    QUALIFY lead(place) OVER next = second
 ),
 known_5 AS MATERIALIZED (
-    SELECT pair.a, pair.b, pair.gram, list_append(one.numbers, other.numbers[-1]) AS numbers
-    FROM (
-        SELECT a, b, (row_number() OVER ())::INTEGER AS gram
-        FROM pairs_5
-        GROUP BY a, b
-        HAVING count(*) >= (SELECT min(least) FROM sizes)
-    ) AS pair
-    JOIN known_4 AS one ON pair.a = one.gram
-    JOIN known_4 AS other ON pair.b = other.gram
+    SELECT a, b, (row_number() OVER ())::INTEGER AS gram
+    FROM pairs_5
+    GROUP BY a, b
+    HAVING count(*) >= (SELECT min(least) FROM sizes)
 ),
-grams_5 AS MATERIALIZED (SELECT * EXCLUDE (a, b, numbers) FROM pairs_5 JOIN known_5 USING (a, b)),
-found AS (
+grams_5 AS MATERIALIZED (
+    SELECT place, second, past, gram, one, attention FROM pairs_5 JOIN known_5 USING (a, b)
+),
+numbers_2 AS (SELECT gram, a, b, [a, b] AS numbers FROM known_2),
+numbers_3 AS (
+    SELECT known.*, list_append(one.numbers, other.numbers[-1]) AS numbers
+    FROM known_3 AS known JOIN numbers_2 AS one ON known.a = one.gram JOIN numbers_2 AS other ON known.b = other.gram
+),
+numbers_4 AS (
+    SELECT known.*, list_append(one.numbers, other.numbers[-1]) AS numbers
+    FROM known_4 AS known JOIN numbers_3 AS one ON known.a = one.gram JOIN numbers_3 AS other ON known.b = other.gram
+),
+numbers_5 AS (
+    SELECT known.*, list_append(one.numbers, other.numbers[-1]) AS numbers
+    FROM known_5 AS known JOIN numbers_4 AS one ON known.a = one.gram JOIN numbers_4 AS other ON known.b = other.gram
+),
+spelled AS (
     SELECT
-        words, gram, document, count(*) AS n, sum(attention) AS total,
-        sum(CASE WHEN $signed THEN attention ELSE attention / (past - position) END) AS y
+        words, gram, any_value(a) AS a, any_value(b) AS b, any_value(class) AS class,
+        string_agg(word, ' ' ORDER BY place) AS phrase,
+        CASE WHEN $signed THEN sum(y / n) ELSE sum(y / n) / sum(tokens / n) END AS expected
     FROM (
-        SELECT 2 AS words, gram, document, position, past, attention FROM grams_2
+        SELECT 2 AS words, gram, a, b, unnest(numbers) AS number, unnest(range(2)) AS place FROM numbers_2
         UNION ALL
-        SELECT 3, gram, document, position, past, attention FROM grams_3
+        SELECT 3, gram, a, b, unnest(numbers), unnest(range(3)) FROM numbers_3
         UNION ALL
-        SELECT 4, gram, document, position, past, attention FROM grams_4
+        SELECT 4, gram, a, b, unnest(numbers), unnest(range(4)) FROM numbers_4
         UNION ALL
-        SELECT 5, gram, document, position, past, attention FROM grams_5
+        SELECT 5, gram, a, b, unnest(numbers), unnest(range(5)) FROM numbers_5
     )
+    JOIN singles USING (number)
+    GROUP BY words, gram
+),
+occurring AS MATERIALIZED (  -- `y` is what adds up to the score
+    SELECT
+        words, gram, document, cluster, attention,
+        CASE WHEN $signed THEN attention ELSE attention / (past - place) * length END AS y
+    FROM (
+        SELECT 2 AS words, gram, (place >> 32)::INTEGER AS document, place, past, attention FROM grams_2
+        UNION ALL
+        SELECT 3, gram, (place >> 32)::INTEGER, place, past, attention FROM grams_3
+        UNION ALL
+        SELECT 4, gram, (place >> 32)::INTEGER, place, past, attention FROM grams_4
+        UNION ALL
+        SELECT 5, gram, (place >> 32)::INTEGER, place, past, attention FROM grams_5
+    )
+    JOIN (SELECT document, cluster, length FROM documents WHERE class IS NOT NULL) USING (document)
     WHERE $words = 'all' OR words = try_cast($words AS INTEGER)
-    GROUP BY words, gram, document
+),
+-- To add phrases up over their clusters takes long, and few are shown. None ranks above `most`, which is soon known. The
+-- first by `most` are measured: where enough of them are sure to be listed, no phrase with less than the last of these
+-- is shown.
+rough AS MATERIALIZED (
+    SELECT *
+    FROM (
+        SELECT
+            words, gram, count(*) AS n,
+            CASE WHEN $rank_by = 'total' THEN sum(attention) ELSE sum(y) / count(*) END AS value,
+            CASE WHEN $signed THEN abs(value) ELSE value END AS most
+        FROM occurring
+        GROUP BY words, gram
+    )
+    JOIN spelled USING (words, gram) JOIN sizes USING (class)
+    WHERE n >= least
+),
+first AS MATERIALIZED (
+    SELECT words, gram, class, most, least
+    FROM rough
+    LEFT JOIN (
+        SELECT words - 1 AS words, gram, max(n) AS inside
+        FROM (SELECT words, a AS gram, n FROM rough UNION ALL SELECT words, b, n FROM rough)
+        GROUP BY ALL
+    ) USING (words, gram)
+    WHERE $limit <= 1000 AND (inside IS NULL OR inside < (1 - $apart) * n)
+    QUALIFY row_number() OVER (PARTITION BY class ORDER BY most DESC) <= 10 * least($limit, 1000)
+),
+first_measured AS (
+    SELECT
+        words, gram, count(*) AS clusters, sum(n) AS n, sum(y) / sum(n) AS score,
+        effective_clusters(sum(n), sum(n * n)) AS g, sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
+    FROM (
+        SELECT words, gram, cluster, count(*) AS n, sum(y) AS y
+        FROM occurring JOIN (SELECT words, gram FROM first) USING (words, gram)
+        GROUP BY words, gram, cluster
+    )
+    GROUP BY words, gram
+),
+last_listed AS (  -- what the last of the listed ranks by, or less
+    SELECT class, min(rank) AS rank
+    FROM (
+        SELECT
+            class,
+            CASE WHEN $rank_by <> 'sure' THEN most WHEN $signed THEN abs(score) - half ELSE low_end(score, half) END AS rank
+        FROM (
+            SELECT *, t_quantile(0.975, g - 1) * sqrt(ratio_variance(score, n, yy, yn, nn, g)) AS half
+            FROM first JOIN first_measured USING (words, gram)
+            WHERE clusters >= least
+        )
+        QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST) <= $limit
+    )
+    GROUP BY class
+    HAVING count(rank) = $limit
+),
+asked AS MATERIALIZED (  -- and those a word longer, as one of them may say all that one of these does
+    WITH enough AS (
+        SELECT words, gram
+        FROM rough LEFT JOIN last_listed USING (class)
+        WHERE rank IS NULL OR most >= rank - 1e-6 * abs(rank)
+    )
+    FROM enough
+    UNION
+    SELECT words, gram
+    FROM rough
+    WHERE (words - 1, a) IN (FROM enough) OR (words - 1, b) IN (FROM enough)
 ),
 gathered AS (
-    SELECT
-        words, gram, cluster, count(*) AS documents, sum(n) AS n, sum(total) AS total,
-        sum(CASE WHEN $signed THEN y ELSE y * length END) AS y
-    FROM found JOIN (SELECT document, cluster, length FROM documents) USING (document)
+    SELECT words, gram, cluster, count(*) AS documents, sum(n) AS n, sum(total) AS total, sum(y) AS y
+    FROM (
+        SELECT words, gram, document, any_value(cluster) AS cluster, count(*) AS n, sum(attention) AS total, sum(y) AS y
+        FROM occurring JOIN asked USING (words, gram)
+        GROUP BY words, gram, document
+    )
     GROUP BY words, gram, cluster
 ),
 summed AS (
@@ -218,25 +316,8 @@ summed AS (
     FROM gathered
     GROUP BY words, gram
 ),
-spelled AS (
-    SELECT
-        words, gram, any_value(a) AS a, any_value(b) AS b, any_value(class) AS class,
-        string_agg(word, ' ' ORDER BY place) AS phrase,
-        CASE WHEN $signed THEN sum(y / n) ELSE sum(y / n) / sum(tokens / n) END AS expected
-    FROM (
-        SELECT 2 AS words, gram, a, b, unnest(numbers) AS number, unnest(range(2)) AS place FROM known_2
-        UNION ALL
-        SELECT 3, gram, a, b, unnest(numbers), unnest(range(3)) FROM known_3
-        UNION ALL
-        SELECT 4, gram, a, b, unnest(numbers), unnest(range(4)) FROM known_4
-        UNION ALL
-        SELECT 5, gram, a, b, unnest(numbers), unnest(range(5)) FROM known_5
-    )
-    JOIN singles USING (number)
-    GROUP BY words, gram
-),
 frequent AS (
-    SELECT * FROM summed JOIN spelled USING (words, gram) JOIN sizes USING (class) WHERE documents >= least
+    SELECT * FROM summed JOIN (SELECT * EXCLUDE (n, value, most) FROM rough) USING (words, gram) WHERE documents >= least
 ),
 longer AS (  -- of the phrases a word longer that hold it, the one found most often
     SELECT words - 1 AS words, gram, max(n) AS inside

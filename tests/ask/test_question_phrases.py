@@ -132,15 +132,32 @@ def test_phrases_are_those_of_brute_force(signed_store, signed_documents, given,
     assert_rows(ask(signed_store, QUESTION, given, engine).to_pylist(), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["cls", "evidence"])
+@pytest.mark.parametrize("rank_by", ["sure", "score", "total"])
+def test_a_short_list_is_the_beginning_of_the_whole(signed_store, reduction, rank_by):
+    """For a short one, few phrases are added up over their clusters; beyond a limit of 1,000, all are."""
+    asked = {"min_documents": 2, "reduction": reduction, "rank_by": rank_by}
+    whole = ask(signed_store, QUESTION, asked | {"limit": 5000}).to_pylist()
+    assert len(whole) > 50
+    for limit in (1, 3):
+        head = [
+            row
+            for at, row in enumerate(whole)
+            if [r["class"] for r in whole[:at]].count(row["class"]) < limit
+        ]
+        assert_rows(ask(signed_store, QUESTION, asked | {"limit": limit}).to_pylist(), head)
+
+
 # -- where a phrase ends, and which of two is shown --------------------------------------------------------
 
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up"),)
 
 
-def store_of(path, texts, long="cut", truncated=()):
+def store_of(path, texts, long="cut", truncated=(), weights=None):
     """A store of documents of these tokens: a name is a word, `[…]` special, `_` a lone mark of white space.
 
-    Each gets an even share of attention.
+    Each gets an even share of attention, or one by the weights of names.
     """
     documents = []
     for number, text in enumerate(texts):
@@ -157,7 +174,8 @@ def store_of(path, texts, long="cut", truncated=()):
             "id": str(number), "label": "neg", "prediction": "neg", "split": "test", "probability": 0.75,
             "truncated": number in truncated, "text": text, "tokens": tokens,
         }  # fmt: skip
-        set_values(document, "value", [1 / len(tokens)] * len(tokens))
+        each = [(weights or {}).get(t["token"], 1) for t in tokens]
+        set_values(document, "value", [weight / sum(each) for weight in each])
         documents.append(document)
     write_store(path, documents, reductions=VALUE, long=long)
     return open_store(path)
@@ -207,3 +225,13 @@ def test_a_phrase_that_a_longer_one_says_again_is_left_out(tmp_path, engine):
         "very very": 2,
     }
     assert phrases_of(store, engine, min_documents=2).keys() == {"a b c"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("longer", ["a b c", "b c a"])
+def test_a_longer_phrase_says_it_again_though_it_ranks_too_low_to_be_shown(tmp_path, longer):
+    """Of "b c", most attended to, all occurrences are in a phrase that ranks below "x y"."""
+    store = store_of(tmp_path / "s", [f"{longer} ! x y"] * 6, weights={"b": 9, "c": 9, "x": 8, "y": 8})
+    every = phrases_of(store, "duckdb", rank_by="score", apart=0)
+    assert sorted(every, key=lambda phrase: -every[phrase]["score"])[:2] == ["x y", longer]
+    assert list(phrases_of(store, "duckdb", rank_by="score", limit=1)) == ["x y"]
