@@ -45,9 +45,12 @@
 WITH
 kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of each token takes long
     SELECT
-        word, (row_number() OVER ())::INTEGER AS number,
-        NOT regexp_matches(word, '[\p{L}\p{N}]') AS mark,
-        list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') AS negates
+        word,
+        CASE
+            WHEN list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') THEN -1  -- a negation
+            WHEN NOT regexp_matches(word, '[\p{L}\p{N}]') THEN 0  -- a mark
+            ELSE row_number() OVER ()
+        END::INTEGER AS number
     FROM totals
     WHERE word IS NOT NULL
     GROUP BY word
@@ -56,30 +59,18 @@ sorted AS MATERIALIZED (
     SELECT document, class, cluster FROM documents WHERE class IS NOT NULL
 ),
 -- A token's place is its document's number and its position in one number: sorting and joining by one is faster.
-placed AS MATERIALIZED (  -- words in their order, each by its first piece
-    SELECT *, row_number() OVER (ORDER BY place) AS nth
+-- A word is negated if, of the words before it, the last that is a negation or a mark is a negation of its document.
+reached AS MATERIALIZED (
+    SELECT place, (place >> 32)::INTEGER AS document, number
     FROM (
-        SELECT (document::BIGINT << 32) + position AS place, number, mark, negates
+        SELECT (document::BIGINT << 32) + position AS place, number
         FROM tokens JOIN kinds USING (word)
         WHERE piece = 0 AND attention IS NOT NULL
     )
-),
-behind AS (  -- what stands `step` words behind each negation
-    SELECT place AS origin, unnest(range(1, $distance + 1)) AS step, nth + step AS nth
-    FROM placed
-    WHERE negates
-),
-followed AS MATERIALIZED (
-    SELECT place, origin, step, number, mark
-    FROM placed JOIN behind USING (nth)
-    WHERE xor(place, origin) >> 32 = 0  -- in one document
-),
-reached AS MATERIALIZED (  -- the words there, before the first mark
-    SELECT place, (place >> 32)::INTEGER AS document, any_value(number) AS number
-    FROM followed
-    LEFT JOIN (SELECT origin, min(step) AS ended FROM followed WHERE mark GROUP BY origin) USING (origin)
-    WHERE ended IS NULL OR step < ended
-    GROUP BY place
+    WINDOW before AS (ORDER BY place ROWS BETWEEN $distance PRECEDING AND 1 PRECEDING)
+    QUALIFY
+        number > 0
+        AND xor(place, last_value(CASE number WHEN -1 THEN place WHEN 0 THEN -1 END IGNORE NULLS) OVER before) >> 32 = 0
 ),
 listed AS MATERIALIZED (
     SELECT class, word, (row_number() OVER ())::INTEGER AS listed
@@ -90,7 +81,7 @@ listed AS MATERIALIZED (
     )
     JOIN kinds USING (number)
     JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
-    WHERE documents >= least AND NOT mark AND NOT negates AND NOT list_contains($ignore::VARCHAR[], word)
+    WHERE documents >= least AND NOT list_contains($ignore::VARCHAR[], word)
 ),
 gathered AS (
     SELECT
