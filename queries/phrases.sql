@@ -234,15 +234,16 @@ occurring AS MATERIALIZED (  -- `y` is what adds up to the score
     WHERE $words = 'all' OR words = try_cast($words AS INTEGER)
 ),
 -- To add phrases up over their clusters takes long, and few are shown. None ranks above `most`, which is soon known. The
--- first by `most` are measured: where enough of them are sure to be listed, no phrase with less than the last of these
--- is shown.
+-- likely first are measured: where enough of them are sure to be listed, no phrase with less than the last of these is
+-- shown.
 rough AS MATERIALIZED (
     SELECT *
     FROM (
         SELECT
             words, gram, count(*) AS n,
             CASE WHEN $rank_by = 'total' THEN sum(attention) ELSE sum(y) / count(*) END AS value,
-            CASE WHEN $signed THEN abs(value) ELSE value END AS most
+            CASE WHEN $signed THEN abs(value) ELSE value END AS most,
+            CASE WHEN $rank_by = 'sure' THEN most - 2 * stddev_pop(y) / sqrt(count(*)) ELSE most END AS likely
         FROM occurring
         GROUP BY words, gram
     )
@@ -258,7 +259,7 @@ first AS MATERIALIZED (
         GROUP BY ALL
     ) USING (words, gram)
     WHERE $limit <= 1000 AND (inside IS NULL OR inside < (1 - $apart) * n)
-    QUALIFY row_number() OVER (PARTITION BY class ORDER BY most DESC) <= 10 * least($limit, 1000)
+    QUALIFY row_number() OVER (PARTITION BY class ORDER BY likely DESC) <= 10 * least($limit, 1000)
 ),
 first_measured AS (
     SELECT
@@ -317,7 +318,7 @@ summed AS (
     GROUP BY words, gram
 ),
 frequent AS (
-    SELECT * FROM summed JOIN (SELECT * EXCLUDE (n, value, most) FROM rough) USING (words, gram) WHERE documents >= least
+    SELECT * FROM summed JOIN (SELECT * EXCLUDE (n, value, most, likely) FROM rough) USING (words, gram) WHERE documents >= least
 ),
 longer AS (  -- of the phrases a word longer that hold it, the one found most often
     SELECT words - 1 AS words, gram, max(n) AS inside
