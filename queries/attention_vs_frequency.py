@@ -29,7 +29,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         )
     )
     all_tokens, all_attention = n.sum().over("class"), a.sum().over("class")
-    # What each cluster adds to the logarithm of the ratio, on the side of the whole.
+    # What each cluster adds to the log ratio through the totals.
     whole = n / all_tokens - pl.when(all_attention != 0).then(a / all_attention)
     drawn = (
         gathered.group_by("part")
@@ -38,7 +38,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .select("class", "part", all_tokens=all_tokens, all_attention=all_attention, whole=whole)
         .with_columns(squares=(pl.col("whole") ** 2).sum().over("class"))
     )
-    # Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
+    # Σ (a/A − n/N + whole)² over the clusters, expanded; rounding must not make it negative.
     spread = (
         pl.col("aa") / a**2
         - 2 * pl.col("an") / a / n
@@ -52,7 +52,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     share = pl.when(pl.col("all_attention") != 0).then(a / pl.col("all_attention"))
 
     def rank(column: str) -> pl.Expr:
-        # Null, which is not ranked, comes last.
+        # Nulls have no rank and come last.
         ranked = pl.col(column).cast(pl.Float32).rank("min", descending=True)
         return ranked.fill_null(pl.col(column).count() + 1).over("class").cast(pl.Int64)
 

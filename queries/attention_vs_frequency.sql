@@ -1,46 +1,47 @@
 -- Which words get more, or less, attention than their frequency explains?
 --
--- How to read the answer: one row per class and word, highest ranked first. `share_of_attention` is the
--- word's part of all the attention in the class's documents, `share_of_tokens` its part of all their tokens,
--- special ones included in both; a word of three pieces counts three tokens. `ratio` is the one over the
--- other: 1.0 is what frequency alone explains, 4.0 four times as much. `low` and `high` are its 95 %
--- interval, for other documents of the same kind. Clusters (such as films, if documents have a group) count
--- as independent, the tokens in them do not; they need two clusters with the word and attention above 0.
--- `frequency_rank` and `attention_rank` are the word's places among those listed by either share, equals
--- sharing the first place. On two logarithmic axes, words with ordinary attention lie on a line; look at
--- those off the line.
+-- How to read the answer: one row per class and word, highest ranked first. `share_of_attention` is the word's
+-- share of all attention in the class's documents, and `share_of_tokens` its share of all their tokens. Both
+-- count special tokens, too; a word of three pieces counts as three tokens. `ratio` is the first share divided
+-- by the second: at 1.0, frequency alone explains the attention; 4.0 is four times as much. `low` and `high`
+-- are its 95 % interval for other documents of the same kind. Clusters (such as films, if documents have a
+-- group) count as independent; the tokens in them do not. An interval needs two clusters with the word, and
+-- attention above 0. `frequency_rank` and `attention_rank` are the word's ranks by the two shares among all
+-- words that pass the filters; equal words share the first rank. If you plot the shares on logarithmic axes,
+-- words with ordinary attention lie on a line; look at those off the line.
 --
--- How not to read it: as evidence for the class. A word may stand out as much in the other one, and a ratio
--- below 1 is normal where [CLS] takes much attention. Attention is not explanation (Jain and Wallace 2019).
--- Unlike `lift` in top_words_by_class, which averages over occurrences whatever their document's length, a
--- share is relative to all tokens together: words that prefer short documents have a higher ratio.
+-- How not to read it: as evidence for the class. A word may stand out just as much in the other class, and
+-- ratios below 1 are normal where [CLS] takes much of the attention. Attention is not explanation (Jain and
+-- Wallace 2019). `lift` in top_words_by_class averages over occurrences, each relative to the length of its
+-- document; a share is relative to all tokens together, so words that prefer short documents have a higher
+-- ratio.
 --
--- Documents where the reduction is null are left out, and with by=label those without a label. Ties are
+-- Documents where the reduction is null are left out; with by=label, so are those without a label. Ties are
 -- ordered by documents, then by word. The shares are read from the view `totals`, where the store has summed
--- its tokens in single precision, and the intervals are worked out from the tokens for the words that are shown.
+-- its tokens in single precision. The intervals are computed from the tokens, for the words shown.
 --
 -- Example: attnstore query imdb.attn attention_vs_frequency -p limit=3,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=disappointing, documents=291, occurrences=304, share_of_attention=0.002972,
 --     share_of_tokens=9.019e-05, ratio=32.95, low=30.69, high=35.37, frequency_rank=880, attention_rank=28
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
---     auto: one in 200 of the class's documents, and at least 5
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
+--     of the class's documents, and at least 5
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param order: most|least = most -- most attention for their number first, or least
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param order: most|least = most -- highest ratio first, or lowest
 -- @param limit: count = 20 -- rows per class
 -- @columns class, word, documents, ratio, low, high
 -- @pair class, word: ratio, share_of_attention
 --
--- Source: the interval is of the logarithm of a ratio of four sums over clusters, linearised (Cochran 1977,
--- "Sampling Techniques", sections 6.3 and 6.19), with Student's t of the effective number of clusters, (Σn)² / Σn²
--- (Kish 1965), less one. To set attention against frequency is ours.
+-- Source: the interval is for the logarithm of a ratio of four sums over clusters, linearised (Cochran 1977,
+-- "Sampling Techniques", sections 6.3 and 6.19). It uses Student's t with the effective number of clusters,
+-- (Σn)² / Σn² (Kish 1965), minus one as degrees of freedom. Comparing attention with frequency is ours.
 WITH
 counted AS (
     SELECT
@@ -67,7 +68,7 @@ measured AS (
         attention / nullif(all_attention, 0) AS share_of_attention,
         tokens / all_tokens AS share_of_tokens,
         share_of_attention / share_of_tokens AS ratio,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- Single precision, so that the order of summation does not decide ties.
         CASE WHEN $order = 'most' THEN ratio ELSE -ratio END::FLOAT AS rank,
         rank() OVER (PARTITION BY class ORDER BY share_of_tokens::FLOAT DESC) AS frequency_rank,
         rank() OVER (PARTITION BY class ORDER BY share_of_attention::FLOAT DESC NULLS LAST) AS attention_rank
@@ -82,7 +83,7 @@ listed AS MATERIALIZED (
     FROM measured
     QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC NULLS LAST, documents DESC, word) <= $limit
 ),
-whole AS (  -- of each cluster, everything
+whole AS (  -- per cluster, over all words
     SELECT class, cluster, sum(tokens) AS tokens, sum(attention) AS attention
     FROM (
         SELECT document, count(*) AS tokens, sum(attention) AS attention
@@ -94,7 +95,7 @@ whole AS (  -- of each cluster, everything
     WHERE class IS NOT NULL
     GROUP BY class, cluster
 ),
-drawn AS (  -- what each cluster adds to the logarithm of the ratio, on the side of the whole
+drawn AS (  -- what each cluster adds to the log ratio through the totals
     SELECT
         class, cluster,
         tokens / sum(tokens) OVER of_class - attention / nullif(sum(attention) OVER of_class, 0) AS whole
@@ -106,7 +107,7 @@ of_class AS (
     FROM drawn
     GROUP BY class
 ),
-gathered AS (  -- of the words that are listed alone: to add up those of all by cluster takes three times as long
+gathered AS (  -- only the listed words: summing all words by cluster takes three times as long
     SELECT number, class, cluster, count(*) AS tokens, sum(attention) AS attention
     FROM tokens
     JOIN (SELECT class, word, number FROM listed) USING (class, word)
@@ -127,7 +128,7 @@ varied AS (
 bounded AS (
     SELECT
         number,
-        -- Σ (a/A − n/N + whole)² over the clusters, multiplied out; rounding must not push it below 0.
+        -- Σ (a/A − n/N + whole)² over the clusters, expanded; rounding must not make it negative.
         CASE WHEN a > 0 THEN t_quantile(0.975, clusters - 1) * sqrt(
             greatest(0, aa / a ** 2 - 2 * an / a / n + nn / n ** 2 + 2 * (aw / a - nw / n) + squares)
             * clusters / (clusters - 1)

@@ -1,26 +1,26 @@
 -- Is the model right as often as its probabilities suggest?
 --
--- How to read the answer: documents are put into bins by the probability that the model gives its prediction.
--- In one row per bin `accuracy` is the share of its `documents` that are predicted right, `low` to `high` its
--- 95 % interval if other documents of the kind were drawn, and `mean_probability` what the model said. `gap`
--- is accuracy less probability, with its interval `gap_low` to `gap_high`, the probabilities being given:
--- below 0 the model is too sure of itself. `class` is the predicted class; null is all of them.
+-- How to read the answer: documents are put into bins by the probability of the model's prediction. In each
+-- bin's row, `accuracy` is the share of its `documents` that are predicted right, `low` to `high` is its 95 %
+-- interval for other documents of the same kind, and `mean_probability` is the mean probability of the
+-- predictions. `gap` is accuracy minus probability; its interval, `gap_low` to `gap_high`, takes the
+-- probabilities as given. If the gap is below 0, the model is overconfident. `class` is the predicted class;
+-- null means all of them.
 --
--- The row without a bin is of all bins. Its `expected_error` is the expected calibration error, the mean of
--- the bins' |gap| weighted by documents, `error_low` to `error_high` its 95 % interval where the bins' gaps
--- have the sign that was seen. Gaps that are chance alone add up, too: `by_chance` is what a calibrated model
--- would be expected to have with these bins and probabilities. An error must be compared with that, not with
--- 0.
+-- The row without a bin covers all bins. Its `expected_error` is the expected calibration error: the mean |gap|
+-- of the bins, weighted by documents. `error_low` to `error_high` is its 95 % interval, provided that the gaps
+-- have the signs observed. Gaps that are due to chance add up, too: `by_chance` is the error to expect from a
+-- calibrated model with these bins and probabilities. Compare `expected_error` with it, not with 0.
 --
--- Clusters (such as films, if documents have a group) count as independent, and `clusters` is their number.
--- Below two of one size, or more uneven ones, there is no interval.
+-- Clusters (such as films, if documents have a group) count as independent; `clusters` is their number. An
+-- interval needs two clusters of equal size, or more if they are uneven.
 --
--- How not to read it: as quality of the model. A model that is right half of the time with a confidence of
+-- How not to read it: as the quality of the model. A model that is right half of the time with a probability of
 -- one half is calibrated. The error depends on the bins: if nearly all probabilities are near 1, use
--- `binning=count` for bins of equal size. On its own training data a model looks underconfident.
+-- `binning=count` for bins of equal size. On its own training data, a model looks underconfident.
 --
--- Documents without a label are left out. Where labels are not the model's classes nothing is right or wrong: the
--- question is refused.
+-- Documents without a label are left out. If the labels are not the model's classes, no prediction is right or
+-- wrong, and the question is refused.
 --
 -- Example: attnstore query demo.attn calibration,
 -- over the 220 embedded reviews, first row:
@@ -29,16 +29,18 @@
 --     gap_high=-0.05202, expected_error=0.09579, error_low=0.04973, error_high=0.1418, by_chance=0.02224
 --
 -- @needs labels
--- @param bins: count = 10 -- into how many bins
--- @param binning: width|count = width -- bins of equal width, or of equally many documents (equal probabilities together)
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param bins: count = 10 -- the number of bins
+-- @param binning: width|count = width -- bins of equal width, or with equally many documents (equal
+--     probabilities stay together)
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
 -- @columns class, bin, documents, mean_probability, accuracy, low, high
 -- @pair class, bin: accuracy, mean_probability, gap, expected_error
 --
--- Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eqs. 2 to 5. Intervals: ratios of sums over
--- clusters (Cochran 1977, "Sampling Techniques", section 6.3), Student's t of the effective clusters (Kish 1965) less one;
--- of accuracy as Wilson's (1927) with the effective sample size (Korn and Graubard 1998). `by_chance`: the mean of the
--- absolute value of a normal deviate, sqrt(2 / pi) times its deviation, documents being independent.
+-- Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eqs. 2 to 5. Intervals: ratios of sums
+-- over clusters (Cochran 1977, "Sampling Techniques", section 6.3), with Student's t and the effective number
+-- of clusters (Kish 1965) minus one as degrees of freedom. For accuracy: Wilson's interval (1927) with the
+-- effective sample size (Korn and Graubard 1998). `by_chance`: the mean absolute value of a normal deviate,
+-- sqrt(2 / pi) times its standard deviation, with independent documents.
 WITH
 judged AS (
     SELECT
@@ -68,7 +70,8 @@ gathered AS (
     FROM binned
     GROUP BY class, bin, cluster
 ),
--- Each cluster's documents in a bin, and in all: `off` is what the bin, or the bins in the direction of their gaps, is off.
+-- Each cluster's documents, per bin and over all bins. `off` is hits minus probabilities; over all bins, each bin
+-- counts in the direction of its gap.
 sided AS (
     SELECT *, sign(sum(hits - said) OVER (PARTITION BY class, bin)) AS side FROM gathered
 ),

@@ -30,7 +30,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         )
     )
     per_layer = len(columns) == p["layers"]
-    # −Σ (a/M) ln(a/M); of one token it is 0, whatever rounding makes of it.
+    # −Σ (a/M) ln(a/M); for a single token it is exactly 0, despite rounding.
     entropy = (pl.col("mass").log() - pl.col("total") / pl.col("mass")).clip(lower_bound=0)
     layered = pl.concat(
         gathered.select(

@@ -1,11 +1,10 @@
 -- Which classes does the model confuse?
 --
--- How to read the answer: one row per split, gold label and prediction that occur together. `documents`
--- counts them, `share` is their part of the split's documents with that label, `mean_probability` what the
--- model gave its prediction on average, `truncated` the documents among them whose end the model did not see.
--- Documents without a label stand under a null label. Labels are shown as the data has them, also where they
--- are not the model's classes: then the table says which of its own classes the model gives to which of the
--- data's.
+-- How to read the answer: one row for each combination of split, gold label and prediction in the store.
+-- `documents` counts its documents, `share` is their share of the split's documents with that label,
+-- `mean_probability` is the mean probability of their predictions, and `truncated` counts those that the model
+-- did not see in full. Documents without a label have a null label. Labels are shown as in the data, even if
+-- they are not the model's classes; the table then shows which of the model's classes go with which label.
 --
 -- Example: attnstore query imdb.attn confusion, over the 25,000 IMDb test reviews, first row:
 --     split=test, label=neg, prediction=neg, documents=11481, share=0.9185, mean_probability=0.9734,

@@ -1,17 +1,16 @@
 -- Where does a word get its attention: in which occurrences, in what context?
 --
 -- How to read the answer: one row per occurrence, `limit` rows per class. `attention` is the sum over the
--- word's pieces; `lift` is that over what the pieces would get if the document's attention were spread evenly
--- over its tokens. `left` and `right` are the text around `keyword`, as it stands in the document but for
--- white space, `width` words on each side, a punctuation mark being a word, too. Of a pair they are of the
--- text that has the word.
+-- word's pieces; `lift` is this sum relative to what the pieces would get if the document's attention were
+-- spread evenly over its tokens. `left` and `right` are the text around `keyword`, as in the document except
+-- for white space. Each side has `width` words, where a punctuation mark counts as a word. In a pair, both come
+-- from the text that contains the word.
 --
 -- How not to read it: as a sample. These are the extremes; top_words_by_class shows how far they are from the
--- average. A word must be spelt as in the store, in lower case. A phrase is not a word: ask for its rarest
--- word.
+-- average. Spell the word as the store does, in lower case. A phrase is not a word: ask for its rarest word.
 --
--- Occurrences in documents where the reduction is null are left out, and with by=label those in documents
--- without a label. Ties are in the order of the data set.
+-- Occurrences in documents where the reduction is null are left out; with by=label, so are those in documents
+-- without a label. Ties are in data set order.
 --
 -- Example: attnstore query imdb.attn contexts -p word=awful -p limit=3,
 -- over the 25,000 IMDb test reviews, first row:
@@ -19,10 +18,10 @@
 --     keyword=awful, right=movie from just about every point of view, attention=0.208, lift=106.5
 --
 -- @param word: text -- the word, as the store spells it
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
 -- @param order: most|least = most -- the most attended occurrences, or the least
 -- @param width: count = 8 -- words on each side
 -- @param limit: count = 10 -- rows per class
@@ -46,7 +45,7 @@ best AS (
     FROM occurrences
     QUALIFY row_number() OVER (PARTITION BY class ORDER BY rank DESC, document, place) <= $limit
 ),
-numbered AS (  -- the words of these documents, in order, those of each text of a pair by themselves
+numbered AS (  -- the words of these documents in order; the two texts of a pair separately
     SELECT
         document, segment, position, start,
         row_number() OVER (PARTITION BY document, segment ORDER BY position) AS number

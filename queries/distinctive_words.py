@@ -18,11 +18,11 @@ from attnstore.ask.statistics import (
 from attnstore.ask.terms import is_listed, known, leading, least_documents, log_odds, occurrences
 from attnstore.store.frames import Tables
 
-#: What is summed of a cluster: products of y and n of the class with a and b, the y and n of all classes there.
+#: What is summed over clusters: products of the class's y and n with a and b, the y and n of all classes there.
 _PRODUCTS = (
     "yy", "yn", "nn", "ya", "yb", "na", "nb", "yyy", "yya", "yyb", "yaa", "yab", "ybb", "nbb",
 )  # fmt: skip
-#: The same of a document by itself.
+#: The same over documents.
 _OWN = ("yy", "yn", "nn", "yyy", "yyn", "ynn", "nnn")
 
 
@@ -37,7 +37,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         "document", "cluster", pl.col("class").cast(pl.String)
     )
     counts = None
-    if p["renormalise"]:  # which leaves words out that count; but no document where nothing is left
+    if p["renormalise"]:  # drops words that count, but no document in which nothing is left
         counted = occurrences(considered, {**p, "renormalise": False}, "class").join(
             rows, on="document", how="semi"
         )
@@ -137,7 +137,7 @@ def compared(
     )
     return (
         listed.pipe(log_odds, p["prior"])
-        # In one order in both engines, as adjusting takes minima from the end.
+        # The same order in both engines, because adjusting takes minima from the end.
         .sort("class", "text")
         .pipe(_levelled)
         .pipe(_permuted)
@@ -176,7 +176,7 @@ def compared(
 
 
 def _sizes(documents: pl.LazyFrame) -> pl.LazyFrame:
-    """Of each class `size` and `o_size`, documents, `all_spots` and `o_all_spots`, clusters, and `rho`.
+    """Per class: `size` and `o_size` (documents), `all_spots` and `o_all_spots` (clusters), and `rho`.
 
     `rho` is how much the documents of a cluster go together in being of the class.
     """
@@ -218,7 +218,7 @@ def _sizes(documents: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _levelled(words: pl.LazyFrame) -> pl.LazyFrame:
-    """Add what the class's words have in common: `factor`, and the line that `surplus` is beyond."""
+    """Add what the class's words have in common: `factor`, and `surplus`, the distance from the line."""
     r, o_r, apart, middle = (pl.col(name) for name in ("r", "o_r", "apart", "middle"))
     positive = pl.when("comparable", r > 0, o_r > 0)
     words = words.with_columns(
@@ -251,7 +251,7 @@ def _levelled(words: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _permuted(words: pl.LazyFrame) -> pl.LazyFrame:
-    """Add `total`, what the class's documents are off the line, with its `deviation` and `third` moment."""
+    """Add `total`, the distance of the class's documents from the line, with its `deviation` and `third` moment."""
     n, o_n, y, o_y, k, o_k = (pl.col(name) for name in ("n", "o_n", "y", "o_y", "k", "o_k"))
     tilt, o_tilt, height, rho = (pl.col(name) for name in ("tilt", "o_tilt", "height", "rho"))
     own, other, usual, more = (pl.col(name) for name in ("own", "other", "usual", "more"))
@@ -300,7 +300,7 @@ def _measured(words: pl.LazyFrame) -> pl.LazyFrame:
     v, o_v, tilt, o_tilt, deviation = (pl.col(name) for name in ("v", "o_v", "tilt", "o_tilt", "deviation"))
     covariance = pl.col("covariance")
     compared = pl.when(pl.col("apart").is_not_null())
-    # Σ (y − r · n)² over the clusters, multiplied out; rounding must not push it below 0.
+    # Σ (y − r · n)² over the clusters, expanded; rounding must not make it negative.
     square = (pl.col("yy") - 2 * r * pl.col("yn") + r**2 * pl.col("nn")).clip(lower_bound=0)
     o_square = (pl.col("o_yy") - 2 * o_r * pl.col("o_yn") + o_r**2 * pl.col("o_nn")).clip(lower_bound=0)
     y_o_y, y_o_n = pl.col("ya") - pl.col("yy"), pl.col("yb") - pl.col("yn")
@@ -333,7 +333,7 @@ def _measured(words: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _explained(words: pl.LazyFrame) -> pl.LazyFrame:
-    """Add `residual`: of a weighted line of log_ratio on log_odds, from its centre."""
+    """Add `residual`, from a weighted line of log_ratio on log_odds through its centre."""
     log_ratio, odds, log_v, weight = (pl.col(x) for x in ("log_ratio", "log_odds", "log_v", "weight"))
     on_line = pl.col("error").is_not_null() & odds.is_not_null() & (log_v > 1e-14)
     along, up = pl.col("along"), pl.col("up")

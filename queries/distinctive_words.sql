@@ -1,59 +1,63 @@
 -- Which words are attended to more in the documents of one class than in those of the others?
 --
 -- How to read the answer: one row per class and word, highest ranked first. `lift` is the attention of an
--- occurrence over what it would get if its document's attention were spread evenly over the tokens, averaged
--- over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same in all the other classes
--- pooled. A document's attention is a fixed total that its words share: where a strong word is frequent, all
--- others have less, even if the model looks at them as usual. And where attention is sharper in one class,
--- all high lifts are higher there, and all low ones lower. So lifts are compared with the class's ordinary
--- words: a line through all of them says how far ln(lift) and ln(other_lift) usually are apart, by how high
--- both are in the middle, and `surplus` is what the word is beyond that line, in nats, `low` to `high` its 95
--- % interval, `error` its standard error. Ranked by `sure`, the lower end, no word leads that is only rare.
+-- occurrence relative to what it would get if its document's attention were spread evenly over the tokens,
+-- averaged over the word's occurrences in the class; 1.0 is uniform. `other_lift` is the same for all other
+-- classes together. A document's attention is a fixed total that its words share: where a strong word is
+-- frequent, all other words get less, even if the model looks at them as usual. And where attention is sharper
+-- in one class, all high lifts are higher there, and all low ones lower. So lifts are compared with those of
+-- the class's ordinary words. A line through all of them says how far apart ln(lift) and ln(other_lift) usually
+-- are, given their mean. `surplus` is the word's distance above that line, in nats, `low` to `high` is its 95 %
+-- interval, and `error` its standard error. Words are ranked by `sure`, the lower end, so that none leads only
+-- because it is rare.
 --
--- The line is fitted to well-known words (in 50 documents of either side, or the 30 words in most): its slope
--- is that between the medians of the upper and the lower third by the middle (0 where there are fewer than 60
--- such words, or all of about one height), its height the median of the rest. `factor` is the simpler idea
--- that all lifts change alike: the median of lift / other_lift over the same words. `difference` is lift less
--- factor times other_lift, and `log_ratio` the logarithm of the one over the other.
+-- The line is fitted to well-known words: those in 50 documents on each side, or among the 30 in most
+-- documents. The words are sorted by the mean of ln(lift) and ln(other_lift); the line's slope is that between
+-- the medians of the upper and the lower third (0 if there are fewer than 60 words, or if their means hardly
+-- differ), and its height is the median of what remains. `factor` is a simpler correction, which assumes that
+-- all lifts change alike: the median of lift / other_lift over the same words. `difference` is lift minus
+-- factor times other_lift, and `log_ratio` is the logarithm of lift over factor times other_lift.
 --
--- `test` says how a word is tested. `attention`: `p` is that of a permutation test of the surplus: of all ways
--- to deal the word's documents to class and others, as many on each side as there are, in what part are the
--- sides as far from the line on that side, doubled? It is worked out from mean, variance and skewness over
--- all ways, as in `errors`. Where documents come in clusters (films, where documents have a group), clusters
--- are dealt whole as often as makes two documents of a cluster agree as they do. The interval rests on each
--- side's own spread over the clusters, a film with documents on both sides counting on both; it and p need
--- not agree to the last digit. `clusters` and `other_clusters` are the unit that counts: as many clusters of equal
--- size as weigh as much. Below two of them on a side, and where attention does not differ, error, interval, p
--- and q are null; no p is below that of a single way to deal so many clusters. `counts`: the word is in fewer than 5
--- documents of the others, or in none (`min_documents` of them, if that is less): there is no lift to compare
--- with. It is tested by Fisher's exact test of the clusters that have it, `clusters` and `other_clusters` are
--- plain counts of these, and `sure` is the lower end of the 95 % interval of the log-odds of a cluster's having
--- it. Such rows say what a class talks of, not how it is attended.
--- `q` is the false discovery rate (Benjamini and Hochberg) among the words of this class in this answer with
--- the same `test`, listed or cut by `limit`: not over all classes, nor over what else one asks.
+-- `test` names the test of a word. `attention`: `p` comes from a permutation test of the surplus. It considers
+-- all ways to deal the word's documents to the class and to the others, with as many on each side as there are.
+-- `p` is twice the share of these ways that put the sides as far from the line, in the same direction. It is
+-- computed from the mean, variance and skewness over all ways, as in `errors`. If documents come in clusters
+-- (such as films, if documents have a group), whole clusters are dealt, as often as it takes for two documents
+-- of a cluster to agree as often as they do. The interval uses each side's own variation over the clusters, and
+-- a film with documents on both sides counts on both; interval and p need not agree to the last digit.
+-- `clusters` and `other_clusters` are effective numbers: how many clusters of equal size carry the same weight.
+-- If there are fewer than two on a side, or if attention does not vary, error, interval, p and q are null. No p
+-- is below that of a single way to deal so many clusters.
 --
--- With two classes, surplus, log_ratio, log_odds, z and residual of the one are those of the other with the
--- sign flipped, and p is the same. `documents` and `occurrences` count the word in the class,
--- `other_documents` and `other_occurrences` in the others. `log_odds` compares these counts alone: how much
--- more frequent the word is in the class, as the difference of its log-odds among all words (listed or not,
--- punctuation included), with an informative Dirichlet prior that draws it toward 0; `z` is that over its
--- standard error as if words were drawn one by one, which they are not: for words of a topic, that come often
--- in few documents, it is far too large and no test. `residual` is what attention adds to frequency, in nats:
--- log_ratio less what a word of this log_odds would have by a straight line through all the words of the
--- class that have an error (least squares, each weighted by 1 over the squared error of its log_ratio, and so
--- mostly through the frequent ones). It is null where either is, and where fewer than three words make the
--- line.
+-- `counts`: the word is in fewer than 5 documents of the others (or than `min_documents`, if that is less), or
+-- in none, so there is no lift to compare with. The test is Fisher's exact test on the clusters that contain
+-- the word; `clusters` and `other_clusters` are plain counts of them, and `sure` is the lower end of the 95 %
+-- interval of the log-odds ratio that a cluster contains the word. Such rows say what a class talks about, not
+-- how the model attends to it. `q` is the false discovery rate (Benjamini and Hochberg) over the words of this
+-- class with the same `test`, including those cut by `limit`. It does not cover other classes, or whatever else
+-- you ask.
+--
+-- With two classes, surplus, log_ratio, log_odds, z and residual have opposite signs in the two classes, and p
+-- is the same. `documents` and `occurrences` count the word in the class, `other_documents` and
+-- `other_occurrences` in the others. `log_odds` compares these counts alone. It says how much more frequent the
+-- word is in the class: the difference of its log-odds among all words (listed or not, including punctuation),
+-- with an informative Dirichlet prior that shrinks it toward 0. `z` is log_odds over its standard error, as if
+-- words were drawn independently. They are not: for topical words, which occur often in few documents, z is far
+-- too large and not a valid test. `residual` is what attention adds to frequency, in nats: log_ratio minus what
+-- a straight line predicts from log_odds. The line goes through all words of the class that have an error, by
+-- least squares; each word is weighted by 1 over the squared error of its log_ratio, so frequent words
+-- dominate. `residual` is null if log_ratio or log_odds is, or if fewer than three words make the line.
 --
 -- How not to read it: as evidence for the class, or as the reason for the model's decision. Attention has no
--- class; a model also attends to a word because of its neighbours and its place, which differ between
+-- class; a model also attends to a word because of its neighbours and its position, which differ between
 -- classes. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019). "More" means more
 -- than the class's ordinary words. That most words are ordinary is an assumption, not a finding: if a model
--- really looked more at most words of a class, the line would hide it. Films whose reviews are all of one
--- class confound the class with the film: `within_group` compares the classes within films that have both.
+-- really looked more at most words of a class, the line would hide it. If all reviews of a film are of one
+-- class, class and film are confounded: `within_group` compares the classes within films that have both.
 --
--- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Documents where the
--- reduction is null are left out, and with by=label those without a label. Ties are ordered by documents,
--- then by word. Where a lift is not above 0, there is no logarithm and no test.
+-- `specials`, `punctuation`, `ignore` and `renormalise` work as in top_words_by_class. Documents where the
+-- reduction is null are left out; with by=label, so are those without a label. Ties are ordered by documents,
+-- then by word. If a lift is not above 0, there is no logarithm and no test.
 --
 -- Example: attnstore query imdb.attn distinctive_words -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -62,48 +66,49 @@
 --     sure=0.966, surplus=1.03, error=0.03272, low=0.966, high=1.094, p=2.749e-62, q=1.741e-60,
 --     factor=0.8558, difference=1.551, log_ratio=1.208, log_odds=-0.01682, z=-0.3945, residual=1.456
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
---     of them, and at least 5
--- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+--     of the class's documents, and at least 5
+-- @param specials: in|out = out -- list tokens that belong to no word, such as [CLS] and [SEP]
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in all classes
---     together, are added to the counts of either side; auto: 1 in 100 of the words of both sides
+-- @param renormalise: boolean = false -- redistribute the attention of what is left out over the rest
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param prior: amount = auto -- the prior of `log_odds`: this many words, distributed as in all classes
+--     together, are added to the counts of each side; auto: 1 in 100 of the words of both sides
 -- @param rank_by: sure|surplus|difference|log_ratio|residual|log_odds|z = sure -- the column to rank by
 -- @param limit: count = 20 -- rows per class
 -- @columns class, word, test, surplus, sure, q
 -- @pair class, word: surplus, lift, log_ratio
 -- @family the words of a class
 --
--- Source: a difference on a middle, rather than one lift on the other, treats both sides alike and is little
--- biased by their errors: Bland and Altman 1986, and the intensity-dependent normalisation of Dudoit and
+-- Source: a difference against a mean, rather than one lift against the other, treats both sides alike and is
+-- little biased by their errors: Bland and Altman 1986, and the intensity-dependent normalisation of Dudoit and
 -- others 2002. The line is Tukey's resistant line (1977). The factor is the size factor of Anders and Huber
--- 2010, Genome Biology 11:R106, equation 5. The test is that of errors.sql; with line height h and slope b, let
--- A = 1 - b / 2 and B = 1 + b / 2: then surplus = A ln(lift) - B ln(other_lift) - h. If it is 0, lifts m and m'
--- have A ln(m) = h + B ln(m'); of these the ones are taken that weighted by n and n' are nearest to the logarithms of
--- lift and other_lift, and y_g / m, y'_g / m' in place of the summed lifts y_g, y'_g are what is dealt. The interval:
--- two ratios of sums over clusters and their difference, linearised (Cochran 1977, "Sampling Techniques", sections
--- 6.3 and 6.18), with the effective number of clusters (Kish 1965) of each side. A cluster g of the class has n_g
--- occurrences of the word and their lifts sum to y_g; n and r are the word's occurrences and lift, G the effective
--- clusters; the others have n'_g, y'_g, n', r', G':
+-- 2010, Genome Biology 11:R106, equation 5. The test is that of errors.sql. With a line of height h and slope
+-- b, let A = 1 - b / 2 and B = 1 + b / 2; then surplus = A ln(lift) - B ln(other_lift) - h. If it is 0, the
+-- lifts m and m' satisfy A ln(m) = h + B ln(m'). We take those whose logarithms, weighted by n and n', are
+-- nearest to the logarithms of lift and other_lift. What is dealt is y_g / m and y'_g / m', in place of the
+-- summed lifts y_g and y'_g. The interval: two ratios of sums over clusters and their difference, linearised
+-- (Cochran 1977, "Sampling Techniques", sections 6.3 and 6.18), with the effective number of clusters (Kish
+-- 1965) of each side. A cluster g of the class has n_g occurrences of the word, whose lifts sum to y_g; n and r
+-- are the word's occurrences and lift, and G is the effective number of clusters. For the others, these are
+-- n'_g, y'_g, n', r' and G':
 --     a_g = A √(G / (G - 1)) (y_g - r n_g) / (n r),    b_g = B √(G' / (G' - 1)) (y'_g - r' n'_g) / (n' r'),
 --     error² = Σ (a_g - b_g)²
--- Student's t has Welch's degrees of freedom where no cluster is on both sides, and G - 1 where all are:
+-- Student's t has Welch's degrees of freedom if no cluster is on both sides, and G - 1 if all are:
 --     (S + S')² / (S² / (G - 1) + S'² / (G' - 1) + 2 S S' Σ n_g n'_g / (n n')) with S = Σ a_g², S' = Σ b_g²
--- The log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388. With N
--- words in the class, N' in the others, and P of the prior, α = P (n + n') / (N + N') of which are this one:
+-- The log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388. The class
+-- has N words, the others N', and the prior P, of which α = P (n + n') / (N + N') are this word:
 --     log_odds = ln((n + α) / (N + P - n - α)) - ln((n' + α) / (N' + P - n' - α))
---     z = log_odds / √(1 / (n + α) + 1 / (n' + α)), their approximation of the variance by two terms
--- Comparing lifts, and the residual, are ours. That sides dealt at random give no more small p than there should
--- be: benchmarks/null_simulations.py.
+--     z = log_odds / √(1 / (n + α) + 1 / (n' + α)), with their two-term approximation of the variance
+-- Comparing lifts, and the residual, are ours. benchmarks/null_simulations.py shows that sides dealt at random
+-- give no more small p than expected.
 WITH
-inside AS (  -- of each cluster, the documents of a class
+inside AS (  -- the documents of each cluster and class
     SELECT
         class, cluster, count(*) AS m,
         sum(count(*)) OVER (PARTITION BY cluster) AS all_m, count(*) OVER (PARTITION BY cluster) AS classes,
@@ -112,7 +117,7 @@ inside AS (  -- of each cluster, the documents of a class
     WHERE class IS NOT NULL
     GROUP BY class, cluster
 ),
-together_with AS (  -- off: of the class, less what is expected, summed over the cluster; the clusters without it, too
+together_with AS (  -- off: squared deviations from the expected documents of the class, from clusters without it, too
     SELECT
         class,
         sum(m)::BIGINT AS size, sum(sum(m)) OVER ()::BIGINT - sum(m)::BIGINT AS other_size,
@@ -132,7 +137,7 @@ sizes AS (
         ) AS rho
     FROM together_with, (SELECT sum(all_m ** 2 / classes) AS all_squares FROM inside)
 ),
-known AS MATERIALIZED (  -- words found often enough in a class, by number: to look at the word of each token takes long
+known AS MATERIALIZED (  -- words found often enough in a class, numbered: comparing the words of all tokens is slow
     SELECT term, (row_number() OVER ())::INTEGER AS number
     FROM (
         SELECT class, term
@@ -143,10 +148,10 @@ known AS MATERIALIZED (  -- words found often enough in a class, by number: to l
     )
     GROUP BY term
 ),
-uses AS MATERIALIZED (  -- of a word in a document; the others, which are only counted, together without a number
+uses AS MATERIALIZED (  -- per document and listed word; all other words together have no number and are only counted
     SELECT
         document, number,
-        count_if(new)::DOUBLE AS documents,  -- whole numbers are slow to add up
+        count_if(new)::DOUBLE AS documents,  -- integers are slow to sum
         count_if(starts)::DOUBLE AS n,
         sum(attention * length / parts) AS y
     FROM weighed_words($specials, $punctuation, $ignore, $renormalise) LEFT JOIN known USING (term)
@@ -163,7 +168,7 @@ own AS (  -- sums over documents
     FROM uses JOIN (SELECT document, class FROM documents) USING (document)
     GROUP BY class, number
 ),
-parts AS MATERIALIZED (  -- a cluster's documents of a class, by number
+parts AS MATERIALIZED (  -- a cluster's documents of one class, numbered
     SELECT document, class, cluster, (dense_rank() OVER (ORDER BY cluster, class))::INTEGER AS part
     FROM documents
     WHERE class IS NOT NULL
@@ -178,7 +183,7 @@ gathered AS MATERIALIZED (
     )
     JOIN (SELECT DISTINCT part, class, cluster FROM parts) USING (part)
 ),
-everywhere AS (  -- of each cluster that has the word in several classes, in all of them
+everywhere AS (  -- totals over the classes, for clusters with the word in several
     SELECT cluster, number, sum(n) AS all_n, sum(y) AS all_y, count(*) AS classes
     FROM gathered
     GROUP BY cluster, number
@@ -213,7 +218,7 @@ altogether AS (  -- sums over the classes
     GROUP BY number
 ),
 spoken AS (SELECT class, sum(n) AS words, sum(sum(n)) OVER () - sum(n) AS other_words FROM counted GROUP BY class),
-opposed AS (  -- what the class has, and what the others have (o): all less the class
+opposed AS (  -- the class beside the others: all minus the class
     SELECT
         *,
         all_documents - documents AS other_documents, all_k - k AS other_k,
@@ -284,7 +289,7 @@ levelled AS (
         apart - coalesce(height, 0) - coalesce(slope, 0) * middle AS surplus
     FROM kept LEFT JOIN lines USING (class)
 ),
-fitted AS (  -- what an occurrence has on either side if the word is on the line
+fitted AS (  -- what an occurrence has on each side if the word is on the line
     SELECT
         *,
         (n * (ln(CASE WHEN apart IS NOT NULL THEN r END) - height / tilt) + other_n * ln(CASE WHEN apart IS NOT NULL THEN other_r END))
@@ -299,7 +304,7 @@ centred AS (
     SELECT *, (y * own + other_y * other) / (n + other_n) AS usual, own - other AS more
     FROM scaled
 ),
-dealt AS (  -- the sums over documents, and over clusters, of squares and cubes of what is off
+dealt AS (  -- squares and cubes of the deviations, summed over documents and over clusters
     SELECT
         *,
         y * own - usual * n AS total,
@@ -364,7 +369,7 @@ adjusted AS (
     FROM bounded
     GROUP BY class, comparable
 ),
-weighted AS (  -- null where a word is not among those that the line is laid through
+weighted AS (  -- null for words that do not define the line
     SELECT
         *,
         CASE WHEN error IS NOT NULL AND log_odds IS NOT NULL AND log_v > 1e-14 THEN 1 / log_v END AS weight
@@ -400,7 +405,7 @@ explained AS (
 ranked AS (
     SELECT
         *,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- Single precision, so that the order of summation does not decide ties.
         CASE $rank_by
             WHEN 'sure' THEN sure WHEN 'surplus' THEN surplus WHEN 'difference' THEN difference
             WHEN 'log_ratio' THEN log_ratio WHEN 'residual' THEN residual WHEN 'log_odds' THEN log_odds ELSE z

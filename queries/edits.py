@@ -39,7 +39,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .filter(pl.lit(p["punctuation"] == "in") | has_letter_or_digit(pl.col("word")))
         .join(theirs, on=["other", "word"], how="left")
         .with_columns(
-            # Single precision: the order in which floats are added must not decide the order of equal ones.
+            # Single precision, so that the order of summation does not decide ties.
             *(pl.when(~pl.col(f"{c}:missing")).then(pl.col(c)).cast(pl.Float32).alias(c) for c in columns),
             edited=pl.col("both").is_null(),
         )
@@ -72,15 +72,15 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
 
 
 def _missing(columns: list[str]) -> list[pl.Expr]:
-    """For each column, whether no piece of a word has a value."""
+    """For each column, whether all pieces of a word are null."""
     return [pl.col(name).is_null().all().alias(f"{name}:missing") for name in columns]
 
 
 def _pairs(candidates: pl.LazyFrame, vocabulary: pl.LazyFrame, common: float) -> pl.LazyFrame:
-    """`document` and `other`: the one of its group with another label that has most words in common with it."""
+    """`document` and `other`: the one with another label in its group that shares most words with it."""
     sizes = vocabulary.group_by("document").agg(size=pl.len().cast(pl.Int64))
     sized = candidates.select("document", "group", "label", "kept").join(sizes, on="document")
-    # No more words can be in both than the smaller one has.
+    # Two documents can't share more words than the smaller one has.
     smaller, larger = pl.min_horizontal("size", "other_size"), pl.max_horizontal("size", "other_size")
     possible = (
         sized.filter("kept")
@@ -103,7 +103,7 @@ def _pairs(candidates: pl.LazyFrame, vocabulary: pl.LazyFrame, common: float) ->
 
 
 def _estimated(measured: pl.LazyFrame) -> pl.LazyFrame:
-    """The means of `MEASURES` over documents with their intervals, a row a part and score."""
+    """The means of `MEASURES` over documents with their intervals, one row per part and score."""
     y, n, mean = pl.col("y"), pl.col("n"), pl.col("mean")
     estimated = (
         measured.group_by("part", "name", "measure", "cluster")

@@ -1,24 +1,24 @@
 -- Which score ranks the edited words highest, in texts for which the data has an edited version with another label?
 --
--- Counterfactual data holds pairs: a text, and the same text with the few words changed that turn its label
--- (Kaushik et al. 2020). The changed words are why the label is what it is, as people see it: a score should
--- rank them first. Pairs are documents of one group with different labels and so many words in common; each
--- document is compared with the one that shares most. A word is edited where its document's version does not
--- have it.
+-- Counterfactual data holds pairs: a text, and the same text with the few words changed that reverse its label
+-- (Kaushik et al. 2020). To people, the changed words are the reason for the label, so a score should rank them
+-- first. A pair is two documents of one group with different labels and enough words in common (`common`); each
+-- document is compared with the one that shares most of its words. A word is edited if the other version does
+-- not have it.
 --
--- How to read the answer: one row per score, a column of the tokens table. Over `documents` of pairs, `auroc`
--- is the probability that an edited word is ranked above another one of its document (0.5 is chance);
--- `precision` is the share of edited words among the highest, as many as were edited, and `edited` what it is
--- by chance; `first` is the share of documents whose highest word is an edited one. The intervals are of 95 %
--- if other groups of the kind were drawn; `clusters` is how many there are.
+-- How to read the answer: one row per score, which is a column of the tokens table. Over the `documents` in
+-- pairs, `auroc` is the probability that an edited word ranks above another word of its document (0.5 is
+-- chance). `precision` is the share of edited words among the highest, counting as many words as were edited,
+-- and `edited` is this share by chance. `first` is the share of documents whose highest word is an edited one.
+-- All intervals are 95 % intervals for other groups of the same kind; `clusters` is the number of groups.
 --
--- How not to read it: as the model's reasons. Edited words are the annotators' reasons; if a model is right
--- for other reasons, even a faithful score ranks them low. Ask `faithfulness`, too. Two documents of one
--- group that happen to share words (short texts, boilerplate) are not a pair: look at some, and raise
--- `common`. A word that only moved, or occurs twice, does not count as edited.
+-- How not to read it: as the model's reasons. Edited words are the annotators' reasons; if a model is right for
+-- other reasons, even a faithful score ranks them low. See `faithfulness`, too. Two documents of one group that
+-- happen to share words (short texts, boilerplate) are not a real pair: look at some, and raise `common`. A
+-- word that only moved, or that occurs twice, does not count as edited.
 --
--- A word's value is the sum over its pieces. Documents without an edited word, or without any other, are left
--- out; so are those in which the score has no value (null). Signed scores rank words against the class last.
+-- A word's value is the sum over its pieces. Documents without an edited word, or with edited words only, are
+-- left out; so are those where the score is null. Signed scores rank words against the class last.
 --
 -- Example: attnstore query swapped.attn edits,
 -- over 200 pairs of IMDb reviews (benchmarks/swapped.py), first row:
@@ -26,19 +26,22 @@
 --     auroc_high=0.8685, precision=0.4026, precision_low=0.3743, precision_high=0.4308, edited=0.04145,
 --     first=0.5714, first_low=0.5165, first_high=0.6264
 --
--- @param reductions: reductions = auto -- these reductions' layers; auto: all of one value per token
+-- @param reductions: reductions = auto -- the reductions whose layers are compared; auto: all with one value
+--     per token
 -- @param rows: all|class = all -- rows for all documents, or for each class
--- @param by: class = prediction -- with rows=class, what a document's class is: the model's prediction, or the gold label
--- @param right: boolean = true -- only documents predicted right (of all, where the labels are not the model's)
--- @param common: amount = 0.5 -- how much of the words of two documents has to be in both to make them a pair: words that
---     are in both over words that are in either
--- @param punctuation: in|out = out -- rank words without any letter or digit, too, in any script
--- @param cluster: cluster = group -- what is independent: groups of documents, or documents
+-- @param by: class = prediction -- with rows=class, what defines a document's class: the model's prediction, or
+--     the gold label
+-- @param right: boolean = true -- only documents predicted right (all documents, if the labels are not the
+--     model's classes)
+-- @param common: amount = 0.5 -- how many of their words two documents must share to make a pair: words in both
+--     over words in either
+-- @param punctuation: in|out = out -- also rank words without any letter or digit, in any script
+-- @param cluster: cluster = group -- what counts as independent: groups of documents, or documents
 -- @columns part, score, documents, auroc, precision, edited, first
 -- @pair part, score: precision, auroc, first
 --
--- Source: pairs, Kaushik, Hovy and Lipton 2020, "Learning the Difference that Makes a Difference with Counterfactually-
--- Augmented Data"; the area under the curve from ranks, Mann and Whitney 1947.
+-- Source: pairs, Kaushik, Hovy and Lipton 2020, "Learning the Difference that Makes a Difference with
+-- Counterfactually-Augmented Data"; the area under the curve from ranks, Mann and Whitney 1947.
 WITH
 candidates AS (
     SELECT
@@ -55,15 +58,15 @@ possible AS MATERIALIZED (
     JOIN candidates AS b ON a."group" = b."group" AND a.label <> b.label
     JOIN sizes AS a_size ON a_size.document = a.document
     JOIN sizes AS b_size ON b_size.document = b.document
-    -- No more words can be in both than the smaller one has.
+    -- Two documents can't share more words than the smaller one has.
     WHERE a.kept AND least(a_size.size, b_size.size) >= $common * greatest(a_size.size, b_size.size)
 ),
-vocabulary AS MATERIALIZED (  -- of the documents that may be in a pair, which are few in most data
+vocabulary AS MATERIALIZED (  -- of documents that may be in a pair: few in most data
     SELECT document, word
     FROM tokens
     WHERE new_word AND document IN (SELECT document FROM possible UNION SELECT other FROM possible)
 ),
-compared AS MATERIALIZED (  -- first the pairs, then their words: words alone would pair every document with every other
+compared AS MATERIALIZED (  -- pairs first, then words: joining by words alone would pair every document with every other
     SELECT * FROM possible JOIN vocabulary USING (document)
 ),
 overlapping AS (
@@ -93,7 +96,7 @@ summed AS (
 listed AS (
     SELECT
         document, place, they IS NULL AS edited,
-        -- Single precision: the order in which floats are added must not decide the order of equal ones.
+        -- Single precision, so that the order of summation does not decide ties.
         COLUMNS('^(.*):value$')::FLOAT AS '\1:value'
     FROM summed
     LEFT JOIN (

@@ -19,12 +19,12 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     wrong, right = pl.col("wrong"), ~pl.col("wrong")
     considered = tables.tokens.filter(pl.lit(p["labels_are_models"]), pl.col("attention").is_not_null())
     rows = occurrences(considered, p).filter(pl.col("word").is_not_null())
-    # A word in a document; of the unlisted words, too.
+    # Per document and word, including unlisted words.
     uses = rows.group_by("document", "word").agg(
         n=pl.col("starts").sum().cast(pl.Float64), y=pl.col("lift").sum(), documents=pl.col("new").sum()
     )
     counts = None
-    if p["renormalise"]:  # which leaves words out that count; but no document where nothing is left
+    if p["renormalise"]:  # drops words that count, but no document in which nothing is left
         counted = occurrences(considered, {**p, "renormalise": False}).join(rows, on="document", how="semi")
         counted = counted.filter(pl.col("word").is_not_null()).join(judged, on="document")
         starts = pl.col("starts").cast(pl.Float64)
@@ -52,7 +52,7 @@ def compared(
     uses = once(uses.join(matched.drop("probability"), on="document"))
     n, y, o_n, o_y = (pl.col(name) for name in ("n", "y", "o_n", "o_y"))
     of_cell, weight = ["class", "word", "stratum"], pl.col("weight")
-    # Of each stratum, the wrong documents beside the right ones (o). Without a weight it has the word on one side only.
+    # Per stratum, wrong documents beside right ones (o). Without a weight, the word is on one side only.
     cells = once(
         uses.group_by(of_cell)
         .agg(
@@ -90,7 +90,7 @@ def compared(
     )
     k, all_k = pl.col("k"), pl.col("all_k")
     both, third = k * (all_k - k), k * (all_k - k) * (all_k - 2 * k)
-    # What an occurrence has in either, when the factor is out.
+    # What an occurrence has on each side, without the factor.
     expected = (
         cells.filter(weight > 0)
         .join(levelled.select("class", "word", "factor"), on=["class", "word"])
@@ -104,7 +104,7 @@ def compared(
     )
     off, spread, lean, rho = (pl.col(name) for name in ("off", "spread", "lean", "rho"))
     value = pl.when(wrong).then(y / factor).otherwise(y)
-    # By cluster, and each document by itself.
+    # Per cluster, and per document.
     permuted = (
         uses.join(expected, on=of_cell)
         .with_columns(value=value, off=value - pl.col("usual") * n)
@@ -153,7 +153,7 @@ def compared(
         )
         .with_columns(t=pl.col("difference") / pl.col("error"))
         .with_columns(p=permutation_p(pl.col("t"), pl.col("skew"), g, o_g))
-        # A family in one order in both engines, as adjusting takes minima from the end.
+        # The same order in both engines, because adjusting takes minima from the end.
         .sort("class", "text")
         .with_columns(q=q_value(pl.col("p")).over("class"))
         .with_columns(rank=sure if p["rank_by"] == "p" else pl.col(p["rank_by"]))
@@ -183,7 +183,7 @@ def compared(
 
 
 def _stratified(judged: pl.LazyFrame) -> pl.LazyFrame:
-    """`judged` with `stratum`: by how many wrong documents have a lower probability, equally many in each."""
+    """`judged` with `stratum`, from the number of wrong documents with a lower probability: equally many in each."""
     wrong = pl.col("wrong").sum().cast(pl.Int64)
     here, all_wrong = pl.col("here"), pl.col("here").sum().over("class")
     strata = (all_wrong // 20).clip(1, 20)
@@ -202,7 +202,7 @@ def _stratified(judged: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _togetherness(matched: pl.LazyFrame) -> pl.LazyFrame:
-    """`class`, and `rho`: how much the documents of a cluster go together in being wrong."""
+    """`class`, and `rho`: how much the documents of a cluster correlate in being wrong."""
     of_stratum, wrong = ["class", "stratum"], pl.col("wrong").cast(pl.Float64)
     part = wrong.mean().over(of_stratum)
     return (

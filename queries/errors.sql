@@ -1,50 +1,51 @@
 -- Which words are attended to more in the documents that the model gets wrong than in those it gets right?
 --
 -- How to read the answer: one row per predicted class and word, highest ranked first. Among the documents
--- predicted to be of the class, those with another label (false positives of the class: `wrong_...`) are
--- compared with those with this label (true positives: `right_...`). With two classes, the rows of either
--- class are the false against the true negatives of the other.
+-- predicted to be of the class, those with another label (false positives: `wrong_...`) are compared with those
+-- that have the class as label (true positives: `right_...`). With two classes, the rows of each class compare
+-- the false with the true negatives of the other.
 --
--- The model is less confident about wrong documents, and attention is distributed differently in them. So
--- they are compared with right documents of about the same probability (`match`): the class's documents fall
--- into strata of equally many wrong ones (one stratum for 20 of them, at most 20 strata), and only what
--- differs within strata counts. With match=none, differences may be due to confidence alone.
+-- The model is less confident about wrong documents, and attention is distributed differently in them. So they
+-- are compared with right documents of about the same probability (`match`): the class's documents are divided
+-- into strata with equally many wrong ones (one stratum for 20 of them, at most 20 strata), and only
+-- differences within strata count. With match=none, differences may be due to confidence alone.
 --
--- `wrong_lift` is the attention of an occurrence over what it would get if its document's attention were
+-- `wrong_lift` is the attention of an occurrence relative to what it would get if its document's attention were
 -- spread evenly over the tokens, averaged over the word's occurrences in the wrong documents; 1.0 is uniform.
--- `right_lift` is the same in the right ones; both are means of the strata, each weighted by n n' / (n + n')
--- of its n and n' occurrences (Mantel and Haenszel's weights), strata with the word on one side left out. A
--- document's attention is a fixed total that its words share. So lifts are compared with the ordinary word:
--- `factor` is the median of wrong_lift / right_lift over the class's listed words that are known well (in 50
--- documents of either side, or among the 30 words in most; of two in the middle, their geometric mean),
--- `difference` is wrong_lift less factor times right_lift, and `log_ratio` the natural logarithm of the one
--- over the other: 0.69 is twice as much, null where a lift is not above 0.
+-- `right_lift` is the same for the right ones. Both are means over the strata, each weighted by n n' / (n +
+-- n'), where n and n' count the word on the two sides (Mantel and Haenszel's weights); strata with the word on
+-- one side only are left out. A document's attention is a fixed total that its words share, so lifts are
+-- compared with those of ordinary words. `factor` is the median of wrong_lift / right_lift over the class's
+-- well-known words: those in 50 documents on each side, or among the 30 in most documents. (If two words are in
+-- the middle, it is their geometric mean.) `difference` is wrong_lift minus factor times right_lift.
+-- `log_ratio` is the natural logarithm of wrong_lift over factor times right_lift: 0.69 is twice as much. It is
+-- null if a lift is not above 0.
 --
--- `p` is that of a permutation test: of all ways to deal the word's documents to the two sides, as many on
--- each side of each stratum as there are, in what part the difference is as far from 0 on its side, doubled?
--- It is worked out from the mean, variance and skewness over all ways, not by drawing some. Where wrong
--- documents come in clusters (films, where documents have a group), clusters are dealt whole as often as
--- makes two documents of a cluster agree as they do. `error` is the standard deviation of the difference over
--- these ways, `t` the difference over it, `q` the false discovery rate (Benjamini and Hochberg) among the words
--- of this class in this answer, listed or cut by `limit`: not over both classes, nor over other layers or
--- parameters that one looks at. `wrong_clusters` and `right_clusters` are the unit that counts: as many
--- clusters of equal size as weigh as much, null below two, and error, t, p and q with them; no p is smaller
--- than that of a single way to deal so many clusters. The factor is taken as given: with a dozen words its
--- own error is not small.
+-- `p` comes from a permutation test. It considers all ways to deal the word's documents to the two sides, with
+-- as many on each side of each stratum as there are. `p` is twice the share of these ways whose difference is
+-- as far from 0, in the same direction. It is computed from the mean, variance and skewness over all ways, not
+-- from random draws. If wrong documents come in clusters (such as films, if documents have a group), whole
+-- clusters are dealt, as often as it takes for two documents of a cluster to agree as often as they do. `error`
+-- is the standard deviation of the difference over these ways, `t` is the difference over `error`, and `q` is
+-- the false discovery rate (Benjamini and Hochberg) over the words of this class, including those cut by
+-- `limit`. It does not cover both classes, or other layers or parameters that you try. `wrong_clusters` and
+-- `right_clusters` are effective numbers: how many clusters of equal size carry the same weight. Below two they
+-- are null, and so are error, t, p and q. No p is below that of a single way to deal so many clusters. The
+-- factor is taken as given; with a dozen words, its own error is not small.
 --
--- `log_odds` compares the counts alone, unmatched: how much more frequent the word is in the wrong documents,
--- as the difference of its log-odds among all words (listed or not, punctuation included), with an informative
--- Dirichlet prior that draws it toward 0; `z` is that over its standard error as if words were drawn one by
--- one, which they are not: for a word that comes often in few documents it is far too large.
+-- `log_odds` compares the counts alone, unmatched. It says how much more frequent the word is in the wrong
+-- documents: the difference of its log-odds among all words (listed or not, including punctuation), with an
+-- informative Dirichlet prior that shrinks it toward 0. `z` is log_odds over its standard error, as if words
+-- were drawn independently. They are not: for a word that occurs often in few documents, z is far too large.
 --
--- How not to read it: as the words that misled the model. Attention is not explanation (Jain and Wallace
--- 2019; Wiegreffe and Pinter 2019). Errors are few: look at q, not only at the rank, and read some of the
--- documents. An answer without a small q means that nothing was found, not that there is nothing.
+-- How not to read it: as the words that misled the model. Attention is not explanation (Jain and Wallace 2019;
+-- Wiegreffe and Pinter 2019). Errors are few: look at q, not only at the rank, and read some of the documents.
+-- An answer without a small q means that nothing was found, not that there is nothing.
 --
--- Documents without a label are left out, and so are those in which the reduction has nothing to say (null).
--- Where the labels are not the model's classes there is nothing to be wrong about: the answer is empty.
--- `specials`, `punctuation`, `ignore` and `renormalise` are those of top_words_by_class. Ties are ordered by
--- wrong documents, then by word. Documents and occurrences are counted in all strata.
+-- Documents without a label are left out, and so are those where the reduction is null. If the labels are not
+-- the model's classes, no prediction can be wrong, and the answer is empty. `specials`, `punctuation`, `ignore`
+-- and `renormalise` work as in top_words_by_class. Ties are ordered by wrong documents, then by word. Documents
+-- and occurrences are counted over all strata.
 --
 -- Example: attnstore query imdb.attn errors -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -53,48 +54,49 @@
 --     right_lift=0.5027, factor=1.01, difference=0.6437, error=0.1705, t=3.775, p=0.0007918, q=0.8807,
 --     log_ratio=0.819, log_odds=-0.08127, z=-0.7806
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param min_documents: count = auto -- leave out words found in fewer wrong documents, or right ones;
---     auto: one in 200 of the documents of either side, and at least 5
--- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param min_documents: count = auto -- leave out words found in fewer wrong documents, or in fewer right ones;
+--     auto: one in 200 of the documents on that side, and at least 5
+-- @param specials: in|out = out -- list tokens that belong to no word, such as [CLS] and [SEP]
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param match: probability|none = probability -- compare wrong documents with right ones of equal
---     confidence, or with all right ones
--- @param prior: amount = auto -- the prior of `log_odds`: so many words, as frequent as in wrong and right
---     documents together, are added to the counts of either side; auto: 1 in 100 of the words of both
--- @param rank_by: p|difference|log_ratio|log_odds|z = p -- the column to rank by; p: the smallest of the words
---     attended more, then the largest of those attended less
+-- @param renormalise: boolean = false -- redistribute the attention of what is left out over the rest
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param match: probability|none = probability -- compare wrong documents with right ones of equal confidence,
+--     or with all right ones
+-- @param prior: amount = auto -- the prior of `log_odds`: this many words, distributed as in wrong and right
+--     documents together, are added to the counts of each side; auto: 1 in 100 of the words of both
+-- @param rank_by: p|difference|log_ratio|log_odds|z = p -- the column to rank by; p: words attended to more,
+--     smallest p first, then words attended to less, largest p first
 -- @param limit: count = 20 -- rows per class
 -- @columns class, word, wrong_lift, right_lift, difference, q
 -- @pair class, word: difference, log_ratio
 -- @family the words of a class
 --
 -- Source: the factor is the size factor of Anders and Huber 2010, "Differential expression analysis for
--- sequence count data", Genome Biology 11:R106, equation 5, of two samples; the weights are those of Mantel and
--- Haenszel 1959; matching on the probability, Rosenbaum and Rubin 1983 (strata of a score). The test: sums
+-- sequence count data", Genome Biology 11:R106, equation 5, for two samples. The weights are those of Mantel
+-- and Haenszel 1959. Matching on the probability: Rosenbaum and Rubin 1983 (strata of a score). The test: sums
 -- over samples without replacement have the moments of Cochran 1977, "Sampling Techniques", section 2.16, and
--- the gamma tail of Mielke and Berry 2007, "Permutation Methods", by Barndorff-Nielsen's r* (1986). In
--- symbols: document d of stratum s has n_d occurrences and their lifts sum to y_d (over the factor f if it is
--- wrong); c_s = Σ y_d / Σ n_d and e_d = y_d - c_s n_d; of the K documents with the word k are wrong:
---     difference = f / W Σ_wrong e_d, W the sum of the weights
+-- the gamma tail of Mielke and Berry 2007, "Permutation Methods", computed by Barndorff-Nielsen's r* (1986). In
+-- symbols: document d of stratum s has n_d occurrences, whose lifts sum to y_d (divided by the factor f if the
+-- document is wrong). Let c_s = Σ y_d / Σ n_d and e_d = y_d - c_s n_d. Of the K documents with the word, k are
+-- wrong:
+--     difference = f / W Σ_wrong e_d, where W is the sum of the weights
 --     error² = (f / W)² Σ_s k (K - k) / (K (K - 1)) Σ e_d²
--- and skewness likewise with k (K - k) (K - 2 k) / (K (K - 1) (K - 2)) Σ e_d³. If documents of a cluster
--- correlate by ρ in being wrong, both are (1 - ρ) times that and ρ times the same of the clusters' sums: as if
--- a cluster were dealt whole with probability ρ. That ρ is the class's, of all its documents, at least 0. The
--- log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388. That sides dealt
--- at random give no more small p than there should be: benchmarks/null_simulations.py.
+-- The skewness likewise has k (K - k) (K - 2 k) / (K (K - 1) (K - 2)) Σ e_d³. If the documents of a cluster
+-- correlate by ρ in being wrong, both are (1 - ρ) times that plus ρ times the same for the sums of clusters, as
+-- if a cluster were dealt whole with probability ρ. ρ is estimated from all documents of the class, and is at
+-- least 0. The log-odds: Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16, page 388.
+-- benchmarks/null_simulations.py shows that sides dealt at random give no more small p than expected.
 WITH
 judged AS (
     SELECT document, cluster, prediction AS class, prediction <> label AS wrong, probability
     FROM documents
     WHERE $labels_are_models AND prediction IS NOT NULL AND label IS NOT NULL
 ),
-levels AS (  -- each probability, and how many wrong documents have a lower one
+levels AS (  -- each probability, with the number of wrong documents below it
     SELECT
         class, probability,
         sum(count_if(wrong)) OVER (PARTITION BY class ORDER BY probability) - count_if(wrong) AS lower_wrong,
@@ -108,7 +110,7 @@ matched AS (
         CASE WHEN $match = 'probability' THEN stratum_of(lower_wrong, all_wrong) ELSE 0 END AS stratum
     FROM judged JOIN levels USING (class, probability)
 ),
-dealt AS (  -- how a document's being wrong differs from what its stratum has
+dealt AS (  -- how far a document's being wrong is from its stratum's share
     SELECT
         class, cluster,
         wrong::INTEGER - avg(wrong::INTEGER) OVER of_stratum AS off,
@@ -130,7 +132,7 @@ sizes AS MATERIALIZED (
     FROM judged
     GROUP BY class
 ),
-known AS MATERIALIZED (  -- words found often enough, each class's by a number: to look at the word of each token takes long
+known AS MATERIALIZED (  -- words found often enough, numbered per class: comparing the words of all tokens is slow
     SELECT class, term, (row_number() OVER ())::INTEGER AS number
     FROM (SELECT *, prediction AS class FROM summed_terms('word', $specials)) JOIN sizes USING (class)
     WHERE is_listed(term, $punctuation, $ignore)
@@ -139,14 +141,14 @@ known AS MATERIALIZED (  -- words found often enough, each class's by a number: 
         sum(new) FILTER (class <> label) >= any_value(least_documents($min_documents, size))
         AND sum(new) FILTER (class = label) >= any_value(least_documents($min_documents, other_size))
 ),
-uses AS MATERIALIZED (  -- of a word in a document; the others, which are only counted, together without a number
+uses AS MATERIALIZED (  -- per document and listed word; all other words together have no number and are only counted
     SELECT *
     FROM (
         SELECT
             document, number,
             count_if(starts)::DOUBLE AS n,
             sum(attention * length / parts) AS y,
-            count_if(new)::DOUBLE AS documents  -- whole numbers are slow to add up
+            count_if(new)::DOUBLE AS documents  -- integers are slow to sum
         FROM (
             SELECT *, prediction AS class FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
         ) LEFT JOIN known USING (class, term)
@@ -154,7 +156,7 @@ uses AS MATERIALIZED (  -- of a word in a document; the others, which are only c
         GROUP BY document, number
     ) JOIN matched USING (document)
 ),
-cells AS (  -- of each stratum, the wrong documents beside the right ones (o)
+cells AS (  -- per stratum, wrong documents beside right ones (other)
     SELECT
         class, number, stratum,
         count_if(wrong) AS k, count(*) AS all_k,
@@ -201,7 +203,7 @@ levelled AS (
     FROM kept
     WINDOW of_class AS (PARTITION BY class)
 ),
-expected AS (  -- what an occurrence has in either, when the factor is out
+expected AS (  -- what an occurrence has on each side, without the factor
     SELECT
         number, stratum, factor,
         (y / factor + other_y) / (n + other_n) AS usual,
@@ -279,7 +281,7 @@ adjusted AS (
 ranked AS (
     SELECT
         *,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- Single precision, so that the order of summation does not decide ties.
         CASE $rank_by
             WHEN 'p' THEN -sign(t) * ln(greatest(p, 1e-300)) WHEN 'difference' THEN difference WHEN 'log_ratio' THEN log_ratio
             WHEN 'log_odds' THEN log_odds ELSE z

@@ -35,7 +35,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     )
     against = of_documents.filter(pl.col("score") == p["against"])
     y, n, mean = pl.col("y"), pl.col("n"), pl.col("mean")
-    # What is left by rounding alone is no error.
+    # A remainder from rounding alone is not an error.
     error = pl.when(pl.col("error") ** 2 > 1e-14).then(pl.col("error"))
     estimated = (
         of_documents.join(parts, on="document")
@@ -70,7 +70,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             **bounds,
             p=of("difference", "p"),
         )
-        # A family in one order in both engines, as adjusting takes minima from the end.
+        # The same order in both engines, because adjusting takes minima from the end.
         .sort("part", "score")
         .with_columns(q=q_value(pl.col("p")).over("part"))
         .sort("part", pl.col("comprehensiveness").cast(pl.Float32), "score", descending=[False, True, False])

@@ -1,28 +1,28 @@
 -- How much does the prediction depend on what each score calls important?
 --
--- `attnstore faithfulness STORE` measures it first: it removes the tokens that a score ranks highest from
+-- `attnstore faithfulness STORE` has to measure it first: it removes the tokens that a score ranks highest from
 -- documents, and runs the model on the rest.
 --
 -- How to read the answer: one row per score. `comprehensiveness` is how much the probability of the predicted
--- class falls without the 1, 5, 10, 20 and 50 % highest tokens, averaged over the five; high is faithful.
--- `sufficiency` is how much it falls when only these tokens are left; low is faithful. `flips` is the share
--- of documents whose prediction is another class without the highest 20 %. All are means over `documents`,
--- with 95 % intervals if other documents of the kind were drawn: clusters (films, where documents have a
--- group) count as independent, and `clusters` is their number. `difference` is the comprehensiveness less
--- that of the score `against`, document by document where both were measured; `p` is of no difference
--- (Student's t), `q` the false discovery rate (Benjamini and Hochberg) among the scores. `random` is a random
--- order, the mean of ten draws; `log_odds` is the log-odds of the word between the store's other documents of
--- the predicted class and the rest, which does not depend on the model's internals.
+-- class falls when the highest 1, 5, 10, 20 and 50 % of the tokens are removed, averaged over the five; high is
+-- faithful. `sufficiency` is how much it falls when only these tokens are left; low is faithful. `flips` is the
+-- share of documents whose prediction changes without the highest 20 %. All are means over `documents`, with 95
+-- % intervals for other documents of the same kind. Clusters (such as films, if documents have a group) count
+-- as independent; `clusters` is their number. `difference` is the comprehensiveness minus that of the score
+-- `against`, for each document with both. `p` tests whether it is 0 (Student's t), and `q` is the false
+-- discovery rate (Benjamini and Hochberg) over the scores. `random` is a random order, the mean of ten draws.
+-- `log_odds` is the word's log-odds between the predicted class and the rest in the store's other documents; it
+-- does not depend on the model's internals.
 --
--- How not to read it: as the share of the reasons that a score finds. The model was not trained on texts with
--- words removed (Hooker et al. 2019): compare with `random`, which has the same handicap. A score without a
--- sign (attention) ranks tokens against the class as high as those for it, which costs it. A high rank of
--- `log_odds` shows that words decide, not that the model is understood. The best of many scores is partly
--- best by chance: `attnstore faithfulness` chooses it on one half of the documents and measures it on the
--- other.
+-- How not to read it: as the share of the model's reasons that a score finds. The model was not trained on
+-- texts with words removed (Hooker et al. 2019): compare with `random`, which has the same handicap. An
+-- unsigned score (attention) ranks tokens against the class as high as those for it, which costs it. A high
+-- rank of `log_odds` shows that words decide, not that the model is understood. The best of many scores is
+-- partly best by chance: `attnstore faithfulness` chooses it on one half of the documents and measures it on
+-- the other.
 --
--- Documents without a label, and all of them where the labels are not the model's, are neither right nor wrong: they are
--- left out with rows=outcome.
+-- Documents without a label are neither right nor wrong, and no document is if the labels are not the model's
+-- classes: rows=outcome leaves them out.
 --
 -- Example: attnstore query imdb.attn faithfulness,
 -- over 210 of the 25,000 IMDb test reviews, first row:
@@ -31,18 +31,21 @@
 --     flips=0.6476, flips_low=0.5815, flips_high=0.7137, difference=0.3863, difference_low=0.3585,
 --     difference_high=0.4142, p=1.489e-66, q=2.084e-65
 --
--- @param removal: deletion|mask = deletion -- how tokens were taken out: deleted, or replaced by the mask token
--- @param unit: token|word = token -- what was ranked and taken out as one
--- @param against: score = random -- the score that each is compared with
--- @param rows: all|class|outcome = all -- rows for all documents, for each class, or for those predicted right and wrong
--- @param by: class = prediction -- with rows=class, what a document's class is: the model's prediction, or the gold label
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param removal: deletion|mask = deletion -- how tokens were removed: deleted, or replaced by the mask token
+-- @param unit: token|word = token -- what was ranked and removed as a unit
+-- @param against: score = random -- the score that the others are compared with
+-- @param rows: all|class|outcome = all -- rows for all documents, for each class, or for those predicted right
+--     and wrong
+-- @param by: class = prediction -- with rows=class, what defines a document's class: the model's prediction, or
+--     the gold label
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
 -- @columns part, score, documents, comprehensiveness, low, high, sufficiency, flips, difference, p
 -- @pair part, score: comprehensiveness, sufficiency, flips
 -- @family the scores of a part
 --
--- Source: comprehensiveness and sufficiency, and their mean over fractions, DeYoung et al. 2020, "ERASER: A Benchmark to
--- Evaluate Rationalized NLP Models", section 4. The intervals: ratios of sums over clusters, as in top_words_by_class.
+-- Source: comprehensiveness and sufficiency, and their mean over fractions, DeYoung et al. 2020, "ERASER: A
+-- Benchmark to Evaluate Rationalized NLP Models", section 4. The intervals: ratios of sums over clusters, as in
+-- top_words_by_class.
 WITH
 of_documents AS (
     SELECT
@@ -138,5 +141,5 @@ SELECT
     p,
     q
 FROM scored JOIN adjusted USING (part, score)
--- Single precision: the order in which floats are added must not decide the order of equal ranks.
+-- Single precision, so that the order of summation does not decide ties.
 ORDER BY part, comprehensiveness::FLOAT DESC, score

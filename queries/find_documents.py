@@ -17,7 +17,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     measured = (
         tables.tokens.filter(pl.lit(p["specials"] == "in") | pl.col("special").not_())
         .group_by("document")
-        # Of one token it is 0, whatever rounding makes of it.
+        # For a single token it is exactly 0, despite rounding.
         .agg(entropy=pl.when(known).then((a.sum().log() - terms.sum() / a.sum()).clip(lower_bound=0)))
     )
     prediction = pl.col("prediction").cast(pl.String)

@@ -1,18 +1,19 @@
 -- Which documents is the model most, or least, confident about, and whose attention is most concentrated?
 --
--- How to read the answer: one row per document. `probability` is the prediction's, `margin` that less the
--- next class's. `entropy` (nats) is that of the document's attention made to add up to 1, `effective_tokens`
--- its exponential: so many tokens with equal attention would have that entropy. `sort` chooses which come
--- first: `certain` or `uncertain` by the margin, `concentrated` or `spread` by the entropy, `longest` or
--- `shortest` by the tokens seen. outcome=wrong with sort=certain are the most confident errors, which often
--- have a wrong label or a misleading text; pass a document's `id` to document_tokens or `attnstore show`.
+-- How to read the answer: one row per document. `probability` is that of the prediction, `margin` its lead over
+-- the next class. `entropy` (nats) is that of the document's attention, normalised to sum to 1.
+-- `effective_tokens` is its exponential: the number of tokens that would have this entropy with equal
+-- attention. `sort` chooses which documents come first: `certain` or `uncertain` by the margin, `concentrated`
+-- or `spread` by the entropy, `longest` or `shortest` by the tokens seen. outcome=wrong with sort=certain gives
+-- the most confident errors, which often have a wrong label or a misleading text; pass a document's `id` to
+-- document_tokens or `attnstore show`.
 --
--- How not to read it: as frequencies. Probabilities are the softmax of logits, and those of a fine-tuned
--- model are often too close to 1; only their order matters. Short documents have low entropy: use min_length.
+-- How not to read it: as frequencies. Probabilities are the softmax of logits, and those of a fine-tuned model
+-- are often too close to 1; only their order matters. Short documents have low entropy: use min_length.
 --
--- `entropy` is null where the reduction has nothing to say (null), is negative, or gives all tokens together
--- nothing; such documents come last when sorted by it. Without labels that are the model's classes no
--- document is right or wrong. Ties are in the order of the data set.
+-- `entropy` is null if the reduction is null, has negative values, or sums to 0; such documents come last when
+-- sorted by it. If the labels are missing, or are not the model's classes, no document is right or wrong. Ties
+-- are in data set order.
 --
 -- Example: attnstore query imdb.attn find_documents -p outcome=wrong -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
@@ -23,13 +24,13 @@
 -- @param sort: certain|uncertain|concentrated|spread|longest|shortest = certain -- which documents come first
 -- @param outcome: any|right|wrong = any -- all, or those predicted right or wrong
 -- @param prediction: model_class = auto -- only documents with this prediction; auto: any
--- @param label: text = auto -- only documents with this gold label; auto: any, and those without
--- @param min_length: count = 0 -- only documents of so many tokens or more, special ones included
--- @param max_length: count = auto -- only documents of so many tokens or fewer; auto: any
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param specials: in|out = in -- count the attention of special tokens, or of the others alone
+-- @param label: text = auto -- only documents with this gold label; auto: any label, or none
+-- @param min_length: count = 0 -- only documents of at least this many tokens, including special ones
+-- @param max_length: count = auto -- only documents of at most this many tokens; auto: any
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param specials: in|out = in -- count the attention of special tokens, or of the others only
 -- @param limit: count = 20 -- rows
 -- @columns id, label, prediction, probability, length, beginning
 --
@@ -40,7 +41,7 @@ measured AS (
         document,
         CASE
             WHEN count(attention) > 0 AND min(attention) >= 0 AND sum(attention) > 0
-            -- Of one token it is 0, whatever rounding makes of it.
+            -- For a single token it is exactly 0, despite rounding.
             THEN greatest(0, ln(sum(attention)) - sum(
                 CASE WHEN attention > 0 THEN attention * ln(attention) ELSE 0 END
             ) / sum(attention))

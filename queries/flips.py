@@ -26,7 +26,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     sizes = cells.group_by(of_cell).agg(least=least_documents(pl.len(), p))
     n, y, lift, g, v, whole = (pl.col(name) for name in ("n", "y", "lift", "g", "v", "whole"))
     usual, of_cluster = pl.col("usual"), ["cell", "cluster"]
-    # Σ ((y − r · n) / n − whole)² over the clusters, multiplied out; rounding must not push it below 0.
+    # Σ ((y − r · n) / n − whole)² over the clusters, expanded; rounding must not make it negative.
     square = (
         (pl.col("yy") - 2 * lift * pl.col("yn") + lift**2 * pl.col("nn")) / n**2
         - 2 * (pl.col("yw") - lift * pl.col("nw")) / n
@@ -40,7 +40,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
             n=pl.col("starts").sum().cast(pl.Int64),
             y=pl.col("lift").sum(),
         )
-        # The listed words over the clusters, and what each cluster adds to the average of the cell.
+        # The listed words per cluster, and what each cluster adds to the cell's average.
         .join(sizes, on=of_cell)
         .filter(
             pl.col("documents").sum().over(of_word) >= pl.col("least"),
@@ -63,11 +63,11 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .with_columns(
             pl.col("word").cast(pl.String),
             lift=y / n,
-            # As many clusters of equal size as weigh as much (Kish); fewer than two give no error.
+            # The effective number of clusters (Kish); fewer than two give no error estimate.
             g=pl.when(n * n >= 2 * pl.col("nn")).then(n**2 / pl.col("nn")),
         )
         .with_columns(excess=lift - usual, v=square * g / (g - 1))
-        .with_columns(error=pl.when(v > 1e-14 * lift**2).then(v.sqrt()))  # what rounding leaves is no error
+        .with_columns(error=pl.when(v > 1e-14 * lift**2).then(v.sqrt()))  # rounding alone is not an error
         .with_columns(p=p_value(pl.col("excess") / pl.col("error"), g - 1) / 2)
         .select("label", "prediction", "word", "documents", "n", "lift", "excess", "error", "p")
     )
@@ -90,7 +90,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
                 pl.when(flips).then(pl.max_horizontal("p", "p_b")).otherwise(1.0)
             ),
         )
-        # A family in one order in both engines, as adjusting takes minima from the end.
+        # The same order in both engines, because adjusting takes minima from the end.
         .sort("label", *tie)
         .with_columns(q=q_value(pl.col("p")).over("label"))
         .filter(pl.col("flips"), pl.lit(p["max_q"] >= 1) | (pl.col("q") <= p["max_q"]))

@@ -3,27 +3,27 @@
 -- The label is the same: the documents belong to one class, but the model predicts different ones.
 --
 -- How to read the answer: one row per label, word and pair of predictions between which the word's attention
--- changes sides, most certain first. `lift` is the attention of an occurrence over what it would get if its
--- document's attention were spread evenly over the tokens, averaged over the word's occurrences; 1.0 is
--- uniform. Among the documents with the label `label` that are predicted `above`, the word has `above_lift`,
--- which is `above_excess` more than all the words there have that are found in enough of them (an average
--- over occurrences); among those predicted `below`, `below_lift` is `below_excess` less (a number below 0).
--- `swing` is the one excess less the other. `above_error` and `below_error` are the standard errors of the
--- two if other documents of the kind were drawn, in which the average varies, too: clusters (films, where
--- documents have a group) count as independent, the occurrences in them do not. `p` is small only where both
--- excesses are sure: it is the larger of their two one-sided values. `q` is the false discovery rate
--- (Benjamini and Hochberg) among all words and pairs of the label, those that do not flip included, with a p
--- of 1. Only rows with a `q` of no more than `max_q` are listed: of many words some change sides by chance
--- alone. Both need two clusters on either side (that many of equal size, or more uneven ones), and attention
--- that differs among them.
+-- changes sides, most certain first. A word's `lift` is the attention of an occurrence relative to what it
+-- would get if its document's attention were spread evenly over the tokens, averaged over the word's
+-- occurrences; 1.0 is uniform. Among the documents with the label `label` that are predicted `above`, the word
+-- has `above_lift`. That is `above_excess` more than the average over the occurrences of all words that are in
+-- enough of these documents. Among those predicted `below`, it has `below_lift`, and `below_excess` is
+-- negative. `swing` is the first excess minus the second. `above_error` and `below_error` are the standard
+-- errors of the two excesses for other documents of the same kind; the average varies, too. Clusters (such as
+-- films, if documents have a group) count as independent; the occurrences in them do not. `p` is the larger of
+-- the two one-sided p values, so it is small only if both excesses are certain. `q` is the false discovery rate
+-- (Benjamini and Hochberg) over all words and pairs of the label, including those that do not flip, which have
+-- a p of 1. Only rows with a `q` of at most `max_q` are listed, because among many words some change sides by
+-- chance. Both p and q need two clusters of equal size on each side (or more, if they are uneven), and
+-- attention that varies among them.
 --
 -- How not to read it: as words that changed the decision. The two groups are different documents, with
 -- different words around this one. Attention is not explanation (Jain and Wallace 2019; Wiegreffe and Pinter
--- 2019). A word that only gets less attention in one of the two does not flip; ask `errors` for those.
+-- 2019). A word that only gets less attention in one of the two does not flip; see `errors` for those.
 --
--- The labels need not be the model's classes. Documents without one are left out, and so are those in which
--- the reduction has nothing to say (null). `specials`, `punctuation`, `ignore` and `renormalise` are those of
--- top_words_by_class. Ties are ordered by documents (of both predictions), word, and prediction.
+-- The labels need not be the model's classes. Documents without a label are left out, and so are those where
+-- the reduction is null. `specials`, `punctuation`, `ignore` and `renormalise` work as in top_words_by_class.
+-- Ties are ordered by documents (of both predictions), word, and prediction.
 --
 -- Example: attnstore query imdb.attn flips -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -32,32 +32,33 @@
 --     above_excess=0.2243, below_excess=-0.1829, above_error=0.01945, below_error=0.02697, swing=0.4072,
 --     p=2.99e-10, q=7.151e-07
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
 -- @param min_documents: count = auto -- leave out words found in fewer documents of a label and prediction;
 --     auto: one in 200 of these documents, and at least 5
--- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+-- @param specials: in|out = out -- list tokens that belong to no word, such as [CLS] and [SEP]
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param rank_by: p|swing = p -- by the smallest p, or by the largest swing
--- @param max_q: amount = 0.05 -- leave out what may be chance: rows with a larger q, or with none; 1 lists them all
+-- @param renormalise: boolean = false -- redistribute the attention of what is left out over the rest
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param rank_by: p|swing = p -- smallest p first, or largest swing first
+-- @param max_q: amount = 0.05 -- leave out what may be chance: rows with a larger q, or with none; 1 lists all
+--     rows
 -- @param limit: count = 20 -- rows per label
 -- @columns label, word, above, below, swing, p, q
 -- @pair label, word, above, below: swing, above_excess, below_excess
 -- @family the words and pairs of predictions of a label, those that do not flip included
 --
--- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for
--- Qualitative Interactions between Treatment Effects and Patient Subsets" (of two groups: the weaker
--- one-sided test). The errors: two ratios of sums over clusters and their difference, linearised (Cochran
--- 1977, "Sampling Techniques", sections 6.3 and 6.18), with Student's t of the effective number of clusters
--- (Kish 1965) of the word less one. In symbols: a cluster g of the label and prediction has n_g occurrences
--- of the word, the lifts of which sum to y_g, and N_g and Y_g of all the words there; n, N are the sums, r, R
--- the ratios, and G the word's effective clusters:
+-- Source: a change of sign between two groups as a test of both, Gail and Simon 1985, "Testing for Qualitative
+-- Interactions between Treatment Effects and Patient Subsets" (for two groups, the weaker one-sided test). The
+-- errors: two ratios of sums over clusters and their difference, linearised (Cochran 1977, "Sampling
+-- Techniques", sections 6.3 and 6.18), with Student's t and the word's effective number of clusters (Kish 1965)
+-- minus one as degrees of freedom. In symbols: a cluster g of the label and prediction has n_g occurrences of
+-- the word, whose lifts sum to y_g, and N_g occurrences of all words, whose lifts sum to Y_g. n and N are the
+-- sums, r and R the ratios, and G is the word's effective number of clusters:
 --     error² = G / (G - 1) Σ ((y_g - r n_g) / n - (Y_g - R N_g) / N)²
--- Asking it of attention is ours.
+-- Applying it to attention is ours.
 WITH
 sorted AS (
     SELECT document, cluster, label, prediction
@@ -69,7 +70,7 @@ sizes AS (
     FROM sorted
     GROUP BY label, prediction
 ),
-known AS MATERIALIZED (  -- words found often enough in a cell, by number: to add up by the word of each token takes long
+known AS MATERIALIZED (  -- words found often enough in a cell, numbered: grouping all tokens by word is slow
     SELECT term, (row_number() OVER ())::INTEGER AS number
     FROM (
         SELECT term
@@ -80,7 +81,7 @@ known AS MATERIALIZED (  -- words found often enough in a cell, by number: to ad
     )
     GROUP BY term
 ),
-parts AS MATERIALIZED (  -- a cluster's documents in a cell, by number
+parts AS MATERIALIZED (  -- a cluster's documents in one cell, numbered
     SELECT *, (dense_rank() OVER (ORDER BY cluster, label, prediction))::INTEGER AS part FROM sorted
 ),
 gathered AS MATERIALIZED (
@@ -88,7 +89,7 @@ gathered AS MATERIALIZED (
     FROM (
         SELECT
             part, number,
-            count_if(new)::DOUBLE AS documents,  -- whole numbers are slow to add up
+            count_if(new)::DOUBLE AS documents,  -- integers are slow to sum
             count_if(starts)::DOUBLE AS n,
             sum(attention * length / parts) AS y
         FROM weighed_words($specials, $punctuation, $ignore, $renormalise)
@@ -118,7 +119,7 @@ kept AS (
     WHERE documents >= least AND n > 0
     WINDOW of_cell AS (PARTITION BY label, prediction)
 ),
-spread AS (  -- the listed words over the clusters
+spread AS (  -- the listed words, per cluster
     SELECT label, prediction, cluster, number, gathered.n, gathered.y, usual, cell_n
     FROM gathered JOIN kept USING (label, prediction, number)
 ),
@@ -141,7 +142,7 @@ varying AS (
     SELECT
         *,
         lift - usual AS excess,
-        -- Σ ((y − r · n) / n − whole)² over the clusters, multiplied out; rounding must not push it below 0.
+        -- Σ ((y − r · n) / n − whole)² over the clusters, expanded; rounding must not make it negative.
         greatest(
             0, (yy - 2 * lift * yn + lift ** 2 * nn) / n ** 2 - 2 * (yw - lift * nw) / n + squares
         ) * g / (g - 1) AS v
@@ -187,8 +188,8 @@ adjusted AS (
 ranked AS (
     SELECT
         *,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
-        -- And logarithms, as the smallest p are too small for it.
+        -- Single precision, so that the order of summation does not decide ties.
+        -- And logarithms, because it can't hold the smallest p.
         CASE
             WHEN $rank_by = 'swing' THEN -swing
             WHEN p IS NOT NULL THEN ln(greatest(p, 1e-300))

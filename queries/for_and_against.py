@@ -61,7 +61,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
 
 
 def _by_word(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
-    """A row a class and word: its counts and mean; without intervals of the totals, and null what clusters say."""
+    """One row per class and word, with counts and mean. Without intervals, from the totals, and null for clusters."""
     word, y, n = pl.col("word").cast(pl.String), pl.col("y"), pl.col("n")
     rows = tables.tokens if p["intervals"] else tables.totals
     listed = rows.filter(

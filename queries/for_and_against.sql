@@ -1,48 +1,49 @@
 -- Which words support a prediction, and which oppose it, in the documents of each predicted class?
 --
--- How to read the answer: for each class the words with the most certain evidence, with `side` for and
--- against. `evidence` is the mean over the word's occurrences of its score with a sign, its pieces added up:
--- above 0 the word supports the document's prediction, below 0 it opposes it. It is how much the margin of
--- the prediction (its logit over the others) would fall, to first order, if the attention of the last [CLS]
--- row to the word were taken away, per head.
+-- How to read the answer: for each class, the words with the most certain evidence, with `side` for or against.
+-- `evidence` is the word's signed score, summed over its pieces and averaged over its occurrences: above 0 the
+-- word supports the document's prediction, below 0 it opposes it. To first order, it is how much the margin of
+-- the prediction (its logit over the others) would fall if the last layer's [CLS] row paid no attention to the
+-- word, per head.
 --
--- `low` and `high` are its 95 % interval, for other documents of the same kind. Clusters (such as films, if
--- documents have a group) count as independent. `clusters` is their number; with fewer than two of equal
--- size, or more uneven ones, there is no interval. `sure` is the end of the interval nearer to 0, or 0 if the
--- interval includes 0: words are ranked by it, so that rare ones do not lead by chance. `rank_by=evidence`
--- ranks by the mean. `share_for` is the part of the occurrences whose own evidence is above 0. Without
--- `intervals` all of these are null, words are ranked by the mean, and the answer is read from the view
--- `totals`, in single precision.
+-- `low` and `high` are its 95 % interval for other documents of the same kind. Clusters (such as films, if
+-- documents have a group) count as independent; `clusters` is their number. An interval needs two clusters of
+-- equal size, or more if they are uneven. `sure` is the end of the interval nearer to 0, or 0 if the interval
+-- includes 0: words are ranked by it, so that rare ones do not lead by chance. `rank_by=evidence` ranks by the
+-- mean. `share_for` is the share of the occurrences whose own evidence is above 0. Without `intervals` all of
+-- these are null, words are ranked by the mean, and the answer is read from the view `totals`, in single
+-- precision.
 --
--- How not to read it: as the model's knowledge of a word. A gradient describes the effect of a small change,
+-- How not to read it: as what the model knows about a word. A gradient describes the effect of a small change,
 -- and a word may support one prediction here and another elsewhere. A word with evidence on both sides is
--- only listed if its mean differs clearly from 0. `attnstore faithfulness` measures how faithful the score
--- is.
+-- listed only if its mean clearly differs from 0. `attnstore faithfulness` measures how faithful the score is.
 --
--- Documents for which the store has no evidence (null) are left out. Ties are ordered by documents, then by word.
+-- Documents for which the store has no evidence (null) are left out. Ties are ordered by documents, then by
+-- word.
 --
 -- Example: attnstore query demo.attn for_and_against -p limit=3,
 -- over the 220 embedded reviews, first row:
 --     class=neg, side=for, word=dull, documents=14, occurrences=14, clusters=14, evidence=0.01377,
 --     low=0.006626, high=0.0209, sure=0.006626, share_for=1
 --
--- @param reduction: signed_reduction = evidence -- which score: one with a sign
--- @param layer: layer = last -- its layer, where the score has one for each
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
---     auto: one in 200 of the class's documents, and at least 5
+-- @param reduction: signed_reduction = evidence -- which score: a signed one in the store
+-- @param layer: layer = last -- its layer, if the score has one per layer
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
+--     of the class's documents, and at least 5
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
 -- @param intervals: boolean = true -- compute `clusters`, `low`, `high`, `sure` and `share_for`
 -- @param rank_by: sure|evidence = sure -- the column to rank by; without intervals it is `evidence`
 -- @param limit: count = 20 -- rows per class and side
 -- @columns class, side, word, documents, evidence, low, high
 -- @pair class, word: evidence, share_for
 --
--- Source: attention times its gradient, as in Chefer et al. 2021, "Generic Attention-model Explainability", eq. 5, without
--- the positive part and of the last layer alone. The interval: the ratio of two sums over clusters, Cochran 1977,
--- "Sampling Techniques", section 6.3, with Student's t of the effective number of clusters (Kish 1965), less one.
+-- Source: attention times its gradient, as in Chefer et al. 2021, "Generic Attention-model Explainability", eq.
+-- 5, but keeping negative values and for the last layer only. The interval: the ratio of two sums over
+-- clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t and the effective number of
+-- clusters (Kish 1965) minus one as degrees of freedom.
 WITH
 sizes AS (
     SELECT class, least_documents($min_documents, count(*)) AS least
@@ -50,7 +51,7 @@ sizes AS (
     WHERE class IS NOT NULL
     GROUP BY class
 ),
-known AS MATERIALIZED (  -- the words found often enough, by number: to look at the word of each token takes long
+known AS MATERIALIZED (  -- the words found often enough, numbered: comparing the words of all tokens is slow
     SELECT
         class, term AS word, (row_number() OVER ())::INTEGER AS number,
         sum(new) AS documents, sum(occurrences) AS n, sum(attention) AS y

@@ -22,7 +22,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     terms_of_class = tables.totals.filter(considered).with_columns(pl.col("class", "word").cast(pl.String))
 
     def by_place(frame: pl.LazyFrame, *kept: str, **values: str) -> pl.LazyFrame:
-        """One row per head for each row, the layers' heads one after the other; `{}` in a name is the head's column."""
+        """One row per head for each row, layer by layer; `{}` in a name stands for the head's column."""
         return pl.concat(
             frame.select(
                 *kept,

@@ -1,42 +1,41 @@
 -- What does each head look at: is it broad or sharp, does it rest on sinks, which words does it favour?
 --
--- How to read the answer: one row per class, layer and head. `entropy` (nats) is the mean, over the class's
--- documents, of the entropy of the head's attention in the document, and `effective_tokens` the mean of its
--- exponential: so many tokens with equal attention would have that entropy. `specials` and `punctuation` are
--- the parts of all the head's attention in the class that special tokens ([CLS], [SEP]) and words without any
--- letter or digit get. `words` are those with the highest lift (attention of an occurrence over what even
--- attention would give it, averaged over the occurrences), highest first. A specialist has few effective
--- tokens, gives sinks little, and its words have something in common; compare its rows for the classes.
+-- How to read the answer: one row per class, layer and head. `entropy` (nats) is the mean entropy of the head's
+-- attention over the class's documents, and `effective_tokens` is the mean of its exponential: the number of
+-- tokens that would have this entropy with equal attention. `specials` and `punctuation` are the shares of the
+-- head's attention that go to special tokens ([CLS], [SEP]) and to words without any letter or digit. `words`
+-- are those with the highest lift (attention of an occurrence relative to even attention, averaged over the
+-- occurrences), highest first. A specialist has few effective tokens, gives sinks little, and its words have
+-- something in common; compare its rows across classes.
 --
--- How not to read it: as what the prediction depends on. A head attends to words in this layer, where each
+-- How not to read it: as what the prediction depends on. A head attends to the positions of one layer, and each
 -- position already holds what earlier layers gathered. Many heads can be removed without loss (Michel et al.
--- 2019), so what a head looks at need not matter. Among hundreds of heads some will look like specialists by
+-- 2019), so what a head looks at need not matter. Among hundreds of heads, some will look like specialists by
 -- chance.
 --
--- It needs a reduction with a value per head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Tokens of
--- which it has nothing to say (null) are left out, and with by=label documents that have no label; `documents` are
--- those with an entropy, in which the head has a value for each token, none negative, and not all 0. Words of equal
--- lift are ordered by documents, then by word.
+-- It needs a reduction with a value per head, such as cls_heads: `attnstore run ... --reduce cls_heads`. Tokens
+-- with a null value are left out; with by=label, so are documents without a label. `documents` counts those
+-- with an entropy: the head has a value for each token, none is negative, and not all are 0. Words of equal
+-- lift are ordered by documents, then by word. Entropies are read from the view `documents`, all else from the
+-- view `totals`.
 --
 -- Example: attnstore query heads.attn heads -p layer=all -p limit=6,
 -- over the 220 embedded reviews, first row:
 --     class=neg, layer=1, head=1, documents=119, entropy=4.476, effective_tokens=126, specials=0.1499,
 --     punctuation=0.1331, words=supposed, stars, something, best, maybe, stuff
 --
--- The entropies are read from the view `documents`, the special tokens' and the words' part off the view `totals`.
---
 -- @param reduction: heads = cls_heads -- a reduction that has a value per head
 -- @param layer: layer = last -- its layer: a number from 1, first, last, or all, which takes longer
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
---     200 of the class's documents, and at least 5
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
+--     of the class's documents, and at least 5
 -- @param limit: count = 8 -- words per head
 -- @columns class, layer, head, effective_tokens, specials, words
 --
--- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 and 3.3;
--- effective numbers as in `concentration`.
+-- Source: entropy and favoured tokens of heads, Clark et al. 2019, "What Does BERT Look At?", sections 3.2 and
+-- 3.3; effective numbers as in `concentration`.
 WITH
-spread AS (  -- a list element per head, the layers' one after the other
+spread AS (  -- a list element per head, layer by layer
     SELECT
         class,
         unnest([*COLUMNS('^attention_[0-9]+_[0-9]+_entropy$')]) AS entropy,
@@ -50,7 +49,7 @@ entropies AS (
     WHERE entropy IS NOT NULL
     GROUP BY class, place
 ),
-summed AS (  -- of each word, and of each special token
+summed AS (  -- per word, and per special token
     SELECT
         class, special, word,
         sum(new_word)::BIGINT AS documents,
@@ -86,7 +85,7 @@ support AS (
 favoured AS (
     SELECT
         class, place, word,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- Single precision, so that the order of summation does not decide ties.
         row_number() OVER (
             PARTITION BY class, place ORDER BY (lift / occurrences)::FLOAT DESC, documents DESC, word
         ) AS number

@@ -15,7 +15,7 @@ LENGTHS = ("all", "short", "middle", "long")
 def _summed(
     rows: pl.LazyFrame, keys: list[str], new: pl.Expr, starts: pl.Expr, lifts: Mapping[str, pl.Expr]
 ) -> pl.LazyFrame:
-    """Each word's documents, occurrences and lifts, its pieces' averaged."""
+    """Each word's documents, occurrences and lifts, averaged over its pieces."""
     return (
         rows.group_by(keys)
         .agg(
@@ -31,7 +31,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     """`documents` has `class`, `tokens` has `class` and `attention:cls_01` ...; `p` holds the parameters."""
     columns = [name for name in tables.tokens.collect_schema().names() if name.startswith("attention:")]
     length = pl.col("length")
-    # Equal lengths are in the same third: that of the middle of them.
+    # Equal lengths share a third: the one that their middle falls into.
     third = (3 * (length.rank("average").over("class") - 1) / pl.len().over("class")).floor()
     thirds = (
         tables.documents.filter(pl.col("class").is_not_null())

@@ -1,41 +1,43 @@
 -- Do layers, and reductions, agree on which words are attended to?
 --
--- How to read the answer: one row per class, length of documents, and pair of columns: `one` and `other` are
+-- How to read the answer: one row per class, document length, and pair of columns: `one` and `other` are
 -- columns of the tokens table, such as cls_05 and cls_06, or cls_06 and rollout. `correlation` is Spearman's
--- rank correlation between the lifts that the words of the class have in the one and in the other (equal
--- lifts share their mean rank): 1 where both order the words alike, 0 where they have nothing to do with each
--- other, below 0 where one attends most to what the other attends to least. It is taken over the `words`
--- found in `min_documents` documents of the class and length. `length` is `all`, or with `lengths` also
--- `short`, `middle` and `long`: thirds of the class's documents by their tokens.
+-- rank correlation between the lifts that the class's words have in the two columns (equal lifts share their
+-- mean rank): 1 if both order the words alike, 0 if they are unrelated, below 0 if one attends most to what the
+-- other attends to least. It covers the `words` found in `min_documents` documents of the class and length.
+-- `length` is `all`, or with `lengths` also `short`, `middle` and `long`: thirds of the class's documents by
+-- number of tokens.
 --
--- How not to read it: as which of the two is right. High agreement between neighbouring layers is common;
--- with low agreement, an answer for one layer holds only for that layer. Words in many documents have
--- steadier lifts and agree more: compare only equal `min_documents`. The shorter the documents, the fewer
--- words are left.
+-- How not to read it: as which of the two is right. High agreement between neighbouring layers is common; with
+-- low agreement, an answer for one layer holds only for that layer. Words in many documents have steadier lifts
+-- and agree more: compare only answers with equal `min_documents`. The shorter the documents, the fewer words
+-- are left.
 --
--- Documents in which one of the reductions has nothing to say (null) are left out, and with by=label those that
--- have no label. Null is a correlation where a column gives all words the same. Words are ranked by sums of the
--- view `totals`, in single precision; those of thirds are added up from the tokens.
+-- Documents where one of the reductions is null are left out; with by=label, so are those without a label. The
+-- correlation is null if a column gives all words the same lift. Lifts come from sums in the view `totals`, in
+-- single precision; those of the thirds are summed from the tokens.
 --
 -- Example: attnstore query imdb.attn layer_agreement -p reductions=cls,rollout,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, length=all, one=cls_01, other=cls_02, words=2853, correlation=0.1177
 --
--- @param reductions: reductions = auto -- these reductions' layers; auto: all of one value per token
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param reductions: reductions = auto -- the reductions whose layers are compared; auto: all with one value
+--     per token
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
 -- @param min_documents: count = auto -- leave out words found in fewer documents of the class and length; auto:
 --     one in 200 of them, and at least 5
 -- @param lengths: boolean = false -- also for each third of the class's documents by length
 -- @param punctuation: in|out = out -- count words without any letter or digit, in any script
 -- @pair class, length, one, other: correlation
 --
--- Source: Spearman 1904. Jain and Wallace 2019, "Attention is not Explanation", section 4.1, hold attention against
--- gradients by rank, with Kendall's τ in each document; here it is one attention against another, over a class's words.
+-- Source: Spearman 1904. Jain and Wallace 2019, "Attention is not Explanation", section 4.1, compare attention
+-- with gradients by rank (Kendall's τ in each document); here, one attention is compared with another over a
+-- class's words.
 WITH
 thirds AS (
     SELECT
         document, class,
-        -- Equal lengths are in the same third: that of the middle of them.
+        -- Equal lengths share a third: the one that their middle falls into.
         floor(
             3 * (rank() OVER of_class + (count(*) OVER same - 1) / 2 - 1) / count(*) OVER (PARTITION BY class)
         )::INTEGER AS third
@@ -98,7 +100,7 @@ SELECT
     one.name[6:] AS one,
     other.name[6:] AS other,
     count(*) AS words,
-    -- A standard deviation of 0 is not always exactly that in floating point.
+    -- In floating point, a standard deviation of 0 is not always exactly 0.
     CASE WHEN min(one.place) < max(one.place) AND min(other.place) < max(other.place)
     THEN corr(one.place, other.place) END AS correlation
 FROM ranked AS one JOIN ranked AS other USING (class, bucket, word)

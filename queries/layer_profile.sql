@@ -1,18 +1,18 @@
 -- In which layers are words attended to?
 --
--- How to read the answer: one row per class, word and layer; the word that leads in its class comes first,
--- its layers in order. `lift` is the attention of an occurrence over what it would get if its document's
--- attention were spread evenly over the tokens, averaged over the occurrences: 1.0 is uniform. `low` and
--- `high` are its 95 % interval, for other documents of the same kind. Clusters (such as films, if documents
--- have a group) count as independent, the occurrences in them do not; they need two clusters. Give `words` to
--- follow words of your own; otherwise the words of each class are listed that lead by `rank_by`: `lift`, the
--- mean over the layers, or `spread`, the largest layer's lift less the smallest's.
+-- How to read the answer: one row per class, word and layer: the class's leading word first, its layers in
+-- order. `lift` is the attention of an occurrence relative to what it would get if its document's attention
+-- were spread evenly over the tokens, averaged over the occurrences: 1.0 is uniform. `low` and `high` are its
+-- 95 % interval for other documents of the same kind. Clusters (such as films, if documents have a group) count
+-- as independent; the occurrences in them do not. An interval needs two clusters of equal size, or more if they
+-- are uneven. Set `words` to follow words of your own; otherwise each class has its leading words by `rank_by`:
+-- `lift`, the mean over the layers, or `spread`, the largest layer's lift minus the smallest's.
 --
 -- How not to read it: as steps of one computation on one word. After the first layer, a position also holds
 -- what it gathered from others, so attention to a word's position is not attention to the word alone (Brunner
--- et al. 2020). In layers where [CLS] takes nearly everything, little is left for words: ask `sinks` first.
+-- et al. 2020). In layers where [CLS] takes nearly everything, little is left for words: see `sinks` first.
 --
--- Documents where the reduction is null are left out, and with by=label those without a label. `layer` is
+-- Documents where the reduction is null are left out; with by=label, so are those without a label. `layer` is
 -- null for a reduction that has one value for all layers. Ties are ordered by documents, then by word.
 --
 -- Example: attnstore query imdb.attn layer_profile -p words=awful,great,
@@ -20,15 +20,15 @@
 --     class=neg, word=awful, layer=1, documents=1258, occurrences=1497, lift=0.3991, low=0.3903,
 --     high=0.4081
 --
--- @param words: list = -- these words, as the store spells them, whatever their support; none: the leading ones
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in
---     200 of the class's documents, and at least 5
+-- @param words: list = -- the words to follow, as the store spells them, however rare; none: the leading ones
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
+--     of the class's documents, and at least 5
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param rank_by: lift|spread = lift -- what the leading words lead by
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param rank_by: lift|spread = lift -- what makes a word lead
 -- @param limit: count = 5 -- words per class
 -- @columns class, word, layer, documents, lift, low, high
 -- @pair class, word, layer: lift
@@ -76,7 +76,7 @@ listed AS (
 chosen AS (
     SELECT
         class, word,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- Single precision, so that the order of summation does not decide ties.
         row_number() OVER (
             PARTITION BY class
             ORDER BY (CASE $rank_by WHEN 'lift' THEN lift ELSE spread END)::FLOAT DESC NULLS LAST, documents DESC, word
@@ -131,7 +131,7 @@ bounded AS (
 )
 SELECT
     class, word, layer, documents, occurrences, lift,
-    -- Of the logarithm, where there is one: lifts are skewed, and none is below 0.
+    -- On the logarithm if it exists: lifts are skewed, and none is below 0.
     low_end(lift, half) AS low,
     high_end(lift, half) AS high
 FROM bounded

@@ -1,22 +1,23 @@
 -- What does the model make of a word beyond its frequency in the data?
 --
--- How to read the answer: one row per class and word. `log_odds` is how much more often the word stands in
--- documents labelled so than in the others, `z` that over its deviation. `evidence` is the mean of its score
--- with a sign over its `occurrences` in the documents predicted so, pieces added up, `low` to `high` its 95 %
--- interval: above 0 it supports the prediction. `expected` is what words of such log-odds have on average:
--- the line of evidence on log-odds through all listed words of the class, each as heavy as its occurrences,
--- whose `slope` and `correlation` are on every row. `residual` is evidence less expected, what the model
--- adds; `sure` the end of its interval that is nearer to 0, and 0 where it holds 0: the line is given,
--- evidence and log-odds vary. `side` is more or less, and rows are ranked by what is sure.
+-- How to read the answer: one row per class and word. `log_odds` is how much more often the word occurs in
+-- documents labelled as the class than in the others, and `z` is log_odds over its standard deviation.
+-- `evidence` is the word's signed score, summed over its pieces and averaged over its `occurrences` in the
+-- documents predicted as the class, with the 95 % interval `low` to `high`: above 0 it supports the prediction.
+-- `expected` is the mean evidence of words with the same log-odds. It comes from the line of evidence on
+-- log-odds through all listed words of the class, weighted by occurrences; every row repeats the line's `slope`
+-- and `correlation`. `residual` is evidence minus expected: what the model adds. `sure` is the end of the
+-- residual's interval nearer to 0, or 0 if the interval includes 0. This interval takes the line as given and
+-- lets evidence and log-odds vary. `side` is more or less, and rows are ranked by `sure`.
 --
 -- How not to read it: as a test. Log-odds refer to labels, evidence to predictions, so words of misclassified
--- documents count on different sides. A word with less evidence than expected may share it with neighbours
--- that say the same. `z` treats tokens as independent, which those of one film are not: it is not a valid
--- test for topical words.
+-- documents count on different sides. A word with less evidence than expected may share it with neighbours that
+-- say the same. `z` treats tokens as independent, but those of one film are not: it is not a valid test for
+-- topical words.
 --
--- Clusters (such as films, if documents have a group) count as independent, and `clusters` is their number.
--- Words with fewer than two of one size, or more uneven ones, have no interval, and nothing sure. Documents
--- without a label count for evidence alone, those without a score (null) for log-odds alone.
+-- Clusters (such as films, if documents have a group) count as independent; `clusters` is their number. An
+-- interval needs two clusters of equal size, or more if they are uneven; without it, nothing is sure. Documents
+-- without a label count for evidence only, those without a score (null) for log-odds only.
 --
 -- Example: attnstore query sample.attn lexicon,
 -- over 1,500 IMDb test reviews, first row:
@@ -25,20 +26,20 @@
 --     slope=0.001061, correlation=0.3777
 --
 -- @needs labels
--- @param reduction: signed_reduction = evidence -- which score: one with a sign
--- @param layer: layer = last -- its layer, where the score has one for each
--- @param min_documents: count = auto -- leave out words found in fewer documents predicted so;
---     auto: one in 200 of these documents, and at least 5
+-- @param reduction: signed_reduction = evidence -- which score: a signed one in the store
+-- @param layer: layer = last -- its layer, if the score has one per layer
+-- @param min_documents: count = auto -- leave out words found in fewer documents predicted as the class; auto:
+--     one in 200 of these documents, and at least 5
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
 -- @param limit: count = 20 -- rows per class and side
 -- @columns class, side, word, documents, log_odds, evidence, expected
 -- @pair class, word: evidence, residual
 --
--- Source: log-odds with an informative Dirichlet prior, Monroe, Colaresi and Quinn 2008, "Fightin' Words", eqs. 16 to 22,
--- with a hundredth of the word's own count as prior. The interval as in for_and_against. Holding the two against each
--- other is ours.
+-- Source: log-odds with an informative Dirichlet prior, Monroe, Colaresi and Quinn 2008, "Fightin' Words", eqs.
+-- 16 to 22, with a hundredth of the word's own count as prior. The interval as in for_and_against. Comparing
+-- the two is ours.
 WITH
 counted AS (
     SELECT label AS class, word, sum(occurrences) AS n
@@ -55,7 +56,7 @@ sizes AS (
 least AS (
     SELECT prediction AS class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY prediction
 ),
-known AS MATERIALIZED (  -- the words found often enough, by number: to add up by the word of each token takes long
+known AS MATERIALIZED (  -- the words found often enough, numbered: grouping all tokens by word is slow
     SELECT prediction, word, (row_number() OVER ())::INTEGER AS number
     FROM totals JOIN (SELECT class AS prediction, least FROM least) USING (prediction)
     WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
@@ -64,7 +65,7 @@ known AS MATERIALIZED (  -- the words found often enough, by number: to add up b
 ),
 gathered AS (
     SELECT
-        number, cluster,  -- whole numbers are slow to add up
+        number, cluster,  -- integers are slow to sum
         sum(attention) AS y, count_if(piece = 0)::DOUBLE AS n, count_if(new_word)::DOUBLE AS documents
     FROM tokens JOIN known USING (prediction, word) JOIN (SELECT document, cluster FROM documents) USING (document)
     WHERE attention IS NOT NULL

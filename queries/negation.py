@@ -32,7 +32,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .sort("document", "position")
         .with_columns(place=(pl.col("piece") == 0).cast(pl.Int64).cum_sum())
     )
-    # In one run through all documents: what is before the document's own first word is not before a word of it.
+    # In one pass through all documents; a word of the previous document does not precede one of this document.
     start = (
         pl.when(pl.col("document") != pl.col("document").shift(1, fill_value=-1)).then(place).forward_fill()
     )

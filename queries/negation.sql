@@ -1,23 +1,24 @@
 -- What does a negation before a word change?
 --
--- How to read the answer: one row per class and word, the surest change first. Of its occurrences in the
--- documents of the class, `negated` have a negation before them, no more than `distance` words away, and
--- `plain` have none. `negated_evidence` and `plain_evidence` are the means over these of the score with a
--- sign (above 0 it supports the document's prediction, below 0 it opposes it), a word's pieces added up.
--- `difference` is the first less the second, `low` to `high` its 95 % interval if other documents were drawn,
--- and `sure` the interval's end that is nearer to 0 (0 where it holds 0). `p` is of no difference, `q` the
--- false discovery rate (Benjamini and Hochberg 1995) over the words of the class.
+-- How to read the answer: one row per class and word, the most certain change first. Of the word's occurrences
+-- in the documents of the class, `negated` have a negation at most `distance` words before them, and `plain`
+-- have none. `negated_evidence` and `plain_evidence` are the means of the signed score over the two, with a
+-- word's pieces summed (above 0 it supports the document's prediction, below 0 it opposes it). `difference` is
+-- the first minus the second, `low` to `high` is its 95 % interval for other documents of the same kind, and
+-- `sure` is the end of the interval nearer to 0, or 0 if the interval includes 0. `p` tests whether the
+-- difference is 0, and `q` is the false discovery rate (Benjamini and Hochberg 1995) over the words of the
+-- class.
 --
--- Clusters (films, where documents have a group) count as independent; `negated_clusters` and `plain_clusters` say in how
--- many the word is. There is no interval and no p with fewer than five of equal size on either side.
+-- Clusters (such as films, if documents have a group) count as independent; `negated_clusters` and
+-- `plain_clusters` say how many have the word negated and plain. Interval and p need five clusters of equal
+-- size on each side, or more if they are uneven.
 --
 -- How not to read it: as the negation's effect on the prediction. "not good" and "good" occur in different
--- documents, and `for_and_against` lists the evidence of the negation itself. Negations come from a list, not
+-- documents, and the evidence of the negation itself is in `for_and_against`. Negations come from a list, not
 -- from grammar: "not only good" and "not that good" count alike.
 --
 -- A negation is one of `negations`, or a word that ends in n't. A mark without a letter or digit ends its
--- reach. Negations themselves are not listed. Documents for which the store has no such score (null) are left
--- out.
+-- scope. Negations themselves are not listed. Documents where the score is null are left out.
 --
 -- Example: attnstore query sample.attn negation -p min_documents=5,
 -- over 1,500 IMDb test reviews, first row:
@@ -25,25 +26,28 @@
 --     negated_evidence=0.001094, plain_evidence=0.004383, difference=-0.003289, low=-0.00508, high=-0.001497,
 --     sure=-0.001497, p=0.0007608, q=0.02337
 --
--- @param reduction: signed_reduction = evidence -- which score: one with a sign; of attention, its mean
--- @param layer: layer = last -- its layer, where the score has one for each
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param distance: count = 3 -- how many words before the word a negation may be
--- @param negations: list = not,no,never,none,nor,neither,nothing,nobody,hardly,barely,without,cannot -- what negates
--- @param min_documents: count = auto -- leave out words that are negated in fewer documents of the class;
---     auto: one in 200 of the class's documents, and at least 5
+-- @param reduction: signed_reduction = evidence -- which score: a signed one in the store, or attention, which
+--     is averaged in the same way
+-- @param layer: layer = last -- its layer, if the score has one per layer
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param distance: count = 3 -- how many words before the word a negation may stand
+-- @param negations: list = not,no,never,none,nor,neither,nothing,nobody,hardly,barely,without,cannot -- the
+--     words that negate
+-- @param min_documents: count = auto -- leave out words that are negated in fewer documents of the class; auto:
+--     one in 200 of the class's documents, and at least 5
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
 -- @param limit: count = 20 -- rows per class
 -- @columns class, word, negated, plain, difference, low, high
 -- @pair class, word: difference, negated_evidence, plain_evidence
 -- @family the words of a class
 --
--- Source: marking words after a negation, Das and Chen 2001, "Yahoo! for Amazon"; Pang, Lee and Vaithyanathan 2002. The
--- error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling Techniques", sections
--- 6.3 and 6.18), with Student's t of the smaller side's effective clusters (Kish 1965) less one.
+-- Source: marking words after a negation, Das and Chen 2001, "Yahoo! for Amazon"; Pang, Lee and Vaithyanathan
+-- 2002. The error of the difference of two ratios over the same clusters: linearised (Cochran 1977, "Sampling
+-- Techniques", sections 6.3 and 6.18), with Student's t and the smaller side's effective number of clusters
+-- (Kish 1965) minus one as degrees of freedom.
 WITH
-kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of each token takes long
+kinds AS MATERIALIZED (  -- each word once, numbered: comparing the words of all tokens is slow
     SELECT
         word,
         CASE
@@ -58,8 +62,8 @@ kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of ea
 sorted AS MATERIALIZED (
     SELECT document, class, cluster FROM documents WHERE class IS NOT NULL
 ),
--- A token's place is its document's number and its position in one number: sorting and joining by one is faster.
--- A word is negated if, of the words before it, the last that is a negation or a mark is a negation of its document.
+-- A token's place is one number, made of its document's number and its position: one key sorts and joins faster. A word
+-- is negated if the last negation or mark before it, within `distance`, is a negation in the same document.
 reached AS MATERIALIZED (
     SELECT place, (place >> 32)::INTEGER AS document, number
     FROM (
@@ -120,7 +124,7 @@ varying AS (
 measured AS (
     SELECT
         *, r - o_r AS difference,
-        -- Fewer than five clusters of one size tell no error.
+        -- Fewer than five clusters of equal size give no error estimate.
         CASE WHEN one >= 5 AND other >= 5 THEN error_of(squares * g / (g - 1), r ** 2 + o_r ** 2) END AS error
     FROM summed JOIN varying USING (class, word)
 ),

@@ -38,7 +38,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
 
 
 def _singles(tables: Tables, sizes: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
-    """The words found often enough: `class`, `word`, `gram` (their number) and, to add up, `y`, `parts`."""
+    """The frequent words: `class`, `word`, `gram` (their number), and `y` and `parts` to sum."""
     word, n = pl.col("word").cast(pl.String), pl.col("occurrences").filter(pl.col("piece") == 0).sum()
     return (
         tables.totals.filter(pl.col("attention").is_not_null(), is_listed(word, p))
@@ -57,7 +57,7 @@ def _singles(tables: Tables, sizes: pl.LazyFrame, p: Mapping[str, Any]) -> pl.La
 
 
 def _words(tables: Tables, singles: pl.LazyFrame) -> pl.LazyFrame:
-    """A row for each place of such a word: tokens from `position` to before `past`, and what they get."""
+    """One row per place of such a word: the tokens from `position` to before `past`, and their attention."""
     position, piece, start = pl.col("position"), pl.col("piece"), ["document", "position"]
     tokens = tables.tokens.filter(pl.col("attention").is_not_null())
     blanks = (
@@ -104,7 +104,7 @@ def _words(tables: Tables, singles: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _cuts(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
-    """Where head and tail were read, what is behind the widest stretch between two tokens: it follows nothing."""
+    """With head+tail, what comes after the widest gap between two tokens: it follows nothing."""
     start, end = pl.col("start"), pl.col("end")
     cut = tables.documents.filter(pl.col("truncated"), p["long"] == "head+tail").select("document")
     return (
@@ -119,7 +119,7 @@ def _cuts(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
 
 
 def _pairs(grams: pl.LazyFrame) -> pl.LazyFrame:
-    """Grams that overlap in all but a word, `a` and `b`: a gram of a word more."""
+    """Pairs of grams, `a` and `b`, that overlap in all but one word, joined into grams one word longer."""
     following = pl.col("document", "position", "past", "gram", "attention").shift(-1).name.suffix("_next")
     return (
         grams.sort("document", "position")
@@ -139,7 +139,7 @@ def _pairs(grams: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _known(pairs: pl.LazyFrame, known: pl.LazyFrame, sizes: pl.LazyFrame) -> pl.LazyFrame:
-    """Of these, those found often enough, by number, with what is known of the shorter ones put together."""
+    """The frequent ones of these, numbered, with what is known of the shorter ones combined."""
     shorter = known.select("gram", "class", "phrase", "y", "parts")
     last = known.select("last", "last_y", "last_parts", b="gram")
     return (
@@ -166,7 +166,7 @@ def _known(pairs: pl.LazyFrame, known: pl.LazyFrame, sizes: pl.LazyFrame) -> pl.
 
 
 def _summed(tables: Tables, found: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
-    """Each phrase over its documents, and these over their clusters."""
+    """Each phrase summed over documents, then over clusters."""
     y, n, of_phrase = pl.col("y"), pl.col("n"), ["words", "gram"]
     attention, length = pl.col("attention"), pl.col("length")
     return (
@@ -196,7 +196,7 @@ def _summed(tables: Tables, found: pl.LazyFrame, p: Mapping[str, Any]) -> pl.Laz
 
 
 def _ranked(tables: Tables, frequent: pl.LazyFrame, p: Mapping[str, Any]) -> pl.LazyFrame:
-    """Without those that a longer one says again, with their intervals, the first of each class."""
+    """The first phrases of each class with their intervals, without those that a longer one covers."""
     score, n, half, low, high = (pl.col(name) for name in ("score", "n", "half", "low", "high"))
     shorter = [frequent.select(pl.col("words") - 1, gram=side, inside="n") for side in ("a", "b")]
     longer = pl.concat(shorter).group_by("words", "gram").agg(pl.col("inside").max())

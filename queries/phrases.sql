@@ -1,56 +1,59 @@
 -- Which phrases does the model attend to most, or take as evidence, in the documents of each class?
 --
--- A phrase is two to five words that follow each other in one document. A mark without a letter or digit ends
--- it (punctuation=in makes words of marks), and so does a special token or a cut.
+-- A phrase is two to five consecutive words of one document. It ends at a mark without a letter or digit
+-- (unless punctuation=in makes marks words), at a special token, and where text was cut out.
 --
--- How to read the answer: one row per class and phrase, most certain first. Of attention, `score` is the lift
--- of an occurrence: what its words get together, over what they would get if their document's attention were
--- spread evenly over the tokens, averaged over the occurrences; 1.0 is uniform. Of a score with a sign it is
--- the mean of what the words have together: above 0 the phrase supports the document's prediction, below 0 it
--- opposes it. `expected` is the same of its words wherever they stand in the class's documents: a phrase with
--- no more than that is on the list for a word in it, and not for itself. `total` is its summed attention, or
--- score, and `share` that of attention over all there is in the class's documents, special tokens and
--- punctuation included; phrases overlap, and so do these.
+-- How to read the answer: one row per class and phrase, most certain first. For attention, `score` is the lift
+-- of an occurrence: what its words get together, relative to what they would get if their document's attention
+-- were spread evenly over the tokens, averaged over the occurrences; 1.0 is uniform. For a signed score, it is
+-- the mean of what its words have together: above 0 the phrase supports the document's prediction, below 0 it
+-- opposes it. `expected` is the same for its words wherever they stand in the class's documents: a phrase that
+-- scores no more than that is listed for one of its words, not for itself. `total` is its summed attention or
+-- score, and `share` is its share of all attention in the class's documents, including special tokens and
+-- punctuation. Phrases overlap, and so do their totals and shares.
 --
--- `low` to `high` is the 95 % interval of `score` if other documents of the kind were drawn: clusters (films, where
--- documents have a group) count as independent, and `clusters` says how many have the phrase. With fewer than two of one
--- size, or more uneven ones, there is none. `sure` is what rows are ranked by, so that rare phrases do not lead by
--- chance: `low`; of a score with a sign the end that is nearer to 0, and 0 where the interval holds 0.
+-- `low` to `high` is the 95 % interval of `score` for other documents of the same kind. Clusters (such as
+-- films, if documents have a group) count as independent; `clusters` says how many have the phrase. An interval
+-- needs two clusters of equal size, or more if they are uneven. Rows are ranked by `sure`, so that rare phrases
+-- do not lead by chance: it is `low` or, for a signed score, the end of the interval nearer to 0 (0 if the
+-- interval includes 0).
 --
--- What a longer phrase says, the shorter does not say again: a phrase is left out where another one, a word longer and
--- found often enough, has all of its occurrences but for one in ten (`apart`). With `words` of one length all are there.
+-- A phrase is left out if a longer one says the same: if another phrase, one word longer and found often
+-- enough, has all of its occurrences except for one in ten (`apart`). With `words` of one length, none is left
+-- out for this reason.
 --
 -- How not to read it: as the meaning of the words together. A phrase is more than its words only if the
--- interval excludes `expected`, and even then other neighbours may be the reason. Attention is not
--- explanation (Jain and Wallace 2019; Wiegreffe and Pinter 2019).
+-- interval excludes `expected`, and even then other neighbours may be the reason. Attention is not explanation
+-- (Jain and Wallace 2019; Wiegreffe and Pinter 2019).
 --
--- Documents for which the store has no such score (null) are left out, and with by=label those that have no
--- label. Ties are ordered by documents, then by phrase. `expected` and `share` are read from the view
--- `totals`, in single precision. Candidates are looked for as in Apriori: words frequent enough, then pairs
--- of them, then what overlaps.
+-- Documents where the score is null are left out; with by=label, so are those without a label. Ties are ordered
+-- by documents, then by phrase. `expected` and `share` are read from the view `totals`, in single precision.
+-- Candidates are found as in Apriori: frequent words first, then pairs of them, then what overlaps.
 --
 -- Example: attnstore query demo.attn phrases,
 -- over the 220 embedded reviews, first row:
 --     class=neg, phrase=the script, words=2, documents=9, clusters=9, occurrences=9, score=6.34, low=4.746,
 --     high=8.468, sure=4.746, expected=5.926, total=0.4781, share=0.004018
 --
--- @param reduction: signed_reduction = cls -- the attention or score: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param words: all|2|3|4|5 = all -- phrases of so many words; all: of two to five
--- @param min_documents: count = auto -- leave out phrases found in fewer documents of the class;
---     auto: one in 200 of the class's documents, and at least 5
--- @param apart: amount = 0.1 -- what part of its occurrences a phrase has to have outside each longer one to be listed, too
--- @param punctuation: in|out = out -- whether words without any letter or digit, in any script, are words of a phrase
+-- @param reduction: signed_reduction = cls -- which attention or score: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param words: all|2|3|4|5 = all -- phrases of this many words; all: two to five
+-- @param min_documents: count = auto -- leave out phrases found in fewer documents of the class; auto: one in
+--     200 of the class's documents, and at least 5
+-- @param apart: amount = 0.1 -- the share of its occurrences that a phrase must have outside each longer phrase
+--     to be listed as well
+-- @param punctuation: in|out = out -- whether words without any letter or digit, in any script, can be part of
+--     a phrase
 -- @param ignore: list = -- words that end a phrase as a mark does, as the store spells them
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param rank_by: sure|score|total = sure -- the column to rank by; of a score with a sign, by its distance from 0
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param rank_by: sure|score|total = sure -- the column to rank by; for a signed score, by its distance from 0
 -- @param limit: count = 20 -- rows per class
 -- @columns class, phrase, documents, score, low, high, expected
 -- @pair class, phrase: score, share
 --
--- Source: a phrase as frequent as is asked consists of such, Agrawal and Srikant 1994, "Fast Algorithms for Mining
+-- Source: a frequent phrase consists of frequent phrases, Agrawal and Srikant 1994, "Fast Algorithms for Mining
 -- Association Rules". Scores and intervals are those of words in top_words_by_class and for_and_against.
 WITH
 sizes AS (
@@ -59,7 +62,7 @@ sizes AS (
     WHERE class IS NOT NULL
     GROUP BY class
 ),
-singles AS MATERIALIZED (  -- words found often enough, each class's with numbers of their own
+singles AS MATERIALIZED (  -- words found often enough, numbered per class
     SELECT each.class, word, (row_number() OVER (ORDER BY each.class, word))::INTEGER AS number, y, tokens, n
     FROM (
         SELECT
@@ -69,11 +72,11 @@ singles AS MATERIALIZED (  -- words found often enough, each class's with number
         WHERE attention IS NOT NULL AND is_listed(word, $punctuation, $ignore)
         GROUP BY class, word
     ) AS each
-    -- In HAVING, DuckDB would take this for a condition that few pass, and build its hash tables on the tokens.
+    -- In HAVING, DuckDB would expect this condition to keep few rows, and build its hash tables on the tokens.
     JOIN sizes ON each.class = sizes.class AND documents >= greatest(least, 1)
 ),
--- A token's place is its document's number and its position in one number: sorting and joining by one is faster.
-blanks AS (  -- tokens that are no words and end none, such as a lone mark of white space: they go with the word behind them
+-- A token's place is one number, made of its document's number and its position: one key sorts and joins faster.
+blanks AS (  -- tokens outside words that end no phrase, such as a lone white space mark: they go with the next word
     SELECT max(place) + 1 AS place, count(*) AS more, sum(attention) AS mass
     FROM (
         SELECT document, place, attention, place - row_number() OVER (ORDER BY place) AS run
@@ -85,7 +88,7 @@ blanks AS (  -- tokens that are no words and end none, such as a lone mark of wh
     )
     GROUP BY document, run
 ),
-cuts AS (  -- where head and tail were read, the widest stretch between two tokens: what is behind it follows nothing
+cuts AS (  -- with head+tail, the widest gap between two tokens: the word after it follows nothing
     SELECT (document::BIGINT << 32) + max_by(position, stretch) AS second
     FROM (
         SELECT document, position, start - lag("end") OVER (PARTITION BY document ORDER BY position) AS stretch
@@ -106,12 +109,12 @@ placed AS (
     WHERE pieces > 1 AND attention IS NOT NULL
     GROUP BY place
 ),
--- A gram is a place in a document where words found often enough follow each other: tokens from `place` to before
--- `past`. `a` and `b` are the numbers of the two of a word less that it consists of, which overlap in all but a word.
--- `second` is where its second word begins, `one` the attention to its first.
+-- A gram is a place in a document with consecutive frequent words: the tokens from `place` to before `past`. It
+-- consists of two grams one word shorter, which overlap; `a` and `b` are their numbers. `second` is where the second
+-- word begins, and `one` is the attention to the first.
 grams_1 AS (
     SELECT place - coalesce(more, 0) AS place, past, number AS gram, attention + coalesce(mass, 0) AS attention
-    -- As a list, since DuckDB then knows that there are fewer of them than of words.
+    -- As a list, so that DuckDB knows that there are fewer blanks than words.
     FROM placed LEFT JOIN (SELECT unnest(list(blank), recursive := true) FROM blanks AS blank) USING (place)
 ),
 pairs_2 AS MATERIALIZED (
@@ -233,9 +236,9 @@ occurring AS MATERIALIZED (  -- `y` is what adds up to the score
     JOIN (SELECT document, cluster, length FROM documents WHERE class IS NOT NULL) USING (document)
     WHERE $words = 'all' OR words = try_cast($words AS INTEGER)
 ),
--- To add phrases up over their clusters takes long, and few are shown. None ranks above `most`, which is soon known. The
--- likely first are measured: where enough of them are sure to be listed, no phrase with less than the last of these is
--- shown.
+-- Summing phrases over their clusters is slow, and few are shown. No phrase ranks above its `most`, which is fast to
+-- compute. So likely leaders are measured first. If enough of them are certain to be listed, no phrase whose `most` is
+-- below the last of them is shown.
 rough AS MATERIALIZED (
     SELECT *
     FROM (
@@ -272,7 +275,7 @@ first_measured AS (
     )
     GROUP BY words, gram
 ),
-last_listed AS (  -- what the last of the listed ranks by, or less
+last_listed AS (  -- what the last listed phrase ranks by, or less
     SELECT class, min(rank) AS rank
     FROM (
         SELECT
@@ -288,7 +291,7 @@ last_listed AS (  -- what the last of the listed ranks by, or less
     GROUP BY class
     HAVING count(rank) = $limit
 ),
-asked AS MATERIALIZED (  -- and those a word longer, as one of them may say all that one of these does
+asked AS MATERIALIZED (  -- and phrases one word longer, because one of them may replace one of these
     WITH enough AS (
         SELECT words, gram
         FROM rough LEFT JOIN last_listed USING (class)
@@ -320,7 +323,7 @@ summed AS (
 frequent AS (
     SELECT * FROM summed JOIN (SELECT * EXCLUDE (n, value, most, likely) FROM rough) USING (words, gram) WHERE documents >= least
 ),
-longer AS (  -- of the phrases a word longer that hold it, the one found most often
+longer AS (  -- of the phrases one word longer that contain it, the most frequent
     SELECT words - 1 AS words, gram, max(n) AS inside
     FROM (SELECT words, a AS gram, n FROM frequent UNION ALL SELECT words, b, n FROM frequent)
     GROUP BY words, gram
@@ -351,7 +354,7 @@ sured AS (
 ranked AS (
     SELECT
         *,
-        -- Single precision: the order in which floats are added must not decide the order of equal ranks.
+        -- Single precision, so that the order of summation does not decide ties.
         (CASE $rank_by WHEN 'sure' THEN sure WHEN 'score' THEN score ELSE total END
             * CASE WHEN $signed AND score < 0 THEN -1 ELSE 1 END)::FLOAT AS rank
     FROM sured

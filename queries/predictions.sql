@@ -1,26 +1,26 @@
 -- How often is the model right, and where is it wrong?
 --
--- How to read the answer: one row per split and class. Where `split` is null all splits are meant, where
--- `class` is null all classes; the first row is the whole store. `predicted` counts the documents which the
--- model gives the class, `labelled` those whose gold label it is, `correct` those with both; for all classes,
--- `predicted` counts all documents. `accuracy` (correct / labelled) is reported for all classes; the
--- confusion counts `false_positives` (predicted so, labelled otherwise) and `false_negatives` (labelled so,
--- predicted otherwise), `precision`, `recall` and `f1` for each. What can't be computed (0 / 0) is null.
--- `truncated` counts the documents among the predicted whose end the model did not see. Every pair of label
--- and prediction is in the question `confusion`.
+-- How to read the answer: one row per split and class. If `split` is null, the row covers all splits; if
+-- `class` is null, all classes. The first row is the whole store. `predicted` counts the documents predicted as
+-- the class, `labelled` those with this gold label, and `correct` those with both; for all classes, `predicted`
+-- counts all documents. `accuracy` (correct / labelled) is given for all classes together. Each class has the
+-- counts `false_positives` (predicted as it, labelled otherwise) and `false_negatives` (labelled as it,
+-- predicted otherwise), and `precision`, `recall` and `f1`. Values that can't be computed (0 / 0) are null.
+-- `truncated` counts the predicted documents that the model did not see in full. The question `confusion` shows
+-- every pair of label and prediction.
 --
--- Documents without a label count as predicted and nowhere else. Where the labels are not the model's classes,
--- no document counts as labelled: there is nothing to be right about. An accuracy on data which the model was
--- trained on says nothing about other data.
+-- Documents without a label count as predicted and nowhere else. If the labels are not the model's classes, no
+-- document counts as labelled, because there is nothing to be right about. Accuracy on the model's own training
+-- data says nothing about other data.
 --
 -- Example: attnstore query imdb.attn predictions, over the 25,000 IMDb test reviews, first row:
 --     split=null, class=null, predicted=25000, labelled=25000, correct=23185, accuracy=0.9274,
 --     false_positives=null, false_negatives=null, precision=null, recall=null, f1=null, truncated=3513
 --
--- Source: the usual definitions; f1 = 2 correct / (2 correct + false positives + false negatives).
---
 -- @columns split, class, predicted, correct, accuracy, precision, recall
 -- @pair split, class: accuracy, precision, recall, f1
+--
+-- Source: the usual definitions; f1 = 2 correct / (2 correct + false positives + false negatives).
 WITH
 judged AS (
     SELECT split, prediction, CASE WHEN $labels_are_models THEN label END AS gold, truncated

@@ -1,22 +1,23 @@
 -- How do accuracy, probability and evidence vary with a number in the data, such as a rating?
 --
--- How to read the answer: the number is what `column` holds: a column that was kept by --keep-column, or one that a store
--- has, such as the id. Of a text it is what `pattern` finds, by default the last number in it (IMDb's ids end in the
--- rating: test/pos/123_10.txt has 10). Documents are put together by it, each number by itself where there are no more
--- than `bins` of them, else into bins of equally many documents. In one row `accuracy` is the share of the labelled
--- `documents` that are predicted right, `low` to `high` its 95 % interval; `mean_probability` what the model gives its
--- predictions. `evidence_for` and `evidence_against` are the means over documents of all that speaks for the prediction
--- (tokens above 0, added up) and against it (below 0), `net` both together, `net_low` to `net_high` its interval.
+-- How to read the answer: the number is in `column`: one kept by --keep-column, or one that every store has,
+-- such as the id. In a text it is what `pattern` finds, by default the last number (IMDb's ids end in the
+-- rating: test/pos/123_10.txt has 10). Each number has its own row if there are at most `bins` of them;
+-- otherwise rows are bins with equally many documents. In each row, `accuracy` is the share of the labelled
+-- `documents` that are predicted right, `low` to `high` is its 95 % interval, and `mean_probability` is the
+-- mean probability of the predictions. `evidence_for` and `evidence_against` are means over documents of all
+-- that supports the prediction (tokens above 0, summed) and all that opposes it (tokens below 0). `net` is
+-- their sum, `net_low` to `net_high` its interval.
 --
--- Clusters (films, where documents have a group) count as independent, and `clusters` is their number; below
--- two of equal size, or more uneven ones, there is no interval.
+-- Clusters (such as films, if documents have a group) count as independent; `clusters` is their number. An
+-- interval needs two clusters of equal size, or more if they are uneven.
 --
 -- How not to read it: as the effect of a rating. Documents with different ratings also differ in length and
--- words. Near the middle of a scale the label is nearly arbitrary, so a low accuracy there is not only the
+-- words. Near the middle of a scale the label is nearly arbitrary, so low accuracy there is not only the
 -- model's fault.
 --
--- Documents without a number are left out. Without labels of the model's classes there is no accuracy (null); evidence is
--- of the documents that have a score (not null), special tokens left out.
+-- Documents without a number are left out. Without labels of the model's classes, accuracy is null. Evidence
+-- covers the documents that have a score (not null), without special tokens.
 --
 -- Example: attnstore query sample.attn ratings,
 -- over 1,500 IMDb test reviews, first row:
@@ -24,18 +25,19 @@
 --     mean_probability=0.9739, evidence_for=0.0572, evidence_against=-0.01843, net=0.03877, net_low=0.03503,
 --     net_high=0.04252
 --
--- @param column: column = id -- where the number stands: a column of documents
--- @param pattern: text = (?:^|[^0-9.])(-?[0-9]+(?:[.][0-9]+)?)[^0-9]*$ -- what of a text is the number: the first group of
---     a regular expression; a text that is a number as a whole is that
--- @param reduction: signed_reduction = evidence -- which score: one with a sign
--- @param layer: layer = last -- its layer, where the score has one for each
--- @param bins: count = 10 -- into at most how many rows
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
+-- @param column: column = id -- the column of documents that holds the number
+-- @param pattern: text = (?:^|[^0-9.])(-?[0-9]+(?:[.][0-9]+)?)[^0-9]*$ -- which part of a text is the number:
+--     the first group of a regular expression; a text that is a number as a whole is used as it is
+-- @param reduction: signed_reduction = evidence -- which score: a signed one in the store
+-- @param layer: layer = last -- its layer, if the score has one per layer
+-- @param bins: count = 10 -- the largest number of rows
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
 -- @columns number_from, number_to, documents, accuracy, low, high
 -- @pair number_from, number_to: accuracy, mean_probability, net
 --
--- Source: ratios of sums over clusters (Cochran 1977, "Sampling Techniques", section 6.3), Student's t of the effective
--- clusters (Kish 1965) less one; of accuracy as in calibration.sql.
+-- Source: ratios of sums over clusters (Cochran 1977, "Sampling Techniques", section 6.3), with Student's t and
+-- the effective number of clusters (Kish 1965) minus one as degrees of freedom; for accuracy as in
+-- calibration.sql.
 WITH
 numbered AS (
     SELECT

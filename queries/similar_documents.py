@@ -54,7 +54,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .sort(pl.col("similarity").cast(pl.Float32), "document", descending=[True, False])
         .head(p["limit"])
     )
-    # A few documents' words are soon gathered again; those of all would have to be kept.
+    # Summing a few documents' words again is fast; keeping those of all would take memory.
     return (
         products(found.join(best, on="document", how="semi"))
         .with_columns(text)

@@ -1,17 +1,16 @@
 -- In which other documents does the model look at the same words?
 --
--- How to read the answer: one row per document, the most similar first. Each document's attention is gathered
--- by word and made to add up to 1 over its words, special tokens and punctuation out. `similarity` is the
--- Bhattacharyya coefficient of the two distributions, Σ √(p q): 1 where the same words get the same shares, 0
--- where no word is attended to in both. `words` are the five that add most to it. Documents that look alike
--- here may be copies, reviews of one film, or argue with the same words; where their predictions differ, read
--- both.
+-- How to read the answer: one row per document, the most similar first. Each document's attention is summed by
+-- word and normalised to sum to 1, without special tokens and punctuation. `similarity` is the Bhattacharyya
+-- coefficient of the two distributions, Σ √(p q): 1 if the same words get the same shares, 0 if no word is
+-- attended to in both. `words` are the five that add most to it. Documents that look alike here may be copies,
+-- reviews of one film, or arguments with the same words; if their predictions differ, read both.
 --
 -- How not to read it: as similarity of meaning or style. Frequent words are in every document and raise every
 -- similarity: trust the order rather than the value. Short documents have few words to share.
 --
--- Documents whose words get no attention, or in which the reduction has nothing to say (null) or is negative,
--- are left out. Ties are in the order of the data set.
+-- Documents are left out if their words get no attention, or if the reduction is null or has negative values.
+-- Ties are in data set order.
 --
 -- Example: attnstore query imdb.attn similar_documents -p document=test/neg/5202_1 -p limit=4,
 -- over the 25,000 IMDb test reviews, first row:
@@ -20,15 +19,15 @@
 --     absolutely god awful. Like "W…
 --
 -- @param document: document -- its id, or its number
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
 -- @param ignore: list = -- words to leave out, as the store spells them
 -- @param limit: count = 10 -- rows
 -- @columns id, prediction, similarity, words, beginning
 --
--- Source: Bhattacharyya 1943. To compare documents by what is attended to in them is ours: it finds the near
--- copies and the twins across classes that a list of errors hides.
+-- Source: Bhattacharyya 1943. Comparing documents by the words attended to in them is ours: it finds near
+-- copies, and twins across classes that a list of errors hides.
 WITH
 vocabulary AS (
     SELECT word

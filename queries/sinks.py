@@ -26,7 +26,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     text, place = pl.col("word").cast(pl.String), pl.col("position")
     of_markup = pl.col("word").is_in(MARKUP).fill_null(False)
     counted = pl.col("class").is_not_null()
-    # What markup is made of: each run of it numbered, one beginning at `<` and ending at `>`.
+    # The parts of markup, in numbered runs that begin at `<` and end at `>`.
     begins = (
         (text == "<")
         | (text.shift() == ">").fill_null(True)
@@ -57,7 +57,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         *(pl.col(name).sum().alias(f"mass_{name}") for name in columns),
         *((pl.col(name) * pl.col("length")).sum().alias(f"lift_{name}") for name in columns),
     ]
-    summed = [  # all but the markup is added up already
+    summed = [  # everything but the markup is already summed
         *(pl.col("occurrences").filter(pl.col(c).is_not_null()).sum().alias(f"tokens_{c}") for c in columns),
         *(pl.col(name).sum().alias(f"mass_{name}") for name in columns),
         *(pl.col(f"{name}_lift").sum().alias(f"lift_{name}") for name in columns),

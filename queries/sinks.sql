@@ -1,34 +1,33 @@
 -- How much attention goes to [CLS], [SEP], punctuation, <br />, stop words, and the rest?
 --
 -- How to read the answer: one row per class, layer and kind of token, the kind with most attention first.
--- `share` is the kind's part of all the attention in the class's documents, `share_of_tokens` its part of
--- their tokens, and `lift` what one of its tokens gets over what even attention would give it, on average:
--- 1.0 is uniform. Kinds are each special token by its name; `<br />`, the four tokens of this markup
--- together; `punctuation`, words without any letter or digit; `stop words`; and `words`, all others. A layer
--- in which [SEP] and punctuation take nearly all looks at little else, and what it gives to words is the rest
--- of a rest.
+-- `share` is the kind's share of all attention in the class's documents, `share_of_tokens` its share of their
+-- tokens, and `lift` is the mean attention of its tokens relative to even attention: 1.0 is uniform. The kinds
+-- are each special token, by name; `<br />`, the four tokens of this markup together; `punctuation`, words
+-- without any letter or digit; `stop words`; and `words`, all others. A layer in which [SEP] and punctuation
+-- take nearly everything looks at little else: words get only part of a small remainder.
 --
 -- How not to read it: as wasted attention. [SEP] or a full stop can hold what other layers gathered there,
 -- while heads that have nothing to do are known to rest on them; the shares can't tell the two apart. A large
 -- share of stop words mostly reflects their number: look at `lift`.
 --
--- `<br />` is found where the tokenizer makes `<`, `br`, `/`, `>` of it; elsewhere its parts count as what
--- they look like. Documents where the reduction is null are left out, and with by=label those without a
--- label. `layer` is null for a reduction that has one value for all layers. Of a reduction that does not add
--- up to 1 in a document, `share` is null where the attention of all adds up to 0.
+-- `<br />` is found if the tokenizer splits it into `<`, `br`, `/`, `>`; otherwise its parts count as what they
+-- look like. Documents where the reduction is null are left out; with by=label, so are those without a label.
+-- `layer` is null for a reduction that has one value for all layers. For a reduction that does not sum to 1 in
+-- a document, `share` is null if all attention sums to 0.
 --
 -- Example: attnstore query imdb.attn sinks, over the 25,000 IMDb test reviews, first row:
 --     class=neg, layer=1, kind=[CLS], tokens=12277, share_of_tokens=0.003642, share=0.2764, lift=70.3
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
 -- @param stop_words: list = auto -- words counted as stop words, as the store spells them; auto: 135 English
---     function words, negations not among them
+--     function words, without negations
 -- @columns class, layer, kind, share_of_tokens, share, lift
 -- @pair class, layer, kind: share, lift
 --
--- Source: the shares of special tokens and punctuation, Clark et al. 2019, "What Does BERT Look At?",
--- section 3.2, and that attention to [SEP] may be a no-op.
+-- Source: the shares of special tokens and punctuation, and attention to [SEP] as a possible no-op, Clark et
+-- al. 2019, "What Does BERT Look At?", section 3.2.
 WITH
 stop_words AS (
     SELECT unnest(coalesce($stop_words::VARCHAR[], [
@@ -46,7 +45,7 @@ stop_words AS (
         'yourself', 'yourselves'
     ])) AS word
 ),
-candidates AS (  -- what markup is made of: each run of it numbered, one beginning at `<` and ending at `>`
+candidates AS (  -- the parts of markup, in numbered runs that begin at `<` and end at `>`
     SELECT
         * EXCLUDE (last, place),
         sum(CASE WHEN word = '<' OR last IS NULL OR last = '>' OR place <> position - 1 THEN 1 ELSE 0 END)
@@ -66,7 +65,7 @@ runs AS (
     FROM candidates
     GROUP BY document, run
 ),
-gathered AS (  -- all but the markup is added up already
+gathered AS (  -- everything but the markup is already summed
     SELECT
         class, CASE WHEN special THEN token END AS name, word, false AS markup,
         sum(CASE WHEN COLUMNS('^attention_[0-9]+$') IS NOT NULL THEN occurrences ELSE 0 END) AS 'tokens_\0',

@@ -23,7 +23,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     if p["intervals"] or p["renormalise"] or ranks:
         rows = tables.tokens.filter(*considered).with_columns(occurrences=pl.lit(1, dtype=pl.Int64))
         if p["renormalise"]:
-            # As if the unlisted tokens had never been in their document.
+            # As if the unlisted tokens had never been in the document.
             rows = rows.filter(listed)
             remaining = rows.group_by("document").agg(mass=pl.col("attention").sum(), length=pl.len())
             rows = (

@@ -1,65 +1,66 @@
 -- Which tokens does the model attend to most, in the documents of each class?
 --
 -- How to read the answer: one row per class and token, highest ranked first. `lift` is a token's attention
--- over what it would get if its document's attention were spread evenly (attention × tokens of the document),
--- averaged over its occurrences: 1.0 is uniform, 3.0 is three times that. `mean_attention` is the plain
--- average, which favours tokens of short documents. `share` is the token's part of all the attention in the
--- class's documents, that of special tokens and punctuation included, whatever is listed: frequent tokens
--- lead by it. `documents` counts the documents of the class with the token, `occurrences` its places in them.
+-- relative to what it would get if its document's attention were spread evenly (attention × tokens of the
+-- document), averaged over its occurrences: 1.0 is uniform, 3.0 is three times that. `mean_attention` is the
+-- plain average, which favours tokens of short documents. `share` is the token's share of all attention in the
+-- class's documents, including special tokens and punctuation, whatever is listed: frequent tokens lead by it.
+-- `documents` counts the class's documents with the token, `occurrences` its places in them.
 --
--- `low` and `high` are the lift's 95 % interval, for other documents of the same kind. Clusters (such as
--- films, if documents have a group) count as independent, the occurrences in them do not. The interval is of
--- the lift's logarithm, since lifts are skewed; with few clusters it is still a little short. It needs two
--- clusters of one size, or more uneven ones, and is null without `intervals`.
--- `shrunk` is the lift drawn toward the class's mean over what is listed, as if each token had `shrinkage`
--- more occurrences of that lift: rank by it, or by `low`, and rare tokens do not lead by chance as they do
--- with `lift` and too low a `min_documents`.
+-- `low` and `high` are the lift's 95 % interval for other documents of the same kind. Clusters (such as films,
+-- if documents have a group) count as independent; the occurrences in them do not. The interval is for the
+-- lift's logarithm, because lifts are skewed; with few clusters it is still a little too narrow. It needs two
+-- clusters of equal size, or more if they are uneven, and is null without `intervals`. `shrunk` is the lift
+-- shrunk toward the class's mean over the listed tokens, as if each token had `shrinkage` more occurrences of
+-- that lift. Rank by it, or by `low`, so that rare tokens do not lead by chance, as they do with `lift` and too
+-- low a `min_documents`.
 --
--- `percentile` is the rank of its attention among the tokens of its document, the part of them that gets less
--- (of those that get as much, half), averaged over the occurrences: 0.5 would be chance. Neither
--- lengths nor outliers matter to it, nor how much more the first gets than the second. With `renormalise` the
--- rank is among what is listed. It takes longer: null unless `rank_by` asks for it.
+-- `percentile` is the percentile rank of the token's attention in its document: the share of tokens that get
+-- less, plus half of those that get as much, averaged over the occurrences. 0.5 would be chance. It depends
+-- neither on lengths nor on outliers, nor on how much more the first gets than the second. With `renormalise`,
+-- the rank is among the listed tokens. It takes longer, and is null unless `rank_by` asks for it.
 --
 -- How not to read it: as evidence for the class. The model attends to these tokens in documents of the class,
 -- but may attend to them as much in the other one. Attention is not explanation (Jain and Wallace 2019;
 -- Wiegreffe and Pinter 2019).
 --
 -- Nothing is renormalised by default: what [CLS], [SEP] and punctuation take is missing from the others. With
--- `renormalise` the tokens left out are as if they had never been in their document: the attention of the
--- rest adds up to 1 in each, and uniform means even among the rest. Documents where the reduction is null are
--- left out, and with by=label those without a label. Ties are ordered by documents, then by token.
+-- `renormalise`, it is as if the tokens left out had never been in their document: the attention of the rest
+-- sums to 1 in each, and uniform means even among the rest. Documents where the reduction is null are left out;
+-- with by=label, so are those without a label. Ties are ordered by documents, then by token.
 --
--- All but `low` and `high` is read from the view `totals`, where the store has summed its tokens in single
--- precision, and the intervals are worked out from the tokens for the tokens that are shown. With `renormalise`,
--- or to rank by `percentile`, everything comes from the tokens.
+-- All columns except `low` and `high` are read from the view `totals`, where the store has summed its tokens in
+-- single precision. The intervals are computed from the tokens, for the tokens shown. With `renormalise`, or to
+-- rank by `percentile`, everything comes from the tokens.
 --
 -- Example: attnstore query imdb.attn top_tokens_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, token=disappointing, documents=301, occurrences=315, mean_attention=0.1188, lift=30.13,
 --     low=28.11, high=32.29, shrunk=29.23, share=0.003047, percentile=null
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
--- @param min_documents: count = auto -- leave out tokens found in fewer documents of the class;
---     auto: one in 200 of the class's documents, and at least 5
--- @param specials: in|out = out -- list the tokens which the tokenizer adds, such as [CLS] and [SEP]
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
+-- @param min_documents: count = auto -- leave out tokens found in fewer documents of the class; auto: one in
+--     200 of the class's documents, and at least 5
+-- @param specials: in|out = out -- list tokens that the tokenizer adds, such as [CLS] and [SEP]
 -- @param punctuation: in|out = out -- list tokens without any letter or digit, in any script (Ġ and Ċ, the
---     space and the line break of byte-level vocabularies, are no letters here)
+--     space and the line break of byte-level vocabularies, do not count as letters)
 -- @param ignore: list = -- tokens to leave out, as the tokenizer prints them
--- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
+-- @param renormalise: boolean = false -- redistribute the attention of what is left out over the rest
 -- @param intervals: boolean = true -- compute `low` and `high`
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param shrinkage: amount = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param shrinkage: amount = 10 -- how many occurrences with the class's mean lift `shrunk` adds to each token
 -- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
 -- @param limit: count = 20 -- rows per class
 -- @columns class, token, documents, lift, low, high
 -- @pair class, token: lift, mean_attention, share
 --
--- Source: attention from [CLS] over a corpus, Clark et al. 2019, "What Does BERT Look At?"; lift as the
--- remedy against document length is ours. The interval: the ratio of two sums over clusters, Cochran 1977,
--- "Sampling Techniques", section 6.3, with Student's t of the effective number of clusters less one (Kish 1965).
+-- Source: attention from [CLS] over a corpus, Clark et al. 2019, "What Does BERT Look At?"; lift as the remedy
+-- for document length is ours. The interval: the ratio of two sums over clusters, Cochran 1977, "Sampling
+-- Techniques", section 6.3, with Student's t and the effective number of clusters (Kish 1965) minus one as
+-- degrees of freedom.
 SELECT class, term AS token, documents, occurrences, mean_attention, lift, low, high, shrunk, share, percentile
 FROM top_terms(
     'token', $specials, $punctuation, $ignore, $renormalise, $intervals, 'sum', $min_documents, $shrinkage, $rank_by, $limit

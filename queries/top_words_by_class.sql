@@ -1,72 +1,73 @@
 -- Which words does the model attend to most, in the documents of each class?
 --
--- As top_tokens_by_class, with the pieces of a word put together again: "film", "##ing" is one occurrence of
+-- Like top_tokens_by_class, with the pieces of a word put together again: "film", "##ing" is one occurrence of
 -- "filming".
 --
--- How to read the answer: one row per class and word, highest ranked first. A word's attention is the sum
--- over its pieces, which keeps a document's total at 1 (Clark et al. 2019); pieces=mean takes the average
--- piece, which under-counts long and rare words. `lift` is the attention of an occurrence over what it would
--- get if its document's attention were spread evenly over the tokens (attention × tokens of the document /
--- pieces of the word, for the sum), averaged over the occurrences: 1.0 is uniform, however many pieces a word
--- has, and it is the same for sum and mean. `mean_attention` is the plain average, which favours words of
--- short documents. `share` is the word's part of all the attention in the class's documents, that of special
--- tokens and punctuation included, whatever is listed. `documents` counts the documents of the class with the
--- word, `occurrences` its places in them.
+-- How to read the answer: one row per class and word, highest ranked first. A word's attention is the sum over
+-- its pieces, which keeps a document's total at 1 (Clark et al. 2019); pieces=mean takes the mean over them,
+-- which undercounts long and rare words. `lift` is the attention of an occurrence relative to what it would get
+-- if its document's attention were spread evenly over the tokens (for the sum: attention × tokens of the
+-- document / pieces of the word), averaged over the occurrences. 1.0 is uniform, however many pieces a word
+-- has; sum and mean have the same lift. `mean_attention` is the plain average, which favours words of short
+-- documents. `share` is the word's share of all attention in the class's documents, including special tokens
+-- and punctuation, whatever is listed. `documents` counts the class's documents with the word, `occurrences`
+-- its places in them.
 --
--- `low` and `high` are the lift's 95 % interval, for other documents of the same kind. Clusters (such as
--- films, if documents have a group) count as independent, the occurrences in them do not. The interval is of
--- the lift's logarithm, since lifts are skewed; with few clusters it is still a little short. It needs two
--- clusters of one size, or more uneven ones, and is null without `intervals`.
--- `shrunk` is the lift drawn toward the class's mean over what is listed, as if each word had `shrinkage`
--- more occurrences of that lift: rank by it, or by `low`, and rare words do not lead by chance as they do
--- with `lift` and too low a `min_documents`.
+-- `low` and `high` are the lift's 95 % interval for other documents of the same kind. Clusters (such as films,
+-- if documents have a group) count as independent; the occurrences in them do not. The interval is for the
+-- lift's logarithm, because lifts are skewed; with few clusters it is still a little too narrow. It needs two
+-- clusters of equal size, or more if they are uneven, and is null without `intervals`. `shrunk` is the lift
+-- shrunk toward the class's mean over the listed words, as if each word had `shrinkage` more occurrences of
+-- that lift. Rank by it, or by `low`, so that rare words do not lead by chance, as they do with `lift` and too
+-- low a `min_documents`.
 --
--- `percentile` is the rank of its attention among the tokens of its document, the part of them that gets less
--- (of those that get as much, half), averaged over its pieces and the occurrences: 0.5 would be chance. Neither
--- lengths nor outliers matter to it, nor how much more the first gets than the second. With `renormalise` the
--- rank is among what is listed. It takes longer: null unless `rank_by` asks for it.
+-- `percentile` is the percentile rank of the word's attention in its document: the share of tokens that get
+-- less, plus half of those that get as much, averaged over the word's pieces and its occurrences. 0.5 would be
+-- chance. It depends neither on lengths nor on outliers, nor on how much more the first gets than the second.
+-- With `renormalise`, the rank is among the listed words. It takes longer, and is null unless `rank_by` asks
+-- for it.
 --
 -- How not to read it: as evidence for the class. The model attends to these words in documents of the class,
 -- but may attend to them as much in the other one. Attention is not explanation (Jain and Wallace 2019;
 -- Wiegreffe and Pinter 2019).
 --
 -- Nothing is renormalised by default: what [CLS], [SEP] and punctuation take is missing from the others. With
--- `renormalise` the words left out are as if they had never been in their document: the attention of the rest
--- adds up to 1 in each, and uniform means even among the rest. Documents where the reduction is null are left
--- out, and with by=label those without a label. Ties are ordered by documents, then by word.
+-- `renormalise`, it is as if the words left out had never been in their document: the attention of the rest
+-- sums to 1 in each, and uniform means even among the rest. Documents where the reduction is null are left out;
+-- with by=label, so are those without a label. Ties are ordered by documents, then by word.
 --
--- All but `low` and `high` is read from the view `totals`, where the store has summed its tokens in single
--- precision, and the intervals are worked out from the tokens for the words that are shown. With `renormalise`,
--- or to rank by `percentile`, everything comes from the tokens.
+-- All columns except `low` and `high` are read from the view `totals`, where the store has summed its tokens in
+-- single precision. The intervals are computed from the tokens, for the words shown. With `renormalise`, or to
+-- rank by `percentile`, everything comes from the tokens.
 --
 -- Example: attnstore query imdb.attn top_words_by_class -p limit=5,
 -- over the 25,000 IMDb test reviews, first row:
 --     class=neg, word=disappointing, documents=291, occurrences=304, mean_attention=0.12, lift=30.32,
 --     low=28.26, high=32.52, shrunk=29.38, share=0.002972, percentile=null
 --
--- @param reduction: reduction = cls -- the attention: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param reduction: reduction = cls -- which attention: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
 -- @param pieces: sum|mean = sum -- a word's attention is the sum, or the mean, over its pieces
--- @param min_documents: count = auto -- leave out words found in fewer documents of the class;
---     auto: one in 200 of the class's documents, and at least 5
--- @param specials: in|out = out -- list the tokens that belong to no word, such as [CLS] and [SEP]
+-- @param min_documents: count = auto -- leave out words found in fewer documents of the class; auto: one in 200
+--     of the class's documents, and at least 5
+-- @param specials: in|out = out -- list tokens that belong to no word, such as [CLS] and [SEP]
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
--- @param renormalise: boolean = false -- share out the attention of what is left out among the rest
+-- @param renormalise: boolean = false -- redistribute the attention of what is left out over the rest
 -- @param intervals: boolean = true -- compute `low` and `high`
--- @param cluster: cluster = group -- what is independent: groups of documents (films), or documents
--- @param shrinkage: amount = 10 -- how many occurrences at the class's mean lift each is given in `shrunk`
+-- @param cluster: cluster = group -- what counts as independent: groups of documents (films), or documents
+-- @param shrinkage: amount = 10 -- how many occurrences with the class's mean lift `shrunk` adds to each word
 -- @param rank_by: lift|shrunk|low|share|mean_attention|percentile = lift -- the column to rank by
 -- @param limit: count = 20 -- rows per class
 -- @columns class, word, documents, lift, low, high
 -- @pair class, word: lift, mean_attention, share
 --
 -- Source: words from pieces, Clark et al. 2019, "What Does BERT Look At?", section 4.1 (the sum of the
--- attention to a word's pieces); lift as the remedy against document length is ours. The interval: the ratio
--- of two sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t of the
--- effective number of clusters, (Σn)² / Σn² (Kish 1965), less one.
+-- attention to a word's pieces); lift as the remedy for document length is ours. The interval: the ratio of two
+-- sums over clusters, Cochran 1977, "Sampling Techniques", section 6.3, with Student's t and the effective
+-- number of clusters, (Σn)² / Σn² (Kish 1965), minus one as degrees of freedom.
 SELECT class, term AS word, documents, occurrences, mean_attention, lift, low, high, shrunk, share, percentile
 FROM top_terms(
     'word', $specials, $punctuation, $ignore, $renormalise, $intervals, $pieces, $min_documents, $shrinkage, $rank_by, $limit

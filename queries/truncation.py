@@ -15,7 +15,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
     gold = pl.col("label") if p["labels_are_models"] else pl.lit(None, dtype=pl.String)
 
     def behind(text: str, seen: str) -> pl.Expr:
-        """What is left after the last token of a text; white space alone is nothing."""
+        """The number of characters after the last token of a text; 0 if they are only white space."""
         last = pl.col(seen).fill_null(0)
         is_blank = pl.col(text).str.slice(last).str.contains(r"\A[ \t\r\n]*\z")
         return pl.when(is_blank).then(0).otherwise(pl.col(text).str.len_chars().cast(pl.Int64) - last)

@@ -1,24 +1,25 @@
 -- How much of the documents did the model not see, and does that cost it accuracy?
 --
--- How to read the answer: one row per class, and one for all (class null), first those cut (`truncated`
--- true), then those seen whole, then both (null). `tokens` is what was seen, special tokens included;
--- `characters` is the length of the texts, `hidden` how many of them the model did not see, and
--- `hidden_share` their part: those beyond the last token or, in a store of `--long tail`, before the first;
--- of `head+tail`, the widest stretch between two tokens. Of a pair both texts count. `accuracy` is the share
--- of the labelled documents that are predicted right. If it is no lower where documents were cut, what was
--- hidden mattered little; if it is, a longer `max_length` or a model for long documents may help.
+-- How to read the answer: one row per class, and one for all (class null): first truncated documents
+-- (`truncated` true), then those seen in full, then both (null). `tokens` is what was seen, including special
+-- tokens; `characters` is the length of the texts. `hidden` is how many characters the model did not see, and
+-- `hidden_share` their share. They are those beyond the last token or, in a store made with `--long tail`,
+-- before the first; with `head+tail`, the widest gap between two tokens. In a pair, both texts count.
+-- `accuracy` is the share of the labelled documents that are predicted right. If it is no lower for truncated
+-- documents, what was hidden mattered little; if it is, a longer `max_length` or a model for long documents may
+-- help.
 --
--- How not to read it: as the effect of the cut. Cut documents are long, and long documents may be harder, or
--- easier, for other reasons. Hidden text got no attention, and no other question covers it.
+-- How not to read it: as the effect of truncation. Truncated documents are long, and long documents may be
+-- harder, or easier, for other reasons. Hidden text got no attention, and no other question covers it.
 --
--- With by=label documents that have no label are in the rows for all alone. Where the store's labels are not
--- the model's classes, `accuracy` is null.
+-- With by=label, documents without a label appear only in the rows for all. If the store's labels are not the
+-- model's classes, `accuracy` is null.
 --
 -- Example: attnstore query imdb.attn truncation, over the 25,000 IMDb test reviews, first row:
 --     class=neg, truncated=true, documents=1713, tokens=877056, characters=5440266, hidden=1748255,
 --     hidden_share=0.3214, labelled=1713, correct=1541, accuracy=0.8996
 --
--- @param by: class = prediction -- what a document's class is: the model's prediction, or the gold label
+-- @param by: class = prediction -- what defines a document's class: the model's prediction, or the gold label
 -- @columns class, truncated, documents, hidden_share, labelled, accuracy
 -- @pair class, truncated: accuracy, hidden_share
 --
@@ -33,7 +34,7 @@ seen AS (
     FROM tokens
     GROUP BY document
 ),
-skipped AS (  -- only looked at where head and tail were read
+skipped AS (  -- only used with head+tail
     SELECT document, max(start - before) AS skipped
     FROM (
         SELECT document, start, lag("end") OVER (PARTITION BY document ORDER BY position) AS before
@@ -46,7 +47,7 @@ measured AS (
     SELECT
         class, truncated, length, prediction, CASE WHEN $labels_are_models THEN label END AS gold,
         length(text) + coalesce(length(text_pair), 0) AS characters,
-        -- What is left after the last token of a text seen whole is white space.
+        -- In a text seen in full, only white space follows the last token.
         CASE
             WHEN NOT truncated THEN 0
             WHEN $long = 'tail' THEN coalesce(first, length(text))

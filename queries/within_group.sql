@@ -1,22 +1,23 @@
 -- Which words get more in one class than in the others within the same group, such as the reviews of one film?
 --
--- How to read the answer: only groups with documents of several classes count, such as films with reviews of both labels.
--- In each of these that has the word on both sides, what an occurrence gets in the documents of the class is held against
--- what one gets in the group's other documents: of attention the lift (1.0 is uniform), of a score with a sign the score.
--- `difference` is the mean of these over `groups` groups, each as heavy as n n' / (n + n') of its occurrences on the two
--- sides; `low` to `high` is its 95 % interval, `p` of no difference, `q` the false discovery rate over the words of the
--- class (Benjamini and Hochberg 1995). Rows are those with more in the class, ranked by `sure`, the interval's lower end.
--- `overall` is the difference over all documents: where it is large and `difference` is not, the word tells which
--- films are in the class, not how the model reads one.
+-- How to read the answer: only groups with documents of several classes count, such as films with reviews of
+-- both labels. In each group that has the word on both sides, an occurrence in the documents of the class is
+-- compared with one in the group's other documents: by lift for attention (1.0 is uniform), by the score itself
+-- for a signed score. `difference` is the mean over `groups` groups, each weighted by n n' / (n + n') of the
+-- word's occurrences on the two sides. `low` to `high` is its 95 % interval, `p` tests whether it is 0, and `q`
+-- is the false discovery rate over the words of the class (Benjamini and Hochberg 1995). Words with more in the
+-- class are listed, ranked by `sure`, the interval's lower end. `overall` is the difference over all documents:
+-- if it is large and `difference` is not, the word tells which films are in the class, not how the model reads
+-- one.
 --
--- Groups count as independent. With fewer than five of one size, or more uneven ones, there is no interval and no p.
+-- Groups count as independent. Interval and p need five groups of equal size, or more if they are uneven.
 --
 -- How not to read it: as what a class is about. The groups with both classes are not all groups, and contain
--- what both write about. If attention is sharper in one class, the difference includes that
--- (distinctive_words corrects for it).
+-- what both write about. If attention is sharper in one class, the difference includes that (distinctive_words
+-- corrects for it).
 --
--- Documents without a group, a class or a score (null) are left out of `difference`, and the latter two of
--- `overall`, which is read from the view `totals`, in single precision.
+-- Documents without a group, a class or a score (null) are left out of `difference`. `overall` only leaves out
+-- those without a class or a score; it is read from the view `totals`, in single precision.
 --
 -- Example: attnstore query sample.attn within_group,
 -- over 1,500 IMDb test reviews, first row:
@@ -24,10 +25,10 @@
 --     high=1.029, sure=0.348, p=0.0003664, q=0.001196, overall=0.6871
 --
 -- @needs groups
--- @param reduction: signed_reduction = cls -- the attention or score: a reduction in the store
--- @param layer: layer = last -- its layer: a number from 1, first, last, mean (of all layers), or best
---     (which `attnstore faithfulness` has measured)
--- @param by: class = label -- what a document's class is: the gold label, or the model's prediction
+-- @param reduction: signed_reduction = cls -- which attention or score: a reduction in the store
+-- @param layer: layer = last -- its layer: a number from 1, first, last, mean (over all layers), or best (as
+--     measured by `attnstore faithfulness`)
+-- @param by: class = label -- what defines a document's class: the gold label, or the model's prediction
 -- @param min_groups: count = 10 -- leave out words that fewer groups have on both sides
 -- @param punctuation: in|out = out -- list words without any letter or digit, in any script
 -- @param ignore: list = -- words to leave out, as the store spells them
@@ -36,9 +37,9 @@
 -- @pair class, word: difference, overall
 -- @family the words of a class
 --
--- Source: a contrast within strata with weights as in Mantel and Haenszel (the least squares estimate with one effect a
--- stratum); its error that of a ratio over groups (Cochran 1977, "Sampling Techniques", section 6.3), with Student's t of
--- the effective groups (Kish 1965) less one.
+-- Source: a contrast within strata with weights as in Mantel and Haenszel (the least squares estimate with one
+-- effect per stratum). Its error is that of a ratio over groups (Cochran 1977, "Sampling Techniques", section
+-- 6.3), with Student's t and the effective number of groups (Kish 1965) minus one as degrees of freedom.
 WITH
 sorted AS (
     SELECT
@@ -52,7 +53,7 @@ contrasting AS MATERIALIZED (
     FROM sorted
     WHERE film IN (SELECT film FROM sorted GROUP BY film HAVING min(class) <> max(class))
 ),
-kinds AS MATERIALIZED (  -- listed words, by number: to look at the word of each token takes long
+kinds AS MATERIALIZED (  -- listed words, numbered: comparing the words of all tokens is slow
     SELECT word, (row_number() OVER ())::INTEGER AS number, sum(new_word) AS documents
     FROM totals
     WHERE is_listed(word, $punctuation, $ignore)
@@ -80,7 +81,7 @@ gathered AS MATERIALIZED (
         count_if(piece = 0) AS n
     FROM (SELECT document, word, piece, pieces, length, attention FROM tokens)
     JOIN contrasting USING (document)
-    -- A word that enough groups have on both sides is in twice as many documents.
+    -- A word that enough groups have on both sides is in at least twice as many documents.
     JOIN (SELECT word, number FROM kinds WHERE documents >= 2 * $min_groups) USING (word)
     WHERE attention IS NOT NULL
     GROUP BY film, class, number
@@ -109,7 +110,7 @@ summed AS (
     HAVING count(*) >= $min_groups
 ),
 measured AS (
-    -- Fewer than five groups of one size give no error.
+    -- Fewer than five groups of equal size give no error estimate.
     SELECT *, CASE WHEN g >= 5 THEN sqrt(ratio_variance(difference, w, dd, dw, ww, g)) END AS error FROM summed
 ),
 tested AS (
