@@ -25,6 +25,10 @@ class UsageError(AttnstoreError):
     exit_code = 2
 
 
+class NotFoundError(UsageError):
+    """The request names a document, word or question that does not exist."""
+
+
 class DataError(AttnstoreError):
     """The data set can't be read, or has contents that a classifier can't use."""
 

@@ -6,7 +6,7 @@ import duckdb
 
 from attnstore.ask.sql import connect, select
 from attnstore.ask.values import BY_NUMBER, NUMBER, whole
-from attnstore.errors import UsageError
+from attnstore.errors import NotFoundError, UsageError
 from attnstore.store.store import Store
 
 
@@ -26,7 +26,8 @@ def document_number(store: Store, wanted: str | SupportsIndex) -> int:
     A number that is no text, or written `@3`, is never taken for an id.
 
     Raises:
-        UsageError: there is no such document, or the id belongs to several.
+        NotFoundError: there is no such document.
+        UsageError: the id belongs to several.
         StoreError: the store can't be read.
     """
     with connect(store) as connection:
@@ -69,4 +70,4 @@ def number_of(store: Store, connection: duckdb.DuckDBPyConnection, wanted: str |
         id=str(wanted),
     )
     hint = f": did you mean {', '.join(close)}?" if close and number is None else ": they count from 0"
-    raise UsageError(f"there is no document {wanted!r} in this store of {holds}{hint}")
+    raise NotFoundError(f"there is no document {wanted!r} in this store of {holds}{hint}")

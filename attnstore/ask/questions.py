@@ -90,7 +90,7 @@ from attnstore.ask.values import (
     as_text,
     converted,
 )
-from attnstore.errors import StoreError, UsageError
+from attnstore.errors import NotFoundError, StoreError, UsageError
 from attnstore.messages import suggestion
 from attnstore.store.frames import Tables
 
@@ -213,10 +213,10 @@ def get_question(name: str, questions: Mapping[str, Question]) -> Question:
     """The question of that name.
 
     Raises:
-        UsageError: there is none; the message names the closest.
+        NotFoundError: there is none; the message names the closest.
     """
     if name not in questions:
-        raise UsageError(f"there is no question {name!r}{suggestion(name, questions)}")
+        raise NotFoundError(f"there is no question {name!r}{suggestion(name, questions)}")
     return questions[name]
 
 

@@ -63,6 +63,8 @@ def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.
                 "SELECT json_serialize_sql($sql)", {"sql": explained.query}
             ).fetchall()
         except duckdb.Error as error:
+            if "max_expression_depth" in str(error):  # it advises to raise a limit that is locked here
+                raise UsageError("the statement is nested too deeply") from None
             raise UsageError(one_line(error)) from error
     try:
         parsed = json.loads(tree)

@@ -272,9 +272,16 @@ def test_nothing_is_drawn_on_the_output_beside_the_answer(small_store):
         assert connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (False,)
 
 
-@pytest.mark.parametrize("sql", ["SELECT " + "1+" * 900 + "1", "SELECT " + "[" * 900 + "]" * 900])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT " + "1+" * 900 + "1",
+        "SELECT " + "[" * 900 + "]" * 900,
+        "SELECT " + "(" * 1200 + "1" + ")" * 1200,
+    ],
+)
 def test_statement_that_is_nested_deeply_is_one_line(sql: str) -> None:
-    """Its tree is deeper than Python's own reader goes."""
+    """Its tree is deeper than Python's own reader goes, or than DuckDB's parser."""
     with pytest.raises(UsageError, match=r"^the statement is nested too deeply$"):
         reading_statement(sql)
 

@@ -22,7 +22,7 @@ from attnstore.ask.pool import Work
 from attnstore.ask.questions import find_questions, get_question
 from attnstore.ask.sql import select
 from attnstore.ask.statement import reading_statement
-from attnstore.errors import AttnstoreError, StoreError, UsageError
+from attnstore.errors import AttnstoreError, NotFoundError, StoreError, UsageError
 from attnstore.messages import one_line
 from attnstore.show.colours import Background
 from attnstore.show.explorer import views
@@ -95,6 +95,7 @@ def explorer(stores: Sequence[Place], hosts: Sequence[str] = (), limit: float = 
             Route("/{store}/sql.csv", _sql_csv),
         ],
         exception_handlers={
+            NotFoundError: partial(_failed, 404),
             UsageError: partial(_failed, 400),
             StoreError: partial(_failed, 503),
             AttnstoreError: partial(_failed, 500),

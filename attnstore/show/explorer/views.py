@@ -15,7 +15,7 @@ from attnstore.ask.script import script
 from attnstore.ask.sql import select
 from attnstore.ask.statement import reading_statement
 from attnstore.ask.values import Parameter, as_text
-from attnstore.errors import UsageError
+from attnstore.errors import NotFoundError, UsageError
 from attnstore.messages import counted
 from attnstore.show.captions import signed
 from attnstore.show.explorer.cells import address, grid, shown
@@ -264,7 +264,7 @@ def word(work: Work, given: Parameters) -> dict[str, Any]:
     with work.connect(store) as connection:
         found = card(store, connection, wanted)
     if found is None:
-        raise UsageError(f"no document has the word {wanted!r}, spelt so")
+        raise NotFoundError(f"no document has the word {wanted!r}, spelt so")
     layers = [
         {
             "name": name if layer is None else f"{name}, layer {layer}",
