@@ -1,5 +1,6 @@
 """What the tests share: small models, a small dataset, and a small sealed store, built once a session."""
 
+import atexit
 import gc
 import os
 import signal
@@ -84,14 +85,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """A run looks through all objects for what may go, torch's too: those that are there to stay are passed over."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 
 
-def pytest_sessionfinish() -> None:
-    """So that nothing counts as leaked."""
-    gc.unfreeze()
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A process that runs tests for another one is taken apart by the system, in a moment, and not by Python in three
+    seconds. Where it is whole, nothing of it is to count as leaked.
+    """
+    atexit.register(_end if hasattr(config, "workerinput") else gc.unfreeze)
+
+
+def _end() -> None:
+    """Do what else is registered to be done at the end, and end."""
+    atexit.unregister(_end)
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,19 @@
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 
 def mark_the_others(items: Sequence[pytest.Item]) -> None:
     """Make exhaustive what is in no sample. A case that is asked for by its name, alone, is always in it."""
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[Path, str], int] = {}
     for item in items:
         sample = item.get_closest_marker("sampled")
         if sample is None:
             continue
-        of = item.location[0], getattr(item, "originalname", item.name)
+        of = item.path, getattr(item, "originalname", item.name)
         place = seen[of] = seen.get(of, -1) + 1
         if not _runs(place, *sample.args, **sample.kwargs):
             item.add_marker(pytest.mark.exhaustive)
