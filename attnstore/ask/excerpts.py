@@ -5,11 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from attnstore.ask.answer import ask
+from attnstore.ask.answer import Connect, ask
 from attnstore.ask.binding import bound
 from attnstore.ask.questions import find_questions
-from attnstore.ask.sql import connect, select
-from attnstore.store.frames import QuestionColumns
+from attnstore.ask.sql import select
+from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.store import Store
 
 # Halfway in length and in probability among the class's documents, by rank.
@@ -84,12 +84,12 @@ _OF_ONE_CLASS = r"""
 """
 
 
-def typical_documents(store: Store, each: int) -> dict[str, list[int]]:
+def typical_documents(store: Store, each: int, connect: Connect) -> dict[str, list[int]]:
     """By class predicted: the numbers of `each` documents whose length and probability are nearest to the middle.
 
     Documents known to be predicted wrongly are none of them.
     """
-    with connect(store) as connection:
+    with connect(store, NOTHING, ()) as connection:
         values = {"each": each, "labels_are_models": store.manifest.labels_are_models}
         rows = select(store, connection, _TYPICAL, values).to_pylist()
     found: dict[str, list[int]] = {}
@@ -98,18 +98,22 @@ def typical_documents(store: Store, each: int) -> dict[str, list[int]]:
     return found
 
 
-def certain_documents(store: Store, *, sort: str, outcome: str, limit: int, **more: object) -> list[int]:
+def certain_documents(
+    store: Store, *, sort: str, outcome: str, limit: int, connect: Connect, **more: object
+) -> list[int]:
     """The numbers of the documents that `find_documents` finds, its first `limit`."""
     question = find_questions()["find_documents"]
     given = {"sort": sort, "outcome": outcome, "limit": limit, **more}
-    numbers: list[int] = ask(store, question, given).column("document").to_pylist()
+    numbers: list[int] = ask(store, question, given, connect=connect).column("document").to_pylist()
     return numbers
 
 
-def documents_with_tokens(store: Store, numbers: Sequence[int]) -> list[tuple[dict[str, Any], pa.Table]]:
+def documents_with_tokens(
+    store: Store, numbers: Sequence[int], connect: Connect
+) -> list[tuple[dict[str, Any], pa.Table]]:
     """The row of each document, and all its tokens with every stored column, in the order asked for."""
     values = {"numbers": list(numbers)}
-    with connect(store, QuestionColumns(segments=True)) as connection:
+    with connect(store, QuestionColumns(segments=True), ()) as connection:
         rows = select(store, connection, _DOCUMENTS, values).to_pylist()
         tokens = select(store, connection, _TOKENS, values)
     by_number = {row["document"]: row for row in rows}
@@ -121,22 +125,27 @@ def documents_with_tokens(store: Store, numbers: Sequence[int]) -> list[tuple[di
 
 
 def contexts_of(
-    store: Store, words: Sequence[str], given: Mapping[str, object], each: int, width: int = 60
+    store: Store,
+    words: Sequence[str],
+    given: Mapping[str, object],
+    each: int,
+    connect: Connect,
+    width: int = 60,
 ) -> list[dict[str, Any]]:
     """The `each` most attended occurrences of each word in each class, with `width` characters to either side.
 
     `given` are the parameters `reduction`, `layer` and `by` of the question `contexts`.
     """
     _, added = bound(store, find_questions()["contexts"], {"word": "", **given})
-    with connect(store, added) as connection:
+    with connect(store, added, ()) as connection:
         values = {"words": list(words), "each": each, "width": width}
         rows: list[dict[str, Any]] = select(store, connection, _CONTEXTS, values).to_pylist()
     return rows
 
 
-def words_of_one_class(store: Store, each: int) -> dict[str, list[tuple[str, int, int]]]:
+def words_of_one_class(store: Store, each: int, connect: Connect) -> dict[str, list[tuple[str, int, int]]]:
     """By class predicted: (word, documents, occurrences) of words that no other class has, most documents first."""
-    with connect(store) as connection:
+    with connect(store, NOTHING, ()) as connection:
         rows = select(store, connection, _OF_ONE_CLASS, {"each": each}).to_pylist()
     found: dict[str, list[tuple[str, int, int]]] = {}
     for row in rows:

@@ -8,13 +8,14 @@ in it as JSON is plain data, which its script puts into the page as text.
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 import attnstore
-from attnstore.ask.answer import ask
+from attnstore.ask.answer import Connect, ask
 from attnstore.ask.excerpts import (
     certain_documents,
     contexts_of,
@@ -24,8 +25,8 @@ from attnstore.ask.excerpts import (
 )
 from attnstore.ask.faithful import best_score
 from attnstore.ask.glossary import signed_scores
+from attnstore.ask.pool import Pool, Work
 from attnstore.ask.questions import Question, find_questions
-from attnstore.ask.sql import connect
 from attnstore.ask.values import as_text
 from attnstore.errors import UsageError
 from attnstore.messages import counted
@@ -35,6 +36,7 @@ from attnstore.show.plot import Plot, javascript, plot, themes
 from attnstore.show.segments import stretches
 from attnstore.show.shading import FULL_LIFT, ShadedDocument
 from attnstore.store.faithfulness import faithfulness_files
+from attnstore.store.frames import NOTHING
 from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
@@ -72,26 +74,32 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
         StoreError: the store can't be read.
     """
     code = javascript()  # before the work is done
+    # One database for all questions: to open one takes as long as to answer one over a small store.
+    with closing(Pool(store)) as pool:
+        return _page(store, code, Work(pool).connect, asked)
+
+
+def _page(store: Store, code: str, connect: Connect, asked: Callable[[str], None]) -> str:
     attention = store.manifest.attention
     reduction = None if attention is None else attention.name
-    predictions = _answered(store, "predictions", {}, asked)
+    predictions = _answered(store, "predictions", {}, connect, asked)
     overall = predictions.drawn.table.slice(0, 1).to_pylist() if predictions.drawn else []
     labelled = bool(overall and overall[0]["labelled"])
-    sections = _sections(store, reduction, labelled, predictions, asked)
+    sections = _sections(store, reduction, labelled, predictions, connect, asked)
     figures = [figure for _, _, inner in sections for figure in inner if figure.drawn is not None]
     asked("words")
-    alone = words_of_one_class(store, 15) if reduction and len(store.manifest.labels) <= 20 else {}
+    alone = words_of_one_class(store, 15, connect) if reduction and len(store.manifest.labels) <= 20 else {}
     lonely = [word for those in alone.values() for word, _, _ in those]
-    words = _words(store, reduction, [*dict.fromkeys([*lonely, *_leading(figures)])][:_CARDS])
+    words = _words(store, reduction, [*dict.fromkeys([*lonely, *_leading(figures)])][:_CARDS], connect)
     asked("documents")
-    groups = _groups(store, reduction, labelled)
+    groups = _groups(store, reduction, labelled, connect)
     page = {
         "themes": themes(),
         "figures": {figure.name: _embedded(figure) for figure in figures},
         "words": words,
         "classes": [visible_line(label) for label in store.manifest.labels],
         "store": store.path.name,
-        "documents": _documents(store, groups),
+        "documents": _documents(store, groups, connect),
         "reductions": [
             {
                 "name": r.name,
@@ -130,10 +138,11 @@ def _sections(
     reduction: str | None,
     labelled: bool,
     predictions: Figure,
+    connect: Connect,
     asked: Callable[[str], None],
 ) -> list[tuple[str, str, list[Figure]]]:
     """(anchor, title, figures) of every section with questions."""
-    has_labels = _has_labels(store)
+    has_labels = _has_labels(store, connect)
     several = (
         sum(len(r.columns(store.manifest.layers)) for r in store.manifest.reductions if not r.per_head) > 1
     )
@@ -167,7 +176,7 @@ def _sections(
     for (anchor, title), questions in wanted.items():
         figures = [predictions] if anchor == "predictions" else []
         figures += [
-            _answered(store, name, given, asked)
+            _answered(store, name, given, connect, asked)
             for name, given, fits in questions
             if fits and (given is not of or reduction is not None) and name in find_questions()
         ]
@@ -176,13 +185,17 @@ def _sections(
     return found
 
 
-def _answered(store: Store, name: str, given: Mapping[str, Any], asked: Callable[[str], None]) -> Figure:
+def _answered(
+    store: Store, name: str, given: Mapping[str, Any], connect: Connect, asked: Callable[[str], None]
+) -> Figure:
     asked(name)
     question = find_questions()[name]
     lines: tuple[str, ...] = ()
     drawn = None
     try:
-        drawn = plot(store, question, given)
+        drawn = plot(
+            store, question, given, answered=lambda this, with_: ask(store, this, with_, connect=connect)
+        )
         lines = drawn.lines
         if name == "faithfulness":
             lines = (*lines, *_best(store))
@@ -317,26 +330,33 @@ def _in_short(figures: Sequence[Figure]) -> list[tuple[str, list[tuple[str, list
     return [(name, list(of.items())) for name, of in list(found.items())[:_CLASSES_WITH_DOCUMENTS]]
 
 
-def _has_labels(store: Store) -> bool:
-    confusion = ask(store, find_questions()["confusion"])
+def _has_labels(store: Store, connect: Connect) -> bool:
+    confusion = ask(store, find_questions()["confusion"], connect=connect)
     return any(label is not None for label in confusion.column("label").to_pylist())
 
 
-def _words(store: Store, reduction: str | None, shown: Sequence[str]) -> list[tuple[str, Any]]:
+def _words(
+    store: Store, reduction: str | None, shown: Sequence[str], connect: Connect
+) -> list[tuple[str, Any]]:
     """(word, card) of these words: counts and lifts by class and layer, scores with a sign by class, and contexts.
 
     A list, since a word may be called as what a program's object has already.
     """
     if reduction is None or not shown:
         return []
-    profile = ask(store, find_questions()["layer_profile"], {"words": list(shown), "reduction": reduction})
+    profile = ask(
+        store,
+        find_questions()["layer_profile"],
+        {"words": list(shown), "reduction": reduction},
+        connect=connect,
+    )
     cards: dict[str, dict[str, Any]] = {word: {"classes": {}, "contexts": [], "scores": []} for word in shown}
     for row in profile.to_pylist():
         of_class = cards[row["word"]]["classes"].setdefault(
             visible_line(row["class"]), [row["documents"], row["occurrences"], []]
         )
         of_class[2].append([_three(row["lift"]), _three(row["low"]), _three(row["high"])])
-    for row in contexts_of(store, shown, {"reduction": reduction}, each=2):
+    for row in contexts_of(store, shown, {"reduction": reduction}, each=2, connect=connect):
         left, right = (" ".join(visible(row[side]).split()) for side in ("left", "right"))
         cards[row["word"]]["contexts"].append(
             [
@@ -348,7 +368,7 @@ def _words(store: Store, reduction: str | None, shown: Sequence[str]) -> list[tu
                 _three(row["lift"]),
             ]
         )
-    with connect(store) as connection:
+    with connect(store, NOTHING, ()) as connection:
         scores = signed_scores(store, connection, shown)
     for word, by_class in scores.items():
         cards[word]["scores"] = [
@@ -382,18 +402,20 @@ def _three(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.3g}")
 
 
-def _groups(store: Store, reduction: str | None, labelled: bool) -> list[tuple[str, str, list[int]]]:
+def _groups(
+    store: Store, reduction: str | None, labelled: bool, connect: Connect
+) -> list[tuple[str, str, list[int]]]:
     """(title, how they were chosen, numbers) of the documents to look at."""
     of = {} if reduction is None else {"reduction": reduction}
     groups = []
     if reduction is not None and labelled:
-        wrong = certain_documents(store, sort="certain", outcome="wrong", limit=6, **of)
+        wrong = certain_documents(store, sort="certain", outcome="wrong", limit=6, connect=connect, **of)
         groups.append(("Most confident mistakes", "predicted wrongly with the largest margin", wrong))
     if reduction is not None:
-        least = certain_documents(store, sort="uncertain", outcome="any", limit=4, **of)
+        least = certain_documents(store, sort="uncertain", outcome="any", limit=4, connect=connect, **of)
         groups.append(("Least certain", "the two most likely classes are almost equally likely", least))
     middle = "not predicted wrongly, and nearest to the middle in length and probability"
-    typical = list(typical_documents(store, 3).items())
+    typical = list(typical_documents(store, 3, connect).items())
     order = {label: place for place, label in enumerate(store.manifest.labels)}
     typical.sort(key=lambda item: order[item[0]])
     groups += [
@@ -403,13 +425,13 @@ def _groups(store: Store, reduction: str | None, labelled: bool) -> list[tuple[s
 
 
 def _documents(
-    store: Store, groups: Sequence[tuple[str, str, list[int]]]
+    store: Store, groups: Sequence[tuple[str, str, list[int]]], connect: Connect
 ) -> list[tuple[int, dict[str, Any]]]:
     """(number, what the page draws it from) of every document in the groups."""
     numbers = sorted({number for _, _, those in groups for number in those})
     return [
         (row["document"], _document(store, row, tokens))
-        for row, tokens in documents_with_tokens(store, numbers)
+        for row, tokens in documents_with_tokens(store, numbers, connect)
     ]
 
 
