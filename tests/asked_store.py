@@ -94,7 +94,7 @@ def write_store(
     label_in_path=True,
     labels_are_models=True,
     reductions=REDUCTIONS,
-    part_size=25,
+    part_size=200,
     parts=None,
     layers=LAYERS,
     long="cut",

@@ -16,7 +16,7 @@ PARTS = [None, [0, 2]]
 def both(request, tmp_path_factory):
     documents = asked_store.made_up_documents(80, predictions=("neg", "pos", "meh"))
     path = tmp_path_factory.mktemp("glossary") / "s.attn"
-    asked_store.write_store(path, documents, labels=("neg", "pos", "meh"), parts=request.param)
+    asked_store.write_store(path, documents, labels=("neg", "pos", "meh"), part_size=25, parts=request.param)
     there = documents if request.param is None else documents[:25] + documents[50:75]
     return open_store(path), there
 
