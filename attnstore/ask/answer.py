@@ -35,15 +35,15 @@ from attnstore.store.frames import NOTHING, QuestionColumns, Tables, collect, fa
 from attnstore.store.frames import documents as frame_of_documents
 from attnstore.store.store import Store
 
-#: What gives a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
+#: Opens a connection with the columns and macros that a question needs: `sql.connect`, or a pool's.
 Connect = Callable[[Store, QuestionColumns, Sequence[str]], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
-#: With more parts an id is looked up over a connection of its own, and the document read in its part alone.
+#: With more parts, an id is looked up over a separate connection, and only the document's part is read.
 _FEW_PARTS = 100
 
-#: The metadata key of an answer that says in one line what it is based on.
+#: The metadata key of an answer for the line that says what it is based on.
 BASIS_KEY = b"attnstore.basis"
-#: The one that says which columns a terminal shows, as JSON: names as in `Question.columns`.
+#: The metadata key for the columns that a terminal shows, as JSON: names as in `Question.columns`.
 COLUMNS_KEY = b"attnstore.columns"
 
 
@@ -56,16 +56,16 @@ def ask(
     timeout: float | None = None,
     documents: Sequence[int] | None = None,
 ) -> pa.Table:
-    """The answer to a question, as a table whose metadata says on one line (`BASIS_KEY`) what it rests on.
+    """The answer to a question, as a table. Its metadata says in one line (`BASIS_KEY`) what it is based on.
 
-    It also says which columns a terminal shows (`COLUMNS_KEY`): those of the question, and the one to rank by.
-    `parameters` by name, as values or as the text of one; those not given have their defaults. An unfinished
-    store answers with the parts that are there. `timeout`: seconds that SQL may take; None for no end. `documents`: the
-    numbers of those that are asked about, of those that a condition leaves; None for all.
+    It also names the columns that a terminal shows (`COLUMNS_KEY`): the question's, and the one to rank by.
+    `parameters` by name, as values or as text; the others have their defaults. An unfinished store answers from its
+    finished parts. `timeout`: seconds that SQL may take; None for no limit. `documents`: the numbers of the documents
+    to ask about, among those that a condition selects; None for all.
 
     Raises:
-        UsageError: a parameter is unknown, missing or unfit, the store does not have what it names, or the
-            question has no answer in that engine.
+        UsageError: a parameter is unknown, missing or invalid, the store does not have what it names, or the question
+            has no answer in that engine.
         StoreError: the store can't be read.
     """
     if engine not in ("duckdb", "polars"):
@@ -103,8 +103,8 @@ def ask(
 
 
 def _those(documents: Sequence[int], where: str | None) -> str:
-    """The SELECT of these documents, of those that another one gives."""
-    # As a text: the parser takes long for a list of so many numbers.
+    """The SELECT of these documents, among those that another SELECT gives."""
+    # As text: the parser is slow on a list of so many numbers.
     numbers = f"SELECT unnest(string_split('{','.join(map(str, documents))}', ','))::INTEGER AS document"
     if not documents:
         numbers = "SELECT document FROM documents WHERE false"
@@ -112,7 +112,7 @@ def _those(documents: Sequence[int], where: str | None) -> str:
 
 
 def asked_documents(store: Store, added: QuestionColumns) -> tuple[int, ...]:
-    """The numbers of the documents that are asked about, where a condition chooses them."""
+    """The numbers of the documents that a condition selects."""
     sql = f"SELECT document FROM {ASKED} ORDER BY document"  # noqa: S608 - a name of ours
     with connect(store, QuestionColumns(where=added.where)) as connection:
         return tuple(select(store, connection, sql).column(0).to_pylist())
@@ -127,7 +127,7 @@ def document_with_tokens(
     *,
     head: int | str = "mean",
 ) -> tuple[dict[str, Any], pa.Table]:
-    """The row of the document that `document_number` finds, by column, and its tokens: `document_tokens`.
+    """The row of the document that `document_number` finds, by column, and its tokens, as in `document_tokens`.
 
     Raises:
         UsageError: there is no such document, reduction, layer or head, or the id belongs to several documents.
@@ -136,7 +136,7 @@ def document_with_tokens(
     question = get_question("document_tokens", find_questions())
     given = {"document": wanted, "reduction": reduction, "layer": layer, "head": head}
     values, added = bound(store, question, given)
-    # Each file that is opened takes its time, and the number says in which of them the document is.
+    # Opening files takes time, and the number says which file has the document.
     number = plain_number(values["document"])
     is_there = number is not None and store.manifest.part_of(number) in store.finished_parts()
     if not is_there and store.manifest.parts > _FEW_PARTS:
@@ -148,7 +148,7 @@ def document_with_tokens(
         added = replace(added, parts=(store.manifest.part_of(number),))
     with connect(store, added, ()) as connection:
         rows = [] if number is None else _row(store, connection, number)
-        if not rows:  # an id, or what is not there
+        if not rows:  # an id, or a missing document
             number = number_of(store, connection, values["document"])
             rows = _row(store, connection, number)
         values["document"] = number
@@ -157,7 +157,7 @@ def document_with_tokens(
 
 
 def _row(store: Store, connection: duckdb.DuckDBPyConnection, number: int) -> list[dict[str, Any]]:
-    """The row of the document of that number, or none."""
+    """The row of the document with that number, or None."""
     sql = "SELECT * FROM documents WHERE document = $number"
     rows: list[dict[str, Any]] = select(store, connection, sql, {"number": number}).to_pylist()
     return rows
@@ -189,14 +189,14 @@ def _duckdb_answer(
 
 
 def _measures(question: Question, values: Mapping[str, Any], answer: pa.Table) -> bool:
-    """Whether an answer has p values or intervals, which rest on what is independent."""
+    """Whether an answer has p values or intervals, which depend on what counts as independent."""
     return bool(_clusters_by(question, values)) and any(
         name in ("p", "low", "high") or name.endswith(("_low", "_high")) for name in answer.column_names
     )
 
 
 def _clusters_by(question: Question, values: Mapping[str, Any]) -> str:
-    """What counts as independent: `group`, `document`, or nothing where nothing does."""
+    """What counts as independent: `group`, `document`, or nothing."""
     chosen = next((str(values[p.name]) for p in question.parameters if p.type == "cluster"), "")
     if values.get("intervals") is False:
         return ""
@@ -204,7 +204,7 @@ def _clusters_by(question: Question, values: Mapping[str, Any]) -> str:
 
 
 def _independent(question: Question, values: Mapping[str, Any], groups: int, singles: int) -> str:
-    """How many clusters there are, in words, with `groups` groups of documents and `singles` without one."""
+    """The number of clusters, in words: `groups` groups of documents, and `singles` documents without a group."""
     if _clusters_by(question, values) == "document":
         return "independent: each document"
     if "groups" in question.needs and not any(p.type == "cluster" for p in question.parameters):
@@ -215,9 +215,9 @@ def _independent(question: Question, values: Mapping[str, Any], groups: int, sin
 
 
 def based_on(store: Store, values: Mapping[str, Any], asked: int | None = None) -> str:
-    """What an answer rests on, in one line: how many documents, and the parameters.
+    """What an answer is based on, in one line: the number of documents, and the parameters.
 
-    `asked`: how many a condition has chosen; None for all.
+    `asked`: how many documents a condition selected; None for all.
     """
     finished = store.finished_parts()
     there = f"{sum(len(store.part_range(part)) for part in finished):,} documents"
@@ -245,7 +245,7 @@ def _based(
             f"{question.path}: @columns names {unknown[0]}, which is not a column of the answer"
             f"{suggestion(unknown[0], table.column_names)}"
         )
-    # What the rows are ranked by is to be seen: the value of a parameter that chooses one of the columns.
+    # Show what the rows are ranked by: the value of a parameter that chooses one of the columns.
     chosen = [values[p.name] for p in question.parameters if p.type == "text" and p.choices]
     ranked = [name for name in chosen if names and name in table.column_names and name not in names]
     basis = based_on(store, values, asked)
@@ -269,9 +269,9 @@ def _based(
 
 
 def _more_faithful(store: Store, question: Question, values: Mapping[str, Any]) -> str:
-    """What `layer=best` would be, where that has been measured and the answer is of another layer.
+    """The layer that `layer=best` would choose, if measured, and if the answer is for another layer.
 
-    The default stays the last layer: a measurement beside the store must not change what a command answers.
+    The default stays the last layer: a measurement must not change what a command answers.
     """
     of_type = {parameter.type: values[parameter.name] for parameter in question.parameters}
     layer, name = of_type.get("layer"), of_type.get("reduction", of_type.get("signed_reduction"))
@@ -299,8 +299,8 @@ def _polars_answer(
         frame = collect(store, answer)
     except AttnstoreError:
         raise
-    except Exception as error:  # a user's own file may do anything
-        # A twin that asks for the columns has the files opened.
+    except Exception as error:  # a user's own file may raise anything
+        # A twin that asks for the columns opens the files.
         if isinstance(error, pl.exceptions.ComputeError) and str(error).startswith("parquet"):
             raise store.unreadable(one_line(error)) from error
         raise UsageError(f"{question.path.with_suffix('.py')} failed: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""A question's parameters bound to a store: values checked, and the columns that they ask for."""
+"""A question's parameters bound to a store: checked values, and the columns that they need."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,9 +21,9 @@ from attnstore.store.store import Store
 def bound(
     store: Store, question: Question, given: Mapping[str, object]
 ) -> tuple[dict[str, Any], QuestionColumns]:
-    """A question's parameters and the store's facts by name, checked, and the columns that they ask for.
+    """A question's parameters and the store's facts by name, checked, and the columns that they need.
 
-    A document is still as it was given: its number is looked up where the store is read in any case.
+    A document stays as given: its number is looked up later, when the store is read anyway.
     """
     names = [p.name for p in question.parameters]
     where = _where(given.get(WHERE))
@@ -82,7 +82,7 @@ def _must_have(store: Store, question: Question) -> None:
 
 
 def _column(store: Store, parameter: str, name: str) -> str:
-    """The column of `documents` of that name, of those that hold a text, a number or a truth. Raises UsageError."""
+    """The column of `documents` with that name. Raises UsageError unless it holds texts, numbers or booleans."""
     held = [
         field.name
         for field in store.documents_schema
@@ -97,7 +97,7 @@ def _column(store: Store, parameter: str, name: str) -> str:
 
 
 def _where(condition: object) -> str | None:
-    """The SELECT of the documents that are asked about; None for all. Raises UsageError for what is no condition."""
+    """The SELECT of the documents to ask about; None for all. Raises UsageError for an invalid condition."""
     if condition is None or (isinstance(condition, str) and not condition.strip()):
         return None
     if not isinstance(condition, str):
@@ -106,7 +106,7 @@ def _where(condition: object) -> str | None:
 
 
 def _must_be_measured(store: Store, parameter: str, score: str) -> None:
-    """Raise UsageError if that score is not in the table `faithfulness`."""
+    """Raise UsageError if the table `faithfulness` does not have that score."""
     scores = collect(store, faithfulness(store).select("score").unique())["score"].sort().to_list()
     if score not in scores:
         raise UsageError(
@@ -115,7 +115,7 @@ def _must_be_measured(store: Store, parameter: str, score: str) -> None:
 
 
 def _attention(store: Store, of_type: Mapping[str, str], values: dict[str, Any]) -> QuestionColumns:
-    """The columns with attention that a question's parameters ask for. Their `values` become plain ones."""
+    """The attention columns that a question's parameters need. Their `values` become plain ones."""
     manifest = store.manifest
     means: dict[str, tuple[str, ...]] = {}
     elements: Mapping[str, tuple[str, int]] = {}
@@ -150,7 +150,7 @@ def _attention(store: Store, of_type: Mapping[str, str], values: dict[str, Any])
 
 
 def _reduction(manifest: Manifest, parameter: str, name: str, *, signed: bool = False) -> StoredReduction:
-    """The reduction of that name. A signed one has no even share to divide by: it is refused unless `signed`."""
+    """The reduction with that name. A signed one has no even share to divide by, and is refused unless `signed`."""
     reduction = manifest.reduction(name)
     held = ", ".join(r.name for r in manifest.reductions if signed or not r.signed) or "none"
     if reduction is None:
@@ -174,7 +174,7 @@ def _of_heads(manifest: Manifest, name: str) -> StoredReduction:
 def _of_head(
     manifest: Manifest, reduction: StoredReduction, layer: str | None, parameter: str, head: str
 ) -> tuple[str, int]:
-    """The column of a layer, and where the value of a head stands in it. Heads of two layers have nothing in common."""
+    """A layer's column, and a head's position in its values. Heads of different layers have nothing in common."""
     if not reduction.per_head:
         raise UsageError(f"{reduction.name} has one value for all heads: leave {parameter} out")
     if int(head) > manifest.heads:
@@ -185,7 +185,7 @@ def _of_head(
 
 
 def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) -> dict[str, tuple[str, int]]:
-    """The column for each layer (or the one) and head of a reduction, and where its value stands."""
+    """The column for each layer (or the one layer) and head of a reduction, and the position of its value."""
     return {
         f"attention_{number:02d}_{head:02d}": (column, head - 1)
         for number, column in enumerate(reduction.columns(manifest.layers), start=1)
@@ -195,7 +195,7 @@ def _by_head(manifest: Manifest, reduction: StoredReduction, layer: str | None) 
 
 
 def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> tuple[list[str], list[str]]:
-    """The reductions' names, and the columns of all their layers; None is all that have one weight per token."""
+    """The reductions' names, and the columns of all their layers; None means all with one weight per token."""
     if names is None:
         names = [r.name for r in manifest.reductions if not r.per_head and not r.signed]
     columns: list[str] = []
@@ -210,7 +210,7 @@ def _of_several(manifest: Manifest, parameter: str, names: list[str] | None) -> 
 
 
 def _layer(store: Store, reduction: StoredReduction, parameter: str, layer: str, several: str) -> str | None:
-    """The layer as its number, or the word `several`; None for a reduction that has one value for all layers."""
+    """The layer as a number, or the word `several`; None for a reduction with one value for all layers."""
     manifest = store.manifest
     if not reduction.per_layer:
         if _is_number(layer):
@@ -237,7 +237,7 @@ def _is_number(layer: str | None) -> bool:
 
 
 def _has_labels(store: Store) -> bool:
-    """Whether some document has a gold label. While there is no document yet, nothing speaks against it."""
+    """Whether some document has a gold label. True while there are no documents yet."""
     if store.manifest.label_in_path:
         found = store.labels_in_paths()
         return not found or any(label is not None for label in found)
@@ -245,7 +245,7 @@ def _has_labels(store: Store) -> bool:
 
 
 def _has(store: Store, column: str) -> bool:
-    """Whether some document has a value there. While there is no document yet, nothing speaks against it."""
+    """Whether some document has a value there. True while there are no documents yet."""
     frame = documents(store).select(some=pl.col(column).is_not_null().any(), rows=pl.len())
     some, rows = collect(store, frame).row(0)
     return bool(some or rows == 0)

@@ -1,4 +1,4 @@
-"""A bucket's files as DuckDB reads them: its own extension for that, httpfs, may not be there, and is not loaded."""
+"""A bucket's files for DuckDB, without its own extension for that, httpfs, which may not be installed."""
 
 import errno
 import re
@@ -11,14 +11,14 @@ from fsspec import AbstractFileSystem
 from attnstore.buckets import Bucket
 from attnstore.store.store import Store
 
-#: Bytes. Footers and what is read in small pieces come in few requests.
+#: Bytes. Few requests fetch footers and other small reads.
 _LEAST = 1 << 16
 
 
 class BucketFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """Files of the stores in buckets of one scheme, to be read and nothing else.
+    """Read-only files of the stores in buckets of one scheme.
 
-    `sizes`: bytes by address, which never change.
+    `sizes`: bytes by address; they never change.
     """
 
     cachable = False
@@ -30,7 +30,7 @@ class BucketFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no 
 
     @classmethod
     def of(cls, stores: Iterable[Store]) -> "list[BucketFiles]":
-        """The files of those of the stores that are in buckets, one for each scheme. Raises StoreError."""
+        """The files of the stores that are in buckets, one object per scheme. Raises StoreError."""
         found: dict[str, dict[str, int]] = {}
         for store in stores:
             if isinstance(place := store.path, Bucket):
@@ -41,7 +41,7 @@ class BucketFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no 
     def open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
         if mode != "rb":
             raise PermissionError(errno.EROFS, "it is read and never written", path)
-        # DuckDB reads in pieces as large as it wants them: what it jumps over is not fetched.
+        # DuckDB chooses the size of its reads: what it skips is not fetched.
         return Bucket(path).open(self.size(path), buffered=_LEAST)
 
     def size(self, path: str) -> int:
@@ -68,6 +68,6 @@ class BucketFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no 
         return datetime(2000, 1, 1, tzinfo=UTC)
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """The file that a pattern of `sql.pattern` matches: signs of patterns stand in brackets."""
+        """The file that a pattern of `sql.pattern` matches: special characters are in brackets."""
         name = re.sub(r"\[([*?\[])\]", r"\1", path)
         return [name] if self.exists(name) else []

@@ -18,7 +18,7 @@ from attnstore.store.frames import QuestionColumns
 from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import Store
 
-#: Documents that layers are matched by, at most: spread over all.
+#: The most documents that layers are matched by, spread over all.
 _LAYERS_OVER = 2000
 
 
@@ -26,20 +26,22 @@ _LAYERS_OVER = 2000
 class Comparison:
     """What two stores, A and B, have in common, and where they differ.
 
-    `documents` are those that both have, by id and text; `only_a` and `only_b` are in one of them alone, or have
-    another text there. `agreeing`: predicted as the same class. Where the labels are both models' classes: `labelled`,
-    `right_a`, `right_b`, `right_in_a_alone`, `right_in_b_alone`, the accuracy of A less that of B (`difference`, with a
-    95 % interval by group, `low` to `high`; None where there are too few), and McNemar's exact `p`; else None.
+    `documents` counts those that both have, by id and text; `only_a` and `only_b` count those that only one store
+    has, or that differ in their text. `agreeing`: predicted as the same class. If the labels are both models'
+    classes: `labelled`, `right_a`, `right_b`, `right_in_a_alone`, `right_in_b_alone`, the accuracy of A minus that of
+    B (`difference`, with a 95 % interval by group, `low` to `high`; None if there are too few groups), and McNemar's
+    exact `p`; otherwise None.
 
-    `words`: a row per word found in enough documents: `word`, `documents`, `occurrences`, `lift_a`, `lift_b` (a word's
-    share of the attention to the words that both stores have of its document, times their number; 1 is an even share),
-    `difference` (A less B, occurrence by occurrence) with its 95 % interval by group, `p`, `q`; the surest first.
-    `moved`: a row per document: `id`, `distance` (the Jensen-Shannon divergence of these shares in bits, 0 to 1),
-    `prediction_a`, `prediction_b`, `words`; the farthest first.
-    `layers`: a row per layer of A and layer of B: `layer_a`, `layer_b`, `similarity` (the Bhattacharyya coefficient of
-    these shares, Σ √(p q), 1 where they are the same and 0 where no word has both; averaged over at most 2,000
-    documents, spread over all) and, of each layer, the same with even shares: `even_a`, `even_b`. No row for a
-    reduction with one value for all layers.
+    `words`: a row per word found in enough documents, the most certain first: `word`, `documents`, `occurrences`,
+    `lift_a`, `lift_b` (a word's share of the attention to the words of its document that both stores have, times
+    their number; 1 is an even share), `difference` (A minus B, per occurrence) with its 95 % interval by group, `p`,
+    `q`.
+    `moved`: a row per document, the most distant first: `id`, `distance` (the Jensen-Shannon divergence of these
+    shares in bits, 0 to 1), `prediction_a`, `prediction_b`, `words`.
+    `layers`: a row per layer of A and layer of B: `layer_a`, `layer_b`, `similarity` (the Bhattacharyya coefficient
+    of these shares, Σ √(p q), 1 if they are equal and 0 if no word has a share in both; averaged over at most 2,000
+    documents, spread over all) and each layer's similarity to even shares: `even_a`, `even_b`. Empty for a reduction
+    with one value for all layers.
     """
 
     documents: int
@@ -63,10 +65,10 @@ class Comparison:
 def compare(
     a: Store, b: Store, reduction: str = "cls", layer: str = "last", min_documents: int | None = None
 ) -> Comparison:
-    """Hold two stores of the same documents against each other, by one reduction and layer of each.
+    """Compare two stores of the same documents, by one reduction and layer of each.
 
-    Words are matched by their places in the text, so that tokenizers may differ. `min_documents`: leave out words in
-    fewer; None is one in 200 documents, and at least 5.
+    Words are matched by their positions in the text, so tokenizers may differ. `min_documents`: leave out words in
+    fewer documents; None is one in 200 documents, and at least 5.
 
     Raises:
         UsageError: the classes differ, no document is in both, or a store does not have that reduction or layer.
@@ -177,7 +179,7 @@ def _attention(
         .with_columns(error=ratio_error(difference, pl.col("occurrences")))
         .with_columns(
             half=margin(error),
-            # What is left by rounding alone is no error.
+            # A remainder from rounding alone is not an error.
             p=p_value(difference / pl.when(error > 1e-7).then(error), pl.col("clusters") - 1),
         )
         .sort("word")
@@ -212,7 +214,7 @@ def _layers(a: Store, b: Store, pairs: pl.DataFrame, reduction: str) -> pl.DataF
         .filter(whole)
         .select(
             pl.col("pair"),
-            # The root of a word's share: a product of two of them is what is added up.
+            # The root of a word's share: products of two of them are summed.
             *((pl.col(column) / pl.col(column).sum().over("pair")).sqrt() for column in columns),
             even=(1 / pl.len().over("pair")).sqrt(),
         )
@@ -237,7 +239,7 @@ def _layers(a: Store, b: Store, pairs: pl.DataFrame, reduction: str) -> pl.DataF
 
 
 def _shared_out(store: Store, reduction: str) -> StoredReduction:
-    """The reduction, which is a share of a whole. Raises UsageError if the store has none that is."""
+    """The reduction, if its values are shares of a whole. Raises UsageError if the store has no such reduction."""
     held = store.manifest.reduction(reduction)
     if held is None or held.total is None:
         raise UsageError(
@@ -247,7 +249,7 @@ def _shared_out(store: Store, reduction: str) -> StoredReduction:
 
 
 def _means(store: Store, reduction: str, layer: str) -> QuestionColumns:
-    """The columns of one layer, as `attention`. Raises UsageError if the store does not have it."""
+    """One layer's columns, as `attention`. Raises UsageError if the store does not have the layer."""
     question = get_question("top_words_by_class", find_questions())
     added = bound(store, question, {"reduction": reduction, "layer": layer})[1]
     _shared_out(store, reduction)
@@ -255,7 +257,7 @@ def _means(store: Store, reduction: str, layer: str) -> QuestionColumns:
 
 
 def _all_layers(store: Store, reduction: str, names: Sequence[str]) -> QuestionColumns:
-    """The columns of all layers, by these names."""
+    """The columns of all layers, by name."""
     held = _shared_out(store, reduction)
     means: Mapping[str, tuple[str, ...]] = {
         name: (column,) for name, column in zip(names, held.columns(store.manifest.layers), strict=True)
@@ -264,9 +266,9 @@ def _all_layers(store: Store, reduction: str, names: Sequence[str]) -> QuestionC
 
 
 def _words(store: Store, pair: pl.DataFrame, added: QuestionColumns) -> pl.DataFrame:
-    """The words of the matched documents: `pair`, `segment`, `start`, `end`, `word`, and the sums of their attention.
+    """The words of the matched documents: `pair`, `segment`, `start`, `end`, `word`, and their summed attention.
 
-    These by the names in `added`.
+    The sums have the names in `added`.
     """
     place = (pl.col("piece") == 0).cum_sum().over("document", order_by="position")
     segment = pl.col("segment") if store.manifest.pairs else pl.lit(None, dtype=pl.Int8)

@@ -1,4 +1,4 @@
-"""Predictions by label: what a user needs to see which label is which class, where no rule can say it."""
+"""Predictions by label: they show the user which label is which class if no rule can decide it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,7 +9,7 @@ from attnstore.store.frames import collect, documents
 from attnstore.store.store import Store
 
 _LABELS = 12  # labels shown
-_CLASSES = 8  # with more classes only the most predicted ones of each label are shown
+_CLASSES = 8  # with more classes, only each label's most frequent predictions are shown
 _MOST = 3
 
 
@@ -26,7 +26,7 @@ def predictions_by_label(store: Store) -> dict[tuple[str, str], int]:
 
 
 def cross_table(counts: Mapping[tuple[str, str], int], classes: Sequence[str]) -> Iterator[str]:
-    """The lines of a table of labels (rows) and predictions; of many classes, the most predicted ones of each label."""
+    """The lines of a table of labels (rows) and predictions; of many classes, each label's most frequent ones."""
     labels = list(dict.fromkeys(label for label, _ in counts))
     shown = labels[:_LABELS]
     width = max(len("label"), *(len(_cell(label)) for label in shown))

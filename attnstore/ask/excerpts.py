@@ -1,4 +1,4 @@
-"""What a report quotes from a store beside its questions' answers: documents, contexts of words, words of one class."""
+"""What a report quotes from a store beside its answers: documents, contexts of words, words of one class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from attnstore.ask.sql import select
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.store import Store
 
-# Halfway in length and in probability among the class's documents, by rank.
+# The middle ranks by length and by probability among the class's documents.
 _TYPICAL = """
     WITH placed AS (
         SELECT
@@ -39,7 +39,7 @@ _DOCUMENTS = """
     WHERE document IN (SELECT unnest($numbers::BIGINT[]))
 """
 
-# The occurrences are those of the question `contexts`, of many words at once; cut by characters instead of words.
+# The occurrences of the question `contexts`, for many words at once; cut by characters instead of words.
 _CONTEXTS = """
     WITH
     occurrences AS (
@@ -85,9 +85,9 @@ _OF_ONE_CLASS = r"""
 
 
 def typical_documents(store: Store, each: int, connect: Connect) -> dict[str, list[int]]:
-    """By class predicted: the numbers of `each` documents whose length and probability are nearest to the middle.
+    """By predicted class: the numbers of the `each` documents whose length and probability are nearest to the middle.
 
-    Documents known to be predicted wrongly are none of them.
+    Documents known to be misclassified are left out.
     """
     with connect(store, NOTHING, ()) as connection:
         values = {"each": each, "labels_are_models": store.manifest.labels_are_models}
@@ -101,7 +101,7 @@ def typical_documents(store: Store, each: int, connect: Connect) -> dict[str, li
 def certain_documents(
     store: Store, *, sort: str, outcome: str, limit: int, connect: Connect, **more: object
 ) -> list[int]:
-    """The numbers of the documents that `find_documents` finds, its first `limit`."""
+    """The numbers of the first `limit` documents of the question `find_documents`."""
     question = find_questions()["find_documents"]
     given = {"sort": sort, "outcome": outcome, "limit": limit, **more}
     numbers: list[int] = ask(store, question, given, connect=connect).column("document").to_pylist()
@@ -111,7 +111,7 @@ def certain_documents(
 def documents_with_tokens(
     store: Store, numbers: Sequence[int], connect: Connect
 ) -> list[tuple[dict[str, Any], pa.Table]]:
-    """The row of each document, and all its tokens with every stored column, in the order asked for."""
+    """Each document's row, and all its tokens with every stored column, in the order of the request."""
     values = {"numbers": list(numbers)}
     with connect(store, QuestionColumns(segments=True), ()) as connection:
         rows = select(store, connection, _DOCUMENTS, values).to_pylist()
@@ -132,7 +132,7 @@ def contexts_of(
     connect: Connect,
     width: int = 60,
 ) -> list[dict[str, Any]]:
-    """The `each` most attended occurrences of each word in each class, with `width` characters to either side.
+    """The `each` most attended occurrences of each word in each class, with `width` characters on each side.
 
     `given` are the parameters `reduction`, `layer` and `by` of the question `contexts`.
     """
@@ -144,7 +144,7 @@ def contexts_of(
 
 
 def words_of_one_class(store: Store, each: int, connect: Connect) -> dict[str, list[tuple[str, int, int]]]:
-    """By class predicted: (word, documents, occurrences) of words that no other class has, most documents first."""
+    """By predicted class: (word, documents, occurrences) of words that no other class has, most documents first."""
     with connect(store, NOTHING, ()) as connection:
         rows = select(store, connection, _OF_ONE_CLASS, {"each": each}).to_pylist()
     found: dict[str, list[tuple[str, int, int]]] = {}

@@ -1,4 +1,4 @@
-"""Which score is the most faithful one, by what has been measured: chosen on some documents, reported on others."""
+"""The most faithful score, by measurement: chosen on some documents, reported on others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from attnstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The score that was chosen, and how faithful it is where it was not chosen.
+    """The chosen score, and how faithful it is on documents that did not choose it.
 
-    `chosen_on` documents decided, by the highest mean comprehensiveness (AOPC) of `among` scores. `comprehensiveness`
-    is the mean over the `documents` of other groups, with its 95 % interval, `low` to `high`, by group; None where
-    there are too few.
+    `chosen_on` documents decided, by the highest mean comprehensiveness (AOPC) among `among` scores.
+    `comprehensiveness` is the mean over the `documents` of other groups, with its 95 % interval by group, `low` to
+    `high`; None if there are too few.
     """
 
     score: str
@@ -33,7 +33,7 @@ class Best:
     high: float | None
 
     def __str__(self) -> str:
-        """What it is and how sure that is, in one sentence without its full stop."""
+        """The score and how certain its figure is, in one sentence without its full stop."""
         chosen = (
             f"best of {counted(self.among, 'score')} on {counted(self.chosen_on, 'document')}: {self.score}"
         )
@@ -44,10 +44,11 @@ class Best:
 
 
 def best_score(store: Store, among: Sequence[str] = (), by: str = "", unit: str = "") -> Best:
-    """The best of some scores; of none, of all that have been measured, but for `random` and `log_odds`.
+    """The best of some scores or, if none are given, of all measured ones except `random` and `log_odds`.
 
-    Only documents count for which all of them have been measured. One half of the groups (a document without one is its
-    own), always the same, chooses. Unless `by` and `unit` are given they are deletion of tokens, or else what there is.
+    Only documents with measurements of all these scores count. One half of the groups, always the same, chooses (a
+    document without a group is its own). `by` and `unit` default to the deletion of tokens, or else to what was
+    measured.
 
     Raises:
         UsageError: nothing has been measured, or not all of the scores.
@@ -75,7 +76,7 @@ def best_score(store: Store, among: Sequence[str] = (), by: str = "", unit: str 
 
 
 def best_layer(store: Store, reduction: StoredReduction) -> int:
-    """The layer, from 1, of a reduction that has layers, whose column is the most faithful one.
+    """The layer, from 1, of a reduction with layers, whose column is the most faithful.
 
     Raises:
         UsageError: not all layers have been measured, or a token has a value per head.
@@ -90,7 +91,7 @@ def best_layer(store: Store, reduction: StoredReduction) -> int:
 
 
 def _chosen(store: Store, areas: pl.DataFrame, among: int) -> Best:
-    """`areas`: the AOPC (`area`) of each document and score, every score for every document."""
+    """`areas`: the AOPC (`area`) of each document and score, with every score for every document."""
     documents = frames.documents(store, frames.QuestionColumns(cluster="group")).select("document", "cluster")
     rows = areas.join(frames.collect(store, documents), on="document")
     clusters = rows["cluster"].unique().sort().to_numpy()

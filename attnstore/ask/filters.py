@@ -1,4 +1,4 @@
-"""Which documents: filters, an order and a page of them, as SQL whose values are bound."""
+"""Which documents: filters, an order and a page of them, as SQL with bound values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from attnstore.store.store import Store
 
 Verdict = Literal["", "right", "wrong"]
 
-#: What documents can be ordered by: the SQL of the key, smallest first. Equal keys are in the data set's order.
+#: What documents can be ordered by: the SQL of the key, smallest first. Equal keys are in data set order.
 ORDERS = {
     "number": "document",
     "surest": "-probability",
@@ -25,19 +25,19 @@ ORDERS = {
     "shortest": "length",
     "id": "id",
 }
-#: How much of a text a list shows, in characters.
+#: How many characters of a text a list shows.
 _BEGINNING = 280
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a document has to fulfil; an empty text or None asks for nothing.
+    """The conditions for a document; an empty text or None means no condition.
 
-    `label`: the gold class, `unlabelled` for those without. `verdict` compares prediction and label. `text` is found
-    in a text whatever its case; `word` is a whole word as the store spells it. `order` is a key of `ORDERS`.
+    `label`: the gold class, `unlabelled` for documents without one. `verdict` compares prediction and label. `text`
+    is part of a text, in any case; `word` is a whole word as the store spells it. `order` is a key of `ORDERS`.
 
     Raises:
-        UsageError: the order or the verdict is none.
+        UsageError: the order or the verdict does not exist.
     """
 
     prediction: str = ""
@@ -80,14 +80,14 @@ class Filter:
         return " AND ".join(f"({condition})" for condition, _ in parts) or "true", values
 
     def statement(self) -> tuple[str, dict[str, Any]]:
-        """The SELECT of the numbers of the documents it lets through, in its order, and the values of its `$names`."""
+        """The SELECT of the matching documents' numbers, in order, and the values of its `$names`."""
         condition, values = self.condition()
         # Conditions and keys are this module's own; what a user gives is bound.
         sql = f"SELECT document FROM documents WHERE {condition} ORDER BY {ORDERS[self.order]}, document"  # noqa: S608
         return sql, values
 
     def given(self) -> dict[str, str]:
-        """What differs from a filter that asks for nothing, as texts: the inverse of `from_texts`."""
+        """What differs from an empty filter, as texts: the inverse of `from_texts`."""
         nothing = Filter()
         return {
             each.name: str(value).lower() if isinstance(value, bool) else str(value)
@@ -102,7 +102,7 @@ _CONDITIONS = {
     "unlabelled": "label IS NULL",
     "split": "split = $split",
     "group": '"group" = $group',
-    # Half of the time that the texts in small letters would take.
+    # This takes half the time of lower-casing the texts.
     "text": "regexp_matches(text, $text, 'i')",
     "word": "document IN (SELECT document FROM tokens WHERE word = $word)",
     "truncated": "truncated",
@@ -114,7 +114,7 @@ _CONDITIONS = {
 
 
 def from_texts(given: Mapping[str, str]) -> Filter:
-    """A filter out of texts by name, such as a URL's. Names that are no field are passed over, blank values are none.
+    """A filter from texts by name, such as a URL's. Names that are not fields are ignored, and so are blank values.
 
     Raises UsageError for a value that does not fit.
     """
@@ -141,7 +141,7 @@ def from_texts(given: Mapping[str, str]) -> Filter:
 def described(
     store: Store, connection: duckdb.DuckDBPyConnection, numbers: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """What a list says of these documents, in their order: each a mapping of its columns."""
+    """What a list says about these documents, in their order: a mapping of columns for each."""
     sql = f"""
         SELECT document, id, "group", split, label, prediction, probability, length, truncated,
             substring(text, 1, {_BEGINNING}) AS beginning, length(text) AS characters
@@ -153,7 +153,7 @@ def described(
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Where a document stands among those of a filter: `place` of `hits`, from 1, and the numbers beside it."""
+    """A document's position among those of a filter: `place` of `hits`, from 1, and its neighbours' numbers."""
 
     place: int
     hits: int
@@ -162,7 +162,7 @@ class Neighbours:
 
 
 def neighbours(found: pa.Table, document: int) -> Neighbours | None:
-    """The documents before and after one in what a filter has found; None if it does not let that one through."""
+    """The documents before and after one among those of a filter; None if the filter excludes the document."""
     numbers = found.column("document")
     place = pc.index(numbers, document).as_py()
     if place < 0:

@@ -1,4 +1,4 @@
-"""The words of a store, found by what they contain, and what attention each gets by class and layer."""
+"""The words of a store, searched by what they contain, and the attention each gets by class and layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from attnstore.store.store import Store
 def find_words(
     store: Store, connection: duckdb.DuckDBPyConnection, part: str, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Words that contain `part`, whatever its case: those that begin with it first, the more frequent first.
+    """Words that contain `part`, in any case: those that begin with it first, then the most frequent first.
 
-    Each with `occurrences` and `documents`, in how many it occurs.
+    Each with its `occurrences` and the number of `documents` it occurs in.
     """
     sql = """
         SELECT word, sum(occurrences) AS occurrences, sum(new_word) AS documents
@@ -32,10 +32,10 @@ def find_words(
 class Card:
     """A word by predicted class.
 
-    `classes`: each with `class`, `occurrences`, `documents` (in how many it occurs) and `of` (how many there are).
-    `lifts`: for each reduction and layer (None for one that has none) the mean lift by class, in `classes`' order:
-    its occurrences' attention, summed over their pieces, over what the pieces would get if each token of the document
-    got the same. `scores`: the same for each score with a sign, such as evidence: the mean value of an occurrence.
+    `classes`: each with `class`, `occurrences`, `documents` (how many it occurs in) and `of` (how many there are).
+    `lifts`: for each reduction and layer (None without layers), the mean lift by class, in the order of `classes`: an
+    occurrence's attention, summed over its pieces, relative to what these would get if each token of the document got
+    the same. `scores`: for each signed score, such as evidence, the mean value of an occurrence.
     """
 
     word: str
@@ -45,9 +45,9 @@ class Card:
 
 
 def card(store: Store, connection: duckdb.DuckDBPyConnection, word: str) -> Card | None:
-    """What there is to say of a word; None if no document has it."""
+    """The card of a word; None if no document has it."""
     columns = _columns(store.manifest)
-    # Summed over the pieces of a word's tokens: each token's lift counts by 1 / pieces, so that an even share is 1.
+    # Summed over the pieces of a word: each token's lift is weighted by 1 / pieces, so that an even share is 1.
     sums = "".join(
         f", sum({identifier(lift(column))}::DOUBLE / pieces) AS {identifier(column)}"
         for _, _, column in columns
@@ -88,9 +88,10 @@ def card(store: Store, connection: duckdb.DuckDBPyConnection, word: str) -> Card
 def signed_scores(
     store: Store, connection: duckdb.DuckDBPyConnection, words: Sequence[str]
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """By word, class predicted and column: the mean value that a score with a sign has in an occurrence of the word.
+    """By word, predicted class and column: the mean value of a signed score in an occurrence of the word.
 
-    It is the sum over the word's pieces, of the occurrences that have a value; None where none has.
+    A value is the sum over the word's pieces; occurrences without a value are left out, and None means there are
+    none.
     """
     columns = [column for _, _, column in _columns(store.manifest, signed=True)]
     if not columns:
@@ -114,7 +115,7 @@ def _mean(total: float | None, occurrences: int | None) -> float | None:
 
 
 def _columns(manifest: Manifest, *, signed: bool = False) -> list[tuple[str, int | None, str]]:
-    """Each reduction of one value per token, by layer: its column. Of those with a sign, or those of a known total."""
+    """The column of each reduction with one value per token, by layer: signed ones, or those with a known total."""
     return [
         (reduction.name, layer if reduction.per_layer else None, column)
         for reduction in manifest.reductions

@@ -11,7 +11,7 @@ from attnstore.store.store import Store
 
 
 def unknown_word(store: Store, word: str) -> str:
-    """What to say of a word that no document of the store has; nothing if one has it."""
+    """The message about a word that no document of the store has; empty if one has it."""
     sql = "SELECT DISTINCT word FROM tokens WHERE word IN ($word, $lower)"
     with connect(store) as connection:
         found = select(store, connection, sql, {"word": word, "lower": word.lower()}).column(0).to_pylist()
@@ -21,9 +21,9 @@ def unknown_word(store: Store, word: str) -> str:
 
 
 def document_number(store: Store, wanted: str | SupportsIndex) -> int:
-    """The number of the document with that id or, if no document has it for its id, with that number.
+    """The number of the document with that id or, if no document has that id, with that number.
 
-    A number that is no text, or written `@3`, is never taken for an id.
+    An integer, or a text such as `@3`, is never taken for an id.
 
     Raises:
         NotFoundError: there is no such document.
@@ -35,7 +35,7 @@ def document_number(store: Store, wanted: str | SupportsIndex) -> int:
 
 
 def plain_number(wanted: str | SupportsIndex) -> int | None:
-    """The number that is asked for as one, as no id could be; None for what may be an id, or is no whole number."""
+    """The number, if it is given in a form that no id has; None for a possible id, or anything but a whole number."""
     if isinstance(wanted, str):
         written = BY_NUMBER.fullmatch(wanted)
         return None if written is None else int(written[1])
@@ -43,7 +43,7 @@ def plain_number(wanted: str | SupportsIndex) -> int | None:
 
 
 def number_of(store: Store, connection: duckdb.DuckDBPyConnection, wanted: str | SupportsIndex) -> int:
-    """`document_number`, over a connection that is there."""
+    """`document_number`, over an open connection."""
 
     def column(sql: str, **values: object) -> list[Any]:
         return list(select(store, connection, sql, values).column(0).to_pylist())

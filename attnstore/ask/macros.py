@@ -1,4 +1,4 @@
-"""DuckDB macros out of files of them: those that a statement uses, and those that these use."""
+"""DuckDB macros from files: those that a statement uses, and those that they use in turn."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _CALL = re.compile(r"\b(\w+)\s*\(")
 
 @cache
 def macros_in(path: Path) -> Mapping[str, str]:
-    """The statements that make a file's macros, by name, in its order, without the comments between them."""
+    """The statements that make a file's macros, by name, in file order, without the comments between them."""
     text = path.read_text(encoding="utf-8")
     starts = [(found[1], found.start()) for found in _MACRO.finditer(text)]
     ends = [start for _, start in starts[1:]] + [len(text)]
@@ -22,7 +22,7 @@ def macros_in(path: Path) -> Mapping[str, str]:
 
 
 def needed(sql: str, macros: Mapping[str, str]) -> list[str]:
-    """Of `macros`, the statements for those that `sql` calls, each behind those that it uses itself."""
+    """The statements of those `macros` that `sql` calls, each after the macros it uses itself."""
     used: set[str] = set()
     asked = [sql]
     while asked:

@@ -1,4 +1,4 @@
-"""Which documents two stores have in common."""
+"""The documents that two stores have in common."""
 
 import polars as pl
 
@@ -10,7 +10,7 @@ from attnstore.store.store import Store
 
 
 def matched_documents(a: Store, b: Store) -> tuple[pl.DataFrame, int, int]:
-    """A row for each document that both have, by id and text; how many are in A alone, and in B alone.
+    """A row for each document that both have, by id and text; how many are only in A, and only in B.
 
     Columns: `a` and `b` (its numbers there), `id`, `cluster` (as A has it), `label`, `prediction_a`, `prediction_b`.
 
@@ -27,7 +27,7 @@ def matched_documents(a: Store, b: Store) -> tuple[pl.DataFrame, int, int]:
         rows = frames.documents(store, QuestionColumns(cluster="group", segments=True)).select(
             "document", "id", "text", "text_pair", "cluster", pl.col("label", "prediction").cast(pl.String)
         )
-        # Ids may repeat, even with the same text: the first is held against the first.
+        # Ids may repeat, even with the same text: the first is matched with the first.
         again = pl.int_range(pl.len()).over("id", "text", "text_pair", order_by="document")
         tables.append(frames.collect(store, rows.with_columns(again=again)))
     one, other = tables

@@ -1,11 +1,11 @@
 """A question over two stores of the same documents: both answers side by side, and what differs.
 
-Whatever the question, the interval of a difference comes from leaving documents out: clusters (films, where documents
-have a group) are dealt at random into groups, and the question is asked again without each group, of both stores alike.
-With g groups and d_i the difference without the i-th, its variance is (g − 1) / g · Σ (d_i − mean)², the delete-a-group
-jackknife (Kott 2001, "The Delete-a-Group Jackknife"). What both stores find in a document goes into both answers and
-drops out of the difference. A row that rests on few of the groups has fewer degrees of freedom than g − 1: as many as
-(3.16 − 2.77 / √g) · (Σ e_i²)² / Σ e_i⁴ with e_i = d_i − mean (Johnson and Rust 1992).
+For every question, the interval of a difference comes from leaving documents out: clusters (such as films, if
+documents have a group) are dealt at random into groups, and the question is asked again without each group, in both
+stores alike. With g groups and d_i the difference without the i-th, its variance is (g − 1) / g · Σ (d_i − mean)², the
+delete-a-group jackknife (Kott 2001, "The Delete-a-Group Jackknife"). What both stores find in a document enters both
+answers and cancels out in the difference. A row that depends on few of the groups has fewer degrees of freedom than g
+− 1: (3.16 − 2.77 / √g) · (Σ e_i²)² / Σ e_i⁴ with e_i = d_i − mean (Johnson and Rust 1992).
 """
 
 import json
@@ -29,7 +29,7 @@ from attnstore.store import frames
 from attnstore.store.faithfulness import FOLDER
 from attnstore.store.store import Store
 
-#: Into how many groups the clusters are dealt.
+#: The number of groups that clusters are dealt into.
 GROUPS = 20
 
 #: With fewer clusters there is no interval.
@@ -40,7 +40,7 @@ _ALL_ROWS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A store and the question, as it is put to it. `numbers` (n,): its documents that the other one has, too."""
+    """A store, and the question bound to it. `numbers` (n,): its documents that the other store has, too."""
 
     store: Store
     question: Question
@@ -50,8 +50,8 @@ class _Asked:
     whole: bool
 
     def answer(self, parameters: Mapping[str, object], kept: np.ndarray | None = None) -> pl.DataFrame:
-        """The keys and the compared columns; `kept` (n,) says of which of the documents."""
-        # Over some documents the twins take half the time: they need no connection of their own.
+        """The keys and the compared columns; `kept` (n,) selects the documents."""
+        # Over some of the documents the twins take half the time: they need no connection.
         twin = kept is not None and self.question.polars is not None
         documents = (
             None if self.whole and kept is None else self.numbers[slice(None) if kept is None else kept]
@@ -87,10 +87,10 @@ def ask_paired(
 ) -> pa.Table:
     """The answers of two stores to a question, over the documents that both have, by id and text.
 
-    A row for each of either answer, matched by the columns that name one: the order is that of A's answer, then what
-    is in B's alone, class by class. For each compared number NAME: `NAME_a`, `NAME_b`, `NAME_difference` (A less B)
-    with its 95 % interval, `NAME_low` to `NAME_high`: null with fewer than five clusters, and where a row is not there
-    without some group of them. `groups`: into how many clusters are dealt; 0 for no intervals.
+    The rows of both answers, matched by the key columns: in the order of A's answer, then those that only B's has,
+    class by class. For each compared number NAME: `NAME_a`, `NAME_b`, `NAME_difference` (A minus B) with its 95 %
+    interval, `NAME_low` to `NAME_high`. The interval is null with fewer than five clusters, and if leaving out a group
+    removes the row. `groups`: how many groups clusters are dealt into; 0 for no intervals.
 
     Raises:
         UsageError: the question can't be paired, the classes differ, no document is in both, or as `answer.ask`.
@@ -143,7 +143,7 @@ def ask_paired(
 
 
 def _pairs(a: Store, b: Store, question: Question, given: Mapping[str, object]) -> pl.DataFrame:
-    """The documents of both stores that are asked about: `a`, `b`, their numbers, and `cluster`."""
+    """The documents of both stores to ask about: `a` and `b`, their numbers, and `cluster`."""
     pairs, _, _ = matched_documents(a, b)
     for store, name in ((a, "a"), (b, "b")):
         try:
@@ -172,13 +172,13 @@ def _documents(store: Store) -> int:
 
 
 def _rows(answers: Sequence[pl.DataFrame], keys: Sequence[str]) -> pl.DataFrame:
-    """The keys of both answers' rows in the order that they are shown in."""
+    """The keys of both answers' rows, in the order shown."""
     one, other = (answer.select(keys).unique(maintain_order=True) for answer in answers)
     alone = other.join(one, on=keys, how="anti", nulls_equal=True, maintain_order="left")
     both = pl.concat([one, alone], how="vertical_relaxed")
     if len(keys) == 1:
         return both
-    # Rows of B alone come behind those of A, in their own class.
+    # Rows that only B has come after those of A, within their class.
     placed = both.with_row_index("place").with_columns(pl.col("place").min().over(keys[0]))
     return placed.sort("place", maintain_order=True).drop("place")
 
@@ -186,7 +186,7 @@ def _rows(answers: Sequence[pl.DataFrame], keys: Sequence[str]) -> pl.DataFrame:
 def _joined(
     rows: pl.DataFrame, answers: Sequence[pl.DataFrame], keys: Sequence[str], compared: Sequence[str]
 ) -> pl.DataFrame:
-    """Beside the keys, both values of each compared column and their difference; null where a row is missing."""
+    """The keys, both values of each compared column, and their difference; null if a row is missing."""
     for answer, side in zip(answers, "ab", strict=True):
         values = answer.unique(subset=list(keys), keep="first", maintain_order=True).rename(
             {name: f"{name}_{side}" for name in compared}
@@ -197,14 +197,14 @@ def _joined(
 
 
 def _without_limit(question: Question, given: Mapping[str, object]) -> dict[str, object] | None:
-    """The parameters with which every row is there; None where that is so in any case."""
+    """The parameters that give every row; None if the given ones do."""
     return {**given, "limit": _ALL_ROWS} if question.parameter("limit") is not None else None
 
 
 def _again(question: Question, given: Mapping[str, object], documents: int) -> dict[str, object]:
-    """The parameters of a question that is asked again without some documents: no limit, no intervals of its own.
+    """The parameters for asking again without some documents: no limit, and no intervals of the question's own.
 
-    A row must not be missing because it has a little less support now: half of it is enough.
+    A row must not disappear because it has slightly less support: half the support is enough.
     """
     again = {name: value for name, value in given.items() if name != "rank_by"} | (
         _without_limit(question, given) or {}
@@ -216,12 +216,12 @@ def _again(question: Question, given: Mapping[str, object], documents: int) -> d
         if name in ("min_documents", "min_groups"):
             asked = given.get(name, parameter.default)
             again[name] = max(1, int(str(asked)) // 2) if asked is not None else max(2, documents // 1600)
-    again.pop("where", None)  # the documents are known by number
+    again.pop("where", None)  # the documents are given by number
     return again
 
 
 def _groups(clusters: np.ndarray, groups: int) -> np.ndarray:
-    """(n,) the group of each document: clusters dealt at random, always the same way, as many to each."""
+    """(n,) the group of each document: clusters dealt at random, always in the same way, equally many to each."""
     _, place = np.unique(clusters, return_inverse=True)
     count = int(place.max()) + 1
     return np.asarray(np.random.default_rng(count).permutation(count)[place] % groups)
@@ -230,7 +230,7 @@ def _groups(clusters: np.ndarray, groups: int) -> np.ndarray:
 def _with_intervals(
     answer: pl.DataFrame, compared: Sequence[str], differences: Sequence[np.ndarray]
 ) -> pl.DataFrame:
-    """The columns of `_joined`, each difference with its interval behind it."""
+    """The columns of `_joined`, each difference followed by its interval."""
     rows = answer.height
     found = (
         np.stack(differences).astype(np.float64) if differences else np.full((1, rows, len(compared)), np.nan)
@@ -238,14 +238,14 @@ def _with_intervals(
     g = len(found)
     off = found - found.mean(axis=0)
     squares = (off**2).sum(axis=0)
-    # What rounding leaves of two values is no error.
+    # A remainder from rounding two values is not an error.
     size = answer.select(
         pl.max_horizontal(pl.col(f"{n}_a", f"{n}_b").abs()).fill_null(0).alias(n) for n in compared
     ).to_numpy()
     squares[squares <= (1e-9 * size) ** 2] = np.nan
     weight = squares**2 / (off**4).sum(axis=0)
     freedom = np.minimum(g - 1, (3.16 - 2.77 / np.sqrt(g)) * weight)
-    # One group alone that a row rests on tells no error.
+    # A row that depends on one group alone gives no error estimate.
     freedom[weight < 2 - 1e-6] = np.nan
     error = np.sqrt(squares * (g - 1) / g)
     columns = [pl.col(name) for name in answer.columns[: len(answer.columns) - 3 * len(compared)]]

@@ -1,4 +1,4 @@
-"""Connections to a store that are kept for the next question: for programs that answer many, such as the explorer."""
+"""Reused connections to a store, for programs that answer many questions, such as the explorer."""
 
 import threading
 from collections import OrderedDict
@@ -17,13 +17,13 @@ from attnstore.errors import StoreError, UsageError
 from attnstore.store.frames import NOTHING, QuestionColumns
 from attnstore.store.store import Store
 
-_KEPT = 8  # connections that wait for the next question; one holds a few MB, as long as it computes nothing
+_KEPT = 8  # idle connections; each holds a few MB while it computes nothing
 _KEPT_ANSWERS = 32
-_LARGE = 4 << 20  # bytes of an answer that is not kept
+_LARGE = 4 << 20  # bytes; larger answers are not kept
 
 
 class Pool:
-    """Connections to one state of a store. Each is one request's at a time; those not used for longest are closed.
+    """Connections to one state of a store. Each serves one request at a time; the least recently used are closed.
 
     `scales`: where its pictures' shades are full.
     """
@@ -36,7 +36,7 @@ class Pool:
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._first: duckdb.DuckDBPyConnection | None = (
-            None  # to the database of all others, which asks nothing
+            None  # to the database of all others; it answers nothing itself
         )
         self._closed = False
 
@@ -62,20 +62,20 @@ class Pool:
                 self._first = database(self.store, views_of(self.store).read)
             try:
                 return beside(self.store, self._first, added, macros)
-            except StoreError:  # it may be the database that is broken: the next one begins anew
+            except StoreError:  # the database may be broken: the next one starts afresh
                 self._first.close()
                 self._first = None
                 raise
 
     def kept(self, key: tuple[object, ...]) -> pa.Table | None:
-        """An answer that was kept under this key, or None."""
+        """The answer kept under this key, or None."""
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)
             return self._answers.get(key)
 
     def keep(self, key: tuple[object, ...], answer: pa.Table) -> None:
-        """Keep an answer, unless it is large, and let go of those not asked for again for longest."""
+        """Keep an answer, unless it is large, and drop the least recently used ones."""
         if answer.nbytes > _LARGE:
             return
         with self._lock:
@@ -84,7 +84,7 @@ class Pool:
                 self._answers.popitem(last=False)
 
     def close(self) -> None:
-        """Close what waits; what is in use is closed when it comes back."""
+        """Close idle connections; those in use are closed when they are returned."""
         with self._lock:
             self._closed = True
             waiting = [each for several in self._idle.values() for each in several]
@@ -113,7 +113,7 @@ class Pool:
 
 
 class Work:
-    """What one request asks of a pool. `end` stops it from another thread, whatever it is computing."""
+    """One request's use of a pool. `end` stops it from another thread, whatever it is computing."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -128,7 +128,7 @@ class Work:
         """As `attnstore.ask.sql.connect`, over the pool's store.
 
         Raises:
-            UsageError: the work was ended before.
+            UsageError: the work was already ended.
             StoreError: the store can't be read.
         """
         assert store is self.pool.store  # noqa: S101 - a pool of another store would answer for the wrong one
@@ -140,7 +140,7 @@ class Work:
                     raise UsageError("stopped")
                 yield connection
             except Exception:
-                # Whatever an engine says of work that was stopped: it may be met anywhere, between two statements too.
+                # Whatever an engine raises when it is stopped: that may happen anywhere, even between two statements.
                 if self._ended:
                     raise UsageError("stopped") from None
                 raise
@@ -149,7 +149,7 @@ class Work:
                     self._current = None
 
     def ask(self, question: Question, asked: Mapping[str, str]) -> pa.Table:
-        """The answer to a shipped question, computed once: a page asks for its table, its chart and its files.
+        """The answer to a shipped question, computed once: a page needs it for its table, its chart and its files.
 
         Raises as `attnstore.ask.answer.ask`, and UsageError if the work was ended.
         """
@@ -178,7 +178,7 @@ class Work:
         return self._ended
 
     def end(self) -> None:
-        """Stop the statement that runs, and all that would follow. To be called until the work has come back."""
+        """Stop the running statement, and all later ones. Call it until the work has returned."""
         with self._lock:
             self._ended = True
             if self._current is not None:

@@ -1,15 +1,15 @@
 """Questions to a store: find them, describe them, bind their parameters, and answer them in either engine.
 
-A question is a file `<name>.sql`, and beside it, for those who work in Polars, `<name>.py` with the same
-answer. The shipped ones are in `queries/`; a folder of a user's own is read the same way and may leave the
-`.py` out. A `.sql` file is one SELECT over the views `documents`, `tokens`, `totals` and `faithfulness`. It begins
-with a comment: the question in one line, then how to read the answer, and its parameters,
+A question is a file `<name>.sql` and, for those who work in Polars, `<name>.py` beside it, with the same answer. The
+shipped questions are in `queries/`. A user's own folder is read in the same way, and may omit the `.py`. A `.sql` file
+is one SELECT over the views `documents`, `tokens`, `totals` and `faithfulness`. It begins with a comment: the question
+in one line, then how to read the answer, and its parameters,
 
     -- @param NAME: TYPE -- what it means                 required
-    -- @param NAME: TYPE = DEFAULT -- what it means       `= auto` binds NULL: the text says what that does
-    --     (a line that goes on is indented)
+    -- @param NAME: TYPE = DEFAULT -- what it means       `= auto` binds NULL: the meaning says what that does
+    --     (continuation lines are indented)
 
-which the SELECT names as `$NAME`. They are bound, never pasted. `where` is every question's (`WHERE`). TYPE is one of
+which the SELECT names as `$NAME`. They are bound, never pasted. Every question has `where` (`WHERE`). TYPE is one of
 
     text, integer, number, boolean      a value
     count                               a whole number, 0 or more
@@ -19,52 +19,51 @@ which the SELECT names as `$NAME`. They are bound, never pasted. `where` is ever
     model_class                         one of the model's classes
     score                               a score of the view `faithfulness`, which has to be measured first
     class                               `prediction` or `label`: all views get a column `class`
-    cluster                             `group` or `document`, what is independent: `documents` gets a number
-                                        `cluster`, one a group (a document without a group is its own)
+    cluster                             `group` or `document`, what counts as independent: `documents` gets a number
+                                        `cluster`, one per group (a document without a group is its own)
     reduction, layer                    `tokens` gets a column `attention`, double precision: the layer's values
-                                        (or their mean over layers; of a reduction with a value per head, the mean
+                                        (or their mean over layers; for a reduction with a value per head, the mean
                                         over heads). Without a layer parameter: `attention_01`, `attention_02`, ...
                                         `totals` gets their sums, and `attention_lift`, `attention_01_lift`, ...
-    head                                of a reduction with a value per head, whose layer is one: `attention` is the
-                                        value of the head of that number, counted from 1, or the mean
-    signed_reduction                    as `reduction`, but of a signed score, too, such as evidence, which is no
-                                        attention: nothing is to be divided by an even share of it, and `$signed` says
-                                        that it is one
-    heads                               a reduction that has a value per head: `tokens` gets `attention_01_01`,
-                                        `attention_01_02`, ...: layer, then head; of one layer where there is a
+    head                                for a reduction with a value per head, and one layer: `attention` is the value
+                                        of the head with that number, counted from 1, or the mean
+    signed_reduction                    as `reduction`, or a signed score, such as evidence. That is not attention: do
+                                        not divide it by an even share. `$signed` says whether it is one
+    heads                               a reduction with a value per head: `tokens` gets `attention_01_01`,
+                                        `attention_01_02`, ...: layer, then head; only one layer's if there is a
                                         layer parameter that is not `all`. `totals` gets their sums and lifts,
                                         `documents` their entropies: `attention_01_01_entropy`, ...
-    reductions                          a list of reductions; `auto` is all those of one value per token. `tokens`
+    reductions                          a list of reductions; `auto` is all with one value per token. `tokens`
                                         gets every layer of each: `attention:cls_01`, ..., `attention:rollout`
-    column                              a column of `documents`: they get a text `value`, what stands in it
+    column                              a column of `documents`, which get its value as a text, `value`
     document                            an id, else a number; `@3` is the number 3 whatever the ids; bound as the number
 
-and a question has at most one parameter of each of the last ten. One more line may say which columns of the
-answer a terminal shows unless it is asked for all; where there is none, it shows as many as fit. A text after `…`
-is cut at its beginning where it is too long, others at their end. Another one says what some document has to have,
-`labels` (classes of the model's) or `groups`, where nothing could be answered without:
+and a question has at most one parameter of each of the last ten. Another line may name the columns of the answer that
+a terminal shows unless asked for all; without it, as many as fit. Texts that are too long are cut at the end, or at
+the beginning if the name has a `…`. Another line says what some document must have for the question to have an answer,
+`labels` (classes of the model) or `groups`:
 
     -- @columns NAME, NAME, …NAME
     -- @needs labels
 
-And one says how the answers of two stores are held against each other (`paired`): the columns that name a row, and
-the numbers, the most important first, of which there is a difference:
+Another line says how the answers of two stores are compared (`paired`): the columns that identify a row, and the
+numbers whose difference is taken, the most important first:
 
     -- @pair NAME, NAME: NAME, NAME
 
-And one says over which rows the false discovery rate of a column `q` is:
+And another says which rows the false discovery rate of a column `q` covers:
 
     -- @family the words of a class
 
-In all stores `tokens` has `segment` and `documents` `text_pair`: of single texts the one is 0, null for special tokens,
-the other null. Beside its own parameters a question may use what the store says of itself: `$labels_are_models`,
-`$layers`, `$heads`, `$long`, `$signed`; and `p_value`, `t_quantile` and `q_values` of `attnstore.ask.statistics`. The
-`.py` file defines
+In all stores, `tokens` has `segment` and `documents` has `text_pair`. For single texts, `segment` is 0 (null for
+special tokens) and `text_pair` is null. Beside its own parameters, a question may use facts of the store:
+`$labels_are_models`, `$layers`, `$heads`, `$long`, `$signed`; and `p_value`, `t_quantile` and `q_values` of
+`attnstore.ask.statistics`. The `.py` file defines
 
     answer(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame
 
-and gets lazy frames with the same columns, and all of these values in `parameters`. Both engines must give the
-same table: the same columns and types, the rows in an order that leaves nothing open.
+and gets lazy frames with the same columns, and all of these values in `parameters`. Both engines must give the same
+table: the same columns and types, and rows in a fully determined order.
 """
 
 import importlib.util
@@ -98,7 +97,7 @@ Engine = Literal["duckdb", "polars"]
 Twin = Callable[[Tables, Mapping[str, Any]], pl.LazyFrame]
 
 _PACKAGE = Path(attnstore.__file__).parent
-#: Inside an installed wheel's package, or beside the package in a checkout and an editable install.
+#: Inside the package in an installed wheel, beside it in a checkout and an editable install.
 _SHIPPED = (_PACKAGE / "queries", _PACKAGE.parent / "queries")
 
 ONCE = (
@@ -113,15 +112,15 @@ ONCE = (
     "column",
     "document",
 )
-#: What every question takes beside its own parameters: a condition over `documents`; the others are as if not there.
+#: The parameter of every question: a condition over `documents`; the others are as if not there.
 WHERE = "where"
-#: What every question may use beside its own parameters: facts of the store, and whether the score asked for is signed.
+#: What every question may use beside its own parameters: facts of the store, and whether the score is signed.
 FACTS = ("labels_are_models", "layers", "heads", "long", "signed")
 
-#: What a question may need of a store's documents.
+#: What a question may require of a store's documents.
 NEEDS = ("labels", "groups")
 
-#: The file of the macros that questions share; it is no question.
+#: The file of the macros that questions share; it is not a question.
 SHARED = "shared.sql"
 
 _PARAMETER = re.compile(
@@ -131,13 +130,12 @@ _PARAMETER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to a store. `documentation` is its comment as plain text, less the first line, `summary`.
+    """A question to a store. `documentation` is its comment as plain text, without the first line, `summary`.
 
-    `columns` are those that a terminal shows, as they are declared; none where that is left open. `needs` says what
-    some document has to have: of `NEEDS`. `keys` name a row of the answer, and `compared` are the numbers that
-    two stores' answers differ in; both empty where answers can't be paired. `family`: the tests that a
-    `q` is over, in words; empty where there is none. `polars` is the twin, None where there is none; its file is only
-    loaded when it is called.
+    `columns` are those that a terminal shows, as declared; empty if not declared. `needs`: what some document must
+    have, from `NEEDS`. `keys` are the columns that identify a row, and `compared` the numbers whose difference between
+    two stores is taken; both are empty if answers can't be paired. `family`: the tests that a `q` covers, in words;
+    empty without a `q`. `polars` is the twin, or None; its file is loaded only when it is called.
     """
 
     name: str
@@ -154,7 +152,7 @@ class Question:
     path: Path
 
     def parameter(self, name: str) -> Parameter | None:
-        """The parameter of that name, or None."""
+        """The parameter with that name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 
 
@@ -162,8 +160,8 @@ def find_questions(*folders: str | Path) -> dict[str, Question]:
     """All questions by name: the shipped ones, then those of the user's own folders.
 
     Raises:
-        UsageError: a folder does not exist or has no question, two questions have the same name, or a file is
-            not of the form that the module describes.
+        UsageError: a folder does not exist or has no question, two questions have the same name, or a file does not
+            have the form that the module describes.
     """
     questions = dict(_shipped_questions(_shipped()))
     for folder in map(Path, folders):
@@ -184,9 +182,9 @@ def find_questions(*folders: str | Path) -> dict[str, Question]:
 
 @cache
 def _shipped_questions(folder: Path) -> Mapping[str, Question]:
-    """Read once a process: every store that is opened, and every question that is asked, wants them.
+    """Read once per process: every open store and every question needs them.
 
-    Their SQL is not parsed here, which takes longer than an answer: the tests have done it.
+    Their SQL is not parsed here, because that takes longer than an answer: the tests check it.
     """
     paths = sorted(path for path in folder.glob("*.sql") if path.name != SHARED)
     return {path.stem: _read(path, checked=True) for path in paths}
@@ -200,7 +198,7 @@ def _shipped() -> Path:
 
 
 def shared_macros() -> Mapping[str, str]:
-    """What the questions' SQL shares, by name: the statement that makes each DuckDB macro."""
+    """The macros that the questions' SQL shares, by name: the statement that makes each in DuckDB."""
     return macros_in(_shipped() / SHARED)
 
 
@@ -210,7 +208,7 @@ def asked_statement(sql: str) -> duckdb.Statement:
 
 
 def get_question(name: str, questions: Mapping[str, Question]) -> Question:
-    """The question of that name.
+    """The question with that name.
 
     Raises:
         NotFoundError: there is none; the message names the closest.
@@ -221,7 +219,7 @@ def get_question(name: str, questions: Mapping[str, Question]) -> Question:
 
 
 def describe(question: Question, width: int = 100) -> str:
-    """A question's documentation and parameters as text for a terminal of so many columns, as far as words can be."""
+    """A question's documentation and parameters as text, wrapped to `width` columns where words allow."""
     lines = [question.name, "", *textwrap.wrap(question.summary, width), ""]
     if question.documentation:
         lines += [*_filled(question.documentation, width), ""]
@@ -239,12 +237,12 @@ def describe(question: Question, width: int = 100) -> str:
 
 
 def _indent(line: str) -> str | None:
-    """What a line begins with; None of an empty one."""
+    """A line's indentation; None for an empty line."""
     return line[: len(line) - len(line.lstrip())] if line else None
 
 
 def _filled(prose: str, width: int) -> list[str]:
-    """Lines of so many columns. What is indented, such as an example's row, stays as it is where it fits."""
+    """Lines of `width` columns. Indented lines, such as an example's row, stay as they are if they fit."""
     lines: list[str] = []
     for indent, block in itertools.groupby(prose.splitlines(), _indent):
         whole = list(block)
@@ -258,16 +256,16 @@ def _filled(prose: str, width: int) -> list[str]:
 
 
 def signature(p: Parameter) -> str:
-    """A parameter's name, what it takes, and its default as a user would type it."""
+    """A parameter's name, its type or choices, and its default as a user would type it."""
     default = "required" if p.required else f"default {as_text(p.default) or 'none'}"
     return f"{p.name}: {'|'.join(p.choices) or p.type}, {default}"
 
 
 def _read(path: Path, checked: bool = False) -> Question:
-    """The question of a file. `checked`: its SELECT is known to be one. Raises UsageError."""
+    """The question in a file. `checked`: its SQL is known to be a valid SELECT. Raises UsageError."""
     try:
         if path.exists() and not path.is_file():
-            raise UsageError(f"can't read {path}: it is no file")  # a pipe would be waited for
+            raise UsageError(f"can't read {path}: it is no file")  # reading a pipe would wait
         text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {path}: {error}") from error
@@ -309,7 +307,7 @@ def _read(path: Path, checked: bool = False) -> Question:
 
 
 def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """The prose of a comment, and its declarations, such as `@param` and `@columns`, each put into one line."""
+    """The prose of a comment, and its declarations, such as `@param` and `@columns`, one line each."""
     prose: list[str] = []
     declarations: list[str] = []
     inside = False
@@ -326,7 +324,7 @@ def _split_comment(lines: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _columns(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The columns that a terminal shows, of the lines that declare them: none or one."""
+    """The columns that a terminal shows, from the lines that declare them: none or one."""
     if len(declarations) > 1:
         raise UsageError(f"{path}: the columns are declared twice")
     names = [name.strip() for line in declarations for name in line.removeprefix("@columns").split(",")]
@@ -336,7 +334,7 @@ def _columns(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def _needs(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
-    """What some document has to have, of the lines that say so."""
+    """What some document must have, from the lines that say so."""
     names = tuple(name.strip() for line in declarations for name in line.removeprefix("@needs").split(","))
     if unknown := [name for name in names if name not in NEEDS]:
         raise UsageError(f"{path}: @needs {unknown[0]}: it is one of {', '.join(NEEDS)}")
@@ -344,7 +342,7 @@ def _needs(declarations: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def _pair(declarations: Sequence[str], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that name a row, and those that are compared, of the lines that declare them: none or one."""
+    """The columns that identify a row, and those that are compared, from the lines that declare them: none or one."""
     if not declarations:
         return (), ()
     if len(declarations) > 1:
@@ -414,7 +412,7 @@ def _check_names(parameters: Sequence[Parameter], path: Path) -> None:
 
 
 def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
-    """One SELECT, in which every `$name` is known."""
+    """Check that it is one SELECT in which every `$name` is known."""
     try:
         statement = asked_statement(text)
     except UsageError as error:
@@ -425,7 +423,7 @@ def _check_sql(text: str, parameters: Sequence[Parameter], path: Path) -> None:
 
 
 def _twin(path: Path) -> Twin:
-    """The function `answer` of a file, which is loaded at the first call."""
+    """The function `answer` of a file. The file is loaded at the first call."""
 
     def twin(tables: Tables, parameters: Mapping[str, Any]) -> pl.LazyFrame:
         spec = importlib.util.spec_from_file_location(f"attnstore.queries.{path.stem}", path)
@@ -435,7 +433,7 @@ def _twin(path: Path) -> Twin:
         try:
             spec.loader.exec_module(module)
             answer: Twin = module.answer
-        except Exception as error:  # whatever a user's own file may raise
+        except Exception as error:  # a user's own file may raise anything
             raise UsageError(f"{path} can't be loaded: {one_line(error)}") from error
         return answer(tables, parameters)
 

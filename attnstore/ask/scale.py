@@ -1,4 +1,4 @@
-"""How large a reduction's values are in a store: where the shade of a picture is full."""
+"""How large a reduction's values are in a store: the value with the full shade in a picture."""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from attnstore.store.frames import QuestionColumns
 from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import Store
 
-#: Documents that are looked at, spread evenly over the store: with more the figure does not move.
+#: The number of documents sampled, spread evenly over the store: more do not change the figure.
 SAMPLE = 1000
-#: Parts that are looked at: of each part whole columns are read, however few of its documents count.
+#: The number of parts sampled: whole columns of a part are read, however few of its documents count.
 PARTS = 4
 
 _LIFT = "{attention} * length"
-#: The lift over an even share of what remains (`show.words.ignore_tokens`), where special tokens are left out or not.
+#: The lift over an even share of what remains (`show.words.ignore_tokens`), with or without special tokens.
 _RENORMALISED = """{attention} / nullif(sum({attention}) FILTER ({kept}) OVER of_document, 0)
     * count({attention}) FILTER ({kept}) OVER of_document"""
 
 
 class Scales:
-    """Where the shades of a store's pictures are full: looked up once for all documents that are drawn alike.
+    """The values of full shade in a store's pictures: computed once for all documents drawn alike.
 
-    It is of one state of a store: what a run finishes later is in none of it.
+    It describes one state of a store, without what a run finishes later.
     """
 
     def __init__(self, store: Store) -> None:
@@ -43,16 +43,16 @@ class Scales:
         renormalised: bool = False,
         connect: Connect = connect,
     ) -> float:
-        """As `ninety_ninth`. Without renormalising, special tokens that are left out change nothing."""
+        """Like `ninety_ninth`. Without renormalising, leaving out special tokens changes nothing."""
         alike = (reduction, str(layer), str(head), specials or not renormalised, renormalised)
         if alike not in self._found:
             self._found[alike] = ninety_ninth(self._store, *alike, connect=connect)
         return self._found[alike]
 
     def look_ahead(self, reduction: StoredReduction, connect: Connect = connect) -> None:
-        """Look up those of all layers of a reduction, which takes little longer than one, unless it has been done.
+        """Compute those of all layers of a reduction, unless done already: it takes little longer than one layer.
 
-        Of several heads it is their mean's. Raises StoreError if the store can't be read.
+        Several heads are averaged. Raises StoreError if the store can't be read.
         """
         if reduction.name in self._ahead:
             return
@@ -77,11 +77,11 @@ def ninety_ninth(
     renormalised: bool = False,
     connect: Connect = connect,
 ) -> float:
-    """The 99th percentile of a reduction's lift over the store's tokens, special ones aside, to two digits.
+    """The 99th percentile of a reduction's lift over the store's tokens without special ones, to two digits.
 
-    Of a signed reduction, which has no lift, it is that of its values without their sign. `renormalised`: of the lift
-    over an even share of what remains, without `specials` or with them. It is taken over 1,000 documents, spread
-    evenly over the store (or over 4 of its parts, where there are more), and 1.0 where there is no value but 0.
+    A signed reduction has no lift: it is the percentile of the absolute values. `renormalised`: of the lift over an
+    even share of what remains, with or without `specials`. The sample is 1,000 documents, spread evenly over the store
+    (over 4 of its parts, if it has more). It is 1.0 if all values are 0.
 
     Raises:
         UsageError: there is no such reduction, layer or head.
@@ -98,7 +98,7 @@ def ninety_ninth(
 
 
 def _value(stored: StoredReduction | None) -> str:
-    """What the percentile is of. A score with a sign has no lift."""
+    """The value whose percentile is taken. A signed score has no lift."""
     return "abs({attention})" if stored is not None and stored.signed else _LIFT
 
 

@@ -1,8 +1,8 @@
-"""A question as one SQL script that any DuckDB runs over the store, with nothing of ours.
+"""A question as one SQL script that any DuckDB runs over the store, without attnstore.
 
-The parameters' values are variables, the tables are views over the store's files, and functions of ours are macros:
-what stands in the script is all that there is. Its last statement is the question as it stands in its file, but for
-`$name`, which there is `getvariable('name')`.
+Parameter values are variables, tables are views over the store's files, and attnstore's functions are macros: the
+script is self-contained. Its last statement is the question as in its file, except that `$name` becomes
+`getvariable('name')`.
 """
 
 import re
@@ -21,7 +21,7 @@ from attnstore.ask.questions import Question, asked_statement, shared_macros
 from attnstore.ask.sql import identifier, literal, needs_measured, views_of
 from attnstore.store.store import Store
 
-#: What in a statement is not its text: literals, quoted names, comments; then a parameter.
+#: The parts of a statement in which `$` has no meaning (literals, quoted names, comments); then a parameter.
 _PIECES = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w+)", re.DOTALL)
 
 
@@ -29,7 +29,7 @@ def script(store: Store, question: Question, parameters: Mapping[str, object] | 
     """The SQL script that gives the question's answer; parameters as for `ask`.
 
     Raises:
-        UsageError: a parameter is unknown, missing or unfit, or the store does not have what it names.
+        UsageError: a parameter is unknown, missing or invalid, or the store does not have what it names.
         StoreError: the store can't be read.
     """
     values, added = bound(store, question, parameters or {})
@@ -76,7 +76,7 @@ def _value(value: Any) -> str:
 
 
 def _empty(name: str, schema: pa.Schema) -> str:
-    """The table of a store that has no part yet."""
+    """The table of a store without parts."""
     with duckdb.connect() as connection:
         connection.register("rows", pa.schema([_plain(field) for field in schema]).empty_table())
         columns = connection.sql("DESCRIBE rows").fetchall()
@@ -89,7 +89,7 @@ def _plain(field: pa.Field) -> pa.Field:
 
 
 def _macros(sql: str) -> list[str]:
-    """The macros that a statement uses, and those that these use: our statistics, then the questions' own."""
+    """The macros that a statement uses, directly or not: attnstore's statistics first, then those of the questions."""
     shared = needed(sql, shared_macros())
     own = macros_in(Path(__file__).with_name("statistics.sql"))
     return [*needed("\n".join([sql, *shared]), own), *shared]

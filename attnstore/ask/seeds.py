@@ -1,17 +1,17 @@
-"""Several stores of the same documents, such as models of several seeds: what is the model's, and what the seed's.
+"""Several stores of the same documents, such as models of several seeds: what the model does, and what the seed does.
 
-Of a word, store s has the mean r_s of a score over its occurrences in the documents of a class, r_s = Σ y_s / Σ n_s
-over clusters g. What cluster g adds to its error is e_gs = (y_gs − r_s n_gs) / Σ n_s (Cochran 1977, "Sampling
-Techniques", section 6.3), so that its variance by sampling is v_s = G / (G − 1) Σ_g e_gs², with G clusters that have
-the word. The documents are the same for all stores: what they do to all alike is no difference between stores. The
-variance between the S stores holds the seeds' variance and what sampling does to each store apart from their mean,
-d_gs = e_gs − ē_g:
+For a word, store s has the mean r_s of a score over the word's occurrences in the documents of a class, r_s = Σ y_s /
+Σ n_s over clusters g. Cluster g adds e_gs = (y_gs − r_s n_gs) / Σ n_s to its error (Cochran 1977, "Sampling
+Techniques", section 6.3), so its sampling variance is v_s = G / (G − 1) Σ_g e_gs², with G clusters that have the word.
+The documents are the same for all stores: what they do to all stores alike is not a difference between them. The
+variance between the S stores consists of the seeds' variance and of the sampling errors apart from their mean, d_gs =
+e_gs − ē_g:
 
     E[Σ_s (r_s − r̄)² / (S − 1)] = seed² + Σ_s G / (G − 1) Σ_g d_gs² / (S − 1)
 
-which is solved for seed², as an analysis of variance does (Searle, Casella and McCulloch 1992, "Variance Components").
-The mean over stores has the variance between them over S, and that of the ē_g, less what is in both; with
-Satterthwaite's degrees of freedom (1946).
+which is solved for seed², as in an analysis of variance (Searle, Casella and McCulloch 1992, "Variance Components").
+The variance of the mean over stores is the variance between them over S, plus that of the ē_g, minus what is in both,
+with Satterthwaite's degrees of freedom (1946).
 """
 
 from collections.abc import Mapping
@@ -30,28 +30,28 @@ from attnstore.store import frames
 from attnstore.store.frames import QuestionColumns
 from attnstore.store.store import Store
 
-#: With fewer clusters that have a word nothing is said about sampling.
+#: With fewer clusters that have a word, there is no sampling error.
 _FEWEST = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """What several stores of the same documents have in common, and what each has alone.
+    """What several stores of the same documents have in common, and how they differ.
 
-    `documents` are those that all have. `accuracies`: by store, over those with a label; empty where no accuracy is
-    claimed.
+    `documents` counts those that all have. `accuracies`: by store, over those with a label; empty if there is no
+    accuracy.
 
-    `parts`: a row per class: `class`, `words`, and of the variance of the words' figures in one store the parts that
-    are the words' own, the same in all stores (`model`), the seed's (`seed`) and the sample's (`sampling`).
+    `parts`: a row per class: `class`, `words`, and the parts of the variance of the words' figures in one store: the
+    words' own, which is the same in all stores (`model`), the seed's (`seed`) and the sample's (`sampling`).
 
-    `lists`: a row per class: `class`, `size` of the lists of leading words, and how many of them two stores share:
+    `lists`: a row per class: `class`, `size` of the lists of leading words, and how many words two stores share:
     `shared` on average, `fewest`, `most`.
 
-    `words`: a row per class and word, those that lead by their mean over stores first: `class`, `word`, `documents`
-    (the fewest of a store), `clusters`, `mean`, `low` to `high` (95 %, of other seeds and other documents), `lowest`,
-    `highest` (of a store), `between` (the standard deviation between stores), `seed` (that of the seeds alone),
-    `sampling` (a store's standard error by its documents), `part` (of the variance of seed and sampling, what the seed
-    makes). What sampling does is null with fewer than five clusters that have the word.
+    `words`: a row per class and word, highest mean over stores first: `class`, `word`, `documents` (the fewest in a
+    store), `clusters`, `mean`, `low` to `high` (95 %, for other seeds and other documents), `lowest`, `highest` (in a
+    store), `between` (the standard deviation between stores), `seed` (that of the seeds alone), `sampling` (a store's
+    standard error from its documents), `part` (the seed's share of the variance of seed and sampling). What depends on
+    sampling is null with fewer than five clusters that have the word.
     """
 
     documents: int
@@ -68,11 +68,11 @@ def compare_seeds(
     min_documents: int | None = None,
     size: int = 20,
 ) -> Seeds:
-    """Hold several stores of the same documents against each other, word by word, in the documents of each prediction.
+    """Compare several stores of the same documents, word by word, in the documents of each prediction.
 
-    Of attention a word's figure is its lift, of a score with a sign (evidence) the mean of the score. `min_documents`:
-    leave out words in fewer documents of the class in any store; None is one in 200 of all documents, and at least 5.
-    `size`: of the lists.
+    A word's figure is its lift for attention, and the mean of the score for a signed score (evidence).
+    `min_documents`: leave out words in fewer documents of the class in any store; None is one in 200 of all documents,
+    and at least 5. `size`: the length of the lists.
 
     Raises:
         UsageError: there are fewer than two stores, the classes differ, no document is in all, or a store does not have
@@ -94,7 +94,7 @@ def compare_seeds(
 
 
 def _in_all(stores: Mapping[str, Store]) -> pl.DataFrame:
-    """A row for each document that all stores have: `cluster`, `label`, and its number in each store, by its name."""
+    """A row for each document that all stores have: `cluster`, `label`, and by store name its number there."""
     first, *others = stores
     whole: pl.DataFrame | None = None
     for name in others:
@@ -133,7 +133,7 @@ def _words(store: Store, numbers: pl.DataFrame, reduction: str, layer: str) -> p
 
 
 def _accuracies(stores: Mapping[str, Store], numbers: pl.DataFrame) -> dict[str, float]:
-    """By store, over the documents with a label; empty where the labels are not the models' classes."""
+    """By store, over the documents with a label; empty if the labels are not the models' classes."""
     labelled = numbers.filter(pl.col("label").is_not_null())
     if labelled.is_empty() or not all(store.manifest.labels_are_models for store in stores.values()):
         return {}
@@ -158,13 +158,13 @@ def _measured(
         found.group_by(*of_word, "store")
         .agg(pl.col("documents").sum(), total=n.sum(), r=y.sum() / n.sum())
         .filter(pl.col("total") > 0, pl.col("documents") >= least)
-        # A word that one store does not have often enough can't be compared.
+        # A word that is too rare in one store can't be compared.
         .filter(pl.len().over(of_word) == stores)
     )
     errors = found.join(figures.select(*of_word, "store", "total", "r"), on=[*of_word, "store"]).with_columns(
         e=(y - pl.col("r") * n) / pl.col("total")
     )
-    # A cluster that a store does not have the word in adds nothing to its error: its d is less the mean of the others.
+    # A cluster without the word in a store adds nothing to the store's error: its d is minus the mean of the others.
     by_cluster = errors.group_by(*of_word, "cluster").agg(squares=(e**2).sum(), mean=e.sum() / stores)
     # Σ_s d² = Σ_s e² − S ē², over all stores.
     sampled = by_cluster.group_by(of_word).agg(
@@ -176,7 +176,7 @@ def _measured(
     g = pl.col("clusters")
     scale = pl.when(g >= _FEWEST).then(g / (g - 1))
     between, seed, sampling = pl.col("between"), pl.col("seed"), pl.col("sampling")
-    # What sampling does to each store apart is in both.
+    # The sampling error of each store apart is in both.
     apart = pl.col("apart") * scale / (stores - 1)
     of_seeds = between**2 / stores
     of_sample = (pl.col("common") * scale - apart / stores).clip(lower_bound=0)
@@ -212,7 +212,7 @@ def _measured(
 
 
 def _parts(words: pl.DataFrame) -> pl.DataFrame:
-    """`parts` of `Seeds`: `left`, unlike `seed`, may be below 0 by chance, so that it averages to the truth."""
+    """`parts` of `Seeds`: `left`, unlike `seed`, may be below 0 by chance, so that its average is unbiased."""
     known = words.filter(pl.col("sampling").is_not_null())
     model = (pl.col("mean").var() - pl.col("variance_of_mean").mean()).clip(lower_bound=0)
     seed, sampling = pl.col("left").mean().clip(lower_bound=0), (pl.col("sampling") ** 2).mean()
@@ -227,7 +227,7 @@ def _parts(words: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lists(figures: pl.DataFrame, size: int) -> pl.DataFrame:
-    """`lists` of `Seeds`: the leading words of each class, by store, and what two stores' have in common."""
+    """`lists` of `Seeds`: each class's leading words by store, and how many two stores share."""
     leading = figures.sort("r", "word", descending=[True, False]).group_by("class", "store").head(size)
     rows = []
     for (name,), of_class in leading.group_by(["class"], maintain_order=True):

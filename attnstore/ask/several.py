@@ -1,7 +1,7 @@
-"""Several stores asked as one: a season of checkpoints is a table, with a column `store`.
+"""Several stores queried as one: a series of checkpoints becomes a table with a column `store`.
 
-A question is answered once for each store, since its numbers are of one model. SQL reads all rows at once, of the
-columns that all of the stores have.
+A question is answered once for each store, because its numbers describe one model. SQL reads all rows at once, with
+the columns that all of the stores have.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from attnstore.messages import listed, one_line
 from attnstore.store import frames
 from attnstore.store.store import Store, open_store
 
-#: The column that says which store a row is of.
+#: The column with the name of a row's store.
 STORE = "store"
 
 _TABLES: Mapping[str, Callable[[Store], pl.LazyFrame]] = {
@@ -32,7 +32,7 @@ _TABLES: Mapping[str, Callable[[Store], pl.LazyFrame]] = {
 
 
 def open_stores(paths: Sequence["str | Path | Bucket"]) -> dict[str, Store]:
-    """Stores by name: the folder's, without `.attn`, or the whole path where two folders are called the same.
+    """Stores by name: the folder's name without `.attn`, or the whole path if two folders have the same name.
 
     Raises:
         UsageError: there is no path, or one is given twice.
@@ -60,10 +60,10 @@ def ask_each(
 ) -> pa.Table:
     """The answers to a question, one store after the other, with a column `store` before the answer's own.
 
-    Layers, classes and reductions may be other ones in each store, as long as all have what is asked for.
+    Layers, classes and reductions may differ between stores, as long as each has what the question needs.
 
     Raises:
-        UsageError, StoreError: as `answer.ask`, with the store's name; the answers have not the same columns.
+        UsageError, StoreError: as `answer.ask`, with the store's name; also if the answers' columns differ.
     """
     answers: list[pa.Table] = []
     bases: list[str] = []
@@ -89,7 +89,7 @@ def ask_each(
 
 
 def table_of_all(stores: Mapping[str, Store], table: str) -> pl.LazyFrame:
-    """`documents`, `tokens` or `totals` of all stores, `store` first, then the columns that all of them have alike."""
+    """`documents`, `tokens` or `totals` of all stores: `store`, then the columns that all of them have."""
     found = {name: _TABLES[table](store) for name, store in stores.items()}
     schemas = [frame.collect_schema() for frame in found.values()]
     alike = [name for name, kind in schemas[0].items() if all(s.get(name) == kind for s in schemas)]
@@ -99,10 +99,10 @@ def table_of_all(stores: Mapping[str, Store], table: str) -> pl.LazyFrame:
 def sql_over(stores: Mapping[str, Store], sql: str, timeout: float | None = None) -> pa.Table:
     """The result of one SELECT over the views `documents`, `tokens` and `totals` of all stores.
 
-    They have `store` first, and then the columns that all of the stores have, of the same type.
+    They have `store` first, then the columns that all of the stores have with the same type.
 
     Raises:
-        UsageError: as `run_sql`; it names a column that not all of the stores have.
+        UsageError: as `run_sql`, and for a column that not all of the stores have.
         StoreError: a store can't be read.
     """
     reading_statement(sql)

@@ -1,4 +1,4 @@
-"""A store's tables as DuckDB views, to be read and nothing else: what `attnstore.store.frames` is for Polars."""
+"""A store's tables as read-only DuckDB views: what `attnstore.store.frames` is for Polars."""
 
 import os
 import re
@@ -26,21 +26,21 @@ from attnstore.store.schema import lift, without_keys
 from attnstore.store.store import Kind, Store
 from attnstore.store.totals import COUNTS, KEYS, value_columns
 
-#: What a statement may put on the disk where the memory does not hold it: no disk is filled by a question.
+#: How much a statement may spill to the disk, so that a question can't fill it.
 _MOST_SPILLED = "32GiB"
 _ROWS_AT_ONCE = 100_000
 
 
-#: What DuckDB raises. Where it names a damaged file's column whose name is no UTF-8 any more, its message is no text.
+#: What DuckDB raises. If it names a damaged file's column whose name is not UTF-8, its message is not text.
 _REFUSED = (duckdb.Error, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The statements that make a store's views. They name tables without rows, which have to be there: `empty`.
+    """The statements that make a store's views. They use tables without rows, which must exist first: `empty`.
 
-    `asked` put those of the documents that are asked about in their place: the table `asked` of their numbers first.
-    `read` are the addresses of the files that they read.
+    `asked` replaces them by views of selected documents, after making the table `asked` of their numbers. `read` are
+    the addresses of the files that they read.
     """
 
     statements: list[str]
@@ -54,10 +54,10 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB connection with the store's views, to be closed by the caller.
 
-    They are `documents`, `tokens`, `totals` and, where it has been measured, `faithfulness`.
+    They are `documents`, `tokens`, `totals` and, if measured, `faithfulness`.
 
-    It reads the files of the store's finished parts and no other, loads no extension, and its configuration
-    is locked. `macros` are statements that make what the SQL calls.
+    It reads only the files of the store's finished parts, loads no extension, and its configuration is locked.
+    `macros` are statements that make the macros that the SQL calls.
 
     Raises:
         StoreError: the store can't be read.
@@ -68,7 +68,7 @@ def connect(
 def opened(
     store: Store, made: Views, macros: Sequence[str] = (), others: Iterable[Store] = ()
 ) -> duckdb.DuckDBPyConnection:
-    """A connection with these views, as `connect` gives it; `others`: stores that they read beside `store`.
+    """A connection with these views, as from `connect`; `others`: stores that they read beside `store`.
 
     Raises StoreError for files that can't be read.
     """
@@ -78,9 +78,9 @@ def opened(
 def database(
     store: Store, addresses: Iterable[str], others: Iterable[Store] = ()
 ) -> duckdb.DuckDBPyConnection:
-    """A connection to a database of its own, which may read these files and no other, and can't be told otherwise.
+    """A connection to a separate database that may read only these files; this can't be changed.
 
-    It has no views yet. `beside` gives more connections to it, which together take half of the machine's memory.
+    It has no views yet. `beside` opens more connections to it; together they may use half of the machine's memory.
 
     Raises StoreError for files that can't be read.
     """
@@ -89,15 +89,15 @@ def database(
         statistics.register(connection)
         for files in BucketFiles.of([store, *others]):
             connection.register_filesystem(files)
-        # DuckDB looks at what it is asked for, a pattern, and at what that matches.
+        # DuckDB opens what it is asked for, a pattern, and what the pattern matches.
         allowed = dict.fromkeys(text for each in addresses for text in (literal(each), pattern(each)))
         connection.execute(f"SET allowed_paths = [{', '.join(allowed)}]")
         connection.execute(f"SET temp_directory = {literal(_spill())}")
         connection.execute(f"SET max_temp_directory_size = '{_MOST_SPILLED}'")
         connection.execute(f"SET memory_limit = '{_half_of_memory() >> 20}MiB'")
-        # Every statement looks at all files again, whose bytes never change.
+        # Every statement would check all files again, but their bytes never change.
         connection.execute("SET parquet_metadata_cache = true")
-        # It would stand among what is printed. In a notebook without ipywidgets it is off, and can't be set at all.
+        # It would mix with printed output. In a notebook without ipywidgets it is off, and can't be set at all.
         if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
             connection.execute("SET enable_progress_bar = false")
         for setting in (
@@ -123,9 +123,9 @@ def beside(
     added: QuestionColumns = NOTHING,
     macros: Sequence[str] = (),
 ) -> duckdb.DuckDBPyConnection:
-    """Another connection to the database of one, with the views that `connect` would give it. Its end is its own.
+    """Another connection to the same database, with the views that `connect` would make. It is closed separately.
 
-    `other` has to be of `database(store, views_of(store).read)`. It takes a third of the time that `connect` takes.
+    `other` must come from `database(store, views_of(store).read)`. This takes a third of the time of `connect`.
 
     Raises StoreError for files that can't be read.
     """
@@ -137,7 +137,7 @@ def _with_views(
 ) -> duckdb.DuckDBPyConnection:
     """The connection with views and macros; closed if they can't be made.
 
-    Raises StoreError for files that can't be read, UsageError for what can't be chosen.
+    Raises StoreError for files that can't be read, UsageError for a selection that fails.
     """
     try:
         for name, schema in made.empty.items():
@@ -158,7 +158,7 @@ def _with_views(
 
 
 def _spill() -> str:
-    """Where DuckDB may put what the memory does not hold: it makes the folder, and removes it. Empty for nowhere."""
+    """Where DuckDB may spill what does not fit into memory: it makes the folder, and removes it. Empty for nowhere."""
     try:
         return str(Path(tempfile.gettempdir(), f"attnstore-{uuid.uuid4().hex}"))
     except FileNotFoundError:  # there is no folder for temporary files
@@ -168,7 +168,7 @@ def _spill() -> str:
 def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
     """`documents`, `tokens` and `totals` over the files of the finished parts, with the columns that a question adds.
 
-    And `faithfulness` over its own, where it has been measured.
+    Also `faithfulness` over its own file, if measured.
 
     Raises StoreError if a file is gone.
     """
@@ -246,12 +246,12 @@ def views_of(store: Store, added: QuestionColumns = NOTHING) -> Views:
     return Views(statements, empty, read, asked)
 
 
-#: The table of the numbers of the documents that are asked about, where not all are.
+#: The table with the numbers of the selected documents, if not all are.
 ASKED = "asked"
 
 
 def _choose(store: Store, connection: duckdb.DuckDBPyConnection, statements: Sequence[str]) -> None:
-    """Put the documents that are asked about in the place of all. Raises UsageError if there is no telling which."""
+    """Replace all documents by the selected ones. Raises UsageError if the condition fails."""
     choice, *views = statements
     try:
         interruptible(lambda: connection.execute(choice), connection.interrupt)
@@ -263,7 +263,7 @@ def _choose(store: Store, connection: duckdb.DuckDBPyConnection, statements: Seq
 
 
 def needs_measured(store: Store, sql: str) -> None:
-    """Raise UsageError if a statement reads `faithfulness`, which has not been measured, and say how to."""
+    """Raise UsageError if a statement reads `faithfulness` before it is measured, and say how to measure it."""
     if FOLDER in tables_of(sql) and not faithfulness_files(store):
         raise not_measured(store)
 
@@ -271,12 +271,12 @@ def needs_measured(store: Store, sql: str) -> None:
 def run_sql(store: Store, sql: str, timeout: float | None = None) -> pa.Table:
     """The result of one SELECT over the views `documents`, `tokens`, `totals` and `faithfulness`.
 
-    The statement can read these views and nothing else, and write nothing. DESCRIBE, SUMMARIZE, VALUES,
-    FROM and EXPLAIN are welcome. `timeout` is in seconds; None for no end.
+    The statement can read only these views, and write nothing. DESCRIBE, SUMMARIZE, VALUES, FROM and EXPLAIN are
+    allowed. `timeout` is in seconds; None for no limit.
 
     Raises:
-        UsageError: it is not one statement that only reads, DuckDB refuses it, it takes longer than `timeout`, or its
-            answer takes more than half of the machine's memory.
+        UsageError: it is not one read-only statement, DuckDB refuses it, it takes longer than `timeout`, or its answer
+            needs more than half of the machine's memory.
         StoreError: the store can't be read.
     """
     reading_statement(sql)
@@ -294,11 +294,12 @@ def select(
 ) -> pa.Table:
     """Run `reading_statement(sql)` with its `$names` bound to `values`, in plain Arrow types.
 
-    Dictionaries and large strings come as strings, sums of integers (128 bits in DuckDB) as int64 where they
-    fit. A signal that ends the process, such as Ctrl-C, ends the statement at once.
+    Dictionaries and large strings become strings, sums of integers (128 bits in DuckDB) become int64 if they fit. A
+    signal that ends the process, such as Ctrl-C, ends the statement at once.
 
     Raises:
-        UsageError: DuckDB refuses it, or it takes more than `timeout` seconds, or half of the memory for its answer.
+        UsageError: DuckDB refuses it, it takes more than `timeout` seconds, or its answer needs more than half of the
+            memory.
         StoreError: the store can't be read.
     """
     late = threading.Event()
@@ -309,7 +310,7 @@ def select(
 
     timer = threading.Timer(timeout or 0, stop)
     try:
-        # Read only: even a SELECT may hold an INSERT in a WITH clause.
+        # Read only: even a SELECT may have an INSERT in a WITH clause.
         connection.execute("BEGIN TRANSACTION READ ONLY")
         if timeout:
             timer.start()
@@ -327,7 +328,7 @@ def select(
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> pa.Table:
-    """The rows, as long as they take no more memory than DuckDB itself may."""
+    """The rows, as long as they need no more memory than DuckDB itself may use."""
     most, size = _half_of_memory(), 0
     batches = []
     try:
@@ -340,7 +341,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str
                 )
             batches.append(batch)
         return pa.Table.from_batches(batches, reader.schema)
-    except (OSError, UnicodeDecodeError):  # an error on the way has lost its kind: it comes again, with it
+    except (OSError, UnicodeDecodeError):  # the error's type is lost: raise it again, typed
         connection.execute("ROLLBACK")
         connection.execute("BEGIN TRANSACTION READ ONLY")
         return connection.sql(sql, params=dict(values)).to_arrow_table()
@@ -348,7 +349,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str
 
 @cache
 def _half_of_memory() -> int:
-    """Bytes. Where the system does not say how much there is, what a small machine has."""
+    """Bytes. If the system does not say how much it has, that of a small machine."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):
@@ -356,9 +357,9 @@ def _half_of_memory() -> int:
 
 
 def _view(view: str, rows: str, schema: pa.Schema, extra: Mapping[str, str]) -> str:
-    """The statement that makes a view of the rows. Names are quoted: nothing of a user's is pasted."""
+    """The statement that makes a view of the rows. Names are quoted: no user input is pasted."""
     hidden = [identifier(name) for name in extra]
-    # `label` stands at the end wherever it is stored, but among the keys of the totals.
+    # `label` is last wherever it is stored, except among the keys of the totals.
     of_table = schema.names if view == "totals" else without_keys(schema)
     names = dict.fromkeys([*of_table, "split", "label"])
     kept = [name for name in map(identifier, names) if name not in hidden]
@@ -382,7 +383,7 @@ def _rows(view: str, partitions: Sequence[tuple[str, str | None, list[str]]], sc
 
 
 def _totals(store: Store, tokens: str, path: Place | None) -> str:
-    """The SELECT of the totals: of their file or, where there is none for it, of these rows of `tokens`."""
+    """The SELECT of the totals: from their file or, if there is none, from these rows of `tokens`."""
     if path is not None:
         names = ", ".join(map(identifier, store.totals_schema.names))
         return f"SELECT {names} FROM read_parquet({pattern(address(path))}, hive_partitioning = false)"  # noqa: S608
@@ -409,12 +410,12 @@ def literal(text: object) -> str:
 
 
 def pattern(address: str) -> str:
-    """An address as `read_parquet` wants it: a pattern that this one alone matches."""
+    """An address for `read_parquet`: a pattern that matches only this address."""
     return literal(re.sub(r"([*?\[])", r"[\1]", address))
 
 
 def _empty(schema: pa.Schema) -> pa.Table:
-    """A table without rows, its dictionaries as plain strings."""
+    """A table without rows, with dictionaries as plain strings."""
     fields = [
         pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema
     ]
@@ -422,7 +423,7 @@ def _empty(schema: pa.Schema) -> pa.Table:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table without metadata, in types that every reader knows; see `select`."""
+    """The table without metadata, in types that every reader supports; see `select`."""
     for index, column in enumerate(table.schema):
         kind = column.type
         if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -433,7 +434,7 @@ def plain(table: pa.Table) -> pa.Table:
             continue
         try:
             table = table.set_column(index, column.name, table.column(index).cast(wanted))
-        except pa.ArrowInvalid:  # does not fit into 64 bits: it stays as it is
+        except pa.ArrowInvalid:  # does not fit into 64 bits: left as it is
             continue
     return table.replace_schema_metadata(None)
 
@@ -449,7 +450,7 @@ def _told(store: Store, error: duckdb.Error | UnicodeDecodeError) -> AttnstoreEr
     message = _said(error)
     if isinstance(error, duckdb.PermissionException):
         return UsageError(f"{message}: only the views documents, tokens and totals can be read")
-    # What DuckDB's reader of Parquet meets in damaged bytes is of no kind of its own, and names no file.
+    # Errors of DuckDB's Parquet reader over damaged bytes have no type of their own, and name no file.
     damage = type(error) in (duckdb.Error, UnicodeDecodeError) or "Invalid unicode" in message
     if damage or isinstance(error, duckdb.IOException) or str(store.path.absolute()) in message:
         return store.unreadable(message)

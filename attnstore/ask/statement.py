@@ -1,4 +1,4 @@
-"""The guard of what is asked in SQL: one statement that reads, through and through."""
+"""The guard for SQL input: one statement that only reads, in all its parts."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from attnstore.errors import UsageError
 
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?(\s*\([^)]*\))?\s", re.IGNORECASE)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
-#: Others run SQL from a text, change settings, or take raw pointers.
+#: Others run SQL from a string, change settings, or take raw pointers.
 _TABLE_FUNCTIONS = frozenset(
     {
         "range",
@@ -36,15 +36,15 @@ _TABLE_FUNCTIONS = frozenset(
 )
 
 
-@lru_cache(maxsize=64)  # a question is checked when it is found, and asked later
+@lru_cache(maxsize=64)  # a question is checked when it is found, and run later
 def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.Statement:
-    """The one statement that `sql` holds. `macros` are table functions of ours that it may call.
+    """The one statement in `sql`. `macros` are attnstore's table functions that it may call.
 
-    It is a SELECT (or an EXPLAIN of one) through and through: in DuckDB a WITH clause may hold a COPY, which
-    could write over the very files that the connection is allowed to read.
+    It is a SELECT (or an EXPLAIN of one) in all its parts: in DuckDB, a WITH clause may contain a COPY, which could
+    overwrite the very files that the connection is allowed to read.
 
     Raises:
-        UsageError: it holds none, several, no SQL, or something else than a statement that only reads.
+        UsageError: it has no statement or several, is not SQL, or does something other than reading.
     """
     with _parser().cursor() as connection:
         try:
@@ -83,9 +83,9 @@ def reading_statement(sql: str, macros: frozenset[str] = frozenset()) -> duckdb.
     return statement
 
 
-@lru_cache(maxsize=64)  # a question is looked at before it is asked, after, and when it is asked again
+@lru_cache(maxsize=64)  # a question is checked before it is run, afterwards, and when it is run again
 def tables_of(sql: str) -> frozenset[str]:
-    """The names, in lower case, of what a SELECT reads from. What can't be read as one has none."""
+    """The lower-case names of the tables that a SELECT reads; none if it can't be parsed."""
     with _parser().cursor() as connection:
         ((tree,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
     found: set[str] = set()
@@ -102,9 +102,9 @@ def tables_of(sql: str) -> frozenset[str]:
 
 
 def reading_condition(condition: str) -> str:
-    """A condition over `documents`, one expression that only reads, as the statement that gives their numbers.
+    """A condition over `documents`, a single read-only expression, as the statement that gives their numbers.
 
-    Raises UsageError if it is none, or if it ends the parentheses that it is put into.
+    Raises UsageError if it is not a condition, or closes the parentheses around it.
     """
     statement = f"SELECT document FROM documents WHERE (\n{condition}\n)"  # noqa: S608 - held to be one expression below
     try:
@@ -119,7 +119,7 @@ def reading_condition(condition: str) -> str:
 
 
 def _but_for_where(sql: str) -> Any:
-    """A SELECT's parsed form without its condition, and without the places of its parts in the text."""
+    """A SELECT's parsed form without its condition, and without the positions of its parts in the text."""
     with _parser().cursor() as connection:
         ((tree,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
     parsed = json.loads(
@@ -132,7 +132,7 @@ def _but_for_where(sql: str) -> Any:
 
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
-    """An empty database that parses; to make one takes longer than most statements."""
+    """An empty database for parsing; making one takes longer than most statements."""
     return duckdb.connect()
 
 
@@ -150,5 +150,5 @@ def _parts(tree: Any) -> Iterator[tuple[str, str]]:
 
 
 def one_line(error: BaseException | str) -> str:
-    """An engine's message on one line, without the excerpt of the query that it may end with."""
+    """An engine's message on one line, without an excerpt of the query at its end."""
     return " ".join(str(error).split("\n\nLINE ")[0].split()) or type(error).__name__

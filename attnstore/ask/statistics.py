@@ -1,18 +1,17 @@
-"""What a question's statistics need beyond sums: p values, intervals, false discovery rates.
+"""The statistics of questions beyond sums: p values, intervals, false discovery rates.
 
-The sums are the questions' own. What has a distribution in it is scipy's, and is here under one name for both
-engines: as a DuckDB function, which `register` adds to a connection, and as a function of Polars expressions.
+The questions compute the sums. Distributions come from scipy, under one name for both engines: as a DuckDB function,
+which `register` adds to a connection, and as a function of Polars expressions.
 
-The estimator that they serve is the ratio of two sums over clusters (documents, or groups of them). A word's
-mean over its occurrences is r = Σ_g y_g / Σ_g n_g, with y_g the sum and n_g the occurrences in cluster g. Its
-variance is
+The estimator is the ratio of two sums over clusters (documents, or groups of them). A word's mean over its occurrences
+is r = Σ_g y_g / Σ_g n_g, with y_g the sum and n_g the occurrences in cluster g. Its variance is
 
     v = G / (G − 1) · Σ_g (y_g − r · n_g)² / (Σ_g n_g)²        (Cochran 1977, "Sampling Techniques", section 6.3)
 
-and (r − r₀) / √v is compared with Student's t of G − 1 degrees of freedom. G is the effective number of clusters,
-(Σ n_g)² / Σ n_g² (Kish 1965, "Survey Sampling", has it for weights): with the plain number, a few large clusters
-among many small ones make intervals too short. What it rests on is that clusters are independent; occurrences of a
-word in one document, or in reviews of one film, are not.
+and (r − r₀) / √v is compared with Student's t with G − 1 degrees of freedom. G is the effective number of clusters, (Σ
+n_g)² / Σ n_g² (Kish 1965, "Survey Sampling", has it for weights): with the plain number, a few large clusters among
+many small ones make intervals too short. This assumes that clusters are independent; a word's occurrences in one
+document, or in reviews of one film, are not.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ def _t_quantile(p: Array, df: Array) -> Array:
 def _q_values(p: Array) -> Array:
     """Benjamini and Hochberg's adjusted p values (1995) of one family of tests; NaN is no test.
 
-    The i-th smallest of m is m / i times its p, or as much as a larger p has if that is less. (scipy.stats has it, and
+    The i-th smallest of m is m / i times its p, or the value of a larger p if that is less. (scipy.stats has this, but
     takes a second to import.)
     """
     q = np.full(len(p), np.nan)
@@ -62,19 +61,19 @@ def _q_values(p: Array) -> Array:
 
 
 def p_value(t: pl.Expr, df: pl.Expr) -> pl.Expr:
-    """The two-sided p value of Student's t with `df` degrees of freedom (which may be infinite); null of nulls."""
+    """The two-sided p value of Student's t with `df` degrees of freedom (which may be infinite); null for nulls."""
     return _rowwise(_p_value, t, df)
 
 
 def t_quantile(p: float, df: pl.Expr) -> pl.Expr:
-    """The t below which a part `p` of Student's distribution with `df` degrees of freedom lies; null of nulls."""
+    """The quantile `p` of Student's t distribution with `df` degrees of freedom; null for nulls."""
     return _rowwise(_t_quantile, pl.lit(p, dtype=pl.Float64), df)
 
 
 def q_value(p: pl.Expr) -> pl.Expr:
-    """The q values (Benjamini and Hochberg 1995) of a column of p values; null where p is null.
+    """The q values (Benjamini and Hochberg 1995) of a column of p values; null if p is null.
 
-    The column is one family of tests: use `.over(...)` for a family a class.
+    The column is one family of tests: use `.over(...)` for one family per class.
     """
 
     def adjusted(column: pl.Series) -> pl.Series:
@@ -84,21 +83,22 @@ def q_value(p: pl.Expr) -> pl.Expr:
 
 
 def effective_clusters(n: pl.Expr) -> pl.Expr:
-    """As many clusters of equal size as weigh as much as those with sizes `n` (Kish); null where fewer than two."""
+    """The effective number of clusters with sizes `n` (Kish): as many equal ones weigh the same. Null below two."""
     size, squares = n.sum(), (n * n).sum()
     return pl.when(size**2 >= 2 * squares).then(size**2 / squares)
 
 
 def error_of(variance: pl.Expr, scale: pl.Expr) -> pl.Expr:
-    """The root of a variance; null where it is, beside `scale`, what rounding alone leaves."""
+    """The root of a variance; null if the variance is so small, relative to `scale`, that it may be rounding."""
     return pl.when(variance > 1e-14 * scale).then(variance.sqrt())
 
 
 def together(products: pl.Expr, most: pl.Expr) -> pl.Expr:
-    """How much the documents of a cluster go together in which side they are on: the correlation of two of them.
+    """How much the documents of a cluster agree on their side: the correlation of two of them.
 
-    `products` are those of pairs of documents, each its side less what is expected of it, summed over the clusters,
-    and `most` what these would be if all of a cluster were always on one side. Below 0 by chance alone.
+    `products` are the products for pairs of documents, each its side minus the expected side, summed over the
+    clusters. `most` is what they would be if all documents of a cluster were always on one side. Values below 0, which
+    happen only by chance, become 0.
     """
     return pl.when(most > 1e-9).then((products / most).clip(0, 1)).otherwise(0.0)
 
@@ -106,11 +106,12 @@ def together(products: pl.Expr, most: pl.Expr) -> pl.Expr:
 def permutation_p(t: pl.Expr, skew: pl.Expr, g: pl.Expr, o_g: pl.Expr) -> pl.Expr:
     """The two-sided p value of a sum over documents dealt at random to two sides, `t` deviations from its mean.
 
-    `skew` is the sum's skewness over all ways to deal them. With mean, variance and skewness it is taken for a gamma
-    distribution (Pearson's type III, as Mielke and Berry's "Permutation Methods" do), whose tail is that of a normal
-    deviate, Barndorff-Nielsen's r* (1986): a hundredth of it or less is lost, and no table of a million permutations
-    is needed for a p of a millionth. Where the distribution is short, its end is kept at 2 t or farther. No p is
-    smaller than that of one way, and its mirror, to deal `g` + `o_g` clusters into two sides of so many. Null of nulls.
+    `skew` is the sum's skewness over all ways to deal them. The sum is treated as a gamma distribution with this mean,
+    variance and skewness (Pearson's type III, as in Mielke and Berry's "Permutation Methods"). Its tail is that of a
+    normal deviate, Barndorff-Nielsen's r* (1986): the relative error is a hundredth or less, and a p of a millionth
+    needs no table of a million permutations. On the short side of the distribution, the end is kept at 2 t or farther.
+    No p is smaller than that of one way, and its mirror, to deal `g` + `o_g` clusters to two sides of these sizes.
+    Null for nulls.
     """
     kept = (
         pl.when(t * skew < 0).then(skew.sign() * pl.min_horizontal(skew.abs(), 1 / t.abs())).otherwise(skew)
@@ -129,7 +130,7 @@ def permutation_p(t: pl.Expr, skew: pl.Expr, g: pl.Expr, o_g: pl.Expr) -> pl.Exp
 
 
 def _one_way(columns: Sequence[pl.Series]) -> pl.Series:
-    """Twice one over the ways to choose g of g + g' clusters."""
+    """Twice one over the number of ways to choose g of g + g' clusters."""
     one, other = (_numbers(column) for column in columns)
     if np.isnan(one + other).all():
         return pl.Series(np.full(one.shape, np.nan)).fill_nan(None)
@@ -141,10 +142,10 @@ def _one_way(columns: Sequence[pl.Series]) -> pl.Series:
 
 
 def counts_p(spots: pl.Expr, o_spots: pl.Expr, size: pl.Expr, o_size: pl.Expr) -> pl.Expr:
-    """Fisher's exact test of few: twice the chance of `o_spots` or fewer of `o_size` clusters.
+    """Fisher's exact test for few: twice the probability of `o_spots` or fewer of `o_size` clusters.
 
-    All are whole numbers: the clusters here and there that have a word, and all clusters here and there; as many as
-    have the word are dealt at random.
+    All are whole numbers: the clusters here and there that have a word, and all clusters here and there. The clusters
+    with the word are dealt at random.
     """
 
     def computed(columns: Sequence[pl.Series]) -> pl.Series:
@@ -163,7 +164,7 @@ def counts_p(spots: pl.Expr, o_spots: pl.Expr, size: pl.Expr, o_size: pl.Expr) -
 
 
 def surely_more(spots: pl.Expr, o_spots: pl.Expr, size: pl.Expr, o_size: pl.Expr) -> pl.Expr:
-    """The lower end of the 95 % interval of the log-odds of a cluster's having a word here against there.
+    """The lower end of the 95 % interval of the log-odds ratio that a cluster has a word, here against there.
 
     Half a cluster is added to each count (Haldane 1956, Gart 1966).
     """
@@ -174,9 +175,9 @@ def surely_more(spots: pl.Expr, o_spots: pl.Expr, size: pl.Expr, o_size: pl.Expr
 
 
 def cluster_sums(y: pl.Expr, n: pl.Expr) -> dict[str, pl.Expr]:
-    """What `ratio_error` needs, to aggregate rows of clusters by: `clusters`, `squares`, `products`, `counts`.
+    """The aggregates over rows of clusters that `ratio_error` needs: `clusters`, `squares`, `products`, `counts`.
 
-    Each row is a cluster's; `clusters` is their effective number, null where it is below two.
+    Each row is one cluster; `clusters` is their effective number, null below two.
     """
     return {
         "clusters": effective_clusters(n),
@@ -187,22 +188,22 @@ def cluster_sums(y: pl.Expr, n: pl.Expr) -> dict[str, pl.Expr]:
 
 
 def ratio_error(ratio: pl.Expr, n: pl.Expr) -> pl.Expr:
-    """√v of the module's formula beside `cluster_sums`: `ratio` is Σy / Σn, and `n` Σn."""
-    # Σ (y − r · n)², multiplied out; rounding must not push it below 0.
+    """√v of the module's formula, from `cluster_sums`: `ratio` is Σy / Σn, and `n` is Σn."""
+    # Σ (y − r · n)², expanded; rounding must not make it negative.
     spread = pl.col("squares") - 2 * ratio * pl.col("products") + ratio**2 * pl.col("counts")
     clusters = pl.col("clusters")
     return (spread.clip(lower_bound=0) * clusters / (clusters - 1)).sqrt() / n
 
 
 def margin(error: pl.Expr) -> pl.Expr:
-    """Half the width of a 95 % interval with that error, by Student's t of the column `clusters` less one."""
+    """Half the width of a 95 % interval with that error: Student's t, with the column `clusters` minus one as df."""
     return t_quantile(0.975, pl.col("clusters") - 1) * error
 
 
 def interval(mean: pl.Expr, error: pl.Expr) -> dict[str, pl.Expr]:
-    """`low` and `high`, the 95 % interval of a mean: of its logarithm where it is above 0, which attention is.
+    """`low` and `high`, the 95 % interval of a mean: on its logarithm if the mean is above 0, as attention is.
 
-    Attention is skewed to the right, and an interval of as much on both sides leaves out more of what is above it.
+    Attention is skewed to the right: a symmetric interval would miss more above than below.
     """
     half = margin(error)
     return {
@@ -212,20 +213,21 @@ def interval(mean: pl.Expr, error: pl.Expr) -> dict[str, pl.Expr]:
 
 
 def ratio_variance(ratio: pl.Expr, n: pl.Expr, yy: pl.Expr, yn: pl.Expr, nn: pl.Expr, g: pl.Expr) -> pl.Expr:
-    """Give v of the module's formula from sums over clusters: `n` Σn, `yy` Σy², `yn` Σyn, `nn` Σn²; `g` clusters."""
+    """Return v of the module's formula from sums over clusters: `n` Σn, `yy` Σy², `yn` Σyn, `nn` Σn²; `g` clusters."""
     return (yy - 2 * ratio * yn + ratio**2 * nn).clip(lower_bound=0) / n**2 * g / (g - 1)
 
 
 def kish(n: pl.Expr, nn: pl.Expr) -> pl.Expr:
-    """As many clusters of equal size as weigh as much, from Σn and Σn²; null where fewer than two."""
+    """The effective number of clusters, from Σn and Σn²; null below two."""
     return pl.when(n * n >= 2 * nn).then(n**2 / nn)
 
 
 def share_interval(share: pl.Expr, n: pl.Expr, variance: pl.Expr, g: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """The ends of Wilson's 95 % interval (1927) of a share of `n` documents in `g` clusters.
+    """The ends of Wilson's 95 % interval (1927) for a share of `n` documents in `g` clusters.
 
     With the effective sample size (Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected
-    Number of Positive Counts Estimated From Survey Data"), share (1 - share) / `variance`, and Student's t of g - 1.
+    Number of Positive Counts Estimated From Survey Data"), share (1 - share) / `variance`, and Student's t with g - 1
+    degrees of freedom.
     """
     plain = (share > 0) & (share < 1) & (variance > 1e-14)
     m = pl.when(plain).then(pl.min_horizontal(n, share * (1 - share) / variance)).otherwise(g)
@@ -259,9 +261,9 @@ def _numbers(column: pl.Series) -> Array:
 
 
 def register(connection: Any) -> None:
-    """Add `p_value(t, df)`, `t_quantile(p, df)` and `q_values(list)`, as said above, to a DuckDB connection.
+    """Add `p_value(t, df)`, `t_quantile(p, df)` and `q_values(list)`, as described above, to a DuckDB connection.
 
-    `q_values` takes the p values of a family as a list and gives their q values in the same order; unnest both.
+    `q_values` takes the p values of a family as a list and returns their q values in the same order; unnest both.
     """
     number, numbers = "DOUBLE", "DOUBLE[]"
     functions: tuple[tuple[str, Callable[..., Any], list[str], str], ...] = (
@@ -270,7 +272,7 @@ def register(connection: Any) -> None:
         ("q_values", _q_lists, [numbers], numbers),
     )
     for name, function, takes, gives in functions:
-        # "special": nulls reach the function, which may itself give null.
+        # "special": nulls reach the function, which may itself return null.
         connection.create_function(name, function, takes, gives, type="arrow", null_handling="special")
 
 

@@ -1,4 +1,4 @@
-"""Parameters of questions, and their values: out of a text from the command line, or as Python has them."""
+"""Parameters of questions, and their values: parsed from the command line's text, or given in Python."""
 
 import json
 import math
@@ -11,17 +11,17 @@ from attnstore.errors import UsageError
 
 LAYER_WORDS = ("first", "last", "mean", "all", "best")
 
-#: A document's number, where a text would be its id. Not `#3`: shells take that for a comment.
+#: A document's number, where a text would mean its id. Not `#3`: for shells that is a comment.
 BY_NUMBER = re.compile(r"@([0-9]{1,18})")
 NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a question. `type` is a word of the module's list; one of words has type `text`.
+    """A parameter of a question. `type` is from the list in `questions`; a choice of words has type `text`.
 
-    `default` is the value that is bound when none is given; None stands for `auto`, or for nothing if the
-    parameter is `required`. `choices` is empty where any value of the type will do.
+    `default` is the value that is bound when none is given; None means `auto`, or nothing if the parameter is
+    `required`. `choices` is empty if any value of the type is allowed.
     """
 
     name: str
@@ -110,7 +110,7 @@ def _truth(value: object) -> bool:
 def _texts(value: object) -> list[str]:
     if isinstance(value, str):
         try:
-            # `[CLS]` is no JSON but a token.
+            # `[CLS]` is a token, not JSON.
             value = json.loads(value) if value.startswith("[") else value.split(",") if value else []
         except ValueError:
             value = str(value).split(",")
