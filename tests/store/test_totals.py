@@ -299,3 +299,15 @@ def test_a_term_has_its_totals_per_head(made_up):
         (view,) = connection.sql(sql).fetchall()
     assert list(frame) == pytest.approx(wanted, rel=1e-6)
     assert list(view) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_no_two_terms_have_one_number():
+    """Numbers of tokens, words and shapes up to the largest that there can be, and those at which packing changes."""
+    each = np.array(
+        [0, 1, (1 << 19) - 1, 1 << 19, (1 << 20) - 1, 1 << 20, (1 << 24) - 1, 1 << 24, (1 << 31) - 1]
+    )
+    token, word, shape = (axis.reshape(-1) for axis in np.meshgrid(each, each, each))
+    keys = adding.packed(token, word, shape)
+    assert len(set(keys)) == len(each) ** 3
+    alone = [adding.packed(*(row[at : at + 1] for row in (token, word, shape)))[0] for at in range(len(keys))]
+    assert alone == keys  # whatever stands beside it
