@@ -19,9 +19,9 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .unique()
         .drop_nulls()
         .with_columns(
-            mark=~has_letter_or_digit(word),
             negates=word.is_in(p["negations"]) | word.str.contains("n['’]t$"),
         )
+        .with_columns(mark=~has_letter_or_digit(word) & ~pl.col("negates"))
     )
     placed = (
         tables.tokens.filter(

@@ -30,7 +30,7 @@ def brute_force(
                 continue
             negated = False
             for before, *_ in reversed(words[max(0, at - distance) : at]):
-                if is_mark(before):
+                if is_mark(before) and before not in negations:
                     break
                 negated = negated or before in negations
             owner = asked_store.cluster_of(documents, number, cluster)
@@ -70,11 +70,11 @@ def brute_force(
             "by": "label",
             "cluster": "document",
         },
-        {"negations": ["10", "bear", "film", "½"], "distance": 9, "ignore": ["the"], "limit": 3},
+        {"negations": ["10", "bear", "film", "½", "!"], "distance": 9, "ignore": ["the"], "limit": 3},
     ],
 )
 def test_words_are_those_of_brute_force(signed_store, signed_documents, given, engine):
-    """Whatever negates, at any distance; marks end its reach, and other documents do not reach over."""
+    """Whatever negates, even a mark, at any distance; other marks end its reach, and documents do not reach over."""
     meant = {("least" if name == "min_documents" else name): value for name, value in given.items()}
     expected = brute_force(signed_documents, **meant)
     assert len(expected) > 8 and any(row["p"] is not None for row in expected)
