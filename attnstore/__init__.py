@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily, so that `import attnstore` and `attnstore --help` wait for neither torch nor polars.
+    # Lazily, so that `import attnstore` and `attnstore --help` do not wait for torch or polars.
     if name in ("append", "open", "run"):
         from attnstore import api
 

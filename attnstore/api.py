@@ -221,14 +221,14 @@ def append(
 
 
 def _must_be_lists(**given: object) -> None:
-    """Raise UsageError for a text where several names belong."""
+    """Raise UsageError for a text in place of a list of names."""
     for name, value in given.items():
         if isinstance(value, str):
             raise UsageError(f"{name} is a list of names: write {name}={value.split(',')}")
 
 
 def _source(data: str | Path | object, **options: Any) -> SourceConfig:
-    """A data set that is named, or held by the program. Raises UsageError for a column that is no text."""
+    """A data set by name, or held by the program. Raises UsageError for a column that is not text."""
     from attnstore.data.in_memory import name_of
 
     for name in ("text_column", "label_column", "id_column", "group_column"):

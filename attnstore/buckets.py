@@ -1,8 +1,8 @@
 """Places in buckets: `s3://…`, `gs://…` and `az://…`, through obstore, with the errors of files.
 
-Where the server is and who asks it stands in the environment, in the variables of each provider's own tools
-(`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME` …), for S3 in
-the files of the `aws` command, too.
+Endpoints and credentials come from the environment, from the variables of each provider's own tools
+(`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME` …), and for S3
+also from the files of the `aws` command.
 """
 
 import configparser
@@ -27,7 +27,7 @@ SCHEMES = ("s3", "gs", "az")
 
 _SCHEME = re.compile(rf"({'|'.join(SCHEMES)})://", re.ASCII)
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
-#: A request that the server does not answer, or with 5xx or 429, is made again, for at most half a minute.
+#: A request without an answer, or answered with 5xx or 429, is repeated, for at most half a minute.
 RETRIES: dict[str, Any] = {
     "max_retries": 6,
     "backoff": {
@@ -37,7 +37,7 @@ RETRIES: dict[str, Any] = {
     },
     "retry_timeout": timedelta(seconds=30),
 }
-#: So often what broke off in the middle is asked for again.
+#: How often an answer that broke off is requested again.
 _AGAIN = 4
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
@@ -51,7 +51,7 @@ def is_bucket_address(name: str) -> bool:
     return _SCHEME.match(name) is not None
 
 
-#: What an object has until it is written again: its ETag, and its version where the server counts them.
+#: An object's identity until it is written again: its ETag, and its version if the server has versions.
 Tag = tuple[str | None, str | None]
 _ANY: Tag = (None, None)
 
@@ -62,7 +62,7 @@ def _tag(meta: Any) -> Tag:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the server says of an object: its bytes, its tag, and when it was written (seconds since 1970)."""
+    """What the server knows of an object: its bytes, its tag, and when it was written (seconds since 1970)."""
 
     size: int
     tag: Tag
@@ -77,9 +77,9 @@ def _known(meta: Any) -> Known:
 class Bucket:
     """An address in a bucket, with as much of pathlib's arithmetic as paths in a store need.
 
-    It is a *prefix* as well as an object: what has names below it. Names are keys as they are, and nothing in them is
-    decoded. Everything that asks the server raises OSError, of the kind that a file would: FileNotFoundError for what
-    is not there, PermissionError for what is refused; `strerror` is on one line.
+    It can be an object, or a *prefix* of names. Names are keys as they are, and are not decoded. Everything that asks
+    the server raises the OSError that a file would: FileNotFoundError for what does not exist, PermissionError for
+    what is refused; `strerror` is one line.
     """
 
     address: str
@@ -90,12 +90,12 @@ class Bucket:
 
     @classmethod
     def at(cls, address: str) -> Self:
-        """The place that a user names.
+        """The address that a user gives.
 
-        Raises UsageError for what names no bucket or holds a secret, or without obstore.
+        Raises UsageError if it names no bucket or contains a secret, or if obstore is not installed.
         """
         scheme = address.partition(":")[0]
-        if "@" in urlsplit(address).netloc:  # an address is shown, and kept in manifests
+        if "@" in urlsplit(address).netloc:  # addresses are shown, and stored in manifests
             raise UsageError(
                 f"{scheme}://…@{one_line(address.rpartition('@')[2])}: credentials do not belong in an address:"
                 f" {_CREDENTIALS.get(scheme, '')}"
@@ -146,7 +146,7 @@ class Bucket:
     # -- asking the server --------------------------------------------------------------------------------
 
     def known(self) -> Known:
-        """What the server says of it."""
+        """What the server knows of it."""
         return _known(self._asked(lambda ask, client: ask.head(client, self.key)))
 
     def size(self) -> int:
@@ -154,11 +154,11 @@ class Bucket:
         return self.known().size
 
     def tag(self) -> Tag:
-        """What it has until it is written again."""
+        """Its tag, which is valid until it is written again."""
         return self.known().tag
 
     def objects(self) -> dict[str, Known]:
-        """The objects below, by their names relative to this place; sorted by name."""
+        """The objects below, by name relative to this address; sorted by name."""
         prefix = f"{self.key}/" if self.key else ""
 
         def listed(ask: Any, client: Any) -> dict[str, Known]:
@@ -169,21 +169,21 @@ class Bucket:
         return {name[len(prefix) :]: found[name] for name in sorted(found)}
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of the objects below, by their names relative to this place; sorted by name."""
+        """The bytes of the objects below, by name relative to this address; sorted by name."""
         return {name: known.size for name, known in self.objects().items()}
 
     def read_bytes(self) -> bytes:
         return bytes(self._asked(lambda ask, client: ask.get(client, self.key).bytes()))
 
     def read_range(self, start: int, length: int, tag: Tag = _ANY) -> bytes:
-        """`length` bytes from `start`; both have to be inside the object, which has to have this tag still."""
+        """`length` bytes from `start`, which must be inside the object. The object must still have this tag."""
         asked: Any = {"range": (start, start + length)}
         if tag[0] is not None:
             asked["if_match"] = tag[0]
         return bytes(self._asked(lambda ask, client: ask.get(client, self.key, options=asked).bytes()))
 
     def tagged(self) -> tuple[bytes, Tag]:
-        """The content, and the tag that it has until it is written again."""
+        """The content, and its tag, which is valid until it is written again."""
 
         def got(ask: Any, client: Any) -> tuple[bytes, Tag]:
             found = ask.get(client, self.key)
@@ -193,26 +193,27 @@ class Bucket:
         return result
 
     def put(self, content: "bytes | memoryview[int] | Path") -> None:
-        """Write it, or a file's content: all or, whatever happens, nothing. What stands there is replaced."""
+        """Write bytes, or a file's content: all or, whatever happens, nothing. An existing object is replaced."""
         whole = content if isinstance(content, Path) else bytes(content)
         try:
             self._asked(lambda ask, client: ask.put(client, self.key, whole))
         except FileNotFoundError:
             if not isinstance(content, Path):
                 raise
-            # A large file goes in pieces. Where the answer to the last request is lost, it is asked again, and there
-            # are no pieces any more.
+            # A large file is sent in pieces. If the answer to the last request is lost, it is repeated, and finds no
+            # pieces any more.
             self._asked(lambda ask, client: ask.put(client, self.key, whole))
 
     def copy(self, to: "Bucket") -> None:
-        """Write what stands here to another name in the bucket, without fetching it. What stands there is replaced."""
+        """Copy this object to another name in the bucket, without fetching it. An existing object is replaced."""
         self._asked(lambda ask, client: ask.copy(client, self.key, to.key, overwrite=True))
 
     def put_if(self, content: bytes, tag: Tag | None) -> Tag | None:
-        """Write it if what is there still has this tag or, for None, if nothing is there. Its own tag; None if not.
+        """Write it if the object still has this tag or, for None, if there is no object. Returns its new tag; None if
+        not written.
 
-        `content` is to be unlike all else that is written there: a write that came about and was reported failed is
-        known by it.
+        `content` must differ from anything else written there: it identifies a write that succeeded but was reported
+        failed.
         """
         import obstore
         import obstore.exceptions as kinds
@@ -228,28 +229,29 @@ class Bucket:
                     pass
             found, found_tag = self.tagged()
         except FileNotFoundError:
-            if tag is None:  # it is the bucket that is not there
+            if tag is None:  # the bucket does not exist
                 raise
             return None
         return found_tag if found == content else None
 
     def remove(self, names: Sequence[str] = ()) -> None:
-        """Remove it or, of what is below, these names. What is not there is no error."""
+        """Remove it, or these names below it. Missing objects are not an error."""
         keys = [f"{self.key}/{name}" for name in names] if names else [self.key]
         with suppress(FileNotFoundError):
             self._asked(lambda ask, client: ask.delete(client, keys))
 
     def open(self, size: int | None = None, buffered: int = 1 << 20, tag: Tag = _ANY) -> io.BufferedReader:
-        """To read and seek in, at least `buffered` bytes at a time. `size`: its bytes, where they are known.
+        """Open it for reading and seeking, at least `buffered` bytes at a time. `size`: its bytes, if known.
 
-        With a `tag`, reading fails where the object has been written again since.
+        With a `tag`, reading fails if the object has been written again.
         """
         return io.BufferedReader(_Raw(self, self.size() if size is None else size, tag), buffered)
 
     def _asked(self, question: Callable[[Any, Any], Any]) -> Any:
-        """Ask the server, again where its answer breaks off: obstore asks again by itself for much else, not for that.
+        """Ask the server, and again if its answer breaks off: obstore retries in many other cases, but not in this
+        one.
 
-        `question` gets obstore and the bucket's client, and may be asked twice.
+        `question` gets obstore and the bucket's client, and may be called twice.
         """
         import obstore
 
@@ -260,7 +262,7 @@ class Bucket:
             except ConnectionResetError:
                 if not left:
                     raise
-        raise AssertionError  # the last attempt has ended above
+        raise AssertionError  # the last attempt ended above
 
     def _client(self) -> Any:
         settings = tuple(
@@ -300,20 +302,20 @@ class _Raw(io.RawIOBase):
 
 
 def settings_of(scheme: str) -> dict[str, str]:
-    """What obstore, and Polars beside it, has to be told beyond what it reads in the environment itself."""
+    """The settings that obstore, and Polars, need beyond what they read from the environment."""
     if scheme != "s3":
         return {}
     told = {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     if endpoint:
         told["aws_endpoint"] = endpoint
-        if endpoint.startswith("http://"):  # the user has said so
+        if endpoint.startswith("http://"):  # the user set it
             told["allow_http"] = "true"
     return _of_aws_files() | told
 
 
 def _of_aws_files() -> dict[str, str]:
-    """The key and the region that the `aws` command has in its files, where the environment has none."""
+    """The key and the region from the files of the `aws` command, if the environment has none."""
     profile = os.environ.get("AWS_PROFILE", "default")
     files = {
         os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"): profile,
@@ -339,7 +341,7 @@ def _of_aws_files() -> dict[str, str]:
 
 @lru_cache(maxsize=32)
 def _client(scheme: str, bucket: str, _settings: tuple[tuple[str, str], ...]) -> Any:
-    """What asks one bucket. `_settings`: the environment that it is made from."""
+    """The client of one bucket. `_settings`: the environment that it is made from."""
     from obstore.store import from_url
 
     settings = settings_of(scheme)
@@ -350,7 +352,7 @@ def _client(scheme: str, bucket: str, _settings: tuple[tuple[str, str], ...]) ->
 
 @contextmanager
 def _errors(place: Bucket) -> Iterator[None]:
-    """Turn obstore's errors into those that a file would have."""
+    """Turn obstore's errors into those of a file."""
     import obstore.exceptions as kinds
 
     try:
@@ -362,7 +364,7 @@ def _errors(place: Bucket) -> Iterator[None]:
 
 
 def _as_os_error(place: Bucket, error: Exception) -> OSError:
-    """The error of a file for one of obstore's, whose text runs over many lines, with the server's answer in XML."""
+    """The error of a file for one of obstore's, whose message has many lines, with the server's answer in XML."""
     kind, number, why = _told(place, error)
     return kind(number, why, str(place))
 
@@ -380,7 +382,7 @@ def _told(place: Bucket, error: Exception) -> tuple[type[OSError], int, str]:
         return FileNotFoundError, errno.ENOENT, f"there is no {what}"
     if isinstance(error, kinds.PreconditionError):
         return OSError, errno.EIO, "it was overwritten after it was opened"
-    # Whoever has no credentials asks the machine itself, as a cloud's own know.
+    # Without credentials, the machine itself is asked: a cloud's own machines know them.
     if any(sign in said for sign in ("169.254.169.254", "metadata", "MissingAccount", "Account must be")):
         return PermissionError, errno.EACCES, f"no credentials were found: {_CREDENTIALS[place.scheme]}"
     if isinstance(error, refused) or (status is not None and status[1] in ("401", "403")):

@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 #: auto, cpu, cuda, cuda:N for one of several GPUs, counted from 0, or mps for Apple's.
 Device = str
-#: How a document that is longer than the model reads is read; see `engine.long`.
+#: How a document that is longer than the model's limit is read; see `engine.long`.
 Long = Literal["cut", "tail", "head+tail", "windows"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 OnDuplicate = Literal["refuse", "skip", "keep"]
 #: What a file of rows is.
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "lines"]
 
-#: What a row or a text file may hold unless told otherwise.
+#: The default limit for the size of a row or a text file.
 MAX_DOCUMENT_BYTES = 16 << 20
 
-#: What `attnstore run` reduces attention to unless told otherwise.
+#: The default reductions of `attnstore run`.
 DEFAULT_REDUCTIONS = ("cls", "received", "rollout", "evidence")
 
 

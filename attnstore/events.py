@@ -1,4 +1,4 @@
-"""What happens while long work goes on, as values: one stream, for whoever shows it or writes it down."""
+"""What happens during long work, as values: one stream, for any code that shows or records it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """How far a download has come, in bytes. `total` is None where the server does not say."""
+    """How far a download has come, in bytes. `total` is None if the server does not say."""
 
     done: int
     total: int | None
@@ -15,7 +15,7 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """How far the data have been read through to count them, in documents. `total` is None until all are counted."""
+    """How far the count of the data has come, in documents. `total` is None until all are counted."""
 
     documents: int
     total: int | None
@@ -23,7 +23,7 @@ class Surveyed:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run is about to compute. `notes` are the guesses and warnings so far, a sentence each."""
+    """A run is about to compute. `notes` are the guesses and warnings so far, one sentence each."""
 
     documents: int
     notes: tuple[str, ...]
@@ -31,7 +31,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """How far a run has come. `tokens` counts those of this run, not of parts that were there before."""
+    """How far a run has come. `tokens` counts those of this run, without parts that existed before."""
 
     documents: int
     total: int
@@ -60,7 +60,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How far a store has been read back: documents in its files, or those of the sample that are computed again."""
+    """How far a check has come: documents read from the store's files, or recomputed documents of the sample."""
 
     what: Literal["stored", "recomputed"]
     documents: int
@@ -77,7 +77,7 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something on the way that a user should know, in a sentence."""
+    """Something that a user should know, in one sentence."""
 
     line: str
 
@@ -87,4 +87,4 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore(_event: Event) -> None:
-    """Who shows nothing."""
+    """Show nothing."""

@@ -1,4 +1,4 @@
-"""Ctrl-C, and what a scheduler sends: an end at once, or a request, so that what is in hand is finished first."""
+"""Ctrl-C, and a scheduler's signals: an immediate end, or a request to finish the current work first."""
 
 import os
 import signal
@@ -18,23 +18,23 @@ _REQUESTS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
 
-#: Seconds that an ending process has to clear up in, before it ends without.
+#: Seconds that an ending process has for cleaning up; then it ends anyway.
 _GRACE = 2.0
 
-#: Seconds until a signal is sent again whose exception was lost.
+#: Seconds until a signal whose exception was lost is sent again.
 _AGAIN = 0.01
 
-#: Seconds between two looks at work that is waited for. Its end is noticed at once.
+#: Seconds between two checks while waiting for work. Its end is noticed at once.
 _LOOKED_EVERY = 0.2
 
-#: Seconds between two requests to the same work to end: the first may come before it has begun.
+#: Seconds between two requests to end the same work: the first may come before it has begun.
 _ASKED_EVERY = 0.02
 
 
 class Ended(BaseException):
     """A signal asked the process to end. `number` is the signal's.
 
-    No KeyboardInterrupt: click makes an empty line and an Abort of that, which knows no number.
+    Not a KeyboardInterrupt: click turns that into an empty line and an Abort without a number.
     """
 
     def __init__(self, number: int) -> None:
@@ -43,21 +43,22 @@ class Ended(BaseException):
 
 
 class Stop(threading.Event):
-    """Set by the first signal that asks to end. `number` is that signal's, 0 while there was none."""
+    """Set by the first signal that asks to end. `number` is that signal's, 0 before."""
 
     number: int = 0
 
 
 @contextmanager
 def end_on_signals(say: Callable[[], object]) -> Iterator[None]:
-    """SIGINT, SIGTERM, SIGHUP and SIGQUIT raise `Ended` in the main thread; called in another one it does nothing.
+    """Let SIGINT, SIGTERM, SIGHUP and SIGQUIT raise `Ended` in the main thread. Called in another thread, do nothing.
 
-    What can't be stopped, such as a thread that others wait for, has two seconds: then `say` is called, if the block
-    has not ended, and the process ends with 128 + the signal's number, whatever is still going on. A second signal
-    ends it so at once. Inside `stop_on_interrupt` the first signal is a request, and the second one the first here.
+    Work that can't be stopped, such as a thread that others wait for, has two seconds. If the block has not ended by
+    then, `say` is called, and the process ends with 128 + the signal's number, whatever is still running. A second
+    signal ends it in this way at once. Inside `stop_on_interrupt`, the first signal is a request, and the second
+    counts as the first here.
 
-    A handler may be called while a destructor or the callback of a weak reference runs, as a library's do all the time
-    while it loads a model. What is raised there Python reports as ignored: then the signal is sent again.
+    A handler may be called while a destructor or a weak reference's callback runs, which happens all the time while a
+    library loads a model. Python ignores exceptions raised there: then the signal is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -103,9 +104,9 @@ def end_on_signals(say: Callable[[], object]) -> Iterator[None]:
 
 
 def waited_for(result: Future[_T]) -> _T:
-    """What a future returns or raises. A signal's handler is called meanwhile, as in `Future.result` it may not be.
+    """What a future returns or raises. Signal handlers are called meanwhile, which `Future.result` does not guarantee.
 
-    Polars sets up SIGINT so that a wait without an end is gone on with before Python learns of the signal.
+    Polars handles SIGINT so that an endless wait continues before Python learns of the signal.
     """
     while not result.done():
         wait([result], _LOOKED_EVERY)
@@ -113,13 +114,13 @@ def waited_for(result: Future[_T]) -> _T:
 
 
 def interruptible(work: Callable[[], _T], interrupt: Callable[[], object] | None = None) -> _T:
-    """What `work` returns or raises, computed in a thread, so that the main one can take a signal meanwhile.
+    """What `work` returns or raises. It runs in a thread, so that the main thread can handle signals meanwhile.
 
-    For work that computes for long without coming back to Python. If a signal's handler raises, `interrupt` has to
-    end the work, which is waited for, and may be called several times. Without it the thread is left to itself.
+    For work that computes for a long time without returning to Python. If a signal's handler raises, `interrupt` must
+    end the work; it may be called several times, until the work has ended. Without it, the thread is left running.
     """
     if threading.current_thread() is not threading.main_thread():
-        return work()  # signals are the main thread's
+        return work()  # only the main thread gets signals
     result: Future[_T] = Future()
 
     def compute() -> None:
@@ -142,10 +143,10 @@ def interruptible(work: Callable[[], _T], interrupt: Callable[[], object] | None
 def stop_on_interrupt(say: Callable[[str], object]) -> Iterator[Stop]:
     """An event that the first SIGINT, SIGTERM, SIGHUP or SIGQUIT sets; a second one has its usual effect at once.
 
-    `say` is told at once which signal it was, as `stopping (SIGTERM)`: until what is in hand is finished, nothing else
-    would tell that it has come.
+    `say` gets the signal at once, as `stopping (SIGTERM)`: nothing else would show that it has arrived until the
+    current work is finished.
 
-    Signals belong to the main thread: in another one the event is never set. A signal that the process was started
+    Only the main thread gets signals: in another thread the event is never set. A signal that the process was started
     to ignore (as `nohup` does with SIGHUP) stays ignored.
     """
     stop = Stop()
@@ -159,7 +160,7 @@ def stop_on_interrupt(say: Callable[[str], object]) -> Iterator[Stop]:
         stop.set()
         _restore(before)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        with suppress(RuntimeError):  # the signal came while the same stream was being written
+        with suppress(RuntimeError):  # the signal arrived while the same stream was being written
             say(f"stopping ({name})")
 
     for number in before:
@@ -172,21 +173,21 @@ def stop_on_interrupt(say: Callable[[str], object]) -> Iterator[Stop]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep what each signal does, whatever a library that is started meanwhile sets up for itself."""
+    """Keep each signal's handler, whatever a library that starts meanwhile installs."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread gets signals
         return
     before = {number: signal.getsignal(number) for number in _REQUESTS}
     try:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # it is not Python's, and can't be set again
+            if handler is not None:  # not a Python handler: it can't be set again
                 signal.signal(number, handler)
 
 
 def _send(number: int) -> None:
-    """Send a signal to the main thread, whose waiting it interrupts where the system can."""
+    """Send a signal to the main thread, and interrupt its waiting if the system can."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
@@ -194,7 +195,7 @@ def _send(number: int) -> None:
 
 
 def _handlers() -> _Handlers:
-    """What each signal does now; those that are ignored, or not Python's, are left out."""
+    """Each signal's current handler, without ignored signals and handlers that are not Python's."""
     found = {number: signal.getsignal(number) for number in _REQUESTS}
     return {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
 

@@ -1,9 +1,9 @@
-"""How a line to the user is worded: on one line, of bearable length, with the closest name that there is."""
+"""The wording of messages: one line of reasonable length, with the closest existing name."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
-#: Names that a message lists; of the rest it says how many there are.
+#: How many names a message lists; it counts the rest.
 _LISTED = 12
 
 
@@ -17,7 +17,7 @@ def one_line(text: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """An exception's first line, where a library's message runs over many; its type if it has no message."""
+    """The first line of an exception whose message has many; its type if it has no message."""
     return next((text.strip() for text in str(error).splitlines() if text.strip()), type(error).__name__)
 
 
@@ -46,7 +46,7 @@ def similar(name: str, names: Iterable[str]) -> str:
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """The end of a message about a word of attnstore's own: did you mean up to three of `known`, or what there is."""
+    """The end of a message about one of attnstore's own words: did you mean up to three of `known`, or all of them."""
     known = list(known)
     begun = [each for each in known if name and each.startswith(str(name))]
     if close := begun[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.65):

@@ -45,7 +45,7 @@ class Query:
         def __getattr__(self, question: str) -> Callable[..., Result]: ...
 
     def __call__(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
-        """The answer to the question of that name.
+        """The answer to the question with that name.
 
         Raises:
             UsageError: there is no such question, or it has no such parameter.
@@ -77,13 +77,13 @@ class Query:
 
 @cache
 def _shown(name: str) -> tuple[str, inspect.Signature]:
-    """A shipped question's help and signature, made once: making them takes longer than opening a store."""
+    """A shipped question's help and signature, made once: that takes longer than opening a store."""
     question = find_questions()[name]
     return describe(question).partition("\n\n")[2], _signature(question)
 
 
 def _signature(question: Question) -> inspect.Signature:
-    """A question's parameters as those of a function: the required ones by place or name, the others by name."""
+    """A question's parameters as those of a function: required ones positional or by name, the others by name."""
     required: list[inspect.Parameter] = []
     named: list[inspect.Parameter] = []
     for p in question.parameters:
@@ -99,7 +99,7 @@ def _signature(question: Question) -> inspect.Signature:
     return inspect.Signature([*required, *named, engine], return_annotation=Result)
 
 
-#: What a value of a parameter's type is in Python; all other types are texts.
+#: The Python type of a parameter's values; all other types are texts.
 _ANNOTATIONS: Mapping[str, Any] = {
     "integer": int,
     "count": int,
@@ -117,12 +117,12 @@ _ANNOTATIONS: Mapping[str, Any] = {
 class Reader:
     """An open store, from `attnstore.open`. It reads sealed stores, and the finished parts of unsealed ones.
 
-    Every answer describes the store as it was when opened, whatever a run finishes meanwhile; `refresh` updates it.
+    Every answer describes the store as it was when opened, whatever a run has finished since; `refresh` updates it.
     """
 
     def __init__(self, path: str | Place) -> None:
         self.store: Store = open_store(path)
-        # No property: completion in notebooks looks into attributes, and runs no code to find them.
+        # Not a property: completion in notebooks looks at attributes without running code.
         self.query = Query(self)
         self._scales = Scales(self.store)
 
@@ -159,14 +159,14 @@ class Reader:
         return Preview.of(frames.totals(self.store))
 
     def faithfulness(self) -> pl.LazyFrame:
-        """What `attnstore faithfulness` has measured; see `store.faithfulness.SCHEMA`. Raises UsageError if nothing."""
+        """What `attnstore faithfulness` measured; see `store.faithfulness.SCHEMA`. Raises UsageError if nothing."""
         return Preview.of(frames.faithfulness(self.store))
 
     def sql(self, sql: str) -> Result:
-        """The answer to one read-only SQL statement over the views named like the methods that give frames.
+        """The answer to one read-only SQL statement over views with the names of the methods that return frames.
 
         Raises:
-            UsageError: it is not one statement that only reads, or DuckDB refuses it.
+            UsageError: it is not one read-only statement, or DuckDB refuses it.
             StoreError: the store can't be read.
         """
         return Result(run_sql(self.store, sql))
@@ -204,12 +204,12 @@ class Reader:
     ) -> Heatmap:
         """A document with its tokens shaded by attention: text in a terminal, a picture in a notebook.
 
-        `document` is its id or its number (`3`, or `"@3"` in text, where an id would come first). `words` merges
-        wordpieces into words by their sum or mean, None leaves the pieces; `head` is one of the layer's heads, from 1,
-        where the reduction has a value for each, else their mean; `ignore` blanks tokens or words,
-        `ignore_special` the special ones, and `renormalise` rescales what remains, be it all, to a sum of 1. Shades
-        are full at the 99th percentile of the reduction over the store (`ask.scale`), so that the documents of one
-        reduction and layer compare, or, if `relative`, at this document's own maximum.
+        `document` is its id or its number (`3`, or `"@3"` as text, because a text is first tried as an id). `words`
+        merges wordpieces into words by their sum or mean; None leaves the pieces. `head` is one of the layer's heads,
+        from 1, if the reduction has a value for each; by default their mean. `ignore` blanks tokens or words,
+        `ignore_special` the special ones, and `renormalise` rescales what remains, even if that is everything, to a
+        sum of 1. Shades are full at the 99th percentile of the reduction over the store (`ask.scale`), so documents of
+        one reduction and layer are comparable; if `relative`, at this document's own maximum.
 
         Raises:
             UsageError: there is no such document, reduction, layer or head, or the id belongs to several documents.
@@ -236,7 +236,7 @@ class Readers:
     """
 
     def __init__(self, paths: Sequence[str | Place]) -> None:
-        """Raises UsageError for no path, or the same twice, and StoreError for what can't be read."""
+        """Raises UsageError for no path, or the same path twice, and StoreError for a store that can't be read."""
         self.stores: dict[str, Store] = open_stores(paths)
 
     def __repr__(self) -> str:
@@ -262,11 +262,11 @@ class Readers:
         return Preview.of(table_of_all(self.stores, "tokens"))
 
     def totals(self) -> pl.LazyFrame:
-        """The tokens of each store added up."""
+        """The tokens of each store, summed."""
         return Preview.of(table_of_all(self.stores, "totals"))
 
     def query(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
-        """The answers of each store to the question of that name, with a column `store`.
+        """Each store's answer to the question with that name, with a column `store`.
 
         Raises:
             UsageError: there is no such question, or a store has no answer to it.
@@ -275,7 +275,7 @@ class Readers:
         return Result(ask_each(self.stores, get_question(name, find_questions()), parameters, engine))
 
     def paired(self, name: str, *, engine: Engine = "duckdb", **parameters: Any) -> Result:
-        """The answers of two stores, A and B in their order here, side by side: see `ask.paired.ask_paired`.
+        """The answers of two stores, A and B in the given order, side by side: see `ask.paired.ask_paired`.
 
         Raises:
             UsageError: these are not two stores, the question can't be paired, or a store has no answer to it.
@@ -290,7 +290,7 @@ class Readers:
         """The answer to one read-only SQL statement over the views `documents`, `tokens` and `totals` of all stores.
 
         Raises:
-            UsageError: it is not one statement that only reads, DuckDB refuses it, or a column is not in all stores.
+            UsageError: it is not one read-only statement, DuckDB refuses it, or a column is not in all stores.
             StoreError: a store can't be read.
         """
         return Result(sql_over(self.stores, sql))

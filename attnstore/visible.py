@@ -1,4 +1,4 @@
-"""Foreign text made safe to print: characters that could drive a terminal or reorder a line get a visible name."""
+"""Untrusted text made safe to print: characters that could control a terminal or reorder a line get a visible name."""
 
 import json
 import unicodedata
@@ -6,7 +6,7 @@ from functools import cache
 
 
 def visible(text: str) -> str:
-    """The text with every character that acts instead of showing replaced by a visible name.
+    """The text, with every character that acts instead of showing replaced by a visible name.
 
     Control characters become their pictures (ESC is ␛). Others become their code points, such as ⟨U+009B⟩: the
     C1 controls, the bidirectional controls, line separators, soft hyphens and other format characters. New
@@ -16,7 +16,7 @@ def visible(text: str) -> str:
 
 
 def _acting(text: str) -> list[str]:
-    """The characters of a text that are not shown as they are: looked up once each, as the text may be long."""
+    """The characters of a text that are not shown as they are, each looked up once, because the text may be long."""
     return [character for character in set(text) if _visible(character) != character]
 
 
@@ -42,5 +42,5 @@ def visible_line(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """JSON that means the same, with the same characters as JSON's own escapes."""
+    """Equivalent JSON, with these characters as JSON's own escapes."""
     return text.translate({ord(character): json.dumps(character)[1:-1] for character in _acting(text)})

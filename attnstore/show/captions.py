@@ -1,4 +1,4 @@
-"""What a picture says in words: the same in a terminal and on a page."""
+"""The words of a picture: the same in a terminal and on a page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,21 +9,21 @@ from attnstore.show.words import are_merged, changes, token_rows
 
 
 def verdict(document: ShadedDocument) -> str:
-    """`correct`, `wrong`, or nothing where the model can't be either."""
+    """`correct`, `wrong`, or empty if the model can be neither."""
     if document.label is None or not document.labels_are_models:
         return ""
     return "correct" if document.label == document.prediction else "wrong"
 
 
 def probability(value: float) -> str:
-    """Three decimals, but never 1.000 for less than 1, nor 0.000 for more than 0."""
+    """Three decimals, but never 1.000 for less than 1, or 0.000 for more than 0."""
     if 0.9995 <= value < 1:
         return "over 0.999"
     return "under 0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
 def method(document: ShadedDocument) -> str:
-    """Whose attention is drawn: the reduction, its layer and its head."""
+    """What is drawn: the reduction, its layer and its head."""
     layer = f"layer {document.layer}" if document.layer[:1].isdigit() else document.layer
     head = f"head {document.head}" if document.head else ""
     return ", ".join(filter(None, (document.reduction, layer, head)))
@@ -42,7 +42,7 @@ def truncation(document: ShadedDocument) -> str:
 
 
 def above(stretch: Stretch, number: int) -> str:
-    """What stands above a stretch of the text of that number; nothing above what begins the first one and was read."""
+    """The line above a stretch of that text; empty if the stretch begins the first text and was read."""
     second = "the second text of the pair" if number and stretch.first else ""
     if not stretch.unread:
         return second if stretch.first else "the model read on from here"
@@ -54,7 +54,7 @@ def above(stretch: Stretch, number: int) -> str:
 
 
 def value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
-    """A token's attention and lift, or its value with its sign, or its value and that times the length."""
+    """A token's attention and lift, or its signed value, or its value and its value × length."""
     if row["attention"] is None or (row["lift"] is None and not document.signed):
         return "no value"
     if document.signed:
@@ -65,24 +65,24 @@ def value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
 
 
 def unit(document: ShadedDocument) -> str:
-    """What stands after a number of the scale: × after a lift, nothing after what is none."""
+    """What follows a number on the scale: × for a lift, nothing otherwise."""
     return "" if document.signed or not document.whole else "×"
 
 
 def short_value(document: ShadedDocument, row: Mapping[str, Any]) -> str:
-    """The same as short as it can be: what the token is shaded by."""
+    """The shortest form: the value that the token is shaded by."""
     if document.signed:
         return signed(row["attention"])
     return f"{row['lift']:.1f}×" if document.whole else f"{row['lift']:.3g}"
 
 
 def signed(number: float) -> str:
-    """Three digits after a sign; a minus, not a hyphen."""
+    """A sign and three digits; a minus, not a hyphen."""
     return f"{number:+.3g}".replace("-", "−")
 
 
 def tooltip(document: ShadedDocument, row: Mapping[str, Any]) -> str:
-    """A token with its values, for the pointer that rests on it."""
+    """A token with its values, shown under the pointer."""
     pieces, merged = "", are_merged(document.tokens)
     if merged and (row["pieces"] or 1) > 1:
         pieces = f" ({row['pieces']} pieces)"
@@ -92,7 +92,7 @@ def tooltip(document: ShadedDocument, row: Mapping[str, Any]) -> str:
 
 
 def scale(document: ShadedDocument) -> str:
-    """What the shades stand for."""
+    """What the shades mean."""
     found = (shaded_value(document, row) for row in token_rows(document.tokens) if not row["special"])
     values = [value for value in found if value is not None]
     if not values:
@@ -113,13 +113,13 @@ def scale(document: ShadedDocument) -> str:
             f"{document.reduction} × {size(document)}: its values have no fixed sum, so there is no "
             f"even share; full at {document.full:g}{meaning(document)}"
         )
-    # Merging and ignoring change the even share; their own captions say how.
+    # Merging and ignoring change the even share; separate captions say how.
     formula = "" if changes(document.tokens) else f" = attention × {size(document)}"
     return f"lift{formula}: 1× is an even share; full at {document.full:g}×{meaning(document)}"
 
 
 def specials(document: ShadedDocument) -> str:
-    """That special tokens have most of the attention, so that the text is pale; nothing where they have not."""
+    """A note that special tokens have most of the attention, so the text is pale; empty if they do not."""
     if document.signed or not document.whole:
         return ""
     values = [
@@ -142,23 +142,23 @@ def leading(document: ShadedDocument) -> list[tuple[str, int]]:
 
 
 def meaning(document: ShadedDocument) -> str:
-    """What the number is at which the shade is full, after a comma."""
+    """What the number with the full shade means, after a comma."""
     return f", {document.full_means}" if document.full_means else ""
 
 
 def top_of_scale(document: ShadedDocument) -> str:
-    """Where the shade is full."""
+    """The value with the full shade."""
     if document.relative:
         return "this document's maximum"
     return f"{document.full:g}{unit(document)} or more"
 
 
-#: Steps of a scale that are easy to read.
+#: Readable steps of a scale.
 _STEPS = tuple(digit * 10.0**power for power in range(-9, 5) for digit in (1, 2, 5))
 
 
 def ticks(document: ShadedDocument) -> list[tuple[float, str]]:
-    """The names along the legend: (where, from 0 for the beginning to 1 for the end; name)."""
+    """The names along the legend: (position, from 0 for the beginning to 1 for the end; name)."""
     if document.relative:
         ends = ("against", "for") if document.signed else ("0", "maximum")
         return [(0.0, ends[0]), *([(0.5, "0")] if document.signed else []), (1.0, ends[1])]

@@ -1,4 +1,4 @@
-"""What a store says of itself: its facts, a line each, for `attnstore info` and for whoever opened it."""
+"""A store's facts, one per line, for `attnstore info` and for an open store."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from attnstore.store.stage import unfinished_append
 from attnstore.store.store import Store
 from attnstore.visible import visible_line
 
-#: What the card has of the facts; `attnstore info` has all.
+#: The facts on the card; `attnstore info` shows all.
 _CARD = frozenset(
     {"store", "state", "appending", "documents", "tokens", "model", "classes", "data", "appended", "labels"}
     | {"reduction"}
@@ -23,10 +23,10 @@ _HINT = ".queries() lists the questions, .query.NAME() asks one, .show(0) draws 
 
 
 def facts(store: Store) -> Iterator[tuple[str, str]]:
-    """All that there is to say, as (name, value); a name may come several times."""
+    """All facts, as (name, value); a name may occur several times."""
     manifest = store.manifest
     finished = store.finished_parts()
-    files, size = store.count_and_bytes()  # first: where that can't be read, nothing is said
+    files, size = store.count_and_bytes()  # first: if it can't be read, there are no facts
     yield "store", str(store.path)
     if manifest.sealed:
         yield "state", f"sealed {manifest.sealed}"
@@ -72,7 +72,7 @@ def facts(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def _coming(store: Store) -> Iterator[tuple[str, str]]:
-    """What is being appended, or was and is not finished."""
+    """What is being appended, or was begun and is not finished."""
     if store.sealed and (coming := unfinished_append(store)) is not None:
         addition = coming.additions[-1]
         yield (
@@ -83,7 +83,7 @@ def _coming(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def _of_additions(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What was left out of what was appended, and noted of it."""
+    """What an append left out, and its notes."""
     for addition in manifest.additions:
         for reason, count in addition.rejected.items():
             yield "left out", f"{reason}: {counted(count, 'row')} of {addition.data}"
@@ -92,7 +92,7 @@ def _of_additions(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _past_run(past: Mapping[str, Any]) -> str:
-    """An entry of `Manifest.runs` in words; of one that another program wrote, whatever it holds."""
+    """An entry of `Manifest.runs` in words; if another program wrote it, whatever it has."""
     try:
         speed = f"{past['tokens']:,} tokens at {past['tokens_per_second']:,} tokens/s"
         workers = f"{past['workers']} workers, " if past.get("workers", 1) > 1 else ""
@@ -103,7 +103,7 @@ def _past_run(past: Mapping[str, Any]) -> str:
 
 
 def card(store: Store) -> str:
-    """The store in a few lines, none wider than the terminal: what was run over what, and what can be asked."""
+    """The store in a few lines that fit the terminal: its model and data, and what to ask."""
     width = shutil.get_terminal_size().columns
     lines = [f"{name + ':':<11} {visible_line(value)}" for name, value in _first(store)]
     return "\n".join(str(shortened(line, width)) for line in [*lines, _HINT])

@@ -1,15 +1,14 @@
 """Questions drawn: a question's chart, which is a Vega-Lite specification without data, filled with its answer.
 
-Beside `<question>.sql` stands `<question>.vl.json`. The answer's rows become its data; what the store
-knows and no specification can is added where the specification has left it out:
+Each `<question>.sql` has a `<question>.vl.json` beside it. The answer's rows become its data, and what only the store
+knows is added where the specification leaves it out:
 
-- `usermeta.attnstore` says what is attnstore's: `class`, the column by which the chart sets classes apart, `at_most`,
-  how many of them it can hold, and `parameters`, in which the chart asks otherwise than the table does.
-- Whatever is drawn by `class`, `label` or `prediction` has the model's classes in their order, and each its colour.
-- A mark with `"tooltip": true` shows the whole row.
-- Of a score that makes up no whole there is no even share: titles don't call it one, and its line is not drawn.
-- Bands so many that the picture would be too large (`{"step": ...}`) become narrower.
-- Of an empty answer nothing is drawn, no axis and no legend either.
+- `usermeta.attnstore` has attnstore's settings: `class`, the column that separates classes in the chart, `at_most`,
+  how many classes fit, and `parameters`, which differ from the table's.
+- Whatever is drawn by `class`, `label` or `prediction` has the model's classes in their order, each in its colour. - A
+mark with `"tooltip": true` shows the whole row. - A score that is not a share of a whole has no even share: titles do
+not mention one, and its line is not drawn. - Bands become narrower if so many would make the picture too large
+(`{"step": ...}`). - For an empty answer nothing is drawn, not even axes or a legend.
 """
 
 import json
@@ -31,11 +30,11 @@ from attnstore.visible import visible_line
 #: Columns whose values are classes.
 _CLASSES = ("class", "label", "prediction")
 _POSITIONS = ("x", "y", "xOffset", "yOffset", "facet", "row", "column")
-_LONGEST = 960  # pixels that the bands of one axis take together, where they can be made narrower
+_LONGEST = 960  # the most pixels for the bands of one axis, if they can be narrowed
 _NARROWEST = 5
-_CHARACTER = 9  # pixels of a character of a name above a view, in a wide font
-_LEAST_HEADER = 60  # pixels of a name above a view, however narrow that is
-#: What the titles of the shipped charts add to "lift", which is true of shares alone.
+_CHARACTER = 9  # pixels per character of a name above a view, in a wide font
+_LEAST_HEADER = 60  # the least pixels of a name above a view
+#: What the titles of the shipped charts add to "lift"; it is true only of shares.
 _EVEN_SHARE = " (1 is an even share)"
 
 
@@ -43,7 +42,7 @@ def read_chart(question: Question) -> dict[str, Any]:
     """The specification beside a question.
 
     Raises:
-        UsageError: there is none, or it is no JSON object, or it brings data of its own.
+        UsageError: there is none, it is not a JSON object, or it has its own data.
     """
     path = question.path.with_suffix(".vl.json")
     try:
@@ -67,7 +66,7 @@ def read_chart(question: Question) -> dict[str, Any]:
 
 
 def own_parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters in which a chart asks otherwise than the table, by name."""
+    """The parameters of a chart that differ from the table's, by name."""
     return dict(_about(spec).get("parameters", {}))
 
 
@@ -80,15 +79,15 @@ def fill(
     only: Sequence[str] = (),
     of: StoredReduction | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """The specification with the answer `table` in it, and notes that belong under its title.
+    """The specification with the answer `table` in it, and the notes for the lines under its title.
 
-    `labels` are the model's classes, `by` is what a class is (`prediction` or `label`), `only` are the classes to draw,
-    where the chart sets classes apart; without it those with most documents, as many as the chart can hold. `of` is the
-    reduction that the answer is of, where there is one. Texts are made visible: no control character of a stranger's
-    reaches a picture.
+    `labels` are the model's classes, `by` is what defines a class (`prediction` or `label`), and `only` are the
+    classes to draw if the chart separates classes; by default those with most documents, as many as fit. `of` is the
+    answer's reduction, if it has one. Texts are made visible: no control characters from untrusted text reach a
+    picture.
 
     Raises:
-        UsageError: `only` names a class that the answer does not have, or the chart knows no classes.
+        UsageError: `only` names a class that the answer does not have, or the chart does not separate classes.
     """
     filled = deepcopy(dict(spec))
     about = _about(filled)
@@ -118,7 +117,7 @@ def fill(
 
 
 def with_title(spec: Mapping[str, Any], title: str, lines: Sequence[str]) -> dict[str, Any]:
-    """The chart with a title, and under it `lines`, all wrapped; and the same as its description in words."""
+    """The chart with a title and `lines` under it, all wrapped; they are also its description in words."""
     return {
         **{name: value for name, value in spec.items() if name == "$schema"},
         "title": {
@@ -147,7 +146,7 @@ def _objects(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def _encodings(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The channels of every view, by name. A facet stands beside them and is one."""
+    """The channels of every view, by name. A facet is beside them and counts as one."""
     for each in _objects(spec):
         if isinstance(each.get("encoding"), dict):
             yield each["encoding"]
@@ -156,7 +155,7 @@ def _encodings(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON and Vega have it: text that shows, no NaN, and whatever JSON does not know as text."""
+    """A value for JSON and Vega: visible text, no NaN, and whatever JSON does not support as text."""
     if isinstance(value, str):
         return visible_line(value)
     if isinstance(value, float):
@@ -173,7 +172,7 @@ def _plain(value: Any) -> Any:
 def _shown(
     rows: Sequence[Mapping[str, Any]], column: str | None, at_most: int | None, only: Sequence[str]
 ) -> tuple[list[Any] | None, list[str]]:
-    """The classes to draw, None for all, and what is to be said of the others."""
+    """The classes to draw (None for all), and a note about the others."""
     if column is None:
         if only:
             raise UsageError("this chart sets no classes apart: leave out which to draw")
@@ -195,7 +194,7 @@ def _shown(
 
 
 def _documents(row: Mapping[str, Any]) -> float:
-    """How many documents a row stands on, as far as the answer says."""
+    """How many documents a row is based on, if the answer says."""
     numbers = [
         value for name, value in row.items() if name.endswith(("documents", "tokens", "predicted")) and value
     ]
@@ -209,7 +208,7 @@ def _put_classes(
     column: str | None,
     by: str | None,
 ) -> None:
-    """Give the channels that draw classes the model's order, and each class its colour, in every chart the same."""
+    """Give the channels that draw classes the model's order, and each class the same colour in every chart."""
     for channel, drawn in channels.items():
         if not isinstance(drawn, dict) or drawn.get("field") not in _CLASSES:
             continue
@@ -229,7 +228,7 @@ def _put_classes(
 
 
 def _take_even_share(filled: dict[str, Any], name: str) -> None:
-    """Call what is no share of a whole by its name, and leave out the line at 1, an even share of one."""
+    """Do not call a score a lift if it is not a share of a whole, and leave out the line at 1, the even share."""
     for unit in _objects(filled):
         if isinstance(title := unit.get("title"), str) and _EVEN_SHARE in title:
             unit["title"] = title.replace(_EVEN_SHARE, "").replace("lift", name, 1)
@@ -243,7 +242,7 @@ def _is_line_at_1(unit: Any) -> bool:
 
 
 def _put_tooltips(spec: dict[str, Any], schema: pa.Schema) -> None:
-    """Let marks with `"tooltip": true` show every column of the row under the pointer."""
+    """Make marks with `"tooltip": true` show every column of the row under the pointer."""
     columns: list[dict[str, Any]] = []
     for column in schema:
         name = column.name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
@@ -261,7 +260,7 @@ def _put_tooltips(spec: dict[str, Any], schema: pa.Schema) -> None:
 
 
 def _narrow(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Make the bands of a view narrower where there are very many."""
+    """Make the bands of a view narrower if there are very many."""
     for side, channel in (("width", "x"), ("height", "y")):
         size = unit.get(side)
         if not isinstance(size, dict) or not isinstance(size.get("step"), int | float):
@@ -273,7 +272,7 @@ def _narrow(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _fit_headers(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Break the names above views that stand side by side at their width: they would run into each other."""
+    """Wrap the names above views side by side at the views' width, so that they do not overlap."""
     facet, inner = unit.get("facet"), unit.get("spec")
     if not isinstance(facet, dict) or "field" not in facet or not isinstance(inner, dict):
         return
@@ -301,5 +300,5 @@ def _fields(unit: dict[str, Any], channel: str) -> set[str]:
 
 
 def _bands(fields: set[str], rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many bands these fields take."""
+    """How many bands these fields need."""
     return max((len({str(row.get(field)) for row in rows}) for field in fields), default=0)

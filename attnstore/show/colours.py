@@ -7,14 +7,14 @@ from typing import Literal
 
 Background = Literal["dark", "light"]
 
-#: Per background: the paper, the ink on it, the ink of what matters less, and thin lines.
+#: Per background: the paper, its ink, the ink for less important text, and thin lines.
 PAGE: dict[Background, dict[str, str]] = {
     "light": {"paper": "#ffffff", "ink": "#1c1917", "faint": "#6b645e", "rule": "#e4dfd9"},
     "dark": {"paper": "#171513", "ink": "#e9e4de", "faint": "#a39b92", "rule": "#3a3632"},
 }
 
-#: Per background, for levels 1 to 20: the shade, and the colour of text on it. They run from the paper to one hue in
-#: equal steps of OKLab, where equal steps look about equally large. Level 0 has no shade.
+#: Per background, for levels 1 to 20: the shade, and the colour of text on it. They go from the paper to one hue in
+#: equal steps of OKLab, which look about equally large. Level 0 has no shade.
 SHADES: dict[Background, tuple[tuple[str, str], ...]] = {
     "light": (
         ("#fffaf5", "#1c1917"), ("#fff4eb", "#1c1917"), ("#ffeee1", "#1c1917"), ("#fee9d7", "#1c1917"),
@@ -32,8 +32,8 @@ SHADES: dict[Background, tuple[tuple[str, str], ...]] = {
     ),
 }  # fmt: skip
 
-#: The same where there are 256 colours: indices of xterm's cube and greys, which no theme changes; None for shades too
-#: weak to have one. They are nearest in kind to `SHADES`; the nearest by distance wander through olive and pink.
+#: The same for 256 colours: indices of xterm's cube and greys, which themes do not change; None for shades too weak to
+#: have one. They are nearest to `SHADES` in hue; those nearest by distance drift into olive and pink.
 XTERM_SHADES: dict[Background, tuple[tuple[int, int] | None, ...]] = {
     "light": (
         None, None, None, None, (230, 16),
@@ -49,7 +49,7 @@ XTERM_SHADES: dict[Background, tuple[tuple[int, int] | None, ...]] = {
     ),
 }  # fmt: skip
 
-#: The same for values below 0, which speak against: blue, which the colour-blind tell from orange, about as strong.
+#: The same for negative values, which oppose: blue, about as strong, which the colour-blind can tell from orange.
 AGAINST: dict[Background, tuple[tuple[str, str], ...]] = {
     "light": (
         ("#f6faff", "#1c1917"), ("#eef6ff", "#1c1917"), ("#e5f1ff", "#1c1917"), ("#dcecff", "#1c1917"),
@@ -67,7 +67,7 @@ AGAINST: dict[Background, tuple[tuple[str, str], ...]] = {
     ),
 }  # fmt: skip
 
-#: And where there are 256 colours.
+#: The same for 256 colours.
 XTERM_AGAINST: dict[Background, tuple[tuple[int, int] | None, ...]] = {
     "light": (
         None, None, None, None, (195, 16),

@@ -1,4 +1,4 @@
-"""Text in the columns of a terminal: how many a character takes, and where a line breaks."""
+"""Text in terminal columns: how many a character takes, and where lines break."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from attnstore.visible import visible, visible_line
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One character of the text in the terminal: its glyphs, the columns they take, and how they look."""
+    """One character of the text in the terminal: its glyphs, their columns, and their look."""
 
     glyphs: str
     columns: int
@@ -28,7 +28,7 @@ def display_width(character: str) -> int:
 
 
 def cells(text: str, level: int, dim: bool) -> Iterator[Cell]:
-    """A cell per character, all of one look."""
+    """One cell per character, all with the same look."""
     for character in text:
         if character == "\n":
             yield NEW_LINE
@@ -38,7 +38,7 @@ def cells(text: str, level: int, dim: bool) -> Iterator[Cell]:
 
 
 def wrapped(text: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
-    """Lines of at most `width` columns, broken after spaces and wide characters, else where the line is full.
+    """Lines of at most `width` columns, broken after spaces and wide characters, or else where the line is full.
 
     Spaces at the end of a line are dropped; a combining mark stays with its character.
     """
@@ -73,7 +73,7 @@ def _trimmed(line: list[Cell]) -> list[Cell]:
 
 
 def paragraph(text: str, width: int) -> list[str]:
-    """A caption on as many lines as it needs. What it quotes can't drive the terminal."""
+    """A caption on as many lines as it needs. What it quotes can't control the terminal."""
     return [
         "".join(cell.glyphs for cell in line) for line in wrapped(cells(visible_line(text), 0, False), width)
     ]

@@ -1,4 +1,4 @@
-"""The README.md of a store on the Hugging Face hub: which files are which table, and what stands in them."""
+"""The README.md of a store on the Hugging Face hub: which files belong to which table, and what they contain."""
 
 import html
 import json
@@ -16,9 +16,9 @@ from attnstore.messages import counted
 from attnstore.store.store import Store
 from attnstore.visible import visible_line
 
-#: Words of each class that the card shows.
+#: How many words of each class the card shows.
 _WORDS = 10
-#: What the hub calls data sets by their rows.
+#: The hub's size categories for data sets, by rows.
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -30,10 +30,10 @@ _SIZES = (
 
 
 def dataset_card(store: Store, name: str, license_: str | None = None, report: str | None = None) -> str:
-    """The card of an exported store: the head that the hub and `datasets` read, then the same for people.
+    """The card of an exported store: a header for the hub and `datasets`, then text for people.
 
-    `name` is the title, and what a reader would write to load it. `license_` is the hub's word for a licence, None to
-    name none. `report` is the name of the page beside it, if there is one.
+    `name` is the title, and what a reader writes to load it. `license_` is the hub's identifier of a licence, None to
+    name none. `report` is the name of the page beside it, if any.
     """
     head: dict[str, Any] = {
         "pretty_name": name,
@@ -48,9 +48,9 @@ def dataset_card(store: Store, name: str, license_: str | None = None, report: s
 
 
 def _configurations(store: Store) -> Iterator[dict[str, Any]]:
-    """Which files are which table's and split's.
+    """Which files belong to which table and split.
 
-    A split's name has letters, digits and _ alone there, and `all` is the word for all splits together.
+    A split's name there has only letters, digits and _, and `all` means all splits together.
     """
     read = (file.path.removeprefix("_merged/") for file in store.files_to_read("documents"))
     folders = sorted({path.split("/")[1] for path in read})
@@ -138,7 +138,7 @@ def _facts(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def _words(store: Store) -> list[tuple[str, str]]:
-    """(class, its words) of the first reduction that is attention."""
+    """(class, its words) for the first reduction that is attention."""
     name = next((r.name for r in store.manifest.reductions if not r.signed), None)
     if name is None:
         return []
@@ -162,6 +162,6 @@ def _meaning(field: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in Markdown that shows as it is: no mark-up of a stranger's, on one line."""
+    """A text in Markdown, shown as it is on one line: untrusted mark-up has no effect."""
     escaped = re.sub(r"([\\`*_{}\[\]|~#!-])", r"\\\1", visible_line(text))
     return html.escape(escaped, quote=False)

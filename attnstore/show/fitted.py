@@ -1,6 +1,6 @@
-"""A table of answers cut to a terminal: as many rows and columns as it holds, long texts shortened.
+"""A table of answers cut to fit a terminal: as many rows and columns as fit, with long texts shortened.
 
-What is cut is said (`left_out`); nothing is cut where a table goes to a file or a pipe (`formats`).
+`left_out` says what is cut; nothing is cut if a table goes to a file or a pipe (`formats`).
 """
 
 import json
@@ -17,13 +17,13 @@ from attnstore.show.columns import display_width, paragraph
 from attnstore.show.formats import LONGEST, frame_of, grid, refuse
 from attnstore.visible import visible_line
 
-#: A column of texts is not made narrower than this to let one more column in.
+#: A text column is not made narrower than this to fit another column.
 _LEAST = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A drawn table, a line per row, and how many rows and columns of the table it has."""
+    """A drawn table, a line per row, and how many of the table's rows and columns it has."""
 
     text: str
     rows: int
@@ -31,7 +31,7 @@ class Fitted:
 
 
 def left_out(shape: tuple[int, int], table: pa.Table, all_columns: str, all_rows: str) -> str:
-    """What of the table is not drawn, of which (rows, columns) are, and what shows it; nothing where all is drawn."""
+    """What is not drawn of a table of which (rows, columns) are, and how to show it; empty if all is drawn."""
     rows, columns = shape
     notes = []
     if columns < table.num_columns:
@@ -44,9 +44,9 @@ def left_out(shape: tuple[int, int], table: pa.Table, all_columns: str, all_rows
 def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[str] = ()) -> Fitted:
     """The table in at most `width` columns of a terminal, its first `rows` rows (all where that is None).
 
-    `columns` are the table's columns to draw, all where there are none named; a text after `…` keeps its end where it
-    is cut. Columns that find no place are left out from the last on; the first is always there, and where its name
-    alone is wider than the terminal, so is the drawing. Numbers have four significant digits.
+    `columns` are the columns to draw; if empty, all. If a name begins with `…`, its texts keep their end when cut.
+    Columns that do not fit are left out, the last first; the first is always drawn, even if its name is wider than the
+    terminal. Numbers have four significant digits.
 
     Raises:
         UsageError: columns that can't be drawn, or that have the same name.
