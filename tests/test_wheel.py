@@ -66,11 +66,11 @@ def test_the_wheel_alone_in_an_empty_folder_runs_and_answers(wheel, tmp_path):
             [*command, *arguments], cwd=empty, env=environment, capture_output=True, text=True, check=False
         )
 
-    done = call("run", "--max-length", "48", "--limit", "40")
+    done = call("run", "--max-length", "32", "--limit", "20")
     assert done.returncode == 0, done.stderr
     where, *lines = done.stdout.splitlines()
     assert where == str(site / "attnstore/commands/__init__.py")
-    assert lines[0].startswith("40 documents, ")
+    assert lines[0].startswith("20 documents, ")
     assert any(line.startswith("accuracy 0.") for line in lines)
     asked = call(
         "query", "demo.attn", "top_words_by_class", "-p", "limit=3", "--engine", "polars", "--format", "csv"

@@ -33,8 +33,9 @@ for text in json.load(sys.stdin):
     *statements, asked = connection.extract_statements(text)
     for statement in statements:
         connection.execute(statement)
-    found = connection.sql(asked.query)
-    print(json.dumps({"columns": found.columns, "rows": found.fetchall()}, default=str))
+    found = connection.execute(asked)
+    columns = [name for name, *_ in found.description]
+    print(json.dumps({"columns": columns, "rows": found.fetchall()}, default=str))
 """
 Found = tuple[list[str], list[list[object]]]
 

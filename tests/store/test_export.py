@@ -152,6 +152,7 @@ def test_datasets_reads_what_is_exported(small_store, tmp_path, monkeypatch):
     """`load_dataset` of each table gives every row and column, split and gold label among them."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("attnstore.show.report.report", lambda _: "")  # which is no table
     code, out, err = attnstore("export", small_store, tmp_path / "out", "--quiet")
     assert (code, err) == (0, "")
     assert out.splitlines()[0].endswith("60 documents, 7 files, a card, a report")

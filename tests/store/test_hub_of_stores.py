@@ -45,7 +45,7 @@ def store(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_pushed_is_opened_again(store, tmp_path):
+def test_what_is_pushed_is_opened_again(store, tmp_path, monkeypatch):
     """Files first, the manifest last; private unless asked otherwise; the same rows come back.
 
     A second push of fewer parts leaves none of the first; a data set of others is left alone.
@@ -71,6 +71,7 @@ def test_what_is_pushed_is_opened_again(store, tmp_path):
         for name, frame in frames(store).items():
             assert_frame_equal(frames(open_store(folder))[name], frame, check_exact=name != "totals")
         assert online(server, cache, "verify", ADDRESS, "--sample", "0", "--quiet")[0] == 0
+        monkeypatch.setattr("attnstore.show.report.report", lambda _: "")  # one has been pushed
         smaller = run(tmp_path / "small.attn", manifest(documents=3), LABELS)
         assert online(server, cache, "push", smaller.path, ADDRESS, "--quiet")[0] == 0
         there = {name for name in server.files["me/reviews"] if name.endswith(".parquet")}

@@ -119,7 +119,7 @@ def test_as_many_labels_as_may_stand_in_the_path() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=12)), min_size=1, max_size=4))
 def test_any_labels_read_back_as_themselves(labels: list[str | None]) -> None:
     """Whatever the labels are, in the path or in a column, every reader gives them back."""
@@ -127,7 +127,7 @@ def test_any_labels_read_back_as_themselves(labels: list[str | None]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.text("aeflnrstuyxINTd019-+.:_ %", min_size=1, max_size=8), min_size=1, max_size=3))
 def test_labels_like_values_read_back_as_themselves(labels: list[str]) -> None:
     """The same for labels made of the letters of numbers, dates and truth values."""

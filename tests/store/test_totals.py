@@ -122,6 +122,7 @@ def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
         assert_same(sorted(rows, key=place), by_hand(there))
 
 
+@pytest.mark.sampled(at=(0, 2, 4))
 @pytest.mark.parametrize(
     ("runs", "changed"),
     [
