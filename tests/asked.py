@@ -3,19 +3,14 @@
 Opening a database and making its views takes longer than most questions to a small store. What `attnstore query` opens
 for itself, once, is tested in tests/ask/test_sql.py and by the commands. The views name the files that were there at
 the first question: what is written between two questions needs `attnstore.ask.answer.ask`.
-
-Statements are planned once. The package makes relations of them, so that no answer fills the memory: these are bound,
-then planned, and over a small store that is most of what an answer takes.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from unittest import mock
 
-import duckdb
 import pyarrow as pa
 
-from attnstore.ask import answer, sql
+from attnstore.ask import answer
 from attnstore.ask.pool import Pool, Work
 from attnstore.ask.questions import Engine, Question
 from attnstore.store.store import Store
@@ -33,12 +28,7 @@ def ask(
     **more: object,
 ) -> pa.Table:
     """As `attnstore.ask.answer.ask`."""
-    with mock.patch.object(sql, "_answer", _answer):
-        return answer.ask(store, question, parameters, engine, connect=Work(_pool(store)).connect, **more)
-
-
-def _answer(connection: duckdb.DuckDBPyConnection, statement: str, values: Mapping[str, object]) -> pa.Table:
-    return connection.execute(statement, dict(values)).to_arrow_table()
+    return answer.ask(store, question, parameters, engine, connect=Work(_pool(store)).connect, **more)
 
 
 def _pool(store: Store) -> Pool:

@@ -66,13 +66,6 @@ def store_of(path, documents, **more):
     return open_store(path)
 
 
-@pytest.fixture(scope="module")
-def usual(tmp_path_factory):
-    store = store_of(tmp_path_factory.mktemp("usual") / "usual.attn", made_up_documents(60))
-    html = report(store)
-    return store, html, Page(html)
-
-
 def near(value):
     return pytest.approx(value, rel=6e-7) if isinstance(value, float) else value
 
@@ -256,10 +249,9 @@ def test_what_makes_up_no_whole_is_no_even_share(tmp_path):
     assert "(1 is an even share)" not in json.dumps(page.data["figures"])
 
 
-def test_what_strangers_wrote_shows_as_text(tmp_path):
+def test_what_strangers_wrote_shows_as_text(hostile):
     """Script, markup, quotes, escapes, reordering and invisible characters, wherever a store holds a text."""
-    store, documents = hostile_store(tmp_path / "hostile.attn")
-    html = report(store)
+    documents, html = hostile
     page = Page(html)
     assert len(page.script_tags()) == 4, "the data, and three scripts of ours"
     assert [a for _, a in page.tags if any(name.startswith("on") for name in a)] == []

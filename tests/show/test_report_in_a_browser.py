@@ -6,10 +6,7 @@ import shutil
 from importlib.resources import files
 
 import pytest
-from asked_store import made_up_documents
-from test_report import SHOWN, hostile_store, store_of
-
-from attnstore.show.report import report
+from test_report import SHOWN
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -31,13 +28,11 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, usual, hostile):
     """The report over a store of made-up documents, and over one whose every text is hostile."""
     folder = tmp_path_factory.mktemp("reports")
-    store = store_of(folder / "usual.attn", made_up_documents(60))
-    hostile, _ = hostile_store(folder / "hostile.attn")
-    for name, of in (("usual", store), ("hostile", hostile)):
-        (folder / f"{name}.html").write_text(report(of), encoding="utf-8")
+    for name, html in (("usual", usual[1]), ("hostile", hostile[1])):
+        (folder / f"{name}.html").write_text(html, encoding="utf-8")
     return folder
 
 
