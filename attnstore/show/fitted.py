@@ -49,7 +49,7 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
     terminal. Numbers have four significant digits.
 
     Raises:
-        UsageError: columns that can't be drawn, or that have the same name.
+        UsageError: columns can't be drawn, or have the same name.
     """
     frame = cells(table, rows, columns)
     names = frame.columns
@@ -82,10 +82,10 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
 def fitted_lines(
     table: pa.Table, width: int, rows: int | None, wide: bool, all_columns: str, all_rows: str
 ) -> str:
-    """A table as a person sees it: its short set of columns or, if `wide`, all; what is left out; what it rests on.
+    """A table for people: its short set of columns or, if `wide`, all; what is left out; what it is based on.
 
-    The columns and the basis are the metadata of an answer (`ask.answer`); other tables have all columns that fit.
-    `all_columns` and `all_rows` say what shows those that are left out.
+    The columns and the basis are an answer's metadata (`ask.answer`); of other tables, all columns that fit are drawn.
+    `all_columns` and `all_rows` say how to show what is left out.
     """
     metadata = table.schema.metadata or {}
     columns = [] if wide else json.loads(metadata.get(COLUMNS_KEY, b"[]"))
@@ -99,10 +99,10 @@ def fitted_lines(
 
 
 def cells(table: pa.Table, rows: int | None, columns: Sequence[str]) -> pl.DataFrame:
-    """What `fit` draws, before it is cut: floats rounded, texts made visible on one line, all others as such texts.
+    """What `fit` draws, before cutting: rounded floats, texts made visible on one line, and all others as such texts.
 
     Raises:
-        UsageError: columns that can't be drawn, or that have the same name.
+        UsageError: columns can't be drawn, or have the same name.
     """
     refuse(table, "table")
     chosen = [name.removeprefix("…") for name in columns] or table.column_names
@@ -132,19 +132,19 @@ def _text(value: Any) -> str:
 
 
 def _both_ends(text: str) -> str:
-    """A text as far as tables have it: of a longer one the two ends, as some columns keep the end."""
+    """The part of a text that tables use: of a long one, both ends, because some columns keep the end."""
     half = (LONGEST - 1) // 2
     return text if len(text) <= LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def _widths(frame: pl.DataFrame) -> list[int]:
-    """How wide each column is drawn, read off the rule below the header: the renderer's own measure."""
+    """The width of each drawn column, measured on the rule below the header: the renderer's own measure."""
     rule = next(line for line in grid(frame, "UTF8_FULL_CONDENSED").splitlines() if line.startswith("╞"))
     return [len(part) - 2 for part in rule.strip("╞╡").split("╪")]
 
 
 def shortened(text: str | None, width: int, keep_end: bool = False) -> str | None:
-    """The text in at most `width` columns, what is cut off replaced by `…`."""
+    """The text in at most `width` columns, with `…` in place of what is cut off."""
     if text is None or sum(map(display_width, text)) <= width:
         return text
     used, kept = 1, []

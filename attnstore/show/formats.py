@@ -13,8 +13,8 @@ from attnstore.errors import UsageError
 from attnstore.visible import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
-#: So many characters of a text are drawn in a table: a hundred million would take minutes. Other formats have
-#: all of it.
+#: The most characters of a text that a table draws: a hundred million would take minutes. Other formats have the whole
+#: text.
 LONGEST = 50_000
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -42,18 +42,18 @@ def render(table: pa.Table, form: Format) -> bytes:
             cell.str.replace_all(r"\r\n?|\n", "<br>")
         )
     drawn = grid(rounded, "MARKDOWN" if form == "markdown" else "UTF8_FULL_CONDENSED")
-    return (visible(drawn) + "\n").encode()  # a text's control characters would reach a terminal
+    return (visible(drawn) + "\n").encode()  # control characters in a text would reach a terminal
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
-    if not isinstance(frame, pl.DataFrame):  # from_arrow gives a Series for what is no table
+    if not isinstance(frame, pl.DataFrame):  # from_arrow returns a Series for anything but a table
         raise TypeError(f"expected a table, not {type(table).__name__}")
     return frame
 
 
 def grid(frame: pl.DataFrame, rules: Literal["MARKDOWN", "UTF8_FULL_CONDENSED"]) -> str:
-    """The frame drawn whole, a column as wide as its widest cell, a text as far as `LONGEST`."""
+    """The whole frame, each column as wide as its widest cell, and texts up to `LONGEST`."""
     longest = pl.col(pl.String).str.len_chars() > LONGEST
     cut = pl.col(pl.String).str.head(LONGEST - 1) + "…"
     frame = frame.with_columns(pl.when(longest).then(cut).otherwise(pl.col(pl.String)))
@@ -87,19 +87,19 @@ def refuse(table: pa.Table, form: Format) -> None:
 
 
 def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
-    """A type and all those inside it."""
+    """A type and all types inside it."""
     yield kind
     for number in range(kind.num_fields):
         yield from _kinds(kind.field(number).type)
 
 
 def _is_foreign(kind: pa.DataType) -> bool:
-    """Whether neither Polars nor Parquet knows it: INTERVAL and UNION."""
+    """Whether neither Polars nor Parquet has the type: INTERVAL and UNION."""
     return bool(pa.types.is_interval(kind) or pa.types.is_union(kind))
 
 
 def _is_textless(kind: pa.DataType) -> bool:
-    """Whether it is bytes (BLOB, BIT, BIGNUM), or maps from something else than texts."""
+    """Whether it is bytes (BLOB, BIT, BIGNUM), or a map whose keys are not texts."""
     if pa.types.is_map(kind):
         return not pa.types.is_string(kind.key_type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or isinstance(

@@ -1,6 +1,6 @@
-"""A shaded document that draws itself: as text where it is printed, as a picture in a notebook.
+"""A shaded document that draws itself: as text when printed, as a picture in a notebook.
 
-It stands above `terminal` and `page`, which draw the plain record, `ShadedDocument`, and know nothing of it.
+It is above `terminal` and `page`, which draw the plain record, `ShadedDocument`, and do not know about it.
 """
 
 from attnstore.show.page import fragment
@@ -9,7 +9,7 @@ from attnstore.show.terminal import terminal
 
 
 class Heatmap(ShadedDocument):
-    """A shaded document that draws itself when it is printed or is the last line of a notebook's cell."""
+    """A shaded document that draws itself when printed, or as the last line of a notebook's cell."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The templates in `templates/`, rendered. Every value they print is made visible, then escaped, wherever it stands."""
+"""The templates in `templates/`, rendered. Every value they print is made visible, then escaped."""
 
 import base64
 import hashlib
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def render(name: str, **values: Any) -> str:
-    """The template of that name with these values."""
+    """The template with that name, rendered with these values."""
     return _templates().get_template(name).render(**values)
 
 
 def prepare(prefix: str) -> None:
-    """Compile the templates whose names begin so, for whoever will render them while somebody waits."""
+    """Compile the templates whose names begin with `prefix`, so that nobody waits for it later."""
     for path in (files("attnstore.show") / "templates").iterdir():
         if path.name.startswith(prefix) and path.name.endswith(".html"):
             _templates().get_template(path.name)
 
 
 def script(source: str) -> dict[str, Any]:
-    """JavaScript of ours as a template wants it: the source as it is, and its digest for the page's security policy.
+    """The package's JavaScript for a template: the source as it is, and its digest for the page's security policy.
 
-    A page names the digests of its scripts: nothing else runs in it, whatever a stranger's text brings along.
+    A page names the digests of its scripts: nothing else runs in it, whatever untrusted text contains.
     """
     from markupsafe import Markup
 
@@ -39,7 +39,7 @@ def script(source: str) -> dict[str, Any]:
 
 
 def source(name: str) -> str:
-    """A file of `templates/`. Lines and indentation serve the reader of .html; on the page they would be spaces."""
+    """A file of `templates/`. Lines and indentation are for readers of the .html; on the page they would be spaces."""
     text = (files("attnstore.show") / "templates" / name).read_text(encoding="utf-8")
     return re.sub(r"\n\s*", "", text) if name.endswith(".html") else text
 
@@ -53,7 +53,7 @@ def _templates() -> "Environment":
         loader=FunctionLoader(source),
         autoescape=True,
         undefined=StrictUndefined,
-        # Markup is what `tojson` and `script` made: safe as it is.
+        # Only `tojson` and `script` make Markup: it is safe as it is.
         finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
     )
     environment.filters["one_line"] = visible_line

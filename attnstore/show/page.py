@@ -1,4 +1,4 @@
-"""A document as a web page, or as a piece of one for a notebook. The pages themselves are in `templates/`."""
+"""A document as a web page, or as a fragment for a notebook. The templates are in `templates/`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +18,7 @@ from attnstore.show.words import changes, token_rows
 
 
 def html(drawn: ShadedDocument | Iterable[ShadedDocument]) -> str:
-    """One page with one document or several, complete in itself: no script, nothing fetched."""
+    """One self-contained page with one document or several: no script, nothing fetched."""
     documents = [drawn] if isinstance(drawn, ShadedDocument) else list(drawn)
     title = documents[0].id if len(documents) == 1 else f"{len(documents):,} documents"
     drawings = [drawing(document) for document in documents]
@@ -26,12 +26,12 @@ def html(drawn: ShadedDocument | Iterable[ShadedDocument]) -> str:
 
 
 def fragment(document: ShadedDocument) -> str:
-    """The same document as a piece of HTML with its own style, for a notebook or another page."""
+    """A document as a fragment of HTML with its own style, for a notebook or another page."""
     return render("fragment.html", drawing=drawing(document))
 
 
 def drawing(document: ShadedDocument) -> dict[str, Any]:
-    """What `document.html` needs: the document, and what is made of it."""
+    """What `document.html` needs: the document, and what is derived from it."""
     rows = token_rows(document.tokens)
     shades = intensities(document)
     level_of = {row["position"]: level_reached(shade or 0) for row, shade in zip(rows, shades, strict=True)}
@@ -73,10 +73,10 @@ def _piece(document: ShadedDocument, rows: list[dict[str, Any]], segment: Segmen
 
 
 def _look(level: int) -> str:
-    """The class of the style sheet for a level: a shade, one of what speaks against, or none."""
+    """The style sheet's class for a level: a shade, a shade of opposition, or none."""
     return f"s{level}" if level > 0 else f"a{-level}" if level else ""
 
 
 def _ticks(document: ShadedDocument) -> list[tuple[str, str]]:
-    """The names along the legend: (percent of its length, name)."""
+    """The names along the legend: (percent of the length, name)."""
     return [(f"{100 * place:.4g}", name) for place, name in captions.ticks(document)]

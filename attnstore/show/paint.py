@@ -37,7 +37,7 @@ def terminal_background(environ: Mapping[str, str]) -> Background:
 
 @dataclass(frozen=True, slots=True)
 class Painter:
-    """Puts text between the escape sequences of one colour depth; with "none" there are none."""
+    """Puts text between the escape sequences of one colour depth; with "none", there are no sequences."""
 
     colour: Colour
     background: Background
@@ -49,7 +49,7 @@ class Painter:
         return text if self.colour == "none" else f"\x1b[2m{text}\x1b[0m"
 
     def shade(self, text: str, level: int) -> str:
-        """The text on the shade of that level, from 1; below 0, on that of what speaks against."""
+        """The text on the shade of that level, from 1; below 0, on the shade of opposition."""
         if self.colour == "none":
             return text
         if self.colour == "truecolor":

@@ -1,4 +1,4 @@
-"""A chart that draws itself in a notebook and saves itself. What makes pictures, vl-convert, is known here alone."""
+"""A chart that draws itself in a notebook and saves itself. Only this module uses vl-convert, which makes pictures."""
 
 import json
 import re
@@ -24,15 +24,15 @@ from attnstore.show.themes import theme
 from attnstore.store.store import Store
 
 FORMATS = ("svg", "png", "pdf", "html", "json")
-_SCALE = 2.0  # pixels of a PNG per pixel of the chart: sharp on screens of today
+_SCALE = 2.0  # pixels of a PNG per pixel of the chart: sharp on modern screens
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
     """A question's chart with its answer in it. It draws itself in Jupyter, marimo and VS Code.
 
-    `spec` is a complete Vega-Lite specification, less its looks; `table` the answer, with its basis in the metadata;
-    `lines` what stands under the title: what the chart is based on, and notes.
+    `spec` is a complete Vega-Lite specification except for its theme, `table` is the answer, with its basis in the
+    metadata, and `lines` are below the title: what the chart is based on, and notes.
     """
 
     question: str
@@ -43,10 +43,10 @@ class Plot:
     def save(self, path: str | Path, background: Background = "light") -> Path:
         """Write the chart to a file, in the format that its name ends in: svg, png, pdf, html or json.
 
-        A page (html) is complete in itself, follows the reader's choice of light or dark, and fetches nothing.
+        A page (html) is self-contained, follows the reader's choice of light or dark, and fetches nothing.
 
         Raises:
-            UsageError: the name ends otherwise, or vl-convert is not installed.
+            UsageError: the name has another ending, or vl-convert is not installed.
         """
         path = Path(path)
         path.write_bytes(self.rendered(form_of(path), background))
@@ -65,7 +65,7 @@ class Plot:
         draw = getattr(_vl_convert(), f"vegalite_to_{form}")
         options: dict[str, Any] = {"scale": _SCALE} if form == "png" else {}
         try:
-            # Nothing is fetched, whatever a specification asks for.
+            # Nothing is fetched, whatever a specification requests.
             made = draw(self.json(background), allowed_base_urls=[], **options)
         except ValueError as error:
             raise UsageError(f"the chart of {self.question} can't be drawn: {first_line(error)}") from error
@@ -74,11 +74,11 @@ class Plot:
         return bytes(made)
 
     def json(self, background: Background = "light") -> str:
-        """The complete specification as JSON, with its looks, for any program that knows Vega-Lite."""
+        """The complete specification as JSON, with its theme, for any program that supports Vega-Lite."""
         return json.dumps({**self.spec, "config": theme(background)}, ensure_ascii=False)
 
     def html(self) -> str:
-        """A page with the chart, complete in itself."""
+        """A self-contained page with the chart."""
         return render(
             "chart.html",
             title=" ".join(self.spec["title"]["text"]),
@@ -93,15 +93,15 @@ class Plot:
             "application/vnd.vegalite.v6+json": {**self.spec, "config": theme("light")},
             "text/plain": repr(self),
         }
-        with suppress(UsageError):  # no vl-convert: who knows Vega-Lite draws it, others have the words
+        with suppress(UsageError):  # no vl-convert: programs with Vega-Lite draw it, others show the words
             bundle["image/png"] = self.rendered("png")
         return bundle
 
 
 def _with_room(svg: str, title: Sequence[str], subtitle: Sequence[str]) -> str:
-    """The picture as wide as its title needs in the widest font that a reader may have, DejaVu Sans.
+    """The picture, as wide as its title needs in the widest font that a reader may have, DejaVu Sans.
 
-    The text of a picture is set by its reader's fonts; vl-convert measures it by its own, which are narrower.
+    A picture's text is set in the reader's fonts; vl-convert measures it in its own, which are narrower.
     """
     size = re.search(r'<svg [^>]*width="([\d.]+)"', svg)
     if size is None:
@@ -116,7 +116,7 @@ def _with_room(svg: str, title: Sequence[str], subtitle: Sequence[str]) -> str:
 
 
 def form_of(path: Path) -> str:
-    """The format that a file's name ends in. Raises UsageError if it is none of `FORMATS`."""
+    """The format from a file name's ending. Raises UsageError if it is not in `FORMATS`."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMATS:
         raise UsageError(f"{path}: a chart is written as .svg, .png, .pdf, .html or .json")
@@ -130,12 +130,12 @@ def plot(
     classes: Sequence[str] = (),
     answered: Callable[[Question, dict[str, Any]], pa.Table] | None = None,
 ) -> Plot:
-    """The chart of a question over a store; `classes` are those to draw, where the chart sets classes apart.
+    """The chart of a question over a store; `classes` are those to draw, if the chart separates classes.
 
-    `answered` gives the answer to a question with parameters; `ask`, where there is none.
+    `answered` gives the answer to a question with parameters; by default `ask`.
 
     Raises:
-        UsageError: the question has no chart, a parameter does not fit, or there is no such class.
+        UsageError: the question has no chart, a parameter is invalid, or there is no such class.
         StoreError: the store can't be read.
     """
     spec = read_chart(question)
@@ -153,8 +153,8 @@ def plot(
 
 
 def basis(store: Store, question: Question, values: Mapping[str, Any], table: pa.Table) -> str:
-    """What a chart rests on, in one line: how many documents, whose attention, what a class is, the support, and
-    every parameter that is not as usual.
+    """What a chart is based on, in one line: documents, attention, class, support, and every parameter that is not the
+    default.
     """
     always = ("reduction", "signed_reduction", "reductions", "heads", "layer", "class", "cluster")
     said = {
@@ -166,7 +166,7 @@ def basis(store: Store, question: Question, values: Mapping[str, Any], table: pa
     }
     if WHERE not in values:
         return based_on(store, said)
-    # How many documents the condition chose stands at the head of the answer's own line.
+    # The number of documents that the condition selected is at the start of the answer's own line.
     (chosen,) = re.findall(r"^([\d,]+) of ", (table.schema.metadata or {})[BASIS_KEY].decode())
     return based_on(store, said | {WHERE: values[WHERE]}, int(chosen.replace(",", "")))
 

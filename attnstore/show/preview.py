@@ -1,4 +1,4 @@
-"""A lazy frame that shows its first rows where a plain one shows its plan, and is a plain one in all else."""
+"""A lazy frame that shows its first rows instead of its plan, and is a plain lazy frame otherwise."""
 
 import shutil
 from html import escape
@@ -11,16 +11,16 @@ from attnstore.messages import counted
 from attnstore.show.fitted import cells, fitted_lines, shortened
 from attnstore.show.markup import render
 
-#: Rows that are shown: enough to see what the columns hold.
+#: Rows that are shown: enough to see what is in the columns.
 _ROWS = 10
-#: Columns of a terminal that a page gives to one text.
+#: How many terminal columns a page gives to one text.
 _WIDEST = 160
 
 
 class Preview(pl.LazyFrame):
     """A Polars lazy frame. A notebook, or `repr`, reads and shows its first rows; `collect` gives all.
 
-    What is made of it by `filter`, `select` and their like is one, too. `explain` shows the plan.
+    The results of `filter`, `select` and similar methods are previews, too. `explain` shows the plan.
     """
 
     @classmethod
@@ -54,7 +54,7 @@ class Preview(pl.LazyFrame):
         )
 
     def _first(self) -> tuple[pa.Table, str] | None:
-        """The first rows, and what they are; None where they can't be had: to be shown must not fail."""
+        """The first rows, and what they are; None if they are not available: showing them must not fail."""
         try:
             frame = self.head(_ROWS + 1).collect()
             table = frame.head(_ROWS).to_arrow(compat_level=pl.CompatLevel.oldest())

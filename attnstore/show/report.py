@@ -1,8 +1,8 @@
-"""A store's report: one page, complete in itself, that shows a whole data set without a table to be read first.
+"""A store's report: one self-contained page that shows a whole data set without a table to read first.
 
-It is the sentence: what was run, what the model predicted, which words draw attention, where attention goes, and
-documents to look at. The page's own files are `templates/report.html`, `report.css` and `report.js`. What is embedded
-in it as JSON is plain data, which its script puts into the page as text.
+It says what was run, what the model predicted, which words draw attention, where attention goes, and which documents
+to look at. Its files are `templates/report.html`, `report.css` and `report.js`. The embedded JSON is plain data, which
+the script puts into the page as text.
 """
 
 import math
@@ -40,21 +40,21 @@ from attnstore.store.frames import NOTHING
 from attnstore.store.store import Store
 from attnstore.visible import visible, visible_line
 
-#: What the first section says of the words of a side; of attention, which has none.
+#: What the first section says about the words of each side, and about attention, which has no sides.
 _SAID = {None: "Attended to most", "for": "Most certain to support the prediction", "against": "To oppose it"}
-#: Words of each kind that the first section names for each class.
+#: How many words of each kind the first section names for each class.
 _IN_SHORT = 8
-#: Words that get a card with contexts and layers: those that lead in what is shown.
+#: How many words get a card with contexts and layers: the leading ones of those shown.
 _CARDS = 240
-#: Classes whose documents are shown; of more, those with most documents.
+#: How many classes have their documents shown: those with most documents.
 _CLASSES_WITH_DOCUMENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A question of the report: its chart, or why it has no answer here.
+    """A question of the report: its chart, or the reason why it has no answer here.
 
-    `lines` stand under the title: what the answer is based on, and notes. `warning` says how not to read it.
+    `lines` are below the title: what the answer is based on, and notes. `warning` says how not to read it.
     """
 
     name: str
@@ -74,7 +74,7 @@ def report(store: Store, asked: Callable[[str], None] = lambda _name: None) -> s
         StoreError: the store can't be read.
     """
     code = javascript()  # before the work is done
-    # One database for all questions: to open one takes as long as to answer one over a small store.
+    # One database for all questions: opening one takes as long as an answer over a small store.
     with closing(Pool(store)) as pool:
         return _page(store, code, Work(pool).connect, asked)
 
@@ -199,7 +199,7 @@ def _answered(
         lines = drawn.lines
         if name == "faithfulness":
             lines = (*lines, *_best(store))
-    except UsageError as error:  # of this store it can't be asked: the others can
+    except UsageError as error:  # this store can't answer it, but it can answer the others
         lines = (f"Can't be answered here: {error}",)
     parameters = "".join(f" -p {shlex.quote(f'{key}={as_text(value)}')}" for key, value in given.items())
     return Figure(
@@ -214,7 +214,7 @@ def _answered(
 
 
 def _best(store: Store) -> list[str]:
-    """The score that did best, in a sentence; nothing where no documents have all scores measured."""
+    """The score that did best, in one sentence; empty if no documents have measurements of all scores."""
     try:
         return [str(best_score(store))]
     except UsageError:
@@ -222,13 +222,13 @@ def _best(store: Store) -> list[str]:
 
 
 def how_not_to_read(question: Question) -> str:
-    """What a question's documentation says under "How not to read it", on one line; nothing if it does not."""
+    """What a question's documentation says under "How not to read it", on one line; empty if there is no such part."""
     paragraphs = (" ".join(paragraph.split()) for paragraph in question.documentation.split("\n\n"))
     return next((p.removeprefix("How not to read it: ") for p in paragraphs if p.startswith("How not")), "")
 
 
 def _embedded(figure: Figure) -> dict[str, Any]:
-    """A figure as the page's script wants it: the chart without its data, and the answer by column."""
+    """A figure for the page's script: the chart without its data, and the answer by column."""
     assert figure.drawn is not None  # noqa: S101 - those without are left out
     spec = {name: value for name, value in figure.drawn.spec.items() if name not in ("title", "data")}
     rows = figure.drawn.spec["data"]["values"]
@@ -241,12 +241,12 @@ def _embedded(figure: Figure) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Seven digits of a number: more than the answer has of sure ones, and half the room."""
+    """Seven digits of a number: more than are certain in an answer, and half the space."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `total` documents, more than none.
+    """The 95 % interval of a share of `total` documents; `total` is above 0.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
@@ -294,7 +294,7 @@ def _facts(store: Store, overall: Sequence[Mapping[str, Any]], labelled: bool) -
 
 
 def _details(store: Store) -> Iterator[tuple[str, str]]:
-    """What makes the run this run."""
+    """The run's identifying details."""
     manifest = store.manifest
     yield "created", manifest.created
     yield "sealed", manifest.sealed or "not yet"
@@ -317,7 +317,7 @@ def _details(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def _in_short(figures: Sequence[Figure]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """By class: (what is said, words), of those attended to most and those for and against, as far as it was asked."""
+    """By class: (description, words), for the words attended to most, for and against, as far as they were asked."""
     found: dict[str, dict[str, list[str]]] = {}
     for figure in figures:
         if figure.drawn is None or figure.name not in ("top_words_by_class", "for_and_against"):
@@ -338,9 +338,9 @@ def _has_labels(store: Store, connect: Connect) -> bool:
 def _words(
     store: Store, reduction: str | None, shown: Sequence[str], connect: Connect
 ) -> list[tuple[str, Any]]:
-    """(word, card) of these words: counts and lifts by class and layer, scores with a sign by class, and contexts.
+    """(word, card) for these words: counts and lifts by class and layer, signed scores by class, and contexts.
 
-    A list, since a word may be called as what a program's object has already.
+    A list, because a word may be the name of a property that objects already have.
     """
     if reduction is None or not shown:
         return []
@@ -382,7 +382,7 @@ def _words(
 
 
 def _leading(figures: Sequence[Figure]) -> list[str]:
-    """The words of the figures, the first of each class of each first."""
+    """The words of the figures: the first word of each class of each figure first, and so on."""
     ranked: dict[str, int] = {}
     for figure in figures:
         table = figure.drawn.table if figure.drawn else pa.table({})
@@ -405,7 +405,7 @@ def _three(value: float | None) -> float | None:
 def _groups(
     store: Store, reduction: str | None, labelled: bool, connect: Connect
 ) -> list[tuple[str, str, list[int]]]:
-    """(title, how they were chosen, numbers) of the documents to look at."""
+    """(title, how they were chosen, numbers) for the documents to look at."""
     of = {} if reduction is None else {"reduction": reduction}
     groups = []
     if reduction is not None and labelled:
@@ -427,7 +427,7 @@ def _groups(
 def _documents(
     store: Store, groups: Sequence[tuple[str, str, list[int]]], connect: Connect
 ) -> list[tuple[int, dict[str, Any]]]:
-    """(number, what the page draws it from) of every document in the groups."""
+    """(number, what the page draws) for every document in the groups."""
     numbers = sorted({number for _, _, those in groups for number in those})
     return [
         (row["document"], _document(store, row, tokens))
@@ -436,9 +436,9 @@ def _documents(
 
 
 def _document(store: Store, row: Mapping[str, Any], tokens: pa.Table) -> dict[str, Any]:
-    """A document in paragraphs: (what stands above, 1 if the model did not read it, pieces of text with their tokens).
+    """A document in paragraphs: (the line above, 1 if the model did not read it, pieces of text with their tokens).
 
-    `values`: per reduction and layer, of every token its lift, attention × length; its plain value where it has a sign.
+    `values`: per reduction and layer, every token's lift, attention × length, or its value if signed.
     """
     none = pa.nulls(tokens.num_rows, pa.float64())
     bare = tokens.append_column("attention", none).append_column("lift", none)

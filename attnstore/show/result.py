@@ -1,4 +1,4 @@
-"""An answer that draws itself: a table where it is printed or ends a notebook's cell, and any library's on demand."""
+"""An answer that draws itself when printed or at the end of a notebook's cell, and any library's table on demand."""
 
 import json
 import shutil
@@ -15,14 +15,15 @@ from attnstore.show.markup import render
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Rows that are drawn; more are no reading.
+#: How many rows are drawn; more would be too long to read.
 _ROWS = 60
 
 
 class Result:
-    """The answer to a question or to SQL. It draws itself as the question's short set of columns, and holds them all.
+    """The answer to a question or to SQL. It draws itself as the question's short set of columns, and contains them
+    all.
 
-    Whatever takes Arrow's C stream takes it as it is: `polars.DataFrame(result)`, `pyarrow.table(result)`.
+    Any library that accepts Arrow's C stream accepts it: `polars.DataFrame(result)`, `pyarrow.table(result)`.
     """
 
     __slots__ = ("_table",)
@@ -39,7 +40,7 @@ class Result:
         return frame_of(self._table)
 
     def pandas(self) -> "pd.DataFrame":
-        """The whole answer as a pandas frame. Raises ImportError where pandas is not installed."""
+        """The whole answer as a pandas frame. Raises ImportError if pandas is not installed."""
         return self._table.to_pandas()
 
     def to_pylist(self) -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ class Result:
 
     @property
     def basis(self) -> str:
-        """What the answer rests on: documents, reduction, layer and the other parameters; "" of SQL."""
+        """What the answer is based on: documents, reduction, layer and the other parameters; "" for SQL."""
         return self._metadata.get(BASIS_KEY, b"").decode()
 
     @property

@@ -13,10 +13,10 @@ _BREAKS = re.compile(r"(?:<br\s*/?>\s*)+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of text of one shade.
+    """A stretch of text with one shade.
 
-    `rows`: the numbers of its tokens' rows. `level`: 0 to `LEVELS`, below 0 for values below 0 that have a sign, None
-    where there is no token with a value.
+    `rows`: the numbers of its tokens' rows. `level`: 0 to `LEVELS`, below 0 for negative signed values, None without a
+    token that has a value.
     `markup`: it is a `<br />` of the source. `unread`: the model did not read it. `breaks`: a line ends after it.
     """
 
@@ -29,7 +29,7 @@ class Segment:
 
 
 def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int = 0) -> Iterator[Segment]:
-    """Cut the text, or the one of that number of a pair. The texts of the segments, joined, are the whole text.
+    """Cut the text, or the text with that number in a pair. The texts of the segments, joined, are the whole text.
 
     Tokens that share characters (the bytes of one emoji, in a byte-level vocabulary) share a segment, which
     has the shade of the strongest: their sum could exceed what any token has.
@@ -68,7 +68,7 @@ def segments(document: ShadedDocument, rows: list[dict[str, Any]], number: int =
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Segments that the model read, or did not, one after the other; whether they begin or end their text."""
+    """Consecutive segments that the model read, or did not; whether they begin or end their text."""
 
     segments: tuple[Segment, ...]
     unread: bool
@@ -81,7 +81,7 @@ class Stretch:
 
 
 def stretches(document: ShadedDocument, rows: list[dict[str, Any]], number: int = 0) -> list[Stretch]:
-    """The segments of a text, parted where reading stops or goes on."""
+    """The segments of a text, split where reading stops or resumes."""
     parts = [
         (is_unread, tuple(part))
         for is_unread, part in groupby(segments(document, rows, number), key=lambda segment: segment.unread)
@@ -93,11 +93,12 @@ def stretches(document: ShadedDocument, rows: list[dict[str, Any]], number: int 
 
 
 def unread(document: ShadedDocument, number: int = 0) -> list[tuple[int, int]]:
-    """What the model did not read of the text, or of the one of that number of a pair: (start, end) of each stretch.
+    """What the model did not read of the text, or of the text with that number in a pair: (start, end) of each
+    stretch.
 
-    It may be the end, the beginning or the middle, as `--long` has it. White space beside what was read counts as read.
-    Characters that a tokenizer drops between two tokens are no such stretch, unless there is a letter or a digit among
-    them.
+    It may be the end, the beginning or the middle, depending on `--long`. White space beside what was read counts as
+    read. Characters that a tokenizer drops between two tokens are not such a stretch, unless they include a letter or
+    a digit.
     """
     if not document.truncated:
         return []
@@ -117,14 +118,14 @@ def unread(document: ShadedDocument, number: int = 0) -> list[tuple[int, int]]:
 
 
 def _without_white_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """A stretch without the white space at its edges; that at the end of the text stays."""
+    """A stretch without the white space at its edges, except at the end of the text."""
     piece = text[start:end]
     begin = start + len(piece) - len(piece.lstrip())
     return begin, end if end == len(text) else start + len(piece.rstrip())
 
 
 def _span(row: Mapping[str, Any], text: str, place: int) -> tuple[int, int, int] | None:
-    """(start, end, place) of the characters to shade for a token, without white space at its edges."""
+    """(start, end, place) of a token's characters to shade, without white space at its edges."""
     start, end = max(row["start"], 0), min(row["end"], len(text))
     if row["special"] or start >= end:
         return None

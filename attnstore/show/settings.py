@@ -8,10 +8,10 @@ from attnstore.store.store import Store
 
 
 def settings(store: Store) -> str:
-    """The options that give this store again, a line each, from the same files.
+    """The options that reproduce this store from the same files, one per line.
 
     Raises:
-        StoreError: the store does not say, or says what is no option's value.
+        StoreError: the store does not have them, or has values that no option takes.
     """
     manifest = store.manifest
     if not manifest.options:
@@ -53,7 +53,7 @@ def _toml(store: Store, value: Any) -> str:
 
 
 def _escaped(character: str) -> str:
-    """A character of a text in quotes; what does not show by its number, so that it drives no terminal either."""
+    """A character of a quoted text; an invisible one as its number, so that it can't control a terminal."""
     if character in '"\\':
         return f"\\{character}"
     return character if character.isprintable() else f"\\U{ord(character):08X}"

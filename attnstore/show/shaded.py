@@ -1,4 +1,4 @@
-"""A document of a store, shaded as asked for: the same for a terminal, a notebook and the explorer."""
+"""A document of a store, shaded as requested: the same for a terminal, a notebook and the explorer."""
 
 from dataclasses import dataclass
 from typing import Literal, SupportsIndex
@@ -17,10 +17,10 @@ from attnstore.store.store import Store
 class Look:
     """How a document is drawn.
 
-    `reduction`: by name, the first one stored where that is None; `layer`: a number, first, last, mean or best;
-    `head`: a number from 1, or the mean of all. `relative`: full at the document's own maximum. `words`: how pieces are
-    merged, None leaves them. `ignore`: tokens or words that are blanked, `ignore_special`: the special ones;
-    `renormalise`: what remains is rescaled to a sum of 1.
+    `reduction`: its name; None for the first one stored. `layer`: a number, first, last, mean or best. `head`: a
+    number from 1, or the mean of all. `relative`: full shade at the document's own maximum. `words`: how pieces are
+    merged; None leaves them. `ignore`: tokens or words to blank, `ignore_special`: the special ones; `renormalise`:
+    what remains is rescaled to a sum of 1.
     """
 
     reduction: str | None = None
@@ -36,11 +36,11 @@ class Look:
 def shaded(
     store: Store, document: str | SupportsIndex, look: Look, scales: Scales, connect: Connect = connect
 ) -> Heatmap:
-    """A document by its id or number, shaded as `look` says, full where `scales` of the same store say.
+    """A document by its id or number, shaded according to `look`, with full shades from the same store's `scales`.
 
     Raises:
-        UsageError: there is no such document, reduction, layer or head, the id belongs to several documents, or a score
-            with a sign is to be renormalised.
+        UsageError: there is no such document, reduction, layer or head, the id belongs to several documents, or a
+            signed score is to be renormalised.
         StoreError: the store holds no reduction, or can't be read.
     """
     manifest = store.manifest

@@ -11,8 +11,8 @@ from attnstore.show.segments import Segment, stretches
 from attnstore.show.shading import LEVELS, ShadedDocument, intensities, most_attended, without_text
 from attnstore.show.words import changes, token_rows
 
-#: Without colour, a line of marks stands under the text: one per fifth of the full shade, none for the lowest. Values
-#: below 0, which speak against, have marks of their own.
+#: Without colour, a line of marks is below the text: one per fifth of the full shade, none for the lowest. Negative
+#: values, which oppose, have separate marks.
 _MARKS = " ▁▃▅▇"
 _MARKS_AGAINST = " ·-=≡"
 
@@ -22,8 +22,8 @@ def terminal(
 ) -> str:
     """The document as lines of at most `width` columns (at least 20), without a newline at the end.
 
-    With colour, tokens have a background. With "none", marks stand on a line of their own under the text,
-    which stays whole and can be searched.
+    With colour, tokens have a background. With "none", marks are on a separate line below the text, which stays intact
+    and can be searched.
     """
     width = max(width, 20)
     rows = token_rows(document.tokens)

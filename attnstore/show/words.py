@@ -23,15 +23,14 @@ def merge_words(
 ) -> pa.Table:
     """Merge the pieces of each word into one row, spanning from the first one's start to the last one's end.
 
-    "sum" keeps the total (Clark et al. 2019, section 4.1): the lift is then relative to an even share per
-    remaining row, be it a word or a special token. "mean" averages attention and lift over the pieces, which
-    under-counts long and rare words. `signed` values have no lift to speak of, and those that make up no `whole` none
-    that is relative to an even share.
-    `token` becomes the word, `piece` 0, and `pieces` how many were merged. The table's metadata says what was done,
-    and the picture's caption repeats it.
+    "sum" keeps the total (Clark et al. 2019, section 4.1): the lift is then relative to an even share per remaining
+    row, whether a word or a special token. "mean" averages attention and lift over the pieces, which undercounts long
+    and rare words. `signed` values have no lift, and the lift of values that are not parts of a `whole` is not
+    relative to an even share. `token` becomes the word, `piece` 0, and `pieces` the number of merged pieces. The
+    table's metadata says what was done, and the picture's caption repeats it.
 
     Raises:
-        UsageError: `how` is something else, or words were merged or tokens ignored in this table before.
+        UsageError: `how` is neither, or words were already merged or tokens ignored in this table.
     """
     if how not in ("sum", "mean"):
         raise UsageError(f"wordpieces are merged by 'sum' or 'mean', not {how!r}")
@@ -70,9 +69,9 @@ def ignore_tokens(
     """Blank the tokens named in `ignored`, and with `special` all special ones: their values become null.
 
     A name is a token as the tokenizer prints it (`##ing`) or a whole word; a word loses all its pieces.
-    With `renormalise` the remaining attention (all of it, if nothing is ignored) is divided by its sum, and the
-    lift is relative to an even share per remaining token; without it, values stay as the model gave them. The
-    table's metadata says what was done, and which names do not occur; the picture's caption repeats it.
+    With `renormalise`, the remaining attention (all of it, if nothing is ignored) is divided by its sum, and the lift
+    is relative to an even share per remaining token; otherwise values stay as the model gave them. The table's
+    metadata says what was done, and which names do not occur; the picture's caption repeats it.
     """
     names = list(dict.fromkeys(ignored))
     chosen = set(names)
@@ -107,7 +106,7 @@ def token_rows(tokens: pa.Table) -> list[dict[str, Any]]:
 
 
 def changes(tokens: pa.Table) -> list[str]:
-    """What was merged and ignored, a sentence per change."""
+    """What was merged and ignored, one sentence per change."""
     sentences: list[str] = json.loads((tokens.schema.metadata or {}).get(_CAPTIONS, b"[]"))
     return sentences
 

@@ -1,7 +1,7 @@
-"""The explorer as a web application: which address shows which page, what is let in, and what becomes of errors.
+"""The explorer as a web application: the addresses of pages, access control, and errors.
 
-It only reads. Each page is a GET whose address says all that it shows, so that it can be kept and sent. Pages load
-nothing from elsewhere, and run no script but the package's own.
+It only reads. Each page is a GET whose address determines all that it shows, so it can be bookmarked and shared. Pages
+load nothing from elsewhere, and run only the package's own scripts.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from attnstore.store.place import Place
 T = TypeVar("T")
 
 _LIMIT = 60.0  # seconds that a page may compute
-_LOOKED_EVERY = 0.1  # seconds between looks at whether the reader is still there
+_LOOKED_EVERY = 0.1  # seconds between checks whether the reader is still there
 _AT_ONCE = 4  # pages computed at a time; others wait
 
 _POLICY = (
@@ -65,7 +65,7 @@ _FORMS = {
 
 
 def explorer(stores: Sequence[Place], hosts: Sequence[str] = (), limit: float = _LIMIT) -> ASGIApp:
-    """The application over these stores. `hosts` are names by which it may be called beside the loopback's.
+    """The application over these stores. `hosts` are host names that it accepts beside those of the loopback.
 
     Raises StoreError if a store can't be read.
     """
@@ -109,10 +109,11 @@ def explorer(stores: Sequence[Place], hosts: Sequence[str] = (), limit: float = 
 
 
 class _Guarded:
-    """What stands before the application: who may ask, and what every answer says to the browser.
+    """The guard in front of the application: who may send requests, and which headers every response has.
 
-    The Host is checked since a page elsewhere may have its name point here (DNS rebinding); Origin and Sec-Fetch-Site
-    since it may ask in its reader's name. Only a reader who follows a link from elsewhere is let in.
+    The Host is checked because a page elsewhere may make its name point here (DNS rebinding), and Origin and
+    Sec-Fetch-Site because it may send requests in its reader's name. From elsewhere, only a reader who follows a link
+    is let in.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
@@ -163,7 +164,7 @@ def _name_of(host: str) -> str:
 
 
 def _page(make: Callable[..., dict[str, Any]], template: str) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of a page: what `make` gives, in a template."""
+    """The endpoint of a page: the result of `make`, in a template."""
 
     async def endpoint(request: Request) -> Response:
         given = dict(request.path_params)
@@ -198,12 +199,12 @@ def _store_of(request: Request, name: str) -> str:
 
 
 async def _computed(request: Request, name: str, make: Callable[[Work], T]) -> T:
-    """What `make` gives, computed aside; stopped where the reader has gone, or it takes too long.
+    """The result of `make`, computed in a thread; stopped if the reader has left, or if it takes too long.
 
-    Raises what `make` raises; UsageError where it took too long.
+    Raises what `make` raises, and UsageError if it took too long.
     """
     state = request.app.state
-    if state.limiter is None:  # it belongs to the event loop, which is not there before
+    if state.limiter is None:  # it belongs to the event loop, which does not exist earlier
         state.limiter = anyio.CapacityLimiter(_AT_ONCE)
     async with state.limiter:
         work: Work = await run_in_threadpool(state.shelf.work, name)

@@ -1,4 +1,4 @@
-"""A table of answers as the cells of a page: each a text and, where it leads on, an address."""
+"""A table of answers as the cells of a page: each a text and, for a link, an address."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 
-_LISTED = 12  # values of a list that are shown
-_LONG = 400  # characters of a text that are shown
+_LISTED = 12  # how many values of a list are shown
+_LONG = 400  # how many characters of a text are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What a page shows as a table. `cut`: how many rows there are beyond those shown."""
+    """A table on a page. `cut`: how many rows are not shown."""
 
     columns: list[str]
     rows: list[list[Cell]]
@@ -35,7 +35,7 @@ def grid(table: pa.Table, address: Callable[..., str], most: int = 1000) -> Grid
 
 
 def address(page: str, /, **parameters: object) -> str:
-    """A page of a store, below its store's, with parameters that are not None or empty."""
+    """The address of a page below its store's, with the parameters that are not None or empty."""
     return _with("/".join(quote(part, safe="") for part in page.split("/")), parameters)
 
 
@@ -45,7 +45,7 @@ def _with(path: str, parameters: Mapping[str, object]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a reader wants it: four significant digits, thousands set apart, nothing as a dash."""
+    """A readable value: four significant digits, separated thousands, a dash for nothing."""
     if value is None:
         return "–"
     if isinstance(value, bool):

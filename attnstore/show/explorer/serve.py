@@ -1,4 +1,4 @@
-"""The explorer served: a socket, a server, and its end by Ctrl-C."""
+"""The explorer's server: a socket, a server, and its end by Ctrl-C."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from attnstore.errors import UsageError
 from attnstore.show.explorer.app import explorer
 from attnstore.store.place import Place
 
-#: Where it listens unless told otherwise; where that is taken, at the next that is free.
+#: The default port; if it is taken, the next free one.
 PORT = 8765
 _TRIED = 20
 
@@ -17,7 +17,7 @@ _TRIED = 20
 def serve(
     stores: Sequence[Place], host: str, port: int | None, on_ready: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Answer until a signal ends it; `on_ready` gets the address.
+    """Serve until a signal ends it; `on_ready` gets the address.
 
     `port`: None for the first free one from `PORT`, 0 for any.
 
@@ -35,7 +35,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it answers."""
+    """A server that reports when it is ready."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

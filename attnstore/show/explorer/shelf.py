@@ -1,4 +1,4 @@
-"""The stores that an explorer shows, each looked at anew when a run has added to it."""
+"""The stores that an explorer shows, each reopened when a run has added to it."""
 
 import re
 import threading
@@ -23,14 +23,14 @@ class _Place:
 
 
 class Shelf:
-    """Stores by the name that they have in a URL: their folder's, without `.attn`, and a number where two are alike."""
+    """Stores by their name in a URL: the folder's without `.attn`, with a number if two are equal."""
 
     def __init__(self, paths: Iterable[Place]) -> None:
-        """Raises StoreError if one can't be read."""
+        """Raises StoreError if a store can't be read."""
         self._lock = threading.Lock()
         self._places: dict[str, _Place] = {}
         for path in paths:
-            open_store(path)  # what is no store says so in its own words
+            open_store(path)  # for anything but a store, its own error says so
             place = _Place(path, _state(path), Pool(open_store(path)))
             self._places[self._free(path)] = place
 
@@ -51,7 +51,7 @@ class Shelf:
         return self._places[name].path
 
     def work(self, name: str) -> Work:
-        """Something to do with a store as it is now. Raises StoreError if it can't be read any more."""
+        """Work on a store in its current state. Raises StoreError if it can't be read any more."""
         place = self._places[name]
         with self._lock:
             state = _state(place.path)
@@ -80,6 +80,6 @@ def _state(path: Place) -> tuple[object, ...]:
     receipts = path / RECEIPTS
     try:
         finished = receipts.stat().st_mtime_ns
-    except OSError:  # a sealed store has none any more
+    except OSError:  # a sealed store no longer has any
         finished = 0
     return (manifest.st_ino, manifest.st_mtime_ns, manifest.st_size, finished)

@@ -1,4 +1,4 @@
-"""What each page of the explorer shows, as plain values for its template. Everything asked goes through `Work`."""
+"""What each page of the explorer shows, as plain values for its template. All queries go through `Work`."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -23,14 +23,14 @@ from attnstore.show.page import drawing
 from attnstore.show.shaded import Look, shaded
 from attnstore.store.faithfulness import faithfulness_files
 
-_PAGE = 50  # documents of a list
-_WORDS = 100  # words of a list
+_PAGE = 50  # documents per list
+_WORDS = 100  # words per list
 
 Parameters = Mapping[str, str]
 
 
 def overview(work: Work) -> dict[str, Any]:
-    """What was run, how right the model is, and where to go from there."""
+    """What was run, how accurate the model is, and where to go from there."""
     store, manifest = work.pool.store, work.pool.store.manifest
     known = find_questions()
     rows = work.ask(known["predictions"], {}).to_pylist()
@@ -64,7 +64,7 @@ def overview(work: Work) -> dict[str, Any]:
 
 
 def state(work: Work) -> dict[str, Any]:
-    """How far a run has come, for whoever watches it."""
+    """How far a run has come."""
     store = work.pool.store
     return {
         "finished": sum(len(store.part_range(part)) for part in store.finished_parts()),
@@ -78,7 +78,7 @@ def _has_labels(work: Work) -> bool:
 
 
 def _matrix(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts by label and prediction, whatever the split, each with the filter of its documents."""
+    """Counts by label and prediction over all splits, each with the filter for its documents."""
     counts: dict[tuple[str | None, str], int] = {}
     for row in rows:
         key = (row["label"], row["prediction"])
@@ -104,7 +104,7 @@ def _matrix(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def documents(work: Work, given: Parameters) -> dict[str, Any]:
-    """A page of the documents that a filter lets through."""
+    """A page of the documents that match a filter."""
     store = work.pool.store
     wanted = from_texts(given)
     number = max(1, _whole(given.get("page", ""), 1))
@@ -142,7 +142,7 @@ def documents(work: Work, given: Parameters) -> dict[str, Any]:
 
 
 def document(work: Work, number: int, given: Parameters) -> dict[str, Any]:
-    """A document with its heat-map, one more beside it if asked for, and its neighbours in the list."""
+    """A document with its heat-map, a second one if requested, and its neighbours in the list."""
     manifest = work.pool.store.manifest
     if not manifest.reductions:
         raise UsageError("the store holds no reduction: there is nothing to shade by")
@@ -179,9 +179,9 @@ def document(work: Work, number: int, given: Parameters) -> dict[str, Any]:
 
 
 def _look(work: Work, given: Parameters, suffix: str) -> Look:
-    """How the picture of that suffix, none or 2, is drawn: the parameters of its page that no filter has.
+    """How the picture with that suffix, none or 2, is drawn: the page's parameters that are not filters.
 
-    What the other reduction had and this one has not, a layer or a head, is passed over.
+    A layer or a head that only the other reduction has is ignored.
     """
     manifest = work.pool.store.manifest
     name = given.get(f"reduction{suffix}") or manifest.reductions[0].name
@@ -199,7 +199,7 @@ def _look(work: Work, given: Parameters, suffix: str) -> Look:
     return Look(
         reduction=name,
         layer=layer,
-        head="mean" if head == "0" else head,  # where the slider begins
+        head="mean" if head == "0" else head,  # the slider's start
         words=None if words == "pieces" else "mean" if words == "mean" else "sum",
         relative=given.get("relative") == "true",
         ignore_special=(alone := given.get("alone") == "true" and not stored.signed),
@@ -208,7 +208,7 @@ def _look(work: Work, given: Parameters, suffix: str) -> Look:
 
 
 def _as_given(look: Look) -> dict[str, str]:
-    """The parameters of a page that give this look."""
+    """The page's parameters for this look."""
     return {
         "reduction": str(look.reduction),
         "layer": str(look.layer),
@@ -219,7 +219,7 @@ def _as_given(look: Look) -> dict[str, str]:
 
 
 def _second(look: Look | None) -> dict[str, str]:
-    """Those of the picture beside it: what it has for itself."""
+    """Those of the second picture: what it does not share."""
     given = {} if look is None else _as_given(look)
     return {f"{name}2": given[name] for name in ("reduction", "layer", "head") if name in given}
 
@@ -238,14 +238,14 @@ def heat_map_alone(work: Work, number: int, given: Parameters) -> dict[str, Any]
 
 
 def similar(work: Work, number: int) -> dict[str, Any]:
-    """The documents whose attended words are most like a document's."""
+    """The documents whose attended words are most similar to a document's."""
     question = find_questions()["similar_documents"]
     table = work.ask(question, {"document": f"@{number}"})
     return {"grid": grid(table, address), "basis": basis(table)}
 
 
 def words(work: Work, given: Parameters) -> dict[str, Any]:
-    """Words by what they contain."""
+    """Words, searched by what they contain."""
     part = given.get("q", "")
     store = work.pool.store
     with work.connect(store) as connection:
@@ -258,7 +258,7 @@ def words(work: Work, given: Parameters) -> dict[str, Any]:
 
 
 def word(work: Work, given: Parameters) -> dict[str, Any]:
-    """A word's card: how often it occurs by class, and what attention it gets by layer."""
+    """A word's card: its occurrences by class, and its attention by layer."""
     wanted = given.get("word", "")
     store = work.pool.store
     with work.connect(store) as connection:
@@ -300,12 +300,12 @@ def word(work: Work, given: Parameters) -> dict[str, Any]:
 
 
 def _shade(lift: float | None) -> int:
-    """How dark a lift's cell is, of 20 steps: none at an even share or less, full at ten times that."""
+    """How dark a lift's cell is, in 20 steps: 0 up to an even share, full at ten times that."""
     return 0 if lift is None or lift <= 1 else min(20, int(20 * (lift - 1) / 9))
 
 
 def _signed_shade(part: float) -> str:
-    """The shade of a value from -1 to 1: of what speaks for the prediction, or of what speaks against it."""
+    """The shade of a value from -1 to 1, for support of the prediction or for opposition to it."""
     return f"{'s' if part > 0 else 'a'}{max(1, min(20, round(20 * abs(part))))}"
 
 
@@ -333,7 +333,7 @@ def contexts(work: Work, given: Parameters) -> dict[str, Any]:
 
 
 def questions() -> dict[str, Any]:
-    """Every question, a line each."""
+    """Every question, one line each."""
     return {
         "rows": [
             {
@@ -347,7 +347,7 @@ def questions() -> dict[str, Any]:
 
 
 def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
-    """A question as a form made of its parameters; answered unless one that it needs is missing."""
+    """A question as a form with its parameters; answered unless a required one is missing."""
     store = work.pool.store
     known = get_question(name, find_questions())
     asked = asked_of(known, given)
@@ -379,7 +379,7 @@ def question(work: Work, name: str, given: Parameters) -> dict[str, Any]:
 
 
 def _words_by_class(table: pa.Table) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The words of an answer in its order, each with its page: a list for each class, or side of a class."""
+    """The words of an answer in order, each with its page: one list per class, or per side of a class."""
     heads = [name for name in ("side", "class") if name in table.column_names]
     if "class" not in heads or "word" not in table.column_names:
         return []
@@ -396,7 +396,7 @@ _WHERE = Parameter(
 
 
 def asked_of(question: Question, given: Parameters) -> dict[str, str]:
-    """The question's own parameters of a URL; blank ones have their defaults."""
+    """The question's own parameters from a URL; blank ones have their defaults."""
     names = [*(p.name for p in question.parameters), WHERE]
     return {name: given[name] for name in names if given.get(name, "").strip()}
 
@@ -431,7 +431,7 @@ def _field(work: Work, parameter: Parameter, value: str | None) -> dict[str, Any
 
 
 def console(work: Work, given: Parameters) -> dict[str, Any]:
-    """SQL over the views, with what they hold beside it."""
+    """SQL over the views, with their columns beside it."""
     store = work.pool.store
     sql = given.get("sql", "").strip()
     table, problem = _tried(work, lambda: _rows_of(work, sql)) if sql else (None, None)
@@ -462,7 +462,7 @@ def _rows_of(work: Work, sql: str) -> pa.Table:
 
 
 def _tried(work: Work, make: Callable[[], pa.Table]) -> tuple[pa.Table | None, str | None]:
-    """An answer, or what is wrong with what was asked: the page says it beside what can be changed."""
+    """An answer, or what is wrong with the request: the page shows it beside what can be changed."""
     try:
         return make(), None
     except UsageError as error:
@@ -471,18 +471,18 @@ def _tried(work: Work, make: Callable[[], pa.Table]) -> tuple[pa.Table | None, s
         return None, str(error)
 
 
-#: Rows of the console that are shown; one more is asked for, to know of the rest.
+#: How many rows the console shows; one more is requested, to see whether there are others.
 MOST_ROWS = 1000
 
 
 def _most(sql: str) -> str:
-    """A SELECT as it is, or the rows that are shown of it where it can stand in another one."""
+    """A SELECT as it is or, if it can be a subquery, limited to the rows shown."""
     bare = sql.rstrip().rstrip(";")
     wrapped = f"SELECT * FROM (\n{bare}\n) LIMIT {MOST_ROWS + 1}"  # noqa: S608 - it reads, as `reading_statement` knows
     try:
         reading_statement(wrapped)
     except UsageError:
-        return sql  # EXPLAIN, DESCRIBE and their like give few rows
+        return sql  # EXPLAIN, DESCRIBE and similar statements return few rows
     return wrapped
 
 
