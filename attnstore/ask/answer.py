@@ -1,7 +1,7 @@
 """Questions answered, in either engine."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, SupportsIndex
@@ -28,7 +28,7 @@ from attnstore.ask.statement import one_line, tables_of
 from attnstore.ask.values import (
     as_text,
 )
-from attnstore.errors import AttnstoreError, UsageError
+from attnstore.errors import AttnstoreError, NotFoundError, UsageError
 from attnstore.messages import counted, suggestion
 from attnstore.store.faithfulness import FOLDER, faithfulness_files, measured_before
 from attnstore.store.frames import NOTHING, QuestionColumns, Tables, collect, faithfulness
@@ -80,15 +80,22 @@ def ask(
     document = next((p.name for p in question.parameters if p.type == "document"), None)
     needs_measured(store, question.sql)
     if engine == "duckdb":
+        some = added.where is not None
+        if document is not None and some:  # an id may be that of a document that is not asked about
+            with connect(store, NOTHING, ()) as connection:
+                number = number_of(store, connection, values[document])
         with connect(store, added, needed(question.sql, shared_macros())) as connection:
-            if document is not None:
+            if document is not None and some:
+                asked = select(store, connection, f"SELECT document FROM {ASKED}")["document"]  # noqa: S608 - our name
+                values[document] = _among(number, asked.to_pylist(), values[document])
+            elif document is not None:
                 values[document] = number_of(store, connection, values[document])
-            some = added.where is not None
             return _duckdb_answer(store, connection, question, values, timeout, some=some)
-    if document is not None:
-        values[document] = document_number(store, values[document])
     if added.where is not None:
         added = replace(added, only=asked_documents(store, added))
+    if document is not None:
+        number = document_number(store, values[document])
+        values[document] = number if added.only is None else _among(number, added.only, values[document])
     answer = _polars_answer(store, question, values, added)
     asked = None if added.only is None else len(added.only)
     independent = ""
@@ -100,6 +107,15 @@ def ask(
         counts = documents_.select(group.drop_nulls().n_unique(), singles=group.null_count())
         independent = _independent(question, values, *collect(store, counts).row(0))
     return _based(store, question, values, answer, asked, independent)
+
+
+def _among(number: int, asked: Collection[int], wanted: object) -> int:
+    """The document's number, if it is asked about. Raises NotFoundError otherwise."""
+    if number not in asked:
+        raise NotFoundError(
+            f"document {wanted!r} is not among the {counted(len(asked), 'document')} that the condition selects"
+        )
+    return number
 
 
 def _those(documents: Sequence[int], where: str | None) -> str:

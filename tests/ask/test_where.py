@@ -9,7 +9,7 @@ from test_script import assert_same, run_bare
 from attnstore.ask.answer import BASIS_KEY, ask
 from attnstore.ask.questions import find_questions
 from attnstore.ask.script import script
-from attnstore.errors import UsageError
+from attnstore.errors import NotFoundError, UsageError
 from attnstore.store.store import open_store
 
 CONDITIONS = {
@@ -124,3 +124,18 @@ def test_a_blank_condition_is_none(store):
     """As a form sends it."""
     question = find_questions()["predictions"]
     assert ask(store, question, {"where": "  "}).equals(ask(store, question), check_metadata=True)
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_a_document_that_the_condition_leaves_out_is_not_asked_about(documents, tmp_path, engine):
+    """It is refused, and its id is never taken for the number of another document, which the condition keeps."""
+    renamed = [{**document, "id": f"{number * 7 % 80}"} for number, document in enumerate(documents)]
+    asked_store.write_store(tmp_path / "s.attn", renamed)
+    store, question = open_store(tmp_path / "s.attn"), find_questions()["document_tokens"]
+    given = {"document": "21", "where": "document >= 20"}  # the id of document 3; document 21 has the id 67
+    with pytest.raises(
+        NotFoundError, match=r"^document '21' is not among the 60 documents that the condition"
+    ):
+        ask(store, question, given, engine)
+    rows = ask(store, question, {"document": "67", "where": "document >= 20"}, engine).to_pylist()
+    assert [row["token"] for row in rows] == [token["token"] for token in documents[21]["tokens"]]
