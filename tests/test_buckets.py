@@ -141,6 +141,7 @@ class TestErrors:
             assert self.said() == (OSError, "the server answers 503 Service Unavailable (SlowDown)")
 
 
+@pytest.mark.sampled(at=(0, 3, 5, 10))  # each fault, and each request
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS[:4])
 @pytest.mark.parametrize("at", ["begun", "part", "completed"])

@@ -324,7 +324,7 @@ def documents():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, documents):
-    return write_store(tmp_path_factory.mktemp("distinctive") / "store", documents)
+    return write_store(tmp_path_factory.mktemp("distinctive") / "store", documents, label_in_path=False)
 
 
 SETTINGS = [
@@ -757,7 +757,7 @@ def more_documents():
 
 @pytest.fixture(scope="module")
 def more(tmp_path_factory, more_documents):
-    return write_store(tmp_path_factory.mktemp("errors") / "store", more_documents)
+    return write_store(tmp_path_factory.mktemp("errors") / "store", more_documents, label_in_path=False)
 
 
 ERROR_SETTINGS = [

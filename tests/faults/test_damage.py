@@ -22,7 +22,7 @@ def test_random_damage(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     sealed = sealed_store(tmp_path / "sealed")
     expected = asked(sealed)
-    outcomes = {trial(sealed, expected, tmp_path / "trial", chance) for _ in range(3)}
+    outcomes = {trial(sealed, expected, tmp_path / "trial", chance) for _ in range(2)}
     assert outcomes <= {"refused", "harmless", "wrong, and verify sees it"}
 
 
