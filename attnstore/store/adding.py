@@ -1,9 +1,9 @@
-"""Tokens added up by term in memory that is bounded, whatever the number of tokens and terms.
+"""Tokens summed by term, in bounded memory whatever the number of tokens and terms.
 
-Sums are made in double precision, file after file, in arrays with a place for each term. When there are too many
-terms these sums become a *run*, a file sorted by term, and new ones begin. At the end the runs are merged, a range of
+Sums are made in double precision, file by file, in arrays with a place for each term. When there are too many terms,
+these sums become a *run*, a file sorted by term, and new sums begin. At the end the runs are merged, one range of
 terms at a time. A term's sums are added in the order of the files, so the same files in the same order give the same
-sums to the bit: also where some of them were added up earlier, and their runs kept.
+sums to the bit, even if some of them were summed earlier and their runs were kept.
 """
 
 import itertools
@@ -28,15 +28,15 @@ from attnstore.store.place import Place, for_arrow, opened
 from attnstore.store.schema import lift
 from attnstore.store.totals import KEYS, Summed, mark
 
-#: So many sums are in memory until they become a run, at most but for those of the last file: 512 MiB.
+#: The most sums in memory before they become a run, except for those of the last file: 512 MiB.
 _SUMS_IN_MEMORY = 1 << 26
-#: So many values are read at a time, and so many sums merged at a time, about: 128 MiB.
+#: About how many values are read, and sums merged, at a time: 128 MiB.
 _AT_A_TIME = 1 << 24
-#: So many sums are together in a run's file. Merging holds as many of each run.
+#: How many sums a batch of a run's file has. Merging holds one batch of each run.
 _OF_A_BATCH = 1 << 16
-#: Rows of a file that is read by several threads: to hand a small one to them takes longer.
+#: The rows from which several threads read a file: handing a small one to them takes longer.
 _LARGE = 50_000
-#: Runs that are merged at the same time; before there are more, they become one.
+#: The most runs that are merged at the same time; before there are more, they become one.
 _RUNS = 256
 
 _Whole = npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ class Tokens:
     label: str | None
 
     def opened(self) -> pq.ParquetFile:
-        """To be read. Raises pyarrow.ArrowException or OSError."""
+        """The file, open for reading. Raises pyarrow.ArrowException or OSError."""
         return pq.ParquetFile(for_arrow(self.place))
 
 
@@ -69,9 +69,9 @@ def add_up(
 ) -> Iterator[pa.Table]:
     """The sums of the tokens of all files, with the columns of `summed.schema`, sorted by term, many rows at a time.
 
-    A term that lacks values comes after the same one that has them. `scratch`: a directory for runs. `before`: the
-    runs of other files, which count as the first ones. `keep` is called at the end with the runs of all, which
-    `before` takes.
+    A term without values comes after the same term with values. `scratch`: a directory for runs. `before`: the runs of
+    other files, which count as the first ones. `keep` is called at the end with the runs of all files, in the form
+    that `before` takes.
     """
     terms, runs = Terms(summed), list(before[:-1])
     for last in before[-1:]:
@@ -98,7 +98,7 @@ def add_up(
 
 
 class Terms:
-    """Terms and their sums, in memory. A term has the place at which it was met first."""
+    """Terms and their sums, in memory. Terms are placed in order of first occurrence."""
 
     def __init__(self, summed: Summed) -> None:
         self._summed = summed
@@ -117,11 +117,11 @@ class Terms:
 
     @property
     def full(self) -> bool:
-        """There are so many that they are to become a run."""
+        """There are so many that they must become a run."""
         return len(self._places) * len(self._sums) > _SUMS_IN_MEMORY
 
     def add_tokens(self, tokens: Tokens, aside: Executor) -> None:
-        """Add up the tokens of a file: their values in `aside`, while the terms of the next file are looked up.
+        """Sum the tokens of a file: the values in the thread `aside`, while the terms of the next file are looked up.
 
         Raises pyarrow.ArrowException or OSError if the file can't be read, or the one before it.
         """
@@ -135,7 +135,7 @@ class Terms:
             keys |= {name: table[name] for name in in_file} | {"split": tokens.split}
             absent = [read([name])[name].is_null().to_numpy() for name in self._summed.absent]
             codes, places = self._placed(keys, absent, count)
-            self.settle()  # the values of one file at a time: sums are made in the order of the files
+            self.settle()  # the values of one file at a time, because sums are made in the order of the files
             self._adding = aside.submit(
                 self._add_file,
                 still_open.pop_all(),
@@ -147,7 +147,7 @@ class Terms:
             )
 
     def settle(self) -> None:
-        """Wait until all is added. Raises what `add_tokens` does."""
+        """Wait until everything is added. Raises what `add_tokens` does."""
         if self._adding is not None:
             self._adding.result()
             self._adding = None
@@ -161,7 +161,7 @@ class Terms:
         places: _Whole,
         terms: int,
     ) -> None:
-        """Add the counts and values of an open file; `terms`: how many there are, those of the file among them."""
+        """Add the counts and values of an open file; `terms`: how many there are, including those of the file."""
         with file:
             self._make_room(terms)
             length = counted["length"].to_numpy().astype(np.float64)
@@ -179,7 +179,7 @@ class Terms:
             sums.grow(terms)
 
     def add_sums(self, table: pa.Table) -> None:
-        """Add a run's rows, no two of which are of one term. It may lack marks: nothing was absent then."""
+        """Add a run's rows, which have different terms. Marks may be missing if nothing was absent."""
         absent = [
             table[name].to_numpy() if name in table.column_names else np.zeros(table.num_rows, bool)
             for name in self._marks
@@ -209,7 +209,7 @@ class Terms:
             yield pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _groups(self, values: int) -> Iterator[list[str]]:
-        """The columns of reductions, so many together as have so many values for a token."""
+        """The columns of reductions, grouped by their number of values per token."""
         group: list[str] = []
         for column, heads in self._columns.items():
             if group and sum(max(1, self._columns[name]) for name in group) + max(1, heads) > values:
@@ -222,10 +222,10 @@ class Terms:
     def _add_values(
         self, column: str, values: pa.ChunkedArray, codes: _Whole, places: _Whole, length: _Double
     ) -> None:
-        """Add the values of a column, and their lifts. Values that are absent count as 0."""
+        """Add the values of a column, and their lifts. Absent values count as 0."""
         whole = values.combine_chunks()
         heads = self._columns[column]
-        if heads:  # (rows, heads), with anything in the rows of null
+        if heads:  # (rows, heads); the rows of nulls are arbitrary
             flat = _filled(whole.values.slice(whole.offset * heads, len(whole) * heads), 0.0)
             by_head = flat.reshape(-1, heads)
             if whole.null_count:
@@ -234,7 +234,7 @@ class Terms:
         else:
             singles = [_filled(whole, 0.0)]
         for name, single in zip(self._summed.sums(column), singles, strict=True):
-            # Row after row: floats are added in one order.
+            # Row by row, so that floats are added in a fixed order.
             doubles = single.astype(np.float64)
             self._sums[name].add(places, np.bincount(codes, doubles, len(places)))
             doubles *= length
@@ -246,7 +246,7 @@ class Terms:
         absent: Sequence[npt.NDArray[np.bool_]],
         count: int,
     ) -> tuple[_Whole, _Whole]:
-        """Of `count` rows the terms, numbered as they come, and the place of each of these. New ones get one.
+        """The terms of `count` rows, numbered in order of occurrence, and the place of each term. New terms get one.
 
         `keys`: by `KEYS`, or one value for all rows.
         """
@@ -280,10 +280,10 @@ class Terms:
         return np.array(list(self._shapes), np.int64).reshape(-1, keys).T
 
     def _order(self) -> _Whole:
-        """The places in the order of the terms."""
+        """The places, in the order of the terms."""
         ranks = {name: names.ranks() for name, names in self._names.items()}
         shapes = self._shape_columns()
-        # What is compared before the token, and what after the word; -1 stands for null, which comes last.
+        # What is compared before the token, and after the word; -1 is null, which comes last.
         head = [ranks[name][codes] for name, codes in zip(KEYS[:3], shapes, strict=False)]
         tail = [np.where(codes < 0, 1 << 20, codes) for codes in shapes[3:]]
         rows = {name: part.of(slice(None)) for name, part in self._parts.items()}
@@ -296,24 +296,24 @@ class Terms:
 
 
 def _numbering() -> defaultdict[Any, int]:
-    """What is looked up in it gets the next number when it is there for the first time."""
+    """A key gets the next number when it is looked up for the first time."""
     return defaultdict(itertools.count().__next__)
 
 
 def _filled(column: "pa.Array | pa.ChunkedArray", value: float) -> npt.NDArray[Any]:
-    """A column with a value in the place of nulls."""
+    """A column with a value in place of nulls."""
     whole = column.fill_null(value) if column.null_count else column
     return np.asarray(whole.to_numpy(zero_copy_only=False))
 
 
 class _Names:
-    """Texts, each with a number; None is one of them."""
+    """Texts, each with a number; None counts as a text."""
 
     def __init__(self) -> None:
         self._numbers = _numbering()
 
     def codes(self, column: pa.ChunkedArray | str | None, count: int) -> _Whole:
-        """The numbers of a column's texts, or `count` times that of one text."""
+        """The numbers of a column's texts, or one text's number `count` times."""
         if not isinstance(column, pa.ChunkedArray):
             return np.full(count, self._numbers[column], np.int64)
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
@@ -328,11 +328,11 @@ class _Names:
         return found
 
     def array(self) -> pa.Array:
-        """All of them, by their numbers."""
+        """All texts, by their numbers."""
         return pa.array(list(self._numbers), pa.string())
 
     def ranks(self) -> _Whole:
-        """Which place each has among them, sorted by their bytes; None comes last."""
+        """The rank of each text, sorted by bytes; None comes last."""
         order = pl.from_arrow(self.array()).arg_sort(nulls_last=True).to_numpy()  # type: ignore[union-attr]
         ranks = np.empty(len(order), np.int64)
         ranks[order] = np.arange(len(order))
@@ -340,7 +340,7 @@ class _Names:
 
 
 class _Grown:
-    """An array with room for more. What is not written yet is 0."""
+    """An array with spare room. What is not written yet is 0."""
 
     def __init__(self, dtype: type) -> None:
         self._content: npt.NDArray[Any] = np.zeros(0, dtype)
@@ -359,7 +359,7 @@ class _Grown:
         self._content[start : self._count] = values
 
     def add(self, places: _Whole, values: npt.NDArray[Any]) -> None:
-        """Add to these places, no two of which are the same."""
+        """Add to these places, which are all different."""
         self._content[places] += values
 
     def of(self, places: "_Whole | slice") -> npt.NDArray[Any]:
@@ -368,7 +368,7 @@ class _Grown:
 
 
 def _dense(columns: Sequence[_Whole]) -> tuple[_Whole, _Whole]:
-    """Rows of several columns numbered as they come, equal ones alike, and the first row of each number."""
+    """Rows of several columns, numbered by first occurrence with equal rows alike, and each number's first row."""
     code, size = np.zeros(len(columns[0]), np.int64), 1
     for column in columns:
         low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
@@ -382,14 +382,12 @@ def _dense(columns: Sequence[_Whole]) -> tuple[_Whole, _Whole]:
     encoded = pa.array(code).dictionary_encode()
     numbers = encoded.indices.to_numpy().astype(np.int64)
     first = np.empty(len(encoded.dictionary), np.int64)
-    first[numbers[::-1]] = np.arange(
-        len(numbers) - 1, -1, -1
-    )  # of those that are written twice the last one counts
+    first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)  # the last write to a place counts
     return numbers, first
 
 
 def packed(token: _Whole, word: _Whole, shape: _Whole) -> list[int]:
-    """Of each row one number in place of three, all below 2³¹: a million of these take a third of the memory.
+    """One number per row instead of three, all below 2³¹: a million of these take a third of the memory.
 
     It has 63 bits if it can, and 94 otherwise.
     """
@@ -400,7 +398,7 @@ def packed(token: _Whole, word: _Whole, shape: _Whole) -> list[int]:
 
 
 def _ranks(columns: Sequence[_Whole]) -> _Whole:
-    """Which place each row has among them, sorted by several columns; equal ones have the same."""
+    """The rank of each row, sorted by several columns; equal rows have the same rank."""
     _, ranks = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     found: _Whole = ranks.reshape(-1).astype(np.int64)
     return found
@@ -425,7 +423,7 @@ def _written(tables: Iterable[pa.Table], summed: Summed, scratch: Path) -> Path:
 
 
 def _together(runs: Sequence[Place], summed: Summed, scratch: Path) -> Path:
-    """One run in the place of several; those in `scratch` are removed."""
+    """One run in place of several; those in `scratch` are removed."""
     together = _written(_merged(runs, summed), summed, scratch)
     for run_file in scratch.glob("run-*.tmp"):
         if run_file != together:
@@ -434,7 +432,7 @@ def _together(runs: Sequence[Place], summed: Summed, scratch: Path) -> Path:
 
 
 def run_columns(place: Place) -> list[str]:
-    """The columns of a run. Raises pyarrow.ArrowException or OSError if it is none."""
+    """The columns of a run. Raises pyarrow.ArrowException or OSError if it is not a run."""
     with opened(place) as file:
         names: list[str] = pa.ipc.open_file(file).schema.names
         return names
@@ -465,11 +463,11 @@ class _Run:
             return [(self._term(batch, batch.num_rows - 1), batch.num_rows) for batch in batches]
 
     def tables(self, until: _Term | None = None) -> Iterator[pa.Table]:
-        """The rows that have not been read, up to and with this term; all of them for None."""
+        """The unread rows up to and including this term; all of them for None."""
         while self._at < self._file.num_record_batches:
             if self._held is None:
                 self._held = self._file.get_batch(self._at)
-                # A file says itself where each text lies, and the runs of a grown store may be a stranger's.
+                # A file itself says where each text is, and the runs of a grown store may be untrusted.
                 self._held.validate(full=True)
             batch, start = self._held, self._offset
             stop = batch.num_rows
@@ -487,12 +485,12 @@ class _Run:
         keys = (batch[name][row].as_py() for name in KEYS)
         kept = batch.schema.names
         marks = (name in kept and batch[name][row].as_py() for name in self._marks)
-        # Python compares texts as their UTF-8 compares; null comes last.
+        # Python compares texts in the same order as their UTF-8; null comes last.
         return (*((key is None, "" if key is None else key) for key in keys), *marks)
 
 
 def _merged(places: Sequence[Place], summed: Summed) -> Iterator[pa.Table]:
-    """The rows of several runs as those of one: sums of the same term are added in the order of the runs."""
+    """The rows of several runs as one run: sums of the same term are added in the order of the runs."""
     with ExitStack() as stack:
         runs = [stack.enter_context(closing(_Run(place, summed))) for place in places]
         for until in _ranges([end for run in runs for end in run.ends], len(summed.schema)):
@@ -504,7 +502,7 @@ def _merged(places: Sequence[Place], summed: Summed) -> Iterator[pa.Table]:
 
 
 def _ranges(ends: list[tuple[_Term, int]], columns: int) -> Iterator[_Term | None]:
-    """The last terms of ranges that have about as many sums as are to be merged at a time; None ends the last one."""
+    """The last terms of ranges with about as many sums as are merged at a time; None ends the last range."""
     ends.sort(key=lambda end: end[0])
     rows = 0
     for term, of_batch in ends:

@@ -1,4 +1,4 @@
-"""Writing that a crash or a full disk can't spoil, and that no link leads elsewhere: whole files or none."""
+"""Safe writing: a file is complete or absent after a crash or on a full disk, and no link redirects it."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ def sync_directory(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't do it
             raise
     finally:
         os.close(descriptor)
@@ -68,7 +68,7 @@ def refuse_links(root: Path, name: str) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is made here, to be written. Raises OSError, FileExistsError where something stands, be it a link."""
+    """A file created here for writing. Raises OSError; FileExistsError if something exists there, even a link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
@@ -87,9 +87,9 @@ def write_inside(root: Path, name: str, content: "bytes | memoryview[int]", temp
 
 
 def write_file(path: Path, content: "bytes | memoryview[int]", temporary: Path) -> None:
-    """Put `content` at `path`: all of it or, whatever happens, nothing. `temporary`: same file system.
+    """Write `content` to `path`: all of it or, whatever happens, nothing. `temporary`: a name on the same file system.
 
-    What stands at either name, be it a link, is replaced and never written through.
+    Whatever has either name, even a link, is replaced and never written through.
 
     Raises:
         StoreError: the system refuses.

@@ -1,8 +1,8 @@
 """A store as a data set of the Hugging Face hub: the same store, with `split` and `label` in its files, too.
 
-The library `datasets`, and what the hub builds on it, read a file's columns and nothing of its path: there the gold
-label of a store that a run wrote is lost. What is exported is a store in every respect, which `attnstore.open` reads
-and `attnstore verify` checks. Parts, their order and every value are those of the run.
+The library `datasets`, and the hub's tools built on it, read a file's columns but ignore its path: the gold label of a
+store that a run wrote would be lost. An exported store is complete: `attnstore.open` reads it and `attnstore verify`
+checks it. Parts, their order and every value are those of the run.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from attnstore.store.store import Store
 
 
 def needs_sealed(store: Store) -> None:
-    """Raise StoreError if there is nothing to export yet."""
+    """Raise StoreError if the store is not sealed yet."""
     if not store.sealed:
         raise StoreError(
             f"{store.path} is not sealed: `attnstore run` with the same options finishes it first"
@@ -30,9 +30,9 @@ def needs_sealed(store: Store) -> None:
 
 
 def export(store: Store, path: str | Place, on_event: OnEvent = ignore) -> Store:
-    """Write a sealed store to `path` with `split` and `label` as columns of its files, or go on with that.
+    """Write a sealed store to `path` with `split` and `label` as columns of its files, or continue such an export.
 
-    One part is in memory at a time. `on_event` gets `Copied` after each. The table `faithfulness` goes along.
+    One part is in memory at a time. `on_event` gets `Copied` after each. The table `faithfulness` is copied, too.
 
     Raises:
         StoreError: the store is not sealed or is damaged; `path` holds something else, or can't be written.
@@ -63,7 +63,7 @@ def export(store: Store, path: str | Place, on_event: OnEvent = ignore) -> Store
 
 
 def _rows(store: Store, files: list[StoredFile], schema: pa.Schema) -> pa.Table:
-    """The rows of one table's files of a part, in the columns of `schema`; what stands in a path is a column."""
+    """The rows of one table's files of a part, with the columns of `schema`; values in a path become columns."""
     tables = [schema.empty_table()]
     for file in files:
         _check(store, file)
@@ -87,13 +87,13 @@ def _in_order(tokens: pa.Table) -> pa.Table:
 
 
 def _check(store: Store, file: StoredFile) -> None:
-    """Raise StoreError for a damaged file: its copy would be vouched for."""
+    """Raise StoreError for a damaged file, because its copy would count as intact."""
     if fault := file.damage(store.path):
         raise store.unreadable(f"{file.path} {fault}")
 
 
 def _copy_measurements(store: Store, made: Store) -> None:
-    """The table `faithfulness` as it is, a receipt after its file."""
+    """Copy the table `faithfulness` as it is, each file before its receipt."""
     for measured in measurements(store)[0]:
         _check(store, measured.file)
         receipt = f"{RECEIPTS}/{Path(measured.file.path).stem}.json"

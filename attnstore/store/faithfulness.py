@@ -1,11 +1,12 @@
-"""The table `faithfulness`: what becomes of the predictions when tokens are taken out of documents.
+"""The table `faithfulness`: predictions after tokens are removed from documents.
 
     STORE/
       faithfulness/deletion-token-00000.parquet       rows, and nothing else: any reader reads the folder
       _faithfulness/deletion-token-00000.json         the receipt of a file, and what it was made with
 
-It is added to a sealed store, a file at a time, and nothing that is sealed is touched. A file counts once its receipt
-exists, which is written last, and is never written again; one without a receipt is what a killed process left.
+It is added to a sealed store, one file at a time, and does not change anything that is sealed. A file counts once its
+receipt exists, which is written last, and is never written again. A file without a receipt was left by a killed
+process.
 """
 
 import hashlib
@@ -30,13 +31,13 @@ from attnstore.store.store import Store
 FOLDER = "faithfulness"
 RECEIPTS = "_faithfulness"
 
-#: How tokens are taken out, and what is taken out as one.
+#: How tokens are removed, and the unit that is removed.
 REMOVALS = ("deletion", "mask")
 UNITS = ("token", "word")
 
-#: The scores that stand beside the store's own: an order by chance, and what the word alone says.
+#: The scores beside the store's own: a random order, and the log-odds of the word alone.
 RANDOM, LOG_ODDS = "random", "log_odds"
-#: The same as log_odds, of other labelled data, where that was given.
+#: Like log_odds, from other labelled data, if given.
 LEXICON = "lexicon"
 BASELINES = (RANDOM, LOG_ODDS, LEXICON)
 
@@ -72,7 +73,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One file of the table: what vouches for it, and what it was made with.
+    """One file of the table: its size and hash, and the settings it was made with.
 
     `settings`: `store_documents` (how many the store had then), `by`, `unit`, `scores`, `seed`, `draws`, `model`,
     `model_sha256`, `dtype`, `device`, and the versions of the libraries. `written`: when, ISO 8601, UTC.
@@ -85,14 +86,14 @@ class Measurement:
 
 
 def file_schema_of(store: Store) -> pa.Schema:
-    """What a file of the table holds, with the run's fingerprint as metadata."""
+    """The schema of the table's files, with the run's fingerprint as metadata."""
     return file_schema(SCHEMA, store.manifest)
 
 
 def measurements(store: Store) -> tuple[list[Measurement], dict[str, str]]:
-    """The files of the table that are there, sorted by name; and what is wrong with those that no longer are.
+    """The table's intact files, sorted by name, and what is wrong with the others.
 
-    A quick look: hashes are not read.
+    A quick check, without hashes.
     """
     found: list[Measurement] = []
     damaged: dict[str, str] = {}
@@ -117,9 +118,9 @@ def measurements(store: Store) -> tuple[list[Measurement], dict[str, str]]:
 
 
 def measured_before(store: Store) -> int | None:
-    """Of how many documents, the first of the store, a measurement is that was made before others were appended.
+    """The number of documents that the store had at a measurement before others were appended.
 
-    The smallest number, if there are several; None if all are of the store as it is.
+    The smallest number, if there are several; None if all measurements are of the current store.
     """
     first = store.manifest.sizes[0]
     found = [int(each.settings.get("store_documents", first)) for each in measurements(store)[0]]
@@ -128,7 +129,7 @@ def measured_before(store: Store) -> int | None:
 
 
 def _receipts(store: Store) -> list[str]:
-    """The names of the receipts that are there, without their ending, sorted."""
+    """The names of the existing receipts, without their ending, sorted."""
     names = (
         name.removesuffix(".json") for name in names_below(store.path / RECEIPTS) if name.endswith(".json")
     )
@@ -144,7 +145,7 @@ def faithfulness_files(store: Store) -> list[Place]:
 
 
 def not_measured(store: Store, why: str = "") -> UsageError:
-    """The error that the store has no such table, or `why` it is not enough; and how to make it."""
+    """The error that the store has no such table, or `why` the table is not enough, and how to make it."""
     return UsageError(
         f"{why or 'faithfulness has not been measured in this store'}: `attnstore faithfulness {store.path}` does that"
     )
@@ -153,11 +154,11 @@ def not_measured(store: Store, why: str = "") -> UsageError:
 def write_measurement(store: Store, table: pa.Table, settings: Mapping[str, Any]) -> Measurement:
     """Add a file of the table, and then its receipt. The caller holds the store's write lock.
 
-    `table` has the columns of `SCHEMA`, its rows are put in the order of documents; `settings` say
-    `by` and `unit`, which name the file.
+    `table` has the columns of `SCHEMA`; its rows are sorted by document. `settings` have `by` and `unit`, which name
+    the file.
 
     Raises:
-        StoreError: the table is not of that form, the store is not sealed, or it can't be written.
+        StoreError: the table does not have that form, the store is not sealed, or it can't be written.
     """
     if not store.sealed:
         raise StoreError(
@@ -185,7 +186,7 @@ def write_measurement(store: Store, table: pa.Table, settings: Mapping[str, Any]
 
 
 def drop_damaged(store: Store) -> list[str]:
-    """Remove the files that are not as they were written, and say what was wrong with each; and any without a receipt.
+    """Remove damaged files, and say what was wrong with each; also remove files without a receipt.
 
     The caller holds the store's write lock. Raises StoreError if one can't be removed.
     """

@@ -1,8 +1,8 @@
 """A store's tables as Polars lazy frames.
 
-They are made of the files of the finished parts alone, have the columns of the contract, `split` and `label` as
-text (in `documents` and `tokens` the last), and may get columns on top that parameters of a question choose
-(`QuestionColumns`). While the store is not sealed its `totals` are added up when they are asked for.
+They come from the files of the finished parts only, and have the columns of the contract, with `split` and `label` as
+text (the last columns in `documents` and `tokens`). Parameters of a question may add columns (`QuestionColumns`).
+While the store is not sealed, its `totals` are computed on demand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,24 @@ from attnstore.store.totals import of_tokens
 
 @dataclass(frozen=True, slots=True)
 class QuestionColumns:
-    """Columns beside the stored ones. One that has a stored column's name hides it.
+    """Columns beside the stored ones. A column with a stored column's name hides it.
 
-    `means`: for each column that `tokens` and `totals` get, the stored columns whose mean it is, in double
-    precision; `totals` gets their lifts beside them, named the same way.
-    `heads`: these columns hold so many values per token, of which the mean is taken first; None: one value.
-    `elements`: for each column that `tokens` and `totals` get, a stored column of several values per token and the
-    place (from 0) of the one that it is, in double precision; `totals` gets their lifts, too, and `documents` their
+    `means`: for each column that `tokens` and `totals` get, the stored columns that it is the mean of, in double
+    precision; `totals` also gets their lifts, named the same way.
+    `heads`: these columns have this many values per token, which are averaged first; None: one value.
+    `elements`: for each column that `tokens` and `totals` get, a stored column with several values per token and the
+    position (from 0) of the value to use, in double precision; `totals` also gets their lifts, and `documents` their
     entropies, named the same way.
-    `class_column`: the column that all tables have under the name `class`, None for no such column.
-    `value_column`: the column that `documents` has as a text under the name `value`, too; None for no such column.
-    `segments`: a store of single texts has the columns of one of pairs, too: in `tokens` `segment`, 0 and null for
-    special tokens, in `documents` `text_pair`, null.
-    `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column
-    `cluster`: the number of the group's first document, the document's own where it has no group. None: no
-    such column.
-    `where`: the SELECT of the numbers of the documents that are asked about, over `documents` and `tokens` as they are
-    stored; None for all. It is SQL: these frames have to be given what it finds, `only`.
-    `parts`: `documents` and `tokens` are of these parts alone, for whoever knows in which ones his documents are;
-    `totals` is of all. None: of all parts.
+    `class_column`: the column that all tables also have under the name `class`; None for no such column.
+    `value_column`: the column that `documents` also has as a text under the name `value`; None for no such column.
+    `segments`: a store of single texts also has the columns of a store of pairs: `segment` in `tokens`, 0 (null for
+    special tokens), and `text_pair` in `documents`, null.
+    `cluster`: what makes documents dependent, a group or nothing. `documents` then gets an int32 column `cluster`: the
+    number of the group's first document, or the document's own number without a group. None: no such column.
+    `where`: the SELECT of the numbers of the documents to ask about, over `documents` and `tokens` as stored; None for
+    all. It is SQL, so these frames must be given its result, `only`.
+    `parts`: `documents` and `tokens` have only these parts, for callers who know which parts have their documents;
+    `totals` has all. None: all parts.
     """
 
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -58,19 +57,19 @@ class QuestionColumns:
 
     @property
     def summed_means(self) -> dict[str, tuple[str, ...]]:
-        """`means` as `totals` gets them: each with its lift."""
+        """`means` for `totals`: each with its lift."""
         lifts = {lift(name): tuple(map(lift, columns)) for name, columns in self.means.items()}
         return {**self.means, **lifts}
 
     @property
     def summed_elements(self) -> dict[str, tuple[str, int]]:
-        """`elements` as `totals` gets them: each with its lift."""
+        """`elements` for `totals`: each with its lift."""
         lifts = {lift(name): (lift(column), place) for name, (column, place) in self.elements.items()}
         return {**self.elements, **lifts}
 
     @property
     def entropies(self) -> dict[str, tuple[str, int]]:
-        """What `documents` gets of `elements`: the entropy of each."""
+        """The columns of `elements` for `documents`: the entropy of each."""
         return {entropy(name): (entropy(column), place) for name, (column, place) in self.elements.items()}
 
 
@@ -79,7 +78,7 @@ NOTHING = QuestionColumns()
 
 @dataclass(frozen=True)
 class Tables:
-    """A store's tables as lazy frames with the added columns: what the Polars twin of a question is given."""
+    """A store's tables as lazy frames with the added columns, for a question's Polars twin."""
 
     store: Store
     added: QuestionColumns
@@ -101,7 +100,7 @@ class Tables:
         return faithfulness(self.store, self.added)
 
     def once(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """The frame, worked out now: for what an answer reads more than once, which Polars would work out each time.
+        """The frame, collected: for what an answer reads more than once, because Polars would compute it each time.
 
         Raises:
             StoreError: a file of the store can't be read.
@@ -145,7 +144,7 @@ def tokens(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
 
 
 def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
-    """The tokens of the finished parts added up: `schema.totals_schema`, dictionaries as in `tokens`.
+    """The summed tokens of the finished parts: `schema.totals_schema`, dictionaries as in `tokens`.
 
     Raises:
         StoreError: a file of the store is missing.
@@ -163,11 +162,11 @@ def totals(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
 
 
 def faithfulness(store: Store, added: QuestionColumns = NOTHING) -> pl.LazyFrame:
-    """What `attnstore faithfulness` has measured: the columns of `store.faithfulness.SCHEMA`, texts as String.
+    """What `attnstore faithfulness` measured: the columns of `store.faithfulness.SCHEMA`, texts as String.
 
     Raises:
         UsageError: nothing has been measured.
-        StoreError: a file of it is damaged.
+        StoreError: a file of the table is damaged.
     """
     files = faithfulness_files(store)
     if not files:
@@ -185,14 +184,14 @@ def collect(store: Store, answer: pl.LazyFrame) -> pl.DataFrame:
         StoreError: a file of the store can't be read.
     """
     try:
-        # Streaming: a store may be larger than the memory. Polars can't end a streaming query: it is left to itself.
+        # Streaming: a store may be larger than the memory. Polars can't end a streaming query, so it is left running.
         return interruptible(lambda: answer.collect(engine="streaming"))
     except (OSError, pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
         raise store.unreadable(one_line(error)) from error
 
 
 def _asked(frame: pl.LazyFrame, added: QuestionColumns) -> pl.LazyFrame:
-    """The rows of the documents that are asked about."""
+    """The rows of the selected documents."""
     if added.only is None:
         return frame
     return frame.filter(pl.col("document").is_in(pl.Series(added.only, dtype=pl.Int32).implode()))
@@ -216,7 +215,7 @@ def _mean(values: Sequence[pl.Expr]) -> pl.Expr:
 
 
 def _elements(store: Store, elements: Mapping[str, tuple[str, int]]) -> list[pl.Expr]:
-    # As an array: to take an element out of a list takes three times as long.
+    # As an array: taking an element out of a list is three times as slow.
     whole = pl.Array(pl.Float32, store.manifest.heads)
     return [
         pl.col(column).cast(whole).arr.get(place).cast(pl.Float64).alias(name)

@@ -1,6 +1,6 @@
 """Exported stores on the Hugging Face hub, `hf://datasets/USER/NAME[@REVISION]`: pushed, and fetched to be opened.
 
-Tokens are the hub's client's: `HF_TOKEN`, or what `hf auth login` has kept.
+Tokens come from the hub's client: `HF_TOKEN`, or what `hf auth login` stored.
 """
 
 import logging
@@ -14,15 +14,15 @@ from attnstore.messages import first_line, one_line
 from attnstore.store.manifest import MANIFEST
 
 _ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?/?")
-#: What a store consists of; cards and pages beside it are not fetched.
+#: The files of a store; cards and pages beside it are not fetched.
 _OF_STORE = [MANIFEST, "*.parquet", "_faithfulness/*.json"]
-#: What an earlier push may have left that is no part of this one.
+#: What an earlier push may have left that is not part of this one.
 _OF_EARLIER = ["documents/**", "tokens/**", "faithfulness/**", "_faithfulness/**", "_merged/**", "*.parquet"]
 _CARD = "README.md"
 
 
 def is_hub_address(named: object) -> bool:
-    """Whether it is an address on the hub, of whatever kind."""
+    """Whether it is an address on the hub, of any kind."""
     return isinstance(named, str) and named.startswith("hf://")
 
 
@@ -79,7 +79,7 @@ def claim(address: str, *, public: bool = False) -> str:
 def push(folder: Path, address: str) -> None:
     """Upload an exported store with its card to a data set that has been claimed.
 
-    Files go first and the manifest last, so that nobody opens half a store; files of an earlier push go away.
+    Files go first and the manifest last, so that nobody opens half a store; files of an earlier push are removed.
 
     Raises:
         UsageError: it is no such address.
@@ -110,15 +110,15 @@ def push(folder: Path, address: str) -> None:
 
 @contextmanager
 def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
-    """What the hub's client raises, in one line that says what to do."""
+    """The hub client's error, in one line that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    # What the client asks with, httpx or what came after it, has errors of its own.
+    # The client's HTTP library, httpx or its successor, has its own errors.
     refused: type[Exception] = HfHubHTTPError.__bases__[0]
 
     client = logging.getLogger("huggingface_hub")
     level = client.level
-    client.setLevel(logging.ERROR)  # what it warns of is said here, or is none of a user's business
+    client.setLevel(logging.ERROR)  # its warnings are repeated here, or do not concern users
     try:
         yield
     except HFValidationError as error:
@@ -139,7 +139,7 @@ def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
         OSError,
         ValueError,
         RuntimeError,
-    ) as error:  # a thread's client, which another one has closed
+    ) as error:  # a thread's client that another thread closed
         raise kind(f"the hub can't be asked about {name}: {first_line(error)}") from error
     finally:
         client.setLevel(level)

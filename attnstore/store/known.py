@@ -1,4 +1,4 @@
-"""What a store has already, for documents that come to it: its labels, and the documents of given ids."""
+"""What a store already has, for documents to append: its labels, and the documents with given ids."""
 
 from collections.abc import Container, Iterator
 from pathlib import PurePosixPath
@@ -14,7 +14,7 @@ from attnstore.store.store import Store
 
 
 def labels_of(store: Store) -> frozenset[str]:
-    """The gold labels of the finished parts; none where no document has one. Raises StoreError."""
+    """The gold labels of the finished parts; empty if no document has one. Raises StoreError."""
     found: set[str | None] = set()
     if store.manifest.label_in_path:
         found = store.labels_in_paths()
@@ -25,10 +25,10 @@ def labels_of(store: Store) -> frozenset[str]:
 
 
 def documents_of(store: Store, ids: Container[str]) -> Iterator[dict[str, Any]]:
-    """The documents with one of these ids, each by column: what the data said of it, and nothing of the model.
+    """The documents with one of these ids, each by column: the data's values, without the model's.
 
-    The columns are `id`, `group`, `text`, `text_pair` (None for a single text), those kept, `split` and `label`. Of the
-    others nothing but the ids is read, a file at a time. Raises StoreError if a file can't be read.
+    The columns are `id`, `group`, `text`, `text_pair` (None for a single text), those kept, `split` and `label`. Only
+    the ids of other documents are read, a file at a time. Raises StoreError if a file can't be read.
     """
     manifest = store.manifest
     columns = [

@@ -1,9 +1,10 @@
-"""One writer at a time in a bucket, which has no locks: an object put only if there is none, good for a lease.
+"""One writer at a time in a bucket, which has no locks: an object that is put only if there is none, valid for a
+lease.
 
-Its holder renews it, a third of the lease apart, by a put that takes place only if nobody else has written it since.
-Whoever comes and finds that it has not been renewed for a whole lease takes it over in the same way. No two clocks are
-compared in earnest: a lease that looks lapsed is watched for its whole length before it is taken over, and its holder,
-which could not renew it for as long by its own clock, writes nothing any more (`check`).
+Its holder renews it every third of the lease, by a put that succeeds only if nobody else has written it since. Another
+process that finds it not renewed for a whole lease takes it over in the same way. This does not depend on comparing
+two clocks: a lease that looks expired is watched for its whole length before it is taken over, and a holder that could
+not renew it for as long by its own clock stops writing (`check`).
 """
 
 import json
@@ -28,13 +29,13 @@ LOCK = "writer.lock"
 
 #: Seconds.
 LEASE = 60.0
-#: A lock that says that it is good for longer is none of ours.
+#: A lock that claims to be valid for longer is not attnstore's.
 _LONGEST = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who has the lock: `machine` tells processes on one host apart from those in its containers."""
+    """Who has the lock: `machine` distinguishes processes on a host from those in its containers."""
 
     owner: str
     process: int
@@ -48,7 +49,7 @@ class _Holder:
 
     @classmethod
     def read(cls, content: bytes) -> Self | None:
-        """The holder that a lock names; None where it names nobody."""
+        """The holder that a lock names; None if it names nobody."""
         try:
             raw = json.loads(content)
             found = cls(
@@ -61,7 +62,7 @@ class _Holder:
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
-        # Nobody would be waited for without an end.
+        # A lock without a holder would be waited for forever.
         return found if 0 < found.lease <= _LONGEST and math.isfinite(found.renewed) else None
 
     def is_dead(self) -> bool:
@@ -81,7 +82,7 @@ class Lease:
     """The lock of a store in a bucket, renewed in a thread until it is released."""
 
     def __init__(self, file: Bucket, owner: str, tag: Tag, since: float, length: float) -> None:
-        """`since`: when what stands there was about to be written, by the monotonic clock."""
+        """`since`: when the current lock was about to be written, by the monotonic clock."""
         self.file = file
         self._owner, self._tag, self._since, self._length = owner, tag, since, length
         self._lost = False
@@ -91,7 +92,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoreError if another process has the lock now, or may have it."""
+        """Raise StoreError if another process has, or may have, the lock by now."""
         if self._late() and not self._lost:
             with suppress(OSError):
                 self._renew()
@@ -124,7 +125,7 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._end.wait(self._length / 3) and not self._lost:
-            with suppress(OSError):  # the server does not answer: again next time
+            with suppress(OSError):  # the server does not answer: try again next time
                 self._renew()
 
     def _renew(self) -> None:
@@ -132,7 +133,7 @@ class Lease:
             since = time.monotonic()
             ourselves = _ourselves(self._owner, self._length).written()
             tag = self.file.put_if(ourselves, self._tag)
-            # A renewal that the server has done, and reported failed, has left a tag that we do not know.
+            # A renewal that succeeded but was reported failed has left a tag that is not known here.
             if tag is None and (there := self._ours()):
                 tag = self.file.put_if(ourselves, there)
             if tag is None:
@@ -163,7 +164,7 @@ def lease(store: Bucket) -> Lease:
                 return Lease(file, owner, tag, since, length)
             try:
                 content, there = file.tagged()
-            except FileNotFoundError:  # given back just now
+            except FileNotFoundError:  # it was just released
                 continue
             holder = _holder(content) or _NOBODY
             if not holder.is_dead():
@@ -185,7 +186,7 @@ def _ourselves(owner: str, length: float) -> _Holder:
 
 
 def _machine() -> str:
-    """What processes share that see one another's numbers: the running system, and the container. Empty if unknown."""
+    """The namespace of process numbers: the running system, and the container. Empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

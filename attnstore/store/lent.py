@@ -1,7 +1,7 @@
-"""A store that several processes write at once: one holds its lock, and lends it to workers that it has started.
+"""A store that several processes write at once: one holds its lock, and lends it to the workers that it started.
 
-A worker writes parts and nothing else. The manifest, the resume and the seal are of the process that holds the lock,
-which takes each part that is reported to it by `Store.take_part`.
+A worker only writes parts. The process that holds the lock writes the manifest, resumes and seals, and registers each
+reported part with `Store.take_part`.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from attnstore.store.store import Store
 
 
 class LentLock:
-    """The lock of another process, the lender, to write with while that lives."""
+    """The lock of another process, the lender, valid while the lender lives."""
 
     def __init__(self, path: Place, lent: Callable[[], bool]) -> None:
-        """`lent`: whether the lender lives, as far as is known here."""
+        """`lent`: whether the lender lives, as far as known here."""
         self.path = path
         self._lent = lent
 
@@ -40,5 +40,5 @@ class LentLock:
 
 
 def lent_store(path: Place, manifest: Manifest, lent: Callable[[], bool]) -> Store:
-    """The store at `path`, to write parts into while `lent` says that the lender of its lock lives."""
+    """The store at `path`, for writing parts while `lent` says that the lender of its lock lives."""
     return Store(path, manifest, LentLock(path, lent))

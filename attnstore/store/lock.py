@@ -17,9 +17,9 @@ from attnstore.store.place import Place
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: Seconds. Whoever has just taken the lock has written its name into the file by then.
+#: Seconds. A process that has just taken the lock has written its name into the file by then.
 _PATIENCE = 1.0
-#: Neither through a link, nor waiting for the other end of a pipe.
+#: Do not follow a link, and do not wait for the other end of a pipe.
 _PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -31,7 +31,7 @@ class WriteLock:
         self._lock = lock
 
     def check(self) -> None:
-        """The system keeps the lock for us as long as we live."""
+        """Do nothing: the system keeps the lock as long as this process lives."""
 
     def release(self) -> None:
         """Let the next writer in. Harmless when done twice, or when the lock is no longer ours."""
@@ -93,7 +93,7 @@ def write_lock(path: "str | Place") -> Lock:
         holder = _holder(file)
         if holder is not None and holder[1] != socket.gethostname():
             raise StoreError(f"{store} is being written by {_worded(holder)}")
-        # On Windows nobody can read or write what is locked.
+        # On Windows, nobody can read or write a locked file.
         if holder != _ourselves() and sys.platform != "win32":
             with writing(file):
                 _sign(file)
@@ -108,7 +108,7 @@ def _ourselves() -> tuple[int, str]:
 
 
 def _sign(file: Path) -> None:
-    """Put our process and host into the lock file, a line for each: the form of filelock's own marker."""
+    """Write this process and host into the lock file, one line each, in the form of filelock's own marker."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | _PLAINLY)
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
@@ -119,11 +119,11 @@ def _sign(file: Path) -> None:
 
 
 def _holder(file: Path) -> tuple[int, str] | None:
-    """The process and host that a lock file names; None where it names nobody, or can't be read."""
+    """The process and host that a lock file names; None if it names nobody, or can't be read."""
     try:
         with os.fdopen(os.open(file, os.O_RDONLY | _PLAINLY), encoding="utf-8") as opened:
             process, host = opened.read(1024).split("\n")[:2]
-            # Where a file system has no locks the line is filelock's, which may add a container's number.
+            # If a file system has no locks, the line is filelock's, which may add a container's number.
             return int(process), host.partition("?")[0]
     except (OSError, ValueError):
         return None
