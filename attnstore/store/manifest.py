@@ -20,9 +20,9 @@ from attnstore.store.place import Place, opened, put, read_text, size
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 3
 TOTALS = "totals.parquet"
-#: The directory of what the totals of a grown store are made from: see `sums`.
+#: The directory of the sums from which a grown store's totals are made: see `sums`.
 SUMS = "_sums"
-#: Documents are numbered in 32 bits, parts in nine digits; beyond the rest nothing could be opened in bearable time.
+#: Documents have 32-bit numbers, parts nine digits; beyond the other limits, opening a store would take too long.
 MOST_PARTS, MOST_COLUMNS = 1_000_000, 10_000
 _BOUNDS = (
     ("documents", 0, 2**31 - 1),
@@ -31,15 +31,15 @@ _BOUNDS = (
     ("heads", 1, 10_000),
     ("max_length", 1, 2**31 - 1),
 )
-#: How deep lists and objects may stand in one another there.
+#: How deep lists and objects may be nested there.
 _DEEPEST = 12
-#: Every file of a part. No such path leaves the store.
+#: Every file of a part. No such path leads out of the store.
 PART_FILE = re.compile(r"(documents|tokens)/split=[^/\\\0]+/(?:label=[^/\\\0]*/)?part-([0-9]{5,9})\.parquet")
-#: The rows of several parts' files in one (see `merged`): their directory, the first part and the last.
+#: A file with the rows of several parts' files (see `merged`): their directory, the first part and the last.
 MERGED_FILE = re.compile(
     r"_merged/((?:documents|tokens)/split=[^/\\\0]+(?:/label=[^/\\\0]*)?)/part-([0-9]{5,9})-([0-9]{5,9})\.parquet"
 )
-#: The list of the files whose rows are in merged ones. What it holds follows from its name.
+#: The list of the files whose rows are in merged files. Its name determines its content.
 MERGED_FROM = re.compile(r"_merged/from-[0-9a-f]{32}\.parquet")
 
 
@@ -49,10 +49,10 @@ class StoredReduction:
 
     `per_layer`: one column per layer, named `<name>_<layer, two digits>`, layers counted from 1; otherwise one
     column `<name>`. `per_head`: each value is a fixed-size list, one float per head; otherwise a float.
-    `meaning` is the sentence that stands in the column's metadata. `total` is what a document's values add
-    up to in each column (in each head, if per head): 1.0 for an attention distribution, None where nothing
-    is promised. `signed`: a score that speaks for something or against it, and no attention: nothing is made to add
-    up to 1, and no lift or entropy of it has a meaning.
+    `meaning` is the sentence in the column's metadata. `total` is what a document's values sum to in each column (in
+    each head, if per head): 1.0 for an attention distribution, None if no sum is guaranteed. `signed`: a score that
+    supports or opposes something, instead of attention: it is not normalised to 1, and its lift or entropy would be
+    meaningless.
     """
 
     name: str
@@ -64,25 +64,25 @@ class StoredReduction:
 
     @property
     def of_one_prediction(self) -> bool:
-        """Whether it is of one prediction: documents read in several windows, each with its own, have none."""
+        """Whether it describes one prediction; documents read in several windows do not have a single one."""
         return self.signed or self.name == "relevance"
 
     def columns(self, layers: int) -> list[str]:
-        """The columns of this reduction in a model of `layers` layers, in layer order."""
+        """The columns of this reduction in a model with `layers` layers, in layer order."""
         if not self.per_layer:
             return [self.name]
         return [f"{self.name}_{layer:02d}" for layer in range(1, layers + 1)]
 
 
-#: How the columns of the evidence for each class begin.
+#: The prefix of the columns with the evidence for each class.
 EVIDENCE_FOR = "evidence_for_"
 
 
 def names_by_class(labels: Sequence[str]) -> list[str]:
-    """The names of the evidence for each of the model's classes: `evidence_for_<class>`, as a column can be called.
+    """The names of the evidence for each of the model's classes: `evidence_for_<class>`, as valid column names.
 
-    What is no letter of a to z and no digit becomes `_`. Where two classes would be one so, or one would have no name
-    left, all are numbered in the model's order, from 0: `evidence_for_class_0`.
+    Anything but a letter from a to z or a digit becomes `_`. If two classes would then have the same name, or one an
+    empty name, all are numbered in the model's order, from 0: `evidence_for_class_0`.
     """
     plain = [re.sub("[^a-z0-9]+", "_", label.lower()).strip("_") for label in labels]
     if not all(plain) or len(set(plain)) < len(plain):
@@ -101,14 +101,14 @@ class StoredFile:
 
     @property
     def part(self) -> int | None:
-        """The part that it belongs to; None for the totals, and for what is merged."""
+        """The part that it belongs to; None for the totals, and for merged files."""
         name = PART_FILE.fullmatch(self.path)
         return None if name is None else int(name[2])
 
     def damage(self, store: Place, hashed: bool = True, sizes: Mapping[str, int] | None = None) -> str | None:
-        """What is wrong with it in the store's place: it is gone, of another size or (if `hashed`) content.
+        """What is wrong with it in the store: it is missing, or its size or (if `hashed`) its content differs.
 
-        `sizes`: what a listing of the place has found, where one was made; it is asked for no more.
+        `sizes`: the sizes from a listing of the store, if there is one; then sizes are not requested again.
         """
         try:
             if sizes is not None:
@@ -131,7 +131,7 @@ class StoredFile:
 
 
 def fault_of_files(files: Sequence[StoredFile]) -> str | None:
-    """What is wrong with a list of a store's files as a list: a path that is not one of a store, or is there twice."""
+    """What is wrong with a list of a store's files: a path that no store has, or a path twice."""
     paths = [file.path for file in files]
     for path in paths:
         if path != TOTALS and not PART_FILE.fullmatch(path) and not MERGED_FILE.fullmatch(path):
@@ -144,7 +144,7 @@ def fault_of_files(files: Sequence[StoredFile]) -> str | None:
 
 
 def _fault_of_merged(manifest: "Manifest") -> str | None:
-    """What is wrong with the merged files of a manifest: rows that would be read twice, or files that nothing lists."""
+    """What is wrong with a manifest's merged files: rows that would be read twice, or files that are not listed."""
     taken: dict[str, list[tuple[int, int, str]]] = {}
     for file in manifest.files:
         if name := MERGED_FILE.fullmatch(file.path):
@@ -167,10 +167,10 @@ def _fault_of_merged(manifest: "Manifest") -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """Documents that came to a sealed store: what `attnstore append` put there, and out of which data.
+    """Documents added to a sealed store: what `attnstore append` wrote, and from which data.
 
-    `fingerprint` holds what makes two appends the same, by name. `rejected`, `rejected_rows` and `notes` are as in
-    `Manifest`, of these documents alone.
+    `fingerprint` has, by name, what makes two appends equal. `rejected`, `rejected_rows` and `notes` are as in
+    `Manifest`, for these documents only.
     """
 
     documents: int
@@ -186,27 +186,26 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store is: written once when a run begins, completed once when the store is sealed, replaced as a whole
-    when documents have been appended.
+    """What a store is: written when a run begins, completed when the store is sealed, and replaced as a whole when
+    documents have been appended.
 
-    `fingerprint` holds what makes two runs the same run, by name: a store is only ever resumed by a run
-    with an equal fingerprint. Everything in it is a JSON scalar or a list of them. `labels` are the model's
-    classes in the order of its logits. `rejected` counts the rows of the source that became no document,
-    by reason; `rejected_rows` says where they stood (the first 1,000). `kept` are the columns of the data that
-    `documents` has beside its own, each with its type: boolean, integer, number or text. `notes` are the guesses and
-    warnings of the run, reported to the user once and kept. `options` are those of `attnstore run` that it was begun
-    with, by their names without dashes, with what was guessed or left to the model: numbers, texts, true and false, and
-    lists of texts. `threads`: on how many of the processor's each process computed that was there then. `runs` has one
-    entry for each time the run was
-    started: device, seconds, tokens per second. `additions` are what was appended later, in that order; all fields but
-    `documents`, `labels_are_models`, `runs`, `sealed`, `files` and `merged_from` stay those of the run. `files` hold
-    all rows once. Where small ones have been merged, `merged_from` is the Parquet file that lists these: opening a
-    store takes as long for thousands of parts as for a few (see `merged`).
+    `fingerprint` has, by name, what makes two runs equal: only a run with an equal fingerprint resumes a store. Its
+    values are JSON scalars or lists of them. `labels` are the model's classes in the order of its logits. `rejected`
+    counts the rows of the source that did not become documents, by reason; `rejected_rows` gives their positions (the
+    first 1,000). `kept` are the columns of the data that `documents` has beside its own, each with its type: boolean,
+    integer, number or text. `notes` are the guesses and warnings of the run, reported to the user once and stored.
+    `options` are the options of `attnstore run` at its start, by their names without dashes, including those that were
+    guessed or left to the model: numbers, texts, true and false, and lists of texts. `threads`: how many CPU threads
+    each process used at the start. `runs` has one entry for each start of the run: device, seconds, tokens per second.
+    `additions` are later appends, in order; all fields except `documents`, `labels_are_models`, `runs`, `sealed`,
+    `files` and `merged_from` stay those of the run. `files` have all rows once. If small files have been merged,
+    `merged_from` is the Parquet file that lists them, so opening a store is as fast with thousands of parts as with a
+    few (see `merged`).
     """
 
     fingerprint: dict[str, Any]
-    documents: int  # the plan: how many documents there are in all
-    part_size: int  # documents to a part: see `part_range`
+    documents: int  # the plan: the total number of documents
+    part_size: int  # documents per part: see `part_range`
     labels: tuple[str, ...]
     label_in_path: bool  # False: `label` is an ordinary column (see `partitions.label_fits_in_path`)
     labels_are_models: bool  # False: no labels, or labels that are not the model's: no accuracy is reported
@@ -224,17 +223,17 @@ class Manifest:
     options: dict[str, Any] = field(default_factory=dict)
     split_in_files: bool = False  # True: `split` is a column of the files, too (see `store.export`)
     notes: tuple[str, ...] = ()
-    threads: int | None = None  # None on a GPU, where nothing depends on it
+    threads: int | None = None  # None on a GPU, where it does not matter
     runs: tuple[dict[str, Any], ...] = ()
     sealed: str | None = None  # when, ISO 8601, UTC; None while parts are missing
     files: tuple[StoredFile, ...] = ()  # filled when sealed
-    merged_from: StoredFile | None = None  # None, too, where nothing is merged
+    merged_from: StoredFile | None = None  # None also if nothing is merged
     additions: tuple[Addition, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
     def long(self) -> str:
-        """How documents longer than the model reads were read: cut, tail, head+tail or windows."""
+        """How documents longer than the model's limit were read: cut, tail, head+tail or windows."""
         return str(self.fingerprint.get("long", "cut"))
 
     @property
@@ -244,13 +243,13 @@ class Manifest:
 
     @property
     def all_data(self) -> str:
-        """What the store was read from, in words: the run's data, and what was appended to it."""
+        """The store's sources, in words: the run's data, and what was appended."""
         later = listed([addition.data for addition in self.additions])
         return f"{self.data}, and appended: {later}" if later else self.data
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many documents are the run's, and each addition's."""
+        """The number of documents of the run, and of each addition."""
         later = [addition.documents for addition in self.additions]
         return (self.documents - sum(later), *later)
 
@@ -260,8 +259,8 @@ class Manifest:
         return sum(-(-size // self.part_size) for size in self.sizes)
 
     def part_range(self, part: int) -> range:
-        """The document numbers of a part. Documents are cut into parts in their order, the run's and each addition's
-        for themselves: part k of the run holds [k · part_size, (k + 1) · part_size), and the numbers go on.
+        """The document numbers of a part. Documents are divided into parts in order, separately for the run and each
+        addition: part k of the run has [k · part_size, (k + 1) · part_size), and additions continue the numbers.
         """
         first_document = first_part = 0
         for documents in self.sizes:
@@ -273,7 +272,7 @@ class Manifest:
         return range(first_document, first_document)
 
     def part_of(self, document: int) -> int:
-        """The part that a document's number is in, by the plan; -1 for the number of none."""
+        """The part of a document's number, by the plan; -1 if no part has it."""
         first_document = first_part = 0
         for documents in self.sizes:
             if first_document <= document < first_document + documents:
@@ -283,21 +282,21 @@ class Manifest:
         return -1
 
     def reduction(self, name: str) -> StoredReduction | None:
-        """The stored reduction of that name, or None."""
+        """The stored reduction with that name, or None."""
         return next((r for r in self.reductions if r.name == name), None)
 
     @property
     def attention(self) -> StoredReduction | None:
-        """The attention that is shown where none is asked for; None where only scores with a sign are stored.
+        """The attention that is shown by default; None if only signed scores are stored.
 
-        It is the first one stored of one value per token, else the first of one per head.
+        It is the first stored reduction with one value per token, else the first with one per head.
         """
         stored = [r for r in self.reductions if not r.signed]
         return next((r for r in stored if not r.per_head), stored[0] if stored else None)
 
     @property
     def evidence(self) -> StoredReduction | None:
-        """The evidence for and against each document's prediction; None where it is not stored."""
+        """The evidence for and against each document's prediction; None if it is not stored."""
         return self.reduction("evidence")
 
     def to_json(self) -> str:
@@ -332,7 +331,7 @@ class Manifest:
 
 
 def fault_of_plan(manifest: Manifest) -> str | None:
-    """What a manifest says that can't be so, or that no machine could work through; None if nothing is."""
+    """What is impossible in a manifest, or too large for any machine; None if nothing is."""
     for name, least, most in _BOUNDS:
         if not least <= (number := getattr(manifest, name)) <= most:
             return f"{name} can't be {shown_number(number)}"
@@ -346,7 +345,7 @@ def fault_of_plan(manifest: Manifest) -> str | None:
 
 
 def _fault_of_reductions(manifest: Manifest) -> str | None:
-    """The same of the reductions: what columns they have, and what these add up to."""
+    """The same for the reductions: their columns, and what these sum to."""
     columns = [column for r in manifest.reductions[:MOST_COLUMNS] for column in r.columns(manifest.layers)]
     if len(columns) > MOST_COLUMNS or len(manifest.reductions) > MOST_COLUMNS:
         return f"its reductions have more than {MOST_COLUMNS:,} columns"
@@ -360,7 +359,7 @@ def _fault_of_reductions(manifest: Manifest) -> str | None:
 
 
 def shown_number(number: int) -> str:
-    """A number for a message, which may be of any length."""
+    """A number for a message; it may have any length."""
     return (
         f"{number:,}"
         if abs(number) < 10**15
@@ -369,7 +368,7 @@ def shown_number(number: int) -> str:
 
 
 def as_type(name: str, value: Any, kind: Any) -> Any:
-    """A value out of JSON as the type that a field has, tuples and records included.
+    """A value from JSON as a field's type, including tuples and records.
 
     Raises:
         ValueError: it doesn't fit; the message begins with `name`.
@@ -395,7 +394,7 @@ def as_type(name: str, value: Any, kind: Any) -> Any:
 
 @cache
 def _parts_of(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """What a type is made of, looked up once: a manifest has as many values as a store has files, times four."""
+    """A type's parts, looked up once: a manifest has four times as many values as a store has files."""
     return get_origin(kind) or kind, get_args(kind)
 
 
@@ -405,9 +404,9 @@ def _fields_of(record: type) -> dict[str, Any]:
 
 
 def plain_json(text: str) -> Any:
-    """JSON of a file of a store. Raises ValueError for what is none, or has no place there.
+    """JSON from a file of a store. Raises ValueError for anything else, and for JSON that is not allowed there.
 
-    That is what is nested deeply, NaN and its kin, and halves of characters, which no file or database takes.
+    Not allowed are deep nesting, NaN and infinities, and lone surrogates, which no file or database accepts.
     """
 
     def no_number(name: str) -> Any:
@@ -437,7 +436,7 @@ def read_manifest(store: Place) -> Manifest | None:
     """The manifest of the store at `store`; None if it has none.
 
     Raises:
-        StoreError: it can't be read, is damaged or of another version.
+        StoreError: it can't be read, is damaged, or has another version.
     """
     path = store / MANIFEST
     try:
@@ -455,5 +454,5 @@ def read_manifest(store: Place) -> Manifest | None:
 
 
 def write_manifest(store: Place, manifest: Manifest) -> None:
-    """Put the manifest into the store's place. Raises StoreError if it can't be written."""
+    """Write the manifest of a store. Raises StoreError if it can't be written."""
     put(store, MANIFEST, manifest.to_json().encode(), f"{MANIFEST}.tmp")

@@ -1,15 +1,15 @@
-"""Small files once more, many in one: to open a file takes longer than to read a small one.
+"""Small files copied into larger ones, because opening a file takes longer than reading a small one.
 
     STORE/
       _merged/tokens/split=test/label=pos/part-00000-00511.parquet      the rows of those parts, in their order
       _merged/from-5f70….parquet                                        the parts' files that were merged
 
-Parts are the unit in which a run goes on; where they are small, thousands of files would be opened for an answer. So
-sealing writes the rows of such files once more, and what the package reads it reads from there. The parts' own files
-stay: plain readers read them, and `verify` compares the two. Which files are merged follows from their sizes alone.
+A run resumes by parts; if they are small, an answer would open thousands of files. So sealing writes the rows of such
+files a second time, and the package reads from there. The parts' own files stay: plain readers read them, and `verify`
+compares the two. Only the sizes decide which files are merged.
 
-The manifest lists what holds all rows once. The parts' files behind it are in a list of their own, which is known by
-its SHA-256: it is read where one of them is, and opening a store is not made to wait for thousands of names.
+The manifest lists files that have all rows once. The parts' files behind merged ones are in a separate list with its
+SHA-256 in its name: it is read only when one of them is, so opening a store does not wait for thousands of names.
 """
 
 import hashlib
@@ -41,17 +41,17 @@ _LIST = pa.schema(
         )
     ]
 )
-#: Bytes of a file that is merged with others, and of those that become one together: at most.
+#: The most bytes of a file that is merged with others, and of those that become one.
 SMALL, TOGETHER = 1 << 18, 1 << 23
-#: Fewer files in a row than this are left as they are.
+#: Fewer consecutive files than this are left as they are.
 MANY = 32
 
 
 def of_merged(files: Iterable[StoredFile]) -> list[tuple[StoredFile, list[StoredFile]]]:
-    """Each merged file with the parts' files whose rows it holds, in their order.
+    """Each merged file with the parts' files whose rows it has, in order.
 
     Raises:
-        ValueError: two hold the same part, or one has not as many rows as its parts.
+        ValueError: two have the same part, or one does not have as many rows as its parts.
     """
     files = list(files)
     if not any(file.path.startswith(f"{MERGED}/") for file in files):
@@ -73,7 +73,7 @@ def of_merged(files: Iterable[StoredFile]) -> list[tuple[StoredFile, list[Stored
 
 
 def in_their_place(files: Iterable[StoredFile]) -> list[StoredFile]:
-    """The files that hold all rows, each once: the merged ones, and those of parts that are in none."""
+    """The files that have all rows once: merged files, and those of parts that are not merged."""
     files = list(files)
     merged = of_merged(files)
     if not merged:
@@ -83,7 +83,7 @@ def in_their_place(files: Iterable[StoredFile]) -> list[StoredFile]:
 
 
 def to_be_merged(files: Iterable[StoredFile]) -> list[list[StoredFile]]:
-    """Which parts' files become one together: small ones that follow one another in a directory and are in none yet."""
+    """The groups of parts' files to merge: small, consecutive in a directory, and not merged yet."""
     groups: list[list[StoredFile]] = []
     for of_directory in _by_directory(in_their_place(files)).values():
         groups.append([])
@@ -99,14 +99,14 @@ def to_be_merged(files: Iterable[StoredFile]) -> list[list[StoredFile]]:
 
 
 def merged_name(group: Sequence[StoredFile]) -> str:
-    """The path of the file that a group of `to_be_merged` becomes."""
+    """The path of the merged file for a group of `to_be_merged`."""
     directory, _, first = group[0].path.rpartition("/")
     last = group[-1].path.rpartition("/part-")[2]
     return f"{MERGED}/{directory}/{first.removesuffix('.parquet')}-{last}"
 
 
 def list_of(files: Iterable[StoredFile]) -> tuple[StoredFile, pa.Buffer]:
-    """The file that lists these, under the name that its content has, and that content."""
+    """The file that lists these, with a name that follows from its content, and that content."""
     rows = sorted((file.path, file.rows, file.bytes, file.sha256) for file in files)
     columns = [
         pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _LIST, strict=True)
@@ -117,7 +117,7 @@ def list_of(files: Iterable[StoredFile]) -> tuple[StoredFile, pa.Buffer]:
 
 
 def read_list(store: Place, listed: StoredFile) -> pa.Table:
-    """What `list_of` wrote, a row for each file.
+    """What `list_of` wrote, one row per file.
 
     Raises:
         StoreError: it is not as it was written.
@@ -140,19 +140,19 @@ def read_list(store: Place, listed: StoredFile) -> pa.Table:
 
 
 def _holds(footer: pq.FileMetaData, rows: int) -> bool:
-    """Whether a list has so many rows, and no more behind a small file than there are bytes to names and hashes."""
+    """Whether a list has this many rows, and no more than a small file has bytes for names and hashes."""
     groups = map(footer.row_group, range(footer.num_row_groups))
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    # A dictionary's one long text might stand in a million rows.
+    # A dictionary's single long text might be in a million rows.
     plain = not any("DICTIONARY" in encoding for column in columns for encoding in column.encodings)
     size = sum(column.total_uncompressed_size for column in columns)
     return plain and footer.num_rows == rows <= 10 * MOST_PARTS and size <= 2_000 * rows
 
 
 def files_of(table: pa.Table, parts: Collection[int] | None = None) -> list[StoredFile]:
-    """The files of a list; `parts`: of these parts alone, which are found without looking at every name.
+    """The files of a list; `parts`: only of these parts, which are found without checking every name.
 
-    Raises StoreError for what is no list of a store's files.
+    Raises StoreError for anything but a list of a store's files.
     """
     if parts is not None:
         numbers = pc.extract_regex(table["path"], r"/part-(?P<part>[0-9]{5,9})\.parquet$")
@@ -166,9 +166,9 @@ def files_of(table: pa.Table, parts: Collection[int] | None = None) -> list[Stor
 
 
 def with_merged(files: Iterable[StoredFile], behind: pa.Table) -> list[StoredFile]:
-    """All of a store's files: those that hold all rows once, and those of the list behind them.
+    """All of a store's files: those that have all rows once, and those of the list behind them.
 
-    Raises StoreError if the merged ones have not the rows of the others.
+    Raises StoreError if merged files do not have the rows of the others.
     """
     files = [*files, *files_of(behind)]
     try:
@@ -181,7 +181,7 @@ def with_merged(files: Iterable[StoredFile], behind: pa.Table) -> list[StoredFil
 
 
 def _by_directory(files: Iterable[StoredFile]) -> dict[str, list[tuple[int, StoredFile]]]:
-    """The parts' files of each directory with their parts, in the order of these."""
+    """The parts' files of each directory with their parts, in order of the parts."""
     found: dict[str, list[tuple[int, StoredFile]]] = {}
     for file in files:
         if (part := file.part) is not None:

@@ -1,11 +1,10 @@
 """Split and label as directories of a Hive path, `split=test/label=pos`: written, and read back.
 
-A plain reader guesses the types of partition values. `label_fits_in_path` lets only such labels into the
-path as DuckDB, Polars, pandas and pyarrow read back as themselves; others (numbers, dates, `true`) become
-an ordinary column. A split is always in the path: one that is called `2024` is read as a number unless the
-reader is told otherwise (DuckDB `hive_types`, Polars `hive_schema`, pyarrow `partitioning`). Polars looks
-for partitions by itself in a directory (`scan_parquet("STORE/tokens")`), in a glob only with
-`hive_partitioning=True`.
+A plain reader guesses the types of partition values. `label_fits_in_path` allows only labels in the path that DuckDB,
+Polars, pandas and pyarrow read back unchanged; others (numbers, dates, `true`) become an ordinary column. A split is
+always in the path: a split called `2024` is read as a number unless the reader is given the type (DuckDB `hive_types`,
+Polars `hive_schema`, pyarrow `partitioning`). Polars detects partitions in a directory
+(`scan_parquet("STORE/tokens")`), but in a glob only with `hive_partitioning=True`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,11 @@ from attnstore.errors import StoreError
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 MAX_NAME_BYTES = 255  # of one path component, on every file system in common use
 
-#: With more labels than this, `label` is an ordinary column: a directory for each would shred every part.
+#: With more labels than this, `label` is an ordinary column: a directory for each would split every part into tiny
+#: files.
 MAX_LABEL_PARTITIONS = 50
 
-#: Words that one of the readers takes for a number, a truth value, a date or a missing value.
+#: Words that some reader takes for a number, a boolean, a date or a missing value.
 _GUESSED_WORDS = frozenset({"true", "false", "nan", "inf", "infinity", "epoch", "null", "none", "na"})
 
 
@@ -82,8 +82,8 @@ def partitions_of(table: pa.Table, label_in_path: bool) -> Iterator[tuple[str, p
 def keys_of(directory: PurePath) -> tuple[str, str | None]:
     """(split, label) of a directory's path inside the store; the label is None, too, if not in the path.
 
-    We read the path ourselves. DuckDB and Polars would take every `name=value` in it for a partition, also those
-    above the store (`runs/lr=3e-5/imdb.attn`).
+    The path is parsed here, because DuckDB and Polars would take every `name=value` in it for a partition, even above
+    the store (`runs/lr=3e-5/imdb.attn`).
     """
     pairs = (part.partition("=") for part in directory.parts)
     keys = {key: None if text == NULL_PARTITION else unquote(text) for key, sign, text in pairs if sign}

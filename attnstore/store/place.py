@@ -1,7 +1,7 @@
-"""Where a store is: a folder on this machine, or a prefix in a bucket. Everything that a store asks of either is here.
+"""Where a store is: a folder on this machine, or a prefix in a bucket, with the operations that a store needs on both.
 
-A folder has links, pipes and halves of files to guard against (`durable`). A bucket has none: an object is there whole
-or not at all.
+Folders need guards against links, pipes and incomplete files (`durable`). Buckets do not: an object is complete or
+absent.
 """
 
 import errno
@@ -18,10 +18,10 @@ from attnstore.buckets import Bucket, is_bucket_address, settings_of
 from attnstore.errors import StoreError
 from attnstore.store.durable import make_directory, refuse_links, sync_directory, write_inside, writing
 
-#: A place of a store, or of one of its files.
+#: The place of a store, or of one of its files.
 Place = Path | Bucket
 
-#: Bytes of a manifest or a receipt: a million parts in ten partitions each have room.
+#: The most bytes of a manifest or a receipt: enough for a million parts in ten partitions each.
 _MOST_BYTES = 4 << 30
 
 
@@ -29,8 +29,8 @@ def place(named: "str | Place") -> Place:
     """A store's place by its name.
 
     Raises:
-        StoreError: the name is not one that every reader of the files can take.
-        UsageError: it is an address that nothing here reads, or no bucket's.
+        StoreError: some reader of the files can't use this name.
+        UsageError: it is an unsupported address, or not a bucket's.
     """
     if isinstance(named, Bucket):
         return named
@@ -40,7 +40,7 @@ def place(named: "str | Place") -> Place:
         raise StoreError(f"can't use {named}: the name is not UTF-8: rename it") from None
     if "\0" in str(named):
         raise StoreError(f"can't use {named}: there is a NUL in the name")
-    # A Path has made one slash of two.
+    # A Path reduces two slashes to one.
     written = str(named).replace(":/", "://", 1) if isinstance(named, Path) else named
     return Bucket.at(written) if is_bucket_address(written) else Path(named)
 
@@ -49,8 +49,8 @@ def read_text(place: Place) -> str:
     """The text of a file of a store.
 
     Raises:
-        OSError: it is not there, can't be read, or is no file: nobody waits for the other end of a pipe.
-        ValueError: it is not UTF-8, or larger than any that a run writes.
+        OSError: it does not exist, can't be read, or is not a file (so that nobody waits for the other end of a pipe).
+        ValueError: it is not UTF-8, or larger than any such file of a run.
     """
     if isinstance(place, Bucket):
         return place.read_bytes().decode()
@@ -64,12 +64,12 @@ def read_text(place: Place) -> str:
 
 
 def opened(place: Place) -> BinaryIO:
-    """A file of a store, to read and seek in. Raises OSError."""
+    """A file of a store, open for reading and seeking. Raises OSError."""
     return place.open() if isinstance(place, Bucket) else place.open("rb")
 
 
 def exists(place: Place) -> bool:
-    """Whether there is a file. Raises OSError where that can't be found out."""
+    """Whether there is a file. Raises OSError if that can't be determined."""
     try:
         return size(place) is not None
     except (FileNotFoundError, NotADirectoryError):
@@ -77,7 +77,7 @@ def exists(place: Place) -> bool:
 
 
 def size(place: "Place | str") -> int | None:
-    """Bytes; None for what is no file. Raises OSError, FileNotFoundError for what is not there."""
+    """Bytes; None for anything but a file. Raises OSError; FileNotFoundError if it does not exist."""
     if isinstance(place, Bucket):
         return place.size()
     found = os.stat(place)  # noqa: PTH116 - a store may have thousands of files: making a Path of a name takes longer
@@ -85,27 +85,27 @@ def size(place: "Place | str") -> int | None:
 
 
 def names_below(place: Place) -> list[str]:
-    """The names of all that is no directory below `place`, with forward slashes, sorted. Raises OSError."""
+    """The names of everything except directories below `place`, with forward slashes, sorted. Raises OSError."""
     if isinstance(place, Bucket):
         return list(place.sizes())
     found: list[str] = []
-    for folder, _, names in os.walk(place):  # a store may have thousands of files: not a Path for each
+    for folder, _, names in os.walk(place):  # a store may have thousands of files: avoid a Path for each
         inside = "" if folder == str(place) else f"{PurePath(folder).relative_to(place).as_posix()}/"
         found += [inside + name for name in names]
     return sorted(found)
 
 
 def top_names(place: Place) -> set[str]:
-    """The names of the files and directories in `place`. Raises OSError, FileNotFoundError for what is no directory."""
+    """The names of files and directories in `place`. Raises OSError; FileNotFoundError if it is not a directory."""
     if isinstance(place, Bucket):
         return {name.partition("/")[0] for name in place.sizes()}
     return {entry.name for entry in place.iterdir()}
 
 
 def put(root: Place, name: str, content: "bytes | memoryview[int]", temporary: str) -> None:
-    """Write `name` in the store's place: all of it or, whatever happens, nothing. What stands there is replaced.
+    """Write `name` in the store: all of it or, whatever happens, nothing. An existing file is replaced.
 
-    `temporary` is the name that it has in a folder until it is whole; a bucket needs none.
+    `temporary` is its name in a folder until it is complete; a bucket needs none.
 
     Raises:
         StoreError: a directory on the way is a link, or the system or server refuses.
@@ -118,9 +118,9 @@ def put(root: Place, name: str, content: "bytes | memoryview[int]", temporary: s
 
 
 def put_file(root: Place, name: str, source: Path) -> None:
-    """Give a whole file on this machine its place as `name`; it has no other then. What stands there is replaced.
+    """Move a complete file on this machine to its place, `name`. An existing file is replaced.
 
-    In a folder `source` is to be inside it. Raises StoreError as `move`.
+    For a folder, `source` must be inside it. Raises StoreError as `move`.
     """
     with writing(root / name):
         if isinstance(root, Bucket):
@@ -137,8 +137,8 @@ def put_file(root: Place, name: str, source: Path) -> None:
 
 @contextmanager
 def scratch_in(root: Place, name: str) -> Iterator[Path]:
-    """A directory for files that `put_file` takes, or that are not kept: in the store's own directory `name`, or on
-    this machine for a bucket. Raises StoreError if it can't be made.
+    """A directory for temporary files, or files for `put_file`: in the store's own directory `name`, or on this
+    machine for a bucket. Raises StoreError if it can't be made.
     """
     if not isinstance(root, Bucket):
         refuse_links(root, f"{name}/any")
@@ -154,7 +154,7 @@ def scratch_in(root: Place, name: str) -> Iterator[Path]:
 
 
 def move(root: Place, source: str, target: str) -> None:
-    """Give a file of a store another name; what stands there is replaced. A bucket copies it first.
+    """Rename a file of a store, and replace an existing one. A bucket copies it first.
 
     Raises:
         StoreError: a directory on the way is a link, or the system or server refuses.
@@ -172,7 +172,7 @@ def move(root: Place, source: str, target: str) -> None:
 
 
 def duplicate(root: Place, source: str, target: str) -> None:
-    """Give a file of a store a second name, which stays when another takes its first. Raises StoreError as `move`."""
+    """Give a store's file a second name, which stays if another file takes its first. Raises StoreError as `move`."""
     with writing(root / target):
         if isinstance(root, Bucket):
             (root / source).copy(root / target)
@@ -184,14 +184,14 @@ def duplicate(root: Place, source: str, target: str) -> None:
         temporary.unlink(missing_ok=True)
         try:
             os.link(root / source, temporary)
-        except OSError:  # a file system without second names
+        except OSError:  # a file system without hard links
             shutil.copyfile(root / source, temporary)
         temporary.replace(root / target)
         sync_directory((root / target).parent)
 
 
 def remove(root: Place, name: str) -> None:
-    """Remove a file of a store; what is not there is no error. Raises OSError."""
+    """Remove a file of a store; a missing one is not an error. Raises OSError."""
     if isinstance(root, Bucket):
         (root / name).remove()
     else:
@@ -199,7 +199,7 @@ def remove(root: Place, name: str) -> None:
 
 
 def remove_directory(root: Place, name: str) -> None:
-    """Remove a directory of a store with all in it, as far as that goes."""
+    """Remove a directory of a store and its contents, as far as possible."""
     if not isinstance(root, Bucket):
         shutil.rmtree(root / name, ignore_errors=True)
         return
@@ -209,7 +209,7 @@ def remove_directory(root: Place, name: str) -> None:
 
 
 def below(place: Place, root: Place) -> PurePath:
-    """The name of a file or directory of a store, relative to the store's place."""
+    """The name of a file or directory of a store, relative to the store."""
     if isinstance(place, Bucket):
         assert isinstance(root, Bucket)  # noqa: S101 - both are of one store
         return place.relative_to(root)
@@ -217,17 +217,17 @@ def below(place: Place, root: Place) -> PurePath:
 
 
 def for_arrow(place: Place) -> "Path | BinaryIO":
-    """A file of a store, as pyarrow takes it."""
+    """A file of a store, in a form that pyarrow accepts."""
     return place if isinstance(place, Path) else place.open()
 
 
 def address(place: Place) -> str:
-    """Where a store or a file of it is, whatever the working directory."""
+    """The address of a store or of one of its files, whatever the working directory."""
     return str(place.absolute())
 
 
 def for_polars(addresses: Sequence[str]) -> dict[str, Any]:
-    """What `polars.scan_parquet` is to be told, so that it reads these files and no others."""
+    """The arguments with which `polars.scan_parquet` reads only these files."""
     told: dict[str, Any] = {"source": list(addresses), "hive_partitioning": False, "glob": False}
     if addresses and is_bucket_address(addresses[0]):
         told["storage_options"] = settings_of(addresses[0].partition(":")[0])

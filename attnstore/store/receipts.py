@@ -1,4 +1,4 @@
-"""Receipts: what says that a part of an unsealed store is wholly there, and of which files it consists."""
+"""Receipts: each confirms that a part of an unsealed store is complete, and lists its files."""
 
 import json
 import re
@@ -14,7 +14,7 @@ _NAME = re.compile(r"part-([0-9]{5,9})\.json")
 
 
 def part_name(part: int) -> str:
-    """The name of everything of one part, without its ending."""
+    """The name of one part's files, without its ending."""
     return f"part-{part:05d}"
 
 
@@ -24,9 +24,9 @@ def is_receipt(name: str) -> bool:
 
 
 def write_receipt(store: Place, part: int, files: Sequence[StoredFile], writer: str) -> None:
-    """Vouch for a part's files, which are all there. Raises StoreError if it can't be written.
+    """Confirm that all of a part's files exist. Raises StoreError if the receipt can't be written.
 
-    `writer` is in the temporary name: no two that write at the same time have the same.
+    `writer` is in the temporary name: simultaneous writers have different ones.
     """
     content = json.dumps({"part": part, "files": [asdict(file) for file in files]}, indent=1).encode()
     name = f"{RECEIPTS}/{part_name(part)}.json"
@@ -34,21 +34,21 @@ def write_receipt(store: Place, part: int, files: Sequence[StoredFile], writer: 
 
 
 def remove_receipt(store: Place, part: int) -> None:
-    """Vouch for a part no longer: it counts as missing."""
+    """Withdraw a part's receipt, so that the part counts as missing."""
     remove(store, f"{RECEIPTS}/{part_name(part)}.json")
 
 
 def read_receipts(
     store: Place, parts: int, hashed: bool = False
 ) -> tuple[dict[int, tuple[StoredFile, ...]], dict[int, str]]:
-    """The files of each finished part, and for each other one that has a receipt, what is wrong with it.
+    """The files of each finished part, and what is wrong with each other part that has a receipt.
 
-    `parts`: how many the plan has. A receipt is worth no more than its files: all have to be there, of the size that
-    they were written with and, if `hashed`, of the same SHA-256.
+    `parts`: how many the plan has. A receipt counts only if all its files exist with their original size and, if
+    `hashed`, SHA-256.
     """
     finished: dict[int, tuple[StoredFile, ...]] = {}
     damaged: dict[int, str] = {}
-    # A bucket is asked once for all sizes, and not for each file's.
+    # One request to a bucket gives all sizes.
     sizes = store.sizes() if isinstance(store, Bucket) else None
     for receipt in names_below(store / RECEIPTS) if sizes is None else _receipts_of(sizes):
         if (name := _NAME.fullmatch(receipt)) is None or int(name[1]) >= parts:
@@ -56,7 +56,7 @@ def read_receipts(
         part = int(name[1])
         try:
             files = _files_of(store / RECEIPTS / receipt, part)
-        except FileNotFoundError:  # the store has been sealed while we looked
+        except FileNotFoundError:  # the store was sealed in the meantime
             continue
         except (OSError, ValueError):
             damaged[part] = f"its receipt {RECEIPTS}/{receipt} is damaged"
@@ -76,7 +76,7 @@ def _receipts_of(sizes: Mapping[str, int]) -> list[str]:
 
 
 def _files_of(receipt: Place, part: int) -> tuple[StoredFile, ...]:
-    """The files that a receipt vouches for. Raises ValueError if it is not one of that part."""
+    """The files that a receipt confirms. Raises ValueError if it is not a receipt of that part."""
     raw = plain_json(read_text(receipt))
     if not isinstance(raw, dict) or raw.get("part") != part:
         raise ValueError("of another part")

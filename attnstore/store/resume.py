@@ -26,21 +26,21 @@ from attnstore.store.place import Place, names_below, place, remove, remove_dire
 from attnstore.store.receipts import RECEIPTS, is_receipt
 from attnstore.store.store import Store
 
-#: The names of what a run writes: parts and, in sealing, what is merged of them.
+#: The names of what a run writes: parts and, when sealing, merged files.
 _OF_A_RUN = (PART_FILE, MERGED_FILE, MERGED_FROM)
 
 
 def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
     """The store at `path`, ready to be written: a new one, or the unfinished one of an equal run.
 
-    A sealed store of an equal run comes back with nothing missing. Equal are runs with the same fingerprint;
-    the size of the parts is the store's: it was fixed when the store was made. One in which no part is finished
-    yet, and which nobody is writing, is begun again by whatever run comes. Finished parts are read once: those whose
-    files are not as they were written are missing again, and `Store.damaged` says so.
+    A sealed store of an equal run is returned with nothing missing. Runs are equal if they have the same fingerprint;
+    the size of the parts was fixed when the store was created. Any run restarts a store that has no finished part and
+    that nobody is writing. Finished parts are read once: parts with damaged files count as missing again, and
+    `Store.damaged` says so.
 
     Raises:
-        StoreError: the store is of another run (each difference is named, with both values), is being
-            written by another process, is no store but not empty either, or can't be written.
+        StoreError: the store belongs to another run (each difference is named, with both values), is being written by
+            another process, is neither a store nor empty, or can't be written.
     """
     store = place(path)
     if fault := fault_of_plan(manifest):
@@ -56,7 +56,7 @@ def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
     try:
         if isinstance(store, Path):
             refuse_links(store, f"{RECEIPTS}/any")
-        existing = _existing(store, manifest)  # again: another run may have just made or sealed it
+        existing = _existing(store, manifest)  # again: another run may have just created or sealed it
         if existing is None:
             _clear_begun(store)
             created = Store(store, replace(manifest, sealed=None, files=(), merged_from=None), lock)
@@ -65,7 +65,7 @@ def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
         if existing.sealed is not None:
             lock.release()
             return Store(store, existing)
-        # Totals and merged files without a seal are of a run that was killed in the middle of it.
+        # Totals and merged files without a seal are from a run that was killed while sealing.
         with suppress(OSError):
             remove(store, TOTALS)
         remove_directory(store, MERGED)
@@ -82,9 +82,9 @@ def create_or_resume(path: str | Place, manifest: Manifest) -> Store:
 
 
 def threads_begun_with(path: str | Place) -> int | None:
-    """On how many threads the parts of the store at `path` were computed, by its manifest.
+    """How many threads computed the parts of the store at `path`, by its manifest.
 
-    None where there is no such store, no part of it is finished, or nothing is known of it.
+    None if there is no such store, no part of it is finished, or the manifest does not say.
     """
     try:
         store = place(path)
@@ -92,13 +92,13 @@ def threads_begun_with(path: str | Place) -> int | None:
         if manifest is None or manifest.threads is None or manifest.threads < 1:
             return None
         begun = manifest.sealed is not None or any(map(is_receipt, names_below(store / RECEIPTS)))
-    except (AttnstoreError, OSError):  # whoever resumes it says what is wrong
+    except (AttnstoreError, OSError):  # resuming it reports what is wrong
         return None
     return manifest.threads if begun else None
 
 
 def _existing(store: Place, manifest: Manifest) -> Manifest | None:
-    """The manifest of the store that is there, None if there is none yet; it has to be of an equal run."""
+    """The manifest of the existing store, None if there is none yet; it must be from an equal run."""
     try:
         names = top_names(store)
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _existing(store: Place, manifest: Manifest) -> Manifest | None:
         raise StoreError(f"can't read {store}: {error.strerror or error}") from error
     existing = read_manifest(store)
     if existing is None:
-        # A run that was killed before it wrote its manifest leaves no more than this.
+        # This is all that a run leaves if it is killed before it writes its manifest.
         if foreign := sorted(names - {LOCK, MANIFEST, f"{MANIFEST}.tmp"}):
             raise StoreError(
                 f"{store} is not empty and not a store ({foreign[0]} is in it): give a new or empty directory"
@@ -117,7 +117,7 @@ def _existing(store: Place, manifest: Manifest) -> Manifest | None:
         return None
     if found := differences(existing, manifest):
         if existing.sealed is None and not any(map(is_receipt, names_below(store / RECEIPTS))):
-            return None  # it ended before its first part was finished: there is nothing to go on with
+            return None  # it ended before its first part was finished: there is nothing to continue
         way = "" if existing.sealed else "run with the store's settings to resume it, "
         raise StoreError(
             f"{store} holds another run: {'; '.join(found)}: {way}give another name, or delete it first"
@@ -128,12 +128,12 @@ def _existing(store: Place, manifest: Manifest) -> Manifest | None:
 def differences(
     stored: Manifest, ours: Manifest, but: frozenset[str] = frozenset(), how: str = "in this run"
 ) -> list[str]:
-    """What makes two manifests different runs, each with both values; `but` are names that don't count."""
+    """What makes the runs of two manifests different, each with both values; `but` are names that do not count."""
     sides = []
     for manifest in (stored, ours):
-        raw = json.loads(manifest.to_json())  # as the store has it: tuples are lists there
-        raw["documents"] = manifest.sizes[0]  # what was appended later is no part of the run
-        # Beside the fingerprint: what the tables' form depends on.
+        raw = json.loads(manifest.to_json())  # as in the store, where tuples are lists
+        raw["documents"] = manifest.sizes[0]  # later appends are not part of the run
+        # Beside the fingerprint: what determines the form of the tables.
         form = (
             "documents",
             "labels",
@@ -154,7 +154,7 @@ def differences(
 
     def worded(name: str) -> str:
         what, hashed, _ = name.partition("_sha256")
-        if hashed:  # nobody knows a hash by heart
+        if hashed:  # hashes are long
             of = "data" if what == "data" else "model"
             values = f"{getattr(stored, of)} in the store, {getattr(ours, of)} {how}"
             return f"the {what} differs by its SHA-256: {values}"
@@ -168,15 +168,15 @@ def differences(
 
 
 def _clear_up(store: Place) -> None:
-    """Take away what a crash between the sealing and the end of its run left in a sealed store."""
+    """Remove what a crash after sealing, but before the end of the run, left in a sealed store."""
     if {RECEIPTS, LOCK} & top_names(store):
-        # If the lock is not available, nothing is lost: what is left over is not read.
+        # If the lock is not available, no harm is done: the leftovers are not read.
         with suppress(StoreError), write_lock(store):
             remove_directory(store, RECEIPTS)
 
 
 def _clear_begun(store: Place) -> None:
-    """Take away the files of a run that finished no part: a plain reader would take them for the next run's."""
+    """Remove the files of a run that finished no part: a plain reader would take them for the next run's."""
     for name in names_below(store):
         temporary = name.startswith(f"{RECEIPTS}/") and name.endswith(".tmp")
         if temporary or name == TOTALS or any(form.fullmatch(name) for form in _OF_A_RUN):

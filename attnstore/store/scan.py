@@ -10,7 +10,7 @@ from attnstore.store.schema import without_keys
 
 
 def scan(partitions: Sequence[tuple[str, str | None, list[str]]], schema: pa.Schema) -> pl.LazyFrame:
-    """The rows of one table's files, `partitions` as `Store.partitions` gives them.
+    """The rows of one table's files, with `partitions` from `Store.partitions`.
 
     Columns: those of `schema`, then `split` and `label` (String), wherever they are stored.
     """

@@ -1,7 +1,7 @@
-"""The contract: what a store holds, column by column.
+"""The contract: what a store contains, column by column.
 
-Everything that writes or reads a store agrees on this file and on the manifest. The layout of the directory is in
-`store.py`, the reasons for each encoding in `parquet.py`.
+Everything that writes or reads a store relies on this file and on the manifest. The layout of the directory is in
+`store.py`, the reasons for each encoding are in `parquet.py`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ def _field(name: str, type_: pa.DataType, meaning: str, nullable: bool = False) 
     return pa.field(name, type_, nullable=nullable, metadata={"meaning": meaning})
 
 
-#: Strings that repeat from row to row. The index is int32: a vocabulary may be larger than int16 holds.
+#: Strings that repeat from row to row. The index is int32, because a vocabulary may be too large for int16.
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 #: The types of the columns of the data that are kept, by their names in the manifest.
@@ -35,17 +35,17 @@ _SEGMENT = _field(
 
 
 def without_keys(schema: pa.Schema) -> list[str]:
-    """The columns of a table but for `split` and `label`, which readers put at the end, wherever they are stored."""
+    """The columns of a table without `split` and `label`, which readers put last, wherever they are stored."""
     return [name for name in schema.names if name not in ("split", "label")]
 
 
 def _keys(manifest: Manifest) -> list[pa.Field]:
-    """Those of the two that are columns of `documents` and `tokens`."""
+    """Which of the two are columns of `documents` and `tokens`."""
     return [*([_SPLIT] if manifest.split_in_files else []), *([] if manifest.label_in_path else [_LABEL])]
 
 
 def entropy(column: str) -> str:
-    """The name of a document's entropy of a reduction's column of `tokens`."""
+    """The name of the column in `documents` with the entropy of a reduction's column in `tokens`."""
     return f"{column}_entropy"
 
 
@@ -66,11 +66,11 @@ def _reduction_columns(
 
 
 def documents_schema(manifest: Manifest) -> pa.Schema:
-    """One row per document, in dataset order. `split` and `label` are in the path, or columns: as the manifest says.
+    """One row per document, in data set order. `split` and `label` are in the path or columns, as the manifest says.
 
-    For each column of a reduction that is not signed there is, as `<column>_entropy`, the entropy (nats) of its
-    values over all the document's tokens, made to add up to 1 (those of each head, where it has one per head). It is
-    null where a token has no value, where one is negative, and where all are 0.
+    Each column of an unsigned reduction has a `<column>_entropy`: the entropy (nats) of its values over all the
+    document's tokens, normalised to sum to 1 (per head, if it has values per head). It is null if a token has no
+    value, if a value is negative, and if all are 0.
     """
     unsigned = [reduction for reduction in manifest.reductions if not reduction.signed]
     fields = [
@@ -136,7 +136,7 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
     ]
     fields += _keys(manifest)
     fields += [
-        # Nullable: a custom reduction may have nothing to say about a document too short for it.
+        # Nullable: a custom reduction may have no value for a document that is too short for it.
         _field(column, value, meaning, nullable=True)
         for column, value, meaning in _reduction_columns(manifest)
     ]
@@ -144,10 +144,10 @@ def tokens_schema(manifest: Manifest) -> pa.Schema:
 
 
 def totals_schema(manifest: Manifest) -> pa.Schema:
-    """One row per term: the tokens added up over the documents of one split, label and prediction.
+    """One row per term: the tokens summed over the documents of one split, label and prediction.
 
-    For each column of a reduction there are two: the sum of its values, and as `<column>_lift` the sum of value ×
-    length of the document; where it has a value per head, the sums are per head, too.
+    Each column of a reduction has two columns: the sum of its values, and, as `<column>_lift`, the sum of value ×
+    length of the document. If it has values per head, the sums are also per head.
     """
     fields = [
         _field("split", DICTIONARY, "the split of the documents added up"),

@@ -1,4 +1,4 @@
-"""The next state of a sealed store, written beside it until it is whole: how documents are appended.
+"""The next state of a sealed store, written beside it until it is complete: this is how documents are appended.
 
     STORE/
       manifest.json                                             the state that readers see
@@ -7,12 +7,12 @@
       _earlier/5f70…parquet                                     the totals, by a name that they keep
       _sums/5f70….0.91ab….parquet                               what the tokens of that state add up to: `sums`
 
-The numbers of documents and parts go on where the store ends, so that nothing in it is touched. Sealing the next state
-adds the tokens of the new parts up to what those of the store add up to, and completes `_append/manifest.json`: from
-then on it is decided. What is left is to give each new file its place and to replace the store's manifest, and that can
-be done again from the beginning however often it is broken off. Until the manifest is replaced readers see the old
-state, and its totals by the name that they keep; from then on they see the new one. A plain reader, which lists
-directories, may meet a part of the new files while they are given their places, and never before.
+The numbers of documents and parts continue where the store ends, so nothing in it changes. Sealing the next state adds
+the sums of the new parts' tokens to those of the store, and completes `_append/manifest.json`: from then on the append
+is decided. What remains is to move each new file to its place and to replace the store's manifest; this can be
+restarted as often as it is interrupted. Until the manifest is replaced, readers see the old state, and its totals
+under their permanent name; afterwards they see the new state. A plain reader, which lists directories, may see some of
+the new files while they are moved, and never before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ APPEND = "_append"
 
 
 class Stage(Store):
-    """The next state of a sealed store, `base`. Its parts are the new ones alone; `seal` makes it the store's state."""
+    """The next state of a sealed store, `base`. It has only the new parts; `seal` makes it the store's state."""
 
     def __init__(self, base: Store, manifest: Manifest, lock: Lock) -> None:
         super().__init__(base.path / APPEND, manifest, lock)
@@ -83,9 +83,9 @@ class Stage(Store):
         return [name for name in self.tokens_schema.names if name in absent]
 
     def added_up(self, scratch: Path | None = None) -> Iterator[pa.Table]:
-        """The tokens of all parts added up. Those of the store are read only if nobody has kept what they add up to.
+        """The summed tokens of all parts. Those of the store are read only if their sums were not kept.
 
-        With `scratch`, inside the store, what is added up is kept for the next append.
+        With `scratch`, inside the store, the sums are kept for the next append.
         """
         from attnstore.store.sums import forget_sums, keep_sums, kept_sums, tokens_of
 
@@ -101,14 +101,14 @@ class Stage(Store):
         forget_sums(root, but=[of_all])
 
     def place_of(self, file: StoredFile) -> Place:
-        """The store's own files, which are merged with the new ones, are where they were."""
+        """The store's own files, which are merged with the new ones, stay where they were."""
         return self.path / file.path if file.part in self._finished else self.base.path / file.path
 
     def _inherited(self) -> Sequence[StoredFile]:
         return [file for file in self.base.files() if file.path != TOTALS]
 
     def seal(self, **manifest_changes: object) -> None:
-        """Add all tokens up, old and new, and make this the state of the store.
+        """Sum all tokens, old and new, and make this the state of the store.
 
         Raises:
             StoreError: as `Store.seal`.
@@ -120,14 +120,14 @@ class Stage(Store):
 
 
 def begin_or_resume(base: Store, addition: Addition, labels_are_models: bool) -> Stage:
-    """The next state of a sealed store, ready to be written: a new one, or what an equal append left unfinished.
+    """The next state of a sealed store, ready to be written: a new one, or one that an equal append left unfinished.
 
-    Equal are appends with the same fingerprint and number of documents. One that has finished no part is begun again by
-    whatever append comes. Finished parts are read once, as by `create_or_resume`.
+    Appends are equal if they have the same fingerprint and number of documents. Any append restarts one that has no
+    finished part. Finished parts are read once, as by `create_or_resume`.
 
     Raises:
-        StoreError: the store is not sealed, has changed since `base` was opened, is being written, holds another
-            append that is not finished, or can't be written.
+        StoreError: the store is not sealed, has changed since `base` was opened, is being written, has another
+            unfinished append, or can't be written.
     """
     manifest = replace(
         base.manifest,
@@ -169,9 +169,9 @@ def begin_or_resume(base: Store, addition: Addition, labels_are_models: bool) ->
 
 
 def unfinished_append(store: Store) -> Manifest | None:
-    """The next state of a store that is being written, or was left so; None if there is none.
+    """The next state of a store that is being written, or was left unfinished; None if there is none.
 
-    It is sealed if all that is left is to give the files their places. One that can't be read is none.
+    It is sealed if only moving the files remains. One that can't be read counts as none.
     """
     try:
         found = read_manifest(store.path / APPEND)
@@ -181,7 +181,7 @@ def unfinished_append(store: Store) -> Manifest | None:
 
 
 def finish_append(path: str | Place) -> Store:
-    """The store at `path` in the state that it has, after an append that was decided and broken off has been finished.
+    """The store at `path` in its current state, after finishing an append that was decided and interrupted.
 
     Raises:
         StoreError: there is no store, it is being written, or can't be.
@@ -203,7 +203,8 @@ def finish_append(path: str | Place) -> Store:
 
 
 def _unfinished(store: Place, base: Manifest) -> Manifest | None:
-    """The next state of `base` that an append has begun and not sealed; None if there is none, or one of another state.
+    """The next state of `base` that an append began and did not seal; None if there is none, or its base is another
+    state.
 
     Raises StoreError if it can't be read.
     """
@@ -218,17 +219,17 @@ def _unfinished(store: Place, base: Manifest) -> Manifest | None:
 
 
 def _of(manifest: Manifest) -> tuple[object, ...]:
-    """What makes two next states the same."""
+    """What makes two next states equal."""
     return manifest.additions[-1].fingerprint, manifest.documents, manifest.labels_are_models
 
 
 def _install(store: Place, decided: Manifest) -> None:
-    """Give the files of a decided next state their places, and then the store its manifest. May be done again.
+    """Move the files of a decided next state to their places, then replace the store's manifest. May be repeated.
 
     Raises StoreError if a file is in neither of its places, or can't be moved.
     """
     names = set(names_below(store / APPEND))
-    # The totals last: those of the state before are found by the name that they keep.
+    # The totals last: those of the previous state are found under their permanent name.
     files = all_files(store, decided)
     for file in sorted(files, key=lambda file: file.path == TOTALS):
         if file.path in names:
@@ -241,7 +242,8 @@ def _install(store: Place, decided: Manifest) -> None:
 
 
 def all_files(store: Place, decided: Manifest) -> list[StoredFile]:
-    """The files of a decided next state of the store at `store`, wherever they are by now, with the list of some.
+    """The files of a decided next state of the store at `store`, wherever they are by now, with the list of merged
+    ones.
 
     Raises StoreError if that can't be read.
     """
@@ -255,7 +257,7 @@ def all_files(store: Place, decided: Manifest) -> list[StoredFile]:
 
 
 def _keep_totals(base: Store) -> None:
-    """Give the totals a name that they keep; take away those of the state before this one, and its list of files."""
+    """Give the totals a permanent name; remove those of the state before this one, and its list of files."""
     listed = next((file for file in base.manifest.files if file.path == TOTALS), None)
     if listed is None:
         raise base.unreadable(f"{TOTALS} is not in its manifest")
@@ -275,16 +277,16 @@ def _keep_totals(base: Store) -> None:
 
 
 def _clear_up(store: Place) -> None:
-    """Take away what a crash at the very end of an append has left."""
+    """Remove what a crash at the very end of an append left."""
     if {APPEND, LOCK} & top_names(store):
-        # If the lock is not available, nothing is lost: what is left over is not read.
+        # If the lock is not available, no harm is done: the leftovers are not read.
         with suppress(StoreError), write_lock(store):
             if not exists(store / APPEND / MANIFEST):
                 remove_directory(store, APPEND)
 
 
 def _clear(store: Place) -> None:
-    """Take away what is left of an append that has finished no part. Raises StoreError if it stays."""
+    """Remove what is left of an append that finished no part. Raises StoreError if that fails."""
     remove_directory(store, APPEND)
     if APPEND in top_names(store):
         raise StoreError(f"can't write {store / APPEND}: remove it and run again")
@@ -292,7 +294,7 @@ def _clear(store: Place) -> None:
 
 def _clear_temporaries(stage: Place) -> None:
     for name in names_below(stage):
-        # Totals and merged files without a seal are of one that was killed in the middle of it.
+        # Totals and merged files without a seal are from an append that was killed while sealing.
         if name.endswith(".tmp") or name == TOTALS or name.startswith(f"{MERGED}/"):
             with writing(stage / name):
                 remove(stage, name)

@@ -12,14 +12,14 @@
       _parts/part-00012.json                                    the receipt of a finished part, until sealed
       writer.lock                                               who is writing, while someone is
 
-A part holds a fixed range of documents, so the plan depends on nothing but the manifest. It may spread over
-several (split, label) partitions; it counts once its *receipt* exists, which is written last. Parquet files
-without a receipt are what a killed run left: nobody lists them, and the next run writes over them. Sealing
-moves what the receipts say into the manifest; after that nothing in the directory changes any more.
+A part has a fixed range of documents, so the plan depends only on the manifest. It may have files in several (split,
+label) partitions; it counts once its *receipt* exists, which is written last. Parquet files without a receipt were
+left by a killed run: they are not listed, and the next run overwrites them. Sealing moves the receipts' content into
+the manifest; after that, nothing in the directory changes.
 
-Everything is written under a temporary name in `_parts`, synced to the disk, and renamed: under its final
-name a file is whole. `_parts` begins with an underscore and the temporary names do not end in `.parquet`,
-so no plain reader, whether it globs or walks, ever meets half a file.
+Everything is written under a temporary name in `_parts`, synced to the disk, and renamed: a file with its final name
+is complete. `_parts` begins with an underscore and the temporary names do not end in `.parquet`, so no plain reader,
+whether it globs or walks, ever sees an incomplete file.
 """
 
 import hashlib
@@ -74,22 +74,22 @@ from attnstore.store.schema import documents_schema, tokens_schema, totals_schem
 if TYPE_CHECKING:
     from attnstore.store.adding import Tokens
 
-#: Where the totals of the state before this one lie, under a name that they never lose to others.
+#: Where the totals of the previous state are, under a permanent name.
 EARLIER = "_earlier"
 
-#: The tables that are stored by part.
+#: The tables that are stored in parts.
 Kind = Literal["documents", "tokens"]
 
-#: Files by directory: split, label (None, too, if not in the path), addresses.
+#: Files by directory: split, label (also None if not in the path), addresses.
 Partitions = list[tuple[str, str | None, list[str]]]
 
 
 class Store:
     """A store's directory and its manifest. Made by `resume.create_or_resume` (to write) or `open_store` (to read).
 
-    It is one state of the store: what was there when it was opened, and what has been written through it since. What
-    others finish meanwhile is not in it, and whatever it names stays: a part's files are never taken away. As a context
-    manager it gives its write lock back at the end.
+    It is one state of the store: what existed when it was opened, and what was written through it since. It does not
+    include what others finish in the meantime, and everything it names remains: a part's files are never removed. As a
+    context manager, it releases its write lock at the end.
     """
 
     def __init__(
@@ -109,15 +109,15 @@ class Store:
         self._listed: Mapping[str, int] | None = None
         self._merged_from: pa.Table | None = None
         self._all: list[StoredFile] | None = None  # with those of `_merged_from`
-        # Two that write one part at the same time must not write one temporary file.
+        # Two writers of the same part must not use the same temporary file.
         self._writer = secrets.token_hex(4)
         for schema in (documents_schema(manifest), tokens_schema(manifest), totals_schema(manifest)):
             if len(set(schema.names)) < len(schema.names):
                 twice = next(name for name in schema.names if schema.names.count(name) > 1)
                 raise StoreError(f"{path}: manifest.json is damaged: two columns are called {quoted(twice)}")
-        #: Of each part that is computed again because its files were damaged, what was wrong.
+        #: What was wrong with each part that is recomputed because its files were damaged.
         self.damaged: tuple[str, ...] = ()
-        #: What the Parquet files hold: the contract's schemas with the run's fingerprint.
+        #: The Parquet files' schemas: the contract's, with the run's fingerprint.
         self.documents_schema = file_schema(documents_schema(manifest), manifest)
         self.tokens_schema = file_schema(tokens_schema(manifest), manifest)
         self.totals_schema = file_schema(totals_schema(manifest), manifest)
@@ -135,14 +135,14 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give the write lock back, if there is one. What is written stays."""
+        """Release the write lock, if there is one. What is written stays."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     @property
     def sealed(self) -> bool:
-        """Every part is there and nothing changes any more."""
+        """Every part exists, and nothing changes any more."""
         return self.manifest.sealed is not None
 
     # -- what is there ------------------------------------------------------------------------------------
@@ -152,17 +152,17 @@ class Store:
         return self.manifest.part_range(part)
 
     def finished_parts(self) -> list[int]:
-        """The parts that are wholly there, in order."""
+        """The complete parts, in order."""
         return list(range(self.manifest.parts)) if self.sealed else sorted(self._finished)
 
     def missing_parts(self) -> list[int]:
-        """The parts that are still to be written, in order."""
+        """The parts that must still be written, in order."""
         return sorted(set(range(self.manifest.parts)).difference(self.finished_parts()))
 
     def files(self, kind: Kind | None = None, parts: Collection[int] | None = None) -> list[StoredFile]:
-        """The Parquet files of the finished parts and, once sealed, what was merged of them and the totals, by path.
+        """The Parquet files of the finished parts and, once sealed, the merged files and the totals, by path.
 
-        `kind`: of one table alone; `parts`: of these parts alone. Raises StoreError if the list of those that have been
+        `kind`: of one table only; `parts`: of these parts only. Raises StoreError if the list of files that were
         merged can't be read.
         """
         files: Iterable[StoredFile] = self.manifest.files
@@ -184,9 +184,9 @@ class Store:
         return sorted(files, key=lambda file: file.path)
 
     def files_to_read(self, kind: Kind, parts: Collection[int] | None = None) -> list[StoredFile]:
-        """The files that hold a table's rows, each once: where small ones have been merged, what they have become.
+        """The files that have a table's rows once: merged files in place of small ones.
 
-        `parts`: of these parts alone, which are read from their own files.
+        `parts`: only these parts, which are read from their own files.
         """
         if parts is not None:
             return self.files(kind, parts)
@@ -199,14 +199,14 @@ class Store:
         return sum(file.rows for file in self.files_to_read(kind))
 
     def count_and_bytes(self) -> tuple[int, int]:
-        """How many files `files` gives, and how large they are together."""
+        """The number of files in `files`, and their total size."""
         files = self.manifest.files if self.sealed else self.files()
         behind = self._behind()
         listed = (0, 0) if behind is None else (len(behind), int(pc.sum(behind["bytes"]).as_py() or 0))
         return len(files) + listed[0], sum(file.bytes for file in files) + listed[1]
 
     def _behind(self) -> pa.Table | None:
-        """The parts' files whose rows are in merged ones, a row for each; None if there are none. Read once."""
+        """The parts' files whose rows are in merged files, one row each; None if there are none. Read once."""
         if self._merged_from is None and self.manifest.merged_from is not None:
             try:
                 self._merged_from = read_list(self.path, self.manifest.merged_from)
@@ -223,9 +223,9 @@ class Store:
         return [self.path / file.path for file in self.files("tokens")]
 
     def totals_file(self) -> Place | None:
-        """The file of the tokens added up; None while the store is not sealed, or if it has none.
+        """The file of the totals; None while the store is not sealed, or if it has none.
 
-        Raises StoreError if it is gone, or of another size than was written.
+        Raises StoreError if it is missing, or if its size has changed.
         """
         listed = self.totals_listed()
         if listed is None:
@@ -235,9 +235,9 @@ class Store:
         return self.path / listed.path
 
     def totals_listed(self) -> StoredFile | None:
-        """The file of the tokens added up, under the name that it has now; None while the store is not sealed.
+        """The file of the totals, under its current name; None while the store is not sealed.
 
-        It loses its own name to those of the next state when documents are appended, and has another before.
+        When documents are appended, the next state's totals take its name; it gets another name before that.
         """
         listed = next((file for file in self.manifest.files if file.path == TOTALS), None)
         if listed is None:
@@ -246,7 +246,7 @@ class Store:
         return replace(listed, path=kept) if exists(self.path / kept) else listed
 
     def partitions(self, files: Iterable[StoredFile]) -> Partitions:
-        """(split, label, addresses) of files, one for each directory; the label is None, too, if not in the path.
+        """(split, label, addresses) of files, one for each directory; the label is also None if not in the path.
 
         Raises StoreError if a file is gone, or of another size than was written.
         """
@@ -258,7 +258,7 @@ class Store:
         return [(*keys_of(PurePosixPath(directory)), paths) for directory, paths in directories.items()]
 
     def labels_in_paths(self) -> set[str | None]:
-        """The labels that the paths of the documents' files say; None stands for no label."""
+        """The labels in the paths of the documents' files; None means no label."""
         directories = {file.path.rpartition("/")[0] for file in self.files_to_read("documents")}
         return {keys_of(PurePosixPath(directory))[1] for directory in directories}
 
@@ -268,7 +268,7 @@ class Store:
             raise self.unreadable(f"{file.path} {fault}")
 
     def sizes(self) -> Mapping[str, int] | None:
-        """What is in the bucket, asked once: what a store consists of stays as it is. None for a folder."""
+        """What is in the bucket, requested once: a store's files do not change. None for a folder."""
         if isinstance(self.path, Bucket) and self._listed is None:
             try:
                 self._listed = self.path.sizes()
@@ -277,7 +277,7 @@ class Store:
         return self._listed
 
     def columns_with_nulls(self) -> list[str]:
-        """The reductions' columns that have no value for some of the tokens of the finished parts.
+        """The reductions' columns without a value for some of the tokens of the finished parts.
 
         Raises StoreError if a file can't be read.
         """
@@ -291,16 +291,16 @@ class Store:
         return [name for name in self.tokens_schema.names if name in found]
 
     def added_up(self, scratch: Path | None = None) -> Iterator[pa.Table]:
-        """The tokens of the finished parts added up, as `totals_schema` has them, many rows at a time.
+        """The summed tokens of the finished parts, with `totals_schema`, many rows at a time.
 
-        `scratch`: a directory for what does not fit into memory; one of the system's, unless given. Raises StoreError
-        if a file can't be read.
+        `scratch`: a directory for what does not fit into memory; by default one of the system's. Raises StoreError if
+        a file can't be read.
         """
         with TemporaryDirectory(prefix="attnstore-") if scratch is None else nullcontext(scratch) as folder:
             yield from self._added_up(self.tokens_in_order(), Path(folder))
 
     def added_up_as_read(self) -> Iterator[pa.Table]:
-        """The same from the files that answers read: fewer, and equal but for the last bits of the sums."""
+        """The same from the files that answers read: there are fewer, and only the last bits of the sums differ."""
         with TemporaryDirectory(prefix="attnstore-") as folder:
             yield from self._added_up(self.tokens_in_order(self.files_to_read("tokens")), Path(folder))
 
@@ -311,8 +311,8 @@ class Store:
         before: Sequence[Place] = (),
         keep: Callable[[Sequence[Place]], None] | None = None,
     ) -> Iterator[pa.Table]:
-        """These tokens added up; the rest as for `adding.add_up`."""
-        # Here, so that a run's forward pass does not wait for Polars.
+        """These tokens, summed; the other arguments are those of `adding.add_up`."""
+        # Imported here, so that a run's forward pass does not wait for Polars.
         from attnstore.store.adding import add_up
         from attnstore.store.totals import Summed, as_totals
 
@@ -324,7 +324,7 @@ class Store:
             raise self.unreadable(one_line(error)) from error
 
     def tokens_in_order(self, files: Iterable[StoredFile] | None = None) -> "Iterator[Tokens]":
-        """The tokens of the finished parts, a file at a time; `files`: of these instead of the parts' own.
+        """The tokens of the finished parts, a file at a time; `files`: these instead of the parts' own.
 
         Raises StoreError if one is gone or of another size.
         """
@@ -340,23 +340,23 @@ class Store:
         return StoreError(f"can't read {self.path}: {why}: `attnstore verify` finds the damage")
 
     def damaged_parts(self) -> dict[int, str]:
-        """Parts of an unsealed store that were finished and no longer are: what is wrong with each, at a quick look.
+        """What is wrong with each part of an unsealed store that was finished and is damaged, by a quick check.
 
-        Readers leave them out, and the next run computes them again.
+        Readers leave these parts out, and the next run recomputes them.
         """
         return {} if self.sealed else dict(self._damaged)
 
     # -- writing ------------------------------------------------------------------------------------------
 
     def write_part(self, part: int, documents: pa.Table, tokens: pa.Table) -> tuple[StoredFile, ...]:
-        """Write both tables of a part and, last, its receipt. The part is there when this returns its files.
+        """Write both tables of a part and, last, its receipt. The part exists when this returns its files.
 
         `documents`: `documents_schema` with `split` and `label` (strings, or dictionaries of them); one row
         for each number in `part_range(part)`, in order. `tokens`: `tokens_schema` with the same two, sorted
-        by (document, position). The order of the columns is free; their types are not: nothing is cast.
+        by (document, position). The columns may have any order, but must have the exact types: nothing is cast.
 
         Raises:
-            StoreError: the tables are not of that form; the store is sealed; it can't be written.
+            StoreError: the tables do not have that form; the store is sealed; it can't be written.
         """
         self._must_be_writable()
         documents = checked(documents, self.documents_schema, f"documents of part {part}")
@@ -389,7 +389,7 @@ class Store:
         return self._finished[part]
 
     def take_part(self, part: int, files: Iterable[StoredFile]) -> None:
-        """Count a part that another process has written with this store's lock (see `lent`), receipt and all.
+        """Register a part that another process has written with this store's lock (see `lent`), including its receipt.
 
         Raises:
             StoreError: the store is sealed, or its lock is lost.
@@ -398,9 +398,9 @@ class Store:
         self._finished[part] = tuple(files)
 
     def drop_damaged(self) -> None:
-        """Read every file of the finished parts, and let those parts be missing whose files are not as written.
+        """Read every file of the finished parts, and make parts with damaged files count as missing.
 
-        What was wrong is in `damaged`, a line for each.
+        What was wrong is in `damaged`, one line each.
 
         Raises:
             StoreError: the store is sealed, or can't be read or written.
@@ -413,7 +413,7 @@ class Store:
         self.damaged = tuple(f"part {part} is computed again: {fault}" for part, fault in damaged.items())
 
     def record_run(self, run: Mapping[str, Any]) -> None:
-        """Add an entry to `manifest.runs`: a run was started on this store, and how it went.
+        """Add an entry to `manifest.runs` about a run that was started on this store.
 
         Raises:
             StoreError: the store is sealed, or can't be written.
@@ -422,13 +422,14 @@ class Store:
         self._write_manifest(replace(self.manifest, runs=(*self.manifest.runs, dict(run))))
 
     def seal(self, **manifest_changes: Any) -> None:
-        """Add the tokens up, and complete the manifest with every file's rows, size and hash. It is the last word.
+        """Sum the tokens, and complete the manifest with every file's rows, size and hash. Nothing can be written
+        afterwards.
 
-        `manifest_changes`: fields of the manifest that are known only now (`rejected`, `notes`, `runs`).
+        `manifest_changes`: fields of the manifest that are not known before (`rejected`, `notes`, `runs`).
 
         Raises:
-            StoreError: parts are missing or can't be read, the tokens do not add up to as many as there are, the
-                store is sealed already, or it can't be written.
+            StoreError: parts are missing or can't be read, the totals do not count all tokens, the store is sealed
+                already, or it can't be written.
         """
         self._must_be_writable()
         damaged: dict[int, str] = {}
@@ -451,11 +452,11 @@ class Store:
         files.append(totals)
         changes = {"sealed": now(), **manifest_changes, "files": tuple(files), "merged_from": behind}
         self._write_manifest(replace(self.manifest, **changes))
-        # The manifest now says it all. A crash before the next line leaves receipts that nobody reads.
+        # The manifest is complete. A crash before the next line leaves receipts that nobody reads.
         remove_directory(self.path, RECEIPTS)
 
     def _write_totals(self, tokens: int) -> StoredFile:
-        """Add the tokens up and write what they come to. Raises StoreError unless it is of as many as `tokens`."""
+        """Sum the tokens and write the totals. Raises StoreError unless they count as many tokens as `tokens`."""
         summed = 0
 
         def counted(folder: Path) -> Iterator[pa.Table]:
@@ -478,16 +479,16 @@ class Store:
         return StoredFile(TOTALS, rows, size, digest)
 
     def _merge(self, group: Sequence[StoredFile]) -> StoredFile:
-        """Write the rows of these files, which are of one directory, once more, in one. Raises StoreError.
+        """Copy the rows of these files, which are in one directory, into one file. Raises StoreError.
 
-        They are read back: `verify` compares a few files alone with what has been merged.
+        They are read back, because `verify` compares only a few files with the merged ones.
         """
         schema = self.tokens_schema if group[0].path.startswith("tokens/") else self.documents_schema
         rows = self.rows_of(group, schema)
         return self._write(merged_name(group), rows, schema, f"{MERGED}.{self._writer}.tmp", read_back=True)
 
     def _write_list(self, files: Iterable[StoredFile], but: Iterable[StoredFile]) -> StoredFile | None:
-        """Write the list of these files but for some; None if none is left."""
+        """Write the list of these files except some; None if none is left."""
         others = {file.path for file in but}
         behind = [file for file in files if file.path not in others]
         if not behind:
@@ -498,7 +499,7 @@ class Store:
         return listed
 
     def rows_of(self, files: Iterable[StoredFile], schema: pa.Schema) -> pa.Table:
-        """The rows of files, one after the other, with the columns of `schema`. Raises StoreError."""
+        """The rows of files, one file after the other, with the columns of `schema`. Raises StoreError."""
         tables = []
         for file in files:
             try:
@@ -513,7 +514,7 @@ class Store:
         return self.path / file.path
 
     def _inherited(self) -> Sequence[StoredFile]:
-        """The parts' files that the sealed store has beside those written here: those of the state before."""
+        """The parts' files that the sealed store has beside those written here: those of the previous state."""
         return ()
 
     def _write(
@@ -521,7 +522,7 @@ class Store:
     ) -> StoredFile:
         """Write a file of the store under its temporary name in `_parts`, and rename it.
 
-        `read_back`: see before that its bytes hold what is written; StoreError is raised if they don't.
+        `read_back`: first check that its bytes are what was written; raises StoreError if not.
         """
         content = parquet(table, schema)
         if read_back:
@@ -547,12 +548,12 @@ class Store:
 
 
 def open_store(path: str | Place) -> Store:
-    """A store to read from, sealed or not, in the state that it has now: see `Store`. In a bucket, too: `s3://…`.
+    """A store for reading, sealed or not, in its current state: see `Store`. Also in a bucket: `s3://…`.
 
-    One that was pushed to the hub, `hf://datasets/USER/NAME`, is fetched first.
+    A store on the hub, `hf://datasets/USER/NAME`, is fetched first.
 
     Raises:
-        StoreError: there is no store at `path`, or its manifest is damaged or of another version.
+        StoreError: there is no store at `path`, or its manifest is damaged or has another version.
     """
     store = hub.fetched(str(path)) if hub.is_hub_address(path) else place(path)
     if isinstance(store, Path):
@@ -569,15 +570,15 @@ def open_store(path: str | Place) -> Store:
         if manifest.sealed is not None:
             return Store(store, manifest)
         finished, damaged = read_receipts(store, manifest.parts)
-        # Sealing completes the manifest and then takes the receipts away; another run replaces it before it writes any.
-        # So receipts belong to the manifest that stands there before and after they are read.
+        # Sealing completes the manifest and then removes the receipts; another run replaces the manifest before it
+        # writes any. So receipts belong to the manifest if it is the same before and after they are read.
         now = read_manifest(store)
         if now is not None and now.to_json() == manifest.to_json():
             return Store(store, manifest, finished=finished, damaged=damaged)
 
 
 def now() -> str:
-    """The time as manifests have it: ISO 8601, UTC."""
+    """The current time in the form of manifests: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -1,11 +1,11 @@
-"""What a grown store's tokens add up to, in double precision, so that the next append reads only what is new.
+"""The sums of a grown store's tokens, in double precision, so that the next append reads only new tokens.
 
     STORE/_sums/5f70….0-1.91ab….arrow
 
-`totals.parquet` has these sums rounded to single precision: what is added to them each day would be rounded each day.
-A name says of which tokens the sums are, which of how many runs the file is (see `adding`), and what its own SHA-256
-begins with. They are a shortcut and no more: where anything about them is not as it has to be, all tokens are read
-again, and the totals are the same to the bit.
+`totals.parquet` has these sums rounded to single precision: daily additions would be rounded daily. A name identifies
+the tokens of the sums, says which of how many runs the file is (see `adding`), and has the beginning of its SHA-256.
+The sums are only a shortcut: if anything is wrong with them, all tokens are read again, and the totals are the same to
+the bit.
 """
 
 import hashlib
@@ -27,20 +27,20 @@ _NAME = re.compile(r"([0-9a-f]{32})\.([0-9]{1,4})-([0-9]{1,4})\.([0-9a-f]{32})\.
 
 @dataclass(frozen=True, slots=True)
 class KeptSums:
-    """The sums of one state of a store. `absent`: the columns that lack values for some of its tokens."""
+    """The sums of one state of a store. `absent`: the columns without values for some of its tokens."""
 
     runs: tuple[Place, ...]
     absent: tuple[str, ...]
 
 
 def tokens_of(files: Iterable[StoredFile]) -> str:
-    """What the tokens in a store's files are known by, in whatever order these are listed."""
+    """The identity of the tokens in a store's files, whatever the files' order."""
     of_tokens = sorted((f.path, f.rows, f.sha256) for f in files if f.path.startswith("tokens/"))
     return hashlib.sha256(repr(of_tokens).encode()).hexdigest()[:32]
 
 
 def kept_sums(root: Place, tokens: str, schema: pa.Schema) -> KeptSums | None:
-    """The sums of the tokens that are known by `tokens`, for a tokens table of `schema`; None unless all are sound."""
+    """The sums of the tokens with identity `tokens`, for a tokens table of `schema`; None unless all are intact."""
     found: dict[int, Place] = {}
     wanted = set()
     absent: set[str] = set()
@@ -69,9 +69,9 @@ def kept_sums(root: Place, tokens: str, schema: pa.Schema) -> KeptSums | None:
 
 
 def keep_sums(root: Place, tokens: str, runs: Sequence[Place]) -> None:
-    """Keep the runs of the tokens known by `tokens`. Raises StoreError if they can't be written.
+    """Keep the runs of the tokens with the identity `tokens`. Raises StoreError if they can't be written.
 
-    Those of the store's own that they begin with get a second name; files of this machine are moved.
+    The store's own runs at their beginning get a second name; files on this machine are moved.
     """
     for number, run in enumerate(runs):
         with opened(run) as file:
@@ -84,7 +84,7 @@ def keep_sums(root: Place, tokens: str, runs: Sequence[Place]) -> None:
 
 
 def forget_sums(root: Place, but: Sequence[str]) -> None:
-    """Remove all sums but those of the tokens known by `but`. Raises StoreError if they stay."""
+    """Remove all sums except those of the tokens with the identity `but`. Raises StoreError if that fails."""
     for name in names_below(root / SUMS):
         if name.partition(".")[0] not in but or name.endswith(".tmp"):
             with writing(root / SUMS / name):

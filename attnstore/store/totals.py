@@ -1,9 +1,8 @@
-"""The tokens of a store added up over its documents: one row per term, a small table beside the large one.
+"""The tokens of a store summed over its documents: one row per term, a small table beside the large one.
 
-A term is a wordpiece in its place in a word, in documents of one split, label and prediction; on top of that,
-tokens for which a reduction has a value are kept apart from those for which it has none. Questions that ask for
-means over occurrences by class, and for nothing of single documents, have their answer in it, a table of a few per
-cent of the rows.
+A term is a wordpiece at its position in a word, in documents of one split, label and prediction; tokens with a value
+of a reduction are also separate from those without. Questions about means over occurrences by class, and not about
+single documents, need only this table, with a few per cent of the rows.
 
 Here is what the table is, and how it follows from sums in double precision. `adding` makes these for a whole store, in
 bounded memory; `of_tokens` has Polars make them of whatever tokens are asked for.
@@ -19,26 +18,26 @@ import pyarrow as pa
 
 from attnstore.store.schema import lift
 
-#: What a term is. `special` adds no row unless a text holds the name of a special token.
+#: The keys of a term. `special` adds no row unless a text has the name of a special token.
 KEYS = ("split", "label", "prediction", "token", "word", "piece", "pieces", "special")
 COUNTS = ("occurrences", "new_token", "new_word")
 
 
 def mark(column: str) -> str:
-    """The name of what says that a column has no value for the tokens of a row."""
+    """The name of the column that marks rows whose tokens have no value in a reduction's column."""
     return f"{column}:absent"
 
 
 @dataclass(frozen=True)
 class Summed:
-    """What is added up: the reductions of a tokens table. `absent`: the columns that lack values for some tokens."""
+    """What is summed: the reductions of a tokens table. `absent`: the columns without values for some tokens."""
 
     tokens: pa.Schema
     absent: tuple[str, ...]
 
     @cached_property
     def columns(self) -> dict[str, int]:
-        """The columns of reductions, with how many values each has for a token; 0 for one plain value."""
+        """The columns of reductions, with their number of values per token; 0 for one plain value."""
         return {
             field.name: field.type.list_size if pa.types.is_fixed_size_list(field.type) else 0
             for field in self.tokens
@@ -64,7 +63,7 @@ class Summed:
 
 
 def value_columns(tokens: pa.Schema) -> tuple[str, ...]:
-    """The columns of a tokens table that hold reductions."""
+    """The columns of a tokens table that are reductions."""
     return tuple(Summed(tokens, ()).columns)
 
 
@@ -78,7 +77,7 @@ def as_totals(sums: Iterable[pa.Table], summed: Summed, totals: pa.Schema) -> It
             absent = table[mark(column)].to_numpy() if column in summed.absent else None
             names = summed.sums(column)
             for name, parts in ((column, names), (lift(column), list(map(lift, names)))):
-                with np.errstate(over="ignore"):  # what is too large is infinite
+                with np.errstate(over="ignore"):  # values that are too large become infinite
                     singles = [table[part].to_numpy().astype(np.float32) for part in parts]
                 if heads:
                     flat, nothing = np.stack(singles, axis=1).reshape(-1), absent
@@ -96,7 +95,7 @@ def as_totals(sums: Iterable[pa.Table], summed: Summed, totals: pa.Schema) -> It
 
 
 def of_tokens(tokens: pl.LazyFrame, schema: pa.Schema, absent: Sequence[str]) -> pl.LazyFrame:
-    """The totals of tokens that have `split` and `label`; `absent`: columns that lack values for some."""
+    """The totals of tokens that have `split` and `label`; `absent`: columns without values for some."""
     summed = Summed(schema, tuple(absent))
     marks = {mark(column): pl.col(column).is_null() for column in absent}
     numbered = pl.col("split", "label").cast(pl.Categorical)  # texts make keys long
