@@ -14,17 +14,17 @@ from attnstore.data.documents import Document
 from attnstore.engine.chunks import Chunks, Encoded, encodings, spans, special_ids
 from attnstore.engine.ends import can_be_cut, place_to_cut
 
-#: Characters of a text that are tokenised in any case, and for each token that is read.
+#: How many characters of a text are always tokenised, and how many more for each token that is read.
 _LOOKED_AT = 1 << 15
 _CHARACTERS_A_TOKEN = 64
-#: Words between what is read and where a long text is cut in advance.
+#: Words between the end of what is read and the place where a long text is cut in advance.
 _WORDS_BEHIND = 50
-#: Characters of texts that are tokenised together, and such texts that the tokenizer is given as wholes.
+#: How many characters are tokenised together, and how many if the tokenizer gets whole texts.
 _CHARACTERS_AT_ONCE = 1 << 21
 _WHOLES_AT_ONCE = 256
-#: (tokens of the body, tokens that a pass has room for) -> the places that each pass reads.
+#: (tokens of the body, tokens that fit into a pass) -> the positions that each pass reads.
 Passes = Callable[[int, int], list[np.ndarray]]
-#: tokens that a pass has room for -> how many of the first and of the last ones it reads of a document with more.
+#: tokens that fit into a pass -> how many first and last tokens it reads of a document with more.
 Ends = Callable[[int], tuple[int, int]]
 
 
@@ -32,16 +32,16 @@ Ends = Callable[[int], tuple[int, int]]
 class TokenisedDocument:
     """A document as the model sees it. All arrays have shape (n,).
 
-    `start` and `end` are character positions in the text. `number` is the document's place in the dataset. `special`:
-    the tokenizer has put it there, or the text has it written in it, as `[SEP]`; only then it has a span. `vocabulary`
-    gives the token of each id.
+    `start` and `end` are character positions in the text. `number` is the document's position in the data set.
+    `special`: the tokenizer added it, or it is written in the text, as `[SEP]`; only then it has a span. `vocabulary`
+    maps ids to tokens.
 
-    A document may be read in several `windows`, each of which is one of these; `window` numbers them from 0, and
-    `places` (n,) says where in the whole document its tokens stand. `truncated`: tokens of the text were left out.
+    A document may be read in several `windows`, each of them such a record; `window` numbers them from 0, and `places`
+    (n,) gives the positions of its tokens in the whole document. `truncated`: tokens of the text were left out.
 
-    Of a pair, `segment` says which of its texts a token is of, 0 or 1, -1 for those that the tokenizer adds, and
-    `start` and `end` are positions in that one; `types` are the token types that the tokenizer gives. Both are None for
-    a single text.
+    In a pair, `segment` is the text that a token belongs to, 0 or 1, or -1 for tokens that the tokenizer adds, and
+    `start` and `end` are positions in that text; `types` are the tokenizer's token types. Both are None for a single
+    text.
     """
 
     number: int
@@ -70,7 +70,7 @@ class TokenisedDocument:
 
     @property
     def tokens(self) -> list[str]:
-        """(n,) the tokens as the tokenizer prints them."""
+        """(n,) tokens, as the tokenizer prints them."""
         return self.vocabulary(self.ids.tolist())
 
     @property
@@ -79,12 +79,12 @@ class TokenisedDocument:
 
     @property
     def frame(self) -> np.ndarray:
-        """(n,) bool: the special tokens that the tokenizer has put there."""
+        """(n,) bool: the special tokens that the tokenizer added."""
         return np.asarray(self.special & (self.start == self.end))
 
     @property
     def written_special(self) -> set[str]:
-        """The special tokens that are written in the text, which the model takes for its own."""
+        """The special tokens that are written in the text; the model reads them as special."""
         return set(self.vocabulary(self.ids[self.special & (self.start < self.end)].tolist()))
 
 
@@ -114,11 +114,11 @@ def tokenise(
 ) -> Iterator[TokenisedDocument]:
     """Tokenise documents with a fast Hugging Face tokenizer, special tokens added, at most `max_length` tokens each.
 
-    Either all are pairs or none is. Of a pair that is too long the longer text loses its last token, again and again:
-    transformers' `longest_first`.
-    `passes(body, room)` says which tokens of a longer one are read, once or in windows; None cuts it. Where these are
-    its first and last ones, `ends` says how many: of a very long text the middle is not looked at. `at_once`: documents
-    that are tokenised together at most. `chunks`: what that tokenizer has made of earlier texts. Order is kept.
+    Either all are pairs or none is. In a pair that is too long, the longer text loses its last token until the pair
+    fits: transformers' `longest_first`. `passes(body, room)` says which tokens of a longer one are read, once or in
+    windows; None cuts it. Where these are its first and last ones, `ends` says how many: of a very long text the
+    middle is not looked at. `at_once`: documents that are tokenised together at most. `chunks`: what that tokenizer
+    has made of earlier texts. Order is kept.
     """
     how = _How(tokenizer, max_length, passes, ends, chunks or Chunks.of(tokenizer))
     group: list[tuple[int, Document]] = []
@@ -135,7 +135,7 @@ def tokenise(
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What `tokenise` was asked for."""
+    """The arguments of `tokenise`."""
 
     tokenizer: Any
     max_length: int
@@ -159,7 +159,7 @@ def _tokenise_group(group: Sequence[tuple[int, Document]], how: _How) -> Iterato
 
 
 def _by_chunks(group: Sequence[tuple[int, Document]], how: _How) -> dict[int, TokenisedDocument]:
-    """The documents that can be tokenised by their chunks, by their places in the group: no pairs and no long ones."""
+    """The documents that can be tokenised by chunks, by position in the group: neither pairs nor long ones."""
     short = [
         place
         for place, (_, document) in enumerate(group)
@@ -179,7 +179,7 @@ def _by_chunks(group: Sequence[tuple[int, Document]], how: _How) -> dict[int, To
 
 
 def _as_wholes(group: Sequence[tuple[int, Document]], how: _How) -> Iterator[TokenisedDocument]:
-    """Each document, its text given to the tokenizer as one."""
+    """Each document, tokenised as a whole text."""
     tokenizer, max_length, is_special = how.tokenizer, how.max_length, special_ids(how.tokenizer)
     texts = [document.text for _, document in group]
     seconds = [document.text_pair for _, document in group if document.text_pair is not None]
@@ -223,7 +223,7 @@ def _encoded(encoding: Any, is_special: np.ndarray) -> Encoded:
 def _tokenised(
     number: int, document: Document, tokenizer: Any, encoded: Encoded, places: np.ndarray | None = None
 ) -> TokenisedDocument:
-    """A document by its tokens. `places` (n,) are the numbers from 0."""
+    """A document from its tokens. `places` (n,) are the numbers from 0."""
     return TokenisedDocument(
         number=number,
         document=document,
@@ -275,10 +275,10 @@ def _by_its_ends(
 
 
 def _beginnings(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[Any]:
-    """The encodings of texts that are cut at so many tokens, without a look at what lies far behind the cut.
+    """The encodings of texts that are cut at `max_length` tokens, without tokenising what is far behind the cut.
 
-    Tokenizers encode a text as a whole before they cut it, which takes 300 times a long text's size. What is far
-    behind a word changes none of its tokens, if there are words in between: such a text is cut in advance.
+    Tokenizers encode a whole text before they cut it, which takes 300 times a long text's size. Text far behind a word
+    does not change its tokens if there are words in between, so such a text is cut in advance.
     """
     most = max(_LOOKED_AT, _CHARACTERS_A_TOKEN * max_length)
     shown = [text if len(text) <= most else text[:most] for text in texts]
@@ -290,7 +290,7 @@ def _beginnings(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[A
 
 
 def _is_settled(encoding: Any, most: int) -> bool:
-    """Whether the tokens are those of any longer text: they end in its first half, and whole words lie behind them."""
+    """Whether the tokens are the same for any longer text: they end in its first half, followed by whole words."""
     if not encoding.overflowing:
         return False
     ends = [end for _, end in encoding.offsets]
@@ -300,7 +300,7 @@ def _is_settled(encoding: Any, most: int) -> bool:
 
 
 def _in_passes(whole: TokenisedDocument, max_length: int, passes: Passes) -> Iterator[TokenisedDocument]:
-    """The document as each pass reads it, between the special tokens that frame it."""
+    """The document as read by each pass, with the special tokens around it."""
     text = np.flatnonzero(~whole.frame)
     before = np.arange(text[0])
     behind = np.arange(text[-1] + 1, whole.length)
@@ -326,9 +326,8 @@ def plan_batches(
 ) -> Iterator[Batch]:
     """Sort by length, longest first, and cut into batches of at most `batch_tokens` tokens.
 
-    With `padded`, what counts is the padded size: the longest length times the number of documents. A document
-    longer than the budget is a batch of its own. The longest come first so that memory runs out at once or
-    not at all.
+    With `padded`, the padded size counts: the longest length times the number of documents. A document longer than the
+    budget is a separate batch. The longest come first, so that memory runs out at once or not at all.
     """
     batch: list[TokenisedDocument] = []
     used = 0

@@ -1,8 +1,9 @@
-"""Texts tokenised by their chunks: what stands between two spaces is in many texts, and is tokenised once.
+"""Texts tokenised by chunks: what is between two spaces occurs in many texts, and is tokenised once.
 
-A tokenizer whose pre-tokenizer cuts at spaces first of all gives a chunk the same tokens in every text. Whether it
-does follows from its parts, as whether a text may be cut does: see `ends`, which is less strict. What one space further
-could change a chunk is not tokenised so: a text that has a special token written in it, or a mark on a space.
+A tokenizer whose pre-tokenizer first cuts at spaces gives a chunk the same tokens in every text. Its parts decide
+whether it does, just as they decide whether a text may be cut: see `ends`, which is less strict. Texts in which a
+chunk may depend on its neighbours are tokenised whole: those with a special token written in them, or a mark on a
+space.
 """
 
 import itertools
@@ -18,11 +19,11 @@ import regex
 
 from attnstore.engine.ends import SPLIT, as_saved, is_local
 
-#: Chunks that are remembered. With more, all are forgotten: the common ones are soon known again.
+#: The most chunks that are remembered. Beyond it, all are forgotten: the common ones soon return.
 _REMEMBERED = 1 << 19
-#: Characters of chunks that are tokenised as one text.
+#: How many characters of chunks are tokenised as one text.
 _TOGETHER = 1 << 12
-#: Pre-tokenizers that cut the pieces of another one, each by itself.
+#: Pre-tokenizers that cut each piece of another one separately.
 _WITHIN = SPLIT | {"Punctuation", "Digits"}
 #: The numbers of the special tokens that frame a text, which count as two chunks of it.
 _BEFORE, _BEHIND = 0, 1
@@ -34,8 +35,8 @@ _CLUSTERS = regex.compile(r"\X")
 class Encoded:
     """A text's tokens, all arrays (n,).
 
-    `start` and `end` are characters of the text; `special`: the tokenizer has put it there, or the text has it written
-    in it; `cut`: tokens were left out at the end.
+    `start` and `end` are characters of the text; `special`: the tokenizer added it, or it is written in the text;
+    `cut`: tokens were left out at the end.
     """
 
     ids: np.ndarray  # int32
@@ -46,10 +47,10 @@ class Encoded:
 
 
 class Chunks:
-    """The chunks that one tokenizer has met, and their tokens."""
+    """The chunks seen by one tokenizer, and their tokens."""
 
     def __init__(self, tokenizer: Any, before: Sequence[int], behind: Sequence[int]) -> None:
-        """`before`, `behind`: the ids of the special tokens that frame a text."""
+        """`before`, `behind`: the ids of the special tokens around a text."""
         self._tokenizer = tokenizer
         self._special = special_ids(tokenizer)
         self._before, self._behind = before, behind
@@ -59,7 +60,7 @@ class Chunks:
 
     @classmethod
     def of(cls, tokenizer: Any) -> Self | None:
-        """For a fast tokenizer of transformers; None for one whose chunks have not the same tokens in every text."""
+        """For a fast tokenizer of transformers; None if its chunks do not have the same tokens in every text."""
         backend = tokenizer.backend_tokenizer
         frame = as_saved(backend.post_processor)
         if (
@@ -71,7 +72,7 @@ class Chunks:
         ):
             return None
         for token in tokenizer.added_tokens_decoder.values():
-            # One that is looked for in what the normalizer leaves can't be seen in a text.
+            # A special token that is matched after normalising can't be found in a text.
             if token.normalized or not token.content or re.search(r"\s", token.content):
                 return None
         (encoding,) = tokenizer(["a"]).encodings
@@ -80,7 +81,7 @@ class Chunks:
 
     @property
     def frame(self) -> int:
-        """How many special tokens frame a text."""
+        """The number of special tokens around a text."""
         return len(self._before) + len(self._behind)
 
     def encode(self, texts: Sequence[str], most: int | None) -> list[Encoded | None]:
@@ -146,7 +147,7 @@ class Chunks:
         self._starts, self._ends = np.zeros(self.frame, dtype=np.int32), np.zeros(self.frame, dtype=np.int32)
 
     def _coded(self, chunks: Sequence[str]) -> np.ndarray:
-        """The number of each of some different chunks."""
+        """The numbers of some different chunks."""
         if len(self._known) > _REMEMBERED:
             self._forget()
         codes = np.fromiter(map(self._known.get, chunks, itertools.repeat(-1)), np.int64, len(chunks))
@@ -157,7 +158,7 @@ class Chunks:
         return codes
 
     def _learn(self, chunks: Sequence[str]) -> None:
-        """Tokenise chunks that are not known, many in one text."""
+        """Tokenise unknown chunks, many in one text."""
         is_odd = np.array([self._is_odd(chunk) for chunk in chunks])
         plain = ["" if odd else chunk for chunk, odd in zip(chunks, is_odd.tolist(), strict=True)]
         sizes = np.array(list(map(len, plain)), dtype=np.int64) + 1  # with the space behind it
@@ -184,7 +185,7 @@ class Chunks:
         self._tokens += len(ids)
 
     def _is_odd(self, chunk: str) -> bool:
-        """Whether a special token is written in it, or the space before or behind it is one character with it."""
+        """Whether a special token is written in it, or a space beside it combines with it into one character."""
         if self._written.search(chunk):
             return True
         if chunk.isascii():
@@ -194,27 +195,27 @@ class Chunks:
 
 
 def special_ids(tokenizer: Any) -> np.ndarray:
-    """(vocabulary,) bool: the special tokens, but for the one that stands for what is unknown."""
+    """(vocabulary,) bool: the special tokens except the unknown token."""
     special = np.zeros(len(tokenizer), dtype=bool)
     special[[number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]] = True
     return special
 
 
 def encodings(tokenizer: Any, *texts: Sequence[str], **options: Any) -> list[Any]:
-    """What the tokenizer makes of texts, or of pairs of them, without the lists that transformers would make of it."""
+    """The tokenizer's encodings of texts, or of pairs of texts, without the lists that transformers would make."""
     encoded = tokenizer(*texts, return_token_type_ids=False, return_attention_mask=False, **options)
     return list(encoded.encodings)
 
 
 def spans(encoding: Any) -> tuple[np.ndarray, np.ndarray]:
     """(n,) int32 each: the characters of the text at which each token begins and ends."""
-    # From a flat iterator in half the time that numpy takes over a list of pairs.
+    # From a flat iterator, in half of numpy's time for a list of pairs.
     flat = np.fromiter(itertools.chain.from_iterable(encoding.offsets), np.int32, 2 * len(encoding))
     return flat[::2], flat[1::2]
 
 
 def extended(array: np.ndarray, used: int, more: np.ndarray) -> np.ndarray:
-    """An array whose first `used` values are followed by more; behind these there may be room."""
+    """An array with more values after the first `used`; there may be spare room behind them."""
     if used + len(more) > len(array):
         room = np.empty(max(used, 1 << 12), dtype=array.dtype)
         return np.concatenate([array[:used], more.astype(array.dtype, copy=False), room])
@@ -223,7 +224,7 @@ def extended(array: np.ndarray, used: int, more: np.ndarray) -> np.ndarray:
 
 
 def _cuts_at_spaces(state: dict[str, Any] | None) -> bool:
-    """Whether a pre-tokenizer cuts at every space, and then each piece by itself."""
+    """Whether a pre-tokenizer cuts at every space, and then each piece separately."""
     if state is None:
         return False
     if state["type"] != "Sequence":

@@ -1,4 +1,4 @@
-"""A fine-tuned classifier whose attention is reduced on the way: a batch through it.
+"""A fine-tuned classifier whose attention is reduced during the forward pass of a batch.
 
 The tap is official: transformers lets anyone register an attention function by name, hands it the q, k and v of
 every layer, and passes extra keyword arguments of `model(...)` down to it. So no model is patched for it, and nothing
@@ -34,18 +34,18 @@ from attnstore.errors import ModelError, UsageError
 
 Way = Literal["packed", "padded", "hooked"]
 
-#: A packed batch is filled up to a multiple of this: batches of one size reuse each other's memory and products
-#: compiled for that size, where a size of its own for each would leave ever more of both behind.
+#: A packed batch is filled up to a multiple of this: batches of one size reuse each other's memory and the products
+#: compiled for that size; with a different size for each, both would accumulate.
 _FILL_TO = 128
 
 
 def _at_once() -> None:
-    """What there is to wait for on a CPU."""
+    """Wait for nothing: for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """What the forward pass leaves of a batch, on the CPU. From a GPU it may still be on its way: reading waits.
+    """The results of a batch's forward pass, on the CPU. From a GPU they may still be in transit: reading waits.
 
     `logits`: (documents, classes) float32. `columns`: by column name, (T,) or, per head, (T, heads) float32,
     the documents' tokens end to end in the batch's order. `wait` returns when both have arrived.
@@ -84,11 +84,11 @@ class Classifier:
     batch_tokens: int
     model_sha256: str
     tokenizer_sha256: str
-    reads_types: bool = False  # whether it is given the token types of a pair
+    reads_types: bool = False  # whether the model gets the token types of a pair
     notes: tuple[str, ...] = ()
-    all_null: set[str] = field(default_factory=set)  # the reductions that have given no token a value so far
-    room: int = 0  # tokens in a batch that the memory has been seen to hold; `batch_tokens` until it runs out
-    _fell: list[str] = field(default_factory=list, repr=False)  # notes about that, not yet given out
+    all_null: set[str] = field(default_factory=set)  # the reductions without any value so far
+    room: int = 0  # tokens in a batch that are known to fit into memory; `batch_tokens` until it runs out
+    _fell: list[str] = field(default_factory=list, repr=False)  # notes about that, not yet reported
     _obstacle: str = field(default="", repr=False)  # why the CUDA path is not taken
     _before: Reduced | None = field(default=None, repr=False)
     _gather: nn.Module | None = field(default=None, repr=False)
@@ -98,7 +98,7 @@ class Classifier:
     _projections: list[nn.Linear] = field(default_factory=list, repr=False)  # of each layer, if known
     _values: str = field(
         default="", repr=False
-    )  # of a hooked model: how the layers that make its values are called
+    )  # for a hooked model: the names of the layers that make its values
     _workspace: kernel.Workspace = field(default_factory=kernel.Workspace, repr=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class Classifier:
 
     @property
     def kernel(self) -> str:
-        """What computes attention, in words."""
+        """The code that computes attention, in words."""
         if self.way == "hooked":
             return "torch: the model computes attention itself"
         if self.device.type == "cuda" and not self._obstacle:
@@ -130,7 +130,7 @@ class Classifier:
         tap = self._tap(batch.documents, filler)
         if len(filler):
             ids, types = [*ids, filler], [*types, np.zeros_like(filler)] if types else []
-        # What is recorded for a gradient can't be made of tensors of the inference mode.
+        # A gradient can't be recorded for tensors of the inference mode.
         with tap.recording() if tap.differentiated else torch.inference_mode():
             logits = self._forward(ids, tap, types)[: len(batch.documents)]
             if tap.calls != self.layers:
@@ -148,22 +148,22 @@ class Classifier:
             return Reduced(
                 logits.float().cpu(), {name: values.float().cpu() for name, values in columns.items()}
             )
-        # A column may be of the CPU: a custom reduction makes what it likes.
+        # A column may be on the CPU: a custom reduction may return any tensor.
         there = {"": logits, **columns}
         found, wait = cuda.fetch({name: values.to(self.device) for name, values in there.items()})
         reduced = Reduced(found.pop(""), found, wait)
-        # The GPU has this batch to work on; more than one ahead would only hold memory and blur the progress.
+        # The GPU is busy with this batch; more than one ahead would only use memory and blur the progress.
         before, self._before = self._before, reduced
         if before is not None:
             before.wait()
         return reduced
 
     def pieces(self, batch: Batch) -> Iterator[tuple[Batch, Reduced]]:
-        """The batch through the model, in as many pieces as the device's memory asks for.
+        """The batch's results, in as many pieces as the device's memory requires.
 
-        Where it runs out, the piece in hand is halved by documents and tried again, and `room` is lowered to what
-        the halves hold, for everything that follows: batches, which are planned for `batch_tokens`, are cut to it.
-        Raises UsageError if one document alone is too much.
+        If memory runs out, the current piece is halved by documents and tried again, and `room` is lowered to the size
+        of the halves for everything that follows: batches, which are planned for `batch_tokens`, are cut to it. Raises
+        UsageError if a single document does not fit.
         """
         waiting = deque([batch])
         while waiting:
@@ -173,7 +173,7 @@ class Classifier:
                 waiting.extendleft(reversed(list(smaller)))
                 continue
             reduced = None
-            with suppress(torch.OutOfMemoryError):  # what the pass held is freed only when the error is gone
+            with suppress(torch.OutOfMemoryError):  # the pass's memory is freed only when the error is gone
                 reduced = self(piece)
             if reduced is None:
                 self._make_room(piece)
@@ -183,23 +183,23 @@ class Classifier:
                 yield piece, reduced
 
     def note_values(self, reduced: Reduced) -> None:
-        """Look which reductions have given a value at last, in what has come to the CPU: no GPU is waited for."""
+        """Note which reductions now have a value, in results that are on the CPU: this does not wait for a GPU."""
         for reduction in [r for r in self.reductions if r.name in self.all_null]:
             columns = [reduced.columns[name] for name in reduction.stored.columns(self.layers)]
             if not all(column.isnan().all() for column in columns):
                 self.all_null.discard(reduction.name)
 
     def new_notes(self) -> list[str]:
-        """What has happened that a user should know and has not been asked for before."""
+        """Notes for the user that have not been returned before."""
         notes, self._fell = self._fell, []
         return notes
 
     def _cost(self, batch: Batch) -> int:
-        """What a batch takes of the token budget."""
+        """A batch's share of the token budget."""
         return max(batch.lengths) * len(batch.documents) if self.padded else batch.tokens
 
     def _make_room(self, batch: Batch) -> None:
-        """After running out of memory over `batch`: halve the budget, free what is held for nothing."""
+        """After running out of memory over `batch`: halve the budget, and free cached memory."""
         if len(batch.documents) == 1:
             document = batch.documents[0]
             raise UsageError(
@@ -219,10 +219,10 @@ class Classifier:
             torch.cuda.empty_cache()
 
     def _filler(self, tokens: int) -> np.ndarray:
-        """Ids of one more document that fills a packed batch up, its results dropped; none for small batches."""
+        """The ids of a document that fills up a packed batch (its results are dropped); empty for small batches."""
         positions = usable_positions(self.model.config)
         if positions is not None and positions < _FILL_TO:
-            return np.empty(0, dtype=np.int32)  # the filler is a document, and has to have positions, too
+            return np.empty(0, dtype=np.int32)  # the filler is a document, and needs positions, too
         if self.way != "packed" or tokens <= 8 * _FILL_TO or any(r.of_probabilities for r in self.reductions):
             return np.empty(0, dtype=np.int32)
         return np.zeros(-tokens % _FILL_TO, dtype=np.int32)
@@ -253,7 +253,7 @@ class Classifier:
     def _forward(self, ids: Sequence[np.ndarray], tap: Tap, types: Sequence[np.ndarray] = ()) -> Tensor:
         """(documents, classes) logits, in the model's dtype; the tap has been called once a layer.
 
-        `types`: each document's token types, like its `ids` (n,); none for a model that is not given any.
+        `types`: each document's token types, like its `ids` (n,); empty for a model without them.
         """
         if self.way == "packed":
             return self._forward_packed(ids, tap, types)
@@ -305,7 +305,7 @@ class Classifier:
         gather = present(self._gather)
         behind = ExitStack()
         if reads_mean(self.model.config):
-            handle = gather.register_forward_hook(pool)  # of the final states, which takes all rows
+            handle = gather.register_forward_hook(pool)  # of the final states, for which all rows are needed
         else:
             handle = gather.register_forward_pre_hook(cut)
         try:

@@ -1,4 +1,4 @@
-"""Which device computes, in which dtype, and on how many of the processor's threads."""
+"""The device, the dtype, and the number of CPU threads for computing."""
 
 import os
 import re
@@ -12,13 +12,13 @@ from attnstore.config import Dtype
 from attnstore.errors import UsageError
 from attnstore.messages import counted
 
-#: Besides these a GPU by its number, as torch counts them: cuda:0, cuda:1, …
+#: Besides these, a GPU by torch's number: cuda:0, cuda:1, …
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _ONE_GPU = re.compile(r"cuda:(0|[1-9][0-9]*)")
 
 
 def choose_device(asked: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises UsageError for others, and where there is none.
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises UsageError for others, and if it does not exist.
 
     `auto` is never `mps`, an Apple GPU, which only the reference computes on.
     """
@@ -47,7 +47,7 @@ def choose_device(asked: str) -> torch.device:
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices faster than float32 ones.
 
-    Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower than with. Of Apple's nothing was measured.
+    Without AMX or AVX512-BF16 a CPU emulates them, about 60 times slower. Apple's processors were not measured.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -63,7 +63,7 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[st
         raise UsageError(f"--dtype {asked}: it is one of {', '.join(get_args(Dtype))}")
     fast = fast_bfloat16(device)
     if asked == "auto":
-        # Never float16: large activations overflow in it, and what comes out is no prediction.
+        # Never float16: large activations overflow in it, and the result is not a prediction.
         return (torch.bfloat16 if fast else torch.float32), []
     notes = []
     if asked == "bfloat16" and device.type == "cpu" and not fast:
@@ -72,15 +72,15 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, list[st
 
 
 def usable_threads() -> int:
-    """As many of the processor's threads as torch computes on unless told otherwise."""
+    """The number of CPU threads that torch uses by default."""
     return torch.get_num_threads()
 
 
 def threads_each(processes: int, begun: int | None) -> int:
-    """How many of the processor's threads each of several processes computes on, where nobody says.
+    """The default number of CPU threads for each of several processes.
 
-    `begun`: what the parts that are there were computed on. So many again, where the machine has them: the last bits of
-    a value may depend on it.
+    `begun`: the number that computed the existing parts. It is used again if the machine has that many, because the
+    last bits of a value may depend on it.
     """
     usable = usable_threads()
     if begun is not None and begun * processes <= usable:
@@ -89,7 +89,7 @@ def threads_each(processes: int, begun: int | None) -> int:
 
 
 def other_threads(begun: int, threads: int) -> str:
-    """What a user should know where a store goes on with another number of threads than it was begun on."""
+    """A note for a store that continues with another number of threads than it began with."""
     return (
         f"the store was begun on {counted(begun, 'thread')} per process and continues with {threads}: the last bits of"
         f" its values may differ from those of a single run (--threads {begun} keeps them)"
@@ -98,7 +98,7 @@ def other_threads(begun: int, threads: int) -> str:
 
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
-    """Compute on so many of the processor's threads while it lasts: what this thread of Python computes."""
+    """Within this context, compute on this many CPU threads in the current Python thread."""
     before = torch.get_num_threads()
     if threads == before:
         yield
@@ -111,12 +111,12 @@ def on_threads(threads: int) -> Iterator[None]:
 
 
 def hardware(device: torch.device) -> str:
-    """What a device is: two GPUs of different kinds give different last bits. Empty for a CPU."""
+    """The kind of a device, because different GPUs give different last bits. Empty for a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that torch sees here, each as CUDA_VISIBLE_DEVICES names it."""
+    """The GPUs that torch sees, each with its name for CUDA_VISIBLE_DEVICES."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return [str(number) for number in range(count)] if named is None else named.split(",")[:count]

@@ -1,6 +1,6 @@
-"""What is known of each architecture, once: its positions, what can be left out behind its last attention, where its
-attention's output goes, what follows its linear layers. A family that is not named here is read all the same, in the
-slower of the ways.
+"""Facts about each architecture, stated once: its positions, what can be left out behind its last attention, where its
+attention's output goes, what follows its linear layers. Families that are not listed here also work, on one of the
+slower ways.
 """
 
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-#: Families whose learned positions start behind the padding index, as fairseq counts them. A test holds the list to the
-#: sources of transformers: no field of a config says it.
+#: Families whose learned positions start behind the padding index, as in fairseq. A test compares the list with the
+#: sources of transformers, because no field of a config says it.
 BEHIND_PADDING = frozenset(
     ("camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
      "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
@@ -18,7 +18,8 @@ BEHIND_PADDING = frozenset(
 _BERT_LAYER = "encoder.layer.*.attention.output"
 
 #: The module of a packable family, below its base model, whose inputs in the last layer (`*`: the last of a list) can
-#: be cut to the rows that the head reads: the first one behind the attention that is given all that goes on from there.
+#: be cut to the rows that the head reads: the first module behind the attention that gets everything that continues
+#: from there.
 CUT = {
     "bert": _BERT_LAYER,
     "roberta": _BERT_LAYER,
@@ -31,8 +32,9 @@ CUT = {
     "modernbert": "final_norm",
 }
 
-#: How the names of a family's output projections end: the linear layers that read the heads' outputs, side by side.
-#: Then those of the linear layers that make the values, where the model computes attention itself, and so shows none.
+#: The endings of the names of a family's output projections, the linear layers that read the heads' outputs side by
+#: side. Then those of the linear layers that make the values, for models that compute attention themselves and so do
+#: not expose values.
 PROJECTIONS = {
     **dict.fromkeys(
         ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "roc_bert", "data2vec-text", "xmod",
@@ -53,12 +55,12 @@ VALUES = {
     "xlm": "v_lin",
 }
 
-#: Within one module, by the name of a linear layer, that of the activation that gets its output and nothing else.
+#: Within one module, by the name of a linear layer: the name of the activation that gets only its output.
 ACTIVATIONS = {"dense": "intermediate_act_fn", "lin1": "activation", "ffn": "activation"}
 
 
 def first_position(settings: Any) -> int:
-    """The position of a document's first token, by the model's config."""
+    """The position of a document's first token, from the model's config."""
     if settings.model_type == "mpnet":
         return 2  # whatever the config's padding index is
     return int(settings.pad_token_id) + 1 if settings.model_type in BEHIND_PADDING else 0
@@ -67,7 +69,8 @@ def first_position(settings: Any) -> int:
 def positions_of(ids: np.ndarray, settings: Any) -> np.ndarray:
     """(n,) int64: the position of each token of a document with these ids (n,).
 
-    Where positions start behind padding, a padding token that is written in a text has padding's own, and counts not.
+    If positions start behind padding, a padding token written in a text has padding's own position, and is not
+    counted.
     """
     first = first_position(settings)
     if first == 0:
@@ -77,7 +80,7 @@ def positions_of(ids: np.ndarray, settings: Any) -> np.ndarray:
 
 
 def usable_positions(settings: Any) -> int | None:
-    """How many tokens of a document have a position; None for a model without a table of them."""
+    """How many tokens of a document have a position; None for a model without a position table."""
     table = getattr(settings, "max_position_embeddings", None)
     if not isinstance(table, int) or table <= 0:
         return None
@@ -92,7 +95,7 @@ def reads_mean(settings: Any) -> bool:
 
 
 def linears_called(model: nn.Module, ending: str) -> list[nn.Linear]:
-    """The linear layers below `model` whose dotted names end so."""
+    """The linear layers below `model` whose dotted names have these endings."""
     return [
         module
         for name, module in model.named_modules()
@@ -101,7 +104,7 @@ def linears_called(model: nn.Module, ending: str) -> list[nn.Linear]:
 
 
 def submodule(module: nn.Module, path: str) -> nn.Module:
-    """The module at `path` below another; `*` stands for the last of a list."""
+    """The module at `path` below another; `*` is the last of a list."""
     for name in path.split("."):
         module = list(module.children())[-1] if name == "*" else module.get_submodule(name)
     return module

@@ -1,6 +1,6 @@
-"""A model's folder, looked at before transformers works through its files, which it does to the end or without one.
+"""A model's folder, checked before transformers processes its files, which may never end.
 
-Whatever is in the folder may have been written by anybody. The rest is judged where it is read: see `models`.
+The folder's content is untrusted. Other checks are made where files are read: see `models`.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import Any
 
 from attnstore.errors import ModelError
 
-#: Bytes of a file at most, by its name: of those that hold vocabularies, and of the other JSON files.
+#: The most bytes of a file, by name: of vocabularies, and of other JSON files.
 _VOCABULARY = re.compile(r"(tokenizer|vocab)\.json|.*\.(txt|model|tiktoken)")
 _MOST_OF_VOCABULARY, _MOST_OF_SETTINGS = 1 << 30, 64 << 20
 
-#: What numbers in config.json may be at most, by how their names end: transformers makes a list of so many names, and
-#: layer after layer. Families have names of their own, such as n_layers.
+#: The largest numbers in config.json, by the endings of their names: transformers makes lists of this many names, and
+#: this many layers. Families have different names, such as n_layers.
 _BOUNDS = (
     (re.compile(r".*(layers|blocks|stages|hidden_groups)"), 1_000),
     (re.compile(r".*heads"), 10_000),
@@ -28,9 +28,9 @@ _BOUNDS = (
 
 
 def check_folder(folder: Path, model: str) -> None:
-    """See that a model's files are files, of a size that can be worked through, and say nothing endless.
+    """Check that a model's files are files, have a manageable size, and have no excessive numbers.
 
-    Raises ModelError; `model` is what the user calls it.
+    Raises ModelError; `model` is the user's name for it.
     """
     for entry in sorted(folder.iterdir()):
         if entry.is_file():
@@ -71,7 +71,7 @@ def _check_settings(settings: Any, model: str) -> None:
 
 
 def _read(file: Path) -> Any:
-    """What a JSON file holds; None for what is none, as its reader tells. Raises ModelError for deep nesting."""
+    """A JSON file's content; None if it is not JSON, which its reader reports. Raises ModelError for deep nesting."""
     try:
         return json.loads(file.read_bytes())
     except RecursionError:
@@ -81,7 +81,7 @@ def _read(file: Path) -> Any:
 
 
 def _numbers(found: Any) -> Iterator[tuple[str, int | float]]:
-    """The numbers in an object with their names, and those of the objects in it."""
+    """The numbers in an object with their names, including those of nested objects."""
     waiting = [found]
     while waiting:
         here = waiting.pop()

@@ -1,8 +1,8 @@
-"""Reductions with a gradient: how much the attention to a token speaks for the prediction.
+"""Reductions with a gradient: how much the attention to a token supports the prediction.
 
-Let M be a document's margin: the logit of the predicted class less the log-sum-exp of the other classes' logits (of
+Let M be a document's margin: the logit of the predicted class minus the log-sum-exp of the other classes' logits (with
 two classes, the difference of the logits). With P the last layer's probabilities, v its values and O_i = Σ_j P_ij v_j
-what its attention gives out, all per head,
+its attention's output, all per head,
 
     ∂M/∂P_0j = dO_0 · v_j,   dO = ∂M/∂O                                                               (1)
 
@@ -12,22 +12,22 @@ sign):
 
     e_j = (1/H) Σ_h P_0j · (dO_0 · v_j)          so that   Σ_j e_j = (1/H) dO_0 · O_0                 (2)
 
-which is, over H, the first-order change of M if [CLS] gathers more of what it gathers. Positive values speak for the
-prediction, negative ones against it. A head that reads the state of [CLS] alone gives every other row of dO a zero, so
-that (2) is the whole of it; a head that reads more has no such row, and is refused.
+which is, over H, the first-order change of M if [CLS] gathers more of what it gathers. Positive values support the
+prediction, negative ones oppose it. If the classification head reads only the state of [CLS], every other row of dO is
+zero, and (2) is complete; a head that reads more has no such row, and is refused.
 
-`relevance` is the same product in all layers, without its sign (Chefer et al. 2021, equations 5 and 6): from the row of
-[CLS] down through all of them,
+`relevance` is the same product in all layers, without negative values (Chefer et al. 2021, equations 5 and 6): from
+the row of [CLS] down through all layers,
 
     r = e_0ᵀ (I + B_L) ⋯ (I + B_1) − e_0ᵀ,   B_l = (1/H) Σ_h (P ∘ ∂M/∂P)₊,   ∂M/∂P_ij = dO_i · v_j         (3)
 
-No product of matrices is needed: w starts as e_0, and w ← w + B_lᵀw, while the backward pass comes down and has dO of
-each layer in hand. P is made again there, block by block, so that memory stays linear in a document's length; a model
-that computes attention itself keeps its own P of all layers, which is quadratic.
+No product of matrices is needed: w starts as e_0, and w ← w + B_lᵀw at each layer, when the backward pass has its dO.
+P is recomputed there, block by block, so memory stays linear in a document's length; a model that computes attention
+itself keeps P of all layers, which is quadratic.
 
-The way back of evidence is short: from the margin through classifier, pooler, norm and feed-forward to the last
-attention. Where the batch is cut to the [CLS] rows behind that attention, as packed batches are, it is about 10 d²
-products per document. Those are made in float32 whatever the model's dtype.
+The backward pass for evidence is short: from the margin through classifier, pooler, norm and feed-forward to the last
+attention. If the batch is cut to the [CLS] rows behind that attention, as packed batches are, it is about 10 d²
+products per document. They are computed in float32 whatever the model's dtype.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,14 +44,15 @@ from attnstore.engine.reductions import BLOCK, blocks_of, end_to_end, probabilit
 
 
 class NoGradientError(Exception):
-    """The margin's gradient does not come back to the last attention as the reductions need it; why, on one line."""
+    """The margin's gradient does not reach the last attention as the reductions need it. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastLayer:
-    """What the last layer leaves of a batch for the way back: `leaf`, from which the rest of the model is computed.
+    """What the last layer keeps of a batch for the backward pass: `leaf`, from which the rest of the model is
+    computed.
 
-    `leaf`: the attention's output, (B, S, heads, d_v); of a hooked model its probabilities, (B, heads, S, S). Then
+    `leaf`: the attention's output, (B, S, heads, d_v), or a hooked model's probabilities, (B, heads, S, S). Then
     `first` (T, heads) float32, the first tokens' probabilities, and `values` (B, key heads, S, d_v), are None.
     """
 
@@ -62,13 +63,13 @@ class LastLayer:
 
 @contextmanager
 def recorded_from_here_on() -> Iterator[Callable[[], object]]:
-    """Nothing is recorded for a gradient until what it gives is called, then everything, as long as this lasts."""
-    with torch.no_grad():  # its end restores what was before, whatever is set in between
+    """Within it, nothing is recorded for a gradient until the yielded function is called, then everything."""
+    with torch.no_grad():  # its end restores the previous state, whatever is set in between
         yield lambda: torch.set_grad_enabled(True)
 
 
 def margins(logits: Tensor, classes: Tensor | None = None) -> Tensor:
-    """(D,) float32: the logit of each document's class less the log-sum-exp of the others'.
+    """(D,) float32: the logit of each document's class minus the log-sum-exp of the others'.
 
     `logits`: (D, classes), two or more. `classes`: (D,), None for the one with the highest logit.
     """
@@ -79,7 +80,7 @@ def margins(logits: Tensor, classes: Tensor | None = None) -> Tensor:
 
 
 def gradient(margin: Tensor, *leaves: Tensor) -> list[Tensor]:
-    """∂ Σ margin / ∂ leaf of each, in its shape. Raises NoGradientError if the margin does not depend on one."""
+    """∂ Σ margin / ∂ leaf for each leaf, in its shape. Raises NoGradientError if the margin does not depend on one."""
     if margin.requires_grad:
         found = torch.autograd.grad(margin.sum(), leaves, retain_graph=True, allow_unused=True)
         if all(each is not None for each in found):
@@ -88,7 +89,7 @@ def gradient(margin: Tensor, *leaves: Tensor) -> list[Tensor]:
 
 
 class Swept(torch.autograd.Function):
-    """Attention whose way back is written out: `forward` and `back` are those of one layer.
+    """Attention with an explicit backward pass: `forward` and `back` are those of one layer.
 
     forward(q, k, v) -> (B, S, heads, d_v); back(q, k, v, dO) -> dq, dk, dv.
     """
@@ -125,7 +126,7 @@ def attention_back(
     relevance_only: bool = False,
     block: int = BLOCK,
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """One document's attention backwards: (dq, dk, dv), each of its tensor's shape in float32, and Bᵀw, (n,).
+    """The backward pass of one document's attention: (dq, dk, dv), float32 in the tensors' shapes, and Bᵀw, (n,).
 
     Args:
         query, key, value: (heads, n, d), as in `reductions.attend`; `scale`, `window` and `allowed` as well.
@@ -163,7 +164,7 @@ def attention_back(
 
 
 def evidence(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
-    """Equation (2) for every document, (T,) float32, end to end. `found`: the gradient, of the leaf's shape."""
+    """Equation (2) for every document, (T,) float32, end to end. `found`: the gradient, in the leaf's shape."""
     if last.first is None or last.values is None:
         products = (last.leaf.detach()[:, :, 0].float() * found[:, :, 0].float()).mean(dim=1)  # (B, S)
         return torch.cat([row[:n] for row, n in zip(products, lengths, strict=True)])
@@ -178,7 +179,7 @@ def evidence(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: 
 
 
 def must_be_of_first_rows(last: LastLayer, found: Tensor, lengths: Sequence[int], *, packed: bool) -> None:
-    """Raise NoGradientError if a row of the attention other than the documents' first ones moves the margin."""
+    """Raise NoGradientError if any attention row except the documents' first ones affects the margin."""
     own = found[:, :, 0] if last.first is None else _first_rows(found, lengths, packed=packed)
     if not own.any():
         raise NoGradientError("its head does not read the state of the first token ([CLS])")
@@ -191,12 +192,12 @@ def _first_rows(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
     return x[0, upload(np.cumsum([0, *lengths[:-1]]), x.device)] if packed else x[:, 0]
 
 
-#: What torch computes for arguments of one dtype only; everything else that a head consists of goes by the widest.
+#: Functions that torch computes only for arguments of one dtype; everything else in a head uses the widest dtype.
 _OF_ONE_DTYPE = frozenset((nn.functional.linear, nn.functional.layer_norm, nn.functional.rms_norm))
 
 
 class InFloat32(TorchFunctionMode):
-    """While it lasts, linear layers and norms compute in float32, whatever the dtype of their input and weights.
+    """Within this context, linear layers and norms compute in float32, whatever the dtype of their input and weights.
 
     For the few rows behind the last attention: a gradient in bfloat16 would be off by a per cent.
     """

@@ -1,4 +1,4 @@
-"""A classifier loaded, and the way through its model found by running three tiny documents."""
+"""Loads a classifier, and finds the way through its model by running three tiny documents."""
 
 import hashlib
 import os
@@ -31,12 +31,12 @@ from attnstore.engine.tap import PACKED, PADDED, Tap, heads_apart, present
 from attnstore.errors import AttnstoreError, ModelError, UsageError
 from attnstore.messages import first_line, listed
 
-#: Tokens in a batch unless told otherwise: enough for full matrix products. On a CPU twice as many are no faster, and
+#: The default number of tokens in a batch: enough for full matrix products. On a CPU twice as many are no faster, and
 #: half as many take a tenth longer for a small model.
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 8192}
 
 
-#: A relevance keeps what all layers leave behind for the way back: its batches are the smaller for it.
+#: A relevance keeps data of all layers for the backward pass, so its batches are smaller.
 _SMALLER_FOR_RELEVANCE = 4
 
 
@@ -49,7 +49,7 @@ def load_classifier(
 ) -> Classifier:
     """Load model and tokenizer, choose device and dtype, and find the way through the model.
 
-    `files` is what `read_model_files` has found, where it was asked before.
+    `files` is the result of `read_model_files`, if it was called before.
 
     Raises ModelError or UsageError, one line each, for whatever is not a single-label text classifier with
     safetensors weights and a fast tokenizer.
@@ -103,7 +103,7 @@ def load_classifier(
 
 @contextmanager
 def _fitting(model: str, device: torch.device) -> Iterator[None]:
-    """Running out of the device's memory in here is reported in one line."""
+    """Report running out of the device's memory in one line."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -116,7 +116,7 @@ def _fitting(model: str, device: torch.device) -> Iterator[None]:
 def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
     """The model with eager attention in float32 on the CPU, its tokenizer, and the hash of its weights.
 
-    What the oracle compares against: transformers as it is, without the tap.
+    The oracle's reference: transformers as it is, without the tap.
     """
     files = read_model_files(config)
     model = read_model(files.folder, config, files.settings, torch.float32, "eager")
@@ -125,7 +125,7 @@ def load_eager(config: RunConfig) -> tuple[Any, Any, str]:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Three tiny documents: the ids of each, and its token types if the model is given any."""
+    """Three tiny documents: the ids of each, and its token types if the model takes them."""
 
     ids: list[np.ndarray]
     types: list[np.ndarray]
@@ -134,7 +134,7 @@ class Probe:
 def find_way(classifier: Classifier, reload_eager: Any) -> None:
     """Settle `way`, `layers` and `heads` by running three tiny documents, together and alone.
 
-    Raises ModelError for a model that can't be read so, or would be read wrongly.
+    Raises ModelError for a model that can't be read in any way, or would be read wrongly.
     """
     probe = _probe(classifier)
     tap = _probe_tap(classifier, probe.ids, packed=False)
@@ -159,7 +159,7 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
         classifier.way = "packed"
         classifier.model.set_attn_implementation(PACKED)
         if not same_logits(classifier, probe, logits):
-            # A family member that is built otherwise than its siblings: slower, but right.
+            # A family member with a different structure: slower, but right.
             classifier.way = "padded"
             classifier.model.set_attn_implementation(PADDED)
     if (
@@ -171,7 +171,7 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
         try:
             if not same_logits(classifier, probe, logits):
                 restore()
-        except (AttributeError, RuntimeError, TypeError):  # another torch, whose operator is another
+        except (AttributeError, RuntimeError, TypeError):  # a torch version with another operator
             restore()
     of_margin = {r.name for r in classifier.reductions if r.evidence or r.relevance}
     if of_margin and (why := _no_gradient(classifier, probe, logits)):
@@ -183,7 +183,7 @@ def find_way(classifier: Classifier, reload_eager: Any) -> None:
 
 
 def _leave_out(classifier: Classifier, names: set[str], why: str) -> None:
-    """Go on without these reductions, with a note. Raises UsageError if nothing else is asked for."""
+    """Continue without these reductions, with a note. Raises UsageError if no others are requested."""
     without = [r.name for r in classifier.reductions if r.name in names]
     left = tuple(r for r in classifier.reductions if r.name not in names)
     if not left:
@@ -195,9 +195,9 @@ def _leave_out(classifier: Classifier, names: set[str], why: str) -> None:
 
 
 def _find_projections(classifier: Classifier, probe: Probe) -> str:
-    """Find each layer's output projection, on the padded or hooked way; why there is none, empty if there is.
+    """Find each layer's output projection, on the padded or hooked way. Returns why there is none; empty if there is.
 
-    What a projection is given has to be what the first token gathers, or the norm would be of something else.
+    A projection's input must be what the first token gathers, or the norm would describe something else.
     """
     model = classifier.model.base_model
     family = classifier.model.config.model_type
@@ -232,7 +232,7 @@ def _find_projections(classifier: Classifier, probe: Probe) -> str:
 
 
 class _GatheringTap(Tap):
-    """Has, of each layer, what the first tokens gather: (documents, heads · d_v)."""
+    """Keeps what the first tokens gather in each layer: (documents, heads · d_v)."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         super().__init__(lengths, torch.zeros(0, sum(lengths), device=device), (), packed=False)
@@ -252,7 +252,7 @@ class _GatheringTap(Tap):
 def _no_gradient(classifier: Classifier, probe: Probe, logits: Tensor, *reductions: Reduction) -> str:
     """Why the margin's gradient by the last attention, or these reductions, can't be computed; empty if they can.
 
-    Tried on the probe, the logits of which are known.
+    Tried on the probe, whose logits are known.
     """
     lengths, packed = [len(i) for i in probe.ids], classifier.way == "packed"
     tap = _probe_tap(classifier, probe.ids, reductions, packed=packed, differentiated=classifier.layers)
@@ -268,13 +268,13 @@ def _no_gradient(classifier: Classifier, probe: Probe, logits: Tensor, *reductio
         return str(error)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # whatever torch can't differentiate in it
+    except RuntimeError as error:  # anything that torch can't differentiate
         return first_line(error)
     return "" if _close(found, logits, 1e-4) else "its logits differ when the gradient is recorded"
 
 
 def same_logits(classifier: Classifier, probe: Probe, logits: Tensor) -> bool:
-    """Whether the classifier as it is now gives these documents these logits."""
+    """Whether the classifier in its current state gives these documents these logits."""
     tap = _probe_tap(classifier, probe.ids, packed=classifier.way == "packed")
     with torch.inference_mode():
         found = classifier._forward(probe.ids, tap, probe.types)
@@ -282,19 +282,19 @@ def same_logits(classifier: Classifier, probe: Probe, logits: Tensor) -> bool:
 
 
 def _close(found: Tensor, logits: Tensor, tolerance: float) -> bool:
-    """Whether logits are the same to `tolerance`, in absolute and relative terms; in half precision to 5 %."""
+    """Whether logits are equal to within `tolerance`, absolute and relative; in half precision to 5 %."""
     tolerance = tolerance if logits.dtype == torch.float32 else 5e-2
     return torch.allclose(found.float(), logits.float(), atol=tolerance, rtol=tolerance)
 
 
 def _run(classifier: Classifier, probe: Probe, tap: Tap) -> Tensor:
-    """(documents, classes) logits. Raises ModelError where a model wants more than the ids of tokens."""
+    """(documents, classes) logits. Raises ModelError if a model needs more than token ids."""
     try:
         with torch.inference_mode():
             return classifier._forward(probe.ids, tap, probe.types)
     except (AttnstoreError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a model's own code raises
+    except Exception as error:  # a model's own code may raise anything
         raise ModelError(
             f"{classifier.name} ({type(classifier.model).__name__}) can't be run on a text's tokens alone: "
             f"{first_line(error)}"
@@ -302,9 +302,9 @@ def _run(classifier: Classifier, probe: Probe, tap: Tap) -> Tensor:
 
 
 def _refuse_misreading(classifier: Classifier, probe: Probe, logits: Tensor, tapped: int) -> None:
-    """Raise ModelError for a model of which wrong numbers would be stored; it takes two or three tiny passes.
+    """Raise ModelError for a model that would give wrong numbers; this takes two or three tiny passes.
 
-    `logits` are those of the probe's documents together, `tapped` the layers whose attention was seen.
+    `logits` are those of the probe's documents in one batch, `tapped` the layers whose attention was seen.
     """
     name = f"{classifier.name} ({type(classifier.model).__name__})"
     layers = getattr(classifier.model.config, "num_hidden_layers", tapped)

@@ -1,14 +1,14 @@
-"""Documents longer than the model reads: cut, read by their end or by both ends, or read whole in windows.
+"""Documents longer than the model's limit: cut, read by their end or by both ends, or read whole in windows.
 
-Lengths here are of a document's body: its tokens without the special ones that the tokenizer puts before and behind.
-Each pass through the model gets those, too.
+Lengths here are those of a document's body: its tokens without the special ones that the tokenizer adds before and
+behind. Each pass through the model gets those, too.
 
 Head and tail: of the 510 tokens between BERT's special ones Sun et al. 2019 ("How to Fine-Tune BERT for Text
 Classification?", section 5.3.1) keep the first 128 and the last 382; the same share of other lengths.
 
-Windows: each token's value is the mean over the windows that hold it, of what it gets there times the window's
-length: its lift, which does not depend on how long a window is. Divided by the document's length it is a value again,
-and all are scaled so that a document's add up to what one window's do. Logits are the mean over the windows.
+Windows: a token's lift, its value times the window's length, does not depend on the window's length. It is averaged
+over the windows that contain the token, and divided by the document's length to give a value again. All values are
+scaled so that a document's have the sum of one window's. Logits are the mean over the windows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _HEAD_SHARE = 128 / 510
 
 
 def passes(body: int, room: int, long: Long, stride: int) -> list[np.ndarray]:
-    """The places in the body that each pass reads, in order; one pass for a document that fits into `room` tokens."""
+    """The positions in the body that each pass reads, in order; one pass if the document fits into `room` tokens."""
     if body <= room:
         return [np.arange(body)]
     if long == "cut":
@@ -38,7 +38,7 @@ def passes(body: int, room: int, long: Long, stride: int) -> list[np.ndarray]:
 
 
 def ends(room: int, long: Literal["tail", "head+tail"]) -> tuple[int, int]:
-    """How many of the first and of the last tokens are read of a document with more than there is `room` for."""
+    """How many first and last tokens are read of a document with more than `room` tokens."""
     head = round(room * _HEAD_SHARE) if long == "head+tail" else 0
     return head, room - head
 
@@ -49,11 +49,11 @@ def joined(
     columns: Mapping[str, np.ndarray],
     totals: Mapping[str, float | None],
 ) -> tuple[list[TokenisedDocument], np.ndarray, dict[str, np.ndarray]]:
-    """Documents, logits and columns with each document's windows put together.
+    """Documents, logits and columns, with each document's windows combined.
 
     `logits`: (passes, classes); `columns`: by name (T,) or (T, heads), the passes end to end in the order of
-    `documents`; `totals`: what a column's values add up to in a document, None where nothing is promised: such values
-    are averaged as they are. What was read in one pass stays as it is.
+    `documents`; `totals`: the sum of a column's values in a document, None if it is not fixed: such values are
+    averaged as they are. Documents read in one pass stay as they are.
     """
     starts = np.cumsum([0, *(d.length for d in documents)])
     of_number: dict[int, list[int]] = {}
@@ -80,7 +80,7 @@ def joined(
 
 
 def _averaged(values: Sequence[np.ndarray], places: Sequence[np.ndarray], total: float | None) -> np.ndarray:
-    """One column of a document, (n,) or (n, heads), from those of its windows."""
+    """One column of a document, (n,) or (n, heads), from its windows' columns."""
     n = 1 + max(int(held[-1]) for held in places)
     summed = np.zeros((n, *values[0].shape[1:]), dtype=np.float64)
     windows = np.zeros(n)

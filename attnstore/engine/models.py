@@ -1,4 +1,4 @@
-"""A model's files: found, judged, read. Whatever is not a single-label text classifier is refused in one line."""
+"""A model's files: found, checked, read. Anything but a single-label text classifier is refused in one line."""
 
 import hashlib
 import inspect
@@ -21,16 +21,16 @@ from attnstore.engine.folder import check_folder
 from attnstore.errors import ModelError, UsageError
 from attnstore.messages import first_line, listed, one_line, quoted
 
-#: Any of these holds a vocabulary. Without one, transformers 5 makes an empty tokenizer and says nothing.
+#: Any of these has a vocabulary. Without one, transformers 5 silently makes an empty tokenizer.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 
-#: Characters of a class's name: it becomes the name of a folder, and stands in every row of a table.
+#: The most characters of a class's name: it becomes a folder's name, and is in every row of a table.
 _LONGEST_NAME = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What a model says of itself before its weights are read: its folder, its config and its tokenizer."""
+    """What is known of a model before its weights are read: its folder, its config and its tokenizer."""
 
     folder: Path
     settings: Any
@@ -38,9 +38,9 @@ class ModelFiles:
 
 
 def read_model_files(config: RunConfig) -> ModelFiles:
-    """Find the model, and see that it is what attnstore can read, in a fraction of the time that loading takes.
+    """Find the model, and check that attnstore can read it, in a fraction of the time that loading takes.
 
-    Raises ModelError, one line, for whatever is not a single-label text classifier with a fast tokenizer.
+    Raises ModelError, one line, for anything but a single-label text classifier with a fast tokenizer.
     """
     folder = model_folder(config)
     _refuse_adapter(folder, config.model)
@@ -52,7 +52,7 @@ def read_model_files(config: RunConfig) -> ModelFiles:
 
 
 def local_model(model: str) -> Path | None:
-    """The folder of a model that is one; None for what can only be a name on the hub. Raises ModelError for others."""
+    """The folder, if the model is one; None if it can only be a name on the hub. Raises ModelError otherwise."""
     if not model.strip():
         raise UsageError("--model is empty: name a model folder, or a model on the hub")
     local = Path(model).expanduser()
@@ -68,7 +68,7 @@ def local_model(model: str) -> Path | None:
 
 
 def with_revision(name: str) -> tuple[str, str | None]:
-    """A model as a manifest names it, NAME or NAME@REVISION, as (model, revision); a folder's name may hold an @."""
+    """A model's name in a manifest, NAME or NAME@REVISION, as (model, revision); a folder's name may contain an @."""
     model, _, revision = name.rpartition("@")
     is_path = name.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir()
     if not model or is_path or Path(name).expanduser().is_dir():
@@ -77,7 +77,7 @@ def with_revision(name: str) -> tuple[str, str | None]:
 
 
 def _refuse_adapter(folder: Path, model: str) -> None:
-    """Raise ModelError for a folder with an adapter: transformers leaves it out in silence where peft is not there."""
+    """Raise ModelError for a folder with an adapter: without peft, transformers silently leaves it out."""
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"{model} holds an adapter (adapter_config.json), which attnstore does not read: merge it with peft,"
@@ -89,7 +89,7 @@ def _refuse_adapter(folder: Path, model: str) -> None:
 def model_folder(config: RunConfig) -> Path:
     """The local folder of a model: itself, or the snapshot of a hub repository, downloaded if need be.
 
-    Only safetensors weights, JSON and vocabulary files are fetched: never a pickle, and never code unless
+    Only safetensors weights, JSON and vocabulary files are fetched: never a pickle, and code only if
     `trust_remote_code` is set.
     """
     if (local := local_model(config.model)) is not None:
@@ -121,7 +121,7 @@ def model_folder(config: RunConfig) -> Path:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Transformers reports on loading by itself; what matters of it is reported in one line, by us."""
+    """Silence transformers' own reports on loading: attnstore reports what matters in one line."""
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
     logger.setLevel(logging.CRITICAL)
@@ -140,7 +140,7 @@ def _read_config(folder: Path, config: RunConfig) -> Any:
             settings = transformers.AutoConfig.from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code
             )
-    except Exception as error:  # transformers raises many kinds for a config that is not one
+    except Exception as error:  # transformers raises many types for an invalid config
         hint = " (--trust-remote-code runs the code it brings)" if "trust_remote_code" in str(error) else ""
         raise ModelError(
             f"can't read the model's config.json in {config.model}{hint}: {first_line(error)}"
@@ -193,7 +193,7 @@ def _read_tokenizer(folder: Path, config: RunConfig, vocabulary_size: int) -> An
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code
             )
-    except Exception as error:  # as above: the kinds are many and undocumented
+    except Exception as error:  # as above: the types are many and undocumented
         raise ModelError(f"can't read the tokenizer of {config.model}: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -228,7 +228,7 @@ def _must_take_pairs(tokenizer: Any, config: RunConfig) -> None:
     try:
         order = tokenizer("a", "a").encodings[0].sequence_ids  # None for special tokens
         parted = None in order[order.index(0) : order.index(1)]
-    except Exception as error:  # a tokenizer may refuse pairs as it likes
+    except Exception as error:  # a tokenizer may refuse pairs in any way
         raise ModelError(
             f"--pair: the tokenizer of {config.model} does not take pairs: {first_line(error)}"
         ) from error
@@ -239,12 +239,12 @@ def _must_take_pairs(tokenizer: Any, config: RunConfig) -> None:
 
 
 def reads_token_types(model: Any, tokenizer: Any) -> bool:
-    """Whether a model is given the token types that its tokenizer gives the two texts of a pair.
+    """Whether a model gets the token types that its tokenizer gives the two texts of a pair.
 
-    That is so if the types differ and the model has a table of them, whatever the tokenizer returns unasked:
-    transformers 5 makes some leave out types that their models were trained with
-    (https://github.com/huggingface/transformers/issues/48128). A list in the model's own files that leaves them out
-    counts, though.
+    It does if the types differ and the model has a table of them, whatever the tokenizer returns by default: in
+    transformers 5, some leave out types that their models were trained with
+    (https://github.com/huggingface/transformers/issues/48128). But if a list in the model's own files leaves them out,
+    that counts.
 
     Raises:
         ModelError: the tokenizer has more types than the model.
@@ -267,7 +267,8 @@ def reads_token_types(model: Any, tokenizer: Any) -> bool:
 
 
 def case_notes(tokenizer: Any, name: str) -> list[str]:
-    """A line for a vocabulary of WordPiece with upper-case letters that a tokenizer never looks up, as it lower-cases.
+    """A note if a WordPiece vocabulary has upper-case letters that the tokenizer never looks up, because it
+    lower-cases.
 
     It does wherever nothing beside vocab.txt says otherwise.
     """
@@ -286,7 +287,7 @@ def case_notes(tokenizer: Any, name: str) -> list[str]:
 
 
 def longest(asked: int | None, settings: Any, tokenizer: Any, *, pair: bool = False) -> int:
-    """The smaller of 512 and the model's own limit, or what was asked for if the model can take it."""
+    """The smaller of 512 and the model's own limit, or the requested length if the model supports it."""
     limits = []
     positions = usable_positions(settings)
     if positions is not None:
@@ -298,7 +299,7 @@ def longest(asked: int | None, settings: Any, tokenizer: Any, *, pair: bool = Fa
     least = tokenizer.num_special_tokens_to_add(pair=pair) + (2 if pair else 1)
     if asked < least:
         raise UsageError(f"--max-length {asked} leaves no room for text: the smallest here is {least}")
-    # The tokenizer's limit is a habit of training; only the position table is a wall.
+    # The tokenizer's limit is from training; only the position table is a hard limit.
     if positions is not None and positions < asked:
         raise UsageError(f"--max-length {asked} is more than the model's {positions} positions")
     return asked
@@ -323,7 +324,7 @@ def read_model(
                 trust_remote_code=config.trust_remote_code,
                 output_loading_info=True,
             )
-    except Exception as error:  # safetensors, torch and transformers each have their own kinds
+    except Exception as error:  # safetensors, torch and transformers each have their own types
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(
                 f"the weights of {config.model} differ in size from its config.json, which has"
@@ -345,7 +346,7 @@ def read_model(
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether it is whole characters: JSON's escapes may be halves of one."""
+    """Whether it has only whole characters: JSON's escapes may be halves of one."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The mathematics: attention reduced to one number per token while it is being computed.
+"""The mathematics: attention reduced to one number per token while it is computed.
 
 For one layer and head let P = softmax(QKᵀ·scale) over a document's own n tokens. A *row weighting* w says how
 much each query counts, and the reduction it gives is
@@ -15,18 +15,18 @@ much each query counts, and the reduction it gives is
 
    which is the first row of (½I + ½P̄_L) ⋯ (½I + ½P̄_1), read from the left.
 
-5. `norm` (Kobayashi et al. 2020, equation 5) is the size of what the first token takes from token j, all heads
-   together: the vector that they add to its state, with W_O^h the head's rows of the output projection, no bias,
+5. `norm` (Kobayashi et al. 2020, equation 5) is the size of what the first token takes from token j through all heads:
+   the vector that they add to its state, with W_O^h the head's rows of the output projection, without bias,
 
     out_j = ‖Σ_h P_0j^h · v_j^h W_O^h‖                                                                (3)
 
-Weightings 1 to 3 are known before a layer runs, so they are taken from P block by block while P also makes the
-layer's output. The sweep (2) starts at the top, so every layer has to leave something behind for it: its q and
-k (2·n·H·d numbers), or its head mean P̄ (n² numbers) where that is smaller. Both are linear in n for long
-documents, and both are gone when the batch is done.
+Weightings 1 to 3 are known before a layer runs, so they are taken from P block by block while P also makes the layer's
+output. The sweep (2) starts at the top, so every layer must keep something for it: its q and k (2·n·H·d numbers), or
+its head mean P̄ (n² numbers) if that is smaller. Both are linear in n for long documents, and both are freed when the
+batch is done.
 
-Everything here works on plain tensors, one document at a time, in float32 whatever the model's dtype: bfloat16
-scores are off by up to 2 % after the exponential. It knows no model and no file, and runs on any device.
+Everything here works on plain tensors, one document at a time, in float32 whatever the model's dtype: bfloat16 scores
+are off by up to 2 % after the exponential. It depends on no model and no file, and runs on any device.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ BLOCK = 1 << 20
 
 
 class DocumentTokens(Protocol):
-    """What a custom row weighting may look at: one document's tokens. Arrays have shape (n,)."""
+    """The input of a custom row weighting: one document's tokens. Arrays have shape (n,)."""
 
     @property
     def text(self) -> str: ...
@@ -72,10 +72,9 @@ class Reduction:
     `row_weights(document) -> (n,)`: a weighting known before the layer, equation (1), heads averaged.
     `of_probabilities(probabilities: (heads, n, n)) -> (n,)`: any function of one layer, one document at a time.
     `head_rows`: the [CLS] row of every head, not averaged. `sweep`: the rollout, equation (2). `norm`: equation (3).
-    `evidence`: attention times gradient, of `gradients`, for the predicted class or that of number `of_class`;
-    `relevance`: swept from the top, of `gradients`, too.
-    `shortest`: documents of fewer tokens have no value. `identity` is what makes two custom reductions of one name
-    the same, for the store's fingerprint.
+    `evidence`: attention times gradient, see `gradients`, for the predicted class or the class with number `of_class`;
+    `relevance`: swept from the top, see `gradients`. `shortest`: documents with fewer tokens have no value. `identity`
+    decides whether two custom reductions with one name are the same, for the store's fingerprint.
     """
 
     stored: StoredReduction
@@ -104,7 +103,7 @@ def _all_tokens(document: DocumentTokens) -> np.ndarray:
 
 
 def one_hot(position: int, length: int) -> np.ndarray:
-    """(length,) float32: 1 at `position`, all NaN where the document has no such position."""
+    """(length,) float32: 1 at `position`, all NaN if the document has no such position."""
     if position >= length:
         return np.full(length, np.nan, dtype=np.float32)
     weights = np.zeros(length, dtype=np.float32)
@@ -162,7 +161,7 @@ RELEVANCE = Reduction(
     ),
     relevance=True,
 )
-#: Stands for as many as the model has classes, once these are known: see `by_class`.
+#: A placeholder for one reduction per class of the model, once these are known: see `by_class`.
 EVIDENCE_BY_CLASS = Reduction(
     StoredReduction(
         "evidence_by_class",
@@ -181,10 +180,10 @@ BUILT_IN = {
 
 
 def by_class(reductions: Sequence[Reduction], labels: Sequence[str]) -> tuple[Reduction, ...]:
-    """The reductions, with one for each of the model's classes in the place of `evidence_by_class`.
+    """The reductions, with one for each of the model's classes in place of `evidence_by_class`.
 
-    The evidence for the predicted class is `evidence` itself: of the same margin, a class's logit less the log-sum-exp
-    of the others'. Of two classes, each has the other's with the sign turned.
+    The evidence for the predicted class is `evidence` itself, from the same margin: a class's logit minus the
+    log-sum-exp of the others'. With two classes, each has the other's evidence with the opposite sign.
     """
     found: list[Reduction] = []
     for reduction in reductions:
@@ -218,9 +217,9 @@ def _from_token(position: int) -> Reduction:
 def custom_reduction(function: Callable[..., object]) -> Reduction:
     """A user's function as a reduction, stored under the function's own name.
 
-    What its one parameter is called says which kind it is: `document` for row weights (n,) known before the
-    layer, the fast path; `probabilities` for a function (heads, n, n) -> (n,) of one layer. Its docstring's
-    first line becomes the column's meaning. Raises UsageError for anything else.
+    The name of its one parameter decides its kind: `document` for row weights (n,) known before the layer, the fast
+    path; `probabilities` for a function (heads, n, n) -> (n,) of one layer. Its docstring's first line becomes the
+    column's meaning. Raises UsageError for anything else.
     """
     name = getattr(function, "__name__", "")
     if (
@@ -267,7 +266,7 @@ def _source_hash(function: Callable[..., object]) -> str:
 
 
 def resolve_reductions(asked: Sequence[str | Callable[..., object]]) -> tuple[Reduction, ...]:
-    """The reductions of those names, `package.module:function` paths or functions, in that order.
+    """The reductions with these names, `package.module:function` paths or functions, in this order.
 
     Raises UsageError for an unknown name, a module or function that can't be imported, or a name given twice.
     """
@@ -297,7 +296,7 @@ def _resolve(item: str | Callable[..., object]) -> Reduction:
     module_name, _, attribute = item.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises on import is theirs to read
+    except Exception as error:  # the user's module may raise anything on import; the user reads it
         raise UsageError(f"can't import {module_name} for the reduction {item}: {error}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -307,7 +306,7 @@ def _resolve(item: str | Callable[..., object]) -> Reduction:
 
 @dataclass(slots=True)
 class LayerTrace:
-    """What one layer leaves behind of one document for the sweep: P̄, or what it takes to make it again."""
+    """What one layer keeps of one document for the sweep: P̄, or what is needed to recompute it."""
 
     mean: Tensor | None = None  # (n, n) float32
     query: Tensor | None = None  # (heads, n, d)
@@ -334,11 +333,9 @@ class ReducedLayer:
 
     weighted: Tensor  # (K, T) float32, one row per row weighting
     head_rows: Tensor | None = None  # (T, heads) float32: what the document's first token looks at
-    custom: list[list[Tensor]] = field(
-        default_factory=list
-    )  # of each document, of each custom reduction: (n,)
+    custom: list[list[Tensor]] = field(default_factory=list)  # per document and custom reduction: (n,)
     apply_transposed_mean: Callable[[Tensor], Tensor] | None = (
-        None  # w (T,) -> P̄ᵀw of every document (T,), for the sweep
+        None  # w (T,) -> every document's P̄ᵀw (T,), for the sweep
     )
 
 
@@ -352,7 +349,7 @@ def probabilities(
     window: int | None = None,
     allowed: Tensor | None = None,
 ) -> Tensor:
-    """softmax(QKᵀ·scale) in float32 for some rows of one document, over all the columns that they reach.
+    """softmax(QKᵀ·scale) in float32 for some rows of one document, over all columns that they reach.
 
     Args:
         query: (heads, rows, d), the rows `first_row`, `first_row + 1`, … of the document.
@@ -378,7 +375,7 @@ def probabilities(
 def blocks_of(heads: int, n: int, window: int | None, block: int) -> Iterator[tuple[slice, slice]]:
     """Rows of a document, and the columns that they reach, in blocks of at most `block` probabilities, or of one row.
 
-    With a window those are few: twice as many rows as it reaches far have twice as many columns.
+    With a window these are few: a number of rows equal to twice its reach has twice as many columns.
     """
     most = n if window is None else min(n, 4 * window + 1)
     step = max(1, min(n, block // (heads * most)))
@@ -404,7 +401,7 @@ def attend(
     trace: bool = False,
     block: int = BLOCK,
 ) -> Attended:
-    """Attention over one document, with its reductions taken block by block from the same probabilities.
+    """Attention over one document, with its reductions computed block by block from the same probabilities.
 
     Args:
         query, key, value: (heads, n, d); value may have another d.
@@ -418,7 +415,7 @@ def attend(
     """
     heads, n, depth = query.shape
     keep_mean = trace and n <= 2 * heads * depth
-    # One piece each: small ones in a list would lie between the blocks, and keep the heap from using their place again.
+    # One piece each: small ones in a list would lie between the blocks, and keep the heap from reusing their memory.
     output = value.new_empty(heads, n, value.shape[-1])
     weighted = torch.zeros(weights.shape[0], n, dtype=torch.float32, device=query.device)
     means = weighted.new_zeros(n, n) if keep_mean else None
@@ -456,8 +453,8 @@ def reduce_probabilities(
 ) -> Attended:
     """The same reductions from probabilities that a model computed itself, (heads, n, n), for eager models.
 
-    `output` is empty: the model has made its own. The trace is always P̄: a model that materialises P has
-    spent quadratic memory already.
+    `output` is empty: the model makes its own. The trace is always P̄: a model that materialises P already uses
+    quadratic memory.
     """
     p = p.float()
     mean = p.mean(dim=0)  # (n, n)
@@ -518,7 +515,7 @@ def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
     return w
 
 
-#: Tokens whose vectors are alive at once on a CPU, so that these stay in the cache. A GPU takes all.
+#: How many tokens' vectors are alive at once on a CPU, so that they stay in the cache. A GPU takes all.
 _NORM_ROWS = 1024
 
 
@@ -548,19 +545,19 @@ def end_to_end(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """The array on the device. A GPU takes it from pinned memory in its own time, and nobody waits."""
+    """The array on the device. A GPU copies it from pinned memory asynchronously."""
     tensor = torch.from_numpy(array)
     if device.type != "cuda":
         return tensor.to(device)
     try:
         tensor = tensor.pin_memory()
-    except RuntimeError:  # systems limit how much of such memory there is; without it the copy is waited for
+    except RuntimeError:  # systems limit the amount of such memory; without it the copy is synchronous
         return tensor.to(device)
     return tensor.to(device, non_blocking=True)
 
 
 def _transposed_mean_times(trace: LayerTrace, w: Tensor, block: int) -> Tensor:
-    """P̄ᵀw, (n,), recomputing P̄ in blocks of rows where it was not kept."""
+    """P̄ᵀw, (n,), recomputing P̄ in blocks of rows if it was not kept."""
     if trace.mean is not None:
         return w @ trace.mean
     if trace.query is None or trace.key is None:

@@ -1,4 +1,4 @@
-"""Reduced attention and batches become the two tables of a part. The last file that sees a tensor."""
+"""Reduced attention and batches become the two tables of a part. The last file that handles tensors."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from attnstore.errors import ModelError
 from attnstore.store.manifest import Manifest
 from attnstore.store.schema import KEPT, documents_schema, entropy, tokens_schema
 
-#: Values that are rounded at a time.
+#: How many values are rounded at a time.
 _BLOCK = 1 << 15
 
 
@@ -58,7 +58,7 @@ def part_tables(
     order = np.argsort([d.number for d in documents], kind="stable")
     lengths = np.array([d.length for d in documents])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    # Where each token of the sorted table stands in the batches' order.
+    # The position of each token of the sorted table in the batches' order.
     token_order = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in order])
     scores = scores[torch.from_numpy(order)]
     probabilities = torch.softmax(scores, dim=-1)
@@ -81,9 +81,9 @@ def part_tables(
 def _joined(
     manifest: Manifest, documents: Sequence[TokenisedDocument], scores: Tensor, values: dict[str, Tensor]
 ) -> tuple[list[TokenisedDocument], Tensor, dict[str, Tensor]]:
-    """Every document once, whatever the number of windows that it was read in.
+    """Every document once, however many windows it was read in.
 
-    What is of one prediction, documents of several windows have not.
+    Documents in several windows have no values of reductions that describe one prediction.
     """
     totals = {column: r.total for r in manifest.reductions for column in r.columns(manifest.layers)}
     found, logits, columns = joined(
@@ -92,12 +92,12 @@ def _joined(
     several = np.repeat([d.windows > 1 for d in found], [d.length for d in found])  # (T,)
     of_one = [r for r in manifest.reductions if r.of_one_prediction]
     for name in (column for r in of_one for column in r.columns(manifest.layers)):
-        columns[name][several] = np.nan  # each window's is of its own prediction
+        columns[name][several] = np.nan  # each window has its own prediction
     return found, torch.from_numpy(logits), {name: torch.from_numpy(each) for name, each in columns.items()}
 
 
 def _must_be_finite(scores: Tensor, documents: Sequence[TokenisedDocument]) -> None:
-    """Raise ModelError for a document whose logits are none: all of them would be predicted as the first class."""
+    """Raise ModelError for a document with non-finite logits: it would be predicted as the first class."""
     finite = torch.isfinite(scores).all(dim=1)
     if not finite.all():
         first = documents[int((~finite).nonzero()[0])]
@@ -110,7 +110,7 @@ def _must_be_finite(scores: Tensor, documents: Sequence[TokenisedDocument]) -> N
 
 
 def _stored(values: Tensor, order: np.ndarray, *, full_precision: bool) -> np.ndarray:
-    """(T,) or (T, heads) float32 in the batches' order, as the store has them, in the table's order."""
+    """Values as stored, in the table's order, from (T,) or (T, heads) float32 in the batches' order."""
     stored: np.ndarray = np.take(values.numpy(), order, axis=0)
     if not full_precision:
         _round_to_bfloat16(stored)
@@ -120,14 +120,14 @@ def _stored(values: Tensor, order: np.ndarray, *, full_precision: bool) -> np.nd
 def _round_to_bfloat16(values: np.ndarray) -> None:
     """Round contiguous float32 to the nearest bfloat16, ties to the even one, in place.
 
-    In numpy, a block that fits in the cache after the other: torch would start its threads, for which the forward pass
-    has the cores, and make two copies.
+    In numpy, one cache-sized block after the other: torch would start threads on cores that the forward pass uses, and
+    make two copies.
     """
     flat = values.reshape(-1).view(np.uint32)
     for start in range(0, len(flat), _BLOCK):
         bits = flat[start : start + _BLOCK]
         nothing = np.isnan(bits.view(np.float32))
-        # Half of the last place, less a bit where that place is even: a carry goes where rounding up does.
+        # Half of the last place, minus one bit if that place is even: it carries exactly when rounding up.
         bits += ((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF)
         bits &= np.uint32(0xFFFF0000)
         if nothing.any():
@@ -136,7 +136,7 @@ def _round_to_bfloat16(values: np.ndarray) -> None:
 
 def _column(values: np.ndarray) -> pa.Array:
     """(rows,) or (rows, heads) float32 as an Arrow column."""
-    # NaN says "nothing to say": null. Where there is none, Arrow takes the array as it is.
+    # NaN means no value: null. Without NaN, Arrow takes the array as it is.
     missing = bool(np.isnan(values).any())
     flat = pa.array(values.reshape(-1), type=pa.float32(), from_pandas=missing)
     if values.ndim == 1:
@@ -148,13 +148,14 @@ def _column(values: np.ndarray) -> pa.Array:
 
 
 def _entropies(values: np.ndarray, lengths: np.ndarray, *, rounded: bool = False) -> np.ndarray:
-    """(documents,) or (documents, heads) float32: each document's entropy of its values made to add up to 1, in nats.
+    """(documents,) or (documents, heads) float32: each document's entropy in nats, of its values normalised to sum to
+    1.
 
-    `values`: (T,) or (T, heads), the documents one after the other; `lengths`: the tokens of each; `rounded`: the
-    values are bfloat16's. NaN where a token has no value (NaN) or a negative one, and where there is nothing to add up.
+    `values`: (T,) or (T, heads), document by document; `lengths`: the tokens of each; `rounded`: the values are
+    bfloat16's. NaN if a token has no value (NaN) or a negative one, and if the values sum to 0.
     """
     if values.ndim == 2:
-        # A head at a time: the arrays in between stay in the cache.
+        # One head at a time, so that intermediate arrays stay in the cache.
         return np.stack([_entropies(head, lengths, rounded=rounded) for head in values.T], axis=1)
     some = lengths > 0
     starts = (np.cumsum(lengths) - lengths)[some]
@@ -168,20 +169,20 @@ def _entropies(values: np.ndarray, lengths: np.ndarray, *, rounded: bool = False
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = np.add.reduceat(exact, starts)
         logs = np.add.reduceat(terms, starts)
-        # −Σ (a/M) ln(a/M); of one token it is 0, whatever rounding makes of it.
+        # −Σ (a/M) ln(a/M); for a single token it is exactly 0, despite rounding.
         entropies[some] = np.maximum(0, np.log(mass) - logs / mass)
     return entropies
 
 
 def _terms(values: np.ndarray) -> np.ndarray:
-    """Each float64 times its natural logarithm: 0 of 0, NaN of a negative one."""
+    """Each float64 times its natural logarithm: 0 for 0, NaN for a negative value."""
     with np.errstate(invalid="ignore"):
         return np.asarray(values * np.log(np.where(values == 0, 1, values)))
 
 
 @functools.cache
 def _terms_of_bfloat16() -> np.ndarray:
-    """(65536,) float64: `_terms` of every bfloat16 by its bits. To look one up takes a tenth of a logarithm."""
+    """(65536,) float64: `_terms` of every bfloat16, indexed by its bits: ten times as fast as a logarithm."""
     every = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
     with np.errstate(invalid="ignore"):
         return _terms(every.view(np.float32).astype(np.float64))
@@ -296,9 +297,9 @@ def _tokens(
 
 
 def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """(T,) bool: the first row of each (document, code) pair, of the rows `among` if given."""
+    """(T,) bool: the first row of each (document, code) pair, among the rows `among` if given."""
     rows = np.arange(len(code)) if among is None else np.flatnonzero(among)
-    # Sorted by code, the rows of one stay in their documents' order. Of 16 bits numpy sorts in linear time.
+    # Sorted by code, rows with equal codes stay in document order. Numpy sorts 16 bits in linear time.
     own = code[rows] - code.min(initial=0)
     order = np.argsort(own.astype(np.min_scalar_type(own.max(initial=0))), kind="stable")
     code_of, document_of = own[order], document[rows][order]
@@ -310,5 +311,5 @@ def _first_occurrences(document: np.ndarray, code: np.ndarray, among: np.ndarray
 
 
 def _segments(document: TokenisedDocument) -> np.ndarray:
-    """(n,) int8: which of its texts each token is of, -1 for those that the tokenizer adds to a pair."""
+    """(n,) int8: the text that each token belongs to, -1 for tokens that the tokenizer adds to a pair."""
     return np.zeros(document.length, np.int8) if document.segment is None else document.segment

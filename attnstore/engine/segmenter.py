@@ -1,13 +1,13 @@
 """The words of a text, by Unicode's default word boundaries (UAX #29), and the word that each token belongs to.
 
-A word is a property of the text: two models with different tokenizers have the same words of the same text. It is
-lower-cased and composed (NFC). Punctuation marks are words of their own, white space is none.
+A word is a property of the text: two models with different tokenizers have the same words in the same text. It is
+lower-cased and composed (NFC). Punctuation marks are separate words, white space is not a word.
 
-In scripts without spaces UAX #29 leaves words to dictionaries. ICU has them; where it is not installed, each ideograph
+In scripts without spaces, UAX #29 leaves words to dictionaries. ICU has them; if it is not installed, each ideograph
 and each Thai letter is a word.
 
-A token belongs to the word in which its first letter or digit stands; one without any, to that of its first visible
-character; a special token, or one of white space alone, to none. So SentencePiece's `▁great,` is a piece of `great`.
+A token belongs to the word that contains its first letter or digit, or else its first visible character; a special
+token, or one of only white space, belongs to no word. So SentencePiece's `▁great,` is a piece of `great`.
 """
 
 import functools
@@ -26,7 +26,7 @@ import regex
 
 from attnstore.engine.chunks import extended
 
-#: Scripts whose words no space separates.
+#: Scripts whose words are not separated by spaces.
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 _BOUNDED = regex.compile(r"(?w)\b.+?\b|.", regex.DOTALL)
 #: The same for ASCII, six times as fast: rules WB6 and 7, WB11 and 12, WB13a and b, WB3.
@@ -34,14 +34,15 @@ _BOUNDED_ASCII = re.compile(
     r"\w+(?:(?<=[A-Za-z])[.:'](?=[A-Za-z])\w+|(?<=[0-9])[.,;'](?=[0-9])\w+)*|\r\n|.", re.ASCII | re.DOTALL
 )
 _SPACE, _MARK, _LETTER = 0, 1, 2
-#: Chunks that are remembered. With more, all are forgotten.
+#: The most chunks that are remembered. Beyond it, all are forgotten.
 _REMEMBERED = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWords:
-    """The word of each token. `code` (T,) int32: the word's place in `names`, -1 for tokens of no word; `piece` (T,)
-    int16: the token's place among those of its word; `pieces` (T,) int16: how many these are; 0 for tokens of no word.
+    """The word of each token. `code` (T,) int32: the word's index in `names`, -1 for tokens outside words; `piece`
+    (T,) int16: the token's position in its word; `pieces` (T,) int16: the word's number of tokens; 0 for tokens
+    outside words.
     """
 
     code: np.ndarray
@@ -52,9 +53,9 @@ class TokenWords:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Chunks cut into stretches. `counts`, `firsts`, `lengths` (chunks,): how many stretches each has, the place of its
-    first one in the arrays that follow, its characters. `begins`, `words` (stretches,): where each begins in its chunk,
-    and its word's place in `names`.
+    """Chunks cut into stretches. `counts`, `firsts`, `lengths` (chunks,): each chunk's number of stretches, the index
+    of its first one in the arrays that follow, and its characters. `begins`, `words` (stretches,): where each begins
+    in its chunk, and its word's index in `names`.
     """
 
     counts: np.ndarray
@@ -66,7 +67,7 @@ class _Cut:
 
 
 class _KnownChunks:
-    """The chunks that have been cut so far, each once: most of a text's are in others, too."""
+    """The chunks that have been cut so far, each once: most chunks occur in many texts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,7 +84,7 @@ class _KnownChunks:
         )
 
     def cut(self, chunks: Sequence[str], stretches: Callable[[str], list[str]]) -> _Cut:
-        """Different chunks in their order, `stretches` of each; for several threads."""
+        """Cut different chunks, in order, into `stretches`; safe for several threads."""
         with self._lock:
             if len(self._numbers) > _REMEMBERED:
                 self._forget()
@@ -92,7 +93,7 @@ class _KnownChunks:
             if len(new):
                 numbers[new] = np.arange(len(new)) + len(self._numbers)
                 self._learn([chunks[place] for place in new.tolist()], stretches)
-            # What other threads learn stands behind these stretches, or in other arrays.
+            # What other threads add is behind these stretches, or in other arrays.
             counts, firsts, lengths = self._counts[numbers], self._firsts[numbers], self._lengths[numbers]
             return _Cut(counts, firsts, lengths, self._begins, self._of_word, self._names)
 
@@ -120,7 +121,7 @@ class _KnownChunks:
 
 @dataclass(slots=True)
 class Segmenter:
-    """Cuts texts into words. `name` says by what; `unspaced`: it has met a script whose words only ICU knows."""
+    """Cuts texts into words. `name`: the method; `unspaced`: it has seen a script whose words only ICU knows."""
 
     dictionaries: bool = field(default_factory=lambda: importlib.util.find_spec("icu4py") is not None)
     unspaced: bool = False
@@ -128,12 +129,12 @@ class Segmenter:
 
     @property
     def name(self) -> str:
-        """What decides where a word ends: stores with different ones do not compare in scripts without spaces."""
+        """The method of cutting: stores with different methods are not comparable in scripts without spaces."""
         return "UAX #29, with ICU's dictionaries" if self.dictionaries else "UAX #29"
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the words that were found."""
+        """Notes for the user about the words that were found."""
         if not self.unspaced:
             return []
         return [
@@ -142,13 +143,13 @@ class Segmenter:
         ]
 
     def stretches(self, chunk: str) -> list[str]:
-        """What stands between two boundaries each, in a text without U+0020, where there is always one."""
+        """The stretches between boundaries, in a text without U+0020, at which there is always a boundary."""
         if not chunk.isascii() and not self.dictionaries and _UNSPACED.search(chunk):
             self.unspaced = True
         return _stretches(chunk, self.dictionaries)
 
     def in_texts(self, texts: Sequence[str]) -> tuple[np.ndarray, pa.StringArray]:
-        """Each word of each text once: (N, 2) the text's place in `texts` and the word's in the names; the names."""
+        """Each word of each text once: (N, 2) the text's index in `texts` and the word's in the names; the names."""
         first = np.cumsum([0, *(len(each) + 1 for each in texts)], dtype=np.int64)
         begins, codes, names = self._segments(" ".join(texts))
         text = np.searchsorted(first, begins, side="right") - 1
@@ -159,9 +160,10 @@ class Segmenter:
     ) -> TokenWords:
         """The word of each token, in order; all arrays have shape (T,).
 
-        `text`: the place in `texts` of the token's; `start`, `end`: its characters there; `special`: it has no word.
+        `text`: the index of the token's text in `texts`; `start`, `end`: its characters there; `special`: it has no
+        word.
         """
-        # All texts are one, with a space between: a boundary at which no word is changed.
+        # All texts are joined, with a space between: a boundary that changes no word.
         whole = " ".join(texts)
         first = np.cumsum([0, *(len(each) + 1 for each in texts)], dtype=np.int64)[text]  # (T,)
         place = _places(whole, first + start, first + end)
@@ -182,8 +184,8 @@ class Segmenter:
         return TokenWords(code, names, piece, pieces)
 
     def _segments(self, whole: str) -> tuple[np.ndarray, np.ndarray, pa.StringArray]:
-        """Where each stretch between boundaries begins, ascending; its word's place among the names; the names."""
-        # Most chunks are there many times: Arrow finds the distinct ones without a step of Python for each.
+        """Where each stretch between boundaries begins, ascending; its word's index in the names; the names."""
+        # Most chunks occur many times: Arrow finds the distinct ones without a Python step for each.
         chunks = pc.split_pattern(pa.array([whole]), " ").flatten().dictionary_encode()
         distinct = chunks.dictionary.to_pylist()
         cut = self._known.cut(distinct, self.stretches)
@@ -210,11 +212,11 @@ def _stretches(chunk: str, dictionaries: bool) -> list[str]:
 
 
 def _places(whole: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(T,) of each span the first letter or digit, else the first visible character, else -1."""
+    """(T,) each span's first letter or digit, else its first visible character, else -1."""
     kinds = np.append(_kinds()[np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), np.uint32)], _SPACE)
     places = np.full(len(start), -1, dtype=np.int64)
     at, open_ = start.astype(np.int64), np.flatnonzero(start < end)
-    # Most begin with a letter: one step for these, and for marks as many as there are in a row.
+    # Most begin with a letter: these take one step, and others one per consecutive mark.
     while len(open_):
         here = at[open_]
         kind = kinds[here]
@@ -226,9 +228,9 @@ def _places(whole: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values that occur in (n,) small numbers from 0, ascending, and the place of each of the n among them.
+    """The distinct values of (n,) small numbers from 0, ascending, and the index of each of the n among them.
 
-    As `np.unique` gives them, which sorts.
+    The same as from `np.unique`, which sorts.
     """
     there = np.zeros(int(values.max(initial=0)) + 1, dtype=bool)
     there[values] = True

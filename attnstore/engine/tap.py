@@ -37,7 +37,7 @@ from attnstore.messages import first_line
 
 T = TypeVar("T")
 
-#: With a mask function registered under the same name, transformers makes a mask; without one it makes none.
+#: Transformers makes a mask only if a mask function is registered under the same name.
 PADDED = "attnstore_padded"
 PACKED = "attnstore_packed"
 
@@ -46,16 +46,16 @@ class Tap:
     """Collects the reductions of one forward pass, layer by layer.
 
     `lengths` are the documents' real lengths, T in all, and `ids` their ids. `weights` is (K, T): a row for each
-    reduction that is a row weighting, in order, the documents end to end. Where the CPU kernel or the CUDA path
-    can, they do a layer in one call; elsewhere `reductions.attend` does one document after the other, or on a GPU
+    reduction that is a row weighting, in order, the documents end to end. If possible, the CPU kernel or the CUDA path
+    computes a layer in one call; otherwise `reductions.attend` computes one document after the other, or on a GPU
     `padded.attend` many side by side, and `obstacle` says why the CUDA path could not.
 
-    `differentiated` is the number of the last layer, if the gradient of the logits by its attention is wanted, else 0.
-    From its attention on the model is recorded, or from the first layer's where a relevance is asked for. Then
-    `recording` is to be around the model's call, and `differentiate` follows it.
+    `differentiated` is the number of the last layer, if the gradient of the logits with respect to its attention is
+    needed, else 0. The model is recorded from that attention on, or from the first layer's for a relevance. In this
+    case, call the model within `recording`, and then call `differentiate`.
 
-    `projections`: of each layer the output projection, where a norm is asked for. A hooked model's tap is given the
-    layer's values as `value`, (B, S, heads · d_v), before its probabilities.
+    `projections`: each layer's output projection, if a norm is requested. A hooked model's tap gets the layer's values
+    as `value`, (B, S, heads · d_v), before its probabilities.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Tap:
         self._norms: list[Tensor] = []  # (T,) of each layer
         self._places = kernel.Places.of(lengths, packed=packed)
         self._workspace = workspace or kernel.Workspace()
-        self._layout: cuda.Layout | None = None  # made in the first layer that wants it
+        self._layout: cuda.Layout | None = None  # made in the first layer that needs it
         self._groups: list[padded.Group] = []  # likewise
         self._layers: list[ReducedLayer] = []
         self.differentiated = differentiated
@@ -97,12 +97,12 @@ class Tap:
         self._swept = differentiated > 0 and any(r.relevance for r in reductions)
         self._relevance: Tensor = weights.new_zeros(sum(self.lengths) if self._swept else 0)  # (T,)
         self._first: _First | None = None
-        self._kept: list[Tensor] = []  # a hooked model's probabilities, where a relevance is asked for
+        self._kept: list[Tensor] = []  # a hooked model's probabilities, if a relevance is requested
         self._record: Callable[[], object] = _nothing
         self._unmasked: tuple[Tensor | None, bool] = (
             None,
             True,
-        )  # the last mask looked at, and what was seen
+        )  # the last mask inspected, and the result
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, window: int | None
@@ -111,14 +111,14 @@ class Tap:
         self.calls += 1
         self.heads = query.shape[1]
         if not self.packed:
-            window = None  # the mask has it in it, as models without us read it
+            window = None  # the mask includes it, as models do without the tap
         if mask is not None and self._only_padding(mask):
             mask = None
         seen = _Seen(mask, scale, window)
         if self._swept and self.calls > 1:
             key, value = self._of_every_head(key), self._of_every_head(value)
-            # torch's graph holds the way back and the tap holds the graph: a circle that no collector sees into, and
-            # each batch would stay for good. So the graph knows the tap weakly.
+            # torch's graph refers to the backward pass and the tap to the graph: a cycle that no garbage collector can
+            # see, and every batch would stay in memory. So the graph has only a weak reference to the tap.
             tap: Tap = weakref.proxy(self)
             forward, back = (
                 partial(self._forward, seen=seen),
@@ -153,7 +153,7 @@ class Tap:
     def _back(
         self, query: Tensor, key: Tensor, value: Tensor, slope: Tensor, *, seen: "_Seen", layer: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer's attention backwards, and the relevance a layer further down. `slope`: (B, S, heads, d_v)."""
+        """One layer's backward pass of attention, and the relevance one layer down. `slope`: (B, S, heads, d_v)."""
         slopes = tuple(torch.zeros_like(x) for x in (query, key, value))
         weights = self._from_first()
         for row, span, tokens, allowed in self._documents(seen.mask):
@@ -177,13 +177,13 @@ class Tap:
         return dq, dk, dv
 
     def _from_first(self) -> Tensor:
-        """(T,): what each row counts on the sweep's way down, 1 for a first token beside what has come to it."""
+        """(T,): the weight of each row in the sweep: 1 for a first token, plus what has come down to it."""
         weights = self._relevance.clone()
         weights[upload(np.cumsum([0, *self.lengths[:-1]]), weights.device)] += 1
         return weights
 
     def _documents(self, mask: Tensor | None) -> Iterator[tuple[int, slice, slice, Tensor | None]]:
-        """Of each document: its entry and rows in q, k and v, its place end to end, and where attention may go."""
+        """For each document: its entry and rows in q, k and v, its place end to end, and where attention may go."""
         start = 0
         for i, n in enumerate(self.lengths):
             tokens = slice(start, start + n)
@@ -232,7 +232,7 @@ class Tap:
                 trace=self._sweep,
             )
             output[row, span] = attended.output.transpose(0, 1)
-            attended.output = attended.output.new_empty(0)  # the layer's output is the model's now
+            attended.output = attended.output.new_empty(0)  # the layer's output now belongs to the model
             documents.append(attended)
         return output, join(documents)
 
@@ -298,17 +298,17 @@ class Tap:
 
     @property
     def start(self) -> int:
-        """The number of the layer from whose attention on the model is recorded; 0 for none."""
+        """The number of the layer from whose attention on the model is recorded; 0 for no recording."""
         return 1 if self._swept else self.differentiated
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Around the model's call, if there is a layer to be `differentiated`; the gradient is asked for within."""
+        """The context for the model's call if a layer is `differentiated`; the gradient is computed within it."""
         with gradients.recorded_from_here_on() as self._record:
             yield
 
     def differentiate(self, logits: Tensor) -> None:
-        """Find what the margins of (documents, classes) logits owe to the last layer's attention.
+        """Find the gradient of the margins of (documents, classes) logits with respect to the last layer's attention.
 
         Raises NoGradientError if they do not depend on it.
         """
@@ -333,7 +333,7 @@ class Tap:
                 self._sweep_probabilities(p, slope)
 
     def _sweep_probabilities(self, p: Tensor, slope: Tensor) -> None:
-        """The relevance a layer further down, of a hooked model: both (B, heads, S, S)."""
+        """The relevance one layer further down, for a hooked model: both (B, heads, S, S)."""
         weights = self._from_first()
         for row, span, tokens, _ in self._documents(None):
             product = p[row, :, span, span].float() * slope[row, :, span, span].float()
@@ -342,7 +342,7 @@ class Tap:
     def recorded(
         self, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """What a hooked model's attention is given, to be recorded if that begins there; else None."""
+        """A hooked model's attention, for recording if that begins there; else None."""
         if self.calls + 1 != self.start:
             return None  # layers may share the module
         self._record()
@@ -399,10 +399,10 @@ class Tap:
         return torch.split(self.weights, self.lengths, dim=1)
 
     def _only_padding(self, mask: Tensor) -> bool:
-        """Whether a (B, 1, S, S) bool mask hides nothing but padding. All layers share a mask: look once."""
+        """Whether a (B, 1, S, S) bool mask hides only padding. All layers share a mask: it is checked once."""
         if self._unmasked[0] is not mask:
             shown = [mask[min(i, mask.shape[0] - 1), :, :n, :n].all() for i, n in enumerate(self.lengths)]
-            # One answer for all: a GPU is waited for once, not once a document.
+            # One result for all: this waits for a GPU once, not once per document.
             self._unmasked = (mask, bool(torch.stack(shown).all()))
         return self._unmasked[1]
 
@@ -443,7 +443,7 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The first layer's attention, of which the sweep down is the last step."""
+    """The first layer's attention, which is the last step of the sweep."""
 
     query: Tensor
     key: Tensor
@@ -453,7 +453,7 @@ class _First:
 
 
 def _nothing() -> None:
-    """What is done to record where nothing is."""
+    """The recording context if nothing is recorded."""
 
 
 def _leaf(value: Any) -> Any:
@@ -478,19 +478,19 @@ def present(value: T | None) -> T:
 
 
 def called(name: str, function: Callable[[Any], object], document: str, given: Any) -> Tensor:
-    """What a user's function says of one document, (n,) float32. Raises UsageError if that is something else."""
+    """The result of a user's function for one document, (n,) float32. Raises UsageError if it is anything else."""
     n = given.shape[-1] if isinstance(given, Tensor) else given.length
     try:
         returned: Any = function(given)
     except (AttnstoreError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever it is, the user wrote it
+    except Exception as error:  # user code may raise anything
         raise UsageError(
             f"the custom reduction {name} failed on document {document}: {type(error).__name__}: {first_line(error)}"
         ) from error
     values: Tensor | None = None
     try:
-        if isinstance(returned, np.ndarray):  # which may be read-only, or run backwards: torch wants neither
+        if isinstance(returned, np.ndarray):  # it may be read-only or reversed: torch accepts neither
             returned = np.array(returned, dtype=np.float32, order="C")
         values = torch.as_tensor(returned, dtype=torch.float32)
         found = f"shape {tuple(values.shape)}"
@@ -515,7 +515,7 @@ def _tapped_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The registered attention function. `attention_tap` comes down from `model(..., attention_tap=tap)`."""
+    """The registered attention function. `attention_tap` is passed down from `model(..., attention_tap=tap)`."""
     if attention_tap is None:
         raise ModelError("the model does not pass keyword arguments on to its attention")
     if kwargs.get("is_causal") or getattr(module, "is_causal", False):
@@ -526,7 +526,7 @@ def _tapped_attention(
         if kwargs.get(name) is not None:
             raise ModelError(f"the model's attention uses {name}, which attnstore does not reduce")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # transformers counts the window as flash attention's callers do: one more than the distance it reaches.
+    # transformers counts the window like callers of flash attention: one more than its reach.
     window = None if sliding_window is None else sliding_window - 1
     return attention_tap.attend(query, key, value, attention_mask, scale, window), None
 
@@ -538,10 +538,10 @@ def _mask(
     kv_offset: int = 0,
     **given: Any,
 ) -> Tensor | None:
-    """The registered mask function: (B, 1, S, S) bool, or None where nothing but padding is hidden.
+    """The registered mask function: (B, 1, S, S) bool, or None if only padding is hidden.
 
-    The tap knows the documents' lengths. A mask that says no more would be made of S² values per document, only to be
-    looked at, for which a GPU would be waited for.
+    The tap knows the documents' lengths. A mask with only that information would be S² values per document, only to be
+    inspected, and inspecting it would wait for a GPU.
     """
     if mask_function is bidirectional_mask_function and not q_offset and not kv_offset:
         return None
@@ -560,11 +560,11 @@ AttentionInterface.register(PACKED, _tapped_attention)
 def probabilities_to(
     tap: Tap, model: nn.Module, first: nn.Module | None = None, values: Sequence[nn.Module] = ()
 ) -> Iterator[list[nn.Module]]:
-    """While it lasts, every (B, heads, S, S) that a module returns second goes to the tap and is dropped.
+    """Within this context, every (B, heads, S, S) that a module returns second goes to the tap and is dropped.
 
     The innermost module that returns one comes first; the modules around it then see an empty tensor. `first` is the
-    one from which on the tap records; `values` make the values of each layer. Gives a list that has, in the end, the
-    modules in the order of their layers.
+    module from which the tap records; `values` make the values of each layer. Yields a list that has, in the end, the
+    modules in layer order.
     """
     batch, longest = len(tap.lengths), max(tap.lengths)
     modules: list[nn.Module] = []
