@@ -1,4 +1,4 @@
-"""Which `--labels` would map labels that no rule can, before a run and after it."""
+"""Suggests a `--labels` for labels that no rule can map, before a run and after it."""
 
 import csv
 import io
@@ -14,15 +14,15 @@ from attnstore.data.spelling import (
 )
 from attnstore.messages import counted, quoted
 
-_ADVISED = 12  # labels that an advised `--labels` maps at most
+_ADVISED = 12  # the most labels in a suggested `--labels`
 
 
 def best_assignment(counts: Mapping[tuple[str, str], int], model_labels: Sequence[str]) -> tuple[str, int]:
-    """The value of `--labels` by which the most predictions agree with the labels, and how many documents these are.
+    """The value of `--labels` with the most predictions that agree with the labels, and the number of these documents.
 
-    `counts` holds the documents by (label, prediction). Each class goes to one label at most and each label to one
-    class (Kuhn 1955, by scipy's linear_sum_assignment); a label left over goes to nothing. If there are as many
-    labels as classes, and the model has no names for these, the labels are given as names, in the model's order.
+    `counts` has the number of documents by (label, prediction). Each class gets at most one label and each label one
+    class (Kuhn 1955, by scipy's linear_sum_assignment); other labels are dismissed. If there are as many labels as
+    classes, and the model has no names for the classes, the labels are given as names, in the model's order.
     """
     import numpy as np
     from scipy.optimize import linear_sum_assignment
@@ -43,16 +43,16 @@ def best_assignment(counts: Mapping[tuple[str, str], int], model_labels: Sequenc
 
 
 def _option(entries: Sequence[str]) -> str:
-    """Entries as `--labels` takes them; one that holds a comma or a quote is quoted."""
+    """Entries in the form of `--labels`; one with a comma or a quote is quoted."""
     sink = io.StringIO()
     csv.writer(sink, lineterminator="").writerow(entries)
     return sink.getvalue()
 
 
 def advice(rows: Mapping[str, int], rest: Mapping[str, str], names: Sequence[str]) -> str:
-    """Which `--labels` would map the labels, as far as that can be known.
+    """The `--labels` that would map the labels, as far as known.
 
-    `rows` counts the rows of each label, `rest` has the labels by the names that they go by.
+    `rows` counts the rows of each label, `rest` has the labels by their names.
     """
     labels = sorted(set(rest.values()), key=label_order(set(rest.values())))
     general = "--labels LABEL=CLASS,… maps them, LABEL= leaves the rows of a label out"
@@ -82,7 +82,7 @@ def advice(rows: Mapping[str, int], rest: Mapping[str, str], names: Sequence[str
 
 
 def _advised(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
-    """A class for each of the sorted numbers, "" for none; [] where nothing suggests itself."""
+    """A class for each of the sorted numbers, "" for none; [] without a suggestion."""
     count, classes = len(numbers), len(names)
     half = count // 2
     if count == 1:

@@ -1,6 +1,6 @@
 """Zip and tar archives: their members, never unpacked to disk.
 
-An archive with a member outside of itself, or with a link, is refused as a whole.
+An archive with a member outside itself, or with a link, is refused as a whole.
 """
 
 import re
@@ -22,7 +22,7 @@ _LARGEST_HEADER = 1 << 20  # bytes
 
 
 def zip_members(path: Path) -> Files:
-    """The files in a zip archive. Raises DataError for one that is not to be trusted."""
+    """The files in a zip archive. Raises DataError for an unsafe one."""
     archive = zipfile.ZipFile(path)
     entries = {}
     for entry in archive.infolist():
@@ -38,14 +38,14 @@ def zip_members(path: Path) -> Files:
 
 
 def tar_members(path: Path) -> Iterator[tuple[str, "Member"]]:
-    """The files of a tar archive in its own order, decompressed on the way, by name.
+    """The files of a tar archive in its own order, decompressed while reading, by name.
 
-    A member can be read until the next is asked for.
-    Raises DataError for an archive that is damaged, cut off, or not to be trusted.
+    A member can be read until the next is requested. Raises DataError for an archive that is damaged, cut off, or
+    unsafe.
     """
     with decompressed(path.open("rb")) as stream:
         forward = _Forward(stream)
-        # Not tarfile's own stream mode: that takes four times as long.
+        # Not tarfile's own stream mode, which is four times as slow.
         with tarfile.TarFile(fileobj=forward, mode="r", encoding="utf-8") as tar:  # type: ignore[arg-type]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every member
@@ -64,10 +64,11 @@ def tar_members(path: Path) -> Iterator[tuple[str, "Member"]]:
 
 
 def put_aside(path: Path, wanted: Callable[[str], bool]) -> Files:
-    """The wanted members of a tar archive as files to be read in any order, in a folder that ends with the process.
+    """The wanted members of a tar archive as files for reading in any order, in a folder that is removed with the
+    process.
 
-    They are written there under numbers of ours: no name of the archive's touches the disk.
-    Raises DataError for an archive that is damaged, cut off, or not to be trusted.
+    The files have numbers for names: no name of the archive's touches the disk. Raises DataError for an archive that
+    is damaged, cut off, or unsafe.
     """
     aside = tempfile.TemporaryDirectory(prefix="attnstore-")
     places: dict[str, Path] = {}
@@ -85,7 +86,7 @@ def put_aside(path: Path, wanted: Callable[[str], bool]) -> Files:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a tar archive, as long as the next is not asked for."""
+    """A file of a tar archive, readable until the next is requested."""
 
     archive: str
     name: str
@@ -93,13 +94,13 @@ class Member:
     stream: "_Forward"
 
     def contents(self, most: int = MAX_DOCUMENT_BYTES) -> bytes:
-        """All of it. Raises TooLargeError if that is more than `most` bytes."""
+        """The whole content. Raises TooLargeError if it is more than `most` bytes."""
         if self.size > most:
             raise TooLargeError(f"{one_line(self.name)} has {too_large(most)}")
         return b"".join(self.pieces())
 
     def pieces(self) -> Iterator[bytes]:
-        """All of it, piece by piece. Raises DataError where the archive ends inside of it."""
+        """The whole content, piece by piece. Raises DataError if the archive ends inside it."""
         left = self.size
         while left:
             piece = self.stream.piece(min(left, BUFFER))
@@ -110,18 +111,18 @@ class Member:
 
 
 class _Forward:
-    """A decompressed stream with as much seeking as tarfile needs: none backwards."""
+    """A decompressed stream with the seeking that tarfile needs: only forwards."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._at = 0
-        self.last = b""  # what was read last
+        self.last = b""  # the last bytes read
 
     def tell(self) -> int:
         return self._at
 
     def read(self, size: int) -> bytes:
-        """What tarfile reads: headers. A header may say itself how large it is."""
+        """Read for tarfile, which reads headers. A header may itself state its size."""
         if size > _LARGEST_HEADER:
             raise DataError(
                 f"the archive is damaged or not to be trusted: it has a header of {size:,} bytes, a name of a file"
@@ -140,7 +141,7 @@ class _Forward:
 
 
 def _safe_name(name: str) -> str:
-    """A member's name, checked: nothing is ever unpacked, but who writes such names is not to be trusted."""
+    """A member's name, checked: nothing is ever unpacked, but an archive with unsafe names is not trustworthy."""
     name = name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:/", name):

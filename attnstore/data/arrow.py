@@ -1,6 +1,6 @@
-"""Tables that Arrow reads: Parquet, IPC files and streams (Feather, `datasets`' `save_to_disk`), those in memory.
+"""Tables that Arrow reads: Parquet, IPC files and streams (Feather, `datasets`' `save_to_disk`), and tables in memory.
 
-One batch of rows is held at a time, of the columns that are read.
+One batch of rows is in memory at a time, with the columns that are read.
 """
 
 import json
@@ -22,14 +22,14 @@ from attnstore.messages import one_line, quoted
 
 _FILE = b"ARROW1"  # the first bytes of an IPC file; a stream begins with its schema's length
 _FEATHER_1 = b"FEA1"
-_ROWS = 1024  # Parquet's rows that become Python values at a time
+_ROWS = 1024  # how many rows of Parquet become Python values at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Rows as Arrow has them. `read` yields their batches from the beginning, with at least the columns named.
+    """Rows in Arrow's form. `read` yields their batches from the beginning, with at least the named columns.
 
-    `classes` are the names that the data set itself gives the numbers in a column, where its schema has none.
+    `classes` are the data set's own names for the numbers in a column, if its schema has none.
     """
 
     schema: pa.Schema
@@ -92,9 +92,9 @@ def of_ipc(name: str, open_: Callable[[], IO[bytes]]) -> Batches:
 
 
 def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch of a file that says itself where each value lies, whose memory Arrow takes as it is.
+    """A checked batch of a file that itself says where each value is, because Arrow uses its memory as it is.
 
-    Raises pyarrow.ArrowException if a value would lie outside of it: it would be read from anywhere, or crash.
+    Raises pyarrow.ArrowException if a value would be outside: reading it could return any memory, or crash.
     """
     for column in batch.columns:
         _of_bytes(column).validate(full=True)
@@ -102,7 +102,7 @@ def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _of_bytes(column: pa.Array) -> pa.Array:
-    """A column of texts as one of bytes, in the same memory: whether they are UTF-8 is for each row to show."""
+    """A text column as bytes, in the same memory: UTF-8 is checked row by row."""
     if pa.types.is_dictionary(column.type):
         return pa.DictionaryArray.from_arrays(
             column.indices, _of_bytes(column.dictionary), ordered=column.type.ordered, safe=False
@@ -116,7 +116,7 @@ def _of_bytes(column: pa.Array) -> pa.Array:
 
 
 def with_paths(batches: Batches) -> Batches:
-    """The rows with a column for each leaf of a struct, called by its path (`data.text`), behind those there are."""
+    """The rows with an additional column for each leaf of a struct, named by its path (`data.text`)."""
     import pyarrow.compute as pc
 
     paths: dict[str, tuple[str, list[str]]] = {}  # the column, and the keys in it
@@ -153,10 +153,10 @@ def with_paths(batches: Batches) -> Batches:
 
 
 def of_saved(files: Files) -> Files:
-    """The files of folders that `datasets`' `save_to_disk` wrote, without what its cache has put beside them.
+    """The files of folders that `datasets`' `save_to_disk` wrote, without its cache files.
 
-    `state.json` names the files of a split; the folder above is the split, if `dataset_dict.json` stands above it.
-    Other files are as they were.
+    `state.json` names the files of a split; its folder is the split, if `dataset_dict.json` is above it. Other files
+    are returned unchanged.
     """
     names = list(files.names)
     splits = dict(files.splits)
@@ -178,7 +178,7 @@ def of_saved(files: Files) -> Files:
 
 
 def columns_with_classes(batches: Batches, where: str) -> dict[str, ClassNames]:
-    """The columns of classes with names, by the metadata that the `datasets` library writes."""
+    """The columns of named classes, from the metadata that the `datasets` library writes."""
     try:
         features = json.loads((batches.schema.metadata or {})[b"huggingface"])["info"]["features"]
         named = {str(column): of_feature(feature, where) for column, feature in features.items()}
@@ -199,7 +199,7 @@ def sample_of(batches: Batches) -> Sample:
 
 
 def batch_rows(batches: Batches, columns: Columns) -> Iterator[tuple[int, Values]]:
-    """Each row's number, from 1, with its values; None for columns that there are not."""
+    """Each row's number, from 1, with its values; None for missing columns."""
     names = set(batches.schema.names)
     inside = list(dict.fromkeys(name for name in columns if name is not None and name in names))
     number = 0
@@ -215,7 +215,7 @@ def batch_rows(batches: Batches, columns: Columns) -> Iterator[tuple[int, Values
 
 
 def check_texts(name: str, columns: Columns, schema: pa.Schema) -> None:
-    """Raise UsageError if a column of the text holds something else."""
+    """Raise UsageError if a text column has anything but texts."""
     for text in columns.texts:
         if text in schema.names and not _is_text(kind := schema.field(text).type):
             raise UsageError(
@@ -224,7 +224,7 @@ def check_texts(name: str, columns: Columns, schema: pa.Schema) -> None:
 
 
 def as_cell(value: object) -> str | None:
-    """A value as the cell of a sample: an object is none, nor is a list unless it has one element."""
+    """A value as the cell of a sample; None for an object, and for a list unless it has one element."""
     if isinstance(value, list) and len(value) == 1:
         return as_cell(value[0])
     if isinstance(value, bytes):
@@ -247,7 +247,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _values(column: pa.Array) -> list[object]:
-    """A column as Python values, strings as bytes: whether they are UTF-8 is for each row to show."""
+    """A column as Python values, with strings as bytes: UTF-8 is checked row by row."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if _is_text(column.type):

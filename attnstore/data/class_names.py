@@ -1,8 +1,8 @@
-"""The names that a data set itself gives its numbered labels.
+"""A data set's own names for its numbered labels.
 
-They stand in the metadata of Parquet (the hub's ClassLabel), in the description beside a data set
-(`dataset_info.json`, `dataset_infos.json`, the head of the hub's `README.md`), in `id2label.json` and its kin, or one
-a line in `classes.txt`.
+They are in the metadata of Parquet (the hub's ClassLabel), in the description beside a data set (`dataset_info.json`,
+`dataset_infos.json`, the head of the hub's `README.md`), in `id2label.json` and similar files, or one per line in
+`classes.txt`.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import IO, Any
 from attnstore.errors import DataError
 from attnstore.messages import listed, one_line
 
-#: Files that hold nothing but names of classes: JSON, and text with a name per line.
+#: Files with only names of classes: JSON, and text with a name per line.
 NAMES_JSON = (
     "id2label.json",
     "label2id.json",
@@ -36,21 +36,21 @@ NAMES_TEXT = (
     "mapping.txt",
     "emotions.txt",
 )
-#: Descriptions of a data set that may hold them.
+#: Descriptions of a data set that may have them.
 DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "README.md")
-#: Words in the names of files that each hold a class.
+#: Words in the names of files with one class each.
 _CLASSES = frozenset(
     ("pos", "neg", "positive", "negative", "neutral", "ham", "spam", "subjective", "objective", "fake", "real", "true")
 )  # fmt: skip
-_LARGEST = 1 << 20  # bytes; a longer file is no list of names
+_LARGEST = 1 << 20  # bytes; a longer file is not a list of names
 
 
 @dataclass(frozen=True, slots=True)
 class ClassNames:
-    """Names by the number that stands for them in the data.
+    """Names by their number in the data.
 
-    `is_counted`: the source gives the numbers. Without (a name per line) they count from 0 here, and may count from 1
-    in the data. `where` is the file that has them.
+    `is_counted`: the source gives the numbers. Otherwise (a name per line) they count from 0 here, and may count from
+    1 in the data. `where` is the file that has them.
     """
 
     by_number: Mapping[int, str]
@@ -66,7 +66,7 @@ class ClassNames:
         return tuple(self.by_number[number] for number in sorted(self.by_number))
 
     def of(self, numbers: Iterable[int]) -> Mapping[int, str]:
-        """The names by the numbers in the data; empty if they do not name all of these, or may name two ways."""
+        """The names by the numbers in the data; empty if some number has no name, or two numberings are possible."""
         found = set(numbers)
         if self.is_counted:
             return self.by_number if found <= self.by_number.keys() else {}
@@ -79,7 +79,7 @@ class ClassNames:
 
 
 def classes_in(names: Sequence[str]) -> dict[str, str]:
-    """The class that each file's name says (`pos.txt`, `rt-polarity.neg`); empty unless all do, and two differ."""
+    """The class in each file's name (`pos.txt`, `rt-polarity.neg`); empty unless all have one, and two differ."""
     words = {
         name: [
             word
@@ -94,7 +94,7 @@ def classes_in(names: Sequence[str]) -> dict[str, str]:
 
 
 def of_feature(feature: Any, where: str) -> ClassNames | None:
-    """The names in a description of a column by the `datasets` library, as it is in Parquet's metadata and in JSON."""
+    """The names in the `datasets` library's description of a column, in Parquet's metadata and in JSON."""
     if not isinstance(feature, dict):
         return None
     if isinstance(inner := feature.get("dtype"), dict):  # as a dataset card has it
@@ -122,7 +122,7 @@ def beside(names: Sequence[str], open_: Callable[[str], IO[bytes]], label: str |
         try:
             text = content.decode("utf-8-sig")
             each = _of_text(text, name) if file in NAMES_TEXT else _of_json(text, file, name, label)
-        except (ValueError, RecursionError):  # neither UTF-8 nor JSON: whatever it is, it is no list of names
+        except (ValueError, RecursionError):  # neither UTF-8 nor JSON: not a list of names
             continue
         if each is not None:
             found.append(each)
@@ -130,7 +130,7 @@ def beside(names: Sequence[str], open_: Callable[[str], IO[bytes]], label: str |
 
 
 def agreed(found: Sequence[ClassNames]) -> ClassNames | None:
-    """What all of a data set's files say. Raises DataError, which names two that differ."""
+    """The names in all of a data set's files. Raises DataError, which names two files that differ."""
     for other in found[1:]:
         first = found[0]
         if other.names != first.names or (
@@ -144,7 +144,7 @@ def agreed(found: Sequence[ClassNames]) -> ClassNames | None:
 
 
 def head_of_card(text: str) -> dict[str, Any]:
-    """What stands in the head (YAML) of a data set's card; nothing if it has none."""
+    """The content of the YAML head of a data set's card; empty if it has none."""
     import yaml
 
     head = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
@@ -172,7 +172,7 @@ def _of_json(text: str, file: str, where: str, label: str | None) -> ClassNames 
 
 
 def _of_infos(infos: Sequence[Any], where: str, label: str | None) -> ClassNames | None:
-    """The names of the column `label`; those of different configurations must agree to be of use."""
+    """The names of the column `label`; None unless all configurations agree."""
     found: list[ClassNames] = []
     for info in infos:
         features = info.get("features") if isinstance(info, dict) else None
@@ -185,7 +185,7 @@ def _of_infos(infos: Sequence[Any], where: str, label: str | None) -> ClassNames
 
 
 def _of_text(text: str, where: str) -> ClassNames | None:
-    """A name per line, or a number and a name per line."""
+    """One name per line, or one number and name per line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pairs = [re.fullmatch(r"([0-9]{1,4})\s*[\t,:; ]\s*(\S.*)", line) for line in lines]
     if lines and all(pairs):

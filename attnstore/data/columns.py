@@ -1,7 +1,7 @@
 """Which columns of a table hold the text, the label, the id, the group and the split.
 
-Columns are taken by the names that the user gives, else by usual names, else, in a table without a header, by what
-they hold. Each guess is said; what can't be told is refused with the option that settles it.
+Columns are found by the names that the user gives, else by usual names, else, in a table without a header, by their
+content. Each guess is reported; an ambiguous table is refused, naming the option that settles it.
 """
 
 import math
@@ -17,7 +17,7 @@ TEXT_COLUMNS = (
     "text", "review", "sentence", "body", "content", "comment", "document", "review_text", "review_body",
     "comment_text", "message", "tweet", "tweet_text", "post", "article", "description",
 )  # fmt: skip
-#: Names before numbers: data sets that have both keep the names in `label_text`.
+#: Names before numbers: data sets with both have the names in `label_text`.
 LABEL_COLUMNS = (
     "label_text", "label_name", "label", "sentiment", "class", "category", "target", "stars", "rating", "polarity",
     "labels", "annotation",
@@ -32,7 +32,7 @@ _PAIRS = (
     ("sentence_a", "sentence_b"), ("text_a", "text_b"), ("query", "passage"), ("question", "passage"),
     ("question", "sentence"), ("query", "document"), ("headline", "body"),
 )  # fmt: skip
-#: Names of the two texts of a pair, the second of which alone looks like the text.
+#: Names of the two texts of a pair of which only the second looks like the text.
 _PARTNERS = {
     "question": "sentence",
     "query": "document",
@@ -40,16 +40,16 @@ _PARTNERS = {
     "context": "sentence",
     "headline": "body",
 }
-#: Characters of scripts that put no blanks between words: Chinese, Japanese, Thai, Lao, Burmese, Khmer.
+#: Characters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Burmese, Khmer.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS, *GROUP_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the columns to read. Several `texts` are joined with a space, in their order, or are a pair.
+    """The names of the columns to read. Several `texts` are joined with a space, in this order, or are a pair.
 
-    `kept` are those whose values go along with the documents.
+    `kept` are those whose values are stored with the documents.
     """
 
     texts: tuple[str, ...]
@@ -69,18 +69,18 @@ Values = tuple[object, ...]  # in the order of `Columns`
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows from a table's beginning, as texts. `headed` says that its columns have names of their own."""
+    """Rows from a table's beginning, as texts. `headed`: its columns have names."""
 
     rows: Sequence[Sequence[str | None]]
     headed: bool = True
 
     def column(self, place: int) -> list[str]:
-        """The cells of a column that hold something."""
+        """The cells of a column that are not empty."""
         return [cell for row in self.rows if place < len(row) and (cell := row[place]) and cell.strip()]
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number and nothing else."""
+    """Whether a cell is a number."""
     try:
         return math.isfinite(float(cell)) and "_" not in cell
     except ValueError:
@@ -88,7 +88,7 @@ def is_number(cell: str) -> bool:
 
 
 def words_in(text: str) -> int:
-    """About how many words a text has; in scripts without blanks between words, two characters make one."""
+    """About how many words a text has; in scripts without spaces between words, two characters count as one."""
     return max(len(text.split()), len(_UNSPACED.findall(text)) // 2 if not text.isascii() else 0)
 
 
@@ -115,9 +115,8 @@ def choose_columns(
 ) -> Columns:
     """Which of the columns `found` in the table `name` to read; each guess is added to `notes`.
 
-    `taken` says that the table's split is known without a column; `classes` are columns whose numbers the data set
-    itself says are classes. Raises UsageError if a named column is not there,
-    or no column looks like the text.
+    `taken`: the table's split is known without a column; `classes` are columns whose numbers are classes according to
+    the data set. Raises UsageError if a named column does not exist, or if no column looks like the text.
     """
     choice = _Choice(name, list(found), config, sample, notes)
     texts = choice.pair() if config.pair else choice.texts()
@@ -147,7 +146,7 @@ def choose_columns(
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What is chosen from: a table's columns, what the user says of them, and a sample of their cells."""
+    """The basis of the choice: a table's columns, what the user says about them, and a sample of their cells."""
 
     name: str
     found: list[str]
@@ -159,7 +158,7 @@ class _Choice:
         return self.sample.column(self.found.index(column))
 
     def named(self, what: str, wanted: str) -> str:
-        """A column by its name, else by its place, from 1."""
+        """A column by its name, else by its position, from 1."""
         fitting = [each for each in self.found if each == wanted] or same(self.found, wanted)
         if not fitting and wanted.strip().isdecimal() and 1 <= int(wanted) <= len(self.found):
             fitting = [self.found[int(wanted) - 1]]
@@ -182,7 +181,7 @@ class _Choice:
         return self._only(fitting)
 
     def is_object(self, column: str) -> bool:
-        """Whether a column holds objects alone, whose keys are columns, too."""
+        """Whether a column has only objects, whose keys are columns, too."""
         below = (f"{column}.", f"{column}[].")
         return any(each.startswith(below) for each in self.found) and not self.cells(column)
 
@@ -192,7 +191,7 @@ class _Choice:
         return None if wanted is None else self.named(what, wanted)
 
     def texts(self) -> tuple[str, ...]:
-        """The columns with the text that the user names, or that has a usual name; none if there is none."""
+        """The text columns that the user names, or that have a usual name; empty if there are none."""
         wanted = self.config.text_column
         if wanted is None:
             text = self.usual("text", TEXT_COLUMNS) if self.sample.headed else None
@@ -221,14 +220,14 @@ class _Choice:
         return texts
 
     def inside(self, names: Sequence[str]) -> list[str] | None:
-        """The one path into an object whose last key is one of these names; None if two are, or none is."""
+        """The only path into an object whose last key is one of these names; None if there are two or none."""
         paths = [each for each in self.found if "." in each and "[]" not in each]
         for name in names:
             if fitting := [each for each in paths if same([each.rpartition(".")[2]], name)]:
                 return fitting if len(fitting) == 1 else None
         if "label" not in names:
             return None
-        # An object or a list of them by such a name: what it holds is said in one of its keys.
+        # An object or a list of objects with such a name: one of its keys has the value.
         for name in names:
             fitting = [each for each in paths if same([each.partition(".")[0]], name)]
             if len(fitting) == 1:
@@ -249,7 +248,7 @@ class _Choice:
 
 
 def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
-    """The one column that holds running text, or is by far the longest. Raises UsageError if two or none are."""
+    """The only column with running text, or by far the longest one. Raises UsageError if there are two or none."""
     free = [each for each in choice.found if each not in known]
     prose = [each for each in free if is_prose(choice.cells(each))]
     if len(prose) < 2:
@@ -283,7 +282,7 @@ def _text_by_content(choice: _Choice, known: Sequence[str | None]) -> str:
 
 
 def _named_pair(columns: Sequence[str]) -> tuple[str, ...]:
-    """Those two of the columns that are called as the two texts of a pair usually are; none if there are none."""
+    """The two columns with usual names for the two texts of a pair; empty if there are none."""
     for names in _PAIRS:
         first, second = (same(columns, name) for name in names)
         if first and second:
@@ -292,7 +291,7 @@ def _named_pair(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _likely_pair(choice: _Choice) -> tuple[str, ...]:
-    """Two columns that may be a pair: by their names, else the only two that hold running text."""
+    """Two columns that may be a pair: by their names, else the only two with running text."""
     if named := _named_pair(choice.found):
         return named
     prose = tuple(each for each in choice.found if is_prose(choice.cells(each)))
@@ -300,7 +299,7 @@ def _likely_pair(choice: _Choice) -> tuple[str, ...]:
 
 
 def _usual_label(choice: _Choice, texts: Sequence[str], classes: frozenset[str]) -> str | None:
-    """The column with a label's usual name, unless it holds many different numbers."""
+    """The column with a label's usual name, unless it has many different numbers."""
     label = choice.usual("label", [each for each in LABEL_COLUMNS if not same(texts, each)])
     if label is None or label in classes or _may_be_labels(choice.cells(label), len(choice.sample.rows)):
         return label
@@ -314,7 +313,7 @@ def _usual_label(choice: _Choice, texts: Sequence[str], classes: frozenset[str])
 def _label_and_id_by_content(
     choice: _Choice, texts: Sequence[str], label: str | None, id_: str | None
 ) -> tuple[str | None, str | None]:
-    """Of a table without a header, the one column whose values repeat, and the one whose values never do."""
+    """For a table without a header: the only column whose values repeat, and the only one whose values never do."""
     rest = [each for each in choice.found if each not in (*texts, label, id_)]
     classes = _class_like(choice, rest)
     if label is None and len(classes) == 1:
@@ -324,7 +323,7 @@ def _label_and_id_by_content(
     unique = [
         each for each in rest
         if each not in classes and rows > 1 and len(set(choice.cells(each))) == rows
-        and sum(len(cell.split()) > 1 for cell in choice.cells(each)) < rows / 10  # a title is no id
+        and sum(len(cell.split()) > 1 for cell in choice.cells(each)) < rows / 10  # a title is not an id
     ]  # fmt: skip
     if id_ is None and len(unique) == 1:
         id_ = unique[0]
@@ -333,7 +332,7 @@ def _label_and_id_by_content(
 
 
 def _class_like(choice: _Choice, columns: Sequence[str]) -> list[str]:
-    """Those columns with few different values, of which each may be a class."""
+    """The columns with few different values, each of which may be a class."""
     found = []
     for column in columns:
         cells = choice.cells(column)
@@ -345,7 +344,7 @@ def _class_like(choice: _Choice, columns: Sequence[str]) -> list[str]:
 
 
 def _are_counted(cells: Sequence[str]) -> bool:
-    """Whether all cells are whole numbers, each of those from 0 or 1 on."""
+    """Whether the cells are the whole numbers from 0 or 1 on, without gaps."""
     if not all(cell.strip().isdecimal() for cell in cells):
         return False
     numbers = {int(cell) for cell in cells}
@@ -353,7 +352,7 @@ def _are_counted(cells: Sequence[str]) -> bool:
 
 
 def _may_be_labels(cells: Sequence[str], rows: int) -> bool:
-    """Whether a column may hold classes: words, or few whole numbers."""
+    """Whether a column may have classes: words, or few whole numbers."""
     numbers = {float(cell) for cell in cells if is_number(cell)}
     if not cells or len(numbers) < len(set(cells)) / 2:
         return True
@@ -367,7 +366,7 @@ def _no_label(choice: _Choice, others: Sequence[str | None]) -> str:
 
 
 def _texts_left_out(choice: _Choice, texts: Sequence[str], used: Sequence[str | None]) -> list[str]:
-    """The note, if any, that other columns hold texts, too."""
+    """The note, if any, that other columns also have texts."""
     chosen = [text.strip().casefold() for text in texts]
     others = [
         each for each in choice.found
@@ -394,12 +393,12 @@ def _are_titles(cells: Sequence[str]) -> bool:
 
 
 def _answer(choice: _Choice) -> str | None:
-    """Prodigy's column with what the annotator answered."""
+    """Prodigy's column with the annotator's answer."""
     answers = same(choice.found, "answer")
     cells = choice.cells(answers[0]) if answers else []
     return answers[0] if cells and set(cells) <= _ANSWERS else None
 
 
 def same(names: Sequence[str], name: str) -> list[str]:
-    """Those of `names` that are `name` but for case and outer blanks."""
+    """The `names` that equal `name` except for case and outer blanks."""
     return [each for each in names if each.strip().casefold() == name.strip().casefold()]

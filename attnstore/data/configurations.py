@@ -1,6 +1,6 @@
 """The configurations of a data set that has several: those of its card (README.md), or folders.
 
-A configuration says which files are whose split. Two of them are two data sets, which are not read as one.
+A configuration assigns files to splits. Two configurations are two data sets, and are not read as one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,9 +19,9 @@ _LARGEST = 1 << 20  # bytes of a card
 
 
 def of_configuration(files: Files, config: SourceConfig) -> Files:
-    """The files of the configuration that is asked for, of the default one, or of the only one; all if there are none.
+    """The files of the requested configuration, of the default, or of the only one; all files if there are none.
 
-    Raises UsageError for a configuration that there is not, or for no choice among several.
+    Raises UsageError if the configuration does not exist, or if none of several is chosen.
     """
     described = _described(files)
     name = config.subset
@@ -54,7 +54,7 @@ def of_configuration(files: Files, config: SourceConfig) -> Files:
 
 
 def _described(files: Files) -> dict[str, Mapping[str, Any]]:
-    """The configurations in the card, by name, those that say which files are theirs."""
+    """The configurations in the card that list their files, by name."""
     if "README.md" not in files.names:
         return {}
     with files.open("README.md") as file:
@@ -86,7 +86,7 @@ def _chosen(files: Files, name: str, entry: Mapping[str, Any]) -> Files:
 
 
 def _descriptions(files: Files) -> list[str]:
-    """What may describe all configurations."""
+    """The descriptions that may cover all configurations."""
     return [each for each in files.names if "/" not in each and is_no_data(each)]
 
 

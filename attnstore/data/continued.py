@@ -1,8 +1,8 @@
-"""Whose labels are whose in data that comes to a store: what a label meant there it means here.
+"""Which labels are which classes in data appended to a store: a label keeps its meaning.
 
-A label that the store's data had keeps its class. Others are decided by the rule of `labels`, over the labels of both:
-one run over all of the data would have decided no otherwise. What can't be decided so is refused, as nothing in a
-store tells two vocabularies apart.
+A label that the store's data had keeps its class. Others are decided by the rule of `labels`, over the labels of both,
+as one run over all of the data would have decided. What can't be decided is refused, because nothing in a store
+distinguishes two vocabularies.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +16,10 @@ from attnstore.messages import listed, one_line, quoted
 
 @dataclass(frozen=True, slots=True)
 class StoreLabels:
-    """What a store knows of labels.
+    """A store's labels.
 
-    `classes` are the model's, by the names that the store gives them; `are_models` says that the labels are these;
-    `labels` are those that documents have. `known` has the class, or "" for none, of each label of the data so far.
+    `classes` are the model's, by their names in the store; `are_models`: the labels are these classes; `labels` are
+    those of the documents. `known` has the class, or "" for none, of each label of the data so far.
     """
 
     classes: tuple[str, ...]
@@ -29,9 +29,9 @@ class StoreLabels:
 
 
 def known_labels(maps: Iterable[Sequence[str]], labels: Iterable[str]) -> dict[str, str]:
-    """The labels of a store's data by the lists `label=class` of its sources, and by the labels of its documents.
+    """The labels of a store's data, from the lists `label=class` of its sources, and from the labels of its documents.
 
-    Labels that are stored as they are stand in no list. One that two sources read differently is not known.
+    Labels that are stored unchanged are in no list. A label that two sources read differently is not known.
     """
     known: dict[str, str] = {}
     unsure: set[str] = set()
@@ -47,9 +47,9 @@ def known_labels(maps: Iterable[Sequence[str]], labels: Iterable[str]) -> dict[s
 
 
 def match_more(found: Survey, store: StoreLabels, given: Sequence[str] = ()) -> LabelMap:
-    """Which of the new data's labels is which of the store's; `given` is `--labels`.
+    """Match the new data's labels with the store's; `given` is `--labels`.
 
-    Raises UsageError if a label is none of the store's, would mean something else than there, or if `given` names
+    Raises UsageError if a label is not one of the store's, or would mean something else there, or if `given` names
     other classes.
     """
     options = Given.of(given)
@@ -62,7 +62,7 @@ def match_more(found: Survey, store: StoreLabels, given: Sequence[str] = ()) -> 
     if store.labels and not store.are_models:
         return _as_they_are(found, store, given)
     pairs = [entry for entry in given if "=" in entry]
-    # Names of its own explain themselves; without, a label means what it meant.
+    # A data set's own names explain its labels; without names, a label keeps its meaning.
     known = {} if found.class_names is not None else store.known
     if not pairs and found.labels.keys() <= known.keys():
         mapping = {raw: known[raw] for raw in found.labels if known[raw]}
@@ -93,7 +93,7 @@ def match_more(found: Survey, store: StoreLabels, given: Sequence[str] = ()) -> 
 
 
 def _as_they_are(found: Survey, store: StoreLabels, given: Sequence[str]) -> LabelMap:
-    """Labels that are not the model's: they have to be those of the store, as these are written there."""
+    """Labels that are not the model's classes: they must be the store's, with the same spelling."""
     if given:
         raise UsageError("--labels: the store's labels are not the model's classes, and stay as they are")
     shown = {raw: name for raw, name in shown_labels(found).items() if raw in found.labels}

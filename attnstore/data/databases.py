@@ -1,4 +1,4 @@
-"""Tables and queries of SQLite and DuckDB files, which are opened to be read and for nothing else."""
+"""Tables and queries of SQLite and DuckDB files, which are opened read-only."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,20 +14,20 @@ from attnstore.errors import DataError, UsageError
 from attnstore.messages import first_line, listed, one_line, quoted, similar
 
 _BATCH = 1024  # rows
-#: What a statement may do in SQLite; another database, for example, can't be attached.
+#: What a statement may do in SQLite; it can't attach another database, for example.
 _ALLOWED = frozenset(
     (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 )
 
 
 def database_kind(path: Path) -> Literal["sqlite", "duckdb"] | None:
-    """Which kind of database a file is, by its first bytes."""
+    """The kind of database, by the file's first bytes."""
     with path.open("rb") as file:
         return kind_of_database(file.read(16))
 
 
 def kind_of_database(head: bytes) -> Literal["sqlite", "duckdb"] | None:
-    """Which kind of database begins with these 16 bytes."""
+    """The kind of database that begins with these 16 bytes."""
     if head == b"SQLite format 3\0":
         return "sqlite"
     return "duckdb" if head[8:12] == b"DUCK" else None
@@ -36,8 +36,8 @@ def kind_of_database(head: bytes) -> Literal["sqlite", "duckdb"] | None:
 def of_database(path: Path, table: str | None, query: str | None) -> Batches | Objects:
     """The rows of a table or of a query; of the only table if neither is given.
 
-    Raises UsageError for a table that there is not, for no choice among several, and for a query that is refused;
-    DataError for a database that can't be read.
+    Raises UsageError if the table does not exist, if none of several is chosen, or if the query is refused; DataError
+    if the database can't be read.
     """
     if table is not None and query is not None:
         raise UsageError(f"{one_line(path.name)}: give a table (::{one_line(table)}) or --query, not both")
@@ -70,7 +70,7 @@ def _of_sqlite(path: Path, table: str | None, query: str | None) -> Objects:
             listing = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
             names = [name.decode() for (name,) in connection.execute(listing)]
         tables = [name for name in names if not name.startswith("sqlite_")]
-        # The name is one of the database's own.
+        # The name comes from the database itself.
         query = f"SELECT * FROM {_identifier(_chosen(path, table, tables))}"  # noqa: S608
 
     @contextmanager
@@ -99,9 +99,9 @@ def _of_sqlite(path: Path, table: str | None, query: str | None) -> Objects:
 
 @contextmanager
 def _sqlite(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads. Whether a text is UTF-8 is for each row to show."""
+    """A read-only connection. UTF-8 is checked row by row."""
     try:
-        # A reading may begin in one thread and end in another, never in two at a time.
+        # Reading may begin in one thread and end in another, but never happens in two at a time.
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
         connection.text_factory = bytes
         with closing(connection):
@@ -121,7 +121,7 @@ def _of_duckdb(path: Path, table: str | None, query: str | None) -> Batches:
                 name if schema == "main" else f"{schema}.{name}": (schema, name) for schema, name in found
             }
             parts = tables[_chosen(path, table, list(tables))]
-            # The names are the database's own.
+            # The names come from the database itself.
             query = f"SELECT * FROM {'.'.join(map(_identifier, parts))}"  # noqa: S608
         try:
             statements = connection.extract_statements(query)
@@ -140,7 +140,7 @@ def _of_duckdb(path: Path, table: str | None, query: str | None) -> Batches:
 
 @contextmanager
 def _duckdb(path: Path) -> Iterator[Any]:
-    """A connection that only reads, and nothing but this file; with one thread, for one order of rows."""
+    """A read-only connection to this file only; with one thread, for a fixed order of rows."""
     import duckdb
 
     settings: dict[str, str | bool | int | float | list[str]] = {

@@ -1,4 +1,4 @@
-"""What a data set is read as: documents, the rows that became none, and the source that yields both."""
+"""A data set as read: documents, rejected rows, and the source that yields both."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that became no document: where it stands (`reviews.csv row 17`), and a fixed phrase why."""
+    """A row that did not become a document: its position (`reviews.csv row 17`), and a fixed phrase for the reason."""
 
     where: str
     reason: str
@@ -35,7 +35,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Something about a row that became a document all the same: where it stands, and a fixed phrase."""
+    """A remark about a row that still became a document: its position, and a fixed phrase."""
 
     where: str
     what: str
@@ -43,15 +43,15 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A dataset, ready to be read as often as needed, always in the same order.
+    """A data set that can be read any number of times, always in the same order.
 
-    `name` is what the user called it; `splits` are all of the dataset's, () if it has none, and iterating
-    reads those asked for; `notes` are the guesses made, a sentence each; `class_names` are the names that the
-    dataset itself gives its numbered labels (the hub's ClassLabel); `labels_elsewhere` yields the labels of the splits
-    that were not asked for, repeated or not: what a label means is decided for the whole dataset. `kept` are the names
-    of the columns whose values the documents keep.
+    `name` is the user's name for it; `splits` are all of the data set's, () if it has none, and iterating reads the
+    requested ones; `notes` are the guesses made, one sentence each; `class_names` are the data set's own names for its
+    numbered labels (the hub's ClassLabel); `labels_elsewhere` yields the labels of the other splits, repeated or not,
+    because the meaning of labels is decided for the whole data set. `kept` are the names of the columns whose values
+    the documents keep.
 
-    Iterating raises DataError where the data can't be read any further.
+    Iterating raises DataError if the data can't be read any further.
     """
 
     name: str
