@@ -1,7 +1,7 @@
-"""Delimited text (CSV, TSV and their kin): its layout, told from its beginning, and its rows.
+"""Delimited text (CSV, TSV and similar): its layout, found from its beginning, and its rows.
 
-What the beginning of a file leaves open is not guessed: the delimiter, the header and the encoding are each refused
-with the option that settles them. A quote that is never closed costs one row: reading goes on at the line behind the
+If the beginning of a file is ambiguous, nothing is guessed: an unclear delimiter, header or encoding is refused,
+naming the option that settles it. A quote that is never closed costs one row: reading continues at the line after the
 one in which it opens.
 """
 
@@ -20,12 +20,12 @@ from attnstore.data.streams import too_large
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import counted, one_line, quoted
 
-MAX_UNCLOSED = 100  # rows with an open quote; beyond, quotes mean something else in this file
-SAMPLE = 1 << 20  # bytes from which a file's layout is told
+MAX_UNCLOSED = 100  # most rows with an open quote; beyond it, quotes mean something else in this file
+SAMPLE = 1 << 20  # bytes from which a file's layout is found
 SAMPLE_ROWS = 1000
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-#: Stands for a carriage return inside a line, which csv would take for the line's end. No decoder gives it.
+#: Represents a carriage return inside a line, which csv would take for the line's end. No decoder returns it.
 _RETURN = "\ud800"
 #: Stands for a line that is too large to be held.
 _TOO_LARGE = "\ud801"
@@ -33,9 +33,9 @@ _TOO_LARGE = "\ud801"
 _NONE = "\x1f"
 _GUESSED = "utf-8-sig"  # the encoding of a file unless told otherwise
 _MOST_ABOVE = 5  # lines above a header
-_NUL_SHARE = 100  # bytes among which more than one NUL makes a file binary
-_FEW = 4  # rows from which something can be told
-#: What text is made of, or separates words in it: no delimiter.
+_NUL_SHARE = 100  # bytes in which more than one NUL makes a file binary
+_FEW = 4  # the least rows for a decision
+#: Characters of text and between words: not delimiters.
 _ORDINARY = frozenset(" .,;|\t'\"-_!?()[]{}/\\#@&*+=<>$%")
 _CONTROLS = re.compile(r"[\x01-\x08\x0e-\x1f\x7f]")
 #: Excel's first line, which names the delimiter.
@@ -44,11 +44,11 @@ _SEPARATOR = re.compile(r"sep=(.)\r?\n?")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a delimited file is to be read.
+    """How to read a delimited file.
 
-    `columns` are its names, or `1`, `2`, … where it has no header. `skipped` lines stand above the header or the first
-    row. `trailing`: its rows end with a delimiter that the header has not. `sample` holds rows from the beginning, the
-    header not included. `notes` are the guesses made.
+    `columns` are its names, or `1`, `2`, … without a header. `skipped` lines are above the header or the first row.
+    `trailing`: its rows end with a delimiter that the header does not have. `sample` has rows from the beginning,
+    without the header. `notes` are the guesses made.
     """
 
     columns: tuple[str, ...]
@@ -62,13 +62,13 @@ class Layout:
     ending: str  # of a line
     sample: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
-    largest: int  # characters in a row; beyond, a quote was left open, or it is no document
+    largest: int  # most characters in a row; beyond it, a quote was left open, or it is not a document
     trailing: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A row that can't be used: a fixed phrase why, and where it stands beside its number (`line 12`)."""
+    """A row that can't be used: a fixed phrase for the reason, and its position beside its number (`line 12`)."""
 
     reason: str
     where: str = ""
@@ -76,18 +76,18 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of a row, as many as there are columns. `padded` says that the file had fewer."""
+    """The cells of a row, one per column. `padded`: the file had fewer."""
 
     cells: list[str | None]
     padded: bool = False
 
 
 def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) -> Layout:
-    """Tell the layout of a file from its first megabyte. `tabs` says that its name promises tabs.
+    """Find the layout of a file from its first megabyte. `tabs`: its name implies tabs.
 
     Raises:
-        DataError: it is no delimited text, or its encoding is another than UTF-8.
-        UsageError: its delimiter or header can't be told, or an option does not fit it.
+        DataError: it is not delimited text, or its encoding is not UTF-8. UsageError: its delimiter or header is
+        ambiguous, or an option does not fit it.
     """
     content = stream.read(SAMPLE)
     is_whole = len(content) < SAMPLE
@@ -161,9 +161,9 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
 
 
 def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row | Bad]]:
-    """Each row by its number, the header not counted. What is in memory is one row.
+    """Each row by its number, without counting the header. One row is in memory.
 
-    Raises DataError where so many quotes are left open that they can't be quotes.
+    Raises DataError if so many quotes are left open that they can't be quotes.
     """
     csv.field_size_limit(max(layout.largest + 2, csv.field_size_limit()))
     text = io.TextIOWrapper(stream, encoding=layout.encoding, errors="surrogateescape", newline=layout.ending)
@@ -214,7 +214,7 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
 
 
 def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
-    """What to say of the row just read, and whether its later lines are read again: it opens a quote and goes on."""
+    """Why the row just read is rejected, and whether to read its later lines again: it leaves a quote open."""
     if lines.count == 1:
         reason = too_large(lines.most) if lines.is_too_large else "malformed row"
         return Bad(reason, f"line {lines.first}"), False
@@ -226,7 +226,7 @@ def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
 
 
 class _Lines:
-    """The lines of a text for csv's reader, which remembers those of the row in hand to give them out again."""
+    """The lines of a text for csv's reader; those of the current row are kept so that they can be read again."""
 
     def __init__(self, text: IO[str], ending: str, most: int) -> None:
         self._text = text
@@ -236,7 +236,7 @@ class _Lines:
         self._row: list[str] = []
         self._size = 0
         self._foreign = 0  # the first line that is not UTF-8
-        self._fitting = False  # a line is UTF-8 with characters beyond ASCII
+        self._fitting = False  # some line is UTF-8 with non-ASCII characters
         self.first = 1  # the number of the row's first line
 
     def __iter__(self) -> Iterator[str]:
@@ -267,7 +267,7 @@ class _Lines:
 
     @property
     def is_too_large(self) -> bool:
-        """Whether the row is a line that is too large."""
+        """Whether the row is a single line that is too large."""
         return self._row == [_TOO_LARGE]
 
     @property
@@ -281,13 +281,13 @@ class _Lines:
         return sum(line.count('"') for line in self._row)
 
     def begin(self) -> None:
-        """The next line is the first of a row."""
+        """Mark the next line as the first of a row."""
         self.first += len(self._row)
         self._row = []
         self._size = 0
 
     def again(self) -> None:
-        """Give out all lines of the row but its first once more."""
+        """Return all lines of the row except its first again."""
         self._back.extendleft(reversed(self._row[1:]))
         del self._row[1:]
 
@@ -300,7 +300,7 @@ class _Lines:
             self._fitting = not line.replace(_RETURN, "").isascii()
 
     def check(self, layout: Layout) -> None:
-        """Raises DataError if lines beyond ASCII were there and none was UTF-8: the text has another encoding."""
+        """Raises DataError if there were non-ASCII lines and none was UTF-8: the text has another encoding."""
         if self._foreign and not self._fitting and layout.encoding == _GUESSED:
             raise DataError(
                 f"line {self._foreign:,} is not UTF-8, nor is any with a character beyond ASCII: give --encoding cp1252"
@@ -308,12 +308,12 @@ class _Lines:
             )
 
     def span(self) -> str:
-        """Where the row stands, if it has more than a line."""
+        """The row's position, if it has more than one line."""
         return f"lines {self.first} to {self.first + self.count - 1}" if self.count > 1 else ""
 
 
 def _line(line: str, ending: str) -> str:
-    """A line whose only line end is at its end."""
+    """A line with a line end only at its end."""
     if ending == "\r":
         return line
     body = line[:-2] if line.endswith("\r\n") else line.rstrip("\n")
@@ -321,7 +321,7 @@ def _line(line: str, ending: str) -> str:
 
 
 def _lines(text: str, ending: str) -> list[str]:
-    # Not str.splitlines, to which a form feed ends a line, too.
+    # Not str.splitlines, which also ends lines at a form feed.
     return [_line(line, ending) for line in io.StringIO(text, newline=ending)]
 
 
@@ -343,7 +343,7 @@ def _reader(
 def _parsed(
     lines: Sequence[str], delimiter: str, quoted: bool, blanks: bool = False, escape: str | None = None
 ) -> Iterator[list[str]]:
-    """The rows of a sample that can be read, less the last if the sample may end inside of it."""
+    """The readable rows of a sample, without the last if the sample may end inside it."""
     reader = _reader(lines, delimiter, quoted, blanks, escape)
     while True:
         try:
@@ -366,11 +366,11 @@ def _begins(lines: Sequence[str], delimiter: str, quoted: bool, blanks: bool, es
 
 
 def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]:
-    """The sample as text, and the encoding it has. Raises DataError for one that is not UTF-8."""
+    """The sample as text, and its encoding. Raises DataError if it is not UTF-8."""
     if config.encoding is not None:
         try:
             return content.decode(config.encoding, "surrogateescape"), config.encoding
-        except UnicodeDecodeError as error:  # a sample may end inside of a character
+        except UnicodeDecodeError as error:  # a sample may end inside a character
             if len(content) < SAMPLE or error.start < len(content) - 4:
                 raise DataError(
                     f"{one_line(name)} is not {config.encoding} throughout: byte {error.start:,} does not fit"
@@ -395,7 +395,7 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
 
 
 def _of_nuls(name: str, content: bytes) -> DataError:
-    """What to say of a text with NUL bytes."""
+    """The message about a text with NUL bytes."""
     for encoding, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
         if zeros.count(0) > len(zeros) / 2:
             return DataError(f"{one_line(name)} is UTF-16, not UTF-8: give --encoding {encoding}")
@@ -409,16 +409,16 @@ def _of_nuls(name: str, content: bytes) -> DataError:
 
 
 def foreign_byte(content: bytes) -> int | None:
-    """Where a text that is in another encoding throughout first shows it; None for UTF-8 with a few broken rows.
+    """The first sign that a whole text has another encoding; None for UTF-8 with a few broken rows.
 
-    A text in UTF-8 has characters of several bytes that fit. One in which bytes beyond ASCII never do is in some
-    encoding of one byte per character.
+    A UTF-8 text has valid multi-byte characters. If its non-ASCII bytes never form one, it has an encoding with one
+    byte per character.
     """
     try:
         content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if error.start >= len(content) - 3 and error.reason == "unexpected end of data":
-            return None  # the sample ends inside of a character
+            return None  # the sample ends inside a character
         fitting = sum(not c.isascii() for c in content.decode("utf-8", "ignore"))
         broken = sum(0xDC80 <= ord(c) <= 0xDCFF for c in content.decode("utf-8", "surrogateescape"))
         return error.start if fitting == 0 or broken > fitting else None
@@ -426,7 +426,7 @@ def foreign_byte(content: bytes) -> int | None:
 
 
 def encoding_of(content: bytes) -> str:
-    """The likeliest of the encodings with a byte per character: Windows' Latin, else the standard's."""
+    """The likeliest encoding with one byte per character: Windows' Latin, else the standard's."""
     try:
         content.decode("cp1252")
     except UnicodeDecodeError:
@@ -443,16 +443,16 @@ def _word_around(content: bytes, place: int) -> bytes:
 
 
 def _has_blanks(first: str, delimiter: str) -> bool:
-    """Whether each delimiter of the header is followed by a blank, as in `label, text`."""
+    """Whether a blank follows each delimiter of the header, as in `label, text`."""
     return (
         delimiter in ",;|" and delimiter in first and first.count(delimiter) == first.count(f"{delimiter} ")
     )
 
 
 def _above_header(lines: Sequence[str], delimiters: Sequence[str], config: SourceConfig) -> int:
-    """How many lines stand above the header: a title, comments, blanks; 0 if that is not beyond doubt.
+    """How many lines are above the header: a title, comments, blanks; 0 if in doubt.
 
-    Below them a row of nothing but names, a usual one among them, begins rows of its width.
+    Below them, rows of one width begin with a row that has only names, one of them a usual name.
     """
     if config.header is False or config.columns or len(lines) < _FEW:
         return 0
@@ -475,7 +475,7 @@ def _above_header(lines: Sequence[str], delimiters: Sequence[str], config: Sourc
 
 
 def _are_trailing(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether nearly all rows end with a delimiter that the first has not."""
+    """Whether nearly all rows end with a delimiter that the first row lacks."""
     width = len(rows[0]) if rows else 0
     longer = sum(len(row) == width + 1 and not row[width].strip() for row in rows[1:])
     return width > 1 and longer > 0 and longer >= NEARLY_ALL * len(rows[1:])
@@ -489,13 +489,13 @@ def _look_for_escapes(
     blanks: bool,
     notes: list[str],
 ) -> None:
-    r"""Say or, where most rows are lost without it, raise a UsageError that `\"` is Spark's way to write a quote."""
+    r"""Note that `\"` is Spark's way to write a quote or, if most rows are lost without it, raise a UsageError."""
     if not any('\\"' in line for line in lines):
         return
     width = len(rows[0])
     escaped = [row for row in _parsed(lines, delimiter, True, blanks, "\\") if row][: SAMPLE_ROWS + 1]
     fitting, before = (sum(len(row) == width for row in each) for each in (escaped, rows))
-    # Between tabs such quotes are no trouble to read, but stay around the text.
+    # Between tabs, such quotes are readable, but stay around the text.
     around = sum(any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row) for row in rows[1:])
     is_kept = delimiter == "\t" and around >= NEARLY_ALL * len(rows[1:])
     if len(escaped[0]) != width or fitting < NEARLY_ALL * len(escaped):
@@ -509,7 +509,7 @@ def _look_for_escapes(
 
 
 def _refuse_odd_delimiter(name: str, lines: Sequence[str], config: SourceConfig, width: int) -> None:
-    """Raise UsageError if in a file of one column a rare character occurs equally often in all lines.
+    """Raise UsageError if, in a file with one column, a rare character occurs equally often in all lines.
 
     It may separate columns.
     """
@@ -528,9 +528,9 @@ def _refuse_odd_delimiter(name: str, lines: Sequence[str], config: SourceConfig,
 
 
 def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str, notes: list[str]) -> str:
-    """The delimiter that gives nearly all rows the width of the first; that with a text column in it if several do.
+    """The delimiter with which nearly all rows are as wide as the first; of several, the one that gives a text column.
 
-    Raises UsageError if it can't be told.
+    Raises UsageError if it is ambiguous.
     """
     texts = {
         n.strip().casefold() for n in (config.text_column or "").split(",") if n.strip()
@@ -545,7 +545,7 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
             for row in _parsed(lines, delimiter, delimiter != "\t" or _is_quoted(lines, True, config.escape))
             if row
         ]
-        # The first row counts for all: a header is the one row that is always well-formed.
+        # The first row is decisive: a header is always well-formed.
         width = len(rows[0]) if rows else 0
         total[delimiter] = len(rows)
         if width > 1 and _are_trailing(rows):
@@ -559,7 +559,7 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
     consistent = [d for d, n in fitting.items() if n and n >= NEARLY_ALL * total[d]]
     named = [d for d in consistent if widths[d] == len(config.columns)]
     likely = named or [d for d in consistent if d in headed] or consistent or sorted(headed)
-    # Two or three rows may have as many commas as columns by chance.
+    # Two or three rows may have equally many commas by chance.
     is_clear = headed or len(likely) == 1 or total[usual] >= _FEW
     if usual in likely and is_clear:
         return usual
@@ -576,7 +576,7 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
             f"{one_line(name)}: no delimiter gives all rows the same number of cells: set --delimiter,"
             " and rows that do not fit are counted"
         )
-    # Without quotes, lines with a usual delimiter here and there are texts, a line each.
+    # Without quotes, lines with a usual delimiter here and there are texts, one per line.
     return (
         usual
         if any(line.startswith('"') for line in lines) or not any(usual in line for line in lines)
@@ -585,14 +585,14 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
 
 
 def _are_split_by_another(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
-    """Whether in nearly all rows a quoted cell begins inside of a cell, behind another delimiter."""
+    """Whether in nearly all rows a quoted cell begins inside another cell, after another delimiter."""
     others = [f'{other}"' for other in _DELIMITERS if other != delimiter]
     hidden = sum(any(cell[:1] != '"' and other in cell for cell in row for other in others) for row in rows)
     return bool(rows) and hidden >= NEARLY_ALL * len(rows)
 
 
 def _is_quoted(lines: Sequence[str], is_whole: bool, escape: str | None) -> bool:
-    """Some field begins with a quote, and read as quoted all rows have the same number of fields."""
+    """Whether some field begins with a quote, and quoting gives all rows the same number of fields."""
     if not any(line.startswith('"') or '\t"' in line for line in lines):
         return False
     widths = set()
@@ -601,7 +601,7 @@ def _is_quoted(lines: Sequence[str], is_whole: bool, escape: str | None) -> bool
             if row:
                 widths.add(len(row))
     except csv.Error as error:
-        # A sample may end inside of a quoted field.
+        # A sample may end inside a quoted field.
         if is_whole or "unexpected end" not in str(error):
             return False
     return len(widths) == 1

@@ -1,4 +1,4 @@
-"""Sheets of workbooks: .xlsx, .xls, .xlsb, .ods, by fastexcel. A sheet is held in memory while it is read."""
+"""Sheets of workbooks: .xlsx, .xls, .xlsb, .ods, by fastexcel. A sheet is in memory while it is read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
@@ -13,16 +13,15 @@ from attnstore.data.headers import is_headed, is_name
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import first_line, listed, one_line, quoted, similar
 
-_MOST_ABOVE = 12  # rows among which the header is looked for
+_MOST_ABOVE = 12  # rows that are searched for the header
 
 
 def of_excel(
     name: str, open_: Callable[[], IO[bytes]], config: SourceConfig, sheet: str | None, notes: list[str]
 ) -> Batches:
-    """The rows of a sheet, the first one if none is named; other sheets are said in `notes`.
+    """The rows of a sheet, the first one if none is named; `notes` mentions other sheets.
 
-    Raises UsageError for a sheet that there is not, and where fastexcel is not installed; DataError for what is no
-    workbook.
+    Raises UsageError if the sheet does not exist, or if fastexcel is not installed; DataError if it is not a workbook.
     """
     if config.header is False and not config.columns:
         raise UsageError(f"{one_line(name)} without a header: give its columns' names with --columns")
@@ -54,10 +53,10 @@ def of_excel(
 
 
 def _above_header(name: str, book: Any, sheet: str) -> tuple[int, list[str]]:
-    """How many rows stand above the header, and what is in them.
+    """How many rows are above the header, and what is in them.
 
-    The header is the first row of nothing but names, a usual one among them, else the first that has only titles above:
-    rows of one cell.
+    The header is the first row that has only names, one of them usual, else the first row below titles, which are rows
+    of one cell.
     """
     top = _loaded(name, book, sheet, header_row=None, skip_rows=0, n_rows=_MOST_ABOVE, dtypes="string")
     rows = [[cell for cell in row.values() if cell and cell.strip()] for row in top.to_pylist()]
@@ -79,7 +78,7 @@ def _refuse_row_as_header(name: str, rows: pa.RecordBatch, config: SourceConfig)
     below = [[str(cell or "") for cell in row.values()] for row in rows.slice(0, SAMPLE_ROWS).to_pylist()]
     try:
         headed = is_headed(name, [names, *below], config)
-    except UsageError:  # nothing tells, and a sheet usually has one
+    except UsageError:  # undecided, and a sheet usually has one
         return
     if not headed:
         raise UsageError(
@@ -104,9 +103,9 @@ def _workbook(name: str, open_: Callable[[], IO[bytes]]) -> Any:
 
 
 def _rows(name: str, book: Any, sheet: str, config: SourceConfig, above: int) -> pa.RecordBatch:
-    """A sheet's rows below the header, above which stand so many.
+    """A sheet's rows below the header, with `above` rows above it.
 
-    Numbers are fractions in a workbook: a column of whole ones becomes one of integers.
+    Numbers in a workbook are floats: a column of whole numbers becomes integers.
     """
     named: dict[str, Any] = {}
     if config.columns:

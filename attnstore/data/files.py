@@ -1,4 +1,4 @@
-"""Where data lie: folders, globs, the hub; their files found by name."""
+"""Where data are: folders, globs, the hub; their files, found by name."""
 
 import glob
 import os
@@ -14,18 +14,17 @@ from attnstore.data.streams import TooLargeError, too_large
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import listed, one_line, similar
 
-#: A file in a snapshot of a data set, as the hub's client caches it.
+#: A file in a data set's snapshot in the cache of the hub's client.
 _SNAPSHOT = re.compile(r"((?:.*/)?)snapshots/([^/]+)/")
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files by name ("/"-separated, relative, sorted part by part), wherever they are.
+    """Files by name ("/"-separated, relative, sorted part by part), in any place.
 
-    `named` says that the user named this one file, instead of a place where files are; `chosen`, that the user said
-    which files are meant, by a glob. `packed`: they are an archive's. `splits` are those that the data set itself says,
-    by file. `states`: what a file's present content is known by, where that is told. `root`: the folder of this machine
-    that the names are relative to.
+    `named`: the user named this single file, instead of a place with files; `chosen`: the user selected files with a
+    glob. `packed`: they are in an archive. `splits` are the data set's own, by file. `states`: the identity of a
+    file's current content, if known. `root`: the local folder that names are relative to.
     """
 
     names: Sequence[str]
@@ -39,7 +38,7 @@ class Files:
     root: Path | None = None
 
     def contents(self, name: str, most: int = MAX_DOCUMENT_BYTES) -> bytes:
-        """All of a file's bytes, as they are. Raises TooLargeError if there are more than `most`."""
+        """All of a file's bytes. Raises TooLargeError if there are more than `most`."""
         with self.open(name) as file:
             content = file.read(most + 1)
         if len(content) > most:
@@ -48,7 +47,7 @@ class Files:
 
 
 def by_parts(name: str) -> list[str]:
-    """The order of names: that of a walk through sorted folders."""
+    """The sort key of names: as in a walk through sorted folders."""
     return name.split("/")
 
 
@@ -62,7 +61,7 @@ def folder(root: Path) -> Files:
     for folder, subfolders, files in os.walk(root, onerror=failed, followlinks=True):
         here = Path(folder)
         above = [here.resolve(), *here.resolve().parents]
-        # A link to a folder above would be walked for ever.
+        # A link to a folder above would be followed forever.
         subfolders[:] = [
             each
             for each in subfolders
@@ -78,7 +77,7 @@ def folder(root: Path) -> Files:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A file to be read. Raises DataError for a pipe or a device, for whose writer a reader would wait."""
+    """A file, open for reading. Raises DataError for a pipe or a device, because reading would wait for its writer."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115 - the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -89,10 +88,11 @@ def _opened(path: Path) -> IO[bytes]:
 def of_newest_snapshots(
     names: Sequence[str], read: Callable[[str], str], age: Callable[[str], float]
 ) -> tuple[list[str], list[str], str]:
-    """The names in one of the snapshots that a cache of the hub keeps of a data set, a note, and its folder.
+    """The names in one of a data set's snapshots in a cache of the hub, a note, and the snapshot's folder.
 
-    That one is what `refs/main` names, else the newest. `read` gives a file's text, `age` a folder's time. Names that
-    are in no such cache are as they were, in the folder "". Raises DataError for the cache of several data sets.
+    It is the snapshot that `refs/main` names, else the newest. `read` returns a file's text, `age` a folder's time.
+    Names outside such a cache are returned unchanged, in the folder "". Raises DataError for a cache of several data
+    sets.
     """
     snapshots: dict[str, set[str]] = {}
     for name in names:
@@ -120,7 +120,7 @@ def of_newest_snapshots(
 
 
 def neighbours(path: Path) -> Files:
-    """The files in the folder of a file, that one included; none where they can't be listed."""
+    """The files in the folder of a file, including the file; empty if they can't be listed."""
     try:
         names = sorted(each.name for each in path.parent.iterdir() if each.is_file())
     except OSError:

@@ -1,4 +1,4 @@
-"""What lies among data and is none: descriptions, and files that are something else than their name says."""
+"""Files among the data that are not data: descriptions, and files whose content does not match their name."""
 
 import functools
 import json
@@ -9,13 +9,13 @@ from attnstore.data.class_names import NAMES_JSON
 from attnstore.errors import DataError
 from attnstore.messages import one_line
 
-#: What a data set's description is called, by stem, in any case.
+#: The stems of a data set's descriptions, in any case.
 _DESCRIPTIONS = frozenset(
     ("readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors", "classes", "state",
      "dataset_info", "dataset_infos", "dataset_dict", "config", "metadata", "sample_submission", "samplesubmission",
      "gender_submission")
 )  # fmt: skip
-#: A word in the name of a description, wherever it stands.
+#: A word anywhere in the name of a description.
 _TITLE = re.compile(r"(?:\A|[._ -])(?:readme|licen[cs]e)(?:\Z|[._ -])")
 #: Folders and files that table formats keep beside their data.
 _BOOKKEEPING = frozenset(
@@ -30,11 +30,11 @@ _BOOKKEEPING = frozenset(
         "desktop.ini",
     )
 )
-#: Endings of descriptions, of sums, and of copies that editors and browsers make.
+#: Endings of descriptions, of checksums, and of copies that editors and browsers make.
 _ENDINGS = frozenset(
     (".crc", ".md", ".rst", ".py", ".md5", ".sha1", ".sha256", ".bak", ".tmp", ".swp", ".part", ".crdownload")
 )
-#: What a file is that begins so, and the kind of table that may.
+#: What a file with this beginning is, and the kind of table that may have it.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"PAR1", "Parquet", "parquet"),
     (b"ARROW1", "Arrow", "arrow"),
@@ -53,7 +53,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93NUMPY", "a NumPy array", ""),
     (b"SQLite format 3\0", "an SQLite database", ""),
 )
-#: All that a server answers instead of a file.
+#: Whole answers of a server instead of a file.
 _REFUSAL = re.compile(
     rb"(\d{3}\W+)?(entry |repository |page |file )?(not found|forbidden|unauthorized|access denied|bad gateway"
     rb"|service unavailable|internal server error|too many requests|invalid username or password)\.?",
@@ -63,7 +63,7 @@ _REFUSAL = re.compile(
 
 def is_no_data(name: str) -> bool:
     """Whether a file is the system's (`.DS_Store`, `.git`), a table format's (`_SUCCESS`), or a description."""
-    # No path, as Python's intern their parts: a table that grows with an archive's names.
+    # Not a Path: Python's paths intern their parts, in a table that would grow with an archive's names.
     folder, _, file = name.rpartition("/")
     if _is_a_systems(file) or _lies_in_a_systems(folder):
         return True
@@ -79,7 +79,7 @@ def is_no_data(name: str) -> bool:
 
 
 def _is_a_systems(part: str) -> bool:
-    """Whether a file or a folder of this name is the system's, or a table format's."""
+    """Whether a file or a folder with this name belongs to the system, or to a table format."""
     return part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING
 
 
@@ -89,7 +89,7 @@ def _lies_in_a_systems(folder: str) -> bool:
 
 
 def refuse_foreign(name: str, head: bytes) -> None:
-    """Raise DataError for a file whose first 512 bytes show that something else lies in its place."""
+    """Raise DataError for a file whose first 512 bytes show that it is something else."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         raise DataError(f"{one_line(name)} is a git-LFS pointer, not the file: fetch it with git lfs pull")
@@ -104,9 +104,9 @@ def refuse_foreign(name: str, head: bytes) -> None:
 
 
 def refuse_misnamed(name: str, head: bytes, kind: str | None) -> None:
-    """Raise DataError for a file that is to be read and can't be what its name says, by its first 512 bytes.
+    """Raise DataError for a file to be read whose first 512 bytes contradict its name.
 
-    `kind`: the kind of table that it should be, None for a text.
+    `kind`: the expected kind of table, None for a text.
     """
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     if kind is not None and len(head) < 512 and _is_refusal(head):
@@ -125,7 +125,7 @@ def _answer(name: str) -> DataError:
 
 
 def _is_refusal(whole: bytes) -> bool:
-    """Whether a whole file is what a server says that does not give one."""
+    """Whether a whole file is a server's refusal to send it."""
     if _REFUSAL.fullmatch(whole.strip()):
         return True
     try:

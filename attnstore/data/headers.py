@@ -1,4 +1,4 @@
-"""Whether the first row of a table is a header: its cells differ in kind from the columns below."""
+"""Whether the first row of a table is a header: its cells differ from the columns below."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from attnstore.data.columns import USUAL_COLUMNS, is_number, is_prose, words_in
 from attnstore.errors import UsageError
 from attnstore.messages import one_line
 
-#: A share of rows that is as good as all: a few bad ones say nothing about a file.
+#: A share of rows that counts as all: a few bad rows mean nothing.
 NEARLY_ALL = 0.9
 
 _NAME = re.compile(r"[^\W\d][\w.-]*( [\w.-]+){0,2}\??")
@@ -20,7 +20,7 @@ def is_name(cell: str) -> bool:
 
 
 def is_headed(name: str, rows: Sequence[Sequence[str]], config: SourceConfig) -> bool:
-    """Whether the first row is a header. Raises UsageError if nothing tells."""
+    """Whether the first row is a header. Raises UsageError if that can't be decided."""
     first = [cell.strip() for cell in rows[0]]
     if config.header is not None:
         return config.header
@@ -38,7 +38,7 @@ def is_headed(name: str, rows: Sequence[Sequence[str]], config: SourceConfig) ->
         for part in [*(column or "").split(","), column or ""]
         if part.strip() and not part.strip().isdecimal()
     }
-    # Tables that were joined have the header again.
+    # Concatenated tables repeat the header.
     below = [row for row in rows[1:] if row != rows[0]] if _has_usual_name(first) else rows[1:]
     columns = [
         [cell for row in below if len(row) > place and (cell := row[place].strip())]
@@ -68,7 +68,7 @@ def _has_usual_name(first: Sequence[str]) -> bool:
 
 
 def _vote(cell: str, below: Sequence[str]) -> str:
-    """What a cell of the first row and those below it say: `header`, `row`, or nothing."""
+    """The vote of a cell of the first row and those below it: `header`, `row`, or nothing."""
     if not below:
         return "header" if is_name(cell) else "row" if cell else ""
     if not cell:
@@ -81,7 +81,7 @@ def _vote(cell: str, below: Sequence[str]) -> str:
 
 
 def _vote_of_words(cell: str, below: Sequence[str]) -> str:
-    if len(below) > len(set(below)) <= max(2, len(below) // 5):  # classes, among which a header stands out
+    if len(below) > len(set(below)) <= max(2, len(below) // 5):  # classes: a header would stand out
         return "header" if is_name(cell) and len(below) >= 4 else ""
     lengths = sorted(map(words_in, below))
     words = words_in(cell)

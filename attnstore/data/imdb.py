@@ -18,13 +18,13 @@ IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
 
 
 def films(urls: bytes) -> list[str | None]:
-    """Line n of `urls_pos.txt` or `urls_neg.txt` is of review n: the film's id, such as tt0406816."""
+    """The films' ids, such as tt0406816: line n of `urls_pos.txt` or `urls_neg.txt` belongs to review n."""
     ids = (re.search(rb"/title/(tt[0-9]+)", line) for line in urls.splitlines())
     return [found[1].decode() if found else None for found in ids]
 
 
 def fetch_imdb(on_event: OnEvent = ignore) -> Path:
-    """The IMDb archive in the cache, downloaded if it is not there yet, its SHA-256 checked.
+    """The IMDb archive in the cache, downloaded if necessary, with its SHA-256 checked.
 
     The cache is ATTNSTORE_CACHE, by default ~/.cache/attnstore. A download that breaks off is kept and
     resumed, by this call or the next. `on_event` gets `Downloaded` as it goes.
@@ -43,7 +43,7 @@ def fetch_imdb(on_event: OnEvent = ignore) -> Path:
             _download(part, on_event)
             break
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
-            # A connection that broke under way is taken up again at once; one that brings nothing is not.
+            # A connection that breaks midway is resumed at once; one that brings nothing is not.
             if attempt == 4 or not part.exists() or part.stat().st_size <= before:
                 reason = (
                     error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
@@ -67,7 +67,7 @@ def _download(part: Path, on_event: OnEvent) -> None:
         response = urllib.request.urlopen(request, timeout=60)  # noqa: S310 - a constant address, no user's
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
-            return  # there is no more: the SHA-256 tells whether it is right
+            return  # the download is complete: the SHA-256 shows whether it is right
         raise
     with response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(

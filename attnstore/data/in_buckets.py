@@ -1,7 +1,7 @@
-"""Data in buckets: objects below a prefix are files in a folder, and are read where they lie.
+"""Data in buckets: objects below a prefix are read in place, like files in a folder.
 
-A listing says which state of each object is read: one that is written again while it is read is an error, not a
-mixture of two.
+A listing fixes the state of each object to read: an object that is rewritten meanwhile is an error, not a mixture of
+two states.
 """
 
 import glob
@@ -21,7 +21,7 @@ from attnstore.messages import one_line
 def bucket_files(address: str) -> Files:
     """The object at an address, those below it, or those that match it as a glob; names are relative to it.
 
-    Raises UsageError if there is nothing or no such bucket, and OSError where the server does not answer or refuses.
+    Raises UsageError if there is nothing or no such bucket, and OSError if the server does not answer or refuses.
     """
     place = Bucket.at(address)
     try:
@@ -30,7 +30,7 @@ def bucket_files(address: str) -> Files:
         if glob.has_magic(place.key):
             return _matching(place)
         found = _without_folders(place.objects())
-    except FileNotFoundError as error:  # of a listing: it is the bucket that is not there
+    except FileNotFoundError as error:  # from a listing: the bucket does not exist
         raise UsageError(f"{one_line(address)}: {error.strerror}") from None
     if not found:
         raise UsageError(f"there is nothing at {one_line(address)}")
@@ -38,7 +38,7 @@ def bucket_files(address: str) -> Files:
 
 
 def beside_in_bucket(address: str) -> Files:
-    """The files beside an object that may hold the names of the classes. What is refused is not there."""
+    """The files beside an object that may have the names of the classes. Refused ones count as missing."""
     folder = Bucket.at(address).parent
     found = {}
     for name in (*NAMES_JSON, *NAMES_TEXT, *DESCRIPTIONS):
@@ -48,7 +48,7 @@ def beside_in_bucket(address: str) -> Files:
 
 
 def _object(place: Bucket) -> Known | None:
-    """What the server says of an object, None if there is none."""
+    """What the server knows of an object; None if it does not exist."""
     try:
         return place.known()
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def _files(root: Bucket, found: dict[str, Known], named: bool = False, chosen: b
 
 
 def _without_folders(found: dict[str, Known]) -> dict[str, Known]:
-    """The objects without those that stand for a folder: of no bytes, and with others below."""
+    """The objects without those that represent a folder: empty ones with others below."""
     above = {""}
     for name in found:
         while (name := posixpath.dirname(name)) not in above:
@@ -97,9 +97,9 @@ def _matching(pattern: Bucket) -> Files:
 
 
 def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a name match those of a glob; `**` stands for any number of them.
+    """Whether the parts of a name match those of a glob; `**` matches any number of parts.
 
-    As in a folder, a part that begins with a dot has to be asked for.
+    As in a folder, a part that begins with a dot must be given explicitly.
     """
     if not pattern:
         return not name

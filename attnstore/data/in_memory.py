@@ -1,7 +1,7 @@
-"""Data that a Python program holds: tables of pandas, Polars and Arrow, `datasets`, and anything of dicts.
+"""Data in a Python program: tables of pandas, Polars and Arrow, `datasets`, and any iterable of dicts.
 
-Nothing of them is imported: a table is what has Arrow's C stream (`__arrow_c_stream__`), a `datasets.Dataset` what
-has `features` and `with_format`.
+None of these libraries is imported: a table is anything with Arrow's C stream (`__arrow_c_stream__`), a
+`datasets.Dataset` anything with `features` and `with_format`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _ROWS = 1024
 
 
 def name_of(held: object) -> str:
-    """What the manifest calls data from Python: its type, and how many rows it has where it says so."""
+    """The manifest's name for data from Python: its type, and its number of rows if known."""
     kind = type(held)
     name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}".removeprefix("builtins.")
     if isinstance(held, Mapping):
@@ -35,7 +35,7 @@ def name_of(held: object) -> str:
 def contents_of(held: Any) -> dict[str | None, Batches | Objects]:
     """The rows by split; by None if there are no splits. A mapping of tables (`datasets.DatasetDict`) has splits.
 
-    Raises UsageError for what is no table, and for an iterator: a source is read more than once.
+    Raises UsageError for anything but a table, and for an iterator, because a source is read more than once.
     """
     if isinstance(held, Mapping) and held and all(map(_is_table, held.values())):
         return {str(split): _content(each) for split, each in held.items()}
