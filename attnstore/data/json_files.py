@@ -1,7 +1,7 @@
-"""JSON as people write it: an object a line, an array of objects, and what pandas' `to_json` writes.
+"""JSON in its usual forms: one object per line, an array of objects, and what pandas' `to_json` writes.
 
-Lines and arrays are read row by row. Any other document is one value, which is held in memory as a whole: above
-128 MiB it is refused, with the advice to write JSON Lines.
+Lines and arrays are read row by row. Any other document is one value, and is in memory as a whole: above 128 MiB it is
+refused, with the advice to write JSON Lines.
 
 | document | rows |
 |---|---|
@@ -27,10 +27,10 @@ from attnstore.data.streams import TooLargeError, in_utf8, lines, read_over, too
 from attnstore.errors import DataError
 from attnstore.messages import listed, one_line
 
-LARGEST = 128 << 20  # bytes of a document that is held in memory
+LARGEST = 128 << 20  # most bytes of a document in memory
 _BLANK = b" \t\r\n"
-_NEAR = 12  # characters: an error that near to the end of what was read may be one of what was not
-_FEW = 4  # keys of an object that is no row of a table: they are not called as columns are
+_NEAR = 12  # characters: an error so near to the end of what was read may come from what was not
+_FEW = 4  # keys of an object that is not a row of a table: they are not column names
 _MALFORMED = Bad("malformed row")
 _DECODER = json.JSONDecoder()
 
@@ -64,7 +64,7 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
     def read() -> Iterator[tuple[int, Object | Bad]]:
         return enumerate(_rows_of(name, _whole(name, stream), config), start=1)
 
-    read()  # a document that holds no rows is refused now; while it is not read it is not held
+    read()  # a document without rows is refused here; it is in memory only while it is read
     return Objects(read)
 
 
@@ -78,7 +78,7 @@ def _are_lists_a_line(start: bytes) -> bool:
 
 
 def _are_one_behind_the_other(start: bytes) -> bool:
-    """Whether objects follow each other that are not each on a line of its own."""
+    """Whether objects follow each other without being on separate lines."""
     text = start.decode(errors="replace")
     try:
         _, end = _DECODER.raw_decode(text)
@@ -98,7 +98,7 @@ def _lines(stream: Callable[[], IO[bytes]], most: int, kind: type) -> Iterator[t
 
 
 def _value(line: bytes, kind: type) -> Any:
-    """The object or list in a line, or the reason why there is none."""
+    """The object or list on a line, or the reason why there is none."""
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -109,7 +109,7 @@ def _value(line: bytes, kind: type) -> Any:
 
 
 def _is_document(start: bytes, file: IO[bytes], most: int) -> bool:
-    """Whether a file that begins with `start` is one value: its first line is all there is, or only a part of one."""
+    """Whether a file that begins with `start` is one value: its first line is the whole file, or part of a value."""
     line, ended, rest = start.partition(b"\n")
     if not ended:
         more = file.readline(most)
@@ -125,7 +125,7 @@ def _is_document(start: bytes, file: IO[bytes], most: int) -> bool:
     except ValueError as error:
         if not isinstance(error, json.JSONDecodeError):
             return False
-        # A first line that ends too early, and a second that goes on with it.
+        # A first line that ends too early, and a second that continues it.
         ends_early = error.pos >= len(line.decode(errors="replace").rstrip())
         return ends_early and rest.lstrip(_BLANK)[:1] in (b'"', b"}", b"[", b"]")
     return not rest.strip()
@@ -155,7 +155,7 @@ def _whole(name: str, stream: Callable[[], IO[bytes]]) -> Any:
 
 
 def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object | Bad]:
-    """The rows in a document, which may be one itself. Raises DataError if it can be read in two ways."""
+    """The rows in a document, which may itself be one row. Raises DataError if it is ambiguous."""
     values = list(document.values())
     if _is_split(document):
         return _with_names(document["data"], document["columns"])
@@ -185,7 +185,7 @@ def _rows_of(name: str, document: Any, config: SourceConfig) -> Iterable[Object 
 
 
 def _of_splits(document: Mapping[str, Sequence[Any]]) -> Iterator[Object | Bad]:
-    """The rows of lists called as splits are, with a column `split`; a list's columns are called by their places."""
+    """The rows of lists named like splits, with a column `split`; a list's columns are named by position."""
     for name, rows in document.items():
         for row in rows:
             if isinstance(row, list):
@@ -212,7 +212,7 @@ def _is_table(value: Any) -> bool:
 def _crossed(
     name: str, document: Mapping[str, Mapping[str, Any]], config: SourceConfig
 ) -> Iterable[Object | Bad]:
-    """The rows of objects in an object: the keys of the outer one are columns, or rows, or it is a row itself."""
+    """The rows of objects in an object: the outer keys are columns or rows, or the outer object is a row."""
     outer, inner = list(document), list(dict.fromkeys(key for each in document.values() for key in each))
     known = {
         *USUAL_COLUMNS,
@@ -243,7 +243,7 @@ def _with_names(rows: Sequence[Sequence[Any]], names: Sequence[object]) -> Itera
 
 
 def _named(rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Object | Bad]]:
-    """Lists as objects, whose keys are `names`, or the places from 1."""
+    """Lists as objects, whose keys are `names`, or the positions from 1."""
     for number, row in rows:
         if isinstance(row, Bad):
             yield number, row
@@ -253,7 +253,7 @@ def _named(rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Iterator[tu
 
 
 def _values(name: str, stream: Callable[[], IO[bytes]], most: int) -> Iterator[tuple[int, Object | Bad]]:
-    """Objects that follow each other, over several lines or within one. Raises DataError where they are no JSON."""
+    """Consecutive objects, over several lines or within one. Raises DataError if they are not JSON."""
     number = 0
     with stream() as file:
         text = _Text(file, most)
@@ -270,9 +270,9 @@ def _values(name: str, stream: Callable[[], IO[bytes]], most: int) -> Iterator[t
 
 
 def _array(name: str, stream: Callable[[], IO[bytes]], kind: type, most: int) -> Iterator[tuple[int, Any]]:
-    """The elements of an array of objects or lists, each parsed by itself; those of another kind are malformed.
+    """The elements of an array of objects or lists, each parsed separately; other elements are malformed.
 
-    Raises DataError where it is no JSON: what follows can't be told apart.
+    Raises DataError if it is not JSON: the following elements can't be separated.
     """
     number = 0
     with stream() as file:
@@ -289,28 +289,28 @@ def _array(name: str, stream: Callable[[], IO[bytes]], kind: type, most: int) ->
             text.take("]")
             text.take("")
         except TooLargeError as error:
-            # What follows it can't be told apart without reading it.
+            # What follows can't be separated without reading it.
             raise DataError(
                 f"{one_line(name)}: its row {number + 1:,} {error}: leave it out, or write one object per line"
             ) from None
-        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
+        except (ValueError, RecursionError) as error:  # ValueError: also a number with thousands of digits
             said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             after = f"after row {number:,}" if number else "at its beginning"
             raise DataError(f"{one_line(name)} is damaged or cut off {after}: {one_line(said)}") from None
 
 
 class _Text:
-    """JSON that is read as far as it is needed, and forgotten behind that."""
+    """JSON that is read as far as needed, and then forgotten."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
-        # What is not UTF-8 is for each row to show.
+        # UTF-8 is checked row by row.
         self._file = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         self._text = ""
         self._at = 0
         self._most = most
 
     def next(self) -> str:
-        """The next character that is no blank, "" at the end."""
+        """The next character that is not blank, "" at the end."""
         while True:
             while (here := self._text[self._at : self._at + 1]) and here in " \t\r\n":
                 self._at += 1
@@ -318,7 +318,7 @@ class _Text:
                 return here
 
     def take(self, wanted: str) -> None:
-        """Go past the next character, which must be `wanted`."""
+        """Skip the next character, which must be `wanted`."""
         if self.next() != wanted:
             raise json.JSONDecodeError(f"expecting {wanted!r}" if wanted else "data after its end", "", 0)
         self._at += len(wanted)
@@ -337,13 +337,13 @@ class _Text:
                     raise
                 continue
             if end == len(self._text) and self._more():
-                continue  # a number may go on
+                continue  # a number may continue
             self._at = end
             return value
 
     def _more(self) -> bool:
         rest = self._text[self._at :]
-        # As much again, so that a large value is not parsed for every piece of it.
+        # Double the amount, so that a large value is not parsed again for every piece.
         read = self._file.read(max(SAMPLE, len(rest)))
         self._text, self._at = rest + read, 0
         return bool(read)

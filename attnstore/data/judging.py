@@ -1,6 +1,6 @@
-"""A row or a text of a source, judged: it is a document, or why it is none.
+"""Decides whether a row or a text of a source is a document, or why not.
 
-Strings are as the source has them. What is blank is no label and no group, and half of a pair is no pair.
+Strings are as in the source. A blank is neither a label nor a group, and half of a pair is not a pair.
 """
 
 import math
@@ -16,11 +16,11 @@ from attnstore.errors import DataError
 from attnstore.messages import one_line
 
 _FOREIGN = "not UTF-8"  # why a text is rejected
-_FOREIGN_TEXTS = 3  # that many show another encoding than UTF-8, unless some text beyond ASCII is UTF-8
+_FOREIGN_TEXTS = 3  # this many mean that the encoding is not UTF-8, unless some non-ASCII text is UTF-8
 
 
 def in_encoding(content: bytes, config: SourceConfig) -> str | bytes:
-    """A text in the encoding that the user says, its bytes if they say none."""
+    """A text in the user's encoding; its bytes if none is given."""
     return content if config.encoding is None else content.decode(config.encoding, "surrogateescape")
 
 
@@ -29,7 +29,7 @@ def mostly_utf8(
 ) -> Iterator[Document | Rejected | Noticed]:
     """The documents, as long as nearly all are UTF-8. Raises DataError at the end if they are not.
 
-    What would be left of a source in another encoding are the texts without an accent: no sample of it.
+    Of a source in another encoding, only the texts without accents would remain, which are not a fair sample.
     """
     texts = foreign = 0
     first = ""
@@ -50,7 +50,7 @@ def mostly_utf8(
 
 
 def joined(texts: Sequence[object]) -> object:
-    """The text of a row whose columns are joined with a space; as it is if there is one."""
+    """The text of a row: its columns joined with a space, or a single column as it is."""
     if len(texts) == 1:
         return texts[0]
     parts = [text for text in texts if text is not None]
@@ -59,7 +59,7 @@ def joined(texts: Sequence[object]) -> object:
     try:
         whole = [part.decode("utf-8-sig") if isinstance(part, bytes) else str(part) for part in parts]
     except UnicodeError:
-        return b"\xff"  # judged with the row's other values
+        return b"\xff"  # checked with the row's other values
     return " ".join(part for part in whole if part.strip()) if parts else None
 
 
@@ -73,9 +73,9 @@ def as_document(
     extra: Sequence[object] = (),
     most: int = MAX_DOCUMENT_BYTES,
 ) -> Document | Rejected:
-    """One row, judged: strings are as the source has them, blank labels and groups are none.
+    """One row as a document, or the reason why not: strings are as in the source, blank labels and groups are None.
 
-    `most`: bytes of a text; a larger one is no document.
+    `most`: bytes of a text; a larger one is not a document.
     """
     if text is None:
         return Rejected(one_line(where), "text missing")
@@ -110,7 +110,7 @@ def _is_larger(text: str | bytes, most: int) -> bool:
 def paired(
     where: str, first: Document | Rejected, rest: Sequence[object], most: int = MAX_DOCUMENT_BYTES
 ) -> Document | Rejected:
-    """The document with the second text of its pair, if it has one. Without words on both sides there is no pair."""
+    """The document with the second text of its pair, if any. Without words on both sides, there is no pair."""
     if isinstance(first, Rejected) or not rest:
         return first
     (second,) = rest
@@ -129,7 +129,7 @@ def paired(
 
 
 def _utf8(value: str | bytes) -> str:
-    """Raises UnicodeError for what UTF-8 can't say: foreign bytes, and halves of surrogate pairs."""
+    """Raises UnicodeError for what UTF-8 can't encode: foreign bytes, and halves of surrogate pairs."""
     if isinstance(value, bytes):
         return value.removeprefix(BOM_UTF8).decode()  # as "utf-8-sig", whose decoder is Python's own and slow
     if not value.isascii():
@@ -138,11 +138,11 @@ def _utf8(value: str | bytes) -> str:
 
 
 class SeveralError(TypeError):
-    """A list of several labels, ids or groups: the row is of many classes, or of many documents."""
+    """A list of several labels, ids or groups: the row has many classes, or many documents."""
 
 
 def as_scalar(value: object) -> str | bytes | None:
-    """A label, id or group as text; a list of one is that one. Raises TypeError for an object, or a longer list."""
+    """A label, id or group as text; a list of one is its element. Raises TypeError for an object, or a longer list."""
     if value is None or isinstance(value, str | bytes):
         return value or None
     if isinstance(value, list):
@@ -161,13 +161,13 @@ def as_scalar(value: object) -> str | bytes | None:
 
 
 def as_label(value: object) -> str | None:
-    """A label as the source has it, a blank one is none. Raises TypeError for a list or object, and UnicodeError."""
+    """A label as in the source; None for a blank one. Raises TypeError for a list or object, and UnicodeError."""
     scalar = as_scalar(value)
     label = "" if scalar is None else _utf8(scalar)
     return label if label.strip() else None
 
 
 def as_split(value: object) -> str:
-    """A row's own split; `all` where it has none. Raises TypeError for a list or an object."""
+    """A row's own split; `all` if it has none. Raises TypeError for a list or an object."""
     split = as_scalar(value) or "all"
     return split.decode(errors="replace") if isinstance(split, bytes) else split

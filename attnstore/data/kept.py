@@ -1,8 +1,8 @@
-"""Columns of the data that are kept beside the documents: their values, and of which type each column is.
+"""Columns of the data that are stored with the documents: their values, and each column's type.
 
-A type is a column's, decided over all of its values, whatever kind of file they come from: `boolean` if each is true
-or false, `integer` if each is a whole number of 64 bits, `number` if each is a number, else `text`. Numbers count as
-such only as they are usually written: `007` is a text, and a column that holds one stays a text throughout.
+A column's type depends on all of its values, whatever kind of file they come from: `boolean` if each is true or false,
+`integer` if each is a 64-bit whole number, `number` if each is a number, else `text`. Numbers count only in their
+usual form: `007` is a text, and makes its whole column a text.
 """
 
 import json
@@ -17,14 +17,14 @@ Value = str | int | float | bool
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-#: Beyond it a double does not hold every whole number.
+#: Beyond it, a double can't represent every whole number.
 _EXACT = 2**53
 
 
 def kept_value(value: object) -> Value | None:
-    """A cell as it is kept: blank ones, NaN and None are none; lists and objects are JSON; the rest is a text.
+    """A cell as stored: None for blanks, NaN and None; JSON for lists and objects; otherwise a text.
 
-    Raises UnicodeError for what UTF-8 can't say.
+    Raises UnicodeError for what UTF-8 can't encode.
     """
     if value is None or isinstance(value, bool | int):
         return value
@@ -41,7 +41,7 @@ def kept_value(value: object) -> Value | None:
 
 
 def _types_of(value: Value) -> frozenset[str]:
-    """Every type that a value can be of; a text can be any of its words."""
+    """Every type that a value can have; a text is tried as each of them."""
     word = value.strip() if isinstance(value, str) else value
     if isinstance(word, bool) or word in _BOOLEANS:
         return frozenset(("boolean", "text"))
@@ -57,7 +57,7 @@ def _types_of(value: Value) -> frozenset[str]:
 
 @dataclass(slots=True)
 class TypeFinder:
-    """What the columns may still be after the values seen; `add` is called with each row's."""
+    """The types that columns may still have after the values seen; call `add` with each row's values."""
 
     columns: int
     _open: list[frozenset[str]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class TypeFinder:
                 self._open[place] &= _types_of(value)
 
     def types(self) -> tuple[str, ...]:
-        """The narrowest type of each column; `text` for one without any value."""
+        """The narrowest type of each column; `text` for a column without values."""
         everything = frozenset(("boolean", "integer", "number", "text"))
         return tuple(
             "text"
@@ -83,7 +83,7 @@ class TypeFinder:
 
 
 def as_type(value: Value | None, type_: str) -> Value | None:
-    """A kept value as its column's type. Raises DataError if it is none, as after a change of the data."""
+    """A kept value as its column's type. Raises DataError if it does not fit, as after a change of the data."""
     if value is None:
         return None
     if type_ not in _types_of(value):

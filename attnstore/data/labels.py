@@ -1,8 +1,8 @@
-"""Whose labels are whose: one rule by which the data's labels are the model's classes, or are not.
+"""Which label is which class: the one rule that maps the data's labels to the model's classes, or does not.
 
-A mapping counts only if it explains every label of the whole data set, the splits that are not read included. In
-this order: names, numbers from 0, numbers from 1. Otherwise the labels are not the model's: they are kept as they
-are, nothing is left out, and no accuracy is reported. How often a label occurs plays no part.
+A mapping counts only if it explains every label of the whole data set, including splits that are not read. It is tried
+in this order: names, numbers from 0, numbers from 1. Otherwise the labels are not the model's: they are stored as they
+are, nothing is left out, and no accuracy is reported. The frequency of labels does not matter.
 """
 
 import re
@@ -25,16 +25,16 @@ from attnstore.data.survey import Survey
 from attnstore.errors import UsageError
 from attnstore.messages import listed, one_line, quoted, similar
 
-_SHOWN = 10  # pairs that a note shows
+_SHOWN = 10  # how many pairs a note shows
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """The source's labels as the model's. The rows of a label that `mapping` lacks are left out.
+    """The source's labels as the model's. Rows with a label that is not in `mapping` are left out.
 
-    `are_models` is False where the labels are not the model's, or there is none: then no accuracy can be claimed.
-    `model_labels` are the model's classes in the order of its logits, by the names this run gives them.
-    `dismissed` are labels that the user sent to nothing.
+    `are_models` is False if the labels are not the model's, or if there are none: then no accuracy is reported.
+    `model_labels` are the model's classes in the order of its logits, with this run's names. `dismissed` are labels
+    that the user excluded.
     """
 
     mapping: Mapping[str, str]
@@ -46,9 +46,9 @@ class LabelMap:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """`--labels` taken apart: the model's classes in the order of its logits, and labels of the data by class.
+    """`--labels`, parsed: the model's classes in the order of its logits, and labels of the data by class.
 
-    `classes` is () where they keep their names; a label in `pairs` that goes to "" goes to nothing.
+    `classes` is () if they keep their names; a label in `pairs` with "" is excluded.
     """
 
     classes: tuple[str, ...]
@@ -56,7 +56,7 @@ class Given:
 
     @classmethod
     def of(cls, entries: Sequence[str]) -> "Given":
-        """Raises UsageError for a class or a label without a name, or named twice."""
+        """Parse the entries. Raises UsageError for a class or a label without a name, or named twice."""
         classes = tuple(entry.strip() for entry in entries if "=" not in entry)
         if len({name.casefold() for name in classes}) < len(classes) or "" in classes:
             raise UsageError(f"--labels must be different names, none empty: {listed(entries)}")
@@ -78,7 +78,7 @@ class Given:
 
 
 def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str] = ()) -> LabelMap:
-    """Decide which of the source's labels is which of the model's; the note says how.
+    """Map the source's labels to the model's classes; the note says how.
 
     1. By name: the data set's own class names, else its labels, each spelled like a class of the model's (exactly; by
        case, accents, hyphens, underscores and blanks; `pos` for `positive`, one `star` for `stars`), or the only one
@@ -87,12 +87,12 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
     2. By number: exactly 0 … n-1, or fewer of them with both 0 and n-1.
     3. By number less one: exactly 1 … n.
 
-    `given` is `--labels`: classes in the model's order replace its names, pairs `label=class` come before all rules.
-    With pairs, other labels must be classes by name; the rest is unknown and left out. If pairs do nothing but
+    `given` is `--labels`: classes in the model's order replace its names, pairs `label=class` take precedence over all
+    rules. With pairs, other labels must be classes by name; the rest is unknown and left out. If the pairs only
     dismiss labels, the rules decide about the others.
 
     Raises:
-        UsageError: `given` has not as many names as the model has classes, or a pair leads to no class.
+        UsageError: `given` does not have as many names as the model has classes, or a pair names no class.
     """
     options = Given.of(given)
     names = options.classes or tuple(model_labels)
@@ -146,7 +146,7 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
 
 
 def shown_labels(found: Survey) -> dict[str, str]:
-    """Each label of the whole data set by the name that the data set gives it, else without outer blanks."""
+    """Each label of the whole data set by the data set's name for it, else without outer blanks."""
     raws = [*found.labels, *found.labels_elsewhere]
     numbers = {raw: number for raw in raws if (number := whole_number(raw)) is not None}
     if found.class_names is not None and len(numbers) == len(raws):
@@ -157,16 +157,16 @@ def shown_labels(found: Survey) -> dict[str, str]:
 
 
 def _several(labels: Sequence[str]) -> frozenset[str]:
-    """Those of the labels that list others, as `2,14` beside `2` and `14` (GoEmotions)."""
+    """The labels that are lists of others, such as `2,14` beside `2` and `14` (GoEmotions)."""
     known = {label.strip() for label in labels}
     parts = {label: [part.strip() for part in re.split("[,;|]", label)] for label in labels}
     return frozenset(label for label, each in parts.items() if len(each) > 1 and known >= set(each))
 
 
 def _declared(found: Survey) -> frozenset[int] | None:
-    """The numbers that the data set itself calls its classes by, where its names for them are numbers.
+    """The data set's own names for its classes, if they are numbers.
 
-    None where its names don't fit its labels: then nothing is known of these.
+    None if the names do not fit the labels: then nothing is known about these.
     """
     if found.class_names is None:
         return frozenset()
@@ -185,9 +185,9 @@ def _declared(found: Survey) -> frozenset[int] | None:
 def _matched(
     shown: Mapping[str, str], names: Sequence[str], declared: frozenset[int]
 ) -> tuple[dict[str, str], str] | None:
-    """The class of each label, and how it was found; None if no way explains all of them.
+    """The class of each label, and how it was found; None if no rule explains all of them.
 
-    `declared` are numbers that may be labels, whether any row has them or not.
+    `declared` are numbers that may be labels, even if no row has them.
     """
     if not shown:
         return {}, "--labels leaves all labels out: no accuracy is computed"
@@ -204,7 +204,7 @@ def _matched(
 def _by_index(
     shown: Mapping[str, str], names: Sequence[str], declared: frozenset[int]
 ) -> tuple[dict[str, str], str] | None:
-    """See `match_labels`, 2 and 3. `LABEL_3` is what a model without names says for 3: it counts from 0."""
+    """See `match_labels`, 2 and 3. A model without names calls its class 3 `LABEL_3`, counting from 0."""
     numbers = {raw: int(name[6:]) for raw, name in shown.items() if re.fullmatch("LABEL_[0-9]{1,4}", name)}
     is_from_0 = bool(numbers)
     numbers |= {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
@@ -222,11 +222,11 @@ def _by_index(
 
 
 def _by_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
-    """The class that each label names; None unless every one does."""
+    """The class that each label names; None unless every label names one."""
     if any(whole_number(name) is None for name in shown.values()):
         return _by_spelling(shown, names)
     if are_nameless(names):
-        return None  # what number a class without a name goes by is what is to be found out
+        return None  # which number means which nameless class is the open question
     by_exact = {name.strip(): name for name in names}
     if all(name in by_exact for name in shown.values()):
         return {raw: by_exact[name] for raw, name in shown.items()}
@@ -236,7 +236,7 @@ def _by_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] |
 def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
     """The class of each label by `spelled`, or, for one label per class, by `beginning`; None unless all have one."""
     mapping: dict[str, str] = {}
-    only_begin: dict[str, set[str]] = {}  # by class, the spellings of the labels that only begin like it
+    only_begin: dict[str, set[str]] = {}  # by class, the spellings of labels that only begin like it
     for raw, label in shown.items():
         name = spelled(label, names)
         if name is None and (name := beginning(label, names)) is not None:
@@ -253,7 +253,7 @@ def _by_spelling(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, st
 
 
 def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[str, str] | None:
-    """`3` is `3 stars`, if all labels are such numbers, and can't all be indices, of whatever order of the classes."""
+    """`3` is `3 stars`, if all labels are such numbers, and can't all be indices in any order of the classes."""
     by_number = number_in(names)
     numbers = {raw: number for raw, name in shown.items() if (number := whole_number(name)) is not None}
     if not by_number or not by_number.keys() >= set(numbers.values()):
@@ -266,7 +266,7 @@ def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[s
 def _told(
     shown: Mapping[str, str], names: Sequence[str], pairs: Mapping[str, str], notes: list[str]
 ) -> dict[str, str]:
-    """The class, or "" for nothing, of each label that `--labels` maps. Raises UsageError for what is no class."""
+    """The class of each label that `--labels` maps, "" if excluded. Raises UsageError for anything but a class."""
     classes: dict[str, str] = {}
     for label, name in pairs.items():
         found = spelled(name, names) if name else ""
@@ -300,7 +300,7 @@ def _told(
 
 
 def pairs_shown(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:
-    """`0 is neg, 1 is pos`: each label, by the data set's name for it where it has one, and its class."""
+    """`0 is neg, 1 is pos`: each label, by the data set's name if it has one, and its class."""
 
     def said(raw: str) -> str:
         own = shown[raw]

@@ -1,4 +1,4 @@
-"""Text files that hold a document per line: fastText's, pairs of text and label files, one file per class.
+"""Text files with one document per line: fastText's, pairs of text and label files, one file per class.
 
 | files | labels |
 |---|---|
@@ -8,8 +8,8 @@
 | `pos.txt` and `neg.txt`, `rt-polarity.pos` and `.neg`: names of classes | the name |
 | `train.txt`, `test.txt`: names of splits; any file with `--format lines` | none |
 
-Lines that are rows of a table, or begin with a label of another kind, are refused unless `--format lines` asks for them
-as they are: the label would be read as a part of the text.
+Lines that are rows of a table, or begin with another kind of label, are refused unless `--format lines` requests them
+as they are: the label would be read as part of the text.
 """
 
 import csv
@@ -30,21 +30,21 @@ from attnstore.messages import one_line
 
 _FASTTEXT = "__label__"
 _WORDS = re.compile(r"[^a-z]+")
-#: Lines from which it can be told that they are no texts alone, and the share that has to agree.
+#: How many lines show that they are not only texts, and the share that must agree.
 _FEW, _NEARLY_ALL = 4, 0.9
 _SHORT = 40  # bytes of a class's name
-#: A number, or a class with a finer one (TREC's `NUM:dist`): no text begins so in every line.
-#: A sentence as a tree of its phrases, as in the Penn and the Stanford treebanks.
+#: A number, or a class with a finer one (TREC's `NUM:dist`): no text begins like this on every line. A sentence as a
+#: tree of its phrases, as in the Penn and the Stanford treebanks.
 _TREE = re.compile(rb"\s*\((\S+ )?\(.*\)\s*$")
 _MOST_TAGS = 5  # columns of a file with a token per line
-#: What may stand between a text and its label.
+#: What may separate a text from its label.
 _SIGNS = (b"@", b"#", b"~", b"^", b"=", b"\x01")
 _CODE = re.compile(rb"[+-]?[0-9]{1,2}|[A-Z]+:\w+")
 
 
 @dataclass(frozen=True, slots=True)
 class LineFile:
-    """A file with a text per line. `label` is that of all its lines, `labels` the file with one per line."""
+    """A file with one text per line. `label` is the label of all its lines, `labels` the file with one per line."""
 
     name: str
     split: str | None
@@ -55,7 +55,7 @@ class LineFile:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A text with its label, or why there is none."""
+    """A text with its label, or the reason why there is none."""
 
     number: int
     text: bytes
@@ -65,16 +65,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineFiles:
-    """All files of a source, and what was guessed about them."""
+    """All files of a source, and the guesses about them."""
 
     files: Sequence[LineFile]
     notes: tuple[str, ...] = field(default=())
 
 
 def line_files(files: Files, names: Sequence[str], asked: bool, in_folders: bool = False) -> LineFiles | None:
-    """How the text files `names` are to be read by lines; None if each is a document. `asked`: the user says lines.
+    """How to read the text files `names` by lines; None if each is a document. `asked`: the user requests lines.
 
-    `in_folders`: they lie in several, which may be those of classes, with a document per file.
+    `in_folders`: they are in several folders, which may be classes, with a document per file.
     """
     tagged = [name for name in names if _is_tagged(files, name)]
     if tagged:
@@ -117,7 +117,7 @@ def line_files(files: Files, names: Sequence[str], asked: bool, in_folders: bool
 
 
 def lines_of(files: Files, file: LineFile, most: int) -> Iterator[Line]:
-    """The texts of a file of at most so many bytes, empty lines left out.
+    """The texts of a file, at most `most` bytes each, without empty lines.
 
     Raises DataError if its twin has other lines.
     """
@@ -188,13 +188,13 @@ def _beginning(files: Files, name: str) -> list[bytes]:
 
 
 def _hidden_label(files: Files, name: str) -> tuple[str, str] | None:
-    """What in the lines of a file is no text, and what to do about it; None if nothing is."""
+    """What in a file's lines is not text, and what to do about it; None if all is text."""
     lines = _beginning(files, name)
     return None if len(lines) < _FEW else _no_prose(lines) or _cells(lines) or _label_before(lines)
 
 
 def _cells(lines: Sequence[bytes]) -> tuple[str, str] | None:
-    """The same, where the lines are rows of a table."""
+    """The same, if the lines are rows of a table."""
     for separator, called, format_ in (
         (b"\t", "tabs", "tsv"),
         (b";", "semicolons", "csv"),
@@ -221,7 +221,7 @@ def _cells(lines: Sequence[bytes]) -> tuple[str, str] | None:
 
 
 def _label_before(lines: Sequence[bytes]) -> tuple[str, str] | None:
-    """The same, where each line begins with a label."""
+    """The same, if each line begins with a label."""
     firsts = [line.split(None, 1)[0] for line in lines]
     if _are_classes(firsts) and sum(bool(_CODE.fullmatch(each)) for each in firsts) >= _NEARLY_ALL * len(
         lines
@@ -235,7 +235,7 @@ def _label_before(lines: Sequence[bytes]) -> tuple[str, str] | None:
 
 
 def _no_prose(lines: Sequence[bytes]) -> tuple[str, str] | None:
-    """What lines are that hold no text as it is read, and what to do; None if they may be texts."""
+    """What lines are if they are not running text, and what to do; None if they may be texts."""
     enough = _NEARLY_ALL * len(lines)
     if sum(line.lstrip()[:1] == b"{" and line.rstrip()[-1:] == b"}" for line in lines) >= enough:
         return "its lines are JSON objects", "--format jsonl reads them"
@@ -251,7 +251,7 @@ def _no_prose(lines: Sequence[bytes]) -> tuple[str, str] | None:
 
 
 def _are_comma_separated(lines: Sequence[bytes]) -> bool:
-    """Whether lines are the rows of a CSV: of one width, with names in the first or classes at one end."""
+    """Whether lines are the rows of a CSV: with one width, and names in the first row or classes at one end."""
     rows = list(csv.reader(line.decode("utf-8", "replace") for line in lines))
     width = len(rows[0])
     if width < 2 or sum(len(row) == width for row in rows) < _NEARLY_ALL * len(rows):
@@ -295,11 +295,11 @@ def _stem(name: str) -> str:
 
 
 def _whole(name: str) -> str:
-    """The name of a file in lower case, with what is no kind of text at its end."""
+    """The name of a file in lower case, without `.txt`."""
     return PurePosixPath(name).name.lower().removesuffix(".txt")
 
 
 def _split(name: str) -> str | None:
-    """The split that a word of a file's name says, else the nearest folder of such a name."""
+    """The split in a file's name, else in that of the nearest folder with one."""
     above = [SPLIT_WORDS[folder] for folder in name.lower().split("/")[:-1] if folder in SPLIT_WORDS]
     return split_in(PurePosixPath(name).name) or (above[-1] if above else None)

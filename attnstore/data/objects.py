@@ -1,4 +1,4 @@
-"""Rows that are objects: their keys are columns, and a path such as `data.text` or `notes[0].label` is one, too."""
+"""Rows that are objects: their keys are columns, and so are paths such as `data.text` or `notes[0].label`."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,15 +12,15 @@ from attnstore.data.columns import Columns, Sample, Values
 from attnstore.data.delimited import SAMPLE, SAMPLE_ROWS, Bad
 
 _STEP = re.compile(r"\[([0-9]+)\]")
-_DEEPEST = 8  # steps of the paths that are offered as columns
-_MOST = 200  # paths that are offered as columns
+_DEEPEST = 8  # the most steps of a path that is offered as a column
+_MOST = 200  # the most paths that are offered as columns
 
 Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Rows as objects, or why there is none. `read` yields them from the beginning, each with its number.
+    """Rows as objects, or the reasons why not. `read` yields them from the beginning, each with its number.
 
     `headed`: the keys are names of columns, not their places.
     """
@@ -32,8 +32,7 @@ class Objects:
 def found_in(objects: Objects, config: SourceConfig) -> tuple[list[str], Sample]:
     """The columns of the first objects, and their values.
 
-    They are the keys, behind them the paths into objects and lists, and those that the user names and that lead
-    to something.
+    They are the keys, then the paths into objects and lists, and the user's paths that lead to something.
     """
     keys: dict[str, None] = {}
     paths: dict[str, None] = {}
@@ -64,7 +63,7 @@ def found_in(objects: Objects, config: SourceConfig) -> tuple[list[str], Sample]
 
 
 def object_rows(objects: Objects, columns: Columns) -> Iterator[tuple[int, Values | Bad]]:
-    """Each row's number with its values, or with the reason why it has none."""
+    """Each row's number with its values, or the reason why it has none."""
     for number, each in objects.read():
         if isinstance(each, Bad):
             yield number, each
@@ -73,10 +72,10 @@ def object_rows(objects: Objects, columns: Columns) -> Iterator[tuple[int, Value
 
 
 def value_at(value: Object, path: str) -> Any:
-    """What stands at a path, None if nothing does.
+    """The value at a path; None if there is none.
 
-    A key that is written like the path comes first. `[0]` takes one element of a list; `[]` (or nothing) before a key
-    takes the values of all its elements, each once, as a list.
+    A key spelled like the path takes precedence. `[0]` takes one element of a list; `[]` (or nothing) before a key
+    takes the distinct values of all elements, as a list.
     """
     if path in value:
         return value[path]
@@ -90,7 +89,7 @@ def value_at(value: Object, path: str) -> Any:
 
 
 def _below(value: Any, key: str) -> Any:
-    """The value of a key; of a list, those of its elements."""
+    """The value of a key; for a list, those of its elements."""
     if isinstance(value, Mapping):
         return value.get(key)
     if not isinstance(value, list):
@@ -103,7 +102,7 @@ def _below(value: Any, key: str) -> Any:
 
 
 def _paths(above: str, value: Any, depth: int) -> Iterator[str]:
-    """The paths to what stands in an object, or in the objects of a list; none for anything else."""
+    """The paths to the values in an object, or in the objects of a list; empty for anything else."""
     if depth == _DEEPEST:
         return
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""Data that are not on this machine's disk: other addresses, the hub, the standard input.
+"""Data that are not on this machine's disk: other addresses, the hub, standard input.
 
-What a web server or a pipe gives is put aside in a file first, as a source is read more than once.
+What a web server or a pipe sends is first copied to a file, because a source is read more than once.
 """
 
 import glob
@@ -20,21 +20,21 @@ from attnstore.data.streams import BUFFER
 from attnstore.errors import DataError, UsageError
 from attnstore.messages import first_line, one_line
 
-#: What brings the file systems that fsspec does not have itself.
+#: The packages with the file systems that fsspec lacks.
 _PACKAGES = {
     "http": "'attnstore[remote]'",
     "https": "'attnstore[remote]'",
 }
-#: What other programs call the schemes of buckets.
+#: Other programs' names for the schemes of buckets.
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "azure": "az"}
 #: The name of a data set of the hub.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def without_secrets(address: str) -> str:
-    """An address without what may be secret in it: a password, and a signature in the query.
+    """An address without possible secrets: a password, and a signature in the query.
 
-    What an address in a bucket has behind its `?` is a part of a name.
+    In a bucket's address, anything after `?` is part of a name.
     """
     if is_bucket_address(address):
         return address
@@ -45,28 +45,28 @@ def without_secrets(address: str) -> str:
 
 
 def is_hub_name(data: str) -> bool:
-    """Whether `data` may be a data set of the hub: OWNER/NAME, where there is no folder OWNER here."""
+    """Whether `data` may be a data set of the hub: OWNER/NAME, if there is no local folder OWNER."""
     return _HUB_NAME.fullmatch(data) is not None and not Path(data).parent.exists()
 
 
 def standard_input() -> Path:
-    """A file with all that the standard input holds, which is read once a process."""
+    """A file with all of standard input, which is read once per process."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("--data - reads the standard input, but nothing is piped into it")
     return _put_aside("stdin", lambda: sys.stdin.buffer, "-")
 
 
 def fetched(address: str) -> Path:
-    """A file with what a web server has at an address, which is fetched once a process.
+    """A file with a web server's content at an address, fetched once per process.
 
-    Raises UsageError without aiohttp, DataError for what can't be fetched.
+    Raises UsageError without aiohttp, DataError if it can't be fetched.
     """
     name = posixpath.basename(unquote(urlsplit(address).path)) or "data"
     file_system, path = _file_system(address)
     try:
         return _put_aside(name, lambda: file_system.open(path, "rb"), address)
     except Exception as error:
-        # aiohttp's errors have no class in common and name the whole address; fsspec hides them behind its own.
+        # aiohttp's errors have no common class and name the whole address; fsspec hides them behind its own.
         shown, why = one_line(without_secrets(address)), error.__cause__ or error
         status = getattr(why, "status", None)
         if status == 404:
@@ -81,13 +81,13 @@ _aside: dict[str, tuple[Path, tempfile.TemporaryDirectory[str]]] = {}
 
 
 def copied(files: Files, name: str, address: str) -> Path:
-    """A copy of one of the files at an address on this machine's disk, made once a process and state of the file."""
+    """A copy of a file at an address on this machine's disk, made once per process and state of the file."""
     key = f"{address} {name} {files.states.get(name, '')}"
     return _put_aside(posixpath.basename(name), lambda: files.open(name), key)
 
 
 def _put_aside(name: str, open_: Callable[[], IO[bytes]], key: str) -> Path:
-    """A copy in a folder that ends with the process, made at the first call for `key`."""
+    """A copy in a folder that is removed with the process, made at the first call for `key`."""
     if key not in _aside:
         folder = tempfile.TemporaryDirectory(prefix="attnstore-")
         path = Path(folder.name) / name.replace("\0", "")[-200:]
@@ -100,7 +100,7 @@ def _put_aside(name: str, open_: Callable[[], IO[bytes]], key: str) -> Path:
 def remote_files(address: str) -> Files:
     """The files at, or under, an address that fsspec knows (a glob, too); names are relative to it.
 
-    Raises UsageError if there is nothing, or what reads such addresses is not installed.
+    Raises UsageError if there is nothing, or if the package for such addresses is not installed.
     """
     file_system, path = _file_system(address)
     if file_system.isfile(path):
@@ -122,7 +122,7 @@ def remote_files(address: str) -> Files:
 
 
 def _file_system(address: str) -> tuple[Any, str]:
-    """What reads an address, and the path in it. Raises UsageError if nothing does."""
+    """The file system for an address, and the path in it. Raises UsageError if there is none."""
     from fsspec.core import url_to_fs
 
     protocol = address.partition("://")[0]
