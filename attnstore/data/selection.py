@@ -9,7 +9,7 @@ from attnstore.data.survey import MAX_LISTED, Survey
 from attnstore.errors import DataError
 from attnstore.messages import one_line, quoted
 
-MAX_LABELS_NAMED = 50  # labels whose rows are left out that are counted one by one
+MAX_LABELS_NAMED = 50  # how many left-out labels are counted one by one
 
 
 def count_documents(found: Survey, labels: LabelMap, limit: int | None = None) -> int:
@@ -23,9 +23,9 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents with the model's labels; the place in this stream is the document's number.
 
-    Rows whose label has no class are left out. Of N documents, `limit` takes number i·N // limit for i = 0, 1,
-    ..., limit - 1: IMDb is sorted by label, its first documents are of one class.
-    Raises DataError if the source no longer holds what `found` counted.
+    Rows whose label has no class are left out. Of N documents, `limit` takes number i·N // limit for i = 0, 1, ...,
+    limit - 1: IMDb is sorted by label, so its first documents all have one class. Raises DataError if the source no
+    longer has what `found` counted.
     """
     usable = count_documents(found, labels)
     wanted = count_documents(found, labels, limit)
@@ -49,16 +49,16 @@ def read_documents(
 
 @dataclass(frozen=True, slots=True)
 class Rejections:
-    """What became no document: how many by reason, and where the first 1,000 stood."""
+    """What did not become a document: counts by reason, and the positions of the first 1,000."""
 
     counts: dict[str, int]
     rows: tuple[str, ...]
 
 
 def rejections(found: Survey, labels: LabelMap, strict: bool = False) -> Rejections:
-    """What is left out, by reason; of the labels without a class each is a reason of its own.
+    """What is left out, by reason; each label without a class is a separate reason.
 
-    With `strict` any is a DataError that names the first, but for labels that the user has sent to nothing.
+    With `strict`, any of them is a DataError that names the first, except for labels that the user excluded.
     """
     counts = dict(found.rejected)
     rows = list(found.rejected_rows)

@@ -1,18 +1,18 @@
-"""A dataset of any of the usual shapes, found and opened: a stream of documents.
+"""Opens a data set of any usual form, as a stream of documents.
 
-A source is read in streams and as often as needed; what is held in memory is one row, the names of a
-folder's or a zip archive's files, and for IMDb the films' ids. In order of what they are told from:
+A source is read in streams and as often as needed; only one row is in memory, besides the names of a folder's or a zip
+archive's files, and for IMDb the films' ids. In order of detection:
 
 * the word `imdb` (a download), `-` (the standard input), an address (`hf://datasets/...`, `https://...`), a folder,
   a file, a glob, the name of a data set of the hub;
 * gzip, zstd, bzip2, xz, tar, zip and Parquet by their first bytes, the kinds of text by their names:
   `.csv`, `.tsv` or `.tab`, `.jsonl`, `.ndjson` or `.json`, `.parquet`, `.arrow` or `.feather`;
-* splits: folders above the class folders; else files whose names hold a split's name as a word (`train.csv`,
-  `imdb-test-00000-of-00001.parquet`) or stand in a folder of that name, or Hive's `split=test`; else what stands
-  in a table's column `split`.
+* splits: folders above the class folders; else files whose names contain a split's name as a word (`train.csv`,
+  `imdb-test-00000-of-00001.parquet`) or that are in a folder with that name, or Hive's `split=test`; else the values
+  of a table's column `split`.
 
-Ids of the source's own are kept as they are, repeated or not: to find every repetition would take memory in the number
-of documents. `survey` says so where it meets one early.
+The source's own ids are kept as they are, even if they repeat: finding every repetition would take memory proportional
+to the number of documents. `survey` reports one that it meets early.
 """
 
 import glob
@@ -80,19 +80,18 @@ _MAGIC: dict[bytes, Kind] = {
     b"FEA1": "arrow",
     b"\xd0\xcf\x11\xe0": "excel",
 }
-#: Endings of files that may hold a text or a label in each line.
+#: Endings of files that may have a text or a label on each line.
 _LINE_ENDINGS = ("", ".txt", ".text", ".pos", ".neg", ".ft", ".label", ".labels", ".source", ".target")
-_LOOKED_AT = 20  # files of a source whose beginning is looked at
-_HELD = 1 << 27  # bytes of an archive's texts that are held from the look at it until they are read
-_LINE_FILES = 50  # with more text files each is a document
+_LOOKED_AT = 20  # how many files of a source have their beginning inspected
+_HELD = 1 << 27  # most bytes of an archive's texts kept in memory between inspecting and reading it
+_LINE_FILES = 50  # with more text files, each is a document
 
 
 def open_source(config: SourceConfig, *, on_event: OnEvent = ignore) -> Source:
-    """Find the dataset and how to read it; for `imdb`, download it first unless the cache has it.
+    """Find the data set and how to read it; for `imdb`, download it first unless the cache has it.
 
-    `on_event` gets `Downloaded` while that goes on.
-    Raises UsageError for what does not exist (the path, the split, a column), with what does exist, and
-    DataError for what can't be read.
+    `on_event` gets `Downloaded` during a download. Raises UsageError for what does not exist (the path, the split, a
+    column), naming what does, and DataError for what can't be read.
     """
     source = _opened(config, on_event)
     if len(source.kept) < len(config.keep):
@@ -127,7 +126,7 @@ def _opened(config: SourceConfig, on_event: OnEvent) -> Source:
 
 
 def _open_held(config: SourceConfig) -> Source:
-    """A source that the program holds."""
+    """A source in the program's memory."""
     tables = [
         Table(split or "data", "arrow", split, {}, _no_file, content)
         for split, content in contents_of(config.held).items()
@@ -140,7 +139,7 @@ def _no_file(name: str) -> IO[bytes]:
 
 
 def _open_address(address: str, config: SourceConfig) -> Source:
-    """A source elsewhere. What a web server has is fetched first; the rest is read where it is."""
+    """A remote source. Files on a web server are fetched first; the rest is read in place."""
     if is_bucket_address(address):
         return _open_in_bucket(address, config)
     config = replace(config, data=without_secrets(address))
@@ -172,7 +171,7 @@ def _open_path(path: Path, config: SourceConfig) -> Source:
         files = folder(path)
         held = [name for name in files.names if not is_no_data(name)]
         root = files.root or path
-        alone = len(held) == 1 and (root / held[0]).is_file()  # a pipe would be waited for
+        alone = len(held) == 1 and (root / held[0]).is_file()  # reading a pipe would wait
         if alone and (_is_archive(held[0]) or database_kind(root / held[0])):
             return _open_file(root / held[0], config)
         return _open_place(files, config)
@@ -201,7 +200,7 @@ def _open_elsewhere(
 ) -> Source:
     """A source at an address, which may have configurations. See `_open_files` for `beside`.
 
-    What can't be read where it is, an archive, a database or a workbook, is copied to this machine's disk first.
+    What can't be read in place, an archive, a database or a workbook, is first copied to this machine's disk.
     """
     files = of_configuration(files, config)
     held = [name for name in files.names if files.named or not is_no_data(name)]
@@ -232,9 +231,9 @@ def _needs_a_disk(files: Files, name: str, config: SourceConfig) -> bool:
 def _open_file(
     path: Path, config: SourceConfig, member: str | None = None, beside: Files | None = None
 ) -> Source:
-    """A source in one local file: an archive, or members of it that are named, or a table, by its first bytes.
+    """A source in one local file: an archive, or named members of it, or a table, by its first bytes.
 
-    `beside`: the files beside it, unless they are those of its folder.
+    `beside`: the files beside it, by default those in its folder.
     """
     beside = beside or neighbours(path)
     with path.open("rb") as file:
@@ -272,12 +271,12 @@ def _is_tar(start: bytes) -> bool:
 
 
 def _magic(start: bytes) -> Kind | None:
-    """The kind of table that a file's first bytes say."""
+    """The kind of table, by a file's first bytes."""
     return next((kind for bytes_, kind in _MAGIC.items() if start.startswith(bytes_)), None)
 
 
 def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
-    """Those of an archive's files that are named, by a glob or one by one; all if none is."""
+    """The archive's files that are named, by a glob or one by one; all if none is."""
     if member is None:
         return files
     chosen = [name for name in files.names if fnmatchcase(name, member) or PurePosixPath(name).name == member]
@@ -292,7 +291,7 @@ def _members(files: Files, member: str | None, config: SourceConfig) -> Files:
 def _open_files(files: Files, config: SourceConfig, beside: Files | None = None) -> Source:
     """A source of many files: tables of one kind, texts in class folders, or texts by line.
 
-    `beside`: where names of classes may stand, if that is not among these files.
+    `beside`: where names of classes may be, if not among these files.
     """
     if config.query is not None:
         raise UsageError(f"--query asks a SQLite or DuckDB file, which {one_line(config.data)} is not")
@@ -351,16 +350,16 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
 
 
 def _not_read(names: Sequence[str], read: Sequence[str]) -> list[str]:
-    """The note, if any, about files that are left out, though they may be data by their names."""
+    """The note, if any, about files that are left out although their names suggest data."""
     known = {*read, *(name for name in names if PurePosixPath(name).name in NAMES_TEXT)}
     left = [name for name in names if name not in known]
     return [f"not read: {listed(left)}"] if left else []
 
 
 def _of_documents(texts: Sequence[str], beside_tables: bool, starts: Mapping[str, bytes]) -> list[str]:
-    """Those files that hold a document each: `.txt`; without any, in two folders at least, whatever they are called.
+    """The files with one document each: `.txt` or, without any, all files if they are in at least two folders.
 
-    Raises DataError if that would leave out a class, or if one is no text by its first bytes.
+    Raises DataError if that would leave out a class, or if the first bytes of a file are not text.
     """
     found = [name for name in texts if _is_txt(name)]
     if found:
@@ -382,17 +381,17 @@ def _is_archive(name: str) -> bool:
 
 
 def _may_have_lines(name: str) -> bool:
-    """Whether a file's name is that of a text file: `.txt`, an ending that is a class, or none."""
+    """Whether a file's name may be a text file's: `.txt`, an ending that is a class, or none."""
     return PurePosixPath(name.lower()).suffix in _LINE_ENDINGS
 
 
 def _in_folders(names: Sequence[str]) -> bool:
-    """Whether files lie in two folders at least, as texts do in those of their classes."""
+    """Whether files are in at least two folders, like texts in class folders."""
     return len({name.rpartition("/")[0] for name in names}) > 1 and all("/" in name for name in names)
 
 
 def _tables(names: Sequence[str], config: SourceConfig) -> list[str]:
-    """The names of tables. JSON beside tables of another kind describes them. Raises DataError for a mixture."""
+    """The names of tables. JSON beside another kind of tables describes them. Raises DataError for a mixture."""
     tables = [name for name in names if _kind(name, config)]
     tables = [name for name in tables if not _is_json(name)] or tables
     kinds = {_kind(name, config): name for name in tables}
@@ -405,7 +404,7 @@ def _tables(names: Sequence[str], config: SourceConfig) -> list[str]:
 
 
 def _kind(name: str, config: SourceConfig) -> Kind | None:
-    """The kind of table that a file is: what the user says, else what its name tells."""
+    """The kind of table in a file: the user's choice, else by its name."""
     if config.format is None:
         return kind_of(name)
     if config.format == "jsonl":
@@ -418,11 +417,11 @@ def _is_json(name: str) -> bool:
 
 
 def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
-    """A source in a tar archive, which is read through once to see what there is.
+    """A source in a tar archive, which is first read through once to see what it contains.
 
-    Texts in class folders are then read from the archive itself, once a reading, but for the first, if they are few
-    enough to be held so long; any other data are put aside first, as a table is read more than once and not in the
-    archive's order.
+    Texts in class folders are then read from the archive itself at each reading, except for the first if they are few
+    enough to stay in memory. Any other data are first copied to files, because a table is read more than once and not
+    in the archive's order.
     """
     others: list[str] = []
     held: deque[tuple[str, Callable[[int], bytes]]] = deque()
@@ -444,9 +443,9 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
             except TooLargeError:
                 if room < config.max_document_bytes:
                     held.clear()
-                    room = -1  # which no text fits in
+                    room = -1  # too small for any text
                 else:
-                    held.append((name, contents))  # it says so again, and reads nothing
+                    held.append((name, contents))  # reports it again, and reads nothing
                 yield name, contents
             else:
                 room -= len(text)
@@ -469,7 +468,7 @@ def _open_tar(path: Path, config: SourceConfig, member: str | None) -> Source:
 
 
 def _survey_texts(members: Iterable[tuple[str, Callable[[int], bytes]]]) -> TextTree:
-    """Splits and classes of a tree of .txt files, each given by its name and how to read it."""
+    """Splits and classes of a tree of .txt files, each given as its name and a function that reads it."""
     counts: Counter[str] = Counter()
     urls: dict[str, bytes] = {}
     for name, read in members:
@@ -483,7 +482,7 @@ def _survey_texts(members: Iterable[tuple[str, Callable[[int], bytes]]]) -> Text
 def _open_texts(
     tree: TextTree, config: SourceConfig, members: Callable[[], Iterable[tuple[str, Callable[[int], bytes]]]]
 ) -> Source:
-    """`members` yields each .txt file's name and how to read it, in the order of the documents."""
+    """`members` yields each .txt file's name and a function that reads it, in the order of the documents."""
     tree.check()
     _must_be_single(config)
     for what in ("text", "label", "id", "group"):
@@ -529,7 +528,7 @@ def _open_texts(
 
 
 def _must_be_single(config: SourceConfig) -> None:
-    """Raise UsageError if pairs are asked of files that hold one text per document."""
+    """Raise UsageError if pairs are requested from files with one text per document."""
     if config.pair:
         raise UsageError(
             f"--pair reads two columns of a table, and {one_line(config.data)} holds text files, with one text per"

@@ -1,4 +1,4 @@
-"""How classes are written: as names that may be spelled in several ways, and as numbers."""
+"""Spellings of classes: names with several spellings, and numbers."""
 
 import re
 import unicodedata
@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 _SHORT = {"pos": "positive", "neg": "negative", "neu": "neutral"}
-#: Orders in which data sets number these classes. A model has them in any order (ProsusAI/finbert: positive, negative,
-#: neutral; facebook/bart-large-mnli: contradiction, neutral, entailment), so that numbers need not be its indices.
+#: Orders in which data sets number these classes. Models may have any order (ProsusAI/finbert: positive, negative,
+#: neutral; facebook/bart-large-mnli: contradiction, neutral, entailment), so numbers need not be a model's indices.
 _USUAL_ORDERS = (
     ("verynegative", "negative", "neutral", "positive", "verypositive"),
     ("entailment", "neutral", "contradiction"),
@@ -21,7 +21,7 @@ _NEGATIONS = ("not", "non", "no", "un", "in", "ir")
 
 
 def whole_number(label: str) -> int | None:
-    """The whole number that a label is, `1.0` and `true` included, else None."""
+    """A label's value as a whole number, also for `1.0` and `true`; else None."""
     text = label.strip().casefold()
     if text in ("false", "true"):
         return int(text == "true")
@@ -30,7 +30,7 @@ def whole_number(label: str) -> int | None:
 
 @lru_cache(maxsize=1 << 14)
 def spelling(label: str) -> str:
-    """What is left of a label without case, accents, and what stands between words."""
+    """A label without case, accents, and what separates words."""
     folded = unicodedata.normalize("NFKD", label.casefold())
     plain = "".join(character for character in folded if not "\u0300" <= character <= "\u036f")
     return " ".join(re.sub(r"[\s_./\u2010-\u2015-]+", " ", unicodedata.normalize("NFC", plain)).split())
@@ -46,13 +46,13 @@ def label_order(labels: Iterable[str]) -> Callable[[str], Any]:
 
 
 def are_nameless(names: Sequence[str]) -> bool:
-    """The model was saved without names for its classes: `LABEL_0`, `LABEL_1`, … or bare numbers from 0."""
+    """Whether the model was saved without names for its classes: `LABEL_0`, `LABEL_1`, … or bare numbers from 0."""
     found = (re.fullmatch(r"(?:label|class)?[\s_-]*([0-9]+)", name.strip(), re.IGNORECASE) for name in names)
     return all(match is not None and int(match[1]) == index for index, match in enumerate(found))
 
 
 def spelled(label: str, names: Sequence[str]) -> str | None:
-    """The class that the label is a spelling of: exactly, else by case, accents and blanks, else by a known pair."""
+    """The class that the label spells: exactly, else except for case, accents and blanks, else by a known pair."""
     for key in (str.strip, compact, _canonical):
         alike = [name for name in names if key(name) == key(label) != ""]
         if alike:
@@ -65,7 +65,7 @@ def compact(label: str) -> str:
 
 
 def _canonical(label: str) -> str:
-    """The spelling without blanks and what abbreviates: `neg`, `1 stars` and `LABEL_3` are `negative`, `1star`, `3`."""
+    """The spelling without blanks and abbreviations: `neg`, `1 stars`, `LABEL_3` become `negative`, `1star`, `3`."""
     words = [_SHORT.get(word, word) for word in spelling(label).split()]
     if len(words) == 2 and words[0] == "label" and words[1].isdecimal():
         return words[1]
@@ -75,7 +75,7 @@ def _canonical(label: str) -> str:
 
 
 def beginning(label: str, names: Sequence[str]) -> str | None:
-    """The only class that begins like the label, or like whose name it begins: with whole words, or three letters."""
+    """The only class of which the label is a beginning, or the reverse: by whole words, or three letters."""
 
     def alike(name: str) -> bool:
         short, long = sorted((spelling(label), spelling(name)), key=len)
@@ -89,7 +89,7 @@ def beginning(label: str, names: Sequence[str]) -> str | None:
 
 
 def number_in(names: Sequence[str]) -> dict[int, str]:
-    """The classes by the only number in the name of each; empty if they have none, or not each its own."""
+    """The classes by the only number in each name; empty if some have none, or if two share a number."""
     inside = [re.findall("[0-9]+", name) for name in names]
     if any(len(numbers) != 1 for numbers in inside):
         return {}
@@ -98,8 +98,8 @@ def number_in(names: Sequence[str]) -> dict[int, str]:
 
 
 def usual_order(names: Sequence[str]) -> list[str]:
-    """The classes in the order in which data usually number them: by the numbers in their names, else as they are
-    but for those that have a place in one of `_USUAL_ORDERS`; of two, the negation of the other comes first.
+    """The classes in the usual order of data sets: by the numbers in their names, else as they are except for those in
+    one of `_USUAL_ORDERS`; of two classes, the negation of the other comes first.
     """
     if by_number := number_in(names):
         return [by_number[number] for number in sorted(by_number)]
@@ -113,6 +113,6 @@ def usual_order(names: Sequence[str]) -> list[str]:
 
 
 def _denies(name: str, other: str) -> bool:
-    """Whether a name is that of the other with a negation, which has the lower number but in entailment."""
+    """Whether a name is the other with a negation, which has the lower number except in entailment."""
     denied, plain = compact(name), compact(other)
     return plain != "entailment" and any(denied == f"{no}{plain}" for no in _NEGATIONS)

@@ -1,4 +1,4 @@
-"""Splits: the words that say one, which there are, and which are asked for."""
+"""Splits: the words that name them, which exist, and which are requested."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from attnstore.config import SourceConfig
 from attnstore.errors import UsageError
 from attnstore.messages import listed, one_line, quoted, similar
 
-#: What a word in the name of a file or folder says about its split.
+#: The split that a word in a file's or folder's name means.
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trainset": "train", "test": "test", "testing": "test",
     "testset": "test", "dev": "dev", "devset": "dev", "validation": "validation", "valid": "valid", "val": "val",
@@ -18,14 +18,14 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def split_in(name: str) -> str | None:
-    """The one split that the words of a file's name say (`imdb-train`, `testData`); None for none, or for two."""
+    """The one split in the words of a file's name (`imdb-train`, `testData`); None for none, or for two."""
     words = {word for part in re.split(r"[^A-Za-z]+", name) for word in (part, *_WORD.findall(part))}
     found = {SPLIT_WORDS[word] for each in words if (word := each.lower()) in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else None
 
 
 def wanted_splits(splits: Sequence[str], config: SourceConfig) -> frozenset[str]:
-    """The splits to read. Raises UsageError if there are splits, but not the one asked for."""
+    """The splits to read. Raises UsageError if there are splits, but not the requested one."""
     if not splits or config.split == "all":
         return frozenset(splits)
     if config.split not in splits:
@@ -37,7 +37,7 @@ def wanted_splits(splits: Sequence[str], config: SourceConfig) -> frozenset[str]
 
 
 def only_a_name(splits: Sequence[str], config: SourceConfig) -> list[str]:
-    """The note, if any, that a source without splits is given a name for its one split."""
+    """The note, if any, that a split is only a name, because the source has no splits."""
     if splits or config.split == "all":
         return []
     return [f"the data has no splits: {quoted(config.split)} is only the name that its documents get"]

@@ -1,4 +1,4 @@
-"""A file's bytes as a stream, decompressed by what its first bytes say; what a reader raises becomes one line."""
+"""A file's bytes as a stream, decompressed according to its first bytes; a reader's errors become one line."""
 
 import bz2
 import io
@@ -34,7 +34,7 @@ _UNREADABLE = (
 
 
 def compression(file: IO[bytes]) -> str | None:
-    """The compression that a seekable file's first bytes tell, or None; the file is left at its start."""
+    """The compression, by a seekable file's first bytes, or None; the file is left at its start."""
     head = file.read(6)
     file.seek(0)
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
@@ -54,11 +54,11 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
 
 
 class TooLargeError(DataError):
-    """A row or a text file of more bytes than a document may have."""
+    """A row or a text file with more bytes than a document may have."""
 
 
 def too_large(most: int) -> str:
-    """Why a row or a text file is left out that has more bytes."""
+    """The reason for leaving out a row or a text file with more bytes."""
     return f"more than {most:,} bytes (--max-document-bytes)"
 
 
@@ -70,7 +70,7 @@ def within(name: str, content: bytes, most: int) -> bytes:
 
 
 def lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
-    """The lines of a stream; None for one of more than `most` bytes, which is read over and never held."""
+    """The lines of a stream; None for a line of more than `most` bytes, which is skipped and never in memory."""
     while line := stream.readline(most + 2):
         if len(line) > most and not line.endswith(b"\n"):
             read_over(stream)
@@ -86,7 +86,7 @@ def read_over(stream: IO[bytes]) -> None:
 
 
 class _InUtf8(io.RawIOBase):
-    """A text in another encoding as UTF-8. Bytes that are none of it stay as they are, which is no UTF-8 either."""
+    """A text in another encoding as UTF-8. Bytes that are invalid in it stay as they are, and invalid in UTF-8."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="")
@@ -108,7 +108,7 @@ class _InUtf8(io.RawIOBase):
 
 
 def known_encoding(encoding: str) -> None:
-    """Raise UsageError for the name of an encoding that there is not."""
+    """Raise UsageError for an unknown encoding."""
     try:
         "".encode(encoding)
     except (LookupError, UnicodeError, ValueError):  # ValueError: a NUL in the name
@@ -118,7 +118,7 @@ def known_encoding(encoding: str) -> None:
 
 
 def in_utf8(file: IO[bytes], encoding: str) -> IO[bytes]:
-    """A text's bytes as UTF-8, read from one in that encoding. What can't be decoded is for each row to show."""
+    """A text's bytes as UTF-8, converted from that encoding. What can't be decoded is reported row by row."""
     return io.BufferedReader(_InUtf8(file, encoding), BUFFER)
 
 
@@ -130,7 +130,7 @@ def reading(what: str) -> Iterator[None]:
     except AttnstoreError:
         raise
     except Exception as error:
-        # What fetches from elsewhere lets its HTTP library's own errors through, none of them an OSError.
+        # Remote file systems let their HTTP library's errors through, which are not OSErrors.
         if "://" not in what and not isinstance(error, _UNREADABLE):
             raise
         said = error.strerror if isinstance(error, OSError) and error.strerror else error

@@ -1,4 +1,4 @@
-"""A source read through once: what it holds, counted, and the hash that it is known by."""
+"""A source read through once: its contents, counted, and its hash."""
 
 import hashlib
 import sys
@@ -17,22 +17,22 @@ from attnstore.messages import counted, one_line, quoted
 
 MAX_LISTED = 1000  # rejected rows reported one by one
 _TOLD_EVERY = 100  # documents
-#: Bytes of texts that a survey may hold: so much is read once.
+#: The most bytes of texts that a survey keeps in memory: such a source is read only once.
 _HELD = 1 << 26
-MAX_REMEMBERED = 100_000  # ids looked at for repetitions; ids kept to name the rows of unknown labels
+MAX_REMEMBERED = 100_000  # ids checked for repetitions; ids kept to name the rows of unknown labels
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """A source read through once.
 
-    `labels` counts the source's own labels, `unlabelled` the documents without; `labels_elsewhere` are those that only
-    the splits have that were not asked for. `rejected` counts by reason and `rejected_rows` says where (the first
-    1,000). `ids_by_label` keeps the ids of some documents of each label, to name the rows should the label turn out to
-    be unknown. `kept` has the type of each column that the documents keep, `characters` counts those of all texts.
-    `held` is all that the source has yielded, if that is little, so that it need not be read again; else None.
-    `sha256` is over split, id, group, label, text, what is kept and the second text of a pair, of all documents in
-    order, each preceded by its length: a folder and an archive of the same data have the same.
+    `labels` counts the source's own labels, `unlabelled` the documents without one; `labels_elsewhere` are labels that
+    only other splits have. `rejected` counts by reason, and `rejected_rows` gives positions (the first 1,000).
+    `ids_by_label` has the ids of some documents of each label, to name rows if the label proves unknown. `kept` has
+    the type of each column that the documents keep, `characters` counts the characters of all texts. `held` is
+    everything that the source yielded, if that is little, so that it need not be read again; else None. `sha256`
+    covers split, id, group, label, text, kept columns and the second text of a pair, of all documents in order, each
+    preceded by its length: a folder and an archive with the same data have the same hash.
     """
 
     documents: int
@@ -51,7 +51,7 @@ class Survey:
 
 
 def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
-    """Read the whole source once and count. Raises DataError if it holds no document, or no classes.
+    """Read the whole source once and count. Raises DataError if it has no document, or no classes.
 
     `on_event` gets `Surveyed` meanwhile.
     """
@@ -130,7 +130,7 @@ def survey(source: Source, on_event: OnEvent = ignore) -> Survey:
 def _holding(
     held: list[Document | Rejected | Noticed], source: Source
 ) -> Iterator[Document | Rejected | Noticed]:
-    """What the source yields; in the end `held` has all of it, or nothing if that would be too much."""
+    """What the source yields; at the end `held` has all of it, or nothing if it is too much."""
     room = _HELD
     for item in source:
         room -= _size(item) if room >= 0 else 0
@@ -142,7 +142,7 @@ def _holding(
 
 
 def _size(item: Document | Rejected | Noticed) -> int:
-    """The bytes that holding it takes, about."""
+    """About how many bytes it takes in memory."""
     if not isinstance(item, Document):
         return 1 << 8
     texts = (item.text, item.text_pair, *item.kept)
@@ -150,7 +150,7 @@ def _size(item: Document | Rejected | Noticed) -> int:
 
 
 def _elsewhere(source: Source, labels: Mapping[str, int]) -> tuple[str, ...]:
-    """The labels that only the splits have that were not asked for. Raises DataError if they are no classes."""
+    """The labels that only other splits have. Raises DataError if they are not classes."""
     found: dict[str, None] = {}
     with reading(source.name):
         for label in source.labels_elsewhere():
@@ -174,7 +174,7 @@ def _digestible(document: Document) -> bytes:
     second = () if document.text_pair is None else (document.text_pair,)
     for value in (document.split, document.id, document.group, document.label, document.text, *kept, *second):
         if value is None:
-            parts.append(b"\xff" * 8)  # no length can be this
+            parts.append(b"\xff" * 8)  # impossible as a length
         else:
             encoded = value.encode()
             parts += (len(encoded).to_bytes(8, "little"), encoded)

@@ -1,6 +1,6 @@
 """The tables of one data set, read as one source: their columns, their splits, the names of their classes.
 
-Rows are counted from 1, the header not included; a line of JSON is a row. In tables without ids, a document's id is
+Rows are counted from 1, without the header; a line of JSON is a row. In tables without ids, a document's id is
 `<file>:<row>`.
 """
 
@@ -31,12 +31,12 @@ from attnstore.data.tables import Padded, Table, class_names, columns_of, label_
 from attnstore.errors import DataError
 from attnstore.messages import one_line, quoted
 
-MAX_LABELS = 10_000  # in more distinct values there are no classes
-MAX_SPLITS = 50  # with more distinct values a column holds no splits
+MAX_LABELS = 10_000  # more distinct values are not classes
+MAX_SPLITS = 50  # a column with more distinct values does not have splits
 
 
 def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) -> Source:
-    """`beside` are the files that may hold the names of the classes."""
+    """Open tables. `beside` are the files that may have the names of the classes."""
     tables = _with_splits(tables)
     splits = tuple(dict.fromkeys(table.split for table in tables if table.split))
     wanted = wanted_splits(splits, config)
@@ -48,7 +48,7 @@ def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) ->
     names = _class_names([*tables, *others], label_column, beside, config)
 
     def label_of(value: object) -> str | None:
-        # -1 is the hub's way to say that a label is kept secret.
+        # -1 is the hub's mark for a secret label.
         return None if names is not None and value in (-1, "-1", b"-1") else as_label(value)
 
     labels_inside: dict[str, set[str]] = {}
@@ -116,7 +116,7 @@ def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) ->
         splits,
         tuple(dict.fromkeys(notes)),
         names,
-        # Delimited files say by themselves that they are in another encoding.
+        # Delimited files detect another encoding themselves.
         (lambda: mostly_utf8(read(), config)) if any(table.kind == "json" for table in tables) else read,
         labels_elsewhere,
         next((chosen.kept for chosen in columns.values()), ()),
@@ -124,7 +124,7 @@ def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) ->
 
 
 def _parted(table: Table, columns: Columns, values: Values) -> tuple[Values, Values]:
-    """A row's texts and its other values, those of the columns in its file's path filled in."""
+    """A row's texts and its other values, including those of the columns in its file's path."""
     if table.partition:
         values = tuple(
             table.partition[name] if name is not None and name in table.partition else value
@@ -136,7 +136,7 @@ def _parted(table: Table, columns: Columns, values: Values) -> tuple[Values, Val
 def _class_names(
     tables: Sequence[Table], label: str | None, beside: Files, config: SourceConfig
 ) -> ClassNames | None:
-    """The dataset's own names of its classes. Raises DataError if two of its files have different ones."""
+    """The data set's own names of its classes. Raises DataError if two of its files have different ones."""
     if label is None:
         return None
     found = [names for table in tables if (names := class_names(table, label, config)) is not None]
@@ -147,7 +147,7 @@ def _class_names(
 def _labels_of_others(
     tables: Sequence[Table], column: str, label_of: Callable[[object], str | None], config: SourceConfig
 ) -> Iterator[str]:
-    """The labels of splits that are not read, without those of a split that has none but -1: they are kept secret."""
+    """The labels of splits that are not read, without those of a split whose labels are all -1: they are secret."""
     found: dict[str | None, set[str]] = {}
     for table in tables:
         labels = found.setdefault(table.split, set())
@@ -160,7 +160,7 @@ def _labels_of_others(
 
 
 def _with_splits(tables: Sequence[Table]) -> list[Table]:
-    """The tables, each with a split if any has one: where nothing says it, it is called as its file is."""
+    """The tables, each with a split if any has one: an unknown split is named after its file."""
     if not any(table.split for table in tables):
         return list(tables)
     return [
@@ -172,9 +172,9 @@ def _with_splits(tables: Sequence[Table]) -> list[Table]:
 def _with_columns(
     tables: Sequence[Table], others: Sequence[Table], config: SourceConfig, notes: list[str]
 ) -> tuple[list[Table], list[Table], dict[str, Columns]]:
-    """The tables to read, those of other splits, and the columns; what was guessed is added to `notes`.
+    """The tables to read, those of other splits, and the columns; guesses are added to `notes`.
 
-    Where there is no column of labels, but each file is called as a class, that is its label.
+    If there is no label column, but each file is named after a class, that is its label.
     """
     own: list[str] = []
     columns = _columns(tables, config, own)
@@ -191,7 +191,7 @@ def _with_columns(
 
 
 def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) -> dict[str, Columns]:
-    """The columns of each table, told file by file: one without labels is a split without labels."""
+    """The columns of each table, found file by file: a file without labels is a split without labels."""
     found: list[Columns] = []
     first: dict[str, Columns] = {}
     for table in tables:
@@ -209,7 +209,7 @@ def _columns(tables: Sequence[Table], config: SourceConfig, notes: list[str]) ->
 
 
 def _must_agree(table: Table, what: str, here: str, before: str) -> None:
-    """Raise DataError for a file whose text or label would come from another column than in the files before it."""
+    """Raise DataError for a file whose text or label would come from a different column than in earlier files."""
     if here != before:
         raise DataError(
             f"{one_line(table.name)} has no column {quoted(before)}, the {what} in the files before it"
@@ -218,7 +218,7 @@ def _must_agree(table: Table, what: str, here: str, before: str) -> None:
 
 
 def _of_file(note: str, table: Table, found: Sequence[Columns]) -> str:
-    """A note about the first file as it is, about another with its name."""
+    """A note about a file, with its name unless it is the first file."""
     return (
         note
         if len(found) == 1 or note.startswith(one_line(table.name))
@@ -232,7 +232,7 @@ def _splits_inside(
     config: SourceConfig,
     label_of: Callable[[object], str | None],
 ) -> dict[str, set[str]]:
-    """The splits in the tables' column of that name, which is read through for them, and the labels in each."""
+    """The splits in the tables' column with that name, which is read through, and the labels in each."""
     found: dict[str, set[str]] = {}
     for table in tables:
         chosen = columns[table.name]

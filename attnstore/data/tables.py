@@ -1,7 +1,7 @@
-"""Rows of tables, one table at a time: which kind a file is, and its rows by that kind.
+"""Rows of tables, one table at a time: a file's kind, and its rows.
 
-Rows are counted from 1, a header not included; in JSON Lines a row is a line. A row that can't be read is
-told by its number, with a fixed phrase why, and the next ones go on.
+Rows are counted from 1, without a header; in JSON Lines a row is a line. A row that can't be read is reported by its
+number, with a fixed phrase for the reason, and reading continues with the next.
 """
 
 import posixpath
@@ -65,7 +65,7 @@ _COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 class Table:
     """Rows, in a file, or by `content` elsewhere.
 
-    `partition` are columns that a path holds (Hive's `label=pos`), `sheet` is a workbook's, None for its first.
+    `partition` are columns in a path (Hive's `label=pos`), `sheet` is a workbook's sheet, None for the first.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Table:
 
 
 def kind_of(name: str) -> Kind | None:
-    """The kind of table that a file's name tells, without the suffix of a compression."""
+    """The kind of table, by a file's name without the suffix of a compression."""
     return _SUFFIXES.get(posixpath.splitext(without_compression(name.lower()))[1])
 
 
@@ -96,8 +96,8 @@ def without_compression(name: str) -> str:
 def table_at(name: str, open_: Callable[[str], IO[bytes]], kind: Kind) -> Table:
     """The table at a relative path, whose folders may be Hive's (`split=test/label=pos/`).
 
-    Its split is Hive's; else the one that a word of its name says (`imdb-train-00001.parquet`); else the one
-    of the nearest folder called as a split is.
+    Its split is Hive's; else the one in its name (`imdb-train-00001.parquet`); else that of the nearest folder named
+    like a split.
     """
     *folders, file = name.split("/")
     partition: dict[str, str | None] = {}
@@ -115,7 +115,8 @@ def table_at(name: str, open_: Callable[[str], IO[bytes]], kind: Kind) -> Table:
 def columns_of(table: Table, config: SourceConfig, notes: list[str]) -> Columns:
     """Which columns of a table to read; each guess is added to `notes`.
 
-    Raises UsageError if a column can't be told, or the text's holds something else; DataError for what can't be read.
+    Raises UsageError if a column is unclear, or if the text column has something else; DataError if the table can't be
+    read.
     """
     with reading(table.name):
         content = _content(table, config, notes)
@@ -159,7 +160,7 @@ def rows(table: Table, columns: Columns, config: SourceConfig) -> Iterator[tuple
 
 
 def label_values(table: Table, label: str, config: SourceConfig) -> Iterator[object]:
-    """What stands in the column of the labels; None where there is no such column.
+    """The values of the label column; None if there is no such column.
 
     Raises DataError if the table can't be read any further.
     """
@@ -172,7 +173,7 @@ def label_values(table: Table, label: str, config: SourceConfig) -> Iterator[obj
 
 
 def class_names(table: Table, label: str, config: SourceConfig) -> ClassNames | None:
-    """The names that a dataset of the hub keeps in its files' metadata for its numbered labels."""
+    """The names for numbered labels in the metadata of a hub data set's files."""
     if table.content is None and table.kind not in ("parquet", "arrow"):
         return None
     content = _content(table, config)
@@ -186,7 +187,7 @@ class Padded(tuple[object, ...]):
 def _content(
     table: Table, config: SourceConfig, notes: list[str] | None = None
 ) -> Batches | Objects | Layout:
-    """How the rows of a table are had, by its kind; what was guessed of a workbook is added to `notes`."""
+    """Access to the rows of a table, by its kind; guesses about a workbook are added to `notes`."""
     if table.content is not None:
         return with_paths(table.content) if isinstance(table.content, Batches) else table.content
     if table.kind == "parquet":
@@ -203,7 +204,7 @@ def _content(
 
 
 def _delimited(table: Table, columns: Columns, layout: Layout) -> Iterator[tuple[int, Values | Bad]]:
-    # What is not a column is the last of the cells, behind which a None is put.
+    # A missing column has the index of the last cell, a None that is appended.
     take = itemgetter(
         *(
             layout.columns.index(name) if name is not None and name in layout.columns else -1

@@ -1,4 +1,4 @@
-"""Texts in class folders: which folders of a tree of .txt files are splits, and which are classes."""
+"""Texts in class folders: the folders of a tree of .txt files that are splits, and those that are classes."""
 
 import posixpath
 import re
@@ -20,7 +20,7 @@ _TEXT_ENDINGS = ("", ".text", ".asc", ".htm", ".html", ".xml")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder of documents. `own` is its name without what all have in common."""
+    """A folder of documents. `own` is its name without the part that all folders share."""
 
     split: str | None
     label: str | None
@@ -36,9 +36,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class TextTree:
-    """The folders that hold documents, by name, and how many .txt files lie elsewhere.
+    """The folders with documents, by name, and the number of .txt files elsewhere.
 
-    `refusal` says why the folders can't be told apart; then there are no places.
+    `refusal` says why the folders are ambiguous; then there are no places.
     """
 
     places: Mapping[str, Place]
