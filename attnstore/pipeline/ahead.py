@@ -1,4 +1,4 @@
-"""An iterator that works ahead of its reader, in a thread of its own."""
+"""An iterator that works ahead of its reader, in a separate thread."""
 
 import queue
 import threading
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 @contextmanager
 def ahead(items: Generator[T], depth: int = 1) -> Iterator[Iterator[T]]:
-    """Run a generator in a thread of its own, `depth` items ahead of its reader; its errors reach the reader.
+    """Run a generator in a separate thread, `depth` items ahead of its reader; its errors reach the reader.
 
-    It is closed at the end, and with it the files that it reads: left to the interpreter's own end, they would be
-    closed when half of it is gone.
+    At the end it is closed, with the files that it reads: during the interpreter's shutdown, closing them would come
+    too late.
     """
     line: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     gone = threading.Event()
@@ -34,7 +34,7 @@ def ahead(items: Generator[T], depth: int = 1) -> Iterator[Iterator[T]]:
                 for item in items:
                     if not put((item, None)):
                         return
-        except BaseException as error:  # whatever it is belongs to the reader
+        except BaseException as error:  # any error belongs to the reader
             put((None, error))
         else:
             put((None, StopIteration()))

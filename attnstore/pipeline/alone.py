@@ -22,7 +22,7 @@ from attnstore.store.store import Store
 
 
 class Alone:
-    """One process that loads the model, computes and writes. It computes on so many threads until it is closed."""
+    """One process that loads the model, computes and writes, on `threads` threads until it is closed."""
 
     def __init__(self, config: RunConfig, files: ModelFiles, threads: int) -> None:
         self.config = config
@@ -47,7 +47,7 @@ class Alone:
         self.close()
 
     def load(self) -> LoadedModel:
-        """Load the model. Raises ModelError or UsageError for one that can't be."""
+        """Load the model. Raises ModelError or UsageError if that fails."""
         self._classifier = load_classifier(
             self.config, resolve_reductions(self.config.reductions), self._files
         )
@@ -60,21 +60,21 @@ class Alone:
 
     @property
     def model(self) -> LoadedModel:
-        """The model as it is now: what its memory holds may have turned out to be less."""
+        """The model's current facts: its batches may have been lowered because memory ran out."""
         return LoadedModel.of(self._loaded, self.config, self._segmenter, self._threads)
 
     @property
     def all_null(self) -> set[str]:
-        """The reductions that have given no token a value so far."""
+        """The reductions without any value so far."""
         return self._loaded.all_null
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the texts that were cut into words."""
+        """Notes for the user about the words of the texts."""
         return self._segmenter.notes
 
     def compute(self, store: Store, parts: Generator[Part], stop: threading.Event) -> Iterator[Step]:
-        """Compute and write the parts, a step for each batch. After `stop` the part in hand is finished."""
+        """Compute and write the parts, yielding a step for each batch. After `stop`, the current part is finished."""
         stride = self.model.stride
         tokenised = batches(parts, self.config, self._loaded, stride)
         with ahead(tokenised) as ready:
@@ -86,11 +86,11 @@ class Alone:
 
     @property
     def _writers(self) -> int:
-        """How many parts are written at a time: so many keep up with passes that cost nothing."""
+        """How many parts are written at a time: enough to keep up with forward passes that cost nothing."""
         return min(4, max(self._threads // 4, min(self._threads, 2)))
 
     def close(self) -> None:
-        """Let the model go; harmless when done twice."""
+        """Release the model; harmless when done twice."""
         self._entered.close()
         if self._classifier is not None:
             self._classifier = None

@@ -1,9 +1,9 @@
-"""New documents into a sealed store, by the model that the store was written with.
+"""Appends new documents to a sealed store, with the model that wrote it.
 
     documents → those that are new → the river of `run` → the next state → the store's
 
-What the run had settled holds again: model, dtype, reductions, length, words, the meaning of labels. Whatever would
-make the new rows other than the old ones are is refused, with both values.
+The run's settings apply again: model, dtype, reductions, length, words, the meaning of labels. Anything that would
+make new rows differ from the old ones is refused, with both values.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -37,10 +37,10 @@ from attnstore.store.resume import differences
 from attnstore.store.stage import begin_or_resume, finish_append
 from attnstore.store.store import Store, open_store
 
-#: Options that say which column is which, as the run was given them: tomorrow's file is like today's.
+#: Options that name columns, taken from the run: new files usually have the same columns.
 _COLUMNS = ("text-column", "label-column", "id-column", "group-column")
 
-#: What two sources of one store may have of their own.
+#: What may differ between two sources of one store.
 _OF_A_SOURCE = frozenset(
     {"documents", "data_sha256", "split", "limit", "label_map", "labels_are_models", "label_in_path", "kept"}
 )
@@ -48,10 +48,12 @@ _OF_A_SOURCE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """What an append did. `documents`, `tokens` and `seconds` are of this time alone; `seconds` of its parts.
+    """What an append did. `documents`, `tokens` and `seconds` describe only this call; `seconds` is the time of its
+    parts.
 
-    `skipped`: documents that the store had. `missing` of `parts` new parts are not there yet if it was `interrupted`;
-    `signal` is the number of the signal that asked for it, 0 if none did. `present`: the data is in the store already.
+    `skipped`: documents that the store had. If it was `interrupted`, `missing` of `parts` new parts do not exist yet;
+    `signal` is the number of the interrupting signal, 0 if there was none. `present`: the data is in the store
+    already.
     """
 
     store: Store
@@ -70,13 +72,13 @@ class AppendResult:
 
 
 def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignore) -> AppendResult:
-    """Append the documents of a source to the sealed store at `path`, or go on with an append that was interrupted.
+    """Append the documents of a source to the sealed store at `path`, or continue an interrupted append.
 
-    Until all is there readers see the store as it was. Data that is in the store already, as what the run or an append
-    read, is not appended again. Ctrl-C, SIGTERM or SIGHUP end it after the part in hand; a second one at once.
+    Readers see the old store until the append is complete. Data that the run or an append has already read is not
+    appended again. Ctrl-C, SIGTERM or SIGHUP end it after the current part; a second one ends it at once.
 
     Raises:
-        AttnstoreError: of the kind that fits: the data, the model, the options or the store.
+        AttnstoreError: the subclass for what is wrong: the data, the model, the options or the store.
     """
     if config.on_duplicate not in get_args(OnDuplicate):
         raise UsageError(
@@ -141,7 +143,7 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
             filled = fill(stage, new, computing, stop, on_event, first)
             missing, parts = len(stage.missing_parts()), stage.manifest.parts - store.manifest.parts
             if not missing:
-                computing.close()  # adding up takes a third of its memory
+                computing.close()  # summing takes a third of its memory
                 stage.seal()
                 store = open_store(store.path)
             return AppendResult(
@@ -157,7 +159,7 @@ def append(config: AppendConfig, path: str | Place, *, on_event: OnEvent = ignor
 
 
 def _as_run(store: Store, config: AppendConfig) -> RunConfig:
-    """The run of the store, over other data. Raises StoreError if the store does not say enough of it."""
+    """The store's run, with other data. Raises StoreError if the store does not describe it fully."""
     manifest = store.manifest
     held = manifest.fingerprint
     if lacking := [name for name in ("model_sha256", "reductions", "dtype", "values") if name not in held]:
@@ -191,7 +193,7 @@ def _as_run(store: Store, config: AppendConfig) -> RunConfig:
 
 
 def _opened(source: SourceConfig, given: SourceConfig, on_event: OnEvent) -> Source:
-    """The new data's source. Raises UsageError as `open_source`, and says which columns the run has named."""
+    """The new data's source. Raises UsageError as `open_source`, and names the columns that the run named."""
     try:
         return open_source(source, on_event=on_event)
     except UsageError as error:
@@ -206,7 +208,7 @@ def _opened(source: SourceConfig, given: SourceConfig, on_event: OnEvent) -> Sou
 
 
 def _reductions(store: Store) -> tuple[str, ...]:
-    """What the run was asked to reduce attention to."""
+    """The reductions that the run was given."""
     if asked := store.manifest.options.get("reduce"):
         return tuple(asked)
     held: list[str] = store.manifest.fingerprint["reductions"]
@@ -220,7 +222,7 @@ def _reductions(store: Store) -> tuple[str, ...]:
 
 
 def _sources(manifest: Manifest) -> list[dict[str, Any]]:
-    """The fingerprints of all that the store was read from: the run's, and each addition's."""
+    """The fingerprints of the store's sources: the run's, and each addition's."""
     return [manifest.fingerprint, *(addition.fingerprint for addition in manifest.additions)]
 
 
@@ -233,7 +235,7 @@ def _labels(store: Store) -> StoreLabels:
 
 
 def _key(source: SourceConfig, found: Survey, labels: LabelMap) -> dict[str, Any]:
-    """What makes data the same as data that was read before."""
+    """The identity of data, for comparison with data that was read before."""
     return {
         "data_sha256": found.sha256,
         "split": source.split,
@@ -243,7 +245,7 @@ def _key(source: SourceConfig, found: Survey, labels: LabelMap) -> dict[str, Any
 
 
 def _must_fit(store: Store, ours: Manifest, labels: LabelMap) -> None:
-    """Raise StoreError if the new rows would not be rows of the store's tables."""
+    """Raise StoreError if the new rows would not fit the store's tables."""
     if found := differences(store.manifest, ours, but=_OF_A_SOURCE, how="now"):
         raise StoreError(f"can't append to {store.path}: {'; '.join(found)}")
     if store.manifest.label_in_path:

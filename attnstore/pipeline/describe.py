@@ -1,4 +1,4 @@
-"""What a run is, in the manifest's words: before it begins, and each time that it was started."""
+"""A run as the manifest describes it: before it begins, and each time that it starts."""
 
 import platform
 from dataclasses import dataclass, replace
@@ -22,20 +22,20 @@ from attnstore.store.manifest import Manifest, StoredReduction
 from attnstore.store.partitions import label_fits_in_path
 from attnstore.store.schema import documents_schema
 
-#: A part has at least so many documents (IMDb reviews, say, are computed in less than a minute), of short ones more:
-#: as many as have that much text.
+#: A part has at least this many documents (IMDb reviews, for example, take less than a minute) or, if they are short,
+#: as many as have this much text.
 _LEAST_OF_A_PART, _MOST_OF_A_PART = 1_000, 100_000
 _CHARACTERS_OF_A_PART = 1_000_000
-#: So many parts at most, unless told otherwise: whoever opens a store reads the names of all their files.
+#: The default limit of parts, because opening a store reads the names of all their files.
 _MOST_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a run has to know of the model that computes it, as plain values: a worker may have it, and not the run.
+    """What a run must know of its model, as plain values, because only a worker may have the model.
 
-    `reductions`, each with its `identities`, are those that the model has; `threads` and `hardware` are what it
-    computes on; `batch_tokens` are what the memory has been seen to hold.
+    `reductions`, each with its `identities`, are those that the model supports; `threads` and `hardware` are what it
+    computes on; `batch_tokens` is known to fit into memory.
     """
 
     labels: tuple[str, ...]
@@ -83,7 +83,7 @@ class LoadedModel:
 
 
 def check(config: RunConfig) -> None:
-    """Raise UsageError for numbers that are none, which `attnstore.run` may be given."""
+    """Raise UsageError for invalid numbers, which `attnstore.run` may be given."""
     for name, value in (
         ("--part-size", config.part_size),
         ("--batch-tokens", config.batch_tokens),
@@ -110,7 +110,7 @@ def check(config: RunConfig) -> None:
 
 
 def stride_of(config: RunConfig, classifier: Classifier) -> int | None:
-    """How far a window begins behind the one before, in tokens; None without windows.
+    """The distance between the beginnings of two windows, in tokens; None without windows.
 
     Raises UsageError for windows between which tokens would be left unread.
     """
@@ -197,7 +197,7 @@ def describe(
 
 
 def part_size_of(found: Survey) -> int:
-    """How many documents a part has: so many that no store has thousands of files with next to nothing in them."""
+    """How many documents a part has: enough that no store has thousands of tiny files."""
     of_text = _CHARACTERS_OF_A_PART * found.documents // max(found.characters, 1)
     of_many = -(-found.documents // (_MOST_PARTS * _LEAST_OF_A_PART)) * _LEAST_OF_A_PART
     return max(
@@ -206,7 +206,7 @@ def part_size_of(found: Survey) -> int:
 
 
 def _must_be_free(manifest: Manifest) -> None:
-    """Raise UsageError for a kept column that would hide one of the store's, or that SQL could not name."""
+    """Raise UsageError for a kept column that would hide one of the store's, or that SQL can't name."""
     own = documents_schema(replace(manifest, kept={})).names
     taken = {
         name.casefold() for name in (*own, "text_pair", "split", "label", "class", "cluster", "attention")
@@ -222,13 +222,13 @@ def _must_be_free(manifest: Manifest) -> None:
 
 
 def label_map(found: Survey, labels: LabelMap) -> list[str]:
-    """The labels that are stored by another name, or not at all: `1=neg`, `3=`."""
+    """The labels that are stored under another name, or not at all: `1=neg`, `3=`."""
     stored = {raw: labels.mapping.get(raw, "") for raw in found.labels}
     return sorted(f"{raw}={name}" for raw, name in stored.items() if name != raw)
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes and writes here."""
+    """The versions of the software that computes and writes."""
     packages = ("torch", "transformers", "tokenizers", "regex", "pyarrow", "duckdb", "polars")
     return {
         "attnstore": attnstore.__version__,
@@ -238,7 +238,7 @@ def versions() -> dict[str, str]:
 
 
 def this_run(model: LoadedModel, workers: int, parts: int, tokens: int, seconds: float) -> dict[str, Any]:
-    """What the manifest keeps of each time that a run was started."""
+    """The manifest's entry for each start of a run."""
     return {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": parts,

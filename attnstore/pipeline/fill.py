@@ -1,4 +1,4 @@
-"""A store's missing parts, filled: what happens becomes events, and in the end an entry of `runs`."""
+"""Fills a store's missing parts, and reports events and, at the end, an entry of `runs`."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from attnstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was computed for a store: `seconds` are of its parts."""
+    """What was computed for a store: `seconds` is the time of its parts."""
 
     documents: int
     tokens: int
@@ -31,9 +31,9 @@ def fill(
     on_event: OnEvent,
     first: int = 0,
 ) -> Filled:
-    """Compute and write the missing parts of a store, until `stop` is set; what happens goes to `on_event`.
+    """Compute and write the missing parts of a store, until `stop` is set; events go to `on_event`.
 
-    `parts`: as `missing_parts` has them. `hands` have the model. `first`: the number of the source's first document.
+    `parts`: from `missing_parts`. `hands` have the model. `first`: the number of the source's first document.
     """
     before = store.finished_parts()
     total = store.manifest.documents - first

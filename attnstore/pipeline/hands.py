@@ -1,4 +1,4 @@
-"""Who computes a run: this process, processes of this machine, or the actors of a cluster."""
+"""What computes a run: this process, processes of this machine, or the actors of a cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ from attnstore.pipeline.workers import Workers, must_be_importable
 def hands(
     config: RunConfig, files: ModelFiles, begun: int | None, on_event: OnEvent
 ) -> Iterator[Alone | Workers]:
-    """Those who compute the run. `begun`: on how many threads each of them has, in the store that is gone on with.
+    """What computes the run. `begun`: how many threads each process used so far, for a store that is resumed.
 
     Raises:
-        UsageError: a reduction that no other process can import; `config.ray` can't be meant, or Ray is not there.
+        UsageError: no other process can import a reduction; `config.ray` is invalid, or Ray is not installed.
         WorkerError: no cluster answers.
     """
     if config.ray is None and config.workers == 1:

@@ -1,9 +1,9 @@
 """Workers that are actors of a Ray cluster, wherever Ray puts them.
 
-Ray starts them, gives each its processors and its GPU, and ends them with the process that has asked for them. What is
-handed to them and what becomes of lost ones is the run's own (`workers`): Ray restarts nothing and tries nothing again.
-An actor is asked all the time what it has to say, and has to answer: Ray may take long to find out that one is gone
-(ray#62746). One that nobody asks writes nothing, since its run may have ended and the store may have another writer.
+Ray starts them, gives each its processors and its GPU, and ends them with the process that requested them. The run
+(`workers`) hands out work and replaces lost actors: Ray restarts and retries nothing. An actor is polled continuously
+and must answer, because Ray may take long to notice that one is gone (ray#62746). An actor that is not polled writes
+nothing, because its run may have ended and the store may have another writer.
 """
 
 import os
@@ -30,35 +30,35 @@ from attnstore.pipeline.describe import versions
 from attnstore.pipeline.wire import Hired, Refused, Stop
 from attnstore.pipeline.worker import Inbox, refusals, work
 
-#: Seconds that an actor waits for something to say before it says that there is nothing.
+#: Seconds that an actor waits for a message to send before it answers that there is none.
 _SAID_WITHIN = 1.0
-#: Seconds that an actor has to answer in, once it has started. While they pass the run looks so often.
+#: Seconds within which a started actor must answer, and how often the run checks meanwhile.
 _ANSWERS_WITHIN, _LOOKED_EVERY = 120, 1.0
-#: Seconds since the last question after which an actor writes nothing, and after which it ends.
+#: Seconds since the last poll after which an actor stops writing, and after which it ends.
 _WAITS_AFTER, _ENDS_AFTER = 15.0, 600.0
-#: Seconds to find out whether somebody listens at an address.
+#: Seconds for finding out whether anything listens at an address.
 _CONNECTS_WITHIN = 10.0
-#: What has to be of one version everywhere for the same bytes.
+#: Packages that need the same version everywhere for the same bytes.
 _SAME = ("attnstore", "torch", "transformers", "tokenizers", "regex", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """What a machine of the cluster has."""
+    """A machine's resources in the cluster."""
 
     cpus: int
     gpus: int
 
 
 class Cluster:
-    """The cluster at `config.ray`, as the host of a run's workers. No actor of the run is left when it is closed."""
+    """The cluster at `config.ray`, as the host of a run's workers. No actor of the run remains when it is closed."""
 
     def __init__(self, config: RunConfig, begun: int | None, on_event: OnEvent) -> None:
         """Connect, or start a cluster on this machine for `local`. `begun`: as in `devices.threads_each`.
 
         Raises:
-            UsageError: Ray is not installed, or the address or the device can't be meant.
-            WorkerError: no cluster answers there.
+            UsageError: Ray is not installed, or the address or the device is invalid. WorkerError: no cluster answers
+            there.
         """
         address = config.ray or ""
         if ":" in config.device:
@@ -68,9 +68,9 @@ class Cluster:
         except ImportError:
             raise UsageError("--ray needs another package: pip install 'attnstore[ray]'") from None
         self._ray: Any = ray
-        #: How many of its processors each worker computes on.
+        #: How many processors each worker uses.
         self.threads = config.threads or threads_each(config.workers, begun)
-        self._connected = not ray.is_initialized()  # otherwise the program has, and disconnects itself
+        self._connected = not ray.is_initialized()  # otherwise the program connected, and disconnects itself
         if self._connected:
             self._connect(address, config.workers * self.threads)
         nodes = [
@@ -94,10 +94,10 @@ class Cluster:
     def _connect(self, address: str, cpus: int) -> None:
         more: dict[str, Any] = {}
         if address == "local":
-            # Else its workers would give way to all other processes of a busy machine, and nobody here reports to Ray.
+            # Otherwise its workers would yield to all other processes of a busy machine; and send no usage reports.
             os.environ.setdefault("RAY_worker_niceness", "0")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            # Of more processors than there are each worker gets a share, as with processes.
+            # If more processors are requested than exist, each worker gets a share, as with processes.
             more = {"num_cpus": cpus, "include_dashboard": False}
         elif address != "auto":
             _must_listen(address)
@@ -136,9 +136,9 @@ class Cluster:
 
 
 def threads_that_fit(nodes: Sequence[_Node], workers: int, gpus: int, begun: int | None) -> int:
-    """On how many processors each of the workers computes so that all have room, at least 1.
+    """The number of processors per worker with which all workers fit, at least 1.
 
-    `begun`: as many again as the store was begun on, if that fits. `gpus`: that each worker needs.
+    `begun`: the number that the store began with, used again if that fits. `gpus`: GPUs that each worker needs.
     """
 
     def fits(threads: int) -> bool:
@@ -151,12 +151,12 @@ def threads_that_fit(nodes: Sequence[_Node], workers: int, gpus: int, begun: int
 
 
 def _room(node: _Node, threads: int, gpus: int) -> int:
-    """How many workers a machine has room for."""
+    """How many workers fit on a machine."""
     return min(node.cpus // threads, node.gpus // gpus if gpus else node.cpus)
 
 
 def _must_listen(address: str) -> None:
-    """Raise UsageError for what is no address, WorkerError where nobody listens: Ray would end the process for that."""
+    """Raise UsageError for an invalid address, WorkerError if nothing listens there: Ray would end the process."""
     scheme, _, rest = address.rpartition("://")
     host, _, port = rest.rpartition(":")
     if scheme not in ("", "ray") or not host or not port.isdecimal():
@@ -169,7 +169,7 @@ def _must_listen(address: str) -> None:
 
 
 def _print_nothing() -> None:
-    """Let Ray print no line about a lost worker on standard output, which has a command's answer: the run says it."""
+    """Keep Ray from printing about lost workers on standard output, which is for answers: the run reports them."""
     with suppress(ImportError):
         import ray._private.worker as of_driver
 
@@ -177,12 +177,12 @@ def _print_nothing() -> None:
 
 
 def _errors(ray: Any) -> tuple[type[Exception], ...]:
-    """What a call of Ray's raises where an actor, a machine or the cluster is gone."""
+    """The errors of Ray's calls if an actor, a machine or the cluster is gone."""
     return (ray.exceptions.RayError, OSError, ValueError, RuntimeError)
 
 
 class Actor:
-    """An actor as the run has it. Only its own thread receives; another one sends."""
+    """The run's side of an actor. Only its own thread receives; another one sends."""
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
@@ -193,7 +193,7 @@ class Actor:
 
     def send(self, message: object) -> None:
         try:
-            # Waited for: the next message may not overtake it.
+            # Synchronous, so that the next message can't overtake it.
             self._ray.get(self._actor.take.remote(pickle.dumps(_absolute(message), protocol=5)))
         except _errors(self._ray) as error:
             raise OSError(first_line(error)) from error
@@ -210,7 +210,7 @@ class Actor:
     def _answer(self) -> list[bytes]:
         try:
             asked = self._actor.say.remote()
-            # Looks are counted and not seconds: who was stopped itself has not looked.
+            # Checks are counted, not seconds: a run that was stopped itself has not checked.
             looks = 0
             while not self._ray.wait([asked], timeout=_LOOKED_EVERY)[0]:
                 looks += self.started
@@ -233,7 +233,7 @@ class Actor:
 
 
 def _absolute(message: object) -> object:
-    """What is handed to an actor, which has another working directory: a model's folder by its whole path."""
+    """The configuration for an actor, which has another working directory: a model's folder by its absolute path."""
     if isinstance(message, Hired) and Path(message.config.model).is_dir():
         model = str(Path(message.config.model).absolute())
         return replace(message, config=replace(message.config, model=model))
@@ -241,7 +241,7 @@ def _absolute(message: object) -> object:
 
 
 def _worded(error: Exception) -> str:
-    """The line of Ray's message that says what happened: what was raised in the actor, or why that is gone."""
+    """The line of Ray's message that says what happened: the actor's error, or why it is gone."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     raised = [line for line in lines if line.split(":")[0].endswith("Error") and ": " in line]
     return raised[-1] if raised else first_line(error)
@@ -249,17 +249,17 @@ def _worded(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Over:
-    """From an actor, last. `how`: what has ended it, in words; empty if it has done all."""
+    """An actor's last message. `how`: what ended it, in words; empty if it finished its work."""
 
     how: str = ""
 
 
 class Hand:
-    """The actor: a worker in a thread, what it is told, and what it says. Records are pickled: Ray sees only bytes."""
+    """The actor: a worker in a thread, and its messages both ways. Records are pickled: Ray sees only bytes."""
 
     def __init__(self, paths: Sequence[str], threads: int, of_run: Mapping[str, str], host: str) -> None:
-        """`paths`: where the run imports from; `of_run`: its versions; `host`: its machine."""
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # what tokenises has threads of its own
+        """`paths`: the run's import paths; `of_run`: its versions; `host`: its machine."""
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # tokenizers have their own threads
         sys.path += [path for path in paths if path not in sys.path]
         self._inbox: Inbox = SimpleQueue()
         self._said: SimpleQueue[bytes] = SimpleQueue()
@@ -272,7 +272,7 @@ class Hand:
             _must_be_of_one_version(versions(), of_run)
 
     def take(self, content: bytes) -> None:
-        """A message of the run."""
+        """Receive a message from the run."""
         if self._refused:
             return
         message = pickle.loads(content)  # noqa: S301 - of the run that has made this actor
@@ -285,7 +285,7 @@ class Hand:
             self._inbox.put(message)
 
     def say(self) -> list[bytes]:
-        """What there is to say, in order; it is waited for, a moment at most."""
+        """The messages to send, in order; waits for one, a moment at most."""
         self._asked = time.monotonic()
         found = []
         with suppress(Empty):
@@ -307,7 +307,7 @@ class Hand:
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        """Let the run know whatever goes wrong."""
+        """Report any error to the run."""
         try:
             with refusals(self):
                 yield
@@ -318,20 +318,20 @@ class Hand:
         self._refused = True
 
     def _is_lent(self) -> bool:
-        """Wait until the run lives for sure."""
+        """Wait until the run is known to be alive."""
         while time.monotonic() - self._asked > _WAITS_AFTER:
             time.sleep(_LOOKED_EVERY)
         return True
 
     def _watch(self) -> None:
-        """End where nobody asks any more, if Ray does not."""
+        """End the actor if nobody polls it any more and Ray does not end it."""
         while time.monotonic() - self._asked < _ENDS_AFTER:
             time.sleep(_LOOKED_EVERY)
         os._exit(1)
 
 
 def _must_be_of_one_version(own: Mapping[str, str], of_run: Mapping[str, str]) -> None:
-    """Raise WorkerError if this machine has other versions than the run's of what decides the bytes."""
+    """Raise WorkerError if this machine's versions of packages that determine the bytes differ from the run's."""
     for name in _SAME:
         if own[name] != of_run[name]:
             raise WorkerError(

@@ -10,16 +10,16 @@ from attnstore.config import RunConfig, SourceConfig
 from attnstore.data.remote import without_secrets
 from attnstore.embedded import MODEL, REVIEWS
 
-#: Fields that are called otherwise than their options.
+#: Fields whose names differ from their options.
 _NAMES = {"keep": "keep-column", "reductions": "reduce"}
 _NO_OPTIONS = ("held", "source")
 
 
 def options_of(config: RunConfig, settled: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that give the same run again, those left out that are not set.
+    """The options that reproduce the run, without those that are not set.
 
-    `settled`: fields of `config` that the run has decided for itself. The embedded model and reviews have no name; an
-    address is kept without what may be secret in it.
+    `settled`: fields of `config` that the run decided itself. The embedded model and reviews have no name; an address
+    is kept without possible secrets.
     """
     held = {f.name: getattr(config.source, f.name) for f in fields(SourceConfig)}
     held |= {f.name: getattr(config, f.name) for f in fields(RunConfig)} | dict(settled)
@@ -41,7 +41,7 @@ def _as_option(name: str, value: Any) -> Any:
         return "tab" if value == "\t" else value
     if name == "columns":
         return ",".join(value)
-    if name == "labels":  # a label may hold a comma
+    if name == "labels":  # a label may contain a comma
         line = io.StringIO()
         spaced = any(each != each.strip() for each in value)
         csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL if spaced else csv.QUOTE_MINIMAL).writerow(
@@ -54,7 +54,7 @@ def _as_option(name: str, value: Any) -> Any:
 
 
 def _name_of(reduction: str | Callable[..., Any]) -> str:
-    """A reduction's name; a function's, as `--reduce` finds it where it can be imported."""
+    """A reduction's name; for a function, the name that `--reduce` accepts if it can be imported."""
     if isinstance(reduction, str):
         return reduction
     return f"{reduction.__module__}:{getattr(reduction, '__qualname__', type(reduction).__qualname__)}"

@@ -1,4 +1,4 @@
-"""A worker that is still loading ends with its run, too. Nothing heavy is imported here: it begins before all else."""
+"""Ends a worker with its run, even while it loads. This module imports nothing heavy, because it starts first."""
 
 import os
 import select
@@ -6,19 +6,19 @@ import threading
 
 
 def end_with_the_run() -> None:
-    """From now on, end this process as soon as nobody has the other end of its standard input any more.
+    """From now on, end this process as soon as the other end of its standard input is closed.
 
-    Where a pipe can't be watched so (Windows), that is noticed by whoever reads from it.
+    If a pipe can't be watched (Windows), its reader notices that.
     """
     if not hasattr(select, "poll"):
         return
-    # Its own descriptor: the number 0 is soon something else.
+    # A separate descriptor, because number 0 is soon reused.
     pipe = os.dup(0)
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
 
 
 def _watch(pipe: int) -> None:
     watched = select.poll()
-    watched.register(pipe, 0)  # a hang-up is told in any case, whatever there is to read
+    watched.register(pipe, 0)  # a hang-up is reported even if there is something to read
     watched.poll()
     os._exit(1)

@@ -26,38 +26,38 @@ from attnstore.errors import DataError
 from attnstore.store.manifest import StoredFile
 from attnstore.store.store import Store
 
-#: Batches after which freed memory goes back. After each one it would cost a tenth of the run; after a whole part,
-#: threads and batches of many sizes have left half a gigabyte of pieces.
+#: The number of batches after which freed memory is returned. After each batch it would cost a tenth of the run; after
+#: a whole part, threads and batches of many sizes have left half a gigabyte of fragments.
 _BATCHES_KEPT = 4
 _FIELDS = tuple(each.name for each in fields(Document))
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that is to be computed: its documents, each with its number, in order."""
+    """A part to compute: its documents, each with its number, in order."""
 
     number: int
     documents: list[tuple[int, Document]] = field(repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # By columns: pickled one by one, the documents of a run would keep it busier than reading them does.
+        # By columns: pickling a run's documents one by one would take longer than reading them.
         return _of_columns, (self.number, *_columns(self.documents))
 
 
 def _columns(documents: Sequence[tuple[int, Document]]) -> tuple[list[int], list[list[object]]]:
-    """The documents' numbers, and their fields one after the other."""
+    """The documents' numbers, then their fields, column by column."""
     each = [document for _, document in documents]
     return [number for number, _ in documents], [list(map(attrgetter(name), each)) for name in _FIELDS]
 
 
 def _of_columns(part: int, numbers: list[int], columns: list[list[Any]]) -> Part:
-    """The part whose documents `_columns` has taken apart."""
+    """The part from the columns of `_columns`."""
     return Part(part, list(zip(numbers, map(Document, *columns), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one batch has added. `written`: of documents with special tokens in their text, by number, which these are.
+    """What one batch added. `written`: the special tokens that documents have in their text, by document number.
 
     Numbers below 0 take back what was computed and lost.
     """
@@ -80,9 +80,9 @@ class Step:
 def missing_parts(
     store: Store, config: RunConfig, source: Source, found: Survey, labels: LabelMap, first: int = 0
 ) -> Generator[Part]:
-    """Each missing part, in order. Documents of finished parts are read over.
+    """Each missing part, in order. Documents of finished parts are skipped.
 
-    `first`: the number of the source's first document. Raises DataError where the source has changed.
+    `first`: the number of the source's first document. Raises DataError if the source has changed.
     """
     documents = enumerate(read_documents(source, found, labels, config.source.limit), start=first)
     for part in store.missing_parts():
@@ -126,11 +126,11 @@ def write_parts(
     writers: int = 1,
     finished: Callable[[int, tuple[StoredFile, ...]], None] = lambda _, __: None,
 ) -> Iterator[tuple[int, Step]]:
-    """Run every part through the classifier and write it; yields its number and a step for each batch that comes out.
+    """Run every part through the classifier and write it; yields its number and a step for each finished batch.
 
-    Each of so many `writers` writes a part while the next one is computed. What has been computed is written even if
-    `stop` is set or the caller ends the generator between parts. `finished` is called with a part's files when it is
-    written, in another thread.
+    Each of `writers` threads writes a part while the next one is computed. What has been computed is written even if
+    `stop` is set or the caller ends the generator between parts. `finished` is called in another thread, with a part's
+    files when it is written.
     """
 
     def write(part: int, results: list[tuple[Batch, Reduced]]) -> None:
@@ -152,7 +152,7 @@ def write_parts(
                 if number % _BATCHES_KEPT == 0:
                     memory.give_back()
             if len(written) == writers:
-                written.popleft().result()  # no part waits to be written, and an error ends the run
+                written.popleft().result()  # no part waits for writing, and an error ends the run
             written.append(pool.submit(write, part, results))
         for each in written:
             each.result()

@@ -14,9 +14,9 @@ from attnstore.engine.paths import compiler
 from attnstore.errors import WorkerError
 from attnstore.pipeline.wire import Wire
 
-#: Seconds that a process gets to die in. One that waits for a broken disk does not.
+#: Seconds that a process gets to end. One that waits for a broken disk does not end.
 _DEAD_WITHIN = 10.0
-#: A worker imports what the run would, from where the run would, and nothing from the folder that it is started in.
+#: A worker imports what the run would, from the same places, and nothing from its working directory.
 _SERVE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv.pop())\n"
     "from attnstore.pipeline.orphans import end_with_the_run; end_with_the_run()\n"
@@ -31,17 +31,17 @@ class Processes:
         self._gpus: list[str] = []
 
     def prepare(self, config: RunConfig) -> None:
-        """Find the GPUs, or make the kernel that all of them load. Raises UsageError if there is no such device."""
+        """Find the GPUs, or build the kernel that all workers load. Raises UsageError if there is no such device."""
         device = choose_device(config.device).type
         if device == "cuda":
-            self._gpus = [] if ":" in config.device else visible_gpus()  # a number counts all that are seen
+            self._gpus = [] if ":" in config.device else visible_gpus()  # numbers count all visible GPUs
         elif device == "cpu" and (asked := compiler.asked_for()) != "off":
             with suppress(compiler.NoKernelError, OSError, subprocess.SubprocessError):
-                compiler.library(asked)  # once, and not in each of them
+                compiler.library(asked)  # once, not in each worker
 
     def start(self, place: int, threads: int) -> "Process":
         environment = os.environ | {
-            # What tokenises has threads of its own.
+            # Tokenizers have their own threads.
             "RAYON_NUM_THREADS": os.environ.get("RAYON_NUM_THREADS", str(threads))
         }
         if self._gpus:
@@ -53,7 +53,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
-                # Ctrl-C goes to the whole group that has the terminal.
+                # Ctrl-C goes to the terminal's whole process group.
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -66,7 +66,7 @@ class Processes:
 
 
 class Process:
-    """A worker that is a process, with its standard input and output as the wire to it."""
+    """A worker process, with its standard input and output as the wire."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None  # noqa: S101 - they are pipes
@@ -82,7 +82,7 @@ class Process:
         return self._wire.receive()
 
     def end(self) -> None:
-        """What it is writing is then no part."""
+        """What it is writing then does not count as a part."""
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_DEAD_WITHIN)

@@ -1,8 +1,8 @@
-"""Documents that a store has already: found by their ids among those that come, and left out where they are the same.
+"""Documents that a store already has: found by their ids among new ones, and left out if they are identical.
 
-An id is a key, if the data has keys. Where it is the row of a file, another file of that name has it for another text.
-So a document counts as the same only if all that the data says of it is equal: split, label, group, text, and the
-columns that are kept.
+An id is a key, if the data has keys. If it is the row of a file, another file with the same name has the same id for
+another text. So a document counts as identical only if all its data are equal: split, label, group, text, and the kept
+columns.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from attnstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """A document that comes: its place among those that can be taken, and what it is known by."""
+    """A new document: its position among those that can be taken, and its digests."""
 
     place: int
     text: bytes
@@ -34,16 +34,17 @@ class _New:
 def without_repeated(
     store: Store, source: Source, found: Survey, labels: LabelMap, limit: int | None, policy: OnDuplicate
 ) -> tuple[Source, int]:
-    """The source without the documents that the store has, and how many these are. Reads the source once.
+    """The source without the documents that the store has, and their number. Reads the source once.
 
-    `refuse`: none may have an id that is in the store. `skip`: those that are the same there are left out, as is the
-    second of two in the source; one that has the id of another is refused. `keep`: all are taken.
+    `refuse`: no document may have an id that is in the store. `skip`: identical documents are left out, also the
+    second of two in the source; a different document with the same id is refused. `keep`: all are taken.
 
     Raises:
-        UsageError: an id is there that may not be, or a kept column holds what is not of its type in the store.
+        UsageError: an id is already in the store and refused, or a kept column has values that do not have its type in
+            the store.
         StoreError: the store can't be read.
     """
-    # What --limit leaves out does not come; but to skip is to choose from all.
+    # --limit leaves documents out; but skipping chooses from all documents.
     taken = None if policy == "skip" else limit
     new: dict[str, list[_New]] = {}
     for place, document in enumerate(read_documents(source, found, labels, taken)):
@@ -87,7 +88,7 @@ def without_repeated(
 
 
 def _without(source: Source, labels: LabelMap, places: set[int]) -> Source:
-    """The source without the documents at these places among those that can be taken; each is noticed."""
+    """The source without the documents at these positions among those that can be taken; each is noted."""
 
     def read() -> Iterator[Document | Rejected | Noticed]:
         place = 0
@@ -124,6 +125,6 @@ def _rest(store: Store, row: dict[str, Any]) -> Sequence[object]:
 
 
 def _digests(text: str, pair: str | None, rest: Sequence[object]) -> tuple[bytes, bytes]:
-    """16 bytes for what is read, and 16 for what else is said of it."""
+    """16 bytes for what the model reads, and 16 for all other data."""
     texts, others = (hashlib.blake2b(repr(each).encode(), digest_size=16) for each in ((text, pair), rest))
     return texts.digest(), others.digest()

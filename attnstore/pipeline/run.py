@@ -1,10 +1,10 @@
-"""The program's sentence: a dataset through a classifier into a sealed store.
+"""The main function: a data set through a classifier into a sealed store.
 
     documents → tokens → batches → reduced attention → rows → parts → sealed
 
-One bounded queue on each side of the forward pass: the next part is tokenised ahead of it, the last one is
-written behind it. Parts are whole: a run that ends early, however it ends, leaves every part it finished, and
-the same run started again goes on with the parts that are missing.
+There is one bounded queue on each side of the forward pass: the next part is tokenised ahead of it, and the last one
+is written behind it. Parts are complete or absent: a run that ends early in any way leaves every finished part, and
+the same run started again continues with the missing parts.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +30,9 @@ from attnstore.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did. `documents`, `tokens` and `seconds` are of this run alone; `seconds` of its parts.
+    """What a run did. `documents`, `tokens` and `seconds` describe only this call; `seconds` is the time of its parts.
 
-    `interrupted` says that parts are missing; `signal` is the number of the signal that asked for it, 0 if none did.
+    `interrupted`: parts are missing; `signal` is the number of the interrupting signal, 0 if there was none.
     """
 
     store: Store
@@ -45,17 +45,17 @@ class RunResult:
 
 
 def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> RunResult:
-    """Run a dataset through a classifier into the store at `path`, or go on with the run it holds.
+    """Run a data set through a classifier into the store at `path`, or continue its run.
 
-    Ctrl-C, SIGTERM or SIGHUP end it after the part in hand, with `interrupted` set; a second one at once.
+    Ctrl-C, SIGTERM or SIGHUP end it after the current part, with `interrupted` set; a second one ends it at once.
 
     Raises:
-        AttnstoreError: of the kind that fits: the data, the model, the options or the store.
+        AttnstoreError: the subclass for what is wrong: the data, the model, the options or the store.
     """
     resolve_reductions(config.reductions)
     check(config)
     source = open_source(config.source, on_event=on_event)
-    files = read_model_files(config)  # a wrong model is reported before the data is read, which may take long
+    files = read_model_files(config)  # a wrong model is reported before reading the data, which may take long
     begun = threads_begun_with(path)
     with hands(config, files, begun, on_event) as computing:
         with ThreadPoolExecutor(1) as aside:  # reading the data takes as long as loading the model: do both
@@ -78,7 +78,7 @@ def run(config: RunConfig, path: str | Place, *, on_event: OnEvent = ignore) -> 
             parts = missing_parts(store, config, source, found, labels)
             filled = fill(store, parts, computing, stop, on_event)
             if not store.missing_parts() and not store.sealed:
-                computing.close()  # adding up takes a third of its memory
+                computing.close()  # summing takes a third of its memory
                 store.seal()
             missing = bool(store.missing_parts())
             return RunResult(

@@ -1,8 +1,8 @@
-"""What a run and its workers say to each other: records, by two pipes.
+"""The messages between a run and its workers: records, over two pipes.
 
-They are pickled, which is no way to read what comes from elsewhere: both ends are one program on one machine, and
-nobody else has the pipes. Before each record stand its size and a checksum: what a process that ends badly has left in
-a pipe is never taken for one.
+They are pickled, which is unsafe for untrusted data: but both ends are the same program on the same machine, and
+nobody else has the pipes. Each record is preceded by its size and a checksum, so the remains of a process that ended
+badly are never taken for a record.
 """
 
 import pickle
@@ -21,7 +21,7 @@ from attnstore.store.manifest import Manifest, StoredFile
 
 @dataclass(frozen=True, slots=True)
 class Hired:
-    """To a worker, first: what to load. `config` holds no data."""
+    """The first message to a worker: what to load. `config` contains no data."""
 
     config: RunConfig
     threads: int
@@ -29,7 +29,7 @@ class Hired:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """To a worker that has loaded: the store, and the model as the first worker has it. Parts follow (`parts.Part`)."""
+    """To a worker that has loaded: the store, and the first worker's model. Parts follow (`parts.Part`)."""
 
     store: str
     manifest: Manifest
@@ -38,7 +38,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """To a worker: finish the part that is being computed, and end."""
+    """To a worker: finish the current part, and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Wrote:
-    """From a worker: a part is written, and how things stand there.
+    """From a worker: a part is written; and the worker's state.
 
-    `all_null`: the reductions that have given no token a value so far; `notes`: on how words were cut.
+    `all_null`: the reductions without any value so far; `notes`: about how words were cut.
     """
 
     part: int
@@ -79,12 +79,12 @@ class Wrote:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """From a worker, last: what is wrong, in a way that no other worker would change."""
+    """A worker's last message: an error that any other worker would have, too."""
 
     error: AttnstoreError | MemoryError
 
 
-#: Before a record: its size, and the CRC-32 of that size and of it.
+#: Before a record: its size, and the CRC-32 of size and record.
 _HEAD = struct.Struct("<QII")
 
 
@@ -97,7 +97,7 @@ class Wire:
         self._lock = threading.Lock()
 
     def send(self, message: object) -> None:
-        """Raises OSError if nobody is there to receive it."""
+        """Raises OSError if the other end is closed."""
         content = pickle.dumps(message, protocol=5)
         size = len(content)
         head = _HEAD.pack(size, zlib.crc32(size.to_bytes(8, "little")), zlib.crc32(content))
@@ -106,11 +106,11 @@ class Wire:
                 self._writing.write(head)
                 self._writing.write(content)
                 self._writing.flush()
-            except ValueError as error:  # this end has been closed meanwhile
+            except ValueError as error:  # this end was closed in the meantime
                 raise OSError(str(error)) from error
 
     def receive(self) -> Any:
-        """The next record, waited for. Raises EOFError when there will be none, or what comes is not a whole one."""
+        """Wait for the next record. Raises EOFError if there will be none, or if it is incomplete."""
         try:
             size, of_size, of_content = _HEAD.unpack(self._reading.read(_HEAD.size))
             if zlib.crc32(size.to_bytes(8, "little")) != of_size:

@@ -1,8 +1,8 @@
-"""A worker: it loads the model, and computes and writes the parts that a run hands it (`work`).
+"""A worker: it loads the model, and computes and writes the parts from a run (`work`).
 
-As a process of the run's machine (`serve`) it lives as long as the run that has started it: when that is gone, the
-pipe ends, and so does the worker at once. It is in a session of its own, so that a terminal's Ctrl-C asks the run
-alone, which says what becomes of its workers.
+As a process on the run's machine (`serve`), it lives as long as the run that started it: when the run is gone, the
+pipe ends, and the worker ends at once. It has its own session, so a terminal's Ctrl-C reaches only the run, which
+decides about its workers.
 """
 
 import os
@@ -33,21 +33,21 @@ from attnstore.store.manifest import StoredFile, read_manifest
 from attnstore.store.place import place
 from attnstore.store.store import Store
 
-#: What a run hands over, in order; None when no more will come.
+#: The parts from a run, in order; None when no more will come.
 Inbox = SimpleQueue[Begin | Part | None]
 
-#: What may differ from worker to worker: it changes no byte.
+#: What may differ between workers, because it changes no byte.
 _OWN = ("batch_tokens", "notes")
 
 
 class Sender(Protocol):
-    """What leads to the run."""
+    """The connection to the run."""
 
     def send(self, message: object) -> None: ...
 
 
 def serve() -> NoReturn:
-    """Work for the run that has started this process, by its standard input and output, until either ends."""
+    """Work for the run that started this process, over standard input and output, until either ends."""
     run = os.getppid()
     wire = _own_pipes()
     for name in (
@@ -55,7 +55,7 @@ def serve() -> NoReturn:
         "SIGTERM",
         "SIGHUP",
         "SIGQUIT",
-    ):  # a scheduler may send them to every process of a job
+    ):  # a scheduler may send these signals to every process of a job
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
@@ -70,18 +70,18 @@ def serve() -> NoReturn:
     except BaseException:
         traceback.print_exc()
         os._exit(1)
-    # Nothing is left to clear up, and the thread that listens would not end.
+    # Nothing is left to clean up, and the listening thread would not end.
     os._exit(0)
 
 
 def _own_pipes() -> Wire:
-    """The standard input and output, kept from whatever else reads or prints in this process."""
+    """Standard input and output, protected from any other code in this process that reads or prints."""
     reading, writing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     try:
         os.dup2(2, 1)
-    except OSError:  # the run was started without a standard error
+    except OSError:  # the run was started without standard error
         os.dup2(nothing, 1)
     os.close(nothing)
     sys.stdout = sys.stderr
@@ -89,7 +89,7 @@ def _own_pipes() -> Wire:
 
 
 def _listen(wire: Wire, inbox: Inbox, stop: threading.Event) -> None:
-    """Take what the run sends at once, so that it never waits for us; and end with it."""
+    """Receive the run's messages at once, so that it never waits for this worker; end when the run ends."""
     while True:
         try:
             message = wire.receive()
@@ -103,7 +103,7 @@ def _listen(wire: Wire, inbox: Inbox, stop: threading.Event) -> None:
 
 @contextmanager
 def refusals(wire: Sender) -> Iterator[None]:
-    """Tell the run what is wrong in a way that another worker would not change."""
+    """Report errors to the run that any other worker would have, too."""
     try:
         yield
     except (AttnstoreError, MemoryError) as error:
@@ -111,9 +111,9 @@ def refusals(wire: Sender) -> Iterator[None]:
 
 
 def work(wire: Sender, inbox: Inbox, stop: threading.Event, hired: Hired, lent: Callable[[], bool]) -> None:
-    """Load the model and say so, then compute and write the parts that come, until there is a None.
+    """Load the model and report it, then compute and write the parts that arrive, until there is a None.
 
-    `lent`: whether the run lives, which lends the store's lock. Raises AttnstoreError or MemoryError.
+    `lent`: whether the run, which lends the store's lock, is alive. Raises AttnstoreError or MemoryError.
     """
     config, segmenter = hired.config, Segmenter()
     pa.set_cpu_count(hired.threads)
@@ -140,7 +140,7 @@ def work(wire: Sender, inbox: Inbox, stop: threading.Event, hired: Hired, lent: 
                 ):
                     wire.send(Stepped(part, step))
             finally:
-                inbox.put(None)  # else what works ahead would wait for another part
+                inbox.put(None)  # otherwise the thread that works ahead would wait for another part
 
 
 def _handed(inbox: Inbox) -> Generator[Part]:
@@ -149,14 +149,14 @@ def _handed(inbox: Inbox) -> Generator[Part]:
 
 
 def _told(parts: Iterator[tuple[int, list[Batch]]], wire: Sender) -> Iterator[tuple[int, list[Batch]]]:
-    """The same parts. Of each the run is told that it begins, so that it hands over the next one."""
+    """The same parts. The run is told when each begins, so that it hands over the next one."""
     for part, of_part in parts:
         wire.send(Took(part))
         yield part, of_part
 
 
 def _must_see(store: Store) -> None:
-    """Raise StoreError if the store's place holds another store here, or none, as on a machine with other disks."""
+    """Raise StoreError if this machine has another store at that place, or none, as with other disks."""
     there = read_manifest(store.path)
     if there is None or there.to_json() != store.manifest.to_json():
         raise StoreError(
@@ -166,7 +166,7 @@ def _must_see(store: Store) -> None:
 
 
 def _must_be_alike(own: LoadedModel, first: LoadedModel) -> None:
-    """Raise ModelError if this worker would compute other bytes than the first one."""
+    """Raise ModelError if this worker would compute different bytes from the first one."""
     for name in (field.name for field in fields(LoadedModel) if field.name not in _OWN):
         if (here := getattr(own, name)) != (there := getattr(first, name)):
             raise ModelError(

@@ -1,13 +1,13 @@
-"""A run computed by several workers: who they are, which part each has, what becomes of lost ones.
+"""A run computed by several workers: it starts them, hands out parts, and replaces lost workers.
 
 Where they run is up to a `Host`: processes of this machine (`processes`), or the actors of a cluster (`on_ray`).
 
 The run itself loads no model. It reads the documents, hands them out a part at a time, counts what is written, and
-replaces workers that end. Each worker has the part that it computes and, while there are many left, the next one, so
-that nothing waits for the other side; what is read ahead is bounded by that.
+replaces workers that end. Each worker has the part that it computes and, while many are left, the next one, so that
+neither side waits for the other; this also bounds what is read ahead.
 
-A worker may hang without ending: in a driver, on a file system that does not answer. Each batch is a sign of life, and
-one that gives none for much longer than any batch has taken is ended and replaced.
+A worker may hang without ending: in a driver, or on a file system that does not answer. Each batch is a sign of life;
+a worker without one for much longer than any batch has taken is ended and replaced.
 """
 
 import threading
@@ -30,45 +30,45 @@ from attnstore.pipeline.wire import Begin, Hired, Loaded, Refused, Stepped, Stop
 from attnstore.store.place import address
 from attnstore.store.store import Store
 
-#: Times that a part is tried, and that workers may end in a row without having had any.
+#: How often a part is tried, and how many workers in a row may end without a part.
 _TRIES = 3
-#: Seconds between two looks at whether the run is asked to stop.
+#: Seconds between two checks whether the run is asked to stop.
 _LOOKED_EVERY = 0.2
-#: Seconds of silence after which a worker counts as hung, while it loads and while it computes, unless told otherwise.
-#: Where a worker has been silent for longer and then gone on, it is so many times as long.
+#: The default seconds of silence after which a worker counts as hung, while it loads and while it computes. If a
+#: worker was silent for longer and then continued, the limit is this many times as long.
 _LOADED_WITHIN, _HEARD_WITHIN, _TIMES_THE_LONGEST = 1800.0, 600.0, 10
-#: The most seconds that a single look can add to the silence: who was stopped itself has not listened.
+#: The most seconds that one check adds to the silence, because a run that was stopped itself has not listened.
 _LISTENED = 1.0
 
 
 class Link(Protocol):
-    """A worker as the run has it."""
+    """The run's side of a worker."""
 
     @property
     def started(self) -> bool:
-        """Whether it runs, so that something can be heard of it: a cluster may have no room yet."""
+        """Whether it runs, so that it can be heard: a cluster may have no room yet."""
 
     def send(self, message: object) -> None:
         """Raises OSError if it is gone."""
 
     def receive(self) -> Any:
-        """The next record, waited for. Raises EOFError when there will be none."""
+        """Wait for the next record. Raises EOFError if there will be none."""
 
     def end(self) -> None:
-        """End the worker at once, whatever it does."""
+        """End the worker at once, whatever it is doing."""
 
     def how_it_ended(self) -> str:
-        """`by SIGKILL`, `with exit code 3`: once there are no more records."""
+        """Such as `by SIGKILL` or `with exit code 3`: available after the last record."""
 
 
 class Host(Protocol):
     """Where workers run."""
 
     def prepare(self, config: RunConfig) -> None:
-        """Do what is done once, before the first worker starts."""
+        """Prepare once, before the first worker starts."""
 
     def start(self, place: int, threads: int) -> Link:
-        """Start a worker at this place, counted from 0. Raises WorkerError where that can't be done."""
+        """Start a worker at this place, counted from 0. Raises WorkerError if that fails."""
 
     def close(self) -> None:
         """Called when all workers have been ended."""
@@ -76,9 +76,9 @@ class Host(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """`parts` are those that it has, `taken` the numbers of those that it has begun, `steps` what it says of each.
+    """`parts` are its parts, `taken` the numbers of those that it has begun, `steps` its steps for each.
 
-    `silent`: for how many seconds the run has listened to it in vain; `hung`: that it was ended for that.
+    `silent`: seconds that the run has waited for it in vain; `hung`: it was ended for that.
     """
 
     place: int
@@ -93,25 +93,25 @@ class _Worker:
     outbox: SimpleQueue[object] = field(default_factory=SimpleQueue)
 
     def send(self, message: object) -> None:
-        """What can't be sent is lost with the worker, whose end will be heard. Nobody waits for one that hangs."""
+        """What can't be sent is lost with the worker, whose end will be noticed. Nobody waits for a hung worker."""
         self.outbox.put(message)
 
     def deliver(self) -> None:
-        """Send what is in the outbox, until the worker is gone or there is a None."""
+        """Send the outbox's records, until the worker is gone or there is a None."""
         with suppress(OSError):
             while (message := self.outbox.get()) is not None:
                 self.link.send(message)
 
     def end(self) -> None:
-        """End it at once. What it is writing is then no part."""
+        """End it at once. What it is writing then does not count as a part."""
         self.outbox.put(None)
         self.link.end()
 
 
 class Workers:
-    """As many workers as `config.workers`, each with the model, on `threads` threads. None is left when it is closed.
+    """`config.workers` workers, each with the model, on `threads` threads. None remains when it is closed.
 
-    It has what `Alone` has.
+    It has the same interface as `Alone`.
     """
 
     def __init__(self, config: RunConfig, threads: int, host: Host) -> None:
@@ -156,7 +156,7 @@ class Workers:
 
     @property
     def model(self) -> LoadedModel:
-        """The model as the first worker has loaded it, with the least room that any of them has seen since."""
+        """The first worker's model, with the smallest room that any worker has found since."""
         assert self._model is not None  # noqa: S101 - `load` comes first
         return self._model
 
@@ -165,7 +165,7 @@ class Workers:
 
         Raises:
             ModelError, UsageError: as `load_classifier` in this process would.
-            WorkerError: they end while they load.
+            WorkerError: the workers end while they load.
         """
         self._host.prepare(self._hired.config)
         for number in range(self.count):
@@ -175,11 +175,11 @@ class Workers:
         return self._model
 
     def compute(self, store: Store, parts: Generator[Part], stop: threading.Event) -> Iterator[Step]:
-        """Have the parts computed and written, a step for each batch. After `stop` those that are begun are finished.
+        """Have the parts computed and written, yielding a step for each batch. After `stop`, parts that are begun are
+        finished.
 
         Raises:
-            AttnstoreError: as in one process, or a WorkerError that names the documents of a part that fails again and
-                again.
+            AttnstoreError: as in one process, or a WorkerError that names the documents of a part that keeps failing.
         """
         self._store, self._fresh = store, len(store.missing_parts())
         self._begin = Begin(address(store.path), store.manifest, self.model)
@@ -191,14 +191,14 @@ class Workers:
                 if stop.is_set():
                     break
                 if self._to_hand_out:
-                    # Most messages change nothing, and hundreds of workers take long to look at.
+                    # Most messages change nothing, and checking hundreds of workers is slow.
                     self._to_hand_out = False
                     self._hand_out(ready)
                 if step := self._hear():
                     yield step
         self._stopping = True
         for worker in list(self._crew):
-            # Who has not begun a part ends by itself then, and who has may not have been heard yet.
+            # A worker that has not begun a part then ends by itself, and one that has may not have been heard yet.
             if worker.parts:
                 worker.send(Stop())
             else:
@@ -209,7 +209,7 @@ class Workers:
                 yield step
 
     def _hire(self, place: int) -> None:
-        """Start the worker of a place. Raises WorkerError where that can't be done."""
+        """Start the worker of a place. Raises WorkerError if that fails."""
         worker = _Worker(place, self._host.start(place, self._hired.threads))
         self._crew.append(worker)
         worker.send(self._hired)
@@ -223,16 +223,16 @@ class Workers:
         self._inbox.put((worker, None))
 
     def _introduce(self, worker: _Worker) -> None:
-        """Tell a worker that has loaded what the store is, once that is known."""
+        """Send the store to a worker that has loaded, once it is known."""
         if self._begin is not None and worker.loaded and not worker.begun:
             worker.begun = True
             worker.send(self._begin)
 
     def _hand_out(self, ready: Iterator[Part]) -> None:
-        """A part to each worker that has none, then to those that have begun their last one.
+        """Give a part to each worker that has none, then to those that have begun their last one.
 
-        The last parts go to who is free: nobody waits while another has two. A part that was lost goes to a worker that
-        has no other, so that it is known which one is to blame if that ends, too.
+        The last parts go to free workers: none waits while another has two. A lost part goes to a worker without any
+        other, so that the part is known to be the cause if that worker ends, too.
         """
         for worker in sorted(self._crew, key=lambda worker: len(worker.parts)):
             if not worker.begun or worker.parts.keys() - worker.taken:
@@ -255,7 +255,7 @@ class Workers:
             worker.send(part)
 
     def _hear(self) -> Step | None:
-        """Wait for the next message, a moment at most, and do what it asks for."""
+        """Wait for the next message, a moment at most, and handle it."""
         if hung := self._hung():
             return self._lost(hung)
         try:
@@ -291,14 +291,14 @@ class Workers:
         return None
 
     def _hung(self) -> _Worker | None:
-        """A worker that has been silent for too long while it had something to do."""
+        """A worker that has been silent for too long while it had work."""
         now = time.monotonic()
         if now - self._looked < _LOOKED_EVERY:
             return None
         listened, self._looked = min(now - self._looked, _LISTENED), now
         for worker in self._crew:
             if (worker.loaded and not worker.parts) or not worker.link.started:
-                continue  # it waits for us, or for room
+                continue  # it waits for the run, or for room
             worker.silent += listened
             if worker.silent > self._patience(worker):
                 worker.hung = True
@@ -306,7 +306,7 @@ class Workers:
         return None
 
     def _patience(self, worker: _Worker) -> float:
-        """For how many seconds a worker may be silent."""
+        """How many seconds a worker may be silent."""
         if (told := self._hired.config.worker_timeout) is not None:
             return told
         if not worker.loaded:
@@ -314,7 +314,7 @@ class Workers:
         return max(_HEARD_WITHIN, _TIMES_THE_LONGEST * self._longest)
 
     def _count(self, worker: _Worker, wrote: Wrote) -> None:
-        """Take a part that is written."""
+        """Register a written part."""
         assert self._store is not None  # noqa: S101 - it was handed out for one
         self._store.take_part(wrote.part, wrote.files)
         self._to_hand_out = True
@@ -328,9 +328,10 @@ class Workers:
         self._model = replace(self.model, batch_tokens=room, kernel=wrote.model.kernel)
 
     def _lost(self, worker: _Worker) -> Step | None:
-        """A worker has ended. Its parts are computed again, by another in its place; the step takes back its progress.
+        """Handle the end of a worker. Another worker in its place recomputes its parts; the step takes back its
+        progress.
 
-        Raises WorkerError if that has been tried often enough.
+        Raises WorkerError after too many attempts.
         """
         self._to_hand_out = True
         self._crew.remove(worker)
@@ -363,7 +364,7 @@ class Workers:
         return told
 
     def _rest(self, worker: _Worker) -> str:
-        """What becomes of the parts of a worker that was ended."""
+        """What happens to the parts of a worker that was ended, in words."""
         if not worker.parts:
             return "another takes its place"
         parts = f"part{'s' if len(worker.parts) > 1 else ''} {' and '.join(map(str, sorted(worker.parts)))}"
