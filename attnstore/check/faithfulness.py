@@ -1,10 +1,10 @@
-"""Faithfulness: tokens are taken out of documents in the order of a score, and the model reads what is left.
+"""Faithfulness: tokens are removed from documents in the order of a score, and the model reads the rest.
 
-With c the predicted class and p its probability, of the k highest units of a document (DeYoung et al. 2020, "ERASER",
-section 4): comprehensiveness is p(c | document) − p(c | without them), sufficiency p(c | document) − p(c | them alone);
-the mean over k, the area over the perturbation curve (AOPC), is left to the question. A faithful score has a high
-comprehensiveness and a low sufficiency. What is left is read as it is, from token ids: a text without words is not one
-that the model was trained on, which is why chance stands beside.
+With c the predicted class and p its probability, for the k highest units of a document (DeYoung et al. 2020, "ERASER",
+section 4): comprehensiveness is p(c | document) − p(c | without them), sufficiency is p(c | document) − p(c | only
+them); the question computes the mean over k, the area over the perturbation curve (AOPC). A faithful score has a high
+comprehensiveness and a low sufficiency. The rest is read as it is, from token ids: the model was not trained on texts
+with words removed, so a random order is measured, too.
 """
 
 import time
@@ -55,24 +55,24 @@ from attnstore.store.faithfulness import (
 from attnstore.store.lock import write_lock
 from attnstore.store.store import Store
 
-#: How many of a hundred units are taken out.
+#: The percentages of units that are removed.
 PERCENTS = (1, 5, 10, 20, 50)
 
-#: Documents to a file. What a killed process loses is less than one.
+#: Documents per file. A killed process loses less than one file.
 _A_FILE = 100
 
-#: How far a document's probability may be from the stored one: the dtype may be another than the run's.
+#: How far a document's probability may be from the stored one, because the dtype may differ from the run's.
 _NEAR = 0.2
 
-#: Batches that are planned at once, so that few are not full.
+#: How many batches are planned at once, so that few are not full.
 _PLANNED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured. `new`, `tokens` (read by the model) and `seconds` are of this time alone.
+    """What was measured. `new`, `tokens` (read by the model) and `seconds` describe only this call.
 
-    `interrupted`: documents of the sample are missing; `signal` is the number of the signal that asked for it.
+    `interrupted`: documents of the sample are missing; `signal` is the number of the interrupting signal.
     """
 
     sample: Sample
@@ -98,12 +98,12 @@ class _Task:
 def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ignore) -> Measured:
     """Measure a sample of a sealed store's documents, and add what is new to its table `faithfulness`.
 
-    What the table has of a document and score is not measured again: a run that was interrupted goes on, and a larger
+    Documents and scores that are in the table are not measured again: an interrupted run continues, and a larger
     sample or other scores add to it.
 
     Raises:
-        UsageError: there is no such score or split, no document, or no mask token to put in.
-        ModelError: the model is not there, or not the run's.
+        UsageError: there is no such score or split, no document, or no mask token.
+        ModelError: the model is missing, or not the run's.
         StoreError: the store is not sealed, is being written, or can't be read or written.
     """
     if not store.sealed:
@@ -166,7 +166,7 @@ def measure(store: Store, config: FaithfulnessConfig, *, on_event: OnEvent = ign
 
 
 def classifier_of(store: Store, config: FaithfulnessConfig) -> Classifier:
-    """The run's model, loaded to classify and to reduce nothing. Raises ModelError if it is not there, or another."""
+    """The run's model, loaded for classifying without reductions. Raises ModelError if it is missing or different."""
     name, revision = with_revision(config.model or store.manifest.model)
     run = RunConfig(
         SourceConfig("", pair=store.manifest.pairs),
@@ -203,7 +203,7 @@ def _lexicon(store: Store, config: SourceConfig, on_event: OnEvent) -> Lexicon:
 
 
 def _notes(sample: Sample, config: FaithfulnessConfig, lexicon: Lexicon | None) -> Iterator[str]:
-    """How the sample was drawn, and what could not be in it."""
+    """Notes on how the sample was drawn, and what it could not include."""
     classes = ", ".join(f"{one_line(name)} {count:,}" for name, count in sample.by_class.items())
     whence = "all splits" if config.split == "all" else f"the split {one_line(config.split)}"
     yield (
@@ -306,7 +306,7 @@ def _tasks(
         special, piece = rows["special"].to_numpy(), rows["piece"].to_numpy()
         scores = {}
         for name in missing[row["document"]]:
-            # A token without a word says nothing about the class.
+            # A token outside words is not evidence for a class.
             column = LEXICON if name == LEXICON else LOG_ODDS
             values = rows[name] if name not in BASELINES else rows[column].fill_null(0)
             scores[name] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
@@ -341,12 +341,12 @@ def _with_types(document: TokenisedDocument, classifier: Classifier) -> Tokenise
 
 
 def _groups(tasks: Iterator[_Task], batch_tokens: int) -> Iterator[list[_Task]]:
-    """Documents whose shortened versions fill some batches."""
+    """Groups of documents whose shortened versions fill some batches."""
     group: list[_Task] = []
     expected = 0
     for task in tasks:
         group.append(task)
-        # Two versions for each fraction, which have as many tokens as the document and its special ones together.
+        # Two versions for each fraction, which together have as many tokens as the document and its special ones.
         expected += len(PERCENTS) * task.document.length * (len(task.scores) + DRAWS)
         if expected >= _PLANNED * batch_tokens:
             yield group
@@ -364,7 +364,7 @@ def _measured(
     places: dict[tuple[int, bytes], int] = {}
 
     def place(task: _Task, kept: np.ndarray) -> int:
-        """Where the version of a document with these tokens (n,) bool stands; each is read once."""
+        """The row of a document's version with these tokens (n,) bool; each version is read once."""
         key = task.document.number, kept.tobytes()
         if key not in places:
             places[key] = len(versions)
@@ -420,7 +420,7 @@ def _measured(
 def _version(
     document: TokenisedDocument, kept: np.ndarray, mask: int | None, number: int
 ) -> TokenisedDocument:
-    """The document with these tokens (n,) bool alone, or with the token `mask` in the place of the others."""
+    """The document with only these tokens (n,) bool, or with the token `mask` in place of the others."""
     if mask is not None:
         return replace(document, number=number, ids=np.where(kept, document.ids, mask).astype(np.int32))
     places = np.flatnonzero(kept)

@@ -1,4 +1,4 @@
-"""How other labelled data uses words: in how many of its documents of each class each word is found."""
+"""The words of other labelled data: how many documents of each class have each word."""
 
 import hashlib
 import re
@@ -20,17 +20,17 @@ from attnstore.errors import AttnstoreError, UsageError
 from attnstore.events import OnEvent
 from attnstore.messages import one_line
 
-#: Texts whose words are found at once.
+#: How many texts are searched for words at once.
 _AT_ONCE = 1000
-#: What stands before the names of a run's options that there are for other data, too.
+#: The prefix for the names of a run's options that also exist for other data.
 _OPTIONS = re.compile(r"--(?=(?:split|text-column|label-column|labels)\b)")
 
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """`sizes`: documents by class. `words`: a row per `word`, and a column per class, in how many it is found.
+    """`sizes`: documents by class. `words`: a row per `word`, with the number of its documents in a column per class.
 
-    `digest` is the SHA-256 of all that. `left_out`: documents that the store has itself.
+    `digest` is the SHA-256 of all this. `left_out`: documents that the store also has.
     """
 
     sizes: dict[str, int]
@@ -52,7 +52,7 @@ def read_lexicon(
         source = open_source(config, on_event=on_event)
         found = survey(source, on_event)
         mapping = match_labels(found, labels, config.labels)
-    except AttnstoreError as error:  # its advice is about a run's options
+    except AttnstoreError as error:  # its advice mentions a run's options
         raise type(error)(_OPTIONS.sub("--lexicon-", str(error.args[0]))) from error
     if not mapping.are_models:
         raise UsageError(

@@ -15,21 +15,21 @@ from attnstore.store.parquet import FINGERPRINT_KEY
 from attnstore.store.place import address, for_arrow, for_polars, names_below
 from attnstore.store.store import Store
 
-#: Of a file, what makes a row.
+#: The keys of a row in a file.
 _KEY = ("document", "score", "draw", "by", "unit", "fraction")
 
-#: How far the probability that was measured may be from the stored one: the dtype may be another than the run's.
+#: How far a measured probability may be from the stored one, because the dtype may differ from the run's.
 _NEAR = 0.2
 
 
 def verify_faithfulness(store: Store) -> Iterator[Finding]:
     """Read the table `faithfulness` back, file by file, and check what can be checked without the model.
 
-    Of each file: size, SHA-256, schema, column meanings, the store's fingerprint, rows, and that it was measured with
-    the run's model. Of its rows: each is there once, of a document of the store and a class probability near to the
-    stored one; every score of a document has the same fractions; differences of probabilities within −1 and 1.
+    For each file: size, SHA-256, schema, column meanings, the store's fingerprint, rows, and that it was measured with
+    the run's model. For its rows: each occurs once, with a document of the store and a class probability near the
+    stored one; every score of a document has the same fractions; differences of probabilities are between −1 and 1.
 
-    Yields a finding for each sound file, or for each fault of it. Nothing for a store without the table.
+    Yields a finding for each sound file, or one for each fault. Nothing for a store without the table.
     """
     found, damaged = measurements(store)
     faults = {measured.file.path: _file_fault(store, measured) for measured in found}
@@ -50,7 +50,7 @@ def verify_faithfulness(store: Store) -> Iterator[Finding]:
 
 
 def _file_fault(store: Store, measured: Measurement) -> str | None:
-    """What is wrong with one file, looked at from outside."""
+    """What is wrong with one file, without its rows."""
     if fault := measured.file.damage(store.path):
         return fault
     if measured.settings.get("model_sha256") != store.manifest.fingerprint.get("model_sha256"):
@@ -71,7 +71,7 @@ def _file_fault(store: Store, measured: Measurement) -> str | None:
 
 
 def _rows_of(store: Store, sound: list[Measurement]) -> Iterator[Finding]:
-    """What the rows of sound files say, held against each other and against the documents."""
+    """What is wrong with the rows of sound files, compared with each other and with the documents."""
     paths = {measured.file.path: measured for measured in sound}
     rows = pl.concat(
         pl.read_parquet(**for_polars([address(store.path / path)])).with_columns(

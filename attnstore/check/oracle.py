@@ -1,9 +1,9 @@
 """The oracle: attention as eager float32 transformers computes it, one document at a time.
 
-It shares no code with the engine: the model is loaded anew with `attn_implementation="eager"`, its (heads, n, n)
-weights are taken whole from `output_attentions=True`, and the reductions are written out as in their definitions,
-in float64, with the rollout as the product of matrices that the paper has. Gradients are plain autograd's, of the
-whole model. `verify` holds a sample of a store against it, and so do the tests.
+It shares no code with the engine: the model is loaded separately with `attn_implementation="eager"`, its full (heads,
+n, n) weights come from `output_attentions=True`, and the reductions follow their definitions, in float64, with the
+rollout as the paper's product of matrices. Gradients are plain autograd, through the whole model. `verify` compares a
+sample of a store with it, and so do the tests.
 """
 
 import random
@@ -27,8 +27,8 @@ from attnstore.store.manifest import EVIDENCE_FOR, Manifest, names_by_class
 from attnstore.store.place import for_arrow
 from attnstore.store.store import Store
 
-#: Reductions that promise no sum, and yet are no custom ones: their scale is the model's. Those of one prediction are
-#: not of documents that were read in several windows.
+#: Built-in reductions without a fixed sum: their scale is the model's. Those that describe one prediction have no
+#: values for documents that were read in several windows.
 SCORES = frozenset(("evidence", "relevance", "norm"))
 OF_ONE_PREDICTION = SCORES - {"norm"}
 
@@ -52,10 +52,10 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the model read at once: its tokens' places in the document, and every layer's (heads, n, n) float64.
+    """What the model read in one pass: its tokens' positions in the document, and every layer's (heads, n, n) float64.
 
-    `norms`: (n,) of each layer. `by_class`: as `gradients`, but of each class, by the name of its evidence. They are
-    empty where they are not asked for.
+    `norms`: (n,) for each layer. `by_class`: like `gradients`, but for each class, by the name of its evidence. They
+    are empty unless requested.
     """
 
     places: np.ndarray
@@ -143,9 +143,10 @@ class Oracle:
         return encoded["input_ids"], encoded.sequence_ids(0), types
 
     def gradients(self, ids: np.ndarray, predicted: int, types: np.ndarray | None = None) -> list[np.ndarray]:
-        """For each layer, (heads, n, n) float64: the derivatives by its probabilities of the margin of a class.
+        """For each layer, (heads, n, n) float64: the derivatives of a class's margin with respect to its
+        probabilities.
 
-        The margin is the logit of `predicted` less the log-sum-exp of the other classes' logits.
+        The margin is the logit of `predicted` minus the log-sum-exp of the other classes' logits.
         """
         self.model.requires_grad_(True)  # of the weights, so that what follows from them is recorded
         given = {} if types is None else {"token_type_ids": torch.from_numpy(types.astype(np.int64))[None]}
@@ -218,12 +219,12 @@ def _is_of_one_prediction(name: str) -> bool:
 def compare(
     store: Store, oracle: Oracle, documents: Sequence[int], on_event: OnEvent = ignore
 ) -> dict[str, Deviation]:
-    """Hold the stored values of those documents against the oracle, by reduction; `logits` too, absolutely.
+    """Compare the stored values of these documents with the oracle, by reduction; also `logits`, absolutely.
 
     Pairs are tokenised again from their texts. `on_event` gets `Checked` after each document.
 
     Raises:
-        ModelError: the oracle's tokenizer makes other tokens of a pair than the store has.
+        ModelError: the oracle's tokenizer gives a pair other tokens than the store has.
     """
     manifest = store.manifest
     absolute: dict[str, list[float]] = {}
@@ -357,14 +358,14 @@ def verify_sample(
     trust_remote_code: bool = False,
     on_event: OnEvent = ignore,
 ) -> Iterator[Finding]:
-    """Recompute a random sample of a store's documents and say how near the stored values are.
+    """Recompute a random sample of a store's documents, and report how near the stored values are.
 
     `model` is where the model lies now, if not where the run found it. What is held to be equal depends on the
     run: to the stored precision for float32. For half-precision runs it is the total variation distance of stored
     from recomputed attention: 0.1 in any document, and 0.03 in the median document of each column. bfloat16 drifts
     by 0.002 in the median of IMDb reviews through MiniLM, two neighbouring layers are 0.07 apart.
 
-    Raises ModelError at once, not when iterated, if the model is not there or not the run's.
+    Raises ModelError at once, not when iterated, if the model is missing or not the run's.
     """
     name, revision = with_revision(model or store.manifest.model)
     without = (
@@ -397,7 +398,7 @@ def _recomputed(store: Store, oracle: Oracle, sample: int, seed: int, on_event: 
             detail = f"worst difference {deviation.absolute:.1e}"
         else:
             # Rounding to an 8-bit significand is off by at most 2⁻⁹ below 1; twice that is no longer rounding.
-            # There and back again, float32 adds up more errors of its own.
+            # Forwards and backwards, float32 accumulates more errors.
             computed = 1e-4 if _is_score(subject) else 1e-5
             limit = computed if stored_exactly else computed + 2**-8
             near = deviation.distance <= 0.1 and deviation.typical <= 0.03

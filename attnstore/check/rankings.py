@@ -1,4 +1,4 @@
-"""What is held to be important in a document, and in which order: the store's scores, chance, and the word alone."""
+"""Rankings of what is important in a document: by the store's scores, at random, and by the word alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from attnstore.store.faithfulness import BASELINES, LEXICON, LOG_ODDS, RANDOM
 from attnstore.store.manifest import Manifest
 from attnstore.store.store import Store
 
-#: How many orders by chance stand beside the scores.
+#: How many random orders are measured beside the scores.
 DRAWS = 10
 
-#: Documents that each word is held to be found in beyond those where it is, in either class. With fewer, words of
-#: three documents would lead, and with many more all words would be alike.
+#: How many documents with each word are added to the counts of each class. With fewer, words in three documents would
+#: lead, and with many more, all words would be alike.
 _PRIOR = 5.0
 
 
 def score_columns(manifest: Manifest, names: Sequence[str]) -> list[str]:
-    """The columns of `tokens` that names stand for: columns, or reductions for all their layers; no name for every one.
+    """The columns of `tokens` for names: columns, or reductions for all their layers; without names, all of them.
 
     Raises UsageError for a name that the store does not have, or that has a value per head.
     """
@@ -40,7 +40,7 @@ def score_columns(manifest: Manifest, names: Sequence[str]) -> list[str]:
             chosen.append(name)
         elif name in by_name:
             chosen += by_name[name]
-        elif name not in BASELINES:  # these are there in any case
+        elif name not in BASELINES:  # these are always measured
             reduction = manifest.reduction(name) or manifest.reduction(name.rpartition("_")[0])
             if reduction is not None and reduction.per_head:
                 raise UsageError(f"{name} has a value per head: scores have one value per token")
@@ -52,10 +52,10 @@ def score_columns(manifest: Manifest, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Documents to measure: their numbers in an order by chance, and what was not there to draw from.
+    """Documents to measure: their numbers in a random order, and those that could not be drawn.
 
     `by_class`: how many of each predicted class. `in_windows`: documents that the model read in several passes, which
-    have no prediction that one pass could be held against. `empty`: those without any token but special ones.
+    have no prediction to compare one pass with. `empty`: those with only special tokens.
     """
 
     documents: list[int]
@@ -65,7 +65,8 @@ class Sample:
 
 
 def draw_sample(store: Store, size: int, split: str, seed: int) -> Sample:
-    """Draw documents at random, each predicted class in proportion; a smaller sample is (nearly) part of a larger one.
+    """Draw documents at random, in the proportions of the predicted classes; a smaller sample is (nearly) part of a
+    larger one.
 
     Raises UsageError if there is no document to draw, or no such split.
     """
@@ -97,7 +98,7 @@ def draw_sample(store: Store, size: int, split: str, seed: int) -> Sample:
     for place, (name, count) in enumerate(taken.items()):
         of_class = there.filter(pl.col("prediction") == name)["document"].to_numpy()
         numbers += np.random.default_rng([seed, place]).permutation(of_class)[:count].tolist()
-    # By chance: what has been measured when it is interrupted is a fair sample, too.
+    # In random order, so that an interrupted measurement is also a fair sample.
     numbers = np.random.default_rng([seed, len(taken)]).permutation(numbers).tolist()
     return Sample(
         numbers,
@@ -110,9 +111,9 @@ def draw_sample(store: Store, size: int, split: str, seed: int) -> Sample:
 def log_odds(store: Store, numbers: Sequence[int]) -> pl.DataFrame:
     """The log-odds of each word of these documents for their predicted class: `document`, `word`, `log_odds`.
 
-    That is ln((a + k) / (n − a + k)) of the documents of the class less the same of all others, where a of n documents
-    have the word, and k is `_PRIOR`. They are counted in the store without the document's own group, by the classes
-    that the model predicts: nothing of the document itself is in it.
+    That is ln((a + k) / (n − a + k)) for the documents of the class minus the same for all others, where a of n
+    documents have the word, and k is `_PRIOR`. Documents are counted in the store by predicted class, without the
+    document's own group, so nothing of the document itself is included.
     """
     documents = frames.documents(store, frames.QuestionColumns(cluster="group")).select(
         "document", "cluster", pl.col("prediction").cast(pl.String)
@@ -171,7 +172,7 @@ def log_odds(store: Store, numbers: Sequence[int]) -> pl.DataFrame:
 
 
 def lexicon_odds(lexicon: Lexicon) -> pl.DataFrame:
-    """As `log_odds`, counted in other data by its labels: `prediction`, `word`, `lexicon`, for each of the classes."""
+    """Like `log_odds`, counted in other data by its labels: `prediction`, `word`, `lexicon`, for each class."""
     every = sum(lexicon.sizes.values())
     found = pl.sum_horizontal(*lexicon.sizes)
     classes = []
@@ -185,9 +186,9 @@ def lexicon_odds(lexicon: Lexicon) -> pl.DataFrame:
 
 
 def units_of(special: np.ndarray, piece: np.ndarray, unit: str) -> np.ndarray:
-    """(n,) the number of the unit that each token belongs to, from 0; −1 for special tokens, which are never taken out.
+    """(n,) the number of the unit that each token belongs to, from 0; −1 for special tokens, which are never removed.
 
-    `piece` (n,): the token's place in its word, −1 where it has no word. A word that a cut goes through is one, too.
+    `piece` (n,): the token's position in its word, −1 without a word. A truncated word also counts as one.
     """
     begins = ~special
     if unit == "word":
@@ -197,7 +198,7 @@ def units_of(special: np.ndarray, piece: np.ndarray, unit: str) -> np.ndarray:
 
 
 def of_units(values: np.ndarray, units: np.ndarray, *, summed: bool) -> np.ndarray:
-    """(m,) the values of units: the sum over their tokens (n,) or, unless `summed`, what the first one has."""
+    """(m,) the values of units: the sum over their tokens (n,) or, unless `summed`, the first token's value."""
     inside = units >= 0
     if summed:
         return np.bincount(units[inside], weights=values[inside])
@@ -210,9 +211,9 @@ def orders(
 ) -> Iterator[tuple[str, int, np.ndarray]]:
     """(score, draw, the units from the highest value to the lowest) for each score of one document.
 
-    `scores`: by name, (n,) float64. `random` needs no values: it has `DRAWS` orders, numbered from 1, that follow from
-    the seed and the document. Signed scores go by their sign; of equal units the earlier comes first. A score that has
-    no value for some token of the document has no order.
+    `scores`: by name, (n,) float64. `random` needs no values: it has `DRAWS` orders, numbered from 1, which depend
+    only on the seed and the document. Signed scores keep their sign; of equal units the earlier comes first. A score
+    without a value for some token of the document has no order.
     """
     count = int(units.max()) + 1
     for name, values in scores.items():

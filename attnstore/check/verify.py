@@ -28,11 +28,11 @@ from attnstore.store.store import Store
 from attnstore.store.totals import KEYS
 
 _ROWS_FOR_THREADS = 20_000
-#: So many values of reductions are read from a file at once: a column of a large one, all columns of a small one.
+#: How many values of reductions are read from a file at once: a column of a large file, all columns of a small one.
 _VALUES_AT_ONCE = 1_000_000
-#: So many parts' files are compared with the merged files that have their rows; three of each, at least.
+#: How many parts' files are compared with the merged files that have their rows; at least three for each.
 COMPARED = 64
-#: How far a document's sum may be from the promised total: the values have an 8-bit significand.
+#: How far a document's sum may be from the declared total, because values have an 8-bit significand.
 TOTAL_TOLERANCE = 0.01
 #: How far probabilities may be from summing to 1, and from the softmax of the logits.
 PROBABILITY_TOLERANCE = 0.01
@@ -40,7 +40,7 @@ PROBABILITY_TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: a file, a part, the manifest. `detail` says what was found."""
+    """The result of one check: of a file, a part, or the manifest. `detail` says what was found."""
 
     subject: str
     ok: bool
@@ -57,15 +57,15 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     `total` within `TOTAL_TOLERANCE`; the documents' entropies of them. Of a sealed store whose parts are sound:
     totals that are the tokens added up. Beside them: files that are none of the store's.
 
-    Where small files have been merged, each is as it was written (size and SHA-256), and what it holds is checked in
-    the merged file, for many parts together: to look into thousands of small files takes 25 times as long. That a
-    merged file has the rows of its parts was seen when it was written; it is seen again for `COMPARED` files.
+    If small files have been merged, each is checked by size and SHA-256, and its rows are checked in the merged file,
+    for many parts together: reading thousands of small files takes 25 times as long. A merged file was compared with
+    its parts when it was written; `COMPARED` files are compared again.
 
-    Yields the state of the store first, then a finding for each sound part, or one for each fault of it.
-    Damage is a finding, not an exception. A part that a run finishes meanwhile is no part of what is checked: the state
-    is that in which `store` was opened. The files of one part are in memory at a time, of their reductions a million
-    values (a column, if it has more), or two merged files, which are small; then the totals, twice. `on_event` gets
-    `Checked` after each part.
+    Yields the state of the store first, then a finding for each sound part, or one for each of its faults. Damage is a
+    finding, not an exception. A part that a run finishes in the meantime is not checked: the state is the one in which
+    `store` was opened. The files of one part are in memory at a time, of their reductions a million values (a column,
+    if it has more), or two merged files, which are small; then the totals, twice. `on_event` gets `Checked` after each
+    part.
     """
     behind = _list_of_merged(store)
     if behind and not behind[0].ok:
@@ -85,7 +85,7 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
     merged = of_merged(files)
     held = {file.path for _, of_parts in merged for file in of_parts}
     checked, present = 0, sum(len(store.part_range(part)) for part in parts)
-    together: list[StoredFile] = []  # what is looked at in merged files
+    together: list[StoredFile] = []  # what is checked in merged files
     damaged: set[str] = set()
     for part, its_files in parts.items():
         sound = True
@@ -117,7 +117,7 @@ def verify_files(store: Store, on_event: OnEvent = ignore) -> Iterator[Finding]:
 
 
 def _by_part(store: Store, files: Iterable[StoredFile]) -> tuple[dict[int, list[StoredFile]], list[str]]:
-    """The files of each finished part, and the paths of those that are no part's."""
+    """The files of each finished part, and the paths of files that belong to no part."""
     parts: dict[int, list[StoredFile]] = {part: [] for part in store.finished_parts()}
     strangers = []
     for file in files:
@@ -131,7 +131,7 @@ def _by_part(store: Store, files: Iterable[StoredFile]) -> tuple[dict[int, list[
 
 
 def _list_of_merged(store: Store) -> list[Finding]:
-    """Whether the list of the files that have been merged is sound; nothing if none have been."""
+    """A finding about the list of merged files; nothing if none were merged."""
     if (behind := store.manifest.merged_from) is None:
         return []
     try:
@@ -154,16 +154,16 @@ def _state(store: Store, files: list[StoredFile]) -> Finding:
 
 
 def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
-    """Files in the two tables' directories which a plain reader would take for part of the table."""
+    """Files in the two tables' directories that a plain reader would take for part of the table."""
     finished = set(store.finished_parts())
     coming: set[str] = set()
     if store.sealed and (next_state := unfinished_append(store)) is not None:
-        with suppress(StoreError):  # what an append has left in pieces names no file
+        with suppress(StoreError):  # the remains of an append name no file
             coming = {file.path for file in all_files(store.path, next_state)}
     for kind in ("documents", "tokens"):
         for name in names_below(store.path / kind):
             relative = f"{kind}/{name}"
-            # Beside the tables, as in Delta's _delta_log: no reader of Parquet takes it for a part of one.
+            # Beside the tables, as in Delta's _delta_log: no Parquet reader takes it for part of a table.
             if relative in known or (name.startswith("_") and not name.endswith(".parquet")):
                 continue
             of_part = PART_FILE.fullmatch(relative)
@@ -178,7 +178,7 @@ def _foreign_files(store: Store, known: set[str]) -> Iterator[Finding]:
 
 
 def _damages(store: Store, files: Iterable[StoredFile]) -> Iterator[tuple[str, str]]:
-    """Which files are not as they were written: pairs of the path and the fault."""
+    """The damaged files: pairs of path and fault."""
     for file in files:
         if (fault := file.damage(store.path)) is not None:
             yield file.path, fault
@@ -190,9 +190,9 @@ def _findings_of_merged(
     files: Sequence[StoredFile],
     damaged: Collection[str],
 ) -> Iterator[Finding]:
-    """What is found in merged files, and so of the parts whose `files` are in them, for many parts together.
+    """The findings in merged files, and so about the parts whose `files` are in them, for many parts together.
 
-    `damaged`: the paths of files that are not as they were written.
+    `damaged`: the paths of damaged files.
     """
     if not merged:
         return
@@ -207,7 +207,7 @@ def _findings_of_merged(
 
 
 class _Shelf:
-    """The store's files as tables, the last two of them kept: those of a directory are asked for in their order."""
+    """The store's files as tables, with the last two kept: a directory's files are requested in order."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Shelf:
         self._kept: dict[str, pa.Table | str] = {}
 
     def table(self, file: StoredFile) -> pa.Table | str:
-        """All rows of a file, found to be as written and those of its parts; or what is wrong with it."""
+        """All rows of a file, checked to be intact and those of its parts; or what is wrong with it."""
         if file.path not in self._kept:
             for path in list(self._kept)[:-1]:
                 del self._kept[path]
@@ -240,9 +240,9 @@ class _Shelf:
             return f"can't be read, or be compared with its parts: {_one_line(error)}"
 
     def _departure(self, found: pa.Table, of_parts: Sequence[StoredFile]) -> str | None:
-        """Where merged rows are not those of their parts; None if they are those of the ones compared.
+        """Where merged rows differ from those of their parts; None if the compared ones are equal.
 
-        These are spread evenly, the first and the last among them: what is shifted once is shifted to the end.
+        These are spread evenly, and include the first and the last: a shift continues to the end.
         """
         begins = np.cumsum([0, *(part.rows for part in of_parts)])
         number = min(self._compared, len(of_parts))
@@ -261,9 +261,9 @@ class _Shelf:
 
 @dataclass(slots=True)
 class _Rows:
-    """Parts that follow one another in a directory, whose rows are in one file of documents and one of tokens.
+    """Consecutive parts in a directory, whose rows are in one file of documents and one of tokens.
 
-    `files`: the two, None where no part has one; `begin`: where the parts' rows begin in each; `rows`: how many.
+    `files`: the two, None if no part has one; `begin`: where the parts' rows begin in each; `rows`: how many.
     """
 
     files: tuple[StoredFile | None, StoredFile | None]
@@ -273,14 +273,14 @@ class _Rows:
 
 
 def _in_rows(files: Sequence[StoredFile], held: Mapping[str, StoredFile]) -> Iterator[_Rows]:
-    """The parts' files by directory, as long a stretch at a time as both kinds are in one file each."""
+    """The parts' files by directory, in the longest stretches with one file of each kind."""
     directories: dict[str, dict[int, dict[str, StoredFile]]] = {}
     for file in files:
         kind, _, rest = file.path.partition("/")
         if (part := file.part) is not None:
             directories.setdefault(rest.rpartition("/")[0], {}).setdefault(part, {})[kind] = file
     for of_directory in directories.values():
-        begun: dict[str, int] = {}  # how many rows of a file have been given
+        begun: dict[str, int] = {}  # how many rows of a file have been yielded
         rows: _Rows | None = None
         for part in sorted(of_directory):
             own = [of_directory[part].get(kind) for kind in ("documents", "tokens")]
@@ -303,9 +303,9 @@ def _in_rows(files: Sequence[StoredFile], held: Mapping[str, StoredFile]) -> Ite
 def _faults_together(
     store: Store, files: Sequence[StoredFile], held: Mapping[str, StoredFile], shelf: _Shelf
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with the contents of these parts' files, as merged files have them: subjects and faults."""
+    """What is wrong with the contents of these parts, read from merged files: subjects and faults."""
     seen = np.zeros(store.manifest.documents, np.bool_)
-    unread: set[int] = set()  # parts of whose documents nothing is known
+    unread: set[int] = set()  # parts whose documents are unknown
     for rows in _in_rows(files, held):
         documents_file, tokens_file = rows.files
         if documents_file is None:
@@ -359,7 +359,7 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
         else:
             sound[file.path] = found
     if len(sound) < len(files):
-        return  # and its contents are not looked at: Parquet readers may crash on damaged bytes
+        return  # its contents are not read: Parquet readers may crash on damaged bytes
     tokens_of = {
         file.path.removeprefix("tokens/"): file.path for file in files if file.path.startswith("tokens/")
     }
@@ -384,9 +384,9 @@ def _part_faults(store: Store, part: int, files: list[StoredFile]) -> Iterator[t
 
 
 def _opened(store: Store, file: StoredFile) -> pq.ParquetFile | str:
-    """One file, read into memory and found to have the recorded hash and form; or what is wrong with it.
+    """One file, read into memory and checked for the recorded hash and form; or what is wrong with it.
 
-    It is read once: what is hashed is what is looked at.
+    It is read once: what is hashed is what is checked.
     """
     try:
         if fault := file.damage(store.path, hashed=False):
@@ -402,7 +402,7 @@ def _opened(store: Store, file: StoredFile) -> pq.ParquetFile | str:
 
 
 def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str | None:
-    """Where a file departs from the schema, the fingerprint or the number of rows it should have."""
+    """How a file departs from the expected schema, fingerprint or number of rows."""
     kinds = {"documents": store.documents_schema, "tokens": store.tokens_schema}
     expected = kinds.get(file.path.removeprefix(f"{MERGED}/").partition("/")[0], store.totals_schema)
     schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
@@ -427,7 +427,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _read(parquet: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
-    """These columns of a file, or all. To hand a small one to threads takes longer than to read it."""
+    """These columns of a file, or all. Handing a small file to threads takes longer than reading it."""
     return parquet.read(columns, use_threads=parquet.metadata.num_rows > _ROWS_FOR_THREADS)
 
 
@@ -438,7 +438,7 @@ def _pair_faults(
     tokens_path: str | None,
     read: Callable[[list[str]], pa.Table] | None,
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong inside two tables of one partition; `read` gives columns of that at `tokens_path`."""
+    """What is wrong inside two tables of one partition; `read` returns columns of the one at `tokens_path`."""
     predictions = _class_numbers(documents["prediction"], store.manifest)
     split, _ = keys_of(PurePosixPath(documents_path).parent)
     if (
@@ -505,7 +505,7 @@ def _faults_of_reductions(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the values of the tokens, and with the documents' entropies of them.
 
-    `reductions`: each column and what it is of; `rows`: the row of its document, for each token.
+    `reductions`: each column and its reduction; `rows`: the row of its document, for each token.
     """
     numbers = documents["document"].to_numpy()
     at_once = max(1, _VALUES_AT_ONCE // max(1, len(rows)))
@@ -518,7 +518,7 @@ def _faults_of_reductions(
             continue
         values = values_of[column]
         if (wrong := _reduction_fault(values.combine_chunks(), reduction, rows, numbers)) is not None:
-            yield tokens_path, f"{column}: {wrong}"  # and there is nothing sound for an entropy to be of
+            yield tokens_path, f"{column}: {wrong}"  # and an entropy would have no sound values
         elif reduction.signed:
             continue
         elif (wrong := _entropy_fault(documents[entropy(column)], values, rows, numbers)) is not None:
@@ -528,8 +528,8 @@ def _faults_of_reductions(
 def _all_sound(
     documents: pa.Table, tokens: pa.Table, reductions: Sequence[tuple[str, StoredReduction]]
 ) -> bool:
-    """Whether nothing is wrong with any of these columns: looked at together, which for a small file takes a fraction
-    of the time that one after the other does. False, too, where they have to be looked at one by one.
+    """Whether all of these columns are sound, checked together, which is much faster for a small file than one by one.
+    Also False if they must be checked one by one.
     """
     lengths = documents["length"].to_numpy()
     scores = [(column, reduction) for column, reduction in reductions if not reduction.signed]
@@ -577,10 +577,10 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
     if isinstance(totals, str):
         return totals
     if not parts_are_sound:
-        return None  # there is nothing sound to add up
+        return None  # there is nothing sound to sum
     try:
         found = in_tables_of(ROW_GROUP_ROWS, map(totals.read_row_group, range(totals.num_row_groups)))
-        # Row group after row group: all terms of a large store are more than fits in memory.
+        # One row group at a time: all terms of a large store may not fit into memory.
         for theirs, ours in zip_longest(found, in_tables_of(ROW_GROUP_ROWS, store.added_up_as_read())):
             if (name := _departs(theirs, ours)) is not None:
                 return f"{name} is not what the tokens add up to"
@@ -600,7 +600,7 @@ def _departs(found: pa.Table | None, expected: pa.Table | None) -> str | None:
             same = len(ours) == len(theirs) and ours.cast(_plain(ours.type)).equals(
                 theirs.cast(_plain(theirs.type))
             )
-        else:  # another version of NumPy may add in another order
+        else:  # other versions of NumPy may sum in another order
             same = len(ours) == len(theirs) and np.allclose(
                 _values(ours), _values(theirs), rtol=1e-5, atol=1e-12, equal_nan=True
             )
@@ -614,12 +614,12 @@ def _texts(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """The numbers of a column, NaN for null, those of lists one after the other."""
+    """The numbers of a column, NaN for null, with lists concatenated."""
     array = column.combine_chunks()
     if pa.types.is_fixed_size_list(array.type):
         missing = np.repeat(array.is_null().to_numpy(zero_copy_only=False), array.type.list_size)
         size = array.type.list_size
-        # Not flatten(), which leaves out what is null; `values` are those of the whole array that this one is cut from.
+        # Not flatten(), which leaves out nulls; and `values` are those of the whole array that this one is cut from.
         values = array.values.slice(array.offset * size, len(array) * size)
         values = values.to_numpy(zero_copy_only=False).astype(np.float64)
         return np.where(missing, np.nan, values)
@@ -631,7 +631,7 @@ def _plain(type_: pa.DataType) -> pa.DataType:
 
 
 def _class_numbers(column: pa.ChunkedArray, manifest: Manifest) -> npt.NDArray[np.int64]:
-    """The number of each class among the model's, -1 where it is none of them."""
+    """The number of each class among the model's, -1 if it is not one of them."""
     numbers = pc.index_in(column.cast(pa.string()), value_set=pa.array(manifest.labels, pa.string()))
     result: npt.NDArray[np.int64] = numbers.fill_null(-1).to_numpy().astype(np.int64)
     return result
@@ -699,9 +699,9 @@ def _document_faults(
 def _token_faults(
     tokens: pa.Table, rows: npt.NDArray[np.int64], characters: npt.NDArray[np.int32]
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """What may be wrong with the rows of a tokens file, each with the rows that have the fault.
+    """Possible faults of a tokens file's rows, each with the rows that have it.
 
-    `characters` (tokens,): those of the text that each token is of.
+    `characters` (tokens,): the number of characters in each token's text.
     """
     start, end = tokens["start"].to_numpy(), tokens["end"].to_numpy()
     yield "the span is not inside the text", (start < 0) | (start > end) | (end > characters)
@@ -720,23 +720,21 @@ def _token_faults(
 def _segment_faults(
     tokens: pa.Table, rows: npt.NDArray[np.int64], segments: npt.NDArray[np.int8] | None
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """What may be wrong with the tokens' places in the two texts of their pairs; `segments` is -1 where it is null."""
+    """Possible faults of the tokens' positions in the two texts of pairs; `segments` is -1 for null."""
     if segments is None:
         return
-    # A special token that is written in a text is of that text.
+    # A special token written in a text belongs to that text.
     special = tokens["special"].to_numpy() & (tokens["start"].to_numpy() == tokens["end"].to_numpy())
     yield "the segment is not 0 or 1", ~special & (segments != 0) & (segments != 1)
     yield "a special token has a segment", special & (segments != -1)
-    reached = np.maximum.accumulate(
-        rows * 2 + segments
-    )  # as far as the document had come, special tokens aside
+    reached = np.maximum.accumulate(rows * 2 + segments)  # the latest text so far; special tokens are -1
     yield "a token of the first text comes after the second", ~special & (rows * 2 + segments < reached)
 
 
 def _first_occurrences(
     rows: npt.NDArray[np.int64], terms: npt.NDArray[np.int32], counted: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Where a term occurs for the first time in its document, among the tokens that are `counted`."""
+    """The first occurrence of each term in its document, among the tokens that are `counted`."""
     first = np.zeros(len(rows), np.bool_)
     places = np.flatnonzero(counted)
     _, indices = np.unique((rows[places] << 32) | terms[places], return_index=True)
@@ -747,7 +745,7 @@ def _first_occurrences(
 def _reduction_fault(
     values: pa.Array, reduction: StoredReduction, rows: npt.NDArray[np.int64], numbers: npt.NDArray[np.int32]
 ) -> str | None:
-    """What is wrong with one column of a reduction; None if nothing is. Null tokens count for nothing."""
+    """What is wrong with one column of a reduction; None if nothing is. Nulls are ignored."""
     there = rows if not values.null_count else rows[values.is_valid().to_numpy(zero_copy_only=False)]
     if not len(there):
         return None
@@ -791,13 +789,13 @@ def _entropy_fault(
 def _entropies(
     values: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], documents: int
 ) -> npt.NDArray[np.float64]:
-    """(documents, heads): −Σ p ln p over each document's tokens, p being a value over the sum of them, in nats.
+    """(documents, heads): −Σ p ln p over each document's tokens in nats, where p is a value over their sum.
 
-    `values`: (tokens, heads); `rows`: the row of its document, for each token. NaN where a value is NaN or negative,
-    and where the sum is 0.
+    `values`: (tokens, heads); `rows`: the row of its document, for each token. NaN if a value is NaN or negative, or
+    if the sum is 0.
     """
     entropies = np.empty((documents, values.shape[1]))
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, and so is what has a negative value
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, and so is the result for a negative value
         for head, of_head in enumerate(values.T):
             usable = np.where(of_head < 0, np.nan, of_head)
             parts = usable / np.bincount(rows, weights=usable, minlength=documents)[rows]

@@ -10,7 +10,7 @@ from attnstore.messages import listed
 
 
 def card(config: FinetuneConfig, result: FinetuneResult) -> str:
-    """The README.md of the model: what it was made of, how, and what was measured."""
+    """The README.md of the model: its data, its training, and its measurements."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers"))
     figures = []
     if result.dev_accuracy is not None:

@@ -1,4 +1,4 @@
-"""What a run that was broken off leaves, and how one goes on: by the same command."""
+"""What an interrupted run leaves, so that the same command continues it."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ from attnstore.learn.config import (
 from attnstore.learn.examples import Split
 from attnstore.messages import first_line
 
-#: What the checkpoints are renamed to when the model is complete: from then on nothing but removing them is left.
+#: The checkpoints' name when the model is complete: after that, they only have to be removed.
 FINISHED = ".finished"
-#: What came of the run, among the checkpoints; and where it lies while these are removed. It goes last.
+#: The run's result, among the checkpoints; and its place while these are removed. It is removed last.
 RESULT, LAST = "result.json", ".finished.json"
 
 
 def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Split]) -> Path | None:
-    """Make the folder, or find the checkpoint to go on from, None where there is none yet.
+    """Make the folder, or find the checkpoint to resume from; None if there is none yet.
 
     Raises UsageError if the folder holds another run.
     """
@@ -62,8 +62,8 @@ def begin(config: FinetuneConfig, labels: tuple[str, ...], splits: dict[str, Spl
 
 
 def _asked(config: FinetuneConfig) -> dict[str, object]:
-    """What a run is asked for, as JSON has it, but for where the model goes."""
-    # An address may bear a password, or a signature that is another one each time.
+    """A run's configuration as JSON, without the model's destination."""
+    # An address may contain a password, or a signature that differs each time.
     source = replace(config.source, data=without_secrets(str(config.source.data)))
     asked = {k: v for k, v in asdict(replace(config, source=source)).items() if k != "out"}
     found: dict[str, object] = json.loads(json.dumps(asked, default=str))
@@ -72,9 +72,9 @@ def _asked(config: FinetuneConfig) -> dict[str, object]:
 
 @contextmanager
 def keeping(out: Path) -> Iterator[None]:
-    """Around what writes a checkpoint or the model, or reads one back: whatever fails there is one line.
+    """Turn any error in writing or reading a checkpoint or the model into one line.
 
-    Each library that writes raises errors of its own. What was whole before is there still.
+    Each library raises its own errors. What was complete before still exists.
 
     Raises AttnstoreError.
     """
@@ -90,7 +90,7 @@ def keeping(out: Path) -> Iterator[None]:
 
 
 def _begun(record: Path) -> dict[str, object]:
-    """What a run was begun with. Raises UsageError if that can't be read any more."""
+    """The configuration that a run began with. Raises UsageError if it can't be read any more."""
     begun = _object(record)
     if begun is None:
         raise UsageError(f"{record} is damaged: start again in a new folder")
@@ -98,9 +98,9 @@ def _begun(record: Path) -> dict[str, object]:
 
 
 def _object(file: Path) -> dict[str, object] | None:
-    """The JSON object in a file; None where there is no such file, or anything else in it."""
+    """The JSON object in a file; None if the file does not exist, or has anything else."""
     try:
-        # What is no file, such as a pipe, would be waited for.
+        # Reading anything but a file, such as a pipe, would wait.
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
@@ -109,7 +109,7 @@ def _object(file: Path) -> dict[str, object] | None:
 
 def _is_whole(state: Path) -> bool:
     """Whether a checkpoint's last file was written to its end; one without it was cut short by a crash."""
-    # As transformers reads it: a name that it does not know would be a traceback.
+    # Read like transformers: an unknown name would be a traceback.
     known = {field.name for field in fields(TrainerState)}
     found = _object(state)
     return found is not None and found.keys() <= known
@@ -118,8 +118,8 @@ def _is_whole(state: Path) -> bool:
 def finish(config: FinetuneConfig, result: FinetuneResult, write: Callable[[Path], None]) -> None:
     """Put the model that `write` saves into a folder at `config.out`, and remove the checkpoints.
 
-    Until the model is complete a killed run goes on from its last checkpoint; after that nothing of it is needed.
-    `config`: as the run was asked for, `result`: what came of it, for who asks again after a kill.
+    Until the model is complete, a killed run resumes from its last checkpoint; after that the checkpoints are not
+    needed. `config` is the run's configuration, `result` its result, for a repeated call after a kill.
     """
     out = config.out
     folder = out / CHECKPOINTS
@@ -136,9 +136,10 @@ def finish(config: FinetuneConfig, result: FinetuneResult, write: Callable[[Path
 
 
 def finished(config: FinetuneConfig) -> FinetuneResult | None:
-    """What came of an equal run that was killed while it removed its checkpoints, which is done now; None for no such.
+    """The result of an equal run that was killed while it removed its checkpoints, after removing them; None without
+    one.
 
-    The model is whole then.
+    The model is complete in this case.
     """
     out = config.out
     told = _object(out / FINISHED / RESULT) or _object(out / LAST) or {}
@@ -151,7 +152,7 @@ def finished(config: FinetuneConfig) -> FinetuneResult | None:
 
 
 def _result(out: Path, told: object) -> FinetuneResult | None:
-    """A result as `finish` has written it; None for anything else."""
+    """A result that `finish` wrote; None for anything else."""
     if not isinstance(told, dict) or told.keys() != {field.name for field in fields(FinetuneResult)}:
         return None
     lists = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
@@ -174,7 +175,7 @@ def _clear_up(out: Path) -> None:
 
 
 def interrupted(config: FinetuneConfig, when: str, number: int) -> FinetuneInterrupted:
-    """What to raise when the signal of that number has ended the run."""
+    """The error to raise when the signal with that number has ended the run."""
     return FinetuneInterrupted(
         f"interrupted {when}; the progress is kept in {config.out / CHECKPOINTS}: the same command resumes",
         number,

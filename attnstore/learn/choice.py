@@ -1,4 +1,4 @@
-"""Which epoch's weights are taken."""
+"""Chooses the epoch whose weights are kept."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from attnstore.learn.checkpoints import keeping
 class Choice:
     """Which epoch's weights are taken: the latest that no earlier epoch beats by more than chance.
 
-    The highest accuracy is the wrong rule where few documents are held out: of epochs equally good it takes one
-    at random, and an early one was left in the middle of its schedule, at a high learning rate. Two epochs judge the
-    same documents, so they are compared by those on which they differ: with w that only the earlier has right and l
-    that only the later has, w of w + l is tested against one half, one-sided (the exact form of McNemar's test,
-    Psychometrika 12, 1947). `folder` keeps each epoch's hits, so that a resumed run chooses as if never interrupted.
+    The highest accuracy is the wrong rule if few documents are held out: of equally good epochs it takes a random one,
+    and an early epoch stopped in the middle of its schedule, at a high learning rate. Two epochs predict the same
+    documents, so they are compared by those on which they differ: if only the earlier is right on w and only the later
+    on l, w of w + l is tested against one half, one-sided (the exact form of McNemar's test, Psychometrika 12, 1947).
+    `folder` keeps each epoch's hits, so that a resumed run chooses as if never interrupted.
     """
 
     #: The earlier epoch wins if chance would favour it as much less often than this.
@@ -25,7 +25,7 @@ class Choice:
         self.folder = folder
 
     def metrics(self, epoch: int, hits: NDArray[np.bool_], *, choosing: bool) -> dict[str, float]:
-        """What Trainer is told of a measurement: `accuracy`, and `rank`, by which it takes the highest.
+        """A measurement for Trainer: `accuracy`, and `rank`, of which it takes the highest.
 
         `epoch` counts from 0; `hits` [documents] says which held-out documents it has right, in the order of
         the earlier epochs. A measurement that chooses nothing (of the test split) has no rank.

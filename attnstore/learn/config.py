@@ -1,4 +1,4 @@
-"""What a fine-tuning is, and what it gives."""
+"""The options of a fine-tuning, and its result."""
 
 import importlib.util
 import math
@@ -10,9 +10,9 @@ from attnstore.engine.devices import choose_device, fast_bfloat16, visible_gpus
 from attnstore.engine.models import local_model
 from attnstore.errors import AttnstoreError, UsageError
 
-#: Where a run keeps what it needs to go on; removed when the run has ended.
+#: Where a run keeps what it needs to resume; removed when the run has ended.
 CHECKPOINTS = "checkpoints"
-#: What a run was begun with, in there.
+#: The file in it with the configuration that the run began with.
 RECORD = "run.json"
 
 
@@ -53,7 +53,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """What a fine-tuning gave. Accuracies are None where there was nothing to measure them on."""
+    """The result of a fine-tuning. Accuracies are None if there was nothing to measure them on."""
 
     out: Path
     labels: tuple[str, ...]
@@ -65,7 +65,7 @@ class FinetuneResult:
     steps: int
     dev_accuracy: float | None  # of the chosen model
     test_accuracy: float | None
-    seconds: float  # of this call; a resumed run's earlier calls are not in it
+    seconds: float  # of this call, without a resumed run's earlier calls
     max_length: int
     dtype: str
     device: str
@@ -73,15 +73,15 @@ class FinetuneResult:
 
 
 class FinetuneInterrupted(AttnstoreError):  # noqa: N818 - nothing went wrong
-    """The user stopped the run; what it had learnt is kept, and the message says how to go on."""
+    """The user stopped the run; its progress is kept, and the message says how to resume."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number  # as a shell counts a signal of that number
+        self.exit_code = 128 + number  # the exit code of shells for a signal with that number
 
 
 def check(config: FinetuneConfig) -> None:
-    """Refuse what can't work before anything slow is begun."""
+    """Refuse what can't work before anything slow begins."""
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError("fine-tuning needs accelerate: pip install 'attnstore[finetune]'")
     bounds = [

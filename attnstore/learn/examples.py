@@ -24,7 +24,7 @@ from attnstore.learn.config import FinetuneConfig
 from attnstore.learn.encoder import load_config, model_labels, one_line_about
 from attnstore.messages import listed
 
-#: More classes than this are taken for a mistake in the choice of the label column.
+#: More classes than this suggest a wrong label column.
 MOST_CLASSES = 1000
 
 
@@ -144,7 +144,7 @@ def classes_of(found: Survey, given: tuple[str, ...], model_labels: tuple[str, .
     keys = {raw: _key(name) for raw, name in shown.items() if raw not in dismissed}
     spellings: dict[str, Counter[str]] = {}
     for raw, key in keys.items():
-        # What only the other splits have is no class, unless the data set itself names it.
+        # A label that only other splits have is not a class, unless the data set itself names it.
         if raw in found.labels or found.class_names is not None:
             spellings.setdefault(key, Counter())[shown[raw]] += found.labels.get(raw, 0)
     name_of = {key: each.most_common(1)[0][0] for key, each in spellings.items()}

@@ -1,4 +1,4 @@
-"""A pre-trained encoder → a text classifier: `finetune(FinetuneConfig(...))` and what comes of it.
+"""A pre-trained encoder → a text classifier: `finetune(FinetuneConfig(...))`.
 
 The training itself is transformers' `Trainer`. What is decided here is the data (which documents train,
 which choose the model, which are only looked at once), the order of the batches, what is kept when the
@@ -46,7 +46,7 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
     `Trained` as it goes, and `Downloaded` before.
 
     Raises:
-        AttnstoreError: of the kind that fits: the data, the model, the options.
+        AttnstoreError: the subclass for what is wrong: the data, the model, the options.
     """
     began = time.monotonic()
     if (done := finished(config)) is not None:
@@ -56,7 +56,7 @@ def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneR
     device, dtype = compute(config)
     tokenizer = load_tokenizer(config)
     max_length = longest_of(config, tokenizer)
-    config = replace(config, max_length=max_length)  # a run that is resumed has to have the same
+    config = replace(config, max_length=max_length)  # a resumed run must have the same
     splits, labels, notes = read_splits(config, tokenizer, max_length, on_event)
     train_rows, dev_rows = split_dev(
         splits["train"].groups, splits["train"].labels, config.dev_fraction, config.seed

@@ -247,12 +247,12 @@ class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no t
         self.first_step, self.phase_began = state.global_step, time.monotonic()
 
     def check_loss(self, step: int) -> None:
-        """Refuse to go on with weights that are no numbers."""
+        """Refuse to continue with weights that are not numbers."""
         if self.losses and not all(bool(torch.isfinite(loss)) for loss in self.losses):
             raise ModelError(f"the loss was not a finite number near step {step:,}: lower --learning-rate")
 
     def tell(self, state: Any, accuracy: float | None = None) -> None:
-        """Report where the phase stands; `accuracy` is that of a measurement which has ended."""
+        """Report the phase's progress; `accuracy` is that of a finished measurement."""
         now = self.told = time.monotonic()
         if self.phase == "train":
             done, steps, begun = state.global_step, state.max_steps, self.first_step
@@ -281,7 +281,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no t
 
 @contextmanager
 def repeatable(device: str) -> Iterator[None]:
-    """Make a GPU add in the same order every time; a CPU does with as many threads as the time before."""
+    """Make a GPU sum in the same order every time; a CPU does if its number of threads is the same."""
     if device == "cpu":
         yield
         return
