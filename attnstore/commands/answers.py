@@ -1,4 +1,4 @@
-"""Where a table of answers goes: stdout, or a file, in the format that was asked for."""
+"""Writes a table of answers to stdout or a file, in the requested format."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""`attnstore append`: new documents into a store, and what came of it."""
+"""`attnstore append`: adds new documents to a store, and reports the result."""
 
 import shlex
 import signal

@@ -1,4 +1,4 @@
-"""`attnstore query`, `queries` and `sql`: a store asked."""
+"""`attnstore query`, `queries` and `sql`: ask a store."""
 
 import shutil
 import sys
@@ -94,7 +94,7 @@ def query(
 
 
 def given_parameters(given: Sequence[str]) -> dict[str, str]:
-    """Parameters by name. Raises UsageError for what is none, or is given twice."""
+    """Parameters by name. Raises UsageError for an invalid parameter, or one given twice."""
     parameters: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")
@@ -143,7 +143,7 @@ def queries(name: str | None, store: "Place | None", given: Sequence[str], folde
 
 
 def _list(known: Mapping[str, "Question"]) -> None:
-    """A line per question. A terminal's lines are as wide as it is, and end with where the rest stands."""
+    """A line per question. On a terminal, lines fit its width, and the last one says where to read more."""
     if not shows(sys.stdout):
         for question in known.values():
             say(f": {question.summary}", heading=question.name)

@@ -43,4 +43,4 @@ def browse(stores: "tuple[Place, ...]", host: str, port: int | None, no_open: bo
     except Ended as ended:
         if ended.number != signal.SIGINT:
             raise
-        note("stopped")  # Ctrl-C is how it is meant to end
+        note("stopped")  # Ctrl-C is the normal end

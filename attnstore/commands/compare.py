@@ -1,4 +1,4 @@
-"""`attnstore compare`: two stores of the same documents held against each other."""
+"""`attnstore compare`: compares two stores of the same documents."""
 
 import json
 from typing import TYPE_CHECKING, Any

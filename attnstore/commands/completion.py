@@ -1,6 +1,6 @@
 """What a shell completes: questions, their parameters, reductions, layers, classes and documents' ids.
 
-Click calls these while a command line is typed: they answer with nothing where it does not lead to a store yet.
+Click calls these while a command line is typed: they return nothing if it does not name a store yet.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 Completed = list[CompletionItem]
 Complete = Callable[[click.Context, click.Parameter, str], Completed]
 
-#: Ids that are offered; nobody reads more.
+#: How many ids are offered; nobody reads more.
 _IDS = 50
 
 
 def _quietly(complete: Complete) -> Complete:
-    """Nothing where anything goes wrong: an error would be printed into the line that is being typed."""
+    """Return nothing on any error, because it would be printed into the line that is being typed."""
 
     def completed(context: click.Context, parameter: click.Parameter, incomplete: str) -> Completed:
         try:
             return complete(context, parameter, incomplete)
-        except Exception:  # whatever is wrong, running the command will say it
+        except Exception:  # running the command will report the error
             return []
 
     return completed
@@ -46,14 +46,14 @@ def _store(context: click.Context) -> "Store":
 
 
 def _argument(context: click.Context, name: str, place: int) -> Any:
-    """An argument's value. Where the option before the cursor lacks its own, click leaves arguments unparsed."""
+    """An argument's value. If the option before the cursor has no value yet, click leaves arguments unparsed."""
     value = context.params.get(name)
     return context.args[place] if value is None else value
 
 
 @_quietly
 def questions(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Completed:
-    """The questions' names, with what they ask for help."""
+    """The questions' names, with the questions as help."""
     from attnstore.ask.questions import find_questions
 
     return [
@@ -135,7 +135,7 @@ def classes(context: click.Context, _parameter: click.Parameter, incomplete: str
 
 @_quietly
 def documents(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Completed:
-    """The ids of documents that begin so, the first fifty."""
+    """The ids of documents with this beginning, the first fifty."""
     return _items(_ids(_store(context), incomplete), incomplete)
 
 

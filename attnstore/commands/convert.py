@@ -1,4 +1,4 @@
-"""`attnstore convert`: a checkpoint of TensorFlow 1 into a model's folder."""
+"""`attnstore convert`: converts a checkpoint of TensorFlow 1 to a model's folder."""
 
 import csv
 import shlex

@@ -1,4 +1,4 @@
-"""`attnstore plot` and `attnstore report`: a question drawn, and a whole store."""
+"""`attnstore plot` and `attnstore report`: draw a question, or a whole store."""
 
 import os
 import sys
@@ -108,12 +108,12 @@ def report(store: "Place", output: Path | None, quiet: bool) -> None:
 
 
 def _new_page(name: str) -> Path:
-    """A page nobody has asked to keep: where the system keeps such things."""
+    """A temporary page, in the system's place for temporary files."""
     return Path(tempfile.mkdtemp(prefix="attnstore-"), f"{name}.html")
 
 
 def _has_screen(environment: Mapping[str, str], platform: str) -> bool:
-    """Whether a browser would have a window. Without one, Python would start one that takes the terminal."""
+    """Whether a browser could open a window. Otherwise Python would start a browser that takes over the terminal."""
     return platform in ("darwin", "win32") or bool(
         environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")
     )

@@ -1,4 +1,4 @@
-"""`attnstore faithfulness`: whether what a store calls important matters to the model."""
+"""`attnstore faithfulness`: measures whether what a score ranks highest matters to the model."""
 
 import shlex
 import signal

@@ -1,4 +1,4 @@
-"""`attnstore finetune`: labelled documents into a classifier."""
+"""`attnstore finetune`: trains a classifier on labelled documents."""
 
 import shlex
 from pathlib import Path
@@ -85,6 +85,6 @@ def finetune(out: Path, data: str | None, progress: Progress, **options: Any) ->
         say(f"dev accuracy {result.dev_accuracy:.4f} on {result.dev_documents:,} held-out documents")
     if result.test_accuracy is not None:
         say(f"test accuracy {result.test_accuracy:.4f} on {result.test_documents:,} documents")
-    # Not on what it was trained on: its accuracy there says little.
+    # Not on its training data: its accuracy there says little.
     unseen = f"{shlex.quote(data)} --split test" if result.test_documents else "NEW"
     say(f"next: attnstore run STORE --model {shlex.quote(str(result.out))} --data {unseen}")

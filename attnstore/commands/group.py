@@ -1,4 +1,4 @@
-"""The command group: its help, and what becomes of whatever goes wrong, once for all commands."""
+"""The command group: its help, and error handling for all commands."""
 
 import errno
 import sys
@@ -30,7 +30,7 @@ _INTERRUPTED = "interrupted"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit. What can go wrong becomes one line on stderr and an exit code."""
+    """Run the command line and exit. Errors become one line on stderr and an exit code."""
     began = time.monotonic()
     prepare()
     try:
@@ -61,7 +61,7 @@ def _main(arguments: Sequence[str] | None) -> NoReturn:
             hint = f" (see {error.ctx.command_path} --help)"
         fail(error.format_message() + hint, error.exit_code)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
+        # The reader of the output has gone (`| head`): there is nothing to report, and nowhere to report it.
         discard(sys.stdout)
         sys.exit(0)
     except MemoryError:
@@ -74,7 +74,7 @@ def _main(arguments: Sequence[str] | None) -> NoReturn:
         if "No usable temporary directory" in str(error):
             fail("no folder for temporary files is writable: set TMPDIR to one that is", 1)
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise  # not about a file the user named: a bug, and its traceback is wanted
+            raise  # not about a file the user named: a bug, whose traceback is needed
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
 

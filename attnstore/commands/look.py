@@ -1,4 +1,4 @@
-"""`attnstore show`, `info` and `verify`: a document drawn, a store described, a store checked."""
+"""`attnstore show`, `info` and `verify`: draw a document, describe a store, check a store."""
 
 import os
 import sys
@@ -117,7 +117,7 @@ def info(store: "Place", form: str) -> None:
 
 
 def _lines(value: str, indent: int) -> list[str]:
-    """A value beside its name: on a terminal as many lines as it needs there, elsewhere one."""
+    """A value beside its name: on a terminal in as many lines as it needs, elsewhere in one."""
     import shutil
 
     from attnstore.show.columns import paragraph
@@ -170,5 +170,5 @@ def _findings(
     for finding in files:
         sound = sound and finding.ok
         yield finding
-    if sound:  # values of a damaged store say nothing about the engine
+    if sound:  # a damaged store's values are not evidence about the engine
         yield from recomputed

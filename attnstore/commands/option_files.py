@@ -1,4 +1,4 @@
-"""`--config FILE`: the options of a command out of a TOML file, `limit = 100` for `--limit 100`."""
+"""`--config FILE`: a command's options from a TOML file, `limit = 100` for `--limit 100`."""
 
 import tomllib
 from pathlib import Path
@@ -9,9 +9,9 @@ import click
 from attnstore.errors import UsageError
 from attnstore.messages import one_line, quoted, similar
 
-_LARGEST = 1 << 20  # bytes; no command has so much to be told
+_LARGEST = 1 << 20  # bytes; no command needs more
 
-#: What a value has to be, by what click makes of an option, and how a user is told.
+#: The required type of a value, by the type that click gives an option, and its name in messages.
 _KINDS: dict[type[click.ParamType[Any]], tuple[tuple[type, ...], str]] = {
     click.types.IntParamType: ((int,), "a whole number"),
     click.types.FloatParamType: ((int, float), "a number"),
@@ -21,10 +21,10 @@ _TEXT = (str,), "text in quotes"
 
 
 def read(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
-    """Let the file's options be this command's defaults, so that what is typed wins.
+    """Make the file's options this command's defaults, so that typed options take precedence.
 
     Raises:
-        UsageError: it is no TOML, or has what is no option, or an option with a value that it does not take.
+        UsageError: it is not TOML, or it has an unknown option, or an invalid value.
     """
     if path is None:
         return
@@ -50,7 +50,7 @@ def read(context: click.Context, _option: click.Parameter, path: Path | None) ->
 
 
 def _by_name(command: click.Command) -> dict[str, click.Option]:
-    """A command's options by their names without dashes: those that a file may have."""
+    """The options of a command that a file may have, by name without dashes."""
     options = [each for each in command.params if isinstance(each, click.Option)]
     return {_name(each): each for each in options if _name(each) != "config"}
 
@@ -73,11 +73,11 @@ def _option_of(context: click.Context, path: Path, name: str, known: dict[str, c
 
 
 def _value(context: click.Context, path: Path, name: str, option: click.Option, value: Any) -> Any:
-    """A value as click keeps defaults: checked, since click takes nearly everything for a text or a flag."""
+    """A value in click's form for defaults, checked because click accepts nearly everything as a text or a flag."""
     kinds, meant = next((kind for type_, kind in _KINDS.items() if isinstance(option.type, type_)), _TEXT)
     several = option.multiple and isinstance(value, list)
     for each in value if several else [value]:
-        # bool is an int in Python, and in nobody's mind.
+        # In Python, bool is an int; users do not expect that.
         if not isinstance(each, kinds) or (isinstance(each, bool) and bool not in kinds):
             or_list = ", or a list of these in [ ]" if option.multiple else ""
             raise UsageError(f"{path}: {name} is {_shown(each)}: it must be {meant}{or_list}")

@@ -27,7 +27,7 @@ def options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
-    """The one value of an option of which click would silently keep the last."""
+    """The only value of an option; of several, click would silently keep the last."""
     if len(given) > 1:
         raise UsageError(
             f"{option.opts[0]} is given {len(given)} times: name one folder, or several files with a quoted glob"
@@ -36,7 +36,7 @@ def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ..
 
 
 class StorePlace(click.Path):
-    """A store's place: a folder, or a bucket's address; or, to be `read` alone, that of a data set on the hub.
+    """A store's place: a folder, a bucket's address or, only for reading (`read`), a data set on the hub.
 
     Any other address would become a folder with an odd name.
     """
@@ -49,7 +49,7 @@ class StorePlace(click.Path):
         if not isinstance(value, str) or ":/" not in value:
             return super().convert(value, param, ctx)
         if self.read and value.startswith("hf://"):
-            if ctx is not None and ctx.resilient_parsing:  # nothing is fetched while a line is typed
+            if ctx is not None and ctx.resilient_parsing:  # fetch nothing while a line is typed
                 return Path(value)
             from attnstore.store.hub import fetched
 
@@ -188,13 +188,13 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr
 
 
 def _spoken(_context: click.Context, _option: click.Parameter, progress: str) -> str:
-    """From here on, what is wrong with the other options is an object, too."""
+    """From here on, errors in the other options are also JSON objects."""
     speak_in_objects(progress == "json")
     return progress
 
 
 def _quieted(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
-    """--quiet as a value of --progress. What is typed wins over what stands in a file."""
+    """--quiet as a value of --progress. Typed options take precedence over a file."""
     if not quiet:
         return
     typed = {
@@ -210,7 +210,7 @@ def _quieted(context: click.Context, _option: click.Parameter, quiet: bool) -> N
         context.params["progress"] = "none"
 
 
-#: Of the commands that work for long. They get `progress`, into which --quiet has gone.
+#: Options of long-running commands. They get `progress`, which includes --quiet.
 progress_option = options(
     click.option(
         "--progress",
@@ -266,10 +266,10 @@ output_option = options(
 
 
 def source_config(data: str, options: dict[str, Any]) -> SourceConfig:
-    """The fields of SourceConfig out of a command's options, which lose them."""
+    """Take the fields of SourceConfig out of a command's options."""
     options = {name: options.pop(name) for name in SourceConfig.__dataclass_fields__ if name in options}
     given = options.pop("labels", None)
-    # As a row of a CSV, so that a label can hold a comma: '"Arts, Crafts=arts"'.
+    # Like a CSV row, so that a label can contain a comma: '"Arts, Crafts=arts"'.
     labels = tuple(next(csv.reader([given], skipinitialspace=True), ())) if given else ()
     if columns := options.pop("columns", None):
         options["columns"] = tuple(name.strip() for name in columns.split(","))

@@ -1,4 +1,4 @@
-"""What the commands print: harmless to a terminal, whoever wrote it, and never lost in silence."""
+"""The commands' output: safe for a terminal even with untrusted text, and never silently lost."""
 
 import io
 import json
@@ -15,18 +15,18 @@ import click
 from attnstore.errors import OutputError
 from attnstore.visible import visible, visible_json
 
-#: Whether stderr gets an object a line, for the program that started this one, instead of lines for people.
+#: Whether stderr gets one JSON object per line, for the calling program, instead of lines for people.
 _objects = False
 
 
 def speak_in_objects(yes: bool) -> None:
-    """From now on, whatever is said on stderr is a JSON object a line (`tell`), or lines for people again."""
+    """From now on, print one JSON object per line on stderr (`tell`), or lines for people again."""
     global _objects  # noqa: PLW0603 - there is one stderr
     _objects = yes
 
 
 def say(text: str, heading: str = "") -> None:
-    """Print a line, or lines, on stdout. `heading` stands before it, in bold on a terminal.
+    """Print a line, or lines, on stdout, after `heading`, which is bold on a terminal.
 
     Raises:
         OutputError: it can't be written.
@@ -35,7 +35,7 @@ def say(text: str, heading: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr. Nothing that is said there is worth ending what goes on: it may be lost."""
+    """Print a line on stderr. If that fails, the line is lost, because the work should not end for it."""
     if _objects:
         tell("noted", line=text.removeprefix("note: "))
     else:
@@ -43,7 +43,7 @@ def note(text: str) -> None:
 
 
 def tell(event: str, **values: Any) -> None:
-    """Print an object on stderr, if it gets objects: when, what, and its values. What is no finite number is null."""
+    """Print an object on stderr, if it gets objects: time, kind, and values. Non-finite numbers become null."""
     if _objects:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         finite = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
@@ -52,7 +52,7 @@ def tell(event: str, **values: Any) -> None:
 
 
 def complain(message: str) -> None:
-    """Say on stderr, in one line, what ended the command."""
+    """Print the error that ended the command on stderr, in one line."""
     message = " ".join(message.split())
     if _objects:
         tell("failed", line=message)
@@ -61,7 +61,7 @@ def complain(message: str) -> None:
 
 
 def draw(text: str) -> None:
-    """Put a text where the cursor of stderr is, and leave the cursor behind it."""
+    """Write a text at the cursor of stderr, and leave the cursor behind it."""
     _to_stderr(text, end_line=False)
 
 
@@ -75,12 +75,12 @@ def _to_stderr(text: str, *, end_line: bool = True) -> None:
 
 
 def shows(stream: TextIO | None) -> bool:
-    """Whether a stream leads to a terminal; one that is closed, which Python has as None, leads nowhere."""
+    """Whether a stream is a terminal. A closed one, which is None in Python, is not."""
     return stream is not None and stream.isatty()
 
 
 def give(content: str | bytes) -> None:
-    """Write an answer to stdout as it is; to a terminal, with what could drive it made visible.
+    """Write an answer to stdout as it is; to a terminal, with control characters made visible.
 
     Raises:
         OutputError: it can't be written.
