@@ -1,4 +1,4 @@
-"""The Triton kernel: what every token is given, from q, k and the log-sum-exp of each query's scores.
+"""The Triton kernel: the attention that every token gets, from q, k and the log-sum-exp of each query's scores.
 
     out_j = Σ_i w_i · 1/H Σ_h exp(q_hi·k_hj·scale − lse_hi)
 
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: Rows that a program takes at a time.
+#: How many rows a program takes at a time.
 QUERIES = 64
 
 
@@ -126,7 +126,7 @@ def column_sums(
     window: int | None = None,
     head_rows: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """What weightings of the queries give every token, heads averaged, and what each first token looks at.
+    """What each weighting of the queries gives every token, averaged over heads, and each first token's attention.
 
     Args:
         query: (T, heads, d), documents end to end, innermost stride 1.
@@ -147,7 +147,7 @@ def column_sums(
     sums = torch.empty(weights.shape[0], tokens, dtype=torch.float32, device=query.device)
     rows = torch.empty(tokens if head_rows else 0, heads, dtype=torch.float32, device=query.device)
     if not weights.shape[0] and not head_rows:
-        return sums, None  # nothing is asked for, and nothing compiled for it
+        return sums, None  # nothing is requested, so nothing is compiled
     # Triton launches on the current device, which need not be this one.
     with torch.cuda.device_of(query):  # type: ignore[no-untyped-call] # torch gives it no types
         _column_sums[(tiles.shape[1],)](

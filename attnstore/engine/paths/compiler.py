@@ -1,4 +1,4 @@
-"""The CPU kernel's library: `kernel.cpp` and `lanes.h`, compiled where it is first needed, into the user's cache.
+"""The CPU kernel's library: `kernel.cpp` and `lanes.h`, compiled at first use into the user's cache.
 
 With the system's own C++ compiler, for the processor it runs on. A run begins it `ahead`, while Python still loads
 torch: nothing waits for it then, and this module loads nothing itself.
@@ -69,7 +69,7 @@ def start(device: str | None) -> None:
 
 
 def library(asked: str) -> Path:
-    """The compiled library for what is `asked_for`, once it is there.
+    """Wait for the compiled library for what is `asked_for`.
 
     Raises:
         NoKernelError, OSError, subprocess.SubprocessError: there is none, and why.
@@ -79,7 +79,7 @@ def library(asked: str) -> Path:
 
 @functools.cache
 def _begun(asked: str) -> Future[Path]:
-    """The library for what is asked for, on its way, in a thread; once a process."""
+    """The library for what is asked for, being built in a thread; once per process."""
     aside = ThreadPoolExecutor(1, thread_name_prefix="attnstore-compiler")
     try:
         return aside.submit(_built, asked)
@@ -120,7 +120,7 @@ def _built(asked: str) -> Path:
     library = folder / f"kernel-{digest}.so"
     if not _is_whole(library):
         _build(compiler, options, library)
-    # Code that someone else may write is not code to run.
+    # Do not run code that someone else can write.
     stat = library.stat()
     if stat.st_uid not in (os.getuid(), 0) or stat.st_mode & 0o022:
         raise NoKernelError(f"{library} can be written by others")
@@ -128,7 +128,7 @@ def _built(asked: str) -> Path:
 
 
 def _build(compiler: Sequence[str], options: Sequence[str], library: Path) -> None:
-    """Compile under a name of its own, then rename: processes may do the same at the same time."""
+    """Compile under a unique name, then rename: several processes may do this at the same time."""
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=library.parent) as name:
         target, built = Path(name) / "kernel.o", Path(name) / "kernel.so"

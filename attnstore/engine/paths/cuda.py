@@ -6,9 +6,9 @@ kernel again with the weights that have come down to the layer: q, k and lse are
 2·d·H + H numbers per token and layer. A kept P̄ would be n numbers per token, would have to be made even for layers of
 which only `cls` is asked, and is no longer linear in the document's length.
 
-The two are believed only after they have agreed with `reductions.attend` on this device, in the very kernels that the
-layer needs; else everything goes through that. float32 always does: flash attention has none. ATTNSTORE_KERNEL=off asks
-for it.
+The two are used only after they have agreed with `reductions.attend` on this device, in the same kernels that the
+layer needs; otherwise `reductions.attend` computes everything. It always computes float32, which flash attention
+lacks. ATTNSTORE_KERNEL=off selects it.
 """
 
 import functools
@@ -31,7 +31,7 @@ _TILE = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the documents of a batch lie, on the device: D documents of T tokens in all.
+    """The places of a batch's documents, on the device: D documents with T tokens in all.
 
     `bounds`: (D + 1,) int32, the first token of each and one beyond the last. `tiles`: (3, tiles) int32, as
     `column_sums` wants them. `entry`, `row`: (T,) int64, where a token lies in padded (B, S, …); None if packed.
@@ -105,7 +105,7 @@ def obstacle(
     head_rows: bool = False,
     keep: bool = False,
 ) -> str:
-    """Why `attend` can't be called with these; empty if it can. What is new is tried, and waited for, once."""
+    """Why `attend` can't be called with these; empty if it can. Each new kind is tried once, synchronously."""
     depth = query.shape[-1]
     if query.device.type != "cuda":
         return f"no CUDA on {query.device.type}"
@@ -198,7 +198,7 @@ def _flash(
         scale=scale,
         window_size=(-1, -1) if window is None else (window, window),
         enable_gqa=q.shape[1] != k.shape[1],
-        # Left to itself it splits rows by what else is in the batch, and with that the last bits would change.
+        # By default it splits rows depending on the rest of the batch, which would change the last bits.
         num_splits=1,
     )
     return output, lse
@@ -206,7 +206,7 @@ def _flash(
 
 @functools.cache
 def _disproof(kernels: Kernels) -> str:
-    """Why this device is not trusted with the path; empty if a small ragged batch agrees with the reference."""
+    """Why this device can't use the path; empty if a small ragged batch agrees with the reference."""
     if torch.cuda.get_device_capability(kernels.device) < (8, 0):
         return "flash attention needs compute capability 8.0"
     try:
@@ -281,10 +281,10 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _pinned(numbers: int) -> Tensor:
-    """Float32 memory of the host that a GPU writes to by itself.
+    """Float32 memory of the host that a GPU writes to asynchronously.
 
-    Systems limit how much of that there is, which has nothing to do with the GPU's own memory: beyond it the copy goes
-    to ordinary memory, and is waited for.
+    Systems limit the amount of such memory, independently of the GPU's own: beyond it, the copy goes to ordinary
+    memory, and is synchronous.
     """
     try:
         return torch.empty(numbers, dtype=torch.float32, pin_memory=True)
