@@ -60,6 +60,6 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         )
         .with_columns(rank=rank.cast(pl.Float32))
         .sort("rank", "document", descending=[True, False], nulls_last=True)
-        .head(p["limit"])
+        .head(min(p["limit"], 2**31))  # Polars counts rows with 32 bits
         .drop("rank")
     )

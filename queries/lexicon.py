@@ -71,8 +71,10 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .with_columns(
             xx=of_class(occurrences * x**2), xy=of_class(occurrences * x * e), ee=of_class(occurrences * e**2)
         )
+        # Where all documents have one label, the log-odds are 0 but for rounding, and there is no line.
+        .with_columns(xx=pl.when(pl.col("xx") > 1e-20 * of_class(occurrences)).then(pl.col("xx")))
         .with_columns(
-            slope=pl.when(pl.col("xx") != 0).then(pl.col("xy") / pl.col("xx")),
+            slope=pl.col("xy") / pl.col("xx"),
             correlation=pl.when(pl.col("xx") * pl.col("ee") != 0).then(
                 pl.col("xy") / (pl.col("xx") * pl.col("ee")).sqrt()
             ),

@@ -109,6 +109,7 @@ centred AS (
 lined AS (
     SELECT
         *,
+        sum(occurrences) OVER of_class AS weight,
         sum(occurrences * (log_odds - middle) ** 2) OVER of_class AS xx,
         sum(occurrences * (log_odds - middle) * (evidence - mean_evidence)) OVER of_class AS xy,
         sum(occurrences * (evidence - mean_evidence) ** 2) OVER of_class AS ee
@@ -117,9 +118,10 @@ lined AS (
 ),
 expecting AS (
     SELECT
-        *, xy / nullif(xx, 0) AS slope, xy / nullif(sqrt(xx * ee), 0) AS correlation,
-        mean_evidence + coalesce(xy / nullif(xx, 0), 0) * (log_odds - middle) AS expected
-    FROM lined
+        *, xy / xx AS slope, xy / nullif(sqrt(xx * ee), 0) AS correlation,
+        mean_evidence + coalesce(xy / xx, 0) * (log_odds - middle) AS expected
+    -- Where all documents have one label, the log-odds are 0 but for rounding, and there is no line.
+    FROM (SELECT * REPLACE (CASE WHEN xx > 1e-20 * weight THEN xx END AS xx) FROM lined)
 ),
 bounded AS (
     SELECT

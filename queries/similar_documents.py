@@ -52,7 +52,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .group_by("document")
         .agg(similarity=similarity)
         .sort(pl.col("similarity").cast(pl.Float32), "document", descending=[True, False])
-        .head(p["limit"])
+        .head(min(p["limit"], 2**31))  # Polars counts rows with 32 bits
     )
     # Summing a few documents' words again is fast; keeping those of all would take memory.
     return (

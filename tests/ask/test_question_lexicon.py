@@ -99,3 +99,16 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, e
     )
     assert {row["side"] for row in expected} == {"more", "less"} and any(row["sure"] for row in expected)
     assert_rows(ask(signed_store, QUESTION, given, engine).to_pylist(), expected)
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_there_is_no_line_where_all_documents_have_one_label(signed_store, engine):
+    """All log-odds are 0 then, but for rounding, through which a line would have any slope."""
+    given = {"where": "label = 'neg'", "min_documents": 1, "limit": 1000}
+    rows = ask(signed_store, QUESTION, given, engine).to_pylist()
+    assert {row["class"] for row in rows} == {"neg", "pos", "meh"}
+    assert {(row["slope"], row["correlation"]) for row in rows} == {(None, None)}
+    for class_ in ("neg", "pos", "meh"):
+        own = [row for row in rows if row["class"] == class_]
+        mean = np.average([row["evidence"] for row in own], weights=[row["occurrences"] for row in own])
+        assert [row["expected"] for row in own] == pytest.approx([mean] * len(own))
