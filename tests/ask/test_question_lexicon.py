@@ -106,9 +106,7 @@ def test_there_is_no_line_where_all_documents_have_one_label(signed_store, engin
     """All log-odds are 0 then, but for rounding, through which a line would have any slope."""
     given = {"where": "label = 'neg'", "min_documents": 1, "limit": 1000}
     rows = ask(signed_store, QUESTION, given, engine).to_pylist()
-    assert {row["class"] for row in rows} == {"neg", "pos", "meh"}
+    assert len(rows) > 5 and {row["class"] for row in rows} == {"neg"}
     assert {(row["slope"], row["correlation"]) for row in rows} == {(None, None)}
-    for class_ in ("neg", "pos", "meh"):
-        own = [row for row in rows if row["class"] == class_]
-        mean = np.average([row["evidence"] for row in own], weights=[row["occurrences"] for row in own])
-        assert [row["expected"] for row in own] == pytest.approx([mean] * len(own))
+    mean = np.average([row["evidence"] for row in rows], weights=[row["occurrences"] for row in rows])
+    assert [row["expected"] for row in rows] == pytest.approx([mean] * len(rows))
