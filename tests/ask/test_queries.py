@@ -46,7 +46,10 @@ def rows_of(store, name, engine, parameters):
 
 
 def about(value, rel=1e-9):
-    return pytest.approx(value, rel=rel, abs=1e-12) if isinstance(value, float) else value
+    """To so many digits, or its logarithm if that is large: an interval's end is a power of e."""
+    if not isinstance(value, float):
+        return value
+    return pytest.approx(value, rel=rel * max(1, abs(math.log(abs(value) or 1))), abs=1e-12)
 
 
 def assert_answer(store, name, parameters, expected):

@@ -192,8 +192,8 @@ def test_an_end_whose_exception_is_lost_in_a_callback_comes_again(monkeypatch):
 def test_a_survey_that_goes_on_is_not_waited_for(tiny_model, reviews, tmp_path):
     """Two seconds after the signal the process ends, whatever its threads do."""
     surveying = (
-        "import time, attnstore.data.survey\n"
-        "attnstore.data.survey.survey = lambda *_: (print('begun', flush=True), time.sleep(600))"
+        "import time, attnstore.pipeline.run\n"
+        "attnstore.pipeline.run.survey = lambda *_: (print('begun', flush=True), time.sleep(600))"
     )
     code, err = signalled(signal.SIGTERM, surveying, *run_of(tmp_path / "s.attn", reviews, tiny_model))
     assert (code, end_of(err)) == (143, ["attnstore: interrupted"])
