@@ -47,14 +47,11 @@
 -- Techniques", sections 6.3 and 6.18), with Student's t and the smaller side's effective number of clusters
 -- (Kish 1965) minus one as degrees of freedom.
 WITH
-kinds AS MATERIALIZED (  -- each word once, numbered: comparing the words of all tokens is slow
+kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of each token takes long
     SELECT
-        word,
-        CASE
-            WHEN list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') THEN -1  -- a negation
-            WHEN NOT regexp_matches(word, '[\p{L}\p{N}]') THEN 0  -- a mark
-            ELSE row_number() OVER ()
-        END::INTEGER AS number
+        word, (row_number() OVER ())::INTEGER AS number,
+        NOT regexp_matches(word, '[\p{L}\p{N}]') AS mark,
+        list_contains($negations::VARCHAR[], word) OR regexp_matches(word, 'n[''’]t$') AS negates
     FROM totals
     WHERE word IS NOT NULL
     GROUP BY word
@@ -62,19 +59,31 @@ kinds AS MATERIALIZED (  -- each word once, numbered: comparing the words of all
 sorted AS MATERIALIZED (
     SELECT document, class, cluster FROM documents WHERE class IS NOT NULL
 ),
--- A token's place is one number, made of its document's number and its position: one key sorts and joins faster. A word
--- is negated if the last negation or mark before it, within `distance`, is a negation in the same document.
-reached AS MATERIALIZED (
-    SELECT place, (place >> 32)::INTEGER AS document, number
+-- A token's place is its document's number and its position in one number: sorting and joining by one is faster.
+placed AS MATERIALIZED (  -- words in their order, each by its first piece
+    SELECT *, row_number() OVER (ORDER BY place) AS nth
     FROM (
-        SELECT (document::BIGINT << 32) + position AS place, number
+        SELECT (document::BIGINT << 32) + position AS place, number, mark, negates
         FROM tokens JOIN kinds USING (word)
         WHERE piece = 0 AND attention IS NOT NULL
     )
-    WINDOW before AS (ORDER BY place ROWS BETWEEN $distance PRECEDING AND 1 PRECEDING)
-    QUALIFY
-        number > 0
-        AND xor(place, last_value(CASE number WHEN -1 THEN place WHEN 0 THEN -1 END IGNORE NULLS) OVER before) >> 32 = 0
+),
+behind AS (  -- what stands `step` words behind each negation
+    SELECT place AS origin, unnest(range(1, $distance + 1)) AS step, nth + step AS nth
+    FROM placed
+    WHERE negates
+),
+followed AS MATERIALIZED (
+    SELECT place, origin, step, number, mark
+    FROM placed JOIN behind USING (nth)
+    WHERE xor(place, origin) >> 32 = 0  -- in one document
+),
+reached AS MATERIALIZED (  -- the words there, before the first mark
+    SELECT place, (place >> 32)::INTEGER AS document, any_value(number) AS number
+    FROM followed
+    LEFT JOIN (SELECT origin, min(step) AS ended FROM followed WHERE mark GROUP BY origin) USING (origin)
+    WHERE ended IS NULL OR step < ended
+    GROUP BY place
 ),
 listed AS MATERIALIZED (
     SELECT class, word, (row_number() OVER ())::INTEGER AS listed
@@ -85,7 +94,7 @@ listed AS MATERIALIZED (
     )
     JOIN kinds USING (number)
     JOIN (SELECT class, least_documents($min_documents, count(*)) AS least FROM documents GROUP BY class) USING (class)
-    WHERE documents >= least AND NOT list_contains($ignore::VARCHAR[], word)
+    WHERE documents >= least AND NOT mark AND NOT negates AND NOT list_contains($ignore::VARCHAR[], word)
 ),
 gathered AS (
     SELECT
@@ -124,7 +133,7 @@ varying AS (
 measured AS (
     SELECT
         *, r - o_r AS difference,
-        -- Fewer than five clusters of equal size give no error estimate.
+        -- Fewer than five clusters of one size tell no error.
         CASE WHEN one >= 5 AND other >= 5 THEN error_of(squares * g / (g - 1), r ** 2 + o_r ** 2) END AS error
     FROM summed JOIN varying USING (class, word)
 ),
