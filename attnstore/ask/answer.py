@@ -86,8 +86,7 @@ def ask(
                 number = number_of(store, connection, values[document])
         with connect(store, added, needed(question.sql, shared_macros())) as connection:
             if document is not None and some:
-                asked = select(store, connection, f"SELECT document FROM {ASKED}")["document"]  # noqa: S608 - our name
-                values[document] = _among(number, asked.to_pylist(), values[document])
+                values[document] = _among(number, _asked(store, connection), values[document])
             elif document is not None:
                 values[document] = number_of(store, connection, values[document])
             return _duckdb_answer(store, connection, question, values, timeout, some=some)
@@ -129,9 +128,14 @@ def _those(documents: Sequence[int], where: str | None) -> str:
 
 def asked_documents(store: Store, added: QuestionColumns) -> tuple[int, ...]:
     """The numbers of the documents that a condition selects."""
-    sql = f"SELECT document FROM {ASKED} ORDER BY document"  # noqa: S608 - a name of ours
     with connect(store, QuestionColumns(where=added.where)) as connection:
-        return tuple(select(store, connection, sql).column(0).to_pylist())
+        return _asked(store, connection)
+
+
+def _asked(store: Store, connection: duckdb.DuckDBPyConnection) -> tuple[int, ...]:
+    """The same, over a connection that has the condition."""
+    sql = f"SELECT document FROM {ASKED} ORDER BY document"  # noqa: S608 - a name of ours
+    return tuple(select(store, connection, sql).column(0).to_pylist())
 
 
 def document_with_tokens(
