@@ -222,18 +222,25 @@ def _reap(*_: object) -> None:
 
 def _guard(connection: socket.socket) -> str:
     """Fork the child, report its number and its exit code, and kill it if who asked for it goes away."""
-    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-    request = json.loads(_line(connection))
+    try:
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+        request = json.loads(_line(connection))
+    except (
+        OSError,
+        ValueError,
+    ):  # who asks may be killed at any moment, also before it has said what it wants
+        os._exit(0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if child := os.fork():
         for stream in streams:
             os.close(stream)
-        connection.sendall(f"{child}\n".encode())
+        with contextlib.suppress(OSError):  # if who asked has gone, the connection is at its end
+            connection.sendall(f"{child}\n".encode())
         ended = os.pidfd_open(child)
         if ended not in select.select([ended, connection], [], [])[0]:
             os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             connection.sendall(f"{status} {sum(os.times()[:4])}\n".encode())
         os._exit(0)
     connection.close()

@@ -39,3 +39,23 @@ def test_a_child_ends_as_processes_do(ending: str) -> None:
         elif ending == "a signal":
             assert child.wait() == -signal.SIGTERM
     assert child.returncode == {"a signal": -signal.SIGTERM, "a fault": 1}.get(ending, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("said", ["nothing", "where to write", "all"])
+def test_who_asks_may_go_away_at_any_moment(said: str) -> None:
+    """Killed before it has asked, or before it hears the number of its child: nothing is printed, nothing goes on."""
+    code = """if True:
+        import json, os, socket, sys
+        import nursery
+        here, there = socket.socketpair()
+        if sys.argv[1] != "nothing":
+            socket.send_fds(there, [b"\\n"], [0, 1, 2])
+        if sys.argv[1] == "all":
+            wanted = {"code": "import time; time.sleep(100)", "arguments": [], "environment": {}, "folder": "/"}
+            there.sendall(json.dumps(wanted).encode() + b"\\n")
+        there.close()
+        exec(nursery._guard(here))
+    """
+    with Child(code, said) as child:
+        assert child.communicate(timeout=20) == ("", "")
+    assert child.returncode == 0
