@@ -163,6 +163,12 @@ def test_no_two_files_of_tests_have_one_name():
     assert sorted(names) == sorted(set(names))
 
 
+def test_no_test_imports_from_a_conftest():
+    """Several rooms have one, and `import conftest` is whichever of them was collected first."""
+    found = [path for path in Path(__file__).parent.rglob("*.py") if "conftest" in imports(path)[1]]
+    assert found == []
+
+
 def test_the_launcher_knows_the_commands_and_nothing_more():
     """`cli.py` stays a launcher."""
     own, others = imports(ROOT / "cli.py")

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import asked_store
 import numpy as np
 import pytest
-from conftest import Ratio, assert_rows, bounds, the_words
+from by_brute_force import Ratio, assert_rows, bounds, the_words
 
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions

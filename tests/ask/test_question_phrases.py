@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from asked_store import set_values, token, write_store
-from conftest import Ratio, assert_rows, bounds
+from by_brute_force import Ratio, assert_rows, bounds
 
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions

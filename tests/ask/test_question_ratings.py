@@ -6,7 +6,7 @@ from collections import defaultdict
 import asked_store
 import pytest
 import scipy.stats
-from conftest import Ratio, assert_rows
+from by_brute_force import Ratio, assert_rows
 from test_question_calibration import wilson
 
 from attnstore.ask.answer import ask

@@ -6,7 +6,7 @@ import asked_store
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import Ratio, assert_rows, bounds, the_words, with_q
+from by_brute_force import Ratio, assert_rows, bounds, the_words, with_q
 
 from attnstore.ask.answer import ask
 from attnstore.ask.questions import find_questions
