@@ -1,17 +1,18 @@
--- The functions of attnstore.ask.statistics for a DuckDB that has nothing of ours, as macros.
+-- The functions of attnstore.ask.statistics as macros, for a DuckDB without attnstore.
 --
--- How exact, against scipy (tests/ask/test_script.py): p_value to 1e-10, and to 1e-5 of itself where it is as small as
--- 1e-30; t_quantile to 1e-10 of itself, for p = 0.975 alone (else it is null); q_values as scipy's but for rounding.
+-- Errors against scipy (tests/ask/test_script.py): p_value 1e-10 absolute, and 1e-5 relative for values down to 1e-30;
+-- t_quantile 1e-10 relative, for p = 0.975 only (otherwise it is null); q_values are scipy's except for rounding.
 
 -- ln B(a, 1/2)
 CREATE OR REPLACE TEMP MACRO log_beta_half(a) AS lgamma(a) + lgamma(0.5) - lgamma(a + 0.5);
 
--- One step of a continued fraction by the modified method of Lentz: f is the fraction so far, c and d its parts.
+-- One step of a continued fraction by the modified Lentz method: f is the fraction so far, c and d its auxiliary ratios.
 CREATE OR REPLACE TEMP MACRO lentz(s, term) AS {
     'c': 1 + term / s.c, 'd': 1 / (1 + term * s.d), 'f': s.f * (1 + term / s.c) / (1 + term * s.d)
 };
 
--- The continued fraction of the incomplete beta function (Abramowitz and Stegun 1964, 26.5.8), as many terms as it needs.
+-- The continued fraction of the incomplete beta function (Abramowitz and Stegun 1964, 26.5.8), with enough terms for its
+-- arguments.
 CREATE OR REPLACE TEMP MACRO beta_fraction(a, b, x) AS list_reduce(
     range(1, 30 + (2 * sqrt(greatest(a, b)))::INTEGER),
     lambda s, m: lentz(
@@ -21,7 +22,7 @@ CREATE OR REPLACE TEMP MACRO beta_fraction(a, b, x) AS list_reduce(
     {'c': 1::DOUBLE, 'd': 1 / (1 - (a + b) * x / (a + 1)), 'f': 1 / (1 - (a + b) * x / (a + 1))}
 ).f;
 
--- Both tails of the normal distribution beyond z: a series of positive terms, or the continued fraction of Laplace.
+-- Both tails of the normal distribution beyond z: a series of positive terms, or Laplace's continued fraction.
 CREATE OR REPLACE TEMP MACRO normal_tails(z) AS CASE
     WHEN abs(z) < 2.5 THEN 1 - sqrt(2 / pi()) * exp(-z * z / 2) * list_reduce(
         range(1, 60),
@@ -36,8 +37,8 @@ END;
 CREATE OR REPLACE TEMP MACRO beta_front(t, df) AS
     exp(df / 2 * ln(df / (df + t * t)) + 0.5 * ln(t * t / (df + t * t)) - log_beta_half(df / 2));
 
--- The two-sided p value of Student's t with df degrees of freedom: I_x(df / 2, 1 / 2). Above 100,000 of them t is made
--- a normal deviate (Abramowitz and Stegun 1964, 26.7.8).
+-- The two-sided p value of Student's t with df degrees of freedom: I_x(df / 2, 1 / 2). Above 100,000 degrees of freedom,
+-- t is transformed to a normal deviate (Abramowitz and Stegun 1964, 26.7.8).
 CREATE OR REPLACE TEMP MACRO p_value(t, df) AS CASE
     WHEN t IS NULL OR df IS NULL OR isnan(t) OR isnan(df) THEN NULL
     WHEN t = 0 THEN 1.0
@@ -49,8 +50,8 @@ CREATE OR REPLACE TEMP MACRO p_value(t, df) AS CASE
     ELSE 1 - beta_front(t, df) * beta_fraction(0.5, df / 2, t * t / (df + t * t)) / 0.5
 END;
 
--- The t that a part p of Student's distribution lies below: ln t as a Chebyshev series in 1 / df, by Clenshaw's sum. The
--- numbers are scipy.special.stdtrit at 400 nodes between 1 and infinitely many degrees of freedom, fitted.
+-- The p quantile of Student's t distribution: ln t as a Chebyshev series in 1 / df, summed by Clenshaw's method. The
+-- coefficients fit scipy.special.stdtrit at 400 nodes between 1 and infinitely many degrees of freedom.
 CREATE OR REPLACE TEMP MACRO t_quantile(p, df) AS CASE
     WHEN p = 0.975 AND df >= 1 THEN exp(list_transform(
         [list_reduce(
@@ -68,7 +69,8 @@ CREATE OR REPLACE TEMP MACRO t_quantile(p, df) AS CASE
     )[1])
 END;
 
--- Benjamini and Hochberg's q values (1995) of one family of tests, in the order of its p values; null is no test.
+-- Benjamini and Hochberg's q values (1995) of one family of tests, in the order of its p values. A null p value is not a
+-- test.
 CREATE OR REPLACE TEMP MACRO q_values(family) AS (
     SELECT list(q ORDER BY place)
     FROM (

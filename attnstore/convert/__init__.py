@@ -1,1 +1,1 @@
-"""A checkpoint of TensorFlow 1 becomes a model's folder that transformers reads."""
+"""Converts a TensorFlow 1 checkpoint into a model folder that transformers can read."""

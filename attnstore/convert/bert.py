@@ -1,7 +1,7 @@
-"""What a BERT of google-research/bert is: its settings, its tensors' names and shapes, its vocabulary.
+"""A google-research/bert model: its settings, the names and shapes of its tensors, and its vocabulary.
 
-Names and shapes are those of modeling.py and run_classifier.py there, and of BertForSequenceClassification here; the
-defaults of settings that bert_config.json leaves out are those of modeling.BertConfig.
+TensorFlow's names and shapes come from modeling.py and run_classifier.py of that repository, PyTorch's from
+BertForSequenceClassification. Settings that bert_config.json leaves out have the defaults of modeling.BertConfig.
 """
 
 import json
@@ -22,20 +22,20 @@ _SIZES = {
     "type_vocab_size": 16,
 }
 _SHARES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02}
-#: By the names that transformers has, too. Its gelu is the exact one, as google-research/bert's was at first; the tanh
-#: that stands there today differs by less than 0.001.
+#: transformers uses the same names. Its gelu is exact, as google-research/bert's was at first. The tanh approximation
+#: used there today differs by less than 0.001.
 _ACTIVATIONS = ("gelu", "relu", "tanh", "linear")
 
-#: What training leaves in a checkpoint beside the model.
+#: Names of tensors that training leaves in a checkpoint beside the model.
 _OF_TRAINING = re.compile(r"(.*/)?(adam_[mv]|Adam(_1)?|lamb_[mv]|global_step|beta[12]_power)")
 
-#: The longest word that google-research/bert looks up in pieces; the library `tokenizers` has 100.
+#: The longest word, in characters, that google-research/bert splits into pieces. The default of `tokenizers` is 100.
 LONGEST_WORD = 200
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 class Tensor(NamedTuple):
-    """A tensor of the model: its name there and here, its shape there, and whether it is the other way round here."""
+    """A tensor: its name and shape in TensorFlow, its name in PyTorch, and whether PyTorch transposes it."""
 
     theirs: str
     ours: str
@@ -44,17 +44,17 @@ class Tensor(NamedTuple):
 
 
 def read_settings(file: Path) -> dict[str, int | float | str]:
-    """The settings of bert_config.json, by the names that transformers' BertConfig has, too.
+    """The settings in bert_config.json. transformers' BertConfig uses the same names.
 
     Raises:
-        ModelError: it is no such file, or holds what no BERT has.
+        ModelError: the file is not a bert_config.json, or a value is impossible for a BERT.
     """
     try:
         if file.exists() and not file.is_file():
             raise ModelError(f"{file} is not a regular file: reading it could wait forever")
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
-        raise ModelError(f"{file} is no JSON: {first_line(error)}") from error
+        raise ModelError(f"{file} is not valid JSON: {first_line(error)}") from error
     if not isinstance(found, dict) or "vocab_size" not in found:
         raise ModelError(f"{file} has no vocab_size: it is not a bert_config.json from google-research/bert")
     settings: dict[str, Any] = {"vocab_size": found["vocab_size"]}
@@ -102,7 +102,7 @@ def tensors(settings: dict[str, int | float | str], classes: int) -> Iterator[Te
         for place in ("attention/output", "output"):
             yield from _norm(f"{theirs}/{place}", f"{ours}.{place.replace('/', '.')}", hidden)
     yield from _dense("bert/pooler/dense", "bert.pooler.dense", hidden, hidden)
-    # The head is a matrix of (classes, hidden) in both.
+    # The classification head is (classes, hidden) in both.
     yield Tensor("output_weights", "classifier.weight", (classes, hidden))
     yield Tensor("output_bias", "classifier.bias", (classes,))
 
@@ -113,21 +113,21 @@ def _norm(theirs: str, ours: str, size: int) -> Iterator[Tensor]:
 
 
 def _dense(theirs: str, ours: str, inputs: int, outputs: int) -> Iterator[Tensor]:
-    """TensorFlow multiplies by (inputs, outputs), torch by (outputs, inputs)."""
+    """A dense layer: TensorFlow's kernel is (inputs, outputs), PyTorch's weight (outputs, inputs)."""
     yield Tensor(f"{theirs}/kernel", f"{ours}.weight", (inputs, outputs), transposed=True)
     yield Tensor(f"{theirs}/bias", f"{ours}.bias", (outputs,))
 
 
 def is_of_training(name: str) -> bool:
-    """Whether a tensor is a step's number or what an optimiser remembers, and no part of the model."""
+    """Whether a tensor is the step counter or an optimiser's state, and so not part of the model."""
     return _OF_TRAINING.fullmatch(name) is not None
 
 
 def read_vocabulary(file: Path, size: int) -> dict[str, int]:
-    """The tokens of vocab.txt with their numbers, read as tokenization.load_vocab reads them.
+    """The tokens of vocab.txt with their ids, read as tokenization.load_vocab reads them.
 
     Raises:
-        ModelError: it is none, or has more tokens than the model's `size`, or twice the same.
+        ModelError: the file is not a BERT vocabulary, has more tokens than the model's `size`, or has a token twice.
     """
     try:
         lines = file.read_bytes().decode().split("\n")
@@ -147,13 +147,13 @@ def read_vocabulary(file: Path, size: int) -> dict[str, int]:
 
 
 def is_cased(vocabulary: dict[str, int], file: Path) -> bool:
-    """Whether a vocabulary is of a model that tells upper case from lower.
+    """Whether a vocabulary belongs to a cased model.
 
-    A vocabulary of WordPiece holds every letter of its texts by itself: one with the letters in both cases is cased,
-    one without any upper case is not.
+    A WordPiece vocabulary contains every letter of its training texts as a token. A vocabulary with most letters in
+    both cases is cased; one without any upper case is not.
 
     Raises:
-        UsageError: it has both to see, or no letter that has a case.
+        UsageError: the letters do not decide it, or none of them has a case.
     """
     tokens = [token.removeprefix("##") for token in vocabulary if not re.fullmatch(r"\[.*\]", token)]
     upper = {token for token in tokens if token != token.lower()}

@@ -1,9 +1,9 @@
-"""TensorFlow's checkpoints, read without TensorFlow: `NAME.index` says where in `NAME.data-…` each tensor lies.
+"""Reads TensorFlow checkpoints without TensorFlow. `NAME.index` says where each tensor is in `NAME.data-…`.
 
-The index is a table as LevelDB writes it (github.com/google/leveldb, doc/table_format.md): blocks of sorted entries
-whose keys leave out what they share with the key before, and a footer. Its values are the messages BundleHeaderProto
-and BundleEntryProto of tensorflow/core/protobuf/tensor_bundle.proto, of which the few fields needed are read here.
-Every block and every tensor has its CRC-32C, which is checked.
+The index is a LevelDB table (github.com/google/leveldb, doc/table_format.md): blocks of sorted entries, whose keys omit
+the prefix shared with the previous key, then a footer. Its values are the messages BundleHeaderProto and
+BundleEntryProto of tensorflow/core/protobuf/tensor_bundle.proto; only the few fields needed are read. The CRC-32C of
+every block and every tensor is checked.
 """
 
 import math
@@ -18,18 +18,18 @@ import numpy as np
 from attnstore.errors import ModelError
 
 _MAGIC = 0xDB4775248B80FB57
-#: Two handles of varints, padded to 40 bytes, and the magic number.
+#: Bytes of the footer: two block handles (pairs of varints), padded to 40 bytes, and the magic number.
 _FOOTER = 48
-#: Behind each block: how it is compressed, and its CRC-32C.
+#: Bytes after each block: its compression and its CRC-32C.
 _TRAILER = 5
 _FLOAT32 = 1  # tensorflow/core/framework/types.proto
-#: Of a message of protocol buffers, how a field is written.
+#: Wire types of fields in a protocol buffers message.
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a tensor lies. `crc`: masked, as it is stored. `parts`: it is stored in pieces, which is not read."""
+    """Where a tensor is. `crc` is masked, as stored. `parts`: it is stored in slices, which are not supported."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -49,10 +49,10 @@ class Bundle:
     entries: dict[str, Entry]
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor, float32, in its shape.
+        """The tensor as float32, in its stored shape.
 
         Raises:
-            ModelError: it is of another type, or its file is missing, too short or damaged.
+            ModelError: it has another type, or its file is missing, too short or damaged.
         """
         entry = self.entries[name]
         if entry.parts or entry.dtype != _FLOAT32:
@@ -83,7 +83,7 @@ def read_bundle(prefix: Path) -> Bundle:
     """The index of the checkpoint `prefix`.
 
     Raises:
-        ModelError: it is damaged, or holds what is not read.
+        ModelError: it is damaged, or its format is not supported.
     """
     index = Path(f"{prefix}.index")
     content = index.read_bytes()
@@ -101,7 +101,7 @@ def read_bundle(prefix: Path) -> Bundle:
 
 
 def _table(content: bytes, index: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Every key and value of the table, in the order of the keys."""
+    """Every key and value of the table, in key order."""
     if len(content) < _FOOTER or struct.unpack("<Q", content[-8:])[0] != _MAGIC:
         raise ModelError(f"{index} is not a checkpoint index, or was cut short: copy it again")
     footer = content[-_FOOTER:]
@@ -120,7 +120,7 @@ def _block(content: bytes, offset: int, size: int, index: Path) -> Iterator[tupl
         raise ModelError(f"{index} is damaged: a block has another checksum than it says; copy it again")
     if compression:
         raise ModelError(f"{index} is compressed, which TensorFlow never does: it is not supported")
-    # At the end: where keys are whole again, four bytes each, and how many such places there are.
+    # The block ends with its restart points (where a whole key is stored), four bytes each, and their count.
     end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0]
     place, key = 0, b""
     while place < end:
@@ -134,14 +134,14 @@ def _block(content: bytes, offset: int, size: int, index: Path) -> Iterator[tupl
 
 
 def _handle(content: bytes, place: int) -> tuple[tuple[int, int], int]:
-    """((offset, size) of a block, where the handle ends)."""
+    """A block handle: ((offset, size) of the block, the position after the handle)."""
     offset, place = _varint(content, place)
     size, place = _varint(content, place)
     return (offset, size), place
 
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:
-    """(the number, where it ends): seven bits to a byte, the lowest first."""
+    """(the number, the position after it): seven bits per byte, the lowest first."""
     number = shift = 0
     while True:
         byte = content[place]
@@ -155,7 +155,7 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
 
 
 def _fields(message: bytes) -> dict[int, list[int | bytes]]:
-    """The fields of a message of protocol buffers by their numbers."""
+    """The fields of a protocol buffers message, by field number."""
     fields: dict[int, list[int | bytes]] = {}
     place = 0
     while place < len(message):
@@ -181,15 +181,15 @@ def _fields(message: bytes) -> dict[int, list[int | bytes]]:
 
 
 def _number(fields: dict[int, list[int | bytes]], number: int) -> int:
-    """A field that is a number; 0 where it is left out, as protocol buffers do."""
+    """The value of a numeric field, or 0 if the field is omitted, which is protocol buffers' default."""
     value = fields.get(number, [0])[-1]
     if not isinstance(value, int):
-        raise ValueError(f"field {number} is no number")
+        raise ValueError(f"field {number} is not a number")
     return value
 
 
 def _messages(fields: dict[int, list[int | bytes]], number: int) -> list[bytes]:
-    """A field that is a message, as often as it is there."""
+    """All values of a repeated message field."""
     return [value for value in fields.get(number, ()) if isinstance(value, bytes)]
 
 
@@ -209,16 +209,16 @@ def _entry(message: bytes) -> Entry:
 
 
 def _masked_crc(content: bytes) -> int:
-    """The CRC-32C as LevelDB stores it: rotated and shifted, as a CRC of what holds a CRC is a weak one."""
+    """The CRC-32C as LevelDB stores it: rotated and offset, because a CRC of data that contains a CRC is weak."""
     crc = google_crc32c.value(content)
     return int(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def find_checkpoint(place: Path) -> Path:
-    """The prefix of a checkpoint: that of a folder, or one that is named, with or without `.index`.
+    """The prefix of the checkpoint at `place`: a folder, or a prefix with or without `.index`.
 
     Raises:
-        ModelError: there is none, or there are several and no file `checkpoint` says which is meant.
+        ModelError: there is no checkpoint, or several and no file `checkpoint` that names one of them.
     """
     if not place.is_dir():
         prefix = place.with_name(place.name.removesuffix(".index"))
@@ -240,12 +240,12 @@ def find_checkpoint(place: Path) -> Path:
 
 
 def _latest(folder: Path) -> str | None:
-    """The name of the checkpoint that a folder's file `checkpoint` calls the latest."""
+    """The latest checkpoint's name, according to the folder's file `checkpoint`."""
     record = folder / "checkpoint"
     if not record.is_file():
         return None
     for line in record.read_text(encoding="utf-8", errors="replace").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model_checkpoint_path":
-            return Path(value.strip().strip('"')).name  # it may have been written elsewhere, with that path
+            return Path(value.strip().strip('"')).name  # it may hold a path on another machine
     return None

@@ -1,4 +1,4 @@
-"""A fine-tuned BERT of google-research/bert → a model's folder: `convert(...)`, and what is said of it."""
+"""`convert(...)`: a fine-tuned google-research/bert checkpoint becomes a model folder."""
 
 import os
 import secrets
@@ -25,7 +25,7 @@ from attnstore.messages import counted, first_line, listed, one_line
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A model's folder that was written. `parameters`: how many numbers its weights are."""
+    """The model folder that was written. `parameters`: how many numbers its weights hold."""
 
     out: Path
     checkpoint: Path
@@ -45,16 +45,16 @@ def convert(
     base: Path | None = None,
     cased: bool | None = None,
 ) -> Converted:
-    """Write the checkpoint at `place`, a folder or a prefix, as a model's folder `out`: all of it or nothing.
+    """Write the checkpoint at `place`, a folder or a prefix, as the model folder `out`, completely or not at all.
 
-    `labels` names the classes in the order of the logits; without it they are LABEL_0 and so on. `base` is where
-    bert_config.json and vocab.txt lie, if not beside the checkpoint. `cased`: whether the model tells upper case from
-    lower; None asks the vocabulary.
+    `labels` names the classes in the order of the logits; without it they are LABEL_0 and so on. `base` is the folder
+    of bert_config.json and vocab.txt, if they are not beside the checkpoint. `cased`: whether the model distinguishes
+    upper case from lower; None decides by the vocabulary.
 
     Raises:
-        ModelError: the checkpoint is damaged, or no classifier of google-research/bert.
-        UsageError: `out` is there already, the labels are not as many as the classes, or the vocabulary leaves it open
-            whether the model is cased.
+        ModelError: the checkpoint is damaged, or it is not a google-research/bert classifier.
+        UsageError: `out` exists, the number of labels differs from the number of classes, or the vocabulary does not
+            show whether the model is cased.
     """
     if out.exists():
         raise UsageError(f"{out} already exists: name a new folder")
@@ -102,7 +102,7 @@ def _found(folder: Path, name: str) -> Path:
 
 
 def _classes(bundle: Bundle) -> int:
-    """How many classes the head has. Raises ModelError where there is none."""
+    """How many classes the classification head has. Raises ModelError if there is no head."""
     head = bundle.entries.get("output_bias")
     if head is None or "output_weights" not in bundle.entries:
         raise ModelError(
@@ -128,7 +128,7 @@ def _names(labels: Sequence[str], classes: int) -> tuple[str, ...]:
 
 
 def _weights(bundle: Bundle, settings: dict[str, int | float | str], classes: int) -> dict[str, np.ndarray]:
-    """Every tensor of the model by the name that it has in transformers; nothing may be missing, nothing left over."""
+    """The model's tensors by their names in transformers. Raises ModelError if one is missing or unknown."""
     wanted = list(tensors(settings, classes))
     for tensor in wanted:
         entry = bundle.entries.get(tensor.theirs)
@@ -139,16 +139,16 @@ def _weights(bundle: Bundle, settings: dict[str, int | float | str], classes: in
             )
         if entry.shape != tensor.shape:
             raise ModelError(
-                f"{bundle.prefix}: {tensor.theirs} has the shape {entry.shape}, by bert_config.json {tensor.shape}:"
-                " they do not belong together"
+                f"{bundle.prefix}: {tensor.theirs} has the shape {entry.shape}, but bert_config.json implies"
+                f" {tensor.shape}: they do not belong together"
             )
     known = {tensor.theirs for tensor in wanted}
     more = sorted(name for name in bundle.entries if name not in known and not is_of_training(name))
     if more:
         others = f" and {counted(len(more) - 1, 'other tensor')}" if len(more) > 1 else ""
         raise ModelError(
-            f"{bundle.prefix} holds {one_line(more[0])}{others}, of which bert_config.json and run_classifier.py know"
-            " nothing: without them its answers would be others"
+            f"{bundle.prefix} holds {one_line(more[0])}{others}, which neither bert_config.json nor run_classifier.py"
+            " defines: without them the model's predictions would differ"
         )
     weights = {}
     for tensor in wanted:
@@ -165,7 +165,7 @@ def _tokenizer(vocabulary: dict[str, int], cased: bool, max_length: int) -> Any:
     backend = Tokenizer(
         models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)  # noqa: S106 - no password
     )
-    # Lower-casing strips accents, too, as there.
+    # Lower-casing also strips accents, as in tokenization.py.
     backend.normalizer = normalizers.BertNormalizer(lowercase=not cased)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
@@ -176,7 +176,7 @@ def _tokenizer(vocabulary: dict[str, int], cased: bool, max_length: int) -> Any:
     special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     if "[MASK]" in vocabulary:
         special["mask_token"] = "[MASK]"  # noqa: S105 - as above
-    # The class that takes tokenizer.json as it is; BertTokenizer would make another of the vocabulary.
+    # This class keeps tokenizer.json as it is; BertTokenizer would build a new one from the vocabulary.
     return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=max_length, **special)
 
 
@@ -187,7 +187,7 @@ def _write(
     tokenizer: Any,
     weights: dict[str, np.ndarray],
 ) -> None:
-    """Write the folder beside `out` and rename it when it is whole."""
+    """Write a temporary folder beside `out` and rename it when it is complete."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
     from transformers import BertConfig
@@ -207,13 +207,13 @@ def _write(
         config.save_pretrained(made)
         tokenizer.save_pretrained(made)
         save_file(weights, made / "model.safetensors", metadata={"format": "pt"})
-        # Which the library makes for its owner alone.
+        # safetensors makes the file readable for its owner only.
         (made / "model.safetensors").chmod((made / "config.json").stat().st_mode)
         for file in made.iterdir():
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
         made.rename(out)
-    except SafetensorError as error:  # which is what it makes of a full disk
+    except SafetensorError as error:  # raised for a full disk, too
         raise ModelError(f"can't write {out}: {first_line(error)}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)

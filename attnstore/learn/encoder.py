@@ -1,4 +1,4 @@
-"""The encoder that is trained: its tokenizer, its settings, its weights with a head for the classes."""
+"""Loads the encoder to train: its tokenizer, its config, and its weights with a classification head."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,10 @@ def load_config(config: FinetuneConfig, **changes: Any) -> Any:
 
 
 def longest_of(config: FinetuneConfig, tokenizer: Any) -> int:
-    """The most tokens a document keeps: what was asked for if the model can take it, else 512 or its own limit."""
+    """The most tokens of a document: `max_length` if it is set, else the model's limit, but at most 512.
+
+    Raises UsageError if `max_length` is more than the model's positions.
+    """
     with quiet(), one_line_about(config.model):
         settings = load_config(config)
     positions = usable_positions(settings)
@@ -53,7 +56,7 @@ def longest_of(config: FinetuneConfig, tokenizer: Any) -> int:
 
 
 def load_model(config: FinetuneConfig, labels: tuple[str, ...]) -> Any:
-    """The encoder with a head for `labels`: its own if it has one for the same labels, else a new one."""
+    """The encoder with a classification head for `labels`: its own if it has the same labels, else a new one."""
     source = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     with one_line_about(config.model):
@@ -70,7 +73,7 @@ def load_model(config: FinetuneConfig, labels: tuple[str, ...]) -> Any:
         encoder, loading = AutoModel.from_pretrained(
             config.model, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **source
         )
-    # A pooler that the encoder lacks is part of the new head; anything else would be noise.
+    # A missing pooler is trained with the new head; any other missing weight would stay random.
     missing = [name for name in loading["missing_keys"] if "pooler" not in name]
     if missing:
         raise ModelError(
@@ -81,7 +84,7 @@ def load_model(config: FinetuneConfig, labels: tuple[str, ...]) -> Any:
 
 
 def _attention_dropout(config: FinetuneConfig, settings: Any) -> dict[str, float]:
-    """The change of the model's config that gives it the attention dropout asked for."""
+    """The config entry that sets the attention dropout asked for; empty if none was asked for."""
     if config.attention_dropout is None:
         return {}
     # BERT and its kin, then DistilBERT and ModernBERT
@@ -92,7 +95,7 @@ def _attention_dropout(config: FinetuneConfig, settings: Any) -> dict[str, float
 
 
 def model_labels(settings: Any) -> tuple[str, ...]:
-    """The class names of a model that has a classification head, else nothing."""
+    """A model's class names if it has a classification head, else ()."""
     architectures = settings.architectures or ()
     if not any(name.endswith("ForSequenceClassification") for name in architectures):
         return ()
@@ -101,7 +104,7 @@ def model_labels(settings: Any) -> tuple[str, ...]:
 
 @contextmanager
 def one_line_about(model: str) -> Iterator[None]:
-    """Turn the many ways in which loading a model fails into a ModelError of one line."""
+    """Turn the various errors of loading a model into a ModelError of one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:

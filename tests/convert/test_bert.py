@@ -1,4 +1,4 @@
-"""What a BERT of google-research/bert is: settings that are judged, and a vocabulary that says whether it is cased."""
+"""Settings, tensors and vocabulary of a google-research/bert model."""
 
 import json
 
@@ -24,7 +24,7 @@ def settings(tmp_path, **changes):
 
 
 def test_the_tensors_are_those_of_the_model_in_transformers(tmp_path):
-    """Every parameter of BertForSequenceClassification once, in its shape, and no other."""
+    """Every parameter of BertForSequenceClassification occurs exactly once, in its shape, and there are no others."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
     found = settings(tmp_path, **sizes, max_position_embeddings=16, type_vocab_size=2)
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**found, num_labels=3))
@@ -34,8 +34,8 @@ def test_the_tensors_are_those_of_the_model_in_transformers(tmp_path):
     assert len(list(tensors(found, 3))) == len(expected)
 
 
-def test_settings_that_are_left_out_are_googles(tmp_path):
-    """As modeling.BertConfig has them; its 16 types are not transformers' 2."""
+def test_omitted_settings_have_googles_defaults(tmp_path):
+    """Those of modeling.BertConfig: its type_vocab_size is 16, that of transformers is 2."""
     assert settings(tmp_path) == {
         "vocab_size": 30,
         "hidden_size": 768,
@@ -64,17 +64,17 @@ def test_settings_that_are_left_out_are_googles(tmp_path):
         ({"embedding_size": 128}, "to ALBERT or ELECTRA"),
     ],
 )
-def test_settings_that_no_bert_has_are_refused(tmp_path, changes, said):
+def test_impossible_settings_are_refused(tmp_path, changes, said):
     with pytest.raises(ModelError) as raised:
         settings(tmp_path, **changes)
     assert said in str(raised.value)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "bert"}', "\udcff", "[" * 100_000])
-def test_a_file_that_holds_no_settings_is_refused(tmp_path, content):
+def test_a_file_without_settings_is_refused(tmp_path, content):
     file = tmp_path / "bert_config.json"
     file.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ModelError, match=r"bert_config\.json (is no JSON|has no vocab_size)"):
+    with pytest.raises(ModelError, match=r"bert_config\.json (is not valid JSON|has no vocab_size)"):
         read_settings(file)
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, content):
         ([*"яюЯЮ"], True),
     ],
 )
-def test_a_vocabulary_says_by_its_letters_whether_it_is_cased(tmp_path, tokens, cased):
+def test_a_vocabularys_letters_show_whether_it_is_cased(tmp_path, tokens, cased):
     assert is_cased(vocabulary(*tokens), tmp_path) is cased
 
 
@@ -100,8 +100,8 @@ def test_a_vocabulary_says_by_its_letters_whether_it_is_cased(tmp_path, tokens, 
         ([*"ABC"], "3 of its tokens are in upper case"),
     ],
 )
-def test_a_vocabulary_that_leaves_it_open_is_not_guessed_at(tmp_path, tokens, why):
-    """Chinese alone, an uncased one with names added to it, and one without lower case."""
+def test_an_ambiguous_vocabulary_is_refused(tmp_path, tokens, why):
+    """Chinese only, an uncased vocabulary with added names, and one without lower case."""
     with pytest.raises(UsageError) as raised:
         is_cased(vocabulary(*tokens), tmp_path / "vocab.txt")
     assert why in str(raised.value)
@@ -109,7 +109,7 @@ def test_a_vocabulary_that_leaves_it_open_is_not_guessed_at(tmp_path, tokens, wh
 
 
 def test_a_vocabulary_is_read_as_google_reads_it(tmp_path):
-    """A token per line, stripped; other signs that end lines for Python are tokens there."""
+    """One token per line, stripped. Other characters that Python takes for line ends are part of tokens."""
     file = tmp_path / "vocab.txt"
     file.write_bytes("[PAD]\r\n[UNK]\n[CLS] \n[SEP]\n\u2028a\nb\x0bc".encode())
     assert read_vocabulary(file, 6) == {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "b\x0bc": 5}
@@ -125,7 +125,7 @@ def test_a_vocabulary_is_read_as_google_reads_it(tmp_path):
         (b"", "has no [PAD]"),
     ],
 )
-def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path, content, said):
+def test_an_invalid_vocabulary_is_refused(tmp_path, content, said):
     file = tmp_path / "vocab.txt"
     file.write_bytes(content)
     with pytest.raises(ModelError) as raised:
@@ -133,8 +133,11 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path, content, said):
     assert said in str(raised.value)
 
 
-def test_what_training_leaves_is_no_part_of_the_model():
-    """Google's optimiser, TensorFlow's Adam and the step; an average of the weights is something else."""
+def test_optimiser_state_is_not_part_of_the_model():
+    """Google's optimiser, TensorFlow's Adam and the step counter.
+
+    A moving average of the weights is not optimiser state.
+    """
     of_training = ["global_step", "beta1_power", "output_bias/adam_m", "a/b/adam_v", "a/b/Adam", "a/b/Adam_1"]
     assert [is_of_training(name) for name in of_training] == [True] * 6
     model = ["output_bias", "bert/adam_m/kernel", "a/b/ExponentialMovingAverage", "my_global_step"]

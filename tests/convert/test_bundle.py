@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints: each tensor as numpy saved it, and no damage that is not found."""
+"""TensorFlow's checkpoints: each tensor equals numpy's copy, and every damage is found."""
 
 import shutil
 
@@ -20,8 +20,11 @@ def checkpoint(tmp_path):
     return tmp_path / NAME
 
 
-def test_every_tensor_is_the_one_that_was_saved(checkpoint):
-    """Bit for bit, against the same weights in numpy's own format; beside them are Adam's two slots and the step."""
+def test_every_tensor_equals_the_saved_one(checkpoint):
+    """Bit for bit, against the same weights in numpy's own format.
+
+    The checkpoint also holds Adam's two slots and the step.
+    """
     bundle = read_bundle(checkpoint)
     expected = np.load(shared("cases/tf1ckpt/weights.npz"))
     names = {name.replace("|", "/"): name for name in expected.files}
@@ -31,14 +34,14 @@ def test_every_tensor_is_the_one_that_was_saved(checkpoint):
         np.testing.assert_array_equal(bundle.read(name), expected[saved], err_msg=name)
 
 
-def test_a_changed_byte_of_the_index_is_found_wherever_it_is(checkpoint):
-    """All that is read is under a checksum: the rest is TensorFlow's empty meta index, and zeros."""
+def test_a_changed_byte_anywhere_in_the_index_is_found(checkpoint):
+    """Every byte that is read is covered by a checksum. The rest is TensorFlow's empty meta index, and zeros."""
     index = checkpoint.with_name(f"{NAME}.index")
     content = index.read_bytes()
     end = len(content)
     assert content[end - 48 : end - 42] == bytes(
         [0xF7, 0x2C, 8, 0x84, 0x2D, 15]
-    )  # where the meta index and the index lie
+    )  # the handles of the meta index and of the index
     unread = {*range(0x1677, 0x1684), *range(end - 48, end - 45), *range(end - 42, end - 8)}
     for place in sorted({*range(0, end, 61), *range(end - 80, end)} - unread):
         index.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
@@ -48,7 +51,7 @@ def test_a_changed_byte_of_the_index_is_found_wherever_it_is(checkpoint):
 
 
 @pytest.mark.parametrize("kept", [0, 7, 47, 100, 3000, 5831])
-def test_an_index_that_was_cut_short_is_found(checkpoint, kept):
+def test_a_truncated_index_is_found(checkpoint, kept):
     index = checkpoint.with_name(f"{NAME}.index")
     index.write_bytes(index.read_bytes()[:kept])
     with pytest.raises(ModelError, match="cut short: copy it again"):
@@ -56,7 +59,7 @@ def test_an_index_that_was_cut_short_is_found(checkpoint, kept):
 
 
 def test_a_changed_byte_of_a_tensor_is_found(checkpoint):
-    """The first, the last and one between; other tensors are as they were."""
+    """The first byte, the last and one between them. Other tensors can still be read."""
     bundle = read_bundle(checkpoint)
     data = checkpoint.with_name(f"{NAME}.data-00000-of-00001")
     content = data.read_bytes()
@@ -68,7 +71,7 @@ def test_a_changed_byte_of_a_tensor_is_found(checkpoint):
         assert bundle.read("output_bias").shape == (2,)
 
 
-def test_a_data_file_that_ends_too_early_is_found(checkpoint):
+def test_a_truncated_data_file_is_found(checkpoint):
     bundle = read_bundle(checkpoint)
     data = checkpoint.with_name(f"{NAME}.data-00000-of-00001")
     entry = bundle.entries["output_weights"]
@@ -83,14 +86,17 @@ def test_a_missing_data_file_is_named(checkpoint):
         read_bundle(checkpoint).read("output_bias")
 
 
-def test_a_number_that_is_no_float32_is_refused(checkpoint):
-    """The step, an int64, is no tensor of a model."""
+def test_a_tensor_of_another_type_is_refused(checkpoint):
+    """The step is an int64."""
     with pytest.raises(ModelError, match="global_step as TensorFlow's type 9"):
         read_bundle(checkpoint).read("global_step")
 
 
-def test_the_checkpoint_is_the_only_one_or_the_one_that_is_named(tmp_path):
-    """Of several the one that the file `checkpoint` calls the latest, else none; a path names one in any case."""
+def test_the_only_checkpoint_or_the_named_one_is_found(tmp_path):
+    """Of several, the one that the file `checkpoint` calls the latest; without that an error.
+
+    A path names one directly.
+    """
     with pytest.raises(ModelError, match=r"no file NAME\.index"):
         find_checkpoint(tmp_path)
     for step in (10, 20, 30):

@@ -1,4 +1,4 @@
-"""A fine-tuned BERT of google-research/bert becomes a folder that gives its ids, logits and attention."""
+"""A fine-tuned google-research/bert checkpoint becomes a model folder with the same ids, logits and attention."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ DATA = f"{NAME}.data-00000-of-00001"
 
 @pytest.fixture(scope="module")
 def expected():
-    """What numpy has computed of five texts in float64, without attnstore, transformers or TensorFlow."""
+    """Results for five texts that numpy computed in float64, without attnstore, transformers or TensorFlow."""
     return json.loads(shared("cases/tf1ckpt/expected.json").read_text())
 
 
@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 
 def test_transformers_gives_the_same_ids_logits_and_attention(converted, expected):
-    """To float32's precision: the weights are the same to the bit, and the oracle computes in float64."""
+    """Within float32's precision: the weights are bit-identical, and the oracle computes in float64."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(converted)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         converted, attn_implementation="eager", dtype=torch.float64
@@ -59,7 +59,7 @@ def test_transformers_gives_the_same_ids_logits_and_attention(converted, expecte
 
 
 def test_a_run_reads_the_folder(converted):
-    """As a classifier with its classes, packed, as every BERT is."""
+    """It loads as a classifier with its class names, and its documents are packed, as for every BERT."""
     classifier = load_classifier(
         RunConfig(SourceConfig("none"), str(converted), device="cpu", dtype="float32"), ()
     )
@@ -71,14 +71,14 @@ def test_a_run_reads_the_folder(converted):
     )
 
 
-def test_words_are_looked_up_up_to_googles_200_letters(converted):
-    """transformers' own BertTokenizer stops at 100."""
+def test_words_of_up_to_200_letters_are_split_into_pieces(converted):
+    """As in google-research/bert; transformers' own BertTokenizer stops at 100."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(converted)
     assert len(tokenizer.tokenize("a" * 200)) > 1
     assert tokenizer.tokenize("a" * 201) == ["[UNK]"]
 
 
-def test_the_command_says_what_it_has_made(folder, tmp_path):
+def test_the_command_reports_the_converted_model(folder, tmp_path):
     code, out, err = attnstore("convert", folder, tmp_path / "out", "--labels", "neg, pos")
     assert (code, out, err) == (
         0,
@@ -91,7 +91,7 @@ def test_the_command_says_what_it_has_made(folder, tmp_path):
     assert modes == dict.fromkeys(names, modes["config.json"])
 
 
-def test_classes_without_names_are_said(folder, tmp_path):
+def test_classes_without_names_are_reported(folder, tmp_path):
     code, _, err = attnstore("convert", folder, tmp_path / "out", "--uncased")
     assert (code, err) == (
         0,
@@ -99,15 +99,15 @@ def test_classes_without_names_are_said(folder, tmp_path):
     )
 
 
-def test_cased_is_kept_where_it_is_said(folder, tmp_path):
-    """`The` is no token of the lower-cased vocabulary, and `the` is."""
+def test_cased_overrides_the_vocabulary(folder, tmp_path):
+    """The lower-cased vocabulary has the token `the`, but not `The`."""
     assert attnstore("convert", folder, tmp_path / "out", "--cased")[0] == 0
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.tokenize("The the") == ["[UNK]", "the"]
 
 
-def test_settings_and_vocabulary_may_lie_elsewhere(folder, tmp_path):
-    """run_classifier.py leaves them with the BERT that was fine-tuned."""
+def test_settings_and_vocabulary_may_be_in_another_folder(folder, tmp_path):
+    """run_classifier.py leaves them in the folder of the BERT that was fine-tuned."""
     base = tmp_path / "uncased_L-3_H-32_A-4"
     base.mkdir()
     for name in ("bert_config.json", "vocab.txt"):
@@ -136,7 +136,7 @@ def change(folder, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-#: name: (what is done to the folder, more arguments, the exit code, what the line says)
+#: name: (how the folder is damaged, extra arguments, the exit code, a part of the error line)
 BAD = {
     "no folder": (shutil.rmtree, (), 1, "there is no checkpoint"),
     "no index": (lambda f: (f / f"{NAME}.index").unlink(), (), 1, "holds no checkpoint of TensorFlow"),
@@ -147,8 +147,8 @@ BAD = {
     "cut data": (lambda f: cut(f, DATA, 200_000), (), 1, f"{DATA} is too short"),
     "changed data": (lambda f: flip(f, DATA, 10), (), 1, "bert/embeddings/LayerNorm/beta has another checksum"),
     "an empty index": (lambda f: cut(f, f"{NAME}.index", 0), (), 1, "is not a checkpoint index"),
-    "settings cut short": (lambda f: cut(f, "bert_config.json", 50), (), 1, "bert_config.json is no JSON"),
-    "another width": (lambda f: change(f, hidden_size=64), (), 1, "(88, 32), by bert_config.json (88, 64)"),
+    "settings cut short": (lambda f: cut(f, "bert_config.json", 50), (), 1, "bert_config.json is not valid JSON"),
+    "another width": (lambda f: change(f, hidden_size=64), (), 1, "(88, 32), but bert_config.json implies (88, 64)"),
     "a layer too many": (lambda f: change(f, num_hidden_layers=4), (), 1, "has no bert/encoder/layer_3/attention"),
     "a layer too few": (lambda f: change(f, num_hidden_layers=2), (), 1, "bert/encoder/layer_2/attention/output/La"),
     "another vocabulary": (lambda f: (f / "vocab.txt").open("a").write("x\n" * 99), (), 1, "the model 88"),
@@ -158,7 +158,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_checkpoint_that_can_not_be_read_is_one_line_and_leaves_nothing(folder, tmp_path, name):
+def test_an_unreadable_checkpoint_is_one_line_and_leaves_nothing(folder, tmp_path, name):
     damage, arguments, code, said = BAD[name]
     damage(folder)
     found, out, err = attnstore("convert", folder, tmp_path / "to" / "out", *arguments)
@@ -182,12 +182,12 @@ def test_a_checkpoint_that_can_not_be_read_is_one_line_and_leaves_nothing(folder
         ),
         (
             lambda entries: entries.update({"output/dense/kernel": entries["output_weights"]}),
-            "holds output/dense/kernel, of which bert_config.json and run_classifier.py know nothing",
+            "holds output/dense/kernel, which neither bert_config.json nor run_classifier.py defines",
         ),
     ],
 )
-def test_what_is_no_classifier_of_google_is_refused(tmp_path, monkeypatch, change, said):
-    """A BERT that was only pre-trained, a regression, and a head of one's own."""
+def test_a_checkpoint_that_is_no_google_classifier_is_refused(tmp_path, monkeypatch, change, said):
+    """A BERT that was only pre-trained, a regression model, and a model with a custom head."""
     bundle = read_bundle(shared(f"cases/tf1ckpt/{NAME}.index").with_suffix(""))
     change(bundle.entries)
     monkeypatch.setattr(checkpoint, "read_bundle", lambda _: bundle)
@@ -197,7 +197,7 @@ def test_what_is_no_classifier_of_google_is_refused(tmp_path, monkeypatch, chang
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_there_is_not_touched(folder, tmp_path):
+def test_an_existing_folder_is_not_touched(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("kept")
     code, _, err = attnstore("convert", folder, tmp_path / "out")
@@ -205,8 +205,8 @@ def test_a_folder_that_is_there_is_not_touched(folder, tmp_path):
     assert [file.read_text() for file in (tmp_path / "out").iterdir()] == ["kept"]
 
 
-def test_a_full_disk_leaves_nothing(folder, tmp_path, monkeypatch):
-    """Whatever goes wrong while it writes, no folder that looks like a model stays."""
+def test_a_full_disk_leaves_no_folder(folder, tmp_path, monkeypatch):
+    """A failed write never leaves a folder that looks like a model."""
     from safetensors import SafetensorError, numpy
 
     def full(*_, **__):
