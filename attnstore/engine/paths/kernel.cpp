@@ -1,21 +1,21 @@
-// One layer's attention over every document of a batch, reduced while it is computed, on a CPU.
+// One layer's attention over every document of a batch on a CPU, reduced while it is computed.
 //
-// The mathematics is in reductions.py. For a block of 32 rows of one document, and head by head:
+// The mathematics is in reductions.py. For a block of 32 rows of one document, head by head:
 //
 //   scores   S = QK'              bfloat16 with float32 sums on AMX or AVX512-BF16, else float32
 //   softmax  E = exp(S*scale - max), s = row sums, so P = E/s; E stays in float32 for the reductions
-//   mean     M += E/(s*H)         the head mean of P, 32 rows of it, in the second-level cache
-//   output   O = (E V)/s          E in bfloat16 where the products are, as flash attention has it
+//   mean     M += E/(s*H)         32 rows of the head mean of P, in the second-level cache
+//   output   O = (E V)/s          E in bfloat16 if the products are, as in flash attention
 //
-// and, when all heads have passed, w'M is added to each row weighting's sum and M is kept for the rollout where
-// that takes no more room than q and k. Nothing of size n*n exists besides what is kept.
+// After the last head, w'M is added to the sums of each row weighting, and M is kept for the rollout if it takes no
+// more memory than q and k. Apart from kept means, nothing of size n*n exists.
 //
-// Tasks are runs of row blocks of one document, handed out longest first. What a task adds up goes to the sums of
-// its own chunk of rows; chunks depend on the document alone and are added up in order at the end. So no value
-// depends on the number of threads or on which of them was first.
+// A task is a run of row blocks of one document; tasks are handed out longest first. A task adds to the sums of its own
+// chunks of rows. Chunks depend only on the document, and their sums are added in order at the end, so no value depends
+// on the number of threads or on their timing.
 //
-// It is called through a C structure and uses nothing of torch, so it needs no headers, no ABI and no version of
-// it: only the OpenMP runtime that torch has loaded, so that both share one pool of threads.
+// The kernel is called through a C structure and does not depend on torch's headers, ABI or version. It only uses the
+// OpenMP runtime that torch has loaded, so that both share one pool of threads.
 
 #include "lanes.h"
 
@@ -39,13 +39,13 @@
 #include <unistd.h>
 #endif
 
-// What Python fills in; kernel.py has its twin. Strides are in elements, and the innermost one is 1.
+// Filled in by Python; kernel.py declares the same structure. Strides are in elements, and the innermost one is 1.
 extern "C" struct Call {
   int64_t documents, heads, key_heads, depth, value_depth;
   int64_t tokens;      // of all documents
   int64_t weightings;  // rows of `weights`
-  int64_t window;      // how far attention reaches on both sides; negative: everywhere
-  int64_t bfloat16;    // what q, k, v and out hold: 1 bfloat16 (with AVX-512), 0 float32
+  int64_t window;      // how far attention reaches on both sides; negative: no limit
+  int64_t bfloat16;    // the type of q, k, v and out: 1 bfloat16 (with AVX-512), 0 float32
   int64_t products;    // how bfloat16 is multiplied: a `Products`
   int64_t keep;        // `mean`: 0 nothing, 1 write head means to it, 2 read them from it
   int64_t threads;
@@ -53,10 +53,10 @@ extern "C" struct Call {
   int64_t out_stride[3];                                    // batch, row, head
   double scale;
   const int64_t *length;   // (documents): n
-  const int64_t *batch;    // (documents): which batch entry of q, k, v and out holds it
+  const int64_t *batch;    // (documents): its batch entry in q, k, v and out
   const int64_t *row;      // (documents): its first row there
   const int64_t *token;    // (documents): its first column in weights and weighted
-  const void *query, *key, *value;  // value and out may be null: no output then
+  const void *query, *key, *value;  // value and out may be null, if no output is needed
   void *out;
   const float *weights;    // (weightings, tokens)
   float *weighted;         // (weightings, tokens)
@@ -66,7 +66,7 @@ extern "C" struct Call {
 
 namespace {
 
-// Slow to fast; kernel.py has their names. AMX machines have all three.
+// From slow to fast; kernel.py has their names. Processors with AMX have all three.
 enum Products : int64_t { kFloat32 = 0, kDot = 1, kAmx = 2 };
 
 constexpr int64_t kRows = 32;   // rows in a block: two AMX tiles
@@ -86,7 +86,7 @@ inline __mmask32 first32(int64_t count) {
 }
 #endif
 
-// ---------------------------------------------------------------- what rows and columns a block has
+// ---------------------------------------------------------------- rows and columns of a block
 
 struct Columns {
   int64_t from, width;  // both multiples of 32; from + width may pass the document's end
@@ -109,7 +109,7 @@ inline bool keeps_mean(const Call &c, int64_t n, int64_t elements) {
   return elements <= 2 * n * c.heads * c.depth;
 }
 
-// Rows whose weighted sums are added up together: at least four blocks, at most 64 chunks a document.
+// Rows whose weighted sums are added up together: at least four blocks, and at most 64 chunks per document.
 inline int64_t chunk_rows(int64_t n) { return std::max<int64_t>(128, round_up((n + 63) / 64, kRows)); }
 
 // ---------------------------------------------------------------- conversions
@@ -134,8 +134,8 @@ inline __m256i to_bf16(Floats x) {
 inline void store(bf16 *p, Floats x, Some mask) { _mm256_mask_storeu_epi16(p, mask, to_bf16(x)); }
 #endif
 
-// A kept mean is float32 beside float32, and beside bfloat16 a half float of 2^15 times its value: what is at
-// most 1 and at least 2e-9 then has 11 significant bits.
+// A kept mean is float32 if q and k are. If they are bfloat16, it is 2^15 times its value as a half float, so that
+// values from 2e-9 to 1 have 11 significant bits.
 constexpr float kHalfUnit = 32768.0f;
 inline Floats load_mean(const float *p) { return load(p); }
 inline void store_mean(float *p, Floats x) { store(p, x); }
@@ -152,7 +152,7 @@ template <typename Mean>
 constexpr float unit_of() { return sizeof(Mean) == 2 ? 1.0f / kHalfUnit : 1.0f; }
 
 #ifdef WITH_AVX512
-// Transpose a 16 x 16 matrix of 32-bit elements, one row a register.
+// Transpose a 16 x 16 matrix of 32-bit elements, one row per register.
 inline void transpose16(__m512i r[16]) {
   __m512i t[16];
   for (int i = 0; i < 16; i += 2) {
@@ -182,11 +182,11 @@ inline void transpose16(__m512i r[16]) {
 
 // ---------------------------------------------------------------- the two matrix products
 
-// In float32, whatever q, k and v hold. A panel is 32 columns of the right-hand matrix, row by row.
+// Products in float32, whatever the type of q, k and v. A panel is 32 columns of the right-hand matrix, row by row.
 template <typename Element_>
 struct Single {
   using Element = Element_;
-  using Weight = float;  // what the softmax leaves for the second product
+  using Weight = float;  // the softmax's result for the second product
   using Mean = std::conditional_t<sizeof(Element) == 2, Half, float>;
   static constexpr bool kExact = true;
 
@@ -194,12 +194,12 @@ struct Single {
   static int64_t key_bytes(int64_t n, int64_t depth) { return round_up(n, kPanel) * depth * 4; }
   static int64_t value_bytes(int64_t n, int64_t depth) { return round_up(n, kPanel) * output_width(depth) * 4; }
   static int64_t output_width(int64_t depth) { return round_up(depth, kPanel); }
-  static int64_t weight_stride(int64_t width) { return width + 16; }  // the scores' own: they become the weights
+  static int64_t weight_stride(int64_t width) { return width + 16; }  // that of the scores, which become the weights
 
   static void begin() {}
   static void end() {}
 
-  // (rows, depth), missing rows zero.
+  // (rows, depth); missing rows are zero.
   static void pack_queries(const Element *q, int64_t stride, int64_t rows, int64_t depth, void *packed) {
     auto *out = static_cast<float *>(packed);
     for (int64_t r = 0; r < kRows; ++r)
@@ -209,7 +209,7 @@ struct Single {
       }
   }
 
-  // Panels of 32 keys, each (depth, 32); this packs the one that begins with key `j` of `n`.
+  // Panels of 32 keys, each (depth, 32). Packs the panel that begins with key `j` of `n`.
   static void pack_keys(const Element *keys, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
     auto *panel = static_cast<float *>(packed) + j * depth;
 #ifdef WITH_AVX512
@@ -229,7 +229,8 @@ struct Single {
 #endif
   }
 
-  // Panels of 32 value columns, each (n up to a multiple of 32, 32), missing rows zero; rows `j` to `j` + 31.
+  // Panels of 32 value columns, each (n rounded up to a multiple of 32, 32); missing rows are zero. Packs the rows `j`
+  // to `j` + 31.
   static void pack_values(const Element *v, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
     auto *out = static_cast<float *>(packed);
     const int64_t padded = round_up(n, kPanel);
@@ -254,8 +255,8 @@ struct Single {
       product(weights, stride, rows, panels + c * padded, columns.width, o + c, width);
   }
 
-  // C (rows up to a multiple of 8, 32) = A (rows, inner) times a panel (inner, 32). As many sums at once as stay in
-  // registers: AVX-512 and NEON have 32 of them, AVX2 sixteen.
+  // C (rows rounded up to a multiple of 8, 32) = A (rows, inner) times a panel (inner, 32). It computes as many sums at
+  // once as fit into the registers: AVX-512 and NEON have 32 of them, AVX2 has 16.
   static void product(const float *a, int64_t a_stride, int64_t rows, const float *panel, int64_t inner, float *c,
                       int64_t c_stride) {
 #ifdef WITH_AVX512
@@ -284,9 +285,9 @@ struct Single {
 };
 
 #ifdef WITH_DOT
-// How bfloat16 matrices are laid out for products with float32 sums. A tile is 16 rows of 64 bytes. The right-hand one
-// holds 32 rows of the matrix in pairs: element (2k, j) beside element (2k + 1, j), so that its row is a register for
-// the dot products of pairs, and the whole a tile of AMX.
+// The layout of bfloat16 matrices for products with float32 sums. A tile is 16 rows of 64 bytes. A right-hand tile
+// holds 32 rows of the matrix in pairs, with element (2k, j) beside element (2k + 1, j), so that one of its rows is a
+// register for dot products of pairs, and the whole is an AMX tile.
 struct Tiles {
   using Element = bf16;
   using Weight = bf16;
@@ -301,10 +302,10 @@ struct Tiles {
     return round_up(n, kPanel) / 32 * (output_width(depth) / 16) * kTile;
   }
   static int64_t output_width(int64_t depth) { return round_up(depth, 16); }
-  // An odd number of cache lines, so that the rows of a tile fall into different sets of the cache.
+  // An odd number of cache lines, so that the rows of a tile are in different cache sets.
   static int64_t weight_stride(int64_t width) { return (width / 32 | 1) * 32; }
 
-  // For each 32 of the depth two tiles of 16 rows.
+  // Two tiles of 16 rows for every 32 elements of the depth.
   static void pack_queries(const bf16 *q, int64_t stride, int64_t rows, int64_t depth, void *packed) {
     auto *out = static_cast<char *>(packed);
     for (int64_t k = 0; k < steps(depth); ++k)
@@ -315,7 +316,7 @@ struct Tiles {
       }
   }
 
-  // For each 16 keys, and each 32 of the depth, a tile; this packs 32 keys from key `j` of `n`.
+  // A tile for every 16 keys and every 32 elements of the depth. Packs 32 keys from key `j` of `n` on.
   static void pack_keys(const bf16 *keys, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
     auto *out = static_cast<char *>(packed) + j / 16 * steps(depth) * kTile;
     for (int64_t half = j; half < j + kPanel; half += 16)
@@ -331,7 +332,7 @@ struct Tiles {
       }
   }
 
-  // For each 32 tokens, and each 16 value columns, a tile; this packs 32 tokens from token `j` of `n`.
+  // A tile for every 32 tokens and every 16 value columns. Packs 32 tokens from token `j` of `n` on.
   static void pack_values(const bf16 *v, int64_t stride, int64_t j, int64_t n, int64_t depth, void *packed) {
     auto *out = static_cast<char *>(packed) + j / 32 * (output_width(depth) / 16) * kTile;
     for (int64_t c = 0; c < output_width(depth); c += 16) {
@@ -348,7 +349,7 @@ struct Tiles {
   }
 };
 
-// On AVX512-BF16: sixteen sums of products of pairs an instruction.
+// AVX512-BF16: one instruction adds products of pairs to sixteen sums.
 struct Dot : Tiles {
   static void begin() {}
   static void end() {}
@@ -380,8 +381,8 @@ struct Dot : Tiles {
 
   static constexpr int64_t kGroup = 8;  // rows whose sums stay in registers
 
-  // C (8, 16 * Tiles) = the sum over `steps` of A (8, 32) times as many right-hand tiles side by side. Row by row, and
-  // step by step, A lies `a_row` and `a_step` bytes apart, the tiles `b_step`, and beside each other `b_tile`.
+  // C (8, 16 * Beside) = the sum over `steps` of A (8, 32) times `Beside` right-hand tiles side by side. In bytes,
+  // `a_row` and `a_step` are the distances between rows and steps of A, `b_step` and `b_tile` between those of B.
   template <int Beside>
   static void product(const char *a, int64_t a_row, int64_t a_step, const char *b, int64_t b_step, int64_t b_tile,
                       int64_t steps, float *c, int64_t c_stride) {
@@ -407,9 +408,9 @@ struct Dot : Tiles {
 #endif
 
 #ifdef WITH_AMX
-// On AMX: 16 x 16 sums an instruction.
+// AMX: one instruction adds to 16 x 16 sums.
 struct Amx : Tiles {
-  // GCC's tile intrinsics don't tell the compiler which memory they touch: no load or store may pass this.
+  // GCC's tile intrinsics do not tell the compiler which memory they access. No load or store may move past this.
   static void fence() { asm volatile("" ::: "memory"); }
 
   static void begin() {
@@ -425,7 +426,7 @@ struct Amx : Tiles {
   }
   static void end() { _tile_release(); }
 
-  // Tiles 0 to 3 are the sums (2 x 2), 4 and 5 the left-hand rows, 6 and 7 the right-hand columns.
+  // Tiles 0 to 3 hold the sums (2 x 2), 4 and 5 the left-hand rows, 6 and 7 the right-hand columns.
   static void scores(const void *queries, const void *keys, int64_t depth, int64_t rows, Columns columns, float *s,
                      int64_t stride) {
     const int64_t count = steps(depth);
@@ -507,8 +508,8 @@ struct Amx : Tiles {
 
 // ---------------------------------------------------------------- softmax
 
-// 2^x. The polynomials are minimax in relative error on [0, 1): 1.9e-9, or 2.6e-6 where the inputs are bfloat16.
-// `scalef` puts the whole part into the exponent and goes to 0 below; infinities and NaN come out as they should.
+// 2^x. The polynomials minimise the largest relative error on [0, 1): 1.9e-9, or 2.6e-6 for bfloat16 inputs. `scaled`
+// puts the integer part into the exponent and underflows to 0; infinities and NaN give the correct results.
 template <bool Exact>
 inline Floats power_of_two(Floats x) {
   constexpr float kExact[] = {0.00021702255459848905f, 0.0012439687826979809f, 0.009678840996193344f,
@@ -524,11 +525,11 @@ inline Floats power_of_two(Floats x) {
   return scaled(y, x);
 }
 
-// One row of scores (width), of which [from, to) count: exp(s*scale - max) into `weights` and, with Keep, into the
-// scores' own place; zero elsewhere. Returns the sum. `factor` is scale * log2(e).
+// The softmax of one row of scores (width) without its division: exp(s*scale - max) inside [from, to), zero outside.
+// The result goes into `weights` and, with Keep, also into `s`. Returns its sum. `factor` is scale * log2(e).
 template <typename Engine, bool Keep>
 float softmax_row(float *s, typename Engine::Weight *weights, int64_t width, int64_t from, int64_t to, float factor) {
-  constexpr bool kApart = sizeof(typename Engine::Weight) == 2;  // else the weights are the scores' own place
+  constexpr bool kApart = sizeof(typename Engine::Weight) == 2;  // else the weights are stored in `s`
   const int64_t begin = from / 16, end = (to + 15) / 16;         // vectors
   const Some first = lanes(from - begin * 16, to - begin * 16), last = first16(to - (end - 1) * 16);
 
@@ -550,7 +551,7 @@ float softmax_row(float *s, typename Engine::Weight *weights, int64_t width, int
   Floats sum0 = zero(), sum1 = zero();
   auto one = [&](int64_t at) {
     const Floats x = load(s + at * 16);
-    // Taking the maximum off first rounds the difference only, not the scores.
+    // Subtracting the maximum first rounds only the difference, not the scores.
     return power_of_two<Engine::kExact>(Engine::kExact ? mul(sub(x, top), scale)
                                                        : fms(x, scale, shift));
   };
@@ -585,18 +586,18 @@ float softmax_row(float *s, typename Engine::Weight *weights, int64_t width, int
 // ---------------------------------------------------------------- the plan
 
 struct Document {
-  int64_t n, chunk;     // rows in all, and in a chunk
-  int64_t partial;      // where its chunks' sums begin, in floats; one chunk has (weightings, n up to 32)
+  int64_t n, chunk;     // rows of the document, and of a chunk
+  int64_t partial;      // where its chunks' sums begin, in floats; a chunk's are (weightings, n rounded up to 32)
   int64_t mean;         // where its head mean begins, in elements; -1: not kept
-  char *keys, *values;  // packed for all its tasks, or null: its one task packs for itself
+  char *keys, *values;  // packed for all its tasks; null if it has one task, which packs them itself
 };
 
 struct Task {
-  int64_t document, from, to;  // rows; for a kept mean that is read: columns
+  int64_t document, from, to;  // a range of rows; of columns, if a kept mean is read
   int64_t cost;
 };
 
-// Memory that a thread keeps from call to call: fresh pages cost more than the work on short documents.
+// Memory that a thread keeps between calls: fresh pages cost more than the work on short documents.
 struct Scratch {
   char *memory = nullptr;
   int64_t bytes = 0;
@@ -706,7 +707,7 @@ class Layer {
       widest = std::max(widest, c.window < 0 ? round_up(n, kPanel)
                                              : std::min(round_up(n, kPanel), 2 * c.window + kRows + 2 * kPanel));
     }
-    // At least four tasks a thread, so that none waits long for another; a document is split only for that.
+    // At least four tasks per thread, so that none waits long for another. Documents are split for no other reason.
     const int64_t limit = c.threads == 1 ? total : total / (4 * c.threads) + 1;
     for (int64_t i = 0; i < c.documents; ++i) {
       Document &d = documents[i];
@@ -750,7 +751,7 @@ class Layer {
            c.row[document] * stride[2];
   }
 
-  // Keys and values of 32 tokens from token `j` on, all heads: heads lie side by side in a row.
+  // Packs keys and values of 32 tokens from token `j` on, for all heads, which are side by side in a row.
   void pack(const Document &d, int64_t document, int64_t j) const {
     for (int64_t h = 0; h < c.key_heads; ++h)
       Engine::pack_keys(place(c.key, c.key_stride, document, h), c.key_stride[2], j, d.n, c.depth,
@@ -761,7 +762,7 @@ class Layer {
                           d.values + h * value_bytes(d.n));
   }
 
-  // Whether any weighting counts a row. NaN counts: it has to come out.
+  // Whether any weighting uses a row. A NaN weight does: it must appear in the result.
   bool weighs(int64_t document, int64_t row) const {
     for (int64_t k = 0; k < c.weightings; ++k)
       if (c.weights[k * c.tokens + c.token[document] + row] != 0.0f) return true;
@@ -817,7 +818,7 @@ class Layer {
     }
   }
 
-  // One head of one block: its output, and its share of the mean of the rows that count.
+  // One head of one block: its output, and its share of the head mean, for the rows in `counts`.
   void attend_head(int64_t document, const Document &d, int64_t h, int64_t first, int64_t rows, Columns columns,
                    const bool *counts, bool heads_wanted, char *queries, float *s, int64_t stride, Weight *weights,
                    int64_t weight_stride, float *mean, float *o) const {
@@ -826,7 +827,7 @@ class Layer {
     const float share = 1.0f / static_cast<float>(c.heads);
     const Element *q = place(c.query, c.query_stride, document, h) + first * c.query_stride[2];
     Engine::pack_queries(q, c.query_stride[2], rows, c.depth, queries);
-    if (h + 1 < c.heads)  // fetched while this head is worked on: tile loads can't overlap with their misses
+    if (h + 1 < c.heads)  // prefetched during this head, because tile loads can't overlap with their cache misses
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t k = 0; k < c.depth; k += kLine / static_cast<int64_t>(sizeof(Element)))
           __builtin_prefetch(q + c.query_stride[1] + r * c.query_stride[2] + k);
@@ -870,7 +871,7 @@ class Layer {
                 first16(c.value_depth - j));
   }
 
-  // sums (weightings, n) += w'M, rows of weight 0 left out.
+  // sums (weightings, n) += w'M, without rows of weight 0.
   void weigh(int64_t document, const Document &d, int64_t first, int64_t rows, Columns columns, const bool *counts,
              const float *mean, int64_t stride, float *sums) const {
     const int64_t padded = round_up(d.n, kPanel);
@@ -890,7 +891,7 @@ class Layer {
     }
   }
 
-  // M'w for some columns of a document whose head mean was kept; one weighting.
+  // M'w for some columns of a document whose head mean was kept, with one weighting.
   void read_mean(const Task &task) const {
     const Document &d = documents[task.document];
     const float *w = c.weights + c.token[task.document];
@@ -917,7 +918,7 @@ class Layer {
     for (int64_t j = task.from; j < task.to; ++j) out[j] = sums[j - task.from] * unit_of<Mean>();
   }
 
-  // The sums of a document's chunks, in order.
+  // Adds the sums of a document's chunks, in order.
   void add_up(int64_t document) const {
     const Document &d = documents[document];
     if (c.keep == 2 && d.mean >= 0) return;
@@ -938,8 +939,8 @@ class Layer {
 
 extern "C" {
 
-// The fastest `Products` of this process, -1 where none multiplies bfloat16. Linux wants to be asked before the tiles of
-// AMX are first used.
+// The fastest `Products` on this processor; -1 if it multiplies no bfloat16. A process must ask Linux for permission
+// before it first uses AMX tiles.
 int64_t attnstore_products() {
 #ifdef WITH_AMX
   if (syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0) return kAmx;
@@ -955,7 +956,7 @@ int64_t attnstore_products() {
 
 int64_t attnstore_call_bytes() { return sizeof(Call); }
 
-// How many bytes `mean` needs, and in `all` whether every document's head mean is kept in them.
+// The number of bytes that `mean` needs; `all` is set to whether every document's head mean is kept.
 int64_t attnstore_mean_bytes(const Call *call, int64_t *all) {
   int64_t bytes = 0;
   *all = 1;
@@ -969,7 +970,7 @@ int64_t attnstore_mean_bytes(const Call *call, int64_t *all) {
   return bytes;
 }
 
-// Returns 0, 1 if memory ran out, or 2 if bfloat16 is not multiplied here.
+// Returns 0 on success, 1 if memory ran out, or 2 if this build does not multiply bfloat16.
 int attnstore_attend(const Call *call) try {
 #ifdef WITH_AMX
   if (call->bfloat16 && call->products == kAmx) return Layer<Amx>(*call).run() ? 0 : 1;

@@ -1,9 +1,9 @@
 """The CPU kernel: one layer's attention over a whole batch, with its reductions, in one parallel region.
 
-`kernel.cpp` does the work (the method is on top of it); `compiler` makes a library of it. It knows nothing of torch
-but the OpenMP runtime that torch has loaded, so one compiled file serves every version. Where it is not available (no
-compiler, not Linux) everything goes through `reductions.attend` instead, which computes the same: `path()` says
-which. ATTNSTORE_KERNEL=off asks for the torch path, avx2 or avx512 for a slower one than the processor has.
+`kernel.cpp` does the work and describes the method; `compiler` builds a library from it. The library depends on nothing
+of torch except the OpenMP runtime that torch has loaded, so one compiled file serves every version of torch. Where the
+kernel is not available (no compiler, not Linux), `reductions.attend` computes the same instead; `path()` says which of
+the two is used. ATTNSTORE_KERNEL=off selects torch; avx2 or avx512 selects slower instructions than the processor has.
 """
 
 import ctypes
@@ -21,10 +21,10 @@ from attnstore.engine.paths import compiler
 from attnstore.engine.paths.compiler import NoKernelError
 from attnstore.engine.reductions import ReducedLayer
 
-#: How it multiplies bfloat16, from slow to fast, as kernel.cpp numbers its `Products`.
+#: The ways to multiply bfloat16, from slow to fast, in the order of `Products` in kernel.cpp.
 PRODUCTS = ("AVX-512 float32 on bfloat16", "AVX-512 bfloat16", "AMX bfloat16")
 
-#: What `lanes.h` is compiled to where there is no AVX-512.
+#: The instructions that `lanes.h` is compiled to without AVX-512.
 _SINGLE = "NEON" if platform.machine() == "aarch64" else "AVX2"
 
 _FIELDS = (
@@ -46,10 +46,10 @@ class _Call(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the documents of a batch lie: each array is (documents,) int64.
+    """Where the documents of a batch are. Each array is (documents,) int64.
 
-    `length` tokens, in rows `row`, … of entry `batch` of q, k and v; and in columns `token`, … of everything
-    that has the documents' tokens end to end.
+    A document has `length` tokens. They are the rows from `row` on in entry `batch` of q, k and v, and the columns from
+    `token` on in all tensors that hold the documents' tokens end to end.
     """
 
     length: np.ndarray
@@ -59,7 +59,7 @@ class Places:
 
     @classmethod
     def of(cls, lengths: Sequence[int], *, packed: bool) -> "Places":
-        """Documents end to end in one entry if packed, else one an entry, from its first row on."""
+        """The places of documents end to end in one entry if packed, else each at the start of its own entry."""
         length = np.array(lengths, dtype=np.int64)
         token = np.cumsum(length) - length
         nothing = np.zeros_like(length)
@@ -74,15 +74,15 @@ class Places:
 
 @dataclass(slots=True)
 class Workspace:
-    """The head means that layers keep for the rollout, in memory that serves batch after batch.
+    """Memory for the head means that layers keep for the rollout, reused by every batch.
 
-    A layer's head mean is gone when the batch is done; fresh pages for the next one cost more than filling them.
+    A head mean is not needed after its batch, but fresh memory pages for the next one cost more than filling them.
     """
 
     _buffers: list[Tensor] = field(default_factory=list)
 
     def buffer(self, layer: int, size: int) -> Tensor:
-        """(at least `size`,) uint8 for the layer of that number; what it held is lost if it has to grow."""
+        """The buffer of a layer, by its number: (at least `size`,) uint8. Its contents are lost if it has to grow."""
         while len(self._buffers) <= layer:
             self._buffers.append(torch.empty(0, dtype=torch.uint8))
         if self._buffers[layer].numel() < size:
@@ -93,12 +93,12 @@ class Workspace:
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     library: ctypes.CDLL | None
-    products: int  # the fastest of PRODUCTS here; -1 where none multiplies bfloat16
-    reason: str  # why there is none
+    products: int  # the fastest of PRODUCTS on this processor; -1 if it multiplies no bfloat16
+    reason: str  # why there is no library
 
 
 def path(dtype: torch.dtype = torch.bfloat16) -> str:
-    """What computes attention on this CPU for a dtype: "c++ kernel, …", or "torch: …" with the reason."""
+    """What computes attention of this dtype on this CPU: "c++ kernel, …", or "torch: …" with the reason."""
     loaded = _loaded()
     if loaded.library is None:
         return f"torch: {loaded.reason}"
@@ -112,7 +112,7 @@ def path(dtype: torch.dtype = torch.bfloat16) -> str:
 
 
 def serves(query: Tensor, key: Tensor, value: Tensor, scale: float) -> bool:
-    """Whether `attend` can be called with these."""
+    """Whether `attend` can be called with these arguments."""
     if query.device.type != "cpu" or not query.dtype == key.dtype == value.dtype or scale <= 0:
         return False
     loaded = _loaded()
@@ -135,22 +135,22 @@ def attend(
     layer: int = 0,
     products: int | None = None,
 ) -> tuple[Tensor, ReducedLayer]:
-    """One layer's attention over a batch, and its reductions. Call it only if `serves`.
+    """Compute one layer's attention over a batch, and its reductions. Call it only if `serves` is true.
 
     Args:
-        query: (B, heads, S, d), of any strides whose innermost is 1 (else it is copied).
+        query: (B, heads, S, d) with any strides. It is copied if the innermost stride is not 1.
         key, value: (B, key heads, S, d) and (B, key heads, S, d_v); query heads share key heads evenly.
-        scale: of the scores, above 0.
-        places: which rows are which document's; all others are padding.
+        scale: the factor of the scores, above 0.
+        places: which rows belong to which document; all other rows are padding.
         weights: (K, T) float32, the row weightings of all documents end to end; K may be 0.
         window: a token attends to those at most `window` positions away, on both sides; None for all.
-        head_rows: also return the first token's row of every head.
-        keep: where what the rollout's sweep needs may be kept; None if there will be none.
+        head_rows: also return the first token's attention row of each head.
+        keep: memory for the head means that the rollout needs afterwards; None if there is no rollout.
         layer: the layer's number in the workspace.
-        products: for tests: which of PRODUCTS, of those that the processor has; None for the fastest.
+        products: for tests: an index into PRODUCTS that the processor supports; None for the fastest.
 
     Returns:
-        The output, (B, S, heads, d_v), zero at padding, and the layer's reductions.
+        The output, (B, S, heads, d_v), zero in padding, and the layer's reductions.
 
     Raises:
         MemoryError: memory ran out.
@@ -214,9 +214,9 @@ def attend(
 def _apply_transposed_mean(
     library: ctypes.CDLL, call: _Call, places: Places, mean: Tensor, held: tuple[Tensor, ...], w: Tensor
 ) -> Tensor:
-    """P̄ᵀw of every document, (T,): from the head means that were kept, else from q and k again.
+    """P̄ᵀw of every document, (T,): from the kept head means, else computed again from q and k.
 
-    `places`, `mean` and `held` are what the call's pointers lead to.
+    `places`, `mean` and `held` keep the memory alive that the call's pointers refer to.
     """
     w = w.contiguous()
     out = torch.empty_like(w)
@@ -248,7 +248,7 @@ def _loaded() -> _Loaded:
 
 @functools.cache
 def _load(asked: str) -> _Loaded:
-    """The library for what is asked for, compiled if it isn't in the cache; once a process."""
+    """The library for these instructions, compiled if it is not in the cache; loaded once per process."""
     try:
         library = ctypes.CDLL(str(compiler.library(asked)))
         library.attnstore_mean_bytes.restype = ctypes.c_int64

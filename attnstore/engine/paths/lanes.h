@@ -1,7 +1,8 @@
-// Sixteen floats at once, on whatever the processor has: the operations that kernel.cpp is written in.
+// Operations on sixteen floats, on any processor. kernel.cpp is written in them.
 //
-// With AVX-512 they are one register and one instruction each. Elsewhere they are the compiler's own vectors, two of
-// eight floats on AVX2 and four of four on NEON or anything else, so that no other instruction set is named here.
+// With AVX-512, sixteen floats are one register and each operation is one instruction. Otherwise they are the compiler's
+// vectors, two of eight floats for AVX2 and four of four for NEON or anything else. So no other instruction set is named
+// here.
 
 #ifndef ATTNSTORE_LANES_H
 #define ATTNSTORE_LANES_H
@@ -45,7 +46,7 @@ inline Floats fms(Floats x, Floats y, Floats z) { return _mm512_fmsub_ps(x, y, z
 inline Floats larger(Floats x, Floats y) { return _mm512_max_ps(x, y); }  // of a NaN and y: y
 inline float largest(Floats x) { return _mm512_reduce_max_ps(x); }
 inline float total(Floats x) { return _mm512_reduce_add_ps(x); }
-// What x is above the whole number below it, and y times 2 to the power of that number, which goes to 0 below.
+// x - floor(x), and y * 2^floor(x), which underflows to 0.
 inline Floats above_whole(Floats x) { return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 inline Floats scaled(Floats y, Floats x) { return _mm512_scalef_ps(y, x); }
 
@@ -119,7 +120,7 @@ inline Floats sub(Floats x, Floats y) {
 inline Floats mul(Floats x, Floats y) {
   return each([&](int64_t i) { return x.part[i] * y.part[i]; });
 }
-// One instruction where there is one: the compiler is asked to contract (-ffp-contract=fast).
+// A single instruction where the processor has one, because the compiler may contract (-ffp-contract=fast).
 inline Floats fma(Floats x, Floats y, Floats z) {
   return each([&](int64_t i) { return x.part[i] * y.part[i] + z.part[i]; });
 }
@@ -134,7 +135,7 @@ inline float largest(Floats x) {
   store(from, x);
   return *std::max_element(from, from + kLanes);
 }
-// By halves, so that no sum waits for fifteen others.
+// By halves: four dependent additions instead of fifteen.
 inline float total(Floats x) {
   float from[kLanes];
   store(from, x);
@@ -146,8 +147,8 @@ inline Whole whole_below(Part x) {
   const Whole towards_zero = __builtin_convertvector(x, Whole);
   return towards_zero + (__builtin_convertvector(towards_zero, Part) > x);  // true is -1
 }
-// Below 2^-127 there is nothing: what is lost there is below any float beside 1, which a row's largest value is. A NaN
-// fails the comparison, and stays.
+// Powers below 2^-127 are cut off. Beside 1, which is the largest value of a row, they do not change a float sum. A NaN
+// fails the comparison and stays NaN.
 inline Part bounded(Part x) {
   const Part least = Part{} - 127.0f;
   return x < least ? least : x;

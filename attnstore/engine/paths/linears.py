@@ -1,9 +1,9 @@
-"""A model's linear layers, each with its bias, and gelu where that follows, as one oneDNN product.
+"""Computes a linear layer with its bias, and the gelu that may follow it, as one oneDNN product.
 
-On a CPU torch adds the bias to a bfloat16 product in a second pass over memory, and gelu is a third. oneDNN does both
-while a tile of the product is still in registers, through the operator that torch's own compiler uses for it. That
-operator is not promised to stay as it is, and which activation follows a layer is known only by the names that
-families give it: whoever calls `fuse` compares what the model says before and after.
+On a CPU, torch adds the bias to a bfloat16 product in a second pass over memory, and gelu in a third. oneDNN does both
+while a tile of the product is still in registers, through the operator that torch's own compiler uses. torch does not
+promise to keep that operator, and which activation follows a layer is known only from the module names of each family,
+so a caller of `fuse` must compare the model's logits before and after.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 
 from attnstore.engine.families import ACTIVATIONS
 
-#: oneDNN's algorithm for each of the activations that it can put behind a product.
+#: oneDNN's algorithm for each activation that it can apply to a product.
 _GELU: dict[type, str] = {GELUActivation: "none", NewGELUActivation: "tanh", GELUTanh: "tanh"}
 
 
 class FusedLinear(nn.Linear):
-    """xWᵀ + b, and gelu of it if there is an `algorithm` ("none": with erf; "tanh").
+    """xWᵀ + b, followed by gelu if there is an `algorithm` ("none": with erf; "tanh").
 
-    Its weight and bias are those of the layer it stands for. The operator has no gradient: where one is recorded,
-    torch's own are used.
+    It shares weight and bias with the layer that it replaces. The operator has no gradient, so when gradients are
+    recorded, torch's own functions are used.
     """
 
     def __init__(self, linear: nn.Linear, algorithm: str | None) -> None:
@@ -45,11 +45,11 @@ class FusedLinear(nn.Linear):
 
 
 def fuse(model: nn.Module) -> Callable[[], None]:
-    """Exchange every plain linear layer below `model`. Returns what puts the former ones back.
+    """Replace every plain linear layer in `model`. Returns a function that puts the original layers back.
 
-    Call it for bfloat16 on a CPU that multiplies that in hardware. The exchanged layers share their parameters with
-    the former ones. A torch without the operator raises AttributeError in the forward pass, one whose operator is
-    another TypeError or RuntimeError.
+    Call it for bfloat16 on a CPU that multiplies bfloat16 in hardware. The new layers share the parameters of the
+    originals. The forward pass raises AttributeError if torch lacks the operator, and TypeError or RuntimeError if the
+    operator's signature differs.
     """
     exchanged: list[tuple[nn.Module, str, nn.Module]] = []
 

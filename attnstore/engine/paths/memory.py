@@ -1,8 +1,8 @@
-"""What becomes of memory that is freed while a model works: kept for the next batch, or given back to the system.
+"""Controls whether memory that a model frees is kept for the next batch or returned to the system.
 
-Each batch asks for the same hundreds of megabytes as the one before. glibc gives a large block a mapping of its own and
-returns it as soon as it is freed, so that every activation gets fresh pages, which the system has to zero: a fifth
-of a forward pass, a third of a training step. Other C libraries have no such numbers to set, and are left alone.
+Each batch allocates the same hundreds of megabytes as the one before. By default glibc maps each large block separately
+and unmaps it when it is freed. Every activation then gets fresh pages, which the kernel has to zero: a fifth of a
+forward pass, a third of a training step. Other C libraries have no such parameters, and nothing is changed there.
 """
 
 import ctypes
@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: glibc's mallopt: (parameter of malloc.h, value while memory is kept, value after). Setting any of them ends glibc's
-#: own adapting of the two thresholds to what a program frees, so the last are where that would have ended.
+#: Arguments of glibc's mallopt: (parameter of malloc.h, value while memory is kept, value afterwards). Setting any of
+#: them stops glibc from adapting its two thresholds to what a program frees, so the values afterwards are those that it
+#: would have reached.
 _MALLOC = (
     (-4, 0, 65536),  # M_MMAP_MAX: no block gets a mapping of its own
     (-1, 2**31 - 1, 64 << 20),  # M_TRIM_THRESHOLD: keep up to 2 GiB of freed memory
@@ -22,7 +23,7 @@ _MALLOC = (
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """While it lasts, the C library keeps freed memory for what comes next; then it gives all of it back."""
+    """Let the C library keep freed memory inside the `with` block, and return all of it to the system at the end."""
     libc = _glibc()
     if libc is None:
         yield
@@ -38,10 +39,9 @@ def kept() -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Return freed memory to the system now.
+    """Return freed memory to the system immediately.
 
-    It lies in as many pieces as threads ever asked for some, and in a long run would grow by gigabytes that nothing
-    uses.
+    Every thread that allocates has its own arena, and in a long run these would grow by gigabytes of unused memory.
     """
     libc = _glibc()
     if libc is not None:

@@ -1,11 +1,11 @@
-"""The reference for a GPU without flash attention: documents side by side, padded, a few products for many of them.
+"""The reference for a GPU without flash attention: groups of padded documents, each computed by a few large products.
 
-`reductions.attend` makes some ten calls for each document and layer, tens of thousands for a batch, each too small to
-keep a GPU busy. Here documents of like length share them. It is the same arithmetic in float32, for any dtype, head
-size and mask, and for custom reductions, which still see one document's probabilities at a time.
+`reductions.attend` makes about ten calls per document and layer, tens of thousands per batch, and each is too small to
+keep a GPU busy. Here documents of similar length share them. The arithmetic is the same, in float32, for any dtype,
+head size and mask, and for custom reductions, which still see one document's probabilities at a time.
 
-Memory is quadratic in the longest document of a group, and bounded by what a group may hold; a document that is longer
-than that goes through `reductions.attend` by blocks of rows.
+Memory is quadratic in the longest document of a group, and bounded by the most probabilities that a group may have. A
+document that exceeds that alone goes through `reductions.attend` in blocks of rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,19 +19,20 @@ from torch import Tensor
 from attnstore.engine import reductions
 from attnstore.engine.reductions import ReducedLayer, upload
 
-#: At most this many probabilities are alive at once, in float32: 128 MiB, and up to four times that in between.
+#: Most probabilities of a group, in float32: 128 MiB, with intermediate results up to four times that.
 BLOCK = 1 << 25
 
-#: Of one document: a function of its probabilities, (heads, n, n) -> (n,).
+#: A custom reduction: a function of one document's probabilities, (heads, n, n) -> (n,).
 Custom = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """D documents that are computed together, t tokens end to end, the longest of n.
+    """D documents that are computed together: t tokens end to end, the longest document of n tokens.
 
-    `documents`, `tokens`: which of the batch's. `place`: (D, n) int64, each row's token among the t; `inside`: (D, n)
-    bool, False where there is none. `back`: (t,) int64, where each token stands in the D · n rows.
+    `documents` and `tokens` are slices of the batch. `place`: (D, n) int64, the index of each padded row's token among
+    the t; `inside`: (D, n) bool, False in padding. `back`: (t,) int64, the index of each token among the D · n padded
+    rows.
     """
 
     documents: slice
@@ -44,7 +45,7 @@ class Group:
 
     @classmethod
     def of(cls, lengths: Sequence[int], first: int, start: int, device: torch.device) -> "Group":
-        """Documents of these lengths; `first` and `start`: the first one's number, and its first token's."""
+        """The group of documents of these lengths. `first`, `start`: the number of its first document and token."""
         length = np.array(lengths, dtype=np.int64)
         longest, begin = int(length.max()), np.cumsum(length) - length
         row = np.arange(longest)
@@ -61,7 +62,7 @@ class Group:
         )
 
     def side_by_side(self, x: Tensor) -> Tensor:
-        """(t, heads, d) as (D, heads, n, d) float32; what stands in padding means nothing."""
+        """(t, heads, d) as (D, heads, n, d) float32. Values in padding are arbitrary."""
         return x[self.place].transpose(1, 2).float()
 
     def of_weights(self, weights: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Group:
 def groups_of(
     lengths: Sequence[int], heads: int, device: torch.device, block: int | None = None
 ) -> list[Group]:
-    """The documents in their order, as many together as have at most `block` probabilities, padding included."""
+    """Consecutive documents in groups with at most `block` probabilities each, padding included."""
     block = BLOCK if block is None else block
     found: list[Group] = []
     first = start = 0
@@ -108,17 +109,17 @@ def attend(
     custom: Sequence[Sequence[Custom]] = (),
     block: int | None = None,
 ) -> tuple[Tensor, ReducedLayer]:
-    """One layer's attention over documents end to end, and its reductions.
+    """Compute one layer's attention over documents end to end, and its reductions.
 
     Args:
         query, key: (T, heads, d); value: (T, heads, d_v).
-        scale: of the scores.
-        groups: as `groups_of` has them, with the same `block`.
+        scale: the factor of the scores.
+        groups: from `groups_of` with the same `block`.
         weights: (K, T) float32; K may be 0.
         window: a token attends to those at most `window` positions away, on both sides; None for all.
         mask: (documents or 1, heads or 1, S, S) bool, False where attention may not go.
         head_rows, keep: as in `cuda.attend`.
-        custom: of each document, its functions; or none.
+        custom: the functions of each document; empty if there are none.
 
     Returns:
         The output, (T, heads, d_v) in the dtype of `value`, and the layer's reductions.
@@ -144,7 +145,7 @@ def attend(
             p = scores.probabilities()
             found = torch.matmul(p.to(value.dtype), value[group.tokens][group.place].transpose(1, 2))
             of_group = found.transpose(1, 2).flatten(0, 1).index_select(0, group.back)
-            # Small beside q and k, as for `reductions.attend`.
+            # Keep the mean only if it is not larger than q and k, as in `reductions.attend`.
             whole = group.longest <= 2 * query.shape[1] * query.shape[2]
             piece = _reduce(p, group, some, head_rows=head_rows, custom=functions, keep=keep and whole)
             if keep and not whole:
@@ -163,7 +164,7 @@ def reduce_probabilities(
     keep: bool = False,
     custom: Sequence[Sequence[Custom]] = (),
 ) -> ReducedLayer:
-    """The same reductions of probabilities that a model has computed itself, (documents, heads, S, S)."""
+    """The same reductions, from probabilities that the model computed itself: (documents, heads, S, S)."""
     pieces = []
     for group in groups:
         own = p[group.documents, :, : group.longest, : group.longest].float()
@@ -176,7 +177,7 @@ def reduce_probabilities(
 
 @dataclass(slots=True)
 class _Piece:
-    """What a group's layer leaves. `step`: w (t,) -> P̄ᵀw (t,)."""
+    """One layer's reductions of a group. `step`: w (t,) -> P̄ᵀw (t,)."""
 
     weighted: Tensor  # (K, t)
     head_rows: Tensor | None  # (t, heads)
@@ -186,7 +187,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """One group's q and k, (t, heads, d), and what its probabilities are made of besides."""
+    """What a group's probabilities are computed from: q and k, (t, heads, d), the scale, the window and the mask."""
 
     query: Tensor
     key: Tensor
@@ -197,11 +198,11 @@ class _Scores:
 
     @property
     def count(self) -> int:
-        """How many probabilities these are, padding included."""
+        """The number of probabilities, padding included."""
         return len(self.group.lengths) * self.query.shape[1] * self.group.longest**2
 
     def probabilities(self) -> Tensor:
-        """(D, heads, n, n) float32; the rows of padding mean nothing, and may be NaN."""
+        """(D, heads, n, n) float32. Rows of padding are arbitrary and may be NaN."""
         group = self.group
         q, k = group.side_by_side(self.query), group.side_by_side(self.key)
         scores = torch.matmul(q, k.transpose(-1, -2)).mul_(self.scale)
@@ -223,7 +224,7 @@ def _reduce(
     custom: Sequence[Sequence[Custom]],
     keep: bool,
 ) -> _Piece:
-    """`p`: (D, heads, n, n) float32; `weights`: (K, t)."""
+    """The reductions of probabilities `p`, (D, heads, n, n) float32. `weights`: (K, t)."""
     mean = _mean(p, group)
     return _Piece(
         weighted=group.end_to_end(group.of_weights(weights) @ mean),
@@ -239,7 +240,7 @@ def _reduce(
 
 
 def _mean(p: Tensor, group: Group) -> Tensor:
-    """(D, n, n): the heads' mean, no padding counted."""
+    """The mean of the heads, (D, n, n), with zeros in rows of padding."""
     return p.mean(dim=1).masked_fill_(~group.inside[:, :, None], 0)
 
 
@@ -260,7 +261,7 @@ def _alone(
     keep: bool,
     block: int,
 ) -> tuple[_Piece, Tensor]:
-    """One long document by blocks of rows: what it leaves, and its output, (t, heads, d_v)."""
+    """One long document in blocks of rows: its reductions, and its output, (t, heads, d_v)."""
     found = reductions.attend(
         scores.query.transpose(0, 1),
         scores.key.transpose(0, 1),
@@ -280,7 +281,7 @@ def _alone(
 
 
 def _joined(pieces: Sequence[_Piece], groups: Sequence[Group]) -> ReducedLayer:
-    """The groups, end to end."""
+    """The reductions of all groups, with their tokens end to end."""
     rows = [piece.head_rows for piece in pieces if piece.head_rows is not None]
     steps = [piece.step for piece in pieces if piece.step is not None]
 
