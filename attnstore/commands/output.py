@@ -1,4 +1,4 @@
-"""The commands' output: safe for a terminal even with untrusted text, and never silently lost."""
+"""Writes the commands' output: safe for a terminal even with untrusted text, and never silently lost."""
 
 import io
 import json
@@ -20,7 +20,7 @@ _objects = False
 
 
 def speak_in_objects(yes: bool) -> None:
-    """From now on, print one JSON object per line on stderr (`tell`), or lines for people again."""
+    """Choose what stderr gets from here on: one JSON object per line (`tell`), or lines for people."""
     global _objects  # noqa: PLW0603 - there is one stderr
     _objects = yes
 
@@ -29,13 +29,13 @@ def say(text: str, heading: str = "") -> None:
     """Print a line, or lines, on stdout, after `heading`, which is bold on a terminal.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: stdout can't be written to.
     """
     _written(lambda: click.echo(click.style(visible(heading), bold=True) + visible(text)))
 
 
 def note(text: str) -> None:
-    """Print a line on stderr. If that fails, the line is lost, because the work should not end for it."""
+    """Print a line on stderr. If that fails, the line is lost, because the work should not end because of it."""
     if _objects:
         tell("noted", line=text.removeprefix("note: "))
     else:
@@ -43,7 +43,7 @@ def note(text: str) -> None:
 
 
 def tell(event: str, **values: Any) -> None:
-    """Print an object on stderr, if it gets objects: time, kind, and values. Non-finite numbers become null."""
+    """Print an object with time, event and values on stderr, if it gets objects. Non-finite numbers become null."""
     if _objects:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         finite = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
@@ -61,7 +61,7 @@ def complain(message: str) -> None:
 
 
 def draw(text: str) -> None:
-    """Write a text at the cursor of stderr, and leave the cursor behind it."""
+    """Write a text to stderr without ending the line."""
     _to_stderr(text, end_line=False)
 
 
@@ -75,15 +75,15 @@ def _to_stderr(text: str, *, end_line: bool = True) -> None:
 
 
 def shows(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal. A closed one, which is None in Python, is not."""
+    """Whether a stream is a terminal. A closed standard stream, which Python represents by None, is not."""
     return stream is not None and stream.isatty()
 
 
 def give(content: str | bytes) -> None:
-    """Write an answer to stdout as it is; to a terminal, with control characters made visible.
+    """Write an answer to stdout unchanged, or to a terminal with control characters made visible.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: stdout can't be written to.
     """
 
     def write() -> None:
@@ -98,10 +98,10 @@ def give(content: str | bytes) -> None:
 
 
 def paint(text: str) -> None:
-    """Write to stdout what holds colours of ours and nothing else that drives a terminal.
+    """Write text to stdout whose only control sequences are attnstore's colours.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: stdout can't be written to.
     """
 
     def write() -> None:  # not click.echo, which would strip the colours that FORCE_COLOR asks for
@@ -112,7 +112,7 @@ def paint(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Let what a stream still holds, and what it is given from now on, go nowhere: Python flushes it at the end."""
+    """Redirect a stream to the null device, with what it still buffers, because Python flushes it at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -120,9 +120,10 @@ def discard(stream: TextIO) -> None:
 
 
 def prepare() -> None:
-    """Before anything is opened: let no file take the number of a stream that is closed, and any text be printed.
+    """Prepare the standard streams; call it before any file is opened.
 
-    A library that complains on stderr by its number would write into that file.
+    A file must not get the descriptor of a closed standard stream, because a library that writes to stderr by its
+    number would write into that file. Characters that a stream can't encode are escaped.
     """
     speak_in_objects(False)
     for number in (0, 1, 2):
@@ -130,7 +131,7 @@ def prepare() -> None:
             os.fstat(number)
         except OSError:
             with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+                os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -141,7 +142,7 @@ def _written(write: Callable[[], None]) -> None:
         raise OutputError("the standard output is closed: there is nowhere to write the answer")
     try:
         write()
-    except BrokenPipeError:  # its reader has what it wanted (`| head`)
+    except BrokenPipeError:  # the reader has closed the pipe (`| head`)
         raise
     except OSError as error:
         discard(sys.stdout)

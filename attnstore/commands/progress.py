@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, a line now and then in a log, objects for programs, or nothing."""
+"""Progress on stderr: bars on a terminal, a line every ten seconds in a log, objects for programs, or nothing."""
 
 import sys
 import time
@@ -25,15 +25,15 @@ from attnstore.visible import visible
 
 Progress = Literal["bar", "json", "none"]
 
-#: Seconds between two lines in a log, where a bar that draws itself over and over would fill it.
+#: Seconds between two lines in a log, which a redrawn bar would fill.
 _LINE_EVERY = 10.0
 
 
 @contextmanager
 def shown(progress: Progress = "bar") -> Iterator[OnEvent]:
-    """What to give a long work as `on_event`. Bars are gone when it ends, notes stay.
+    """The `on_event` function that shows the progress of long work. Bars vanish at the end, notes stay.
 
-    Nothing that is shown is worth ending the work for: once it can't be written, nothing more is shown.
+    If stderr can't be written to, the work continues and nothing more is shown.
     """
     if progress != "bar":
         yield _notes_alone if progress == "none" else _Objects()
@@ -64,8 +64,8 @@ def shown(progress: Progress = "bar") -> Iterator[OnEvent]:
 
 @contextmanager
 def beside_bars() -> Iterator[None]:
-    """Where lines are printed on stdout while bars may stand on the same terminal: they step aside."""
-    if "tqdm" not in sys.modules:  # then there are none
+    """Hide bars inside the `with` block, which prints lines on stdout, perhaps to the same terminal."""
+    if "tqdm" not in sys.modules:  # there are no bars
         yield
         return
     from tqdm import tqdm
@@ -93,7 +93,7 @@ class _Bars:
         self._loading = ""
 
     def begin(self) -> None:
-        """Say that something happens: the libraries take seconds before there is anything to count."""
+        """Show that something is happening while libraries load, which takes seconds."""
         self._loading = "loading ..."
         draw(self._loading)
 
@@ -145,14 +145,14 @@ class _Bars:
             self._loading = ""
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._loaded()
         for bar in self._bars.values():
             bar.close()
 
 
 class _Objects:
-    """Each event an object. Of those that say how far something is, the first, the last, and one in ten seconds."""
+    """Prints each event as an object. Of progress events, prints the first, the last, and one every ten seconds."""
 
     def __init__(self) -> None:
         self._told: dict[str, float] = {}
@@ -168,7 +168,7 @@ class _Objects:
 
 
 def _kind(event: Downloaded | Surveyed | Computed | Trained | Checked | Copied) -> tuple[str, bool]:
-    """What of an event is told apart from the like, and whether it is the last of its kind."""
+    """The kind of a progress event, and whether it is the last of its kind."""
     if isinstance(event, Downloaded):
         return "download", event.done == event.total
     if isinstance(event, Trained):
@@ -178,7 +178,7 @@ def _kind(event: Downloaded | Surveyed | Computed | Trained | Checked | Copied) 
 
 
 class _Lines:
-    """A line every ten seconds, for logs."""
+    """Prints a line every ten seconds, for logs."""
 
     def __init__(self) -> None:
         self._began = self._last = time.monotonic()
@@ -205,7 +205,7 @@ class _Lines:
             return f"{event.what}: {event.documents:,} of {event.total:,} documents checked"
         if isinstance(event, Copied):
             return f"{event.documents:,} of {event.total:,} documents copied"
-        assert isinstance(event, Trained)  # noqa: S101 - the only other kind that goes on for long
+        assert isinstance(event, Trained)  # noqa: S101 - the only remaining kind
         figures = "".join(f", {name} {value}" for name, value in _figures(event).items())
         return f"{_phase(event)}: step {event.step:,} of {event.steps:,}{figures}"
 

@@ -1,4 +1,4 @@
-"""`attnstore run`: a data set through a classifier into a store, and what came of it."""
+"""`attnstore run`: runs a data set through a classifier into a store, and prints a summary."""
 
 import shlex
 import signal
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from attnstore.store.place import Place
     from attnstore.store.store import Store
 
-_MOST_PROPOSED = 200  # labels; more are a measurement, or take a page
+_MOST_PROPOSED = 200  # labels; more are a measurement, or would fill the screen
 
 
 @click.command()
@@ -127,7 +127,7 @@ def run(
         store = Path("demo.attn")
     if model is None and not (MODEL / "config.json").is_file():
         raise UsageError("this attnstore has no embedded model: give --model FOLDER or a name on the hub")
-    if data is None:  # the embedded reviews' columns are no guess
+    if data is None:  # the columns of the embedded reviews are known
         options |= {f"{column}_column": column for column in ("text", "label", "id", "group")}
     config = RunConfig(
         source=source_config(str(REVIEWS) if data is None else data, options),
@@ -158,7 +158,7 @@ def _run(config: RunConfig, store: "Place", progress: Progress) -> None:
 
 
 def _propose_labels(store: "Store") -> None:
-    """Show predictions by label, and the `--labels` by which most of them agree."""
+    """Show predictions by label, and the `--labels` mapping with which most predictions agree."""
     from attnstore.ask.crossed import cross_table, predictions_by_label
     from attnstore.data.advice import best_assignment
 
@@ -208,10 +208,10 @@ def _summarise(result: "RunResult") -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """Words that end a run: a question about words, which score it is asked of, and how its answer is put in lines.
+    """Words listed at the end of a run: the question, the score it is asked for, and the layout of its answer.
 
-    `score` gives the one of a store, None where it has none to ask of. `title` may name it; `line` are the columns that
-    set a line apart.
+    `score` returns a store's score for the question, or None if it has none. `title` may contain `{score}`. Each
+    combination of values of the `line` columns gets a line.
     """
 
     question: str
@@ -237,14 +237,14 @@ _LISTINGS = (
 
 
 def _list_words(store: "Store", listing: _Listing) -> bool:
-    """Print the first words of an answer, a line per class or side of it; False if there are none to list."""
+    """Print the first words of an answer, one line per class (and side); return False if there are none."""
     from attnstore.ask.answer import ask
     from attnstore.ask.questions import find_questions, get_question
 
     score = listing.score(store.manifest)
     if score is None:
         return False
-    # Without intervals, which are not shown: so it is read off the totals, in a quarter of the memory.
+    # Without intervals, which are not shown, the answer comes from the totals and needs a quarter of the memory.
     asked = {"reduction": score.name, "limit": 8, "intervals": False}
     words: dict[str, list[str]] = {}
     for row in ask(store, get_question(listing.question, find_questions()), asked).to_pylist():

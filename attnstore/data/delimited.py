@@ -1,4 +1,4 @@
-"""Delimited text (CSV, TSV and similar): its layout, found from its beginning, and its rows.
+"""Delimited text (CSV, TSV and similar): finds a file's layout from its beginning, and reads its rows.
 
 If the beginning of a file is ambiguous, nothing is guessed: an unclear delimiter, header or encoding is refused,
 naming the option that settles it. A quote that is never closed costs one row: reading continues at the line after the
@@ -31,11 +31,11 @@ _RETURN = "\ud800"
 _TOO_LARGE = "\ud801"
 #: The delimiter of a file of one column: no text file holds it.
 _NONE = "\x1f"
-_GUESSED = "utf-8-sig"  # the encoding of a file unless told otherwise
+_GUESSED = "utf-8-sig"  # the encoding of a file unless --encoding is given
 _MOST_ABOVE = 5  # lines above a header
 _NUL_SHARE = 100  # bytes in which more than one NUL makes a file binary
 _FEW = 4  # the least rows for a decision
-#: Characters of text and between words: not delimiters.
+#: Characters that occur in text or between words, and so are not taken for delimiters.
 _ORDINARY = frozenset(" .,;|\t'\"-_!?()[]{}/\\#@&*+=<>$%")
 _CONTROLS = re.compile(r"[\x01-\x08\x0e-\x1f\x7f]")
 #: Excel's first line, which names the delimiter.
@@ -56,7 +56,7 @@ class Layout:
     quoted: bool
     headed: bool
     skipped: int
-    blanks: bool  # blanks behind a delimiter belong to it
+    blanks: bool  # blanks after a delimiter are part of it
     encoding: str
     escape: str | None
     ending: str  # of a line
@@ -86,8 +86,8 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
     """Find the layout of a file from its first megabyte. `tabs`: its name implies tabs.
 
     Raises:
-        DataError: it is not delimited text, or its encoding is not UTF-8. UsageError: its delimiter or header is
-        ambiguous, or an option does not fit it.
+        DataError: it is not delimited text, or its encoding is not UTF-8.
+        UsageError: its delimiter or header is ambiguous, or an option does not fit it.
     """
     content = stream.read(SAMPLE)
     is_whole = len(content) < SAMPLE
@@ -161,7 +161,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
 
 
 def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row | Bad]]:
-    """Each row by its number, without counting the header. One row is in memory.
+    """Each row with its number, not counting the header. Only one row is in memory.
 
     Raises DataError if so many quotes are left open that they can't be quotes.
     """
@@ -199,8 +199,8 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
         if number:
             if layout.trailing and len(cells) == width + 1 and not cells[width].strip():
                 cells.pop()
-            # A short row may have lost its last cells, which are empty. Behind an open quote it may end a text, and so
-            # may a row with the quote that was to close it.
+            # A short row usually just lacks its empty last cells. After an open quote, though, a short row may be the
+            # end of a text, and so may a row with the quote that closes that text.
             suspect = lines.first <= swallowed_to and (len(cells) < width or lines.quotes % 2)
             if len(cells) > width or suspect:
                 yield number, Bad("malformed row", lines.span())
@@ -214,7 +214,7 @@ def delimited_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, Row
 
 
 def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
-    """Why the row just read is rejected, and whether to read its later lines again: it leaves a quote open."""
+    """Why the row just read is rejected, and whether its later lines are read again, because it left a quote open."""
     if lines.count == 1:
         reason = too_large(lines.most) if lines.is_too_large else "malformed row"
         return Bad(reason, f"line {lines.first}"), False
@@ -226,7 +226,7 @@ def _malformed(lines: "_Lines") -> tuple[Bad, bool]:
 
 
 class _Lines:
-    """The lines of a text for csv's reader; those of the current row are kept so that they can be read again."""
+    """The lines of a text for csv's reader. Those of the current row are kept so that they can be read again."""
 
     def __init__(self, text: IO[str], ending: str, most: int) -> None:
         self._text = text
@@ -287,7 +287,7 @@ class _Lines:
         self._size = 0
 
     def again(self) -> None:
-        """Return all lines of the row except its first again."""
+        """Go back to the row's second line, so that all its lines but the first are read again."""
         self._back.extendleft(reversed(self._row[1:]))
         del self._row[1:]
 
@@ -300,7 +300,7 @@ class _Lines:
             self._fitting = not line.replace(_RETURN, "").isascii()
 
     def check(self, layout: Layout) -> None:
-        """Raises DataError if there were non-ASCII lines and none was UTF-8: the text has another encoding."""
+        """Raise DataError if there were non-ASCII lines and none was UTF-8: the text has another encoding."""
         if self._foreign and not self._fitting and layout.encoding == _GUESSED:
             raise DataError(
                 f"line {self._foreign:,} is not UTF-8, nor is any with a character beyond ASCII: give --encoding cp1252"
@@ -313,7 +313,7 @@ class _Lines:
 
 
 def _line(line: str, ending: str) -> str:
-    """A line with a line end only at its end."""
+    """A line whose only line end is at its end; carriage returns inside it are replaced by `_RETURN`."""
     if ending == "\r":
         return line
     body = line[:-2] if line.endswith("\r\n") else line.rstrip("\n")
@@ -362,7 +362,7 @@ def _begins(lines: Sequence[str], delimiter: str, quoted: bool, blanks: bool, es
         return False
 
 
-# --- What a file's beginning says -----------------------------------------------------------------------------
+# --- Finding the layout from a file's beginning ---------------------------------------------------------------
 
 
 def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]:
@@ -395,7 +395,7 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
 
 
 def _of_nuls(name: str, content: bytes) -> DataError:
-    """The message about a text with NUL bytes."""
+    """The error about a text with NUL bytes."""
     for encoding, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
         if zeros.count(0) > len(zeros) / 2:
             return DataError(f"{one_line(name)} is UTF-16, not UTF-8: give --encoding {encoding}")
@@ -409,10 +409,9 @@ def _of_nuls(name: str, content: bytes) -> DataError:
 
 
 def foreign_byte(content: bytes) -> int | None:
-    """The first sign that a whole text has another encoding; None for UTF-8 with a few broken rows.
+    """The position of the first invalid byte if the text is not UTF-8; None for UTF-8, even with a few broken rows.
 
-    A UTF-8 text has valid multi-byte characters. If its non-ASCII bytes never form one, it has an encoding with one
-    byte per character.
+    If no non-ASCII bytes of a text form a valid multi-byte character, its encoding has one byte per character.
     """
     try:
         content.decode("utf-8-sig")
@@ -426,7 +425,7 @@ def foreign_byte(content: bytes) -> int | None:
 
 
 def encoding_of(content: bytes) -> str:
-    """The likeliest encoding with one byte per character: Windows' Latin, else the standard's."""
+    """The likeliest encoding with one byte per character: Windows-1252 if it fits, else Latin-1."""
     try:
         content.decode("cp1252")
     except UnicodeDecodeError:
@@ -450,9 +449,9 @@ def _has_blanks(first: str, delimiter: str) -> bool:
 
 
 def _above_header(lines: Sequence[str], delimiters: Sequence[str], config: SourceConfig) -> int:
-    """How many lines are above the header: a title, comments, blanks; 0 if in doubt.
+    """How many lines (a title, comments, blank lines) are above the header; 0 if in doubt.
 
-    Below them, rows of one width begin with a row that has only names, one of them a usual name.
+    The header is followed by rows of the same width, and has only names, one of them a usual column name.
     """
     if config.header is False or config.columns or len(lines) < _FEW:
         return 0
@@ -489,13 +488,13 @@ def _look_for_escapes(
     blanks: bool,
     notes: list[str],
 ) -> None:
-    r"""Note that `\"` is Spark's way to write a quote or, if most rows are lost without it, raise a UsageError."""
+    r"""Add a note if some quotes are written `\"`, as Spark does; raise UsageError if most rows are lost otherwise."""
     if not any('\\"' in line for line in lines):
         return
     width = len(rows[0])
     escaped = [row for row in _parsed(lines, delimiter, True, blanks, "\\") if row][: SAMPLE_ROWS + 1]
     fitting, before = (sum(len(row) == width for row in each) for each in (escaped, rows))
-    # Between tabs, such quotes are readable, but stay around the text.
+    # Between tabs, such rows can be read, but the quotes stay around the text.
     around = sum(any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row) for row in rows[1:])
     is_kept = delimiter == "\t" and around >= NEARLY_ALL * len(rows[1:])
     if len(escaped[0]) != width or fitting < NEARLY_ALL * len(escaped):
@@ -509,9 +508,9 @@ def _look_for_escapes(
 
 
 def _refuse_odd_delimiter(name: str, lines: Sequence[str], config: SourceConfig, width: int) -> None:
-    """Raise UsageError if, in a file with one column, a rare character occurs equally often in all lines.
+    """Raise UsageError if an unusual character occurs equally often in all lines of a file with one column.
 
-    It may separate columns.
+    Such a character may separate columns.
     """
     if width > 1 or config.delimiter is not None or len(lines) < _FEW:
         return
@@ -528,7 +527,7 @@ def _refuse_odd_delimiter(name: str, lines: Sequence[str], config: SourceConfig,
 
 
 def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str, notes: list[str]) -> str:
-    """The delimiter with which nearly all rows are as wide as the first; of several, the one that gives a text column.
+    """The delimiter with which nearly all rows are as wide as the first; of several, one that gives a text column.
 
     Raises UsageError if it is ambiguous.
     """
@@ -559,7 +558,7 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
     consistent = [d for d, n in fitting.items() if n and n >= NEARLY_ALL * total[d]]
     named = [d for d in consistent if widths[d] == len(config.columns)]
     likely = named or [d for d in consistent if d in headed] or consistent or sorted(headed)
-    # Two or three rows may have equally many commas by chance.
+    # Two or three rows may have the same number of commas by chance.
     is_clear = headed or len(likely) == 1 or total[usual] >= _FEW
     if usual in likely and is_clear:
         return usual
@@ -585,7 +584,7 @@ def _delimiter(name: str, lines: Sequence[str], config: SourceConfig, usual: str
 
 
 def _are_split_by_another(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
-    """Whether in nearly all rows a quoted cell begins inside another cell, after another delimiter."""
+    """Whether in nearly all rows a quoted cell begins inside a cell, after one of the other delimiters."""
     others = [f'{other}"' for other in _DELIMITERS if other != delimiter]
     hidden = sum(any(cell[:1] != '"' and other in cell for cell in row for other in others) for row in rows)
     return bool(rows) and hidden >= NEARLY_ALL * len(rows)

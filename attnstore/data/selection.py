@@ -1,4 +1,4 @@
-"""Which documents are taken, and what is left out."""
+"""Decides which documents are taken, and reports what is left out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ def count_documents(found: Survey, labels: LabelMap, limit: int | None = None) -
 def read_documents(
     source: Source, found: Survey, labels: LabelMap, limit: int | None = None
 ) -> Iterator[Document]:
-    """The documents with the model's labels; the place in this stream is the document's number.
+    """The documents with the model's labels. A document's number is its position in this stream.
 
     Rows whose label has no class are left out. Of N documents, `limit` takes number i·N // limit for i = 0, 1, ...,
     limit - 1: IMDb is sorted by label, so its first documents all have one class. Raises DataError if the source no
@@ -49,16 +49,16 @@ def read_documents(
 
 @dataclass(frozen=True, slots=True)
 class Rejections:
-    """What did not become a document: counts by reason, and the positions of the first 1,000."""
+    """Rows that did not become documents: counts by reason, and the positions of the first 1,000."""
 
     counts: dict[str, int]
     rows: tuple[str, ...]
 
 
 def rejections(found: Survey, labels: LabelMap, strict: bool = False) -> Rejections:
-    """What is left out, by reason; each label without a class is a separate reason.
+    """The rows left out, by reason. Each label without a class is a separate reason.
 
-    With `strict`, any of them is a DataError that names the first, except for labels that the user excluded.
+    With `strict`, any such row raises a DataError that names the first, except rows with labels that the user excluded.
     """
     counts = dict(found.rejected)
     rows = list(found.rejected_rows)

@@ -1,12 +1,12 @@
-"""The ends of a long text, for a tokenizer that need not see its middle.
+"""Decides whether a tokenizer can skip the middle of a long text, and where the text may be cut.
 
-Tokenizers take a whole text, and some three hundred times its size of memory. A text may be cut where the rest has the
-same tokens as in the whole text; the tokenizer's own parts decide where that is. Its model sees one word at a time, if
-a pre-tokenizer makes the words. Those of `SPLIT` end a word before a space that a word follows, whatever is on either
-side; so do Metaspace, and GPT-2's pattern, whose alternatives have a space only at their beginning. The normalizers of
-`_LOCAL` look only at a character and the marks on it, at the two ends, or at a run of spaces. Changes at the beginning
-of a text, such as a `▁` put before it, affect only its first word, which is not used. If a tokenizer has any other
-parts, its texts are not cut.
+A tokenizer needs the whole text, and about three hundred times its size in memory. A text may be cut where the rest has
+the same tokens as in the whole text, which depends on the tokenizer's parts. If a pre-tokenizer makes words, the model
+sees one word at a time. The pre-tokenizers in `SPLIT` end a word before a space that a word follows, whatever is on
+either side. So do Metaspace, and GPT-2's pattern, whose alternatives have a space only at their beginning. The
+normalizers in `_LOCAL` look only at a character and the marks on it, at the two ends, or at a run of spaces. Changes at
+the beginning of a text, such as a `▁` put before it, affect only its first word, which is not used. Texts are not cut
+for tokenizers with any other parts.
 """
 
 import json
@@ -25,9 +25,9 @@ _BEFORE_A_WORD = re.compile(r" (?=\S)")
 
 
 def can_be_cut(tokenizer: Any) -> bool:
-    """Whether the tokens after a place from `place_to_cut` are the same for the text from there on.
+    """Whether a text cut at a `place_to_cut` has the same tokens from there on as the whole text.
 
-    `tokenizer`: a fast one of transformers. The first word after the place is excepted.
+    The first word after the cut is excepted. `tokenizer`: a fast tokenizer of transformers.
     """
     backend = tokenizer.backend_tokenizer
     spaced = any(re.search(r"\s", token.content) for token in tokenizer.added_tokens_decoder.values())
@@ -50,9 +50,9 @@ def as_saved(part: Any) -> dict[str, Any] | None:
 
 
 def _makes_words(state: dict[str, Any] | None) -> bool:
-    """Whether each word, with the space before it or without, is made a piece of its own first of all."""
+    """Whether the first pre-tokenizer makes each word, with or without the space before it, a separate piece."""
     while state is not None and state["type"] == "Sequence":
-        state = next(iter(state["pretokenizers"]), None)  # the others cut its pieces
+        state = next(iter(state["pretokenizers"]), None)  # the others split its pieces further
     if state is None:
         return False
     return (
@@ -63,9 +63,9 @@ def _makes_words(state: dict[str, Any] | None) -> bool:
 
 
 def is_local(state: dict[str, Any] | None, *, behind_a_space: bool = False) -> bool:
-    """Whether a normalizer's result from a space on is independent of the text before it.
+    """Whether a normalizer's result from a space on is independent of the text before the space.
 
-    `behind_a_space`: also of whether the text begins there, or has a space there.
+    `behind_a_space`: also of whether there is a space or the text begins.
     """
     if state is None:
         return True

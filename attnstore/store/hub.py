@@ -1,6 +1,6 @@
-"""Exported stores on the Hugging Face hub, `hf://datasets/USER/NAME[@REVISION]`: pushed, and fetched to be opened.
+"""Pushes exported stores to the Hugging Face hub and fetches them: `hf://datasets/USER/NAME[@REVISION]`.
 
-Tokens come from the hub's client: `HF_TOKEN`, or what `hf auth login` stored.
+The hub's client supplies the access token: `HF_TOKEN`, or the one that `hf auth login` stored.
 """
 
 import logging
@@ -14,20 +14,20 @@ from attnstore.messages import first_line, one_line
 from attnstore.store.manifest import MANIFEST
 
 _ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?/?")
-#: The files of a store; cards and pages beside it are not fetched.
+#: The files of a store. Cards and pages beside them are not fetched.
 _OF_STORE = [MANIFEST, "*.parquet", "_faithfulness/*.json"]
-#: What an earlier push may have left that is not part of this one.
+#: Files that an earlier push may have left and that are not part of this one.
 _OF_EARLIER = ["documents/**", "tokens/**", "faithfulness/**", "_faithfulness/**", "_merged/**", "*.parquet"]
 _CARD = "README.md"
 
 
 def is_hub_address(named: object) -> bool:
-    """Whether it is an address on the hub, of any kind."""
+    """Whether `named` is an hf:// address of any kind."""
     return isinstance(named, str) and named.startswith("hf://")
 
 
 def repository_of(address: str) -> tuple[str, str | None]:
-    """(USER/NAME, revision or None) of an address. Raises UsageError for another form."""
+    """(USER/NAME, revision or None) of an address. Raises UsageError if the address has another form."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise UsageError(f"{one_line(address)} is not a data set on the hub: write hf://datasets/USER/NAME")
@@ -35,10 +35,10 @@ def repository_of(address: str) -> tuple[str, str | None]:
 
 
 def fetched(address: str) -> Path:
-    """The store at an address, in the hub's own cache, where it is read and not written. What is there is not fetched.
+    """The folder of the store at an address, read-only in the hub client's cache. Files already there are not fetched.
 
     Raises:
-        UsageError: it is no such address.
+        UsageError: the address has another form.
         StoreError: there is no such data set, it holds no store, or the hub can't be reached.
     """
     name, revision = repository_of(address)
@@ -54,10 +54,10 @@ def fetched(address: str) -> Path:
 
 
 def claim(address: str, *, public: bool = False) -> str:
-    """Make a data set of the hub, if it is not there, that a store may be pushed to: where it is seen.
+    """Create the data set on the hub to which a store is pushed, if it does not exist, and return its web address.
 
     Raises:
-        UsageError: it is no such address, or the data set there is none of ours.
+        UsageError: the address has another form, or the data set there is not a store.
         StoreError: the hub refuses, or can't be reached.
     """
     name, revision = repository_of(address)
@@ -77,12 +77,12 @@ def claim(address: str, *, public: bool = False) -> str:
 
 
 def push(folder: Path, address: str) -> None:
-    """Upload an exported store with its card to a data set that has been claimed.
+    """Upload an exported store with its card to a data set that `claim` has created.
 
-    Files go first and the manifest last, so that nobody opens half a store; files of an earlier push are removed.
+    The manifest goes last, so that nobody opens half a store. Files of an earlier push are removed.
 
     Raises:
-        UsageError: it is no such address.
+        UsageError: the address has another form.
         StoreError: the hub refuses, or can't be reached.
     """
     name, _ = repository_of(address)
@@ -110,10 +110,10 @@ def push(folder: Path, address: str) -> None:
 
 @contextmanager
 def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
-    """The hub client's error, in one line that says what to do."""
+    """Turn errors of the hub's client into one line that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    # The client's HTTP library, httpx or its successor, has its own errors.
+    # The base class of the errors of the client's HTTP library, httpx or its successor.
     refused: type[Exception] = HfHubHTTPError.__bases__[0]
 
     client = logging.getLogger("huggingface_hub")
@@ -139,7 +139,7 @@ def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
         OSError,
         ValueError,
         RuntimeError,
-    ) as error:  # a thread's client that another thread closed
+    ) as error:  # RuntimeError: another thread closed this thread's client
         raise kind(f"the hub can't be asked about {name}: {first_line(error)}") from error
     finally:
         client.setLevel(level)

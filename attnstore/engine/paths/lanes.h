@@ -1,8 +1,8 @@
 // Operations on sixteen floats, on any processor. kernel.cpp is written in them.
 //
-// With AVX-512, sixteen floats are one register and each operation is one instruction. Otherwise they are the compiler's
-// vectors, two of eight floats for AVX2 and four of four for NEON or anything else. So no other instruction set is named
-// here.
+// With AVX-512, sixteen floats are one register and each operation is one instruction. Otherwise they are vectors of the
+// compiler, two of eight floats for AVX2 and four of four for NEON or anything else, so that no other instruction set is
+// named here.
 
 #ifndef ATTNSTORE_LANES_H
 #define ATTNSTORE_LANES_H

@@ -1,10 +1,10 @@
 "use strict";
-// Charts in a page: drawn in the width that there is, light or dark as the reader has it, without any request.
+// Charts in a page: drawn to the available width, light or dark as the reader prefers, without network requests.
 const attnstoreCharts = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const BESIDE = 130; // pixels that an axis and its labels take beside a view, about
+  const BESIDE = 130; // approximate width of an axis and its labels beside a view, in pixels
 
-  // The specification for a width: facets wrap, what stands side by side goes below each other, wide views shrink.
+  // The specification for a width: facets wrap, views side by side are stacked, wide views shrink.
   function fitted(spec, width) {
     spec = structuredClone(spec);
     delete spec.title;
@@ -28,29 +28,29 @@ const attnstoreCharts = (() => {
     return spec;
   }
 
-  // Draw into an element; again when its width or the reader's colours change. Gives a promise of the first view.
-  // `drawn` is called with every view that takes the place of another.
+  // Draw into an element, and draw again when its width or the reader's colours change. Returns a promise of the first
+  // view. `drawn` is called with every view that replaces another.
   function draw(element, spec, themes, drawn) {
     let last = 0;
     let current = null;
     async function again() {
       last = element.clientWidth;
       const result = await vegaEmbed(element, fitted(spec, last), {
-        ast: true, // no code is made at run time: the page's policy forbids it
+        ast: true, // interpret expressions: the page's security policy forbids generated code
         actions: { export: true, source: false, compiled: false, editor: false },
         config: themes[dark.matches ? "dark" : "light"],
         renderer: "svg",
-        logLevel: 1, // errors: that views may be a little larger than computed is nothing to a reader
+        logLevel: 1, // errors only: readers need no warning that views may be a little larger than computed
         tooltip: { theme: dark.matches ? "dark" : "light" },
       });
-      // To a screen reader the picture is one thing with a name: its table says the rest.
+      // For a screen reader the chart is a single named image; its table holds the values.
       const picture = element.querySelector("svg.marks");
       for (const part of picture.querySelectorAll("[role]")) {
         for (const name of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(name);
       }
       picture.setAttribute("role", "img");
       picture.setAttribute("aria-label", spec.description || "Chart");
-      // A little too wide, it shrinks; what would become unreadable is scrolled.
+      // A chart that is slightly too wide shrinks. If it would become unreadable, it scrolls instead.
       if (picture.clientWidth > last && picture.clientWidth <= 1.4 * last) {
         picture.style.maxWidth = "100%";
         picture.style.height = "auto";

@@ -1,4 +1,4 @@
-// The little that the pages do by themselves. Each works without it, too: forms are sent, links are followed.
+// The explorer's scripts. Every page also works without them, with forms and links.
 const root = document.body.dataset.root;
 
 async function fetched(address, signal) {
@@ -18,7 +18,7 @@ function said(place, sentence) {
   place.replaceChildren(line);
 }
 
-// Parts of a page that take longer come after it.
+// Slow parts of a page are loaded after the page itself.
 async function load(place) {
   try {
     const page = await fetched(place.dataset.load);
@@ -46,7 +46,7 @@ document.addEventListener("click", (event) => {
   load(place);
 });
 
-// A run that goes on is watched, until it is sealed or can't be asked any more.
+// An unfinished run is polled until its store is sealed or the server stops answering.
 for (const place of document.querySelectorAll("[data-watch]")) {
   const watch = async () => {
     try {
@@ -60,7 +60,7 @@ for (const place of document.querySelectorAll("[data-watch]")) {
   setTimeout(watch, 5000);
 }
 
-// Words are found while they are typed.
+// Suggest words while the reader types.
 for (const field of document.querySelectorAll("[data-live]")) {
   let asked;
   let waiting;
@@ -81,7 +81,7 @@ for (const field of document.querySelectorAll("[data-live]")) {
   });
 }
 
-// The slider over layers, and the controls that change what is drawn.
+// The layer slider, and the controls that change what is drawn.
 const look = document.querySelector("#look");
 const asked = {};
 async function redraw(suffix) {
@@ -91,7 +91,7 @@ async function redraw(suffix) {
   asked[suffix] = new AbortController();
   const given = new URLSearchParams(new FormData(look));
   history.replaceState(null, "", `?${given}`);
-  // The neighbours are looked at in the same way.
+  // The links to the previous and the next document keep these settings.
   for (const link of document.querySelectorAll('a[rel="prev"], a[rel="next"]')) {
     link.search = given;
   }
@@ -116,7 +116,7 @@ look?.addEventListener("change", (event) => {
   if (!event.target.closest("[data-slider]")) look.requestSubmit();
 });
 
-// j and k go through the list, ← and → through the layers, with Shift through the heads.
+// The keys j and k move through the list, ← and → through the layers, and with Shift through the heads.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey && event.key === "Enter") event.target.closest("form")?.requestSubmit();
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -132,7 +132,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A word that is clicked is selected, and what is selected leads on.
+// Clicking a word selects it. A selection gets links to the documents with its text and to similar words.
 document.addEventListener("click", (event) => {
   const word = event.target.closest(".attnstore-heatmap .text span");
   if (word && getSelection().isCollapsed) getSelection().selectAllChildren(word);

@@ -94,7 +94,7 @@
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
   }
-  // What is not in sight is drawn when there is time, so that printing and searching find it.
+  // Charts out of sight are drawn when the browser is idle, so that printing and searching include them.
   const idle = window.requestIdleCallback || ((task) => setTimeout(task, 50));
   const drawRest = () => idle(() => {
     const next = waiting.values().next();
@@ -160,7 +160,7 @@
   const slider = document.getElementById("layer");
   const LEVELS = 20;
   function full(reduction) {
-    // The lift at which a shade is full: that of the 99th percentile of all tokens that are shown, the same for all.
+    // The lift at which a shade is full: the 99th percentile over all tokens shown, the same for all documents.
     const values = [];
     for (const one of documents.values()) {
       const special = new Set(one.special);

@@ -1,6 +1,6 @@
-// The kernel in a program of its own, for a processor that is only emulated. It reads a `Call` and then, of each pointer
-// in it, a size in bytes and what it leads to; -1 stands for null. With an argument it prints what attnstore_mean_bytes
-// says, else it makes the call and writes all of them back.
+// The kernel as a separate program, for an emulated processor. It reads a `Call`, and for each pointer in it a size in
+// bytes and that many bytes; a size of -1 stands for a null pointer. With an argument it prints the result of
+// attnstore_mean_bytes; without one it runs attnstore_attend and writes the contents of all pointers back.
 
 #include "kernel.cpp"
 
