@@ -1,4 +1,4 @@
-"""Tokens with their places, and batches under a budget."""
+"""Tokens with their positions, and batches under a budget of tokens."""
 
 import random
 from functools import partial
@@ -23,8 +23,11 @@ def tokenised(*texts, max_length=64):
     return list(tokenise(enumerate(documents), TOKENIZER, max_length, at_once=2))
 
 
-def test_a_document_is_its_pieces_with_their_words_and_places():
-    """Worked by hand: `unwatchable` is two pieces of one word, upper case is the text's, not the token's."""
+def test_a_document_has_wordpieces_with_words_and_spans():
+    """Worked out by hand:
+
+    `unwatchable` is one word of two wordpieces, and upper case is the text's, not the token's.
+    """
     (document,) = tokenised("Unwatchable film!")
     assert document.tokens == ["[CLS]", "unwatch", "##able", "film", "!", "[SEP]"]
     assert document.ids.tolist() == [tiny.VOCABULARY[t] for t in document.tokens]
@@ -34,8 +37,11 @@ def test_a_document_is_its_pieces_with_their_words_and_places():
     assert (document.length, document.truncated, document.number) == (6, False, 0)
 
 
-def test_a_special_token_that_is_written_in_a_text_is_special_and_keeps_its_place():
-    """The ids are those of transformers; an unknown word is a word, and a name in lower case is text."""
+def test_a_special_token_written_in_a_text_is_special_and_has_a_span():
+    """The ids are those of transformers.
+
+    An unknown word is a word, and a special token's name in lower case is text.
+    """
     text = "[SEP] good [PAD] ☃ [sep][MASK]"
     (document,) = tokenised(text)
     assert document.ids.tolist() == TOKENIZER(text).input_ids
@@ -48,7 +54,7 @@ def test_a_special_token_that_is_written_in_a_text_is_special_and_keeps_its_plac
 
 
 def test_windows_begin_and_end_with_the_tokenizers_own_special_tokens():
-    """One that stands at the text's first or last place is not taken for them."""
+    """A special token written at the start or end of the text is not mistaken for them."""
     text = "[SEP] " + "good " * 9 + "[SEP]"
     document = Document(text, "0", None, "all", None)
     found = list(tokenise([(0, document)], TOKENIZER, 6, passes=partial(passes, long="windows", stride=2)))
@@ -62,14 +68,14 @@ def test_windows_begin_and_end_with_the_tokenizers_own_special_tokens():
     ("words", "length", "truncated"), [(0, 2, False), (6, 8, False), (7, 8, True), (40, 8, True)]
 )
 def test_a_text_beyond_the_limit_is_cut_and_marked(words, length, truncated):
-    """Exactly at the limit is not cut; one token more is. An empty text is [CLS] [SEP]."""
+    """A text of exactly the limit is not cut; one token more is. An empty text is [CLS] [SEP]."""
     (document,) = tokenised(" ".join(["film"] * words), max_length=8)
     assert (document.length, document.truncated) == (length, truncated)
     assert (document.tokens[0], document.tokens[-1]) == ("[CLS]", "[SEP]")
 
 
 def test_order_is_kept_over_groups_of_any_size():
-    """Five documents in groups of two come out as they went in, with their numbers."""
+    """Five documents in groups of two keep their order and their numbers."""
     found = tokenised("a", "film", "was", "not", "good")
     assert [(d.number, d.tokens[1]) for d in found] == [
         (0, "a"),
@@ -84,7 +90,7 @@ def test_order_is_kept_over_groups_of_any_size():
 @settings(deadline=None, max_examples=25)
 @given(lengths=st.lists(st.integers(0, 30), max_size=40), budget=st.integers(1, 80), padded=st.booleans())
 def test_batches_hold_every_document_once_under_the_budget(lengths, budget, padded):
-    """Longest first, nothing lost or twice, and only a document that is too long alone exceeds the budget."""
+    """Longest first, none missing or repeated. Only a document that is too long alone exceeds the budget."""
     documents = tokenised(*(" ".join(["film"] * n) for n in lengths))
     batches = list(plan_batches(documents, budget, padded=padded))
     order = [d for batch in batches for d in batch.documents]
@@ -95,7 +101,7 @@ def test_batches_hold_every_document_once_under_the_budget(lengths, budget, padd
         assert used <= budget or len(batch.documents) == 1
 
 
-def test_a_plan_depends_on_the_documents_alone():
+def test_a_plan_depends_only_on_the_documents():
     """Shuffled documents make the same batches, so a resumed part repeats its first attempt bit for bit."""
     documents = tokenised(*(" ".join(["film"] * (n % 7)) for n in range(30)))
     shuffled = random.Random(1).sample(documents, len(documents))
@@ -107,7 +113,7 @@ def test_a_plan_depends_on_the_documents_alone():
 
 
 def _kinds_of_tokenizers() -> dict[str, Any]:
-    """A word-piece, a byte-level and a unigram tokenizer, trained on a few words, as transformers gives them."""
+    """A WordPiece, a byte-level and a unigram tokenizer, trained on a few words, as transformers tokenizers."""
     import tokenizers as t
     import transformers
 
@@ -153,8 +159,8 @@ def _kinds_of_tokenizers() -> dict[str, Any]:
     return found
 
 
-def test_what_no_vocabulary_knows_has_one_name_whatever_the_text() -> None:
-    """A unigram tokenizer prints the text itself, as it stood there: tokens of one id would have many names."""
+def test_the_unknown_token_has_one_name_whatever_the_text() -> None:
+    """A unigram tokenizer returns the unknown text itself, so tokens of one id would have many names."""
     tokenizer = _kinds_of_tokenizers()["unigram"]
     documents = [Document(text, "", None, "all", None) for text in ("☃", "the ⚅")]
     first, second = tokenise(enumerate(documents), tokenizer, 24)
@@ -167,7 +173,7 @@ def test_what_no_vocabulary_knows_has_one_name_whatever_the_text() -> None:
 
 @pytest.mark.slow
 def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens, spans and whether something was cut are those of the whole text, with every kind of tokenizer."""
+    """Tokens, spans and whether the text was cut are those of the whole text, with every kind of tokenizer."""
     monkeypatch.setattr(batches, "_LOOKED_AT", 400)
     monkeypatch.setattr(batches, "_CHARACTERS_A_TOKEN", 8)
     monkeypatch.setattr(batches, "_WORDS_BEHIND", 5)
@@ -189,7 +195,7 @@ def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.
             assert (one.ids, one.offsets, one.tokens) == (other.ids, other.offsets, other.tokens), name
             assert bool(one.overflowing) == bool(other.overflowing)
         saved += sum(asked) < sum(map(len, texts)) / 2
-    assert saved >= 2  # most are never looked at as a whole
+    assert saved >= 2  # most are never tokenised as a whole
 
 
 @pytest.mark.slow
@@ -197,7 +203,7 @@ def test_long_texts_are_cut_in_advance_without_a_difference(monkeypatch: pytest.
 def test_the_ends_of_long_texts_are_read_without_their_middle(
     long: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that is read is what it is with the whole text tokenised, with every kind of tokenizer."""
+    """The result is that of tokenising the whole text, with every kind of tokenizer."""
     monkeypatch.setattr(batches, "_LOOKED_AT", 400)
     monkeypatch.setattr(batches, "_CHARACTERS_A_TOKEN", 8)
     monkeypatch.setattr(batches, "_WORDS_BEHIND", 5)
@@ -240,8 +246,8 @@ def test_the_ends_of_long_texts_are_read_without_their_middle(
 
 
 @pytest.mark.slow
-def test_the_middle_of_a_long_text_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a tokenizer makes words; one that does not is given the whole text."""
+def test_the_middle_of_a_long_text_is_not_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the tokenizer makes words. A tokenizer that does not is given the whole text."""
     monkeypatch.setattr(batches, "_LOOKED_AT", 1 << 10)
     document = Document("a film that was not a bore, and ends well. " * 4000, "0", None, "all", None)
     looked: dict[str, int] = {}
@@ -281,10 +287,10 @@ def test_the_middle_of_a_long_text_is_not_looked_at(monkeypatch: pytest.MonkeyPa
         ({"token": "two words"}, False),
     ],
 )
-def test_a_text_is_cut_only_where_the_tokenizer_can_be_seen_to_mind_it_not(
+def test_a_text_is_cut_only_if_the_tokenizer_is_known_to_allow_it(
     change: dict[str, Any], expected: bool
 ) -> None:
-    """By its pre-tokenizer, its normalizer and its added tokens: what is not known is not cut."""
+    """By its pre-tokenizer, its normalizer and its added tokens. With unknown parts a text is not cut."""
     import tokenizers as t
 
     tokenizer = _kinds_of_tokenizers()["word pieces"]

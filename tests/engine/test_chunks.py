@@ -1,4 +1,4 @@
-"""A text's tokens are those of its chunks, wherever a chunk is tokenised the same in every text."""
+"""A text's tokens are those of its chunks, if a chunk has the same tokens in every text."""
 
 import random
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from attnstore.engine.long import passes
 
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = "the film was a joy and not a bore , filming naïve 映画 it's 12,345 don't Σας ß İ ﬁ [SEP]"
-#: Pieces of texts: words, spaces of all kinds, marks that join what is before them, and special tokens.
+#: Pieces of texts: words, all kinds of spaces, combining marks, and special tokens.
 PIECES = (
     "the|film|naïve|映画|,|it's|12,345|don't|\n|\t|[SEP]|[MASK]|[sep]|\u0301|\u0301a|\u200d|\ufe0f|👍🏽|🏽|👨‍👩‍👧|\u3000|\u00a0"
     "|\u00a8|\u00b4|ﬁ|Σας|Σ|İ|ß|\u0600|\x00|\ufffd|\u00ad|\u2028|e\u0301|가|\u11a8|ก็|ि|\U0001f1e9|...|U.S.A.|/><br|##ing|▁"
@@ -28,7 +28,7 @@ PIECES = (
 
 
 def trained(normalizer: Any, pre: Any, *, framed: bool = True, unigram: bool = False) -> Any:
-    """A tokenizer of a few words, as transformers has it."""
+    """A transformers tokenizer trained on a few words."""
     trainer: Any = t.trainers.WordPieceTrainer(vocab_size=120, special_tokens=SPECIAL, show_progress=False)
     if unigram:
         trainer = t.trainers.UnigramTrainer(
@@ -43,7 +43,7 @@ def trained(normalizer: Any, pre: Any, *, framed: bool = True, unigram: bool = F
         )
     names = dict(zip(("unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **names)
-    # As RoBERTa's and XLM-R's: the spaces before it are its own.
+    # As in RoBERTa and XLM-R, the token includes the spaces before it.
     tokenizer.add_special_tokens({"mask_token": transformers.AddedToken("[MASK]", lstrip=True, special=True)})
     return tokenizer
 
@@ -82,7 +82,9 @@ def facts(found: list[TokenisedDocument]) -> list[Any]:
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, 40))]
 )
 def test_tokens_are_those_of_the_whole_text(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids, places and what is cut, in texts of anything; chunks that are met again, and that were forgotten."""
+    """Ids, spans and truncation, in texts of any characters, with chunks that are remembered and chunks that were
+    forgotten.
+    """
     monkeypatch.setattr(chunks, "_REMEMBERED", 60)
     monkeypatch.setattr(chunks, "_TOGETHER", 50)
     chance = random.Random(seed)
@@ -108,7 +110,7 @@ def test_tokens_are_those_of_the_whole_text(kind: str, seed: int, monkeypatch: p
 def test_a_chunk_is_tokenised_once_and_a_text_with_a_special_token_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the tokenizer is given: new chunks, many in one text, and texts that could be read in another way."""
+    """The tokenizer is given new chunks, many in one text, and whole texts that could be read differently in chunks."""
     tokenizer = tiny.tokenizer()
     known = Chunks.of(tokenizer)
     given: list[str] = []
@@ -131,7 +133,7 @@ def test_a_chunk_is_tokenised_once_and_a_text_with_a_special_token_as_a_whole(
 
 def _with_a_token_of_ones_own() -> Any:
     tokenizer = tiny.tokenizer()
-    tokenizer.add_tokens(["Covid"])  # looked for in what is lower-cased already
+    tokenizer.add_tokens(["Covid"])  # searched for in lower-cased text
     return tokenizer
 
 
@@ -146,7 +148,7 @@ def _cut_at_the_left() -> Any:
     [
         _with_a_token_of_ones_own,
         _cut_at_the_left,
-        lambda: trained(None, p.ByteLevel()),  # a space belongs to the word behind it
+        lambda: trained(None, p.ByteLevel()),  # a space belongs to the word after it
         lambda: trained(None, p.Metaspace()),
         lambda: trained(None, p.Sequence([p.WhitespaceSplit(), p.Metaspace(prepend_scheme="first")])),
         lambda: trained(n.Prepend("▁"), p.WhitespaceSplit()),
@@ -156,6 +158,6 @@ def _cut_at_the_left() -> Any:
         lambda: trained(None, None),
     ],
 )
-def test_where_a_chunk_depends_on_more_texts_are_tokenised_as_wholes(make: Callable[[], Any]) -> None:
-    """Each of these gives some chunk other tokens in one text than in another."""
+def test_texts_are_tokenised_whole_if_chunks_depend_on_their_context(make: Callable[[], Any]) -> None:
+    """With each of these tokenizers, some chunk has different tokens in different texts."""
     assert Chunks.of(make()) is None

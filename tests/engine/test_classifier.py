@@ -1,4 +1,4 @@
-"""The tap, against eager float32 attention, through every family and every way through a model."""
+"""The tap against eager float32 attention, in every family and on every path through a model."""
 
 import json
 import random
@@ -29,7 +29,7 @@ NAMES = ("cls", "received", "rollout", "cls_heads", "from_3")
 
 
 def texts():
-    """Empty, one word, cut at the limit, and lengths in between; longer than ModernBERT's window of 4."""
+    """An empty text, one word, a cut text, and lengths in between, longer than ModernBERT's window of 4."""
     generator = random.Random(0)
     words = [w for w in tiny.WORDS if not w.startswith("##")]
     return [" ".join(generator.choices(words, k=k)) for k in (0, 1, 40, 12, 30, 5, 19)]
@@ -86,8 +86,8 @@ def assert_as_the_oracle_says(folder, classifier, results, tolerance=1e-5):
         ),
     ],
 )
-def test_a_gpu_without_a_kernel_gives_what_eager_attention_gives(device, tiny_model, monkeypatch):
-    """The reference on the device, documents side by side. Of a CPU it is what the device would be asked for."""
+def test_a_gpu_without_a_kernel_agrees_with_eager_attention(device, tiny_model, monkeypatch):
+    """The reference for such a GPU, with documents side by side, run on the CPU."""
     classifier = load(tiny_model, device=device)
     if device == "cpu":
         monkeypatch.setattr(kernel, "serves", lambda *_: False)
@@ -117,8 +117,8 @@ def test_every_family_agrees_with_eager_float32_attention(family, tmp_path):
         *((f, "hooked") for f in ("deberta-v2", "mpnet")),
     ],
 )
-def test_the_way_through_each_family_is_the_best_there_is(family, way, tmp_path):
-    """Packing where it is right, padding elsewhere, hooks where a family never calls registered functions."""
+def test_each_family_takes_its_fastest_path(family, way, tmp_path):
+    """Packing where it is correct, padding elsewhere, hooks if a family never calls registered functions."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
     assert (classifier.way, classifier.layers, classifier.heads) == (
@@ -137,8 +137,8 @@ def test_the_way_through_each_family_is_the_best_there_is(family, way, tmp_path)
         ("albert", "encoder.albert_layer_groups.*.albert_layers.*.ffn"),
     ],
 )
-def test_behind_the_last_attention_only_the_cls_rows_are_computed(family, feed_forward, tmp_path):
-    """The feed-forward of every layer but the last sees all tokens, that of the last one row per document."""
+def test_after_the_last_attention_only_the_cls_rows_are_computed(family, feed_forward, tmp_path):
+    """The feed-forward of the last layer sees one row per document, that of every other layer sees all tokens."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
     rows: list[int] = []
@@ -152,7 +152,7 @@ def test_behind_the_last_attention_only_the_cls_rows_are_computed(family, feed_f
 
 @pytest.mark.slow
 def test_a_head_that_pools_by_mean_is_packed_with_segment_means(tmp_path):
-    """ModernBERT with classifier_pooling="mean": a document's mean, not the batch's."""
+    """ModernBERT with classifier_pooling="mean": each document's own mean, not the batch's."""
     tiny.save(tmp_path, "modernbert", classifier_pooling="mean")
     classifier = load(tmp_path)
     assert classifier.way == "packed"
@@ -160,8 +160,8 @@ def test_a_head_that_pools_by_mean_is_packed_with_segment_means(tmp_path):
 
 
 @pytest.mark.slow
-def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
-    """With the padding index that real RoBERTas have, 1, positions start at 2."""
+def test_roberta_positions_start_after_the_padding_index(tmp_path):
+    """With a padding index of 1, as in real RoBERTas, positions start at 2."""
     tiny.save(tmp_path, "roberta", pad_token_id=1)
     classifier = load(tmp_path)
     assert classifier.way == "packed"
@@ -170,8 +170,8 @@ def test_roberta_positions_start_behind_whatever_the_padding_index_is(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert", "gte", "mpnet"])
-def test_special_tokens_that_are_written_in_a_text_end_no_document(family, tmp_path):
-    """Nor is a [PAD] padding: it is attended to, and has the position that transformers gives it."""
+def test_special_tokens_written_in_a_text_do_not_end_the_document(family, tmp_path):
+    """A [PAD] in the text is not padding either: it is attended to, and has the position that transformers gives it."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
     written = ["good [SEP] bad film", "[PAD] good [PAD] film", "[CLS]", "a [SEP]", "the film was good"]
@@ -182,9 +182,10 @@ def test_special_tokens_that_are_written_in_a_text_end_no_document(family, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
 def test_the_token_budget_changes_no_value_beyond_rounding(family, tmp_path):
-    """One document a batch, all in one, or in between: the same values, to 1e-6 and 2e-5 of the value.
+    """One document per batch, all in one, or in between: the values agree to 1e-6 plus 2e-5 relative.
 
-    The worst met is 7.4e-6 of a value (gte, padded, on a Zen 4): products of other shapes add otherwise.
+    The largest difference seen is 7.4e-6 relative (gte, padded, on a Zen 4), because products of other shapes add in
+    another order.
     """
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
@@ -207,7 +208,7 @@ def test_the_same_batch_twice_gives_the_same_bits(tiny_model):
 
 @pytest.mark.slow
 def test_bfloat16_stays_near_float32(tiny_model):
-    """In half precision a document's attention moves by little in total variation, and predictions hold."""
+    """A document's attention changes little in total variation, and predictions are the same."""
     exact, rough = forward(load(tiny_model)), forward(load(tiny_model, dtype="bfloat16"))
     for (_, _, columns), (_, _, other) in zip(exact, rough, strict=True):
         for name in ("cls_01", "cls_03", "received_03", "rollout"):
@@ -224,12 +225,15 @@ needs_bfloat16 = pytest.mark.skipif(
     ("family", "activated"),
     [
         *((f, 3) for f in ("bert", "roberta", "electra", "distilbert", "deberta-v2")),
-        ("albert", 1),  # its layers share one
-        *((f, 0) for f in ("modernbert", "gte")),  # their gelu multiplies another half
+        ("albert", 1),  # its layers share their weights
+        *((f, 0) for f in ("modernbert", "gte")),  # its gelu multiplies another half of the product
     ],
 )
-def test_linear_layers_are_fused_in_bfloat16_and_say_the_same(family, activated, tmp_path, monkeypatch):
-    """All of the encoder's layers, gelu in those that it follows; logits as near to float32's as without."""
+def test_fused_linear_layers_give_the_same_logits_in_bfloat16(family, activated, tmp_path, monkeypatch):
+    """All linear layers of the encoder, with the gelu that follows.
+
+    Logits are as close to float32's as without fusing.
+    """
     tiny.save(tmp_path, family)
     fused = load(tmp_path, dtype="bfloat16")
     encoder = [m for m in fused.model.base_model.modules() if isinstance(m, nn.Linear)]
@@ -248,7 +252,7 @@ def test_linear_layers_are_fused_in_bfloat16_and_say_the_same(family, activated,
 @needs_bfloat16
 @pytest.mark.parametrize("wrong", [lambda x: x + 1.0, lambda x: x * torch.nan, lambda x: x.no_such_operator])
 def test_fused_layers_that_compute_something_else_are_not_used(wrong, tiny_model, monkeypatch):
-    """A torch whose operator has changed, or a family whose names mean something else: the model stays as it was."""
+    """If torch's operator has changed, or a family's names mean something else, the model stays unchanged."""
     honest = FusedLinear.forward
     monkeypatch.setattr(FusedLinear, "forward", lambda self, x: wrong(honest(self, x)))
     refused = load(tiny_model, dtype="bfloat16")
@@ -260,8 +264,8 @@ def test_fused_layers_that_compute_something_else_are_not_used(wrong, tiny_model
         assert logits.tobytes() == plain.tobytes()
 
 
-def test_in_float32_no_layer_is_exchanged(tiny_model):
-    """Its products bring nothing by it, and stay torch's own."""
+def test_no_layer_is_fused_in_float32(tiny_model):
+    """Fusing does not speed up float32 products."""
     assert FusedLinear not in {type(m) for m in load(tiny_model).model.modules()}
 
 
@@ -271,7 +275,7 @@ def by_position(document):
 
 
 def strongest(probabilities):
-    """The largest weight that any query in any head gives."""
+    """The largest probability that any query of any head gives a token."""
     return probabilities.amax(dim=(0, 1))
 
 
@@ -328,7 +332,7 @@ def indexes(probabilities):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("family", ["bert", "deberta-v2"])
-def test_a_custom_reduction_that_fails_or_returns_something_else_is_told(function, message, family, tmp_path):
+def test_a_failing_custom_reduction_is_reported(function, message, family, tmp_path):
     """The line names the function, the document, and what it returned or raised; packed and hooked."""
     tiny.save(tmp_path, family)
     long = [Document(texts()[2], "train/7", None, "all", None)]
@@ -339,14 +343,14 @@ def test_a_custom_reduction_that_fails_or_returns_something_else_is_told(functio
 
 @pytest.mark.slow
 def test_grouped_query_attention_repeats_the_key_heads(tmp_path):
-    """EuroBERT shares a key head between two query heads: head rows are those of the query heads."""
+    """In EuroBERT two query heads share a key head. Head rows are those of the query heads."""
     tiny.save(tmp_path, "eurobert")
     classifier = load(tmp_path, names=("cls_heads",))
     assert_as_the_oracle_says(tmp_path, classifier, forward(classifier))
     assert forward(classifier)[2][2]["cls_heads_01"].shape == (32, 4)
 
 
-# ---------------------------------------------------------------- what does not fit
+# ---------------------------------------------------------------- unusable models and options
 
 
 def changed(folder, target, **config):
@@ -372,7 +376,7 @@ def pickled(folder, target):
 
 
 def headless(folder, target):
-    """Saved from the encoder alone, but its config says classifier."""
+    """Saved as an encoder without a head, although its config names a classifier."""
     import transformers
 
     model = transformers.AutoModel.from_pretrained(folder)
@@ -398,7 +402,7 @@ def truncated_weights(folder, target):
 
 
 def adapter_alone(folder, target):
-    """What peft saves: no config.json, and weights that are no model's."""
+    """An adapter as peft saves it: no config.json, and weights that are not a whole model's."""
     target.mkdir()
     (target / "adapter_config.json").write_text('{"base_model_name_or_path": "bert"}')
     (target / "adapter_model.safetensors").write_bytes(b"")
@@ -444,8 +448,8 @@ def adapter_alone(folder, target):
         ),
     ],
 )
-def test_what_is_no_usable_classifier_is_told_in_one_line(spoil, message, tiny_model, tmp_path):
-    """Each kind of unfit model names itself, in one line, without a traceback."""
+def test_an_unusable_model_is_reported_in_one_line(spoil, message, tiny_model, tmp_path):
+    """Each kind of unusable model has its own line, without a traceback."""
     folder = spoil(tiny_model, tmp_path / "spoilt")
     with pytest.raises(ModelError) as raised:
         load(folder)
@@ -457,8 +461,11 @@ def test_what_is_no_usable_classifier_is_told_in_one_line(spoil, message, tiny_m
     ("settings", "letters", "said"),
     [(None, 26, True), ("{}", 26, True), ('{"do_lower_case": false}', 26, False), (None, 13, False)],
 )
-def test_a_cased_vocabulary_that_is_read_in_lower_case_is_said(settings, letters, said, tiny_model, tmp_path):
-    """With nothing beside vocab.txt transformers lower-cases; a vocabulary without most capitals is not cased."""
+def test_lower_casing_with_a_cased_vocabulary_is_reported(settings, letters, said, tiny_model, tmp_path):
+    """With only vocab.txt, transformers lower-cases.
+
+    A vocabulary without most capital letters does not count as cased.
+    """
     folder = without(tiny_model, tmp_path / "model", "tokenizer.json", "tokenizer_config.json")
     vocabulary = [*list(tiny.VOCABULARY)[:60], *string.ascii_uppercase[:letters]]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
@@ -473,7 +480,7 @@ def test_a_cased_vocabulary_that_is_read_in_lower_case_is_said(settings, letters
 
 
 def test_a_causal_model_with_a_classification_head_is_refused(tmp_path):
-    """GPT-2 with a classifier on top calls the tap, but attends only backwards."""
+    """GPT-2 with a classifier calls the tap, but its tokens attend only to earlier ones."""
     tiny.save(tmp_path, "gpt2")
     with pytest.raises(ModelError, match=r"causal \(generative\)"):
         load(tmp_path)
@@ -497,7 +504,9 @@ LEAKS = "gives a document different logits alone"
     ],
 )
 def test_a_family_that_would_be_read_wrongly_is_refused(family, changes, message, tmp_path):
-    """By what it does with three tiny documents, not by its name: the next such family is refused, too."""
+    """Judged by its results for three tiny documents, not by its name, so an unknown family of this kind is refused,
+    too.
+    """
     tiny.save(tmp_path, family, **changes)
     with pytest.raises(ModelError) as raised:
         load(tmp_path)
@@ -507,8 +516,8 @@ def test_a_family_that_would_be_read_wrongly_is_refused(family, changes, message
 
 
 @pytest.mark.slow
-def test_a_model_that_shows_some_of_its_layers_is_refused(tmp_path):
-    """Funnel pools between its blocks: only those before the first pooling look at every token."""
+def test_a_model_that_exposes_only_some_layers_is_refused(tmp_path):
+    """Funnel pools between its blocks, so only the layers before the first pooling attend to every token."""
     sizes = {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "vocab_size": len(tiny.VOCABULARY)}
     torch.manual_seed(0)
     config = transformers.FunnelConfig(
@@ -528,8 +537,8 @@ def test_a_model_that_shows_some_of_its_layers_is_refused(tmp_path):
         ({"max_length": 81}, "--max-length 81 is more than the model's 80 positions"),
     ],
 )
-def test_options_that_the_model_or_machine_can_not_meet_are_told(asked, message, tiny_model):
-    """The line says what was asked and what there is."""
+def test_impossible_options_are_reported(asked, message, tiny_model):
+    """The line says what was asked for and what the model or machine supports."""
     if "device" in asked and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(UsageError, match=message):
@@ -538,7 +547,7 @@ def test_options_that_the_model_or_machine_can_not_meet_are_told(asked, message,
 
 @pytest.mark.slow
 def test_the_default_length_is_the_smaller_of_512_and_the_models_own(tiny_model, tmp_path):
-    """64 by the tokenizer here; a RoBERTa of 80 positions has two fewer, behind its padding index of 1."""
+    """64, from the tokenizer, here. A RoBERTa of 80 positions can use two fewer, because its padding index is 1."""
     assert load(tiny_model, max_length=None).max_length == 64
     tiny.save(tmp_path, "roberta", pad_token_id=1)
     assert load(tmp_path, max_length=78).max_length == 78
@@ -546,8 +555,8 @@ def test_the_default_length_is_the_smaller_of_512_and_the_models_own(tiny_model,
         load(tmp_path, max_length=79)
 
 
-def test_the_hardware_decides_what_auto_means(monkeypatch):
-    """bfloat16 only where matrices of it are fast; asking for it elsewhere is done, with a warning."""
+def test_the_hardware_decides_the_default_dtype(monkeypatch):
+    """bfloat16 only if the hardware multiplies it fast. Asking for it elsewhere works, with a warning."""
     cpu = choose_device("cpu")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)

@@ -1,4 +1,4 @@
-"""Which device computes: what may be asked for, and what is said where it is not there."""
+"""Which device computes: the devices that can be asked for, and the error if one is missing."""
 
 from types import SimpleNamespace
 
@@ -16,20 +16,20 @@ from attnstore.pipeline.workers import Workers
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    """What torch would say of two GPUs; nothing is computed on them."""
+    """Let torch report two GPUs. Nothing is computed on them."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")  # the last is not there
 
 
 def test_a_gpu_is_asked_for_by_its_number(two_gpus):
-    """`cuda` is the current one; a number is one of those that torch sees."""
+    """`cuda` is the current GPU; a number is one of the GPUs that torch reports."""
     asked = ("auto", "cpu", "cuda", "cuda:0", "cuda:1")
     assert [str(choose_device(name)) for name in asked] == ["cuda", "cpu", "cuda", "cuda:0", "cuda:1"]
 
 
 @pytest.mark.parametrize("asked", ["cuda:2", "cuda:10"])
-def test_a_gpu_that_is_not_there_is_refused(asked, two_gpus):
+def test_a_missing_gpu_is_refused(asked, two_gpus):
     with pytest.raises(UsageError) as raised:
         choose_device(asked)
     assert str(raised.value) == f"--device {asked}: torch sees 2 GPUs here, the last of them cuda:1"
@@ -37,7 +37,7 @@ def test_a_gpu_that_is_not_there_is_refused(asked, two_gpus):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("asked", ["cuda", "cuda:1"])
-def test_without_a_gpu_none_is_to_be_had(asked):
+def test_cuda_is_refused_without_a_gpu(asked):
     with pytest.raises(UsageError) as raised:
         choose_device(asked)
     assert str(raised.value) == (
@@ -46,7 +46,7 @@ def test_without_a_gpu_none_is_to_be_had(asked):
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an Apple GPU here")
-def test_without_an_apple_gpu_none_is_to_be_had(two_gpus):
+def test_mps_is_refused_without_an_apple_gpu(two_gpus):
     with pytest.raises(UsageError) as raised:
         choose_device("mps")
     assert str(raised.value) == (
@@ -54,8 +54,8 @@ def test_without_an_apple_gpu_none_is_to_be_had(two_gpus):
     )
 
 
-def test_an_apple_gpu_is_taken_if_it_is_asked_for_and_trains_nothing(monkeypatch):
-    """In float32, as nothing was measured there; `auto` is the CPU."""
+def test_an_apple_gpu_is_used_only_on_request_and_never_to_train(monkeypatch):
+    """In float32, because nothing was measured there. `auto` is the CPU."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [str(choose_device(name)) for name in ("auto", "mps")] == ["cpu", "mps"]
@@ -67,7 +67,7 @@ def test_an_apple_gpu_is_taken_if_it_is_asked_for_and_trains_nothing(monkeypatch
 
 
 @pytest.mark.parametrize("asked", ["cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "cudas", "gpu", 1])
-def test_another_device_is_refused(asked, two_gpus):
+def test_an_unknown_device_is_refused(asked, two_gpus):
     with pytest.raises(UsageError) as raised:
         choose_device(asked)
     assert str(raised.value) == (
@@ -75,8 +75,8 @@ def test_another_device_is_refused(asked, two_gpus):
     )
 
 
-def test_the_command_line_takes_a_number_and_says_what_it_takes_else(tmp_path):
-    """`cuda:1` reaches the run, which says whether it is there; `cuda:x` does not."""
+def test_the_command_line_accepts_gpu_numbers(tmp_path):
+    """`cuda:1` reaches the run, which reports whether it exists; `cuda:x` is refused before."""
     given = (
         "run",
         tmp_path / "s.attn",
@@ -93,8 +93,8 @@ def test_the_command_line_takes_a_number_and_says_what_it_takes_else(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "of_workers"), [("cuda", ["4", "7", "4"]), ("auto", ["4", "7", "4"]), ("cuda:1", [None] * 3)]
 )
-def test_each_worker_has_a_gpu_of_its_own_unless_one_is_named(asked, of_workers, two_gpus, monkeypatch):
-    """By what the worker sees: a GPU that is named keeps its number, and so all of them are seen."""
+def test_each_worker_has_its_own_gpu_unless_one_is_named(asked, of_workers, two_gpus, monkeypatch):
+    """By the GPUs that a worker can see. A named GPU keeps its number, so all of them stay visible."""
     started = []
 
     def start(command, *, env, **_):
@@ -109,8 +109,8 @@ def test_each_worker_has_a_gpu_of_its_own_unless_one_is_named(asked, of_workers,
     assert started == [each or "4,7,9" for each in of_workers]
 
 
-def test_training_names_its_gpu_by_the_environment(two_gpus):
-    """transformers' trainer takes all that are visible."""
+def test_training_selects_its_gpu_by_the_environment(two_gpus):
+    """transformers' trainer uses all visible GPUs."""
     with pytest.raises(UsageError) as raised:
         compute(SimpleNamespace(device="cuda:1", dtype="auto"))
     assert str(raised.value) == (

@@ -1,4 +1,4 @@
-"""What is known of each architecture is what transformers does, and what every family needs."""
+"""The facts about each architecture agree with transformers, and every family meets the common requirements."""
 
 import re
 from pathlib import Path
@@ -28,13 +28,13 @@ def run(classifier, texts):
     return [document.length for batch in batches for document in batch.documents if classifier(batch)]
 
 
-def test_the_families_whose_positions_start_behind_padding_are_those_of_transformers():
-    """Every text encoder with a classification head that makes its position ids so, and no other."""
+def test_the_families_with_offset_positions_are_those_of_transformers():
+    """Every text encoder with a classification head whose position ids start after the padding index, and no other."""
     models = Path(transformers.__file__).parent / "models"
     found = set()
     for source in models.glob("*/modeling_*.py"):
         code = source.read_text()
-        # Its own table of positions with a padding index, and a head of its own.
+        # It has its own position table with a padding index, and its own head.
         if "def create_position_ids_from_input_ids" not in code and "padding_idx + 1" not in code:
             continue
         if not re.search(r"class \w+ForSequenceClassification\(", code):
@@ -48,8 +48,8 @@ def test_the_families_whose_positions_start_behind_padding_are_those_of_transfor
 @pytest.mark.sampled(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [*tiny.ROUTED, *tiny.UNROUTED])
-def test_the_longest_document_that_a_family_takes_runs_and_one_token_more_is_refused(family, tmp_path):
-    """One line that says how many positions there are, never an index out of range."""
+def test_a_document_of_the_models_limit_runs_and_a_longer_limit_is_refused(family, tmp_path):
+    """The error is one line with the number of positions, never an index out of range."""
     tiny.save(tmp_path, family)
     settings = transformers.AutoConfig.from_pretrained(tmp_path)
     positions = usable_positions(settings)
@@ -67,15 +67,15 @@ def test_the_longest_document_that_a_family_takes_runs_and_one_token_more_is_ref
 @pytest.mark.sampled(at=(1,))
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_a_batch_of_a_model_with_few_positions_is_filled_up_by_no_more_than_it_has(family, tmp_path):
+def test_a_packed_batchs_filler_has_no_more_tokens_than_positions(family, tmp_path):
     """The filler of a packed batch is a document, too: with 80 positions it may not be longer."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path, 20)
     assert len(run(classifier, ["good film " * 20] * 60 + ["bad"])) == 61
 
 
-def test_a_gap_in_the_classes_names_is_one_line(tmp_path):
-    """A model whose id2label lacks a number can't say what it predicts."""
+def test_a_gap_in_the_class_names_is_one_line(tmp_path):
+    """A model whose id2label lacks a number has a class without a name."""
     tiny.save(tmp_path, id2label={0: "neg", 2: "pos"}, label2id={"neg": 0, "pos": 2})
     with pytest.raises(ModelError, match="names the classes 0, 2 in its id2label"):
         load(tmp_path, 32)

@@ -1,4 +1,4 @@
-"""Evidence and its like against plain autograd through the whole model, in every family and on every way through it."""
+"""Evidence and the other gradient scores against plain autograd through the whole model, in every family and path."""
 
 import gc
 import json
@@ -32,7 +32,7 @@ from attnstore.store.store import open_store
 
 
 def documents(sizes):
-    """One document of each number of words."""
+    """A document of each number of words."""
     generator = random.Random(0)
     words = [w for w in tiny.WORDS if not w.startswith("##")]
     return [
@@ -41,7 +41,7 @@ def documents(sizes):
     ]
 
 
-#: Empty, one word, cut at the limit, and lengths in between.
+#: An empty text, one word, a text cut at the limit, and lengths in between.
 FEW = (0, 1, 40, 12, 30, 5, 19)
 
 
@@ -84,7 +84,7 @@ def margin_of(logits, predicted):
 
 
 def by_autograd(model, ids, predicted):
-    """Probability × derivative in the last layer's first row, mean over heads: (n,), in the model's dtype."""
+    """Probability × derivative in the last layer's first row, averaged over heads: (n,), in the model's dtype."""
     out = model(torch.from_numpy(ids.astype(np.int64))[None], output_attentions=True)
     last = out.attentions[-1]  # (1, heads, n, n)
     (slope,) = torch.autograd.grad(margin_of(out.logits[0], predicted), last)
@@ -103,16 +103,16 @@ def assert_as_autograd_says(model, found, tolerance=2e-5):
 @pytest.mark.parametrize(
     "family", [f for f in tiny.ROUTED + tiny.UNROUTED if f not in ("eurobert", "mobilebert")]
 )
-def test_every_score_is_what_autograd_says_in_every_family(family, tmp_path):
-    """Signed, in mixed batches, packed, padded, hooked; float32 to 5e-5 of a document's largest value.
+def test_every_score_agrees_with_autograd_in_every_family(family, tmp_path):
+    """Signed, in mixed batches, packed, padded and hooked; float32 to 5e-5 of a document's largest value.
 
-    Random weights this large are harder on float32 than trained ones: the worst met is 3e-5 (xlm-roberta), where all
-    layers are recorded, else 1.4e-5.
+    Random weights this large are harder for float32 than trained ones. The largest error seen is 3e-5 (xlm-roberta) if
+    all layers are recorded, else 1.4e-5.
     """
     tiny.save(tmp_path, family)
     classifier = load(tmp_path, ("cls", "evidence", "norm", "relevance"))
     read = columns(classifier)
-    assert_relevance_is_of_the_definition(tmp_path, read)
+    assert_relevance_equals_its_definition(tmp_path, read)
     found = [(ids, logits, values["evidence"]) for ids, logits, values in read]
     assert_as_autograd_says(eager(tmp_path), found, 5e-5)
     if family == "deberta":
@@ -120,23 +120,23 @@ def test_every_score_is_what_autograd_says_in_every_family(family, tmp_path):
             f"norm is not stored, {tmp_path} has none: attnstore does not know the output projection of deberta",
         )
     else:
-        assert_norms_are_of_the_definition(tmp_path, read)
+        assert_norms_equal_their_definition(tmp_path, read)
     assert len({np.sign(value) for _, _, values in found for value in values}) >= 2
 
 
 @pytest.mark.slow
-def test_evidence_and_norm_of_mobilebert_are_what_autograd_says(tmp_path):
-    """Without padding: the state of its last token holds the embedding of what comes behind."""
+def test_evidence_and_norm_of_mobilebert_agree_with_autograd(tmp_path):
+    """Without padding, because the state of its last token contains the embedding of the token after it."""
     tiny.save(tmp_path, "mobilebert")
     read = columns(load(tmp_path, ("cls", "evidence", "norm", "relevance")), batch_tokens=1)
-    assert_relevance_is_of_the_definition(tmp_path, read)
+    assert_relevance_equals_its_definition(tmp_path, read)
     assert_as_autograd_says(
         eager(tmp_path), [(ids, logits, values["evidence"]) for ids, logits, values in read]
     )
-    assert_norms_are_of_the_definition(tmp_path, read)
+    assert_norms_equal_their_definition(tmp_path, read)
 
 
-def assert_relevance_is_of_the_definition(folder, read):
+def assert_relevance_equals_its_definition(folder, read):
     """To 5e-5 of a document's largest value, against the product of whole matrices; never below 0."""
     oracle = Oracle(str(folder))
     for ids, logits, values in read:
@@ -148,7 +148,7 @@ def assert_relevance_is_of_the_definition(folder, read):
 
 
 @pytest.mark.exhaustive
-def test_every_score_of_a_trained_model_is_of_the_definition(real_model):
+def test_every_score_of_a_trained_model_equals_its_definition(real_model):
     """To 1e-5 of a document's largest value: evidence by class, norms of all layers, relevance."""
     names = ("evidence_by_class", "norm", "relevance")
     classifier, oracle = load(real_model, names), Oracle(str(real_model))
@@ -172,8 +172,8 @@ def test_every_score_of_a_trained_model_is_of_the_definition(real_model):
             np.testing.assert_allclose(values[name], expected, rtol=0, atol=atol)
 
 
-def test_relevance_on_the_smallest_of_models_is_what_one_gets_by_hand():
-    """One head, two layers, two tokens: (I + B₂)(I + B₁) less I, its first row."""
+def test_relevance_of_a_minimal_model_equals_the_result_by_hand():
+    """One head, two layers, two tokens: the first row of (I + B₂)(I + B₁) − I."""
     attentions = [np.array([[[0.5, 0.5], [0.2, 0.8]]]), np.array([[[0.4, 0.6], [1.0, 0.0]]])]
     slopes = [np.array([[[2.0, -1.0], [1.0, 1.0]]]), np.array([[[-1.0, 0.5], [0.0, 3.0]]])]
     # B₁ = [[1, 0], [.2, .8]], B₂ = [[0, .3], [0, 0]]: row 0 of I + B₂ is (1, .3); times I + B₁: (2.06, .54).
@@ -181,7 +181,7 @@ def test_relevance_on_the_smallest_of_models_is_what_one_gets_by_hand():
 
 
 def test_relevance_in_blocks_of_rows_is_the_same():
-    """The way back of one document's attention, against autograd, whatever may be alive at once, with a window."""
+    """The backward pass of one document's attention against autograd, for any block size, with a window."""
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 9, 4, requires_grad=True) for _ in range(3))
     slope, weights = torch.randn(2, 9, 4), torch.rand(9)
@@ -199,8 +199,8 @@ def test_relevance_in_blocks_of_rows_is_the_same():
 
 
 @pytest.mark.slow
-def test_relevance_beside_everything_else_changes_nothing(tiny_model):
-    """The sweep of rollout, rows per head, whole probabilities, evidence: each is what it is alone."""
+def test_relevance_does_not_change_other_reductions(tiny_model):
+    """The rollout sweep, rows per head, whole probabilities and evidence are the same as without it."""
     names = ("received", "cls_heads", "rollout", "evidence", "norm", strongest)
     with_it, without = columns(load(tiny_model, (*names, "relevance"))), columns(load(tiny_model, names))
     for (_, logits, values), (_, others, own) in zip(with_it, without, strict=True):
@@ -211,8 +211,11 @@ def test_relevance_beside_everything_else_changes_nothing(tiny_model):
 
 
 @pytest.mark.slow
-def test_evidence_by_class_has_a_column_a_class_and_the_predicted_one_is_evidence(tmp_path):
-    """Each class's margin is its logit less the log-sum-exp of the others', as that of the prediction is."""
+def test_evidence_by_class_has_a_column_per_class(tmp_path):
+    """Each class's margin is its logit minus the log-sum-exp of the others.
+
+    The predicted class's column equals `evidence`.
+    """
     names = ("Very Good", "bad", "c", "4")
     tiny.save(tmp_path, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
     stored = ["evidence_for_very_good", "evidence_for_bad", "evidence_for_c", "evidence_for_4"]
@@ -228,7 +231,7 @@ def test_evidence_by_class_has_a_column_a_class_and_the_predicted_one_is_evidenc
 
 
 def test_evidence_for_one_of_two_classes_is_against_the_other(tiny_model):
-    """The margins differ by their sign alone."""
+    """The two margins differ only in sign."""
     for _, _, values in columns(load(tiny_model, ("evidence_by_class",))):
         against, largest = -values["evidence_for_pos"], np.abs(values["evidence_for_pos"]).max()
         np.testing.assert_allclose(values["evidence_for_neg"], against, rtol=0, atol=1e-5 * largest)
@@ -242,14 +245,17 @@ def test_evidence_for_one_of_two_classes_is_against_the_other(tiny_model):
         (("a b", "a_b", "c"), ["evidence_for_class_0", "evidence_for_class_1", "evidence_for_class_2"]),
     ],
 )
-def test_a_class_gives_its_column_a_name_that_can_be_one(labels, names):
-    """Numbers where a name would be empty, or two the same."""
+def test_a_column_of_a_class_has_a_valid_name(labels, names):
+    """It is a number if the name would be empty, or equal to another."""
     assert names_by_class(labels) == names
 
 
 @pytest.mark.slow
-def test_every_score_is_stored_verified_asked_and_null_where_windows_are_several(tiny_model, tmp_path):
-    """verify recomputes them all; a signed question takes the evidence for a class; norms are of any window."""
+def test_every_score_is_stored_verified_and_asked(tiny_model, tmp_path):
+    """verify recomputes them all; a signed question accepts the evidence for a class.
+
+    For documents of several windows all but the norms are null.
+    """
     data = tmp_path / "texts.jsonl"
     texts = [document.text for document in documents((5, 60, 12))]
     data.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
@@ -278,8 +284,8 @@ def test_every_score_is_stored_verified_asked_and_null_where_windows_are_several
     assert answer.num_rows > 0
 
 
-def assert_norms_are_of_the_definition(folder, read):
-    """All layers, to 1e-5 of a document's largest value, against the oracle, which knows no family."""
+def assert_norms_equal_their_definition(folder, read):
+    """All layers, to 1e-5 of a document's largest value, against the oracle, which knows no families."""
     oracle = Oracle(str(folder))
     for ids, _, values in read:
         for layer, true in enumerate(oracle.norms(ids), start=1):
@@ -287,7 +293,7 @@ def assert_norms_are_of_the_definition(folder, read):
             np.testing.assert_allclose(own, true, rtol=0, atol=1e-5 * true.max())
 
 
-def test_a_norm_is_that_of_attention_by_value_by_output_projection(tiny_model):
+def test_a_norm_is_that_of_attention_times_value_times_output_projection(tiny_model):
     """Kobayashi et al. 2020, equation 5, from BERT's own matrices: W_V with its bias, W_O without."""
     model = eager(tiny_model)
     width = model.config.hidden_size // model.config.num_attention_heads
@@ -311,14 +317,14 @@ def test_a_norm_is_that_of_attention_by_value_by_output_projection(tiny_model):
 
 
 @pytest.mark.slow
-def test_norms_of_heads_that_share_their_values(tmp_path):
-    """Of a head that reads more than [CLS], too: no head is in the way of a norm."""
+def test_norms_with_shared_value_heads(tmp_path):
+    """Also with a classification head that reads more than [CLS], which norms allow."""
     tiny.save(tmp_path, "eurobert")
-    assert_norms_are_of_the_definition(tmp_path, columns(load(tmp_path, ("norm",))))
+    assert_norms_equal_their_definition(tmp_path, columns(load(tmp_path, ("norm",))))
 
 
 def test_a_projection_that_reads_something_else_has_no_norm_and_a_note(tmp_path, monkeypatch):
-    """A layer of the right name and place, fed by another: seen on three short documents."""
+    """A layer with the right name and place but another input is detected on three short documents."""
     tiny.save(tmp_path)
     monkeypatch.setitem(families.PROJECTIONS, "bert", "intermediate.dense")
     classifier = load(tmp_path, ("cls", "norm"))
@@ -329,8 +335,8 @@ def test_a_projection_that_reads_something_else_has_no_norm_and_a_note(tmp_path,
 
 
 @pytest.mark.slow
-def test_evidence_of_four_classes_is_of_the_predicted_one_against_the_others(tmp_path):
-    """The log-sum-exp of three logits is no logit."""
+def test_evidence_of_four_classes_is_for_the_predicted_one_against_the_others(tmp_path):
+    """The margin subtracts the log-sum-exp of three logits, not a single logit."""
     names = ("a", "b", "c", "d")
     tiny.save(tmp_path, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
     found = forward(load(tmp_path))
@@ -340,14 +346,14 @@ def test_evidence_of_four_classes_is_of_the_predicted_one_against_the_others(tmp
 
 @pytest.mark.slow
 def test_evidence_without_the_cpu_kernel_is_the_same(tiny_model, monkeypatch):
-    """Where attention goes through torch."""
+    """If torch computes attention."""
     monkeypatch.setenv("ATTNSTORE_KERNEL", "off")
     assert_as_autograd_says(eager(tiny_model), forward(load(tiny_model)))
 
 
 @pytest.mark.slow
-def test_a_large_batch_gives_each_document_what_it_has_alone(tiny_model):
-    """More than 1,024 tokens, which are filled up by a document that counts for nothing."""
+def test_a_large_batch_gives_each_document_the_values_it_has_alone(tiny_model):
+    """More than 1,024 tokens, filled up by a document that is not used."""
     sizes = [3 + i % 27 for i in range(90)]
     classifier = load(tiny_model)
     together, alone = forward(classifier, sizes, 10_000), forward(classifier, sizes, 1)
@@ -357,18 +363,20 @@ def test_a_large_batch_gives_each_document_what_it_has_alone(tiny_model):
 
 
 def test_evidence_beside_values_per_head_and_whole_probabilities(tiny_model):
-    """What other reductions want of the last layer changes nothing."""
+    """What other reductions need of the last layer does not change evidence."""
     found = forward(load(tiny_model, ("cls_heads", "evidence", "rollout", strongest)))
     assert_as_autograd_says(eager(tiny_model), found)
 
 
 def strongest(probabilities):
-    """The most that any token in any head gives."""
+    """The largest probability that any head gives a token."""
     return probabilities.amax(dim=(0, 1))
 
 
 def test_evidence_adds_up_to_the_first_order_change_of_the_margin(tiny_model):
-    """Of [CLS] gathering (1 + ε) of what it gathers in the last layer: Σ evidence × heads, by finite differences."""
+    """If [CLS] gathers (1 + ε) times as much in the last layer, the margin changes by ε · Σ evidence × heads, by finite
+    differences.
+    """
     model = eager(tiny_model)
     scale = 1.0
 
@@ -391,7 +399,7 @@ def test_evidence_adds_up_to_the_first_order_change_of_the_margin(tiny_model):
 
 
 def test_a_margin_is_a_logit_less_the_log_sum_exp_of_the_others():
-    """Of the highest logit, or of the class asked for; in float32 whatever is given."""
+    """Of the highest logit, or of the class asked for, in float32 for any dtype of logits."""
     logits = torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]])
     expected = [3 - np.log(np.exp(1) + np.exp(2)), 5 - np.log(2)]
     np.testing.assert_allclose(margins(logits), expected, rtol=1e-6)
@@ -406,7 +414,7 @@ def test_a_margin_is_a_logit_less_the_log_sum_exp_of_the_others():
 
 
 def test_what_follows_the_last_attention_is_computed_in_float32():
-    """Linear layers and norms of bfloat16 weights give what those weights give in float32, to the bit."""
+    """Linear layers and norms with bfloat16 weights give the float32 results of those weights, to the bit."""
     torch.manual_seed(0)
     rough = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.LayerNorm(32), nn.Linear(32, 2)).bfloat16()
     given = torch.randn(3, 16).bfloat16()
@@ -418,7 +426,7 @@ def test_what_follows_the_last_attention_is_computed_in_float32():
 
 @pytest.mark.parametrize(("algorithm", "approximate"), [(None, None), ("none", "none"), ("tanh", "tanh")])
 def test_a_fused_layer_has_a_gradient_where_one_is_recorded(algorithm, approximate):
-    """Its own product has none: torch's layers stand in for it, and give the same."""
+    """The fused product has no gradient, so torch's own layers compute it, with the same results."""
     torch.manual_seed(0)
     linear = nn.Linear(16, 8).bfloat16().requires_grad_(False)
     given = torch.randn(3, 16).bfloat16().requires_grad_()
@@ -435,7 +443,10 @@ def test_a_fused_layer_has_a_gradient_where_one_is_recorded(algorithm, approxima
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "albert", "gte", "deberta-v2"])
 def test_evidence_in_bfloat16_stays_near_float32(family, tmp_path):
-    """In total variation, where both predict the same; random weights make it far worse than a trained model's."""
+    """In total variation, for documents with the same prediction.
+
+    Random weights make it far worse than a trained model.
+    """
     tiny.save(tmp_path, family)
     distances = []
     for (_, logits, exact), (_, other, rough) in zip(
@@ -455,7 +466,7 @@ def test_evidence_in_bfloat16_stays_near_float32(family, tmp_path):
     ("family", "changes"), [("eurobert", {}), ("modernbert", {"classifier_pooling": "mean"})]
 )
 def test_a_head_that_reads_more_than_cls_has_no_evidence_and_a_note(family, changes, tmp_path):
-    """One line; all else is stored."""
+    """One line; everything else is stored."""
     tiny.save(tmp_path, family, **changes)
     classifier = load(tmp_path)
     assert [r.name for r in classifier.reductions] == ["cls"]
@@ -477,7 +488,7 @@ def test_evidence_alone_of_a_head_that_reads_more_than_cls_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_document_of_several_windows_has_no_evidence_and_the_run_says_so(tiny_model, tmp_path):
-    """Null throughout, where documents read at once have what they have without windows."""
+    """Null in all its tokens. Documents read in one pass have the same values as without windows."""
     data = tmp_path / "texts.jsonl"
     texts = [document.text for document in documents((5, 60, 12))]
     data.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
@@ -506,8 +517,8 @@ def test_a_document_of_several_windows_has_no_evidence_and_the_run_says_so(tiny_
 
 
 @pytest.mark.slow
-def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(small_store):
-    """Its values without a lift, in both engines; no even share of it."""
+def test_evidence_is_asked_for_by_document_and_refused_as_attention(small_store):
+    """Its values have no lift, in both engines, because evidence has no even share."""
     reader = attnstore.open(small_store)
     expected = reader.tokens().filter(document=3).collect()["evidence"].cast(pl.Float64).to_list()
     for engine in ("duckdb", "polars"):
@@ -529,8 +540,8 @@ def test_evidence_is_asked_for_by_document_and_refused_where_attention_is_meant(
 @pytest.mark.sampled(at=(0,))
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta-v2"])
-def test_nothing_of_a_batch_is_left_once_it_was_read(family, tmp_path, monkeypatch):
-    """A graph that held its own way back would keep all activations of all batches: 46 MB a review, of MiniLM."""
+def test_no_memory_of_a_batch_is_left_once_it_was_read(family, tmp_path, monkeypatch):
+    """A graph that referred to itself would keep the activations of all batches: 46 MB per review with MiniLM."""
     tiny.save(tmp_path, family)
     left = weakref.WeakSet()
 

@@ -1,4 +1,4 @@
-"""Documents longer than the model reads: every way gives what it says, and windows what their definition says."""
+"""Documents longer than the model's limit: each way of reading them follows its definition."""
 
 import itertools
 
@@ -45,7 +45,9 @@ def config(data, tiny_model, **changes):
 @pytest.mark.parametrize("body", [1, 29, 30, 31, 45, 59, 60, 61, 200])
 @pytest.mark.parametrize("stride", [1, 7, 15, 30])
 def test_windows_hold_every_token_and_are_equally_long(body, stride):
-    """In order, each of the room's length but for a document that fits, none twice, steps of the stride or less."""
+    """In order, all of the full length unless the document fits into one, none repeated, at steps of at most the
+    stride.
+    """
     found = passes(body, 30, "windows", stride)
     assert set(np.concatenate(found).tolist()) == set(range(body))
     assert {len(places) for places in found} == {min(body, 30)}
@@ -55,7 +57,7 @@ def test_windows_hold_every_token_and_are_equally_long(body, stride):
 
 
 def test_the_head_and_the_tail_are_those_of_the_paper():
-    """Of 510 tokens between the special ones the first 128 and the last 382 (Sun et al. 2019)."""
+    """Of 510 tokens between the special ones, the first 128 and the last 382 (Sun et al. 2019)."""
     (places,) = passes(1000, 510, "head+tail", 1)
     assert places.tolist() == [*range(128), *range(1000 - 382, 1000)]
     (places,) = passes(1000, 510, "tail", 1)
@@ -65,8 +67,8 @@ def test_the_head_and_the_tail_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("long", ["tail", "head+tail", "windows"])
-def test_each_pass_is_framed_by_the_special_tokens_and_has_true_spans(long):
-    """What stands in the text at a token's span is the token, whichever stretch of the document is read."""
+def test_each_pass_has_special_tokens_and_correct_spans(long):
+    """The text at a token's span is the token, whichever stretch of the document is read."""
     words = text(100, 0)
     documents = [(0, Document(words, "a", None, "all", None))]
 
@@ -90,8 +92,10 @@ def test_each_pass_is_framed_by_the_special_tokens_and_has_true_spans(long):
 @pytest.mark.slow
 @pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
 @pytest.mark.parametrize("family", ["bert", "gte", "deberta"])
-def test_a_store_is_what_eager_attention_says(long, family, data, tmp_path):
-    """By all three ways through a model: values and logits of documents cut, read in part, and put together."""
+def test_a_store_of_long_documents_agrees_with_eager_attention(long, family, data, tmp_path):
+    """On all three paths through a model: values and logits of documents that are cut, read in part, or combined from
+    windows.
+    """
     model = tiny.save(tmp_path / "model", family)
     result = run(
         config(data, model, long=long, stride=10 if long == "windows" else None), tmp_path / "s.attn"
@@ -106,7 +110,7 @@ def test_a_store_is_what_eager_attention_says(long, family, data, tmp_path):
 
 @pytest.mark.slow
 def test_windows_store_every_token_once_and_a_documents_attention_adds_up_to_one(data, tiny_model, tmp_path):
-    """`windows` says in how many a document was read; nothing is truncated; other ways have no such column."""
+    """`windows` is the number of windows of a document; nothing is truncated. The other ways have no such column."""
     run(config(data, tiny_model, long="windows", stride=10), tmp_path / "w.attn")
     documents = pl.read_parquet(tmp_path / "w.attn/documents", hive_partitioning=True).sort("document")
     tokens = pl.read_parquet(tmp_path / "w.attn/tokens", hive_partitioning=True).sort("document", "position")
@@ -130,7 +134,7 @@ def test_windows_store_every_token_once_and_a_documents_attention_adds_up_to_one
 
 @pytest.mark.slow
 def test_another_way_is_another_run(data, tiny_model, tmp_path):
-    """A store is not continued with its long documents read otherwise."""
+    """A store is not resumed with another way of reading long documents."""
     run(config(data, tiny_model), tmp_path / "s.attn")
     with pytest.raises(Exception, match='long is "cut" in the store, "tail" in this run'):
         run(config(data, tiny_model, long="tail"), tmp_path / "s.attn")
@@ -147,7 +151,7 @@ def test_another_way_is_another_run(data, tiny_model, tmp_path):
         ({"long": "tail", "reductions": ("from_3",)}, "from_3 looks from a place in the document, which --long"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_together_is_refused(changes, message, data, tiny_model, tmp_path):
+def test_contradictory_options_are_refused(changes, message, data, tiny_model, tmp_path):
     """One line, before anything is written."""
     from dataclasses import replace
 
@@ -160,7 +164,7 @@ def test_what_does_not_fit_together_is_refused(changes, message, data, tiny_mode
 @pytest.mark.slow
 @pytest.mark.parametrize("long", ["cut", "tail", "head+tail", "windows"])
 def test_truncation_counts_what_was_not_read(long, data, tiny_model, tmp_path):
-    """The characters hidden behind the cut, before the tail, between head and tail, or none: by brute force."""
+    """The characters after the cut, before the tail, between head and tail, or none: by brute force."""
     run(config(data, tiny_model, long=long), tmp_path / "s.attn")
     tokens = pl.read_parquet(tmp_path / "s.attn/tokens", hive_partitioning=True).sort("document", "position")
     hidden = 0

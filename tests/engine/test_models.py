@@ -1,4 +1,4 @@
-"""Model folders that are made to break a reader: each is refused in one line."""
+"""Model folders made to break a reader: each is refused in one line."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def config(model) -> RunConfig:
         ({"0": "\ud800", "1": "pos"}, "has a class whose name is not text in its id2label"),
     ],
 )
-def test_odd_names_of_classes(tmp_path, names, fault) -> None:
+def test_odd_class_names_are_refused(tmp_path, names, fault) -> None:
     """A store of such a model could not be verified, or not be written."""
     model = tiny.save(tmp_path / "model")
     raw = json.loads((model / "config.json").read_text())
@@ -46,7 +46,7 @@ def test_odd_names_of_classes(tmp_path, names, fault) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_are_no_numbers(tmp_path, value) -> None:
+def test_weights_with_nan_are_refused(tmp_path, value) -> None:
     """Every prediction would be the first class, and half of them right."""
     model = tiny.save(tmp_path / "model")
     weights = load_file(model / "model.safetensors")
@@ -81,8 +81,8 @@ def test_weights_that_are_no_numbers(tmp_path, value) -> None:
         ),
     ],
 )
-def test_settings_that_can_not_be(tmp_path, changed, fault) -> None:
-    """Each is told in a line, at once, and none is waited for."""
+def test_impossible_settings_are_refused(tmp_path, changed, fault) -> None:
+    """Each is reported in one line, at once."""
     model = tiny.save(tmp_path / "model")
     raw = json.loads((model / "config.json").read_text()) | {"label2id": {}} | changed
     (model / "config.json").write_text(json.dumps(raw))
@@ -92,7 +92,7 @@ def test_settings_that_can_not_be(tmp_path, changed, fault) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_deep_settings_and_pipes(tmp_path) -> None:
+def test_deep_settings_and_pipes_are_refused(tmp_path) -> None:
     """Neither ends in a traceback or a wait."""
     model = tiny.save(tmp_path / "model")
     (model / "config.json").write_text("[" * 100_000)
@@ -104,7 +104,7 @@ def test_deep_settings_and_pipes(tmp_path) -> None:
 
 
 def changed(name: str, **values: object):
-    """What gives entries of a JSON file of a model other values."""
+    """A function that changes entries of one of a model's JSON files."""
 
     def change(model: Path) -> None:
         raw = json.loads((model / name).read_text())
@@ -124,7 +124,7 @@ def with_index(model: Path) -> None:
 
 
 def oversized(name: str, size: int):
-    """What makes a file of a model so large, without writing it."""
+    """A function that makes one of a model's files that large, without writing the bytes."""
 
     def change(model: Path) -> None:
         with (model / name).open("r+b") as file:
@@ -133,7 +133,7 @@ def oversized(name: str, size: int):
     return change
 
 
-#: How a tiny model is changed, and what is said.
+#: How a tiny model is changed, and a part of the error.
 HOSTILE = {
     "another name of layers": (
         changed("config.json", n_layers=10**9),
@@ -182,7 +182,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_folder_made_to_break_its_reader_is_refused_in_one_line(tmp_path, attack) -> None:
-    """Before anything works through it: what transformers would do to the end of the memory, or without one."""
+    """Before transformers would exhaust the memory, or fail with a traceback."""
     change, fault = HOSTILE[attack]
     model = tiny.save(tmp_path / "model")
     change(model)
@@ -192,8 +192,8 @@ def test_a_folder_made_to_break_its_reader_is_refused_in_one_line(tmp_path, atta
     assert "\n" not in str(refused.value)
 
 
-def test_an_at_sign_is_of_the_folder_or_before_the_revision(tmp_path, monkeypatch):
-    """A folder that is there wins, a path is never cut in two, a hub's name has a revision."""
+def test_an_at_sign_belongs_to_a_folder_or_precedes_a_revision(tmp_path, monkeypatch):
+    """An existing folder wins, a path is never split, and a name on the hub may have a revision."""
     monkeypatch.chdir(tmp_path)
     for name in ("me@home", "plain"):
         (tmp_path / name).mkdir()
@@ -208,7 +208,7 @@ def test_an_at_sign_is_of_the_folder_or_before_the_revision(tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_verify_finds_the_model_in_a_folder_with_an_at_sign(tiny_model, reviews, tmp_path):
-    """It is recomputed with that model, and nothing is off."""
+    """verify recomputes values with that model, and finds no difference."""
     folder = shutil.copytree(tiny_model, tmp_path / "me@home")
     source = SourceConfig(str(reviews), limit=2)
     run(RunConfig(source, str(folder), device="cpu", dtype="float32", max_length=40), tmp_path / "s.attn")

@@ -1,4 +1,4 @@
-"""Running out of a device's memory in the middle of a run: smaller batches, the same store."""
+"""A device that runs out of memory in the middle of a run: smaller batches, the same store."""
 
 from dataclasses import replace
 
@@ -29,14 +29,14 @@ def config(tiny_model, reviews):
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Give the device room for so many tokens a forward pass; returns the tokens of every pass tried."""
+    """Limit the tokens of a forward pass that the device has memory for; yields the tokens of every pass tried."""
     real = engine.Classifier._forward
 
     def limit(tokens):
         tried = []
 
         def forward(self, ids, tap, *types):
-            if tap._reductions:  # not while the way through the model is looked for
+            if tap._reductions:  # not while the path through the model is determined
                 tried.append(sum(len(i) for i in ids))
                 if tried[-1] > tokens:
                     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
@@ -56,7 +56,10 @@ def stored(path):
 
 @pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config, memory, tmp_path):
-    """Same rows, values to 1e-6, one note; the budget stays low, so that what follows is not tried in vain."""
+    """The same rows, values to 1e-6, and one note.
+
+    The budget stays low, so that later batches are not tried in vain.
+    """
     whole = run(config, tmp_path / "whole.attn")
     tried, notes, progress = memory(100), [], []
     result = run(
@@ -83,7 +86,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_store_stays_the_same(config
 
 @pytest.mark.slow
 def test_padded_batches_are_halved_by_their_padded_size(config, memory, tmp_path):
-    """A family without packing: the budget counts padding, and so does its fall."""
+    """In a family without packing, the budget counts padding, and so does its reduction."""
     tiny.save(tmp_path / "gte", "gte")
     config = replace(config, model=str(tmp_path / "gte"))
     run(config, tmp_path / "whole.attn")
@@ -97,8 +100,8 @@ def test_padded_batches_are_halved_by_their_padded_size(config, memory, tmp_path
 
 
 @pytest.mark.slow
-def test_a_document_that_does_not_fit_alone_is_told_in_one_line(config, memory, tmp_path):
-    """Its id, its length, and what to do; no batch of one is tried twice."""
+def test_a_document_that_does_not_fit_alone_is_reported_in_one_line(config, memory, tmp_path):
+    """Its id, its length, and what to do. A batch of one is not tried twice."""
     tried = memory(39)
     with pytest.raises(UsageError) as raised:
         run(config, tmp_path / "store.attn")
@@ -109,8 +112,8 @@ def test_a_document_that_does_not_fit_alone_is_told_in_one_line(config, memory, 
     assert tried.count(40) == 1
 
 
-def test_a_model_that_does_not_fit_is_told_in_one_line(config, monkeypatch, tmp_path):
-    """While it is loaded and looked through, there is nothing to halve."""
+def test_a_model_that_does_not_fit_is_reported_in_one_line(config, monkeypatch, tmp_path):
+    """While it is loaded and examined, there is no batch to halve."""
 
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -1,4 +1,4 @@
-"""The mathematics, against brute force in float64 and against answers worked out by hand."""
+"""The mathematics of the reductions, against brute force in float64 and against results worked out by hand."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def random_attention(seed, heads, n, depth, value_depth=None, dtype=torch.float3
     half=st.booleans(),
 )
 def test_any_shape_in_any_blocks_agrees_with_a_brute_force_loop(seed, heads, n, depth, block, window, half):
-    """Output, weighted sums and head rows are right to 1e-5 whatever the shape, the block and the dtype of q, k."""
+    """Output, weighted sums and head rows are right to 1e-5 for any shape, block size and dtype of q, k."""
     dtype = torch.bfloat16 if half else torch.float32
     query, key, value = random_attention(seed, heads, n, depth, dtype=dtype)
     weights = torch.rand(3, n, generator=torch.Generator().manual_seed(seed))
@@ -63,7 +63,7 @@ def test_any_shape_in_any_blocks_agrees_with_a_brute_force_loop(seed, heads, n, 
     np.testing.assert_allclose(found.weighted, weights.double().numpy() @ p.mean(0), atol=1e-5)
     np.testing.assert_allclose(found.head_rows, p[:, 0], atol=1e-5)
     expected = p @ value.double().numpy()
-    # In bfloat16 the probabilities are rounded before they meet v: 2⁻⁸ of the largest value at most.
+    # In bfloat16 the probabilities are rounded before they multiply v: an error of at most 2⁻⁸ of the largest value.
     tolerance = 2**-7 * max(1.0, float(value.abs().max())) if half else 1e-5
     np.testing.assert_allclose(found.output.double(), expected, atol=tolerance)
 
@@ -79,9 +79,8 @@ def test_any_shape_in_any_blocks_agrees_with_a_brute_force_loop(seed, heads, n, 
     block=st.sampled_from([5, 60]),
 )
 def test_the_sweep_equals_the_product_of_matrices_of_the_paper(seed, n, layers, depth, window, block):
-    """Rollout from the top down, P̄ kept (n ≤ 2·heads·depth) or made again, is the dense product's first row.
-
-    Local layers, as every second one has it here, are no other.
+    """Rollout from the top layer down, with P̄ kept (n ≤ 2·heads·depth) or computed again, is the dense product's first
+    row. Every second layer here is local, which makes no difference.
     """
     heads, traces, dense = 3, [], []
     for layer in range(layers):
@@ -96,8 +95,11 @@ def test_the_sweep_equals_the_product_of_matrices_of_the_paper(seed, n, layers, 
     assert float(found.sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_local_layer_costs_by_its_window_and_no_block_is_larger_than_asked_for(monkeypatch):
-    """Of 600 tokens with a window of 10, 21 columns per row are needed, and at most 41 computed, forth and back."""
+def test_a_local_layers_cost_depends_on_its_window(monkeypatch):
+    """With a window of 10, each row of 600 tokens needs 21 columns, and at most 41 are computed, in both passes.
+
+    No block is larger than asked for.
+    """
     sizes = []
 
     def counting(*args, **kwargs):
@@ -109,7 +111,7 @@ def test_a_local_layer_costs_by_its_window_and_no_block_is_larger_than_asked_for
     heads, n, window, block = 2, 600, 10, 1500
     query, key, value = random_attention(3, heads, n, 4)
     trace = attend(query, key, value, 0.5, torch.rand(2, n), window=window, trace=True, block=block).trace
-    assert trace.mean is None  # so the sweep computes everything once more
+    assert trace.mean is None  # so the sweep computes everything again
     rollout([trace], block=block)
     assert max(sizes) <= block
     assert 2 * heads * n * 20 <= sum(sizes) <= 2 * heads * n * (4 * window + 1)
@@ -133,7 +135,7 @@ def test_every_reduction_of_weights_that_sum_to_one_sums_to_one():
 
 
 def test_a_mask_hides_what_it_says_and_nothing_else():
-    """`allowed` may differ by head; hidden columns get exactly zero, and the rest are renormalised."""
+    """`allowed` may differ between heads. Hidden columns get exactly zero, and the rest are renormalised."""
     query, key, value = random_attention(2, 2, 9, 8)
     allowed = torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(3)) < 0.6
     allowed |= torch.eye(9, dtype=torch.bool)
@@ -146,8 +148,8 @@ def test_a_mask_hides_what_it_says_and_nothing_else():
     np.testing.assert_allclose(blocks.weighted[0], (e / e.sum(-1, keepdims=True)).mean((0, 1)), atol=1e-6)
 
 
-def test_probabilities_that_a_model_made_reduce_to_the_same():
-    """The hooked way and the tapped way are one mathematics."""
+def test_probabilities_computed_by_a_model_reduce_to_the_same():
+    """The hooked path and the tapped path agree."""
     query, key, value = random_attention(5, 3, 12, 8)
     weights = torch.rand(2, 12)
 
@@ -163,8 +165,8 @@ def test_probabilities_that_a_model_made_reduce_to_the_same():
     np.testing.assert_allclose(tapped.trace.mean, hooked.trace.mean, atol=1e-6)
 
 
-def test_a_chosen_token_that_a_short_document_lacks_is_no_number():
-    """from_<t> says nothing (NaN) about a document of t tokens or fewer, instead of inventing zeros."""
+def test_a_chosen_token_that_a_short_document_lacks_gives_nan():
+    """from_<t> is NaN in a document of t tokens or fewer, not an invented zero."""
     (reduction,) = resolve_reductions(["from_3"])
     assert np.isnan(one_hot(3, 3)).all()
     assert one_hot(3, 4).tolist() == [0, 0, 0, 1]
@@ -180,8 +182,8 @@ def strongest(probabilities):
     return probabilities.amax(dim=(0, 1))
 
 
-def test_custom_functions_are_told_apart_by_the_name_of_their_parameter():
-    """`document` makes row weights, `probabilities` a function of a layer; the docstring is the meaning."""
+def test_the_kind_of_a_custom_function_follows_from_its_parameters_name():
+    """`document` makes row weights, `probabilities` a function of a layer. The docstring is the description."""
     rows, layer = custom_reduction(by_length), custom_reduction(strongest)
     assert (rows.name, rows.row_weights, rows.of_probabilities) == ("by_length", by_length, None)
     assert rows.stored.meaning == "Queries weighted by the length of their token."
@@ -190,8 +192,8 @@ def test_custom_functions_are_told_apart_by_the_name_of_their_parameter():
     assert layer.stored.total is None
 
 
-def test_a_custom_reduction_is_known_by_its_source(monkeypatch, tmp_path):
-    """Two functions of one name but other code are different runs."""
+def test_a_custom_reduction_is_identified_by_its_source(monkeypatch, tmp_path):
+    """Functions of the same name but with different code are different runs."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine_a.py").write_text("def mine(probabilities):\n    return probabilities.sum((0, 1))\n")
     (tmp_path / "mine_b.py").write_text("def mine(probabilities):\n    return probabilities.mean((0, 1))\n")
@@ -229,8 +231,8 @@ def cls_lift(document):
         ([cls_lift], "no name that ends in '_lift', which the totals give to another column"),
     ],
 )
-def test_reductions_that_can_not_be_are_told_in_one_line(asked, message):
-    """Unknown names, modules and unusable functions each give a line that says what to do."""
+def test_invalid_reductions_are_reported_in_one_line(asked, message):
+    """Unknown names, unknown modules and unusable functions each give a line that says what to do."""
     with pytest.raises(UsageError) as raised:
         resolve_reductions(asked)
     assert message in str(raised.value)
@@ -238,7 +240,7 @@ def test_reductions_that_can_not_be_are_told_in_one_line(asked, message):
 
 
 def test_the_built_in_names_are_those_of_the_documentation():
-    """The five names are a promise: stores hold columns called after them."""
+    """Stores have columns with these names, so they are a promise."""
     assert list(BUILT_IN) == [
         "cls",
         "received",

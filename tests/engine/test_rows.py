@@ -39,7 +39,7 @@ def manifest(**changes):
 
 
 def results(padded=False, budget=12):
-    """Batches with values that say where they come from: document + position / 1000, negated by head."""
+    """Batches whose values encode their origin: document + position / 1000, negated by head."""
     documents = [Document(text, f"id{i}", None, split, label) for i, (text, label, split) in enumerate(TEXTS)]
     for batch in plan_batches(tokenise(enumerate(documents), TOKENIZER, 64), budget, padded=padded):
         values = torch.cat([d.number + torch.arange(d.length) / 1000 for d in batch.documents])
@@ -55,11 +55,11 @@ def tables(**changes):
 
 
 def by_hand(number):
-    """One document's rows, token by token, as the schema says them."""
+    """One document's rows, token by token, as the schema describes them."""
     text, label, split = TEXTS[number]
     encoding = TOKENIZER(text).encodings[0]
     seen_tokens, seen_words, rows = set(), set(), []
-    # Words of such texts, by hand: letters and digits together, every other mark by itself.
+    # The words of such texts, by hand: runs of letters and digits, and each other character alone.
     words = [(m.start(), m.end()) for m in re.finditer(r"\w+|\S", text)]
     owner = [
         next((w for w in words if w[0] <= a < w[1]), None) if a < b else None for a, b in encoding.offsets
@@ -85,7 +85,7 @@ def by_hand(number):
 
 
 def entropy(values):
-    """In nats, of the values made to add up to 1; None where one is missing or negative, or all are 0."""
+    """In nats, of the values scaled to add up to 1; None if one is missing or negative, or all are 0."""
     if any(value is None or value < 0 for value in values) or sum(values) == 0:
         return None
     found = 0.0
@@ -96,7 +96,7 @@ def entropy(values):
 
 
 def test_the_tokens_table_equals_rows_made_one_at_a_time():
-    """Whole table, every column: order restored from length-sorted batches, words, pieces, first occurrences."""
+    """The whole table: order restored from length-sorted batches, words, pieces, first occurrences."""
     expected = [row for number in range(len(TEXTS)) for row in by_hand(number)]
     assert tables().tokens.to_pylist() == expected
 
@@ -118,8 +118,8 @@ def test_the_documents_table_equals_rows_made_one_at_a_time():
         }  # fmt: skip
 
 
-def test_the_schemas_are_the_contracts():
-    """The tables' fields are the contract's, metadata included, then the partition keys."""
+def test_the_schemas_follow_the_contract():
+    """The tables have the contract's fields, metadata included, followed by the partition keys."""
     found = tables()
     for table, form in ((found.tokens, tokens_schema), (found.documents, documents_schema)):
         schema = form(manifest())
@@ -129,15 +129,17 @@ def test_the_schemas_are_the_contracts():
         ] * len(schema.names)
 
 
-def test_label_is_an_ordinary_column_where_it_is_not_in_the_path():
-    """With more labels than directories can bear, label is the contract's column."""
+def test_label_is_an_ordinary_column_if_it_is_not_in_the_path():
+    """With more labels than there may be directories, label is the contract's column."""
     found = tables(label_in_path=False)
     assert found.tokens.column_names.count("label") == 1
     assert found.documents["label"].to_pylist() == [label for _, label, _ in TEXTS]
 
 
 def test_values_are_rounded_to_eight_bits_unless_full_precision_is_asked_for():
-    """Rounding is to nearest bfloat16: at most 2⁻⁹ of the value, by an independent integer computation."""
+    """Values are rounded to the nearest bfloat16, with an error of at most 2⁻⁹ of the value, by an independent integer
+    computation.
+    """
     rounded = part_tables(manifest(), results(), Segmenter(), full_precision=False)
     exact = np.array(tables().tokens["cls_01"], dtype=np.float32)
     bits = exact.view(np.uint32).astype(np.uint64)
@@ -146,7 +148,7 @@ def test_values_are_rounded_to_eight_bits_unless_full_precision_is_asked_for():
 
 
 def values_of_each_kind(document, chance):
-    """A document's values of three heads, as a reduction may have them: sharp, spread, lacking, negative, nothing."""
+    """A document's values of three heads, of every kind: sharp, even, missing, negative, zero."""
     size = document.length
     values = [[chance.random() ** 9, chance.random(), -0.0 if place else 1e-30] for place in range(size)]
     if document.number == 1:
@@ -162,7 +164,7 @@ def values_of_each_kind(document, chance):
 
 @pytest.mark.parametrize("full_precision", [True, False])
 def test_entropies_equal_a_loop_over_the_stored_values(full_precision):
-    """Of each document, and of each head: null with a missing or a negative value, and where all values are 0."""
+    """Per document and per head: null with a missing or a negative value, and if all values are 0."""
     chance = np.random.default_rng(0)
     given = {
         number: values_of_each_kind(document, chance)
@@ -188,11 +190,14 @@ def test_entropies_equal_a_loop_over_the_stored_values(full_precision):
         assert row["cls_01_entropy"] == close[0]
         assert row["cls_heads_01_entropy"] == (None if heads == [None] * 3 else close)
         assert min(v for v in row["cls_heads_01_entropy"] or [0] if v is not None) >= 0
-    assert nothing == 7  # one of documents 1 and 2 each, two of document 3, and all of document 4
+    assert nothing == 7  # one value of documents 1 and 2 each, two of document 3, and all of document 4
 
 
 def test_a_document_without_tokens_has_no_entropy():
-    """A tokenizer that adds no special tokens makes nothing of an empty text, which is no other document's entropy."""
+    """A tokenizer without special tokens makes no tokens of an empty text.
+
+    The document does not get another one's entropy.
+    """
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -213,8 +218,8 @@ def test_a_document_without_tokens_has_no_entropy():
     assert found["cls_heads_01_entropy"].to_pylist() == [None, [two] * 2, None, [four] * 2, None]
 
 
-def test_no_number_becomes_null():
-    """A reduction that has nothing to say about a document (NaN) is null in the store, and so is its entropy."""
+def test_nan_becomes_null():
+    """If a reduction is NaN for a document, the store has null, also for its entropy."""
 
     def silent():
         for batch, reduced in results():
@@ -232,7 +237,7 @@ def test_no_number_becomes_null():
 
 
 def test_values_are_rounded_to_bfloat16_as_torch_rounds_them():
-    """Of every bfloat16 the value itself, its neighbours, and both sides of the tie; NaN and infinities, too."""
+    """For every bfloat16 the value itself, its neighbours, and both sides of the tie; NaN and infinities, too."""
     bits = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16))[:, None]
     behind = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], dtype=np.uint32)
     values = np.ascontiguousarray(bits + behind).view(np.float32)  # (65536, 6)

@@ -1,4 +1,4 @@
-"""The words of a text are the same whatever the tokenizer, and end where Unicode and ICU say that words end."""
+"""The words of a text do not depend on the tokenizer, and end at the boundaries of Unicode and ICU."""
 
 import random
 import re
@@ -26,8 +26,8 @@ TEXTS = [
 ]
 
 
-def test_what_was_met_before_changes_no_word(monkeypatch):
-    """Chunks are cut once; that some are remembered, and that all are forgotten in between, leaves no trace."""
+def test_earlier_texts_change_no_word(monkeypatch):
+    """Each chunk is segmented once. Results are the same whether chunks are remembered or were all forgotten."""
     monkeypatch.setattr(segmenter, "_REMEMBERED", 8)
     known = Segmenter()
     for texts in ([TEXTS[0]], TEXTS, TEXTS[1:3], TEXTS[::-1]):
@@ -35,7 +35,7 @@ def test_what_was_met_before_changes_no_word(monkeypatch):
 
 
 def unigram():
-    """A SentencePiece tokenizer, whose pieces cross the borders of words as XLM-R's do."""
+    """A SentencePiece tokenizer, whose pieces cross word boundaries as XLM-R's do."""
     pieces = [("<unk>", 0.0), ("▁great,", -1.0), ("▁great", -2.0), (",I", -2.0), ("/><br", -1.0)]
     pieces += [(character, -9.0) for character in sorted({*"".join(TEXTS), "▁"} - {" "})]
     backend = Tokenizer(models.Unigram(pieces, unk_id=0))
@@ -44,7 +44,7 @@ def unigram():
 
 
 def byte_level():
-    """A byte-level BPE whose tokens include the space before them, with a few merges."""
+    """A byte-level BPE, with a few merges, whose tokens include the space before them."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
     backend.decoder = decoders.ByteLevel()
@@ -56,7 +56,7 @@ def byte_level():
 
 
 def characters():
-    """A token for each character; it sees no text in other case or form than it is written."""
+    """One token per character, without any normalisation of case or form."""
     vocabulary = {character: n for n, character in enumerate(["<unk>", *sorted({*"".join(TEXTS)})])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.normalizer = normalizers.Sequence([])
@@ -68,7 +68,7 @@ TOKENIZERS = {"wordpiece": tiny.tokenizer, "unigram": unigram, "bytes": byte_lev
 
 
 def words_of(texts, tokenizer, segmenter=None):
-    """(word, piece, pieces, start, end) of every token, a list for each text."""
+    """(word, piece, pieces, start, end) of every token, one list per text."""
     documents = list(
         tokenise(
             enumerate(Document(t, str(n), None, "x", None) for n, t in enumerate(texts)), tokenizer, 10**6
@@ -97,15 +97,15 @@ def begun(rows):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_punctuation_is_a_word_of_its_own_and_no_part_of_another(name):
-    """Whatever the tokenizer, no word has both letters and marks at its ends, and none has white space."""
+def test_punctuation_is_a_separate_word(name):
+    """With every tokenizer, no word begins or ends with a mark if it has letters, and none has white space."""
     for rows in words_of(TEXTS, TOKENIZERS[name]()):
         for word, *_ in rows:
             assert word is None or re.fullmatch(r"\w(.*\w)?[\u0301]?|[^\w\s]+", word), word
 
 
 def test_two_tokenizers_that_see_every_character_have_the_same_words():
-    """A letter at a time and a byte at a time: the same words in the same order, and as written by hand."""
+    """One letter per token and one byte per token: the same words in the same order, equal to those written by hand."""
     by_character, by_byte = (
         [begun(rows) for rows in words_of(TEXTS, TOKENIZERS[name]())] for name in ("characters", "bytes")
     )
@@ -116,22 +116,22 @@ def test_two_tokenizers_that_see_every_character_have_the_same_words():
         "great , great ! great ? unwatchable unwatchable film .".split(),
     ]
     assert by_character[3:] == [["👍🏽", "👨‍👩‍👧", "🇩🇪", "éa", "co\u00adop"], [], []]
-    # Of "..." in one token stays the first.
+    # Of "..." in one token, the first mark is the word.
     assert [[w for w in words if w != "."] for words in by_byte] == [
         [w for w in words if w != "."] for words in by_character
     ]
 
 
 def test_a_piece_across_words_belongs_to_the_word_of_its_first_letter():
-    """SentencePiece's `▁great,` is of `great`, `,I` of `i`, and `/><br` of `br`."""
+    """SentencePiece's `▁great,` belongs to `great`, `,I` to `i`, and `/><br` to `br`."""
     (rows,) = words_of(["so great, x/><br great,I"], unigram())
     assert [(word, piece, pieces) for word, piece, pieces, a, b in rows if b - a > 1] == [
         ("great", 0, 1), ("br", 0, 1), ("great", 0, 1), ("i", 0, 1),
     ]  # fmt: skip
 
 
-def test_a_word_is_whole_where_its_pieces_are_cut_off():
-    """A word is the text's: the model that reads its first letters only has the same word, in fewer pieces."""
+def test_a_word_is_whole_even_if_its_pieces_are_cut_off():
+    """A word is the text's: if the model reads only its first letters, it is the same word with fewer pieces."""
     tokenizer = TOKENIZERS["characters"]()
     (document,) = tokenise([(0, Document("a film", "", None, "x", None))], tokenizer, 4)
     found = Segmenter().of_tokens(
@@ -153,8 +153,8 @@ def test_special_tokens_and_white_space_have_no_word():
     assert [row[:3] for row in rows] == [("a", 0, 1), (None, 0, 0), (None, 0, 0), (None, 0, 0), ("b", 0, 1)]
 
 
-def test_one_word_written_in_two_forms_is_one():
-    """Case, and letters composed or with a combining accent."""
+def test_two_forms_of_a_word_are_one_word():
+    """Upper and lower case, and composed letters or letters with a combining accent."""
     rows = words_of(["CAFÉ café", "cafe\u0301"], TOKENIZERS["bytes"]())
     assert [begun(each) for each in rows] == [["café", "café"], ["café"]]
 
@@ -203,7 +203,7 @@ def test_tokens_of_any_span_get_the_word_of_the_definition():
 @given(
     st.text(st.characters(max_codepoint=127, exclude_characters=" ")) | st.text("aZ09_.,:;'\r\n", max_size=12)
 )
-def test_ascii_is_cut_as_all_of_unicode_is(text):
+def test_ascii_texts_have_the_boundaries_of_unicode(text):
     """The fast expression for ASCII against the library's boundaries, and ICU's."""
     from attnstore.engine.segmenter import _BOUNDED, _BOUNDED_ASCII
 
@@ -211,8 +211,8 @@ def test_ascii_is_cut_as_all_of_unicode_is(text):
     assert _BOUNDED_ASCII.findall(text) == _BOUNDED.findall(text) == list(breakers.WordBreaker(text, "root"))
 
 
-def test_dictionaries_cut_what_no_space_does_and_are_asked_for_where_they_are_missing():
-    """Chinese, Japanese and Thai with ICU; a character each, and said, without."""
+def test_dictionaries_separate_words_without_spaces():
+    """Chinese, Japanese and Thai with ICU. Without it, each character is a word and a note asks for ICU."""
     texts = ["我们很好 iPhone很好", "私はその映画が大好きです。", "ภาษาไทยดีมาก"]
     pytest.importorskip("icu4py")
     with_icu, without = Segmenter(dictionaries=True), Segmenter(dictionaries=False)

@@ -1,7 +1,7 @@
-"""The whole way of a batch over a GPU that is not there: shapes, devices and dtypes, with nothing computed.
+"""A batch's complete path on a GPU that does not exist: shapes, devices and dtypes are checked, nothing is computed.
 
-Fake tensors know where they would lie. What would make the host wait for the GPU in mid-batch is an error here: reading
-a value, copying to memory that is not pinned, shapes that depend on values.
+Fake tensors know their device. Whatever would make the host wait for the GPU in the middle of a batch is an error here:
+reading a value, copying to memory that is not pinned, and shapes that depend on values.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ from attnstore.engine.reductions import resolve_reductions, upload
 
 GPU = torch.device("cuda:1")
 REDUCTIONS = ["cls", "received", "rollout", "cls_heads", "norm", "from_3"]
-#: torch records a gradient over real devices only.
+#: torch records gradients only for real devices.
 OF_GRADIENTS = ["evidence", "relevance"]
-#: transformers 5.20 does: a wait of its own, which no fake tensor allows.
+#: transformers 5.20 waits for the GPU there, which fake tensors do not allow.
 MAKES_MASKS_ON_THE_HOST = "torch.tensor(" in inspect.getsource(masking_utils.eager_mask)
 TEXTS = ["a", "", "the plot was never boring", "awful movie ! " * 9]
 
 
 def loudest(probabilities):
-    """The largest of the heads."""
+    """The largest probability of any head."""
     return probabilities.amax(dim=(0, 1))
 
 
 class NoWait(TorchDispatchMode):
-    """Between host and GPU nothing is copied but what is pinned, and nobody waits for it."""
+    """Fails if anything but pinned memory is copied between host and GPU, or if the host waits for the GPU."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -57,7 +57,9 @@ class NoWait(TorchDispatchMode):
 
 
 class Indexed(TorchFunctionMode):
-    """`x[…]` and a few more as the operations that they stand for: torch's own begin by changing to a GPU there is."""
+    """Replaces `x[…]` and a few other functions by the operations they stand for, because torch's own begin by
+    switching to a real GPU.
+    """
 
     ALIKE: ClassVar = {
         torch.Tensor.__invert__: torch.ops.aten.bitwise_not,
@@ -103,7 +105,7 @@ class Indexed(TorchFunctionMode):
 
 
 class Launches:
-    """In the Triton kernel's place: remembers what it is called with, and looks whether a GPU could read it."""
+    """Replaces the Triton kernel: records its arguments, and checks that a GPU could read them."""
 
     def __init__(self, device, current):
         self.device, self.current, self.seen = device, current, []
@@ -131,7 +133,7 @@ class Launches:
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A fake GPU, number 1, while number 0 is the current one. Gives what was launched, and what was tried."""
+    """A fake GPU with number 1, while number 0 is the current one. Yields what was launched and what was tried."""
     column_sums = pytest.importorskip("attnstore.engine.paths.column_sums", reason="there is no Triton")
     current = [0]
 
@@ -174,7 +176,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(cuda, "_pinned", pin)
     monkeypatch.setattr(cuda, "_disproof", lambda kernels: tried.append(kernels) or "")
     monkeypatch.setattr(column_sums, "_column_sums", launches)
-    # Weightings are made of numbers on the host, of which fake tensors have none.
+    # Weightings are made from values on the host, and fake tensors have none.
     monkeypatch.setattr(
         classifiers, "called", lambda name, own, document, given: OnTheHost(np.asarray(own(given)))
     )
@@ -191,13 +193,13 @@ class OnTheHost:
 
 
 def loaded(folder, reductions):
-    """Loaded on the CPU, where its way is found."""
+    """Loaded on the CPU, where the path through the model is found."""
     config = RunConfig(SourceConfig(""), str(folder), dtype="float32", device="cpu", max_length=32)
     return loading.load_classifier(config, resolve_reductions(reductions))
 
 
 def moved(classifier, mode, dtype, device=GPU):
-    """The same on the fake GPU, or another fake device."""
+    """The same model on the fake GPU, or on another fake device."""
     for module in classifier.model.modules():
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
@@ -218,7 +220,7 @@ def batch_of(classifier):
 
 
 def assert_arrived(reduced, classifier, batch, waited):
-    """Logits and all columns, on the CPU, after one wait for all of them, and none before."""
+    """Logits and all columns are on the CPU after a single wait for all of them, and not before."""
     assert waited == []
     logits = reduced.logits
     assert len(waited) == 1
@@ -235,10 +237,9 @@ def assert_arrived(reduced, classifier, batch, waited):
 @pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in tiny.ROUTED if name != "xmod"])
-def test_a_batch_goes_over_the_gpu_without_a_wait(family, gpu, tmp_path):
-    """bfloat16, every family that calls registered functions: flash attention in each layer, then the sweep.
-
-    Not X-MOD: it looks which documents are of which language, for which the host waits.
+def test_a_batch_runs_on_the_gpu_without_a_wait(family, gpu, tmp_path):
+    """bfloat16, with every family that calls registered functions: flash attention in each layer, then the rollout
+    sweep. X-MOD is excluded, because it looks up which documents have which language, and the host waits for that.
     """
     mode, launches, tried, waited = gpu
     with contextlib.ExitStack() as real:
@@ -251,7 +252,7 @@ def test_a_batch_goes_over_the_gpu_without_a_wait(family, gpu, tmp_path):
         reduced = classifier(batch)
     assert_arrived(reduced, classifier, batch, waited)
     assert classifier.kernel == cuda.PATH
-    # Of each layer the three weightings with the first rows, and on the way down a step of the sweep.
+    # Per layer: the three weightings with the first rows, and later a step of the sweep.
     assert [(w, rows) for w, rows, _ in launches.seen] == [(3, True)] * classifier.layers + [
         (1, False)
     ] * classifier.layers
@@ -262,10 +263,8 @@ def test_a_batch_goes_over_the_gpu_without_a_wait(family, gpu, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gte", "modernbert", "eurobert", "mpnet", "megatron-bert"])
 @pytest.mark.parametrize("custom", [False, True], ids=["built in", "custom"])
-def test_without_flash_attention_a_batch_goes_over_the_gpu_without_a_wait_either(
-    family, custom, gpu, tmp_path
-):
-    """float32 and custom reductions, and models that compute attention themselves: side by side, padded."""
+def test_a_batch_without_flash_attention_runs_on_the_gpu_without_a_wait(family, custom, gpu, tmp_path):
+    """float32, custom reductions, and models that compute attention themselves: documents side by side, padded."""
     if family == "mpnet" and MAKES_MASKS_ON_THE_HOST:
         pytest.skip("this transformers copies a number to the GPU for every mask of a model like MPNet")
     mode, launches, _, waited = gpu
@@ -285,8 +284,8 @@ def test_without_flash_attention_a_batch_goes_over_the_gpu_without_a_wait_either
 @pytest.mark.slow
 @pytest.mark.parametrize("flash", [True, False], ids=["flash attention", "padded"])
 @pytest.mark.parametrize("family", ["bert", "gte"])
-def test_the_way_back_of_a_gradient_reads_no_value(family, flash, gpu, tmp_path, monkeypatch):
-    """Fake tensors of the CPU, which can be recorded: reading a value is as wrong there."""
+def test_the_backward_pass_reads_no_value(family, flash, gpu, tmp_path, monkeypatch):
+    """With fake CPU tensors, whose gradients can be recorded: reading a value is an error there, too."""
     mode, launches, *_ = gpu
     with contextlib.ExitStack() as real:
         real.enter_context(torch._subclasses.fake_tensor.unset_fake_temporarily())
@@ -306,8 +305,8 @@ def test_the_way_back_of_a_gradient_reads_no_value(family, flash, gpu, tmp_path,
     assert len(launches.seen) == (2 * classifier.layers if flash else 0)
 
 
-def test_without_pinned_memory_an_array_goes_to_the_gpu_all_the_same(gpu, monkeypatch):
-    """The system's limit on such memory is not the GPU's: the host waits, and nothing is taken for a full GPU."""
+def test_an_array_reaches_the_gpu_without_pinned_memory(gpu, monkeypatch):
+    """If the system refuses to pin memory, the host waits for the copy. This is not taken for a full GPU."""
 
     def refused(_):
         raise RuntimeError("CUDA error: out of memory")

@@ -1,4 +1,4 @@
-"""Results on their way back from a GPU: a simulated one, which does no more than is waited for, and that late."""
+"""Results copied back from a GPU, with a simulated GPU that does work only when something waits for it."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from attnstore.engine.paths import cuda
 
 
 class Stream:
-    """Work in order, of which none is done before it has to be."""
+    """A queue of work. Nothing in it is done before something waits for it."""
 
     def __init__(self, machine):
         self.machine, self.queue = machine, []
@@ -28,7 +28,7 @@ class Event:
         self.stream, self.before = stream, list(stream.queue)
 
     def synchronize(self):
-        """Do what was given to the stream before this, and what that waits for."""
+        """Do the work that was queued on the stream before this event, and the work that it depends on."""
         for work in self.before:
             if work in self.stream.queue:
                 self.stream.queue.remove(work)
@@ -36,13 +36,13 @@ class Event:
 
 
 class Machine(TorchDispatchMode):
-    """One GPU's streams: sums and copies are put into the current one's queue."""
+    """The streams of one GPU. Sums and copies are queued on the current stream."""
 
     def __init__(self):
         super().__init__()
         self.main = self.current = Stream(self)
         self.side = Stream(self)
-        self.used = []  # what a stream reads that another has made
+        self.used = []  # memory that a stream reads and another has written
         self.recorded = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -65,7 +65,7 @@ class Machine(TorchDispatchMode):
         self.current = before
 
     def give_memory_to_others(self):
-        """What has no name any more is written over, unless torch knows that a stream still reads it."""
+        """Overwrite memory that no variable refers to, unless torch knows that a stream still reads it."""
         for stream, source in self.used:
             if not any(held is source and reader is stream for held, reader in self.recorded):
                 source.fill_(torch.nan)
@@ -88,8 +88,8 @@ def batch(number):
     return {"": torch.full((2, 3), number), "cls_01": torch.arange(4.0) + number, "none": torch.zeros(0, 2)}
 
 
-def test_what_comes_back_is_what_its_batch_has_made_and_not_before_it_is_waited_for(machine):
-    """Two batches on their way, the later one read first; what the host does not wait for has not been done."""
+def test_each_batch_gets_its_own_results_once_it_waits_for_them(machine):
+    """Two batches are under way and the later one is read first. Work that nothing waits for is not done."""
     with machine:
         first, wait_for_first = cuda.fetch(batch(1.0))
         second, wait_for_second = cuda.fetch(batch(2.0))
@@ -104,7 +104,7 @@ def test_what_comes_back_is_what_its_batch_has_made_and_not_before_it_is_waited_
 
 
 def test_the_gpu_does_not_wait_for_copies(machine):
-    """The next batch's work may begin while the last one is being copied: its stream has no wait in it."""
+    """The next batch's work may begin while the last one is being copied, because its stream contains no wait."""
     with machine:
         _, wait = cuda.fetch(batch(1.0))
         cuda.fetch(batch(2.0))
@@ -114,8 +114,8 @@ def test_the_gpu_does_not_wait_for_copies(machine):
 
 
 @pytest.mark.parametrize("missing", ["wait", "record", "late"])
-def test_the_simulation_notices_what_would_go_wrong(missing, machine, monkeypatch):
-    """No wait for the batch, memory given away too early, an event before the copy: each comes back as NaN."""
+def test_the_simulation_notices_each_fault(missing, machine, monkeypatch):
+    """No wait for the batch, memory given away too early, and an event before the copy each give NaN."""
     if missing == "wait":
         monkeypatch.setattr(Stream, "wait_stream", lambda *_: None)
     elif missing == "record":
@@ -134,7 +134,7 @@ def test_the_simulation_notices_what_would_go_wrong(missing, machine, monkeypatc
 
 
 def test_without_pinned_memory_the_copy_goes_to_ordinary_memory(monkeypatch):
-    """The system's limit on such memory is not the GPU's: nothing is taken for a full GPU."""
+    """If the system refuses to pin memory, this is not taken for a full GPU."""
     asked = []
     real = torch.empty
 

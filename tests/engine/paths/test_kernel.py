@@ -1,4 +1,4 @@
-"""The CPU kernel, held against float64 from the same q, k and v, and the ways in which it steps aside."""
+"""The CPU kernel against float64 results from the same q, k and v, and the cases in which it is not used."""
 
 import hashlib
 import subprocess
@@ -34,7 +34,7 @@ needs_kernel = pytest.mark.skipif(not here.startswith("c++"), reason=here)
 
 
 def engines():
-    """Those of this machine: not every processor has AMX, or multiplies bfloat16 at all."""
+    """The ways to multiply on this machine: not every processor has AMX, or multiplies bfloat16 at all."""
     fastest = kernel._loaded().products
     return [
         name for name, (dtype, products) in ENGINES.items() if dtype == torch.float32 or products <= fastest
@@ -42,7 +42,7 @@ def engines():
 
 
 class Case(RandomBatch):
-    """A random batch, and what the kernel makes of it."""
+    """A random batch, and what the kernel computes from it."""
 
     def __init__(self, engine, lengths, **shape):
         dtype, self.products = ENGINES[engine]
@@ -50,7 +50,7 @@ class Case(RandomBatch):
         self.workspace = Workspace()
 
     def run(self, **changes):
-        """(output, weighted, head_rows, spread) from the kernel."""
+        """(output, weighted, head_rows, transposed mean times the sweep vector) from the kernel."""
         arguments = {
             "window": self.window,
             "head_rows": True,
@@ -71,7 +71,7 @@ class Case(RandomBatch):
 @given(data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_random_batches_agree_with_float64(data):
-    """Any lengths, head sizes, window, layout, weightings and shared key heads: all four results are right."""
+    """All four results are right for any lengths, head sizes, window, layout, weightings and shared key heads."""
     heads = data.draw(st.sampled_from([1, 2, 3, 4, 6]), "heads")
     Case(
         data.draw(st.sampled_from(engines()), "engine"),
@@ -91,7 +91,7 @@ def test_random_batches_agree_with_float64(data):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("depth", HEAD_SIZES)
 def test_every_head_size_in_use(engine, depth):
-    """Head sizes of the encoders there are, on ragged documents that begin and end inside a block of rows."""
+    """The head sizes of existing encoders, with documents that begin and end inside a block of rows."""
     if engine not in engines():
         pytest.skip(f"no {engine} here")
     Case(engine, [1, 31, 32, 33, 64, 65, 150], heads=3, depth=depth).check()
@@ -101,7 +101,7 @@ def test_every_head_size_in_use(engine, depth):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("window", [None, 0, 37, 128])
 def test_a_long_document_is_split_among_threads(engine, window):
-    """Beside short ones, with and without a window, and with the sweep taken from q and k again."""
+    """Beside short ones, with and without a window, and with the sweep computed from q and k again."""
     if engine not in engines():
         pytest.skip(f"no {engine} here")
     Case(engine, [5, 1100, 64], heads=2, depth=16, window=window).check()
@@ -110,8 +110,8 @@ def test_a_long_document_is_split_among_threads(engine, window):
 @needs_kernel
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("window", [None, 20])
-def test_the_same_bytes_whatever_the_threads(engine, window):
-    """Twice the same call, and the same with one thread, two and three: no bit depends on the schedule."""
+def test_results_do_not_depend_on_the_number_of_threads(engine, window):
+    """The same call twice, and with one, two and three threads: every bit is equal."""
     if engine not in engines():
         pytest.skip(f"no {engine} here")
     case = Case(engine, [700, 3, 130, 129, 1], heads=2, depth=16, window=window)
@@ -152,8 +152,8 @@ def test_a_batch_gives_what_its_documents_give_alone(engine):
 
 @needs_kernel
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_weighting_of_nan_spoils_itself_alone(engine):
-    """`from_300` in a document of 40 tokens is NaN there, and nothing else is."""
+def test_a_nan_weighting_affects_only_its_own_document(engine):
+    """`from_300` is NaN in a document of 40 tokens, and nowhere else."""
     if engine not in engines():
         pytest.skip(f"no {engine} here")
     case = Case(engine, [40, 60], weightings=3)
@@ -166,7 +166,7 @@ def test_a_weighting_of_nan_spoils_itself_alone(engine):
 @needs_kernel
 @pytest.mark.parametrize("engine", ENGINES)
 def test_large_scores_neither_overflow_nor_vanish(engine):
-    """Scores of several hundred, where exp overflows without the row's maximum taken off."""
+    """Scores of several hundred, whose exponential overflows unless the row's maximum is subtracted."""
     if engine not in engines():
         pytest.skip(f"no {engine} here")
     case = Case(engine, [50, 70], depth=64, spread=12.0)
@@ -174,20 +174,20 @@ def test_large_scores_neither_overflow_nor_vanish(engine):
     true_output, true_weighted, true_head_rows, true_spread = case.expected()
     largest = case.v.abs().max().item()
     torch.testing.assert_close(output.double(), true_output, rtol=2**-8, atol=2**-8 * largest)
-    # float32 scores of some hundreds are off by some 1e-5, and so, relatively, is their exponential.
+    # float32 scores of several hundred have errors of about 1e-5, and so, relatively, does their exponential.
     for got, true in ((weighted, true_weighted), (head_rows, true_head_rows), (spread, true_spread)):
         torch.testing.assert_close(got.double(), true, rtol=1e-3, atol=1e-6)
 
 
 @needs_kernel
-def test_what_is_kept_for_the_sweep_is_linear_in_the_length():
-    """A head mean while it is smaller than q and k, nothing beyond: never more than 2·n·heads·d values."""
+def test_memory_kept_for_the_sweep_is_linear_in_the_length():
+    """A head mean is kept only if it is not larger than q and k, so never more than 2·n·heads·d values."""
     for n, kept in ((40, 40 * 64 * 4), (64, 64 * 64 * 4), (65, 0), (1000, 0)):
         case = Case("float32", [n], heads=2, depth=16)
         case.run()
         assert case.workspace.buffer(0, 0).numel() == kept
         assert kept <= 2 * n * 2 * 16 * 4
-    # With a window a head mean is a band, and can be kept for any length.
+    # With a window, a head mean is a band, and can be kept for any length.
     case = Case("float32", [1000], heads=4, depth=64, window=8)
     case.run()
     assert 0 < case.workspace.buffer(0, 0).numel() <= 2 * 1000 * 4 * 64 * 4
@@ -195,7 +195,7 @@ def test_what_is_kept_for_the_sweep_is_linear_in_the_length():
 
 @needs_kernel
 def test_innermost_strides_other_than_one_are_copied():
-    """The layout does not matter to the result."""
+    """The memory layout does not change the result."""
     case = Case("float32", [30, 20], heads=2, depth=16)
     straight = case.run()
     for name in "qkv":
@@ -208,8 +208,8 @@ def test_innermost_strides_other_than_one_are_copied():
 
 @pytest.mark.slow
 @needs_kernel
-def test_no_second_openmp_runtime_and_no_change_of_threads():
-    """The kernel works in torch's own pool: one runtime is loaded, and torch's settings stay."""
+def test_the_kernel_uses_torchs_thread_pool():
+    """Only one OpenMP runtime is loaded, and torch's thread settings stay the same."""
     code = """
 import torch
 torch.set_num_threads(2)
@@ -224,8 +224,10 @@ print(torch.get_num_threads(), len({m.split()[-1] for m in maps if "libgomp" in 
     assert done.stdout.split() == ["2", "1"]
 
 
-def test_what_the_kernel_does_not_serve(monkeypatch):
-    """Half precision, mixed dtypes, other devices and odd scales stay with torch; so does everything when off."""
+def test_torch_computes_what_the_kernel_does_not_support(monkeypatch):
+    """Half precision, mixed dtypes, other devices and scales that are not positive; and everything if the kernel is
+    off.
+    """
     x = torch.zeros(1, 1, 4, 8)
     assert kernel.serves(x, x, x, 1.0) == here.startswith("c++")
     assert not kernel.serves(x.half(), x.half(), x.half(), 1.0)
@@ -239,7 +241,7 @@ def test_what_the_kernel_does_not_serve(monkeypatch):
 
 @pytest.fixture
 def reload(monkeypatch, tmp_path):
-    """Load the kernel anew with an empty cache; what was loaded before comes back afterwards."""
+    """Load the kernel again with an empty cache; restore the loaded one afterwards."""
     monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path))
     forget()
     yield kernel.path
@@ -248,19 +250,19 @@ def reload(monkeypatch, tmp_path):
 
 
 def forget():
-    """As in a new process."""
+    """Forget what was loaded, as in a new process."""
     compiler._begun.cache_clear()
     kernel._load.cache_clear()
 
 
 @pytest.mark.slow
-def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp_path):
-    """`ahead` returns before the compiler does; whoever wants the library then has it from the same compilation."""
+def test_compiling_ahead_happens_once_and_is_waited_for(reload, monkeypatch, tmp_path):
+    """`start` returns before the compiler ends. Whoever then wants the library gets it from the same compilation."""
     slow = fake_compiler(tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; sleep 0.3; echo whole >')
     monkeypatch.setenv("CXX", str(slow))
     for gpu in ("cuda", "cuda:1", "mps"):
         compiler.start(gpu)
-    assert compiler._begun.cache_info().currsize == 0  # a GPU needs none
+    assert compiler._begun.cache_info().currsize == 0  # not needed on a GPU
     compiler.start("auto")
     assert not list(tmp_path.glob("*.so"))
     library = compiler.library("")
@@ -269,13 +271,13 @@ def test_begun_ahead_it_is_compiled_once_and_waited_for(reload, monkeypatch, tmp
     assert library == compiler.library("")
 
 
-def test_without_a_compiler_torch_does_it(reload, monkeypatch):
+def test_torch_is_used_without_a_compiler(reload, monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/g++")
     assert reload() == "torch: no C++ compiler"
 
 
 def test_a_compiler_that_fails_leaves_nothing_behind(reload, monkeypatch, tmp_path):
-    """The reason is the compiler's first error; the cache stays empty."""
+    """The reason is the compiler's first error, and the cache stays empty."""
     broken = script(
         tmp_path / "broken", 'echo "warning: dull" >&2; echo "kernel.cpp:1: error: no AVX-512" >&2; exit 1'
     )
@@ -284,20 +286,20 @@ def test_a_compiler_that_fails_leaves_nothing_behind(reload, monkeypatch, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]
 
 
-def test_a_library_that_can_not_be_loaded(reload, monkeypatch, tmp_path):
-    """A compiler that makes something else than a library."""
+def test_a_library_that_can_not_be_loaded_is_reported(reload, monkeypatch, tmp_path):
+    """The compiler writes something that is not a library."""
     monkeypatch.setenv("CXX", str(fake_compiler(tmp_path / "fake", "echo no library >")))
     assert reload().startswith("torch: the kernel can't be loaded: ")
 
 
-def test_a_cache_that_can_not_be_written(reload, monkeypatch, tmp_path):
+def test_an_unwritable_cache_is_reported(reload, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path / "file"))
     assert reload().startswith("torch: the kernel can't be loaded: ")
 
 
 def test_a_library_that_others_can_write_is_not_run(reload, monkeypatch, tmp_path):
-    """Code from a cache that anyone may write to is anyone's code."""
+    """Anyone could put code into such a cache."""
     monkeypatch.setenv("CXX", str(fake_compiler(tmp_path / "fake", "echo >")))
     reload()
     (library,) = tmp_path.glob("kernel-*.so")
@@ -309,8 +311,8 @@ def test_a_library_that_others_can_write_is_not_run(reload, monkeypatch, tmp_pat
 @pytest.mark.parametrize(
     "damage", [lambda c: c[:-1], lambda c: c[:40], lambda c: b"", lambda c: b"x" + c[1:]]
 )
-def test_a_library_that_was_damaged_in_the_cache_is_built_again(reload, monkeypatch, tmp_path, damage):
-    """Loaded, a truncated one would end this process and every later one; a whole one is left as it is."""
+def test_a_damaged_library_in_the_cache_is_built_again(reload, monkeypatch, tmp_path, damage):
+    """Loading a truncated library would end this process and every later one. An intact library is left as it is."""
     program = fake_compiler(
         tmp_path / "fake", 'echo x >> "$(dirname "$0")/calls"; echo a library that is long >'
     )
@@ -327,8 +329,8 @@ def test_a_library_that_was_damaged_in_the_cache_is_built_again(reload, monkeypa
 
 @pytest.mark.slow
 @needs_kernel
-def test_a_library_with_its_digest_behind_it_is_loaded(reload, tmp_path):
-    """The real one: nothing that loads it looks behind its last section; a truncated one is built again."""
+def test_a_library_with_an_appended_digest_is_loaded(reload, tmp_path):
+    """With the real library: loaders ignore what follows the last section. A truncated one is built again."""
     before = reload(torch.float32)
     assert not before.startswith("torch")
     (library,) = tmp_path.glob("kernel-*.so")
@@ -337,12 +339,12 @@ def test_a_library_with_its_digest_behind_it_is_loaded(reload, tmp_path):
     replaced = tmp_path / "cut"
     replaced.write_bytes(content[:5000])
     replaced.chmod(0o755)
-    replaced.replace(library)  # not in place: this process has the whole one open
+    replaced.replace(library)  # not in place, because this process has the complete one open
     forget()
     assert reload(torch.float32) == before
 
 
-def test_a_processor_with_no_wide_registers(reload, monkeypatch):
+def test_a_processor_without_wide_registers_uses_torch(reload, monkeypatch):
     monkeypatch.setattr(compiler, "_processor", lambda: "fpu sse2 avx")
     assert reload() == "torch: the processor has none of AVX-512, AVX2 and NEON"
     monkeypatch.setenv("ATTNSTORE_KERNEL", "avx2")
@@ -351,8 +353,8 @@ def test_a_processor_with_no_wide_registers(reload, monkeypatch):
 
 @pytest.mark.slow
 @needs_kernel
-def test_bfloat16_is_refused_where_it_is_not_multiplied(reload, monkeypatch):
-    """The library for AVX2 says so instead of reading bfloat16 as something else."""
+def test_a_library_without_bfloat16_refuses_it(reload, monkeypatch):
+    """The AVX2 library returns an error instead of reading bfloat16 as another type."""
     monkeypatch.delenv("ATTNSTORE_CACHE")  # where it may have been built already
     monkeypatch.setenv("ATTNSTORE_KERNEL", "avx2")
     if reload(torch.float32) != "c++ kernel, AVX2 float32":
@@ -363,8 +365,8 @@ def test_bfloat16_is_refused_where_it_is_not_multiplied(reload, monkeypatch):
         kernel.attend(x, x, x, 1.0, kernel.Places.of([4], packed=True), torch.zeros(1, 4))
 
 
-def test_what_is_asked_for_is_refused_where_it_is_not_known(reload, monkeypatch):
-    """Silence would leave who mistyped `off` with the kernel."""
+def test_an_unknown_kernel_setting_is_refused(reload, monkeypatch):
+    """If it were ignored, a user who mistyped `off` would get the kernel."""
     monkeypatch.setenv("ATTNSTORE_KERNEL", "of")
     with pytest.raises(
         UsageError, match="ATTNSTORE_KERNEL=of is not known: use off, neon, avx2, avx512, amx, or unset it"
@@ -372,13 +374,13 @@ def test_what_is_asked_for_is_refused_where_it_is_not_known(reload, monkeypatch)
         compiler.start("cpu")
 
 
-def test_another_system(reload, monkeypatch):
+def test_another_system_uses_torch(reload, monkeypatch):
     monkeypatch.setattr(compiler.platform, "system", lambda: "Darwin")
     assert reload() == "torch: the kernel needs Linux on x86-64 or ARM64"
 
 
-def test_several_may_build_at_once(tmp_path):
-    """Whoever is last replaces a whole library by a whole library; no working folder is left."""
+def test_several_processes_may_build_at_once(tmp_path):
+    """The last one replaces a complete library by a complete library, and no working folder is left."""
     program = fake_compiler(tmp_path / "fake", 'head -c 1000000 /dev/zero > "$o"; sleep 0.1; echo whole >>')
     cache = tmp_path / "cache"
     library = cache / "kernel-x.so"
@@ -407,7 +409,7 @@ def fake_compiler(path, write):
 @needs_kernel
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert"])
 def test_a_model_gives_the_same_with_and_without_the_kernel(family, tmp_path, monkeypatch):
-    """Packed, with a sliding window, padded, with shared key heads: every column and the logits agree."""
+    """Packed, with a sliding window, padded, and with shared key heads: every column and the logits agree."""
     tiny.save(tmp_path, family)
     texts = ["a", "", "the plot was never boring and the actor was great", "awful movie ! " * 9]
     documents = [Document(t, str(i), None, "all", None) for i, t in enumerate(texts)]

@@ -1,4 +1,4 @@
-"""The kernel on processors that this machine only emulates: ARM's NEON."""
+"""The kernel on processors that this machine can only emulate: ARM with NEON."""
 
 import ctypes
 import shutil
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The kernel for ARM64 as a program of its own, compiled as attnstore compiles it there."""
+    """The kernel for ARM64 as a separate program, compiled as attnstore compiles it on ARM64."""
     path = tmp_path_factory.mktemp("arm") / "kernel"
     options = [o for o in compiler._COMPILE if o not in ("-c", "-fPIC", "-march=native")]
     source = Path(__file__).with_name("emulated.cpp")
@@ -33,13 +33,13 @@ def program(tmp_path_factory):
 
 
 class Emulated:
-    """In place of the library: each call in an emulated process of its own."""
+    """Replaces the library: each call is a separate emulated process."""
 
     def __init__(self, program, sizes):
         self.program, self.sizes = program, sizes
 
     def _run(self, call, *arguments):
-        """What the program writes, and the pointers whose memory is written back, with their sizes."""
+        """The program's output, and the pointers whose memory is written back, with their sizes."""
         blocks, back = [bytes(call)], []
         for name in kernel._POINTERS.split():
             at = getattr(call, name)
@@ -78,7 +78,7 @@ class Emulated:
     ],
 )
 def test_neon_agrees_with_float64(program, shape, monkeypatch):
-    """Float32, all four results: ragged documents, a window, shared key heads, padding, scores far apart."""
+    """Float32, all four results: ragged documents, a window, shared key heads, padding, and scores far apart."""
     shape = dict(shape)
     case = RandomBatch(torch.float32, shape.pop("lengths"), **shape)
     workspace = Workspace()

@@ -1,4 +1,4 @@
-"""Linear layers fused with their bias and gelu: the same function as one product."""
+"""Linear layers fused with their bias and gelu compute the same function as one product."""
 
 import pytest
 import torch
@@ -12,12 +12,12 @@ pytestmark = pytest.mark.skipif(
     not fast_bfloat16(torch.device("cpu")), reason="this processor does not multiply bfloat16"
 )
 
-#: A bfloat16 has 8 bits of significand: rounding to it is off by this share of the value at most.
+#: A bfloat16 has 8 significant bits, so rounding changes a value at most by this share of it.
 ROUNDING = 2.0**-8
 
 
 class FeedForward(nn.Module):
-    """BERT's BertIntermediate, by its names: gelu of a linear layer."""
+    """BERT's BertIntermediate, with its module names: gelu of a linear layer."""
 
     def __init__(self, activation, bias=True):
         super().__init__()
@@ -32,9 +32,8 @@ class FeedForward(nn.Module):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"])
 @pytest.mark.parametrize("shape", [(1, 7, 48), (1, 1, 48), (300, 48)])
 def test_the_fused_layer_is_the_float64_function_rounded_once(activation, bias, shape):
-    """xWᵀ + b and the activation in float64, to half a unit in bfloat16's last place and float32's additions.
-
-    Activations that oneDNN is not asked for follow by themselves, on the rounded product.
+    """xWᵀ + b and the activation in float64, within half a unit in the last place of bfloat16 plus the error of float32
+    additions. Activations that are not fused are applied afterwards, to the rounded product.
     """
     torch.manual_seed(0)
     layer = FeedForward(activation, bias)
@@ -52,16 +51,16 @@ def test_the_fused_layer_is_the_float64_function_rounded_once(activation, bias, 
     assert isinstance(layer.dense, FusedLinear)
     assert isinstance(layer.intermediate_act_fn, nn.Identity) == activation.startswith("gelu")
     assert found.dtype == torch.bfloat16
-    # relu and silu see a product that, near the middle of two bfloat16s, may have been rounded the other way.
+    # The product before relu and silu may be rounded the other way if it is near the middle of two bfloat16s.
     share = ROUNDING if activation.startswith("gelu") else 3 * ROUNDING
     torch.testing.assert_close(found.double(), expected, rtol=1.01 * share, atol=2e-5)
 
 
-def test_only_plain_linear_layers_are_exchanged_and_all_come_back():
-    """A subclass may compute something else. Restoring leaves the very modules of before, parameters untouched."""
+def test_only_plain_linear_layers_are_replaced_and_all_are_restored():
+    """A subclass may compute something else. `restore` puts back the same module objects, with unchanged parameters."""
 
     class Other(nn.Linear):
-        """Not what its parent computes."""
+        """A subclass that computes something else than its parent."""
 
         def forward(self, states):
             return -super().forward(states)

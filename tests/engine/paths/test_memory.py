@@ -1,4 +1,4 @@
-"""Freed memory: kept while a model works, given back when it is done."""
+"""Freed memory is kept while a model works, and returned when it is done."""
 
 import ctypes
 import subprocess
@@ -11,8 +11,8 @@ pytestmark = pytest.mark.skipif(
     reason="only glibc can be told what to do with freed memory",
 )
 
-#: Prints how many fresh pages a buffer of 96 MiB takes when it is asked for again, every page of it written to: while
-#: memory is kept, and after an error has ended that; and the MiB that are resident before, meanwhile and after.
+#: Prints how many fresh pages a buffer of 96 MiB takes when it is allocated again and every page is written to: while
+#: memory is kept, and after an error has ended that; and the resident MiB before, meanwhile and afterwards.
 MEASURE = """
 import contextlib, ctypes, resource
 from attnstore.engine.paths import memory
@@ -48,15 +48,15 @@ def measured():
     return [int(figure) for figure in done.stdout.split()]
 
 
-def test_a_block_asked_for_again_takes_no_fresh_pages_while_memory_is_kept(measured):
-    """Afterwards all its pages are fresh once more: at least 48, where the system deals in pages of 2 MiB."""
+def test_a_repeated_allocation_takes_no_fresh_pages_while_memory_is_kept(measured):
+    """Afterwards all its pages are fresh again: at least 48, if the system uses pages of 2 MiB."""
     kept, later, *_ = measured
     assert kept < 24
     assert later >= 48
 
 
-def test_kept_memory_goes_back_at_the_end(measured):
-    """To within 8 MiB of the 96."""
+def test_kept_memory_is_returned_at_the_end(measured):
+    """Within 8 MiB of the 96."""
     *_, before, meanwhile, after = measured
     assert meanwhile >= before + 88
     assert after <= before + 8

@@ -1,7 +1,7 @@
-"""Every path of attention, held against float64 from the same q and k: one table of paths, one oracle.
+"""Every path of attention against float64 results from the same q and k: one table of paths, one oracle.
 
-The C++ kernel's own ways (layouts, threads, stepping aside) are in `test_kernel`; here are the others, and what
-all of them promise together.
+What only concerns the C++ kernel (layouts, threads, when it is not used) is in `test_kernel`. Here are the other paths,
+and what all of them promise.
 """
 
 import importlib
@@ -31,14 +31,14 @@ HEAD_SIZES = [8, 16, 32, 64, 80, 96, 128]
 
 
 def interpreted():
-    """Import the Triton kernel for the interpreter; False where there is no Triton.
+    """Import the Triton kernel for the interpreter; False without Triton.
 
-    TRITON_INTERPRET=1 would do if Triton were not imported yet, but transformers does that. Functions are the
-    interpreter's or the compiler's from when they are defined, so Triton's own library is defined again, too.
+    TRITON_INTERPRET=1 would do if transformers had not imported Triton already. Whether a function is interpreted or
+    compiled is decided when it is defined, so Triton's own library is defined again, too.
     """
     try:
         import triton
-        import triton.experimental.gluon  # the first launch would import it, half defined again
+        import triton.experimental.gluon  # otherwise the first launch would import it half defined
         import triton.language
     except ImportError:
         return False
@@ -56,7 +56,7 @@ needs_triton = pytest.mark.skipif(not INTERPRETED, reason=NO_TRITON)
 
 
 def by_reference(batch, block):
-    """`reductions.attend`, document by document, and the sweep from what it leaves behind."""
+    """`reductions.attend`, document by document, and the sweep from what it keeps."""
     output = batch.q.new_zeros(batch.batch, batch.rows, batch.heads, batch.v.shape[-1])
     documents = []
     for place, own, q, k, v in batch.documents():
@@ -71,7 +71,7 @@ def by_reference(batch, block):
 
 
 def by_kernel(batch):
-    """The C++ kernel, with AMX where there is one."""
+    """The C++ kernel, with AMX if the processor has it."""
     if not kernel.path(batch.dtype).startswith("c++"):
         pytest.skip(kernel.path(batch.dtype))
     output, layer = kernel.attend(
@@ -82,7 +82,7 @@ def by_kernel(batch):
 
 
 def flash(q, k, v, scale, layout, window):
-    """What flash attention gives, without a GPU: (T, heads, d) output, and (heads, T) float32 log-sum-exp."""
+    """The results of flash attention, without a GPU: (T, heads, d) output, and (heads, T) float32 log-sum-exp."""
     group = q.shape[1] // k.shape[1]
     outputs, sums = [], []
     bounds = layout.bounds.tolist()
@@ -100,7 +100,7 @@ def flash(q, k, v, scale, layout, window):
 
 
 def by_triton(batch):
-    """The CUDA path with its Triton kernel interpreted; only flash attention itself is another's."""
+    """The CUDA path with its Triton kernel interpreted; only flash attention itself is replaced."""
     if not INTERPRETED:
         pytest.skip(NO_TRITON)
     layout = cuda.Layout.of(batch.lengths, torch.device("cpu"), packed=batch.packed)
@@ -133,7 +133,7 @@ def by_padding(batch, block=None):
 
 
 def by_hook(batch):
-    """Whole probabilities, as an eager model hands them over; the model has made its own output."""
+    """Whole probabilities, as from an eager model, which has computed its own output."""
     documents = []
     for _, own, q, k, _ in batch.documents():
         scores = (q.float() @ k.float().transpose(1, 2)) * batch.scale
@@ -146,10 +146,10 @@ def by_hook(batch):
 
 
 def by_identity(batch):
-    """Column sums are the log-sum-exp of torch's flash attention with q and k swapped and a bias on its keys.
+    """Column sums as the log-sum-exp of torch's flash attention with q and k swapped and a bias on its keys.
 
-    out_j = exp(LSE'_j), where LSE' belongs to queries k_j, keys q_i, and the bias log w_i − lse_i. No code of
-    ours is in it.
+    out_j = exp(LSE'_j), where LSE' belongs to queries k_j, keys q_i, and the bias log w_i − lse_i. It contains no code
+    of attnstore.
     """
     flash_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     rows = torch.cat([batch.weights, batch.sweep[None]])
@@ -190,7 +190,7 @@ DRAWN = [name for name in PATHS if name != "c++ kernel"]
 @pytest.mark.parametrize("depth", HEAD_SIZES)
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_agrees_with_float64_for_every_head_size(path, depth, dtype):
-    """Ragged documents of 1 to 130 tokens: float32 to 1e-5, from bfloat16 q and k to 1e-3 relative."""
+    """Ragged documents of 1 to 130 tokens: float32 to 1e-5, bfloat16 q and k to 1e-3 relative."""
     batch = RandomBatch(dtype, [1, 2, 63, 64, 65, 130], heads=2, depth=depth, seed=depth)
     batch.assert_as_expected(*PATHS[path](batch))
 
@@ -200,7 +200,7 @@ def test_every_path_agrees_with_float64_for_every_head_size(path, depth, dtype):
 @given(data=st.data())
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_path_agrees_with_float64_for_random_shapes(path, data):
-    """Lengths, windows, layouts, numbers of weightings and shared key heads as they fall."""
+    """Random lengths, windows, layouts, numbers of weightings and shared key heads."""
     heads = data.draw(st.sampled_from([1, 2, 4, 6]), "heads")
     batch = RandomBatch(
         data.draw(st.sampled_from([torch.float32, torch.bfloat16]), "dtype"),
@@ -216,13 +216,13 @@ def test_every_path_agrees_with_float64_for_random_shapes(path, data):
     batch.assert_as_expected(*PATHS[path](batch))
 
 
-# ---------------------------------------------------------------- the CUDA path, as far as no GPU is needed
+# ---------------------------------------------------------------- the CUDA path, without a GPU
 
 
 @pytest.mark.slow
 @needs_triton
 def test_triton_gives_a_document_the_same_bits_alone_and_among_others():
-    """No sum of the kernel knows who else is in the batch, and twice the same call is the same."""
+    """No sum of the kernel depends on the other documents of the batch, and repeating a call changes nothing."""
     together = RandomBatch(torch.bfloat16, [130, 1, 70], heads=3, depth=32, window=50)
     first, again = by_triton(together), by_triton(together)
     assert all(torch.equal(mine, its) for mine, its in zip(first, again, strict=True))
@@ -238,8 +238,8 @@ def test_triton_gives_a_document_the_same_bits_alone_and_among_others():
 
 @pytest.mark.slow
 @needs_triton
-def test_triton_passes_over_rows_that_nothing_counts_and_minds_those_that_are_nan():
-    """One-hot weights read one block in each document; `from_300` is NaN in a short one, and only there."""
+def test_triton_skips_rows_of_weight_zero_but_not_of_weight_nan():
+    """One-hot weights read one block of each document. `from_300` is NaN in a short document, and only there."""
     batch = RandomBatch(torch.float32, [200, 40, 130], weightings=3, window=20)
     batch.weights.zero_()
     batch.weights[0, [0, 200, 240]] = 1
@@ -254,20 +254,20 @@ def test_triton_passes_over_rows_that_nothing_counts_and_minds_those_that_are_na
 @needs_triton
 @pytest.mark.parametrize("spread", [12.0, 40.0])
 def test_triton_survives_large_scores(spread):
-    """Scores of several thousand: nothing overflows, and every weighting's sum is kept."""
+    """Scores of several thousand: nothing overflows, and every weighting's sum is preserved."""
     batch = RandomBatch(torch.float32, [90, 70], depth=64, spread=spread)
     _, weighted, head_rows, _ = by_triton(batch)
     _, true, _, _ = batch.expected()
-    # float32 scores of some thousands are off by some 1e-4, and so, relatively, is their exponential.
+    # float32 scores of several thousand have errors of about 1e-4, and so, relatively, does their exponential.
     torch.testing.assert_close(weighted.double(), true, rtol=5e-3, atol=1e-5)
     assert torch.isfinite(head_rows).all()
 
 
-def test_what_the_cuda_path_does_not_serve_it_says(monkeypatch):
-    """Each obstacle has a reason; none of them is looked for on a device that is not there."""
+def test_the_cuda_path_says_why_it_is_not_used(monkeypatch):
+    """Each obstacle has a reason, and no missing device is asked."""
 
     class Somewhere:
-        """What `obstacle` asks of a tensor."""
+        """The properties of a tensor that `obstacle` reads."""
 
         def __init__(self, dtype, depth, device="cuda:1"):
             self.dtype, self.shape, self.device = dtype, (1, 2, 5, depth), torch.device(device)
@@ -310,8 +310,8 @@ def kernels_of(depth=16, *, device="cpu", windowed=False, head_rows=True, keep=T
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("depth", [16, 80])
-def test_the_cuda_path_is_believed_only_if_it_agrees_with_the_reference(depth, monkeypatch):
-    """The check that a GPU has to pass: right results do, a log-sum-exp that is off by 1 % does not."""
+def test_the_cuda_path_is_used_only_if_it_agrees_with_the_reference(depth, monkeypatch):
+    """The check that a GPU must pass: right results pass, and a log-sum-exp that is 1 % off does not."""
 
     def off(*arguments):
         output, lse = flash(*arguments)
@@ -326,13 +326,13 @@ def test_the_cuda_path_is_believed_only_if_it_agrees_with_the_reference(depth, m
     assert cuda._agrees(kernels_of(depth, weightings=0, head_rows=False))
     monkeypatch.setattr(cuda, "_flash", off)
     assert not cuda._agrees(kernels_of(depth))
-    assert not cuda._agrees(kernels_of(depth, weightings=0, head_rows=False))  # the sweep's step is
+    assert not cuda._agrees(kernels_of(depth, weightings=0, head_rows=False))  # but the sweep's step is wrong
     monkeypatch.setattr(cuda, "_flash", blind)
     assert not cuda._agrees(kernels_of(depth, windowed=True))
 
 
-def test_a_gpu_that_fails_the_check_says_why(monkeypatch):
-    """Too old, in error, or wrong: each in a line; running out of memory is none of these, and goes on up."""
+def test_a_gpu_that_fails_the_check_is_reported(monkeypatch):
+    """Too old, in error, or wrong: each is one line. Running out of memory is none of these and is raised."""
 
     def disproof(capability=(9, 0), agrees=lambda *_: True):
         cuda._disproof.cache_clear()
@@ -386,14 +386,17 @@ for weightings, windowed, depth, head_rows in ((0, False, 64, True), (3, True, 8
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("capability", [80, 90, 100])
-def test_triton_compiles_the_kernel_for_gpus_that_are_not_here(capability, tmp_path):
-    """What the interpreter lets pass, the compiler may not: machine code from Ampere to Blackwell, on tensor cores."""
+def test_triton_compiles_the_kernel_for_every_generation_of_gpus(capability, tmp_path):
+    """The compiler may refuse what the interpreter accepts.
+
+    Machine code from Ampere to Blackwell, with tensor cores.
+    """
     with Child(COMPILE, capability, TRITON_CACHE_DIR=str(tmp_path)) as child:
         out, err = child.communicate()
     assert out == "False False True\nTrue True True\n", err
 
 
-#: A GPU's driver as far as Triton asks it before it launches; and what would be compiled is only named.
+#: The part of a GPU's driver that Triton uses before a launch. Kernels are named, not compiled.
 NAMED = """
 import json, sys, torch, triton
 from triton.backends.compiler import GPUTarget
@@ -446,11 +449,11 @@ print(json.dumps(counts))
 
 @pytest.mark.slow
 @needs_triton
-def test_triton_compiles_for_a_run_what_it_was_tried_with_and_nothing_more():
-    """By Triton's own key: batches of every size, windows that are multiples of 16 and not, shared key heads.
+def test_a_run_compiles_no_kernel_that_the_check_has_not_tried():
+    """By Triton's own cache key: batches of every size, windows that are multiples of 16 and others, shared key heads.
 
-    Three kernels (with the first rows, without, and the sweep's step), twice that where there are windows, too; none
-    without the first rows where nothing is weighted. The sweep's step is the kernel of one weighting.
+    There are three kernels (with the first rows, without, and the sweep's step), and twice as many with windows; there
+    is none without the first rows if nothing is weighted. The sweep's step is the kernel of one weighting.
     """
     cases = [
         (12, 12, 64, 2, [None]),
@@ -463,8 +466,8 @@ def test_triton_compiles_for_a_run_what_it_was_tried_with_and_nothing_more():
     assert out == "[[3, 0], [4, 0], [3, 0], [2, 0]]\n", err
 
 
-def test_a_mask_is_looked_at_once_and_another_in_its_place_again():
-    """Every layer of a pass has the same mask; one that got the memory of an earlier one is not taken for it."""
+def test_a_mask_is_read_once_and_a_later_one_at_its_address_again():
+    """Every layer of a pass has the same mask. A mask with the memory of an earlier one is not mistaken for it."""
     tap = Tap([2, 3], torch.zeros(0, 5), (), packed=False)
     padding = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
     padding[0, :, :2, :2] = padding[1] = True
@@ -472,7 +475,7 @@ def test_a_mask_is_looked_at_once_and_another_in_its_place_again():
     assert [tap._only_padding(mask) for mask in (padding, padding, causal, causal, padding)] == [
         True, True, False, False, True,
     ]  # fmt: skip
-    assert tap._unmasked[0] is padding  # held, so that its place in memory is no other's
+    assert tap._unmasked[0] is padding  # kept alive, so that no other mask gets its memory
 
 
 # ---------------------------------------------------------------- through models
@@ -495,8 +498,8 @@ def tokenised(classifier, texts):
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert"])
-def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_path, monkeypatch):
-    """Packed, with a sliding window, padded, with shared key heads: every column, through the tap's own branch."""
+def test_a_model_on_the_cuda_path_agrees_with_eager_attention(family, tmp_path, monkeypatch):
+    """Packed, with a sliding window, padded, and with shared key heads: every column, through the tap's CUDA branch."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path)
     batch = batch_for(classifier)
@@ -514,10 +517,10 @@ def test_a_model_on_the_cuda_path_gives_what_eager_attention_gives(family, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gte", "eurobert", "mpnet"])
 @pytest.mark.parametrize("block", [1 << 25, 5000], ids=["one group", "several groups"])
-def test_a_model_on_a_gpu_without_flash_attention_gives_what_eager_attention_gives(
+def test_a_model_on_a_gpu_without_flash_attention_agrees_with_eager_attention(
     family, block, tmp_path, monkeypatch
 ):
-    """The same, and a model that computes attention itself, with documents side by side; a custom reduction, too."""
+    """The same, and a model that computes attention itself, with documents side by side and a custom reduction."""
     tiny.save(tmp_path, family)
     classifier = load(tmp_path, loudest)
     batch = batch_for(classifier)
@@ -530,7 +533,7 @@ def test_a_model_on_a_gpu_without_flash_attention_gives_what_eager_attention_giv
 
 
 def loudest(probabilities):
-    """The most that any head and query gives a token."""
+    """The largest probability that any head and query gives a token."""
     return probabilities.amax(dim=(0, 1))
 
 
@@ -541,7 +544,7 @@ def batch_for(classifier):
 
 
 def assert_as_eager(reduced, classifier, batch, folder):
-    """Logits and every column of every reduction, against eager attention reduced by definition."""
+    """Logits and every column of every reduction agree with eager attention, reduced by definition."""
     oracle, start = Oracle(str(folder)), 0
     for row, document in enumerate(batch.documents):
         logits, attentions = oracle(document.ids)
@@ -559,8 +562,8 @@ def assert_as_eager(reduced, classifier, batch, folder):
 
 
 @pytest.mark.parametrize("of", ["documents", "heads"])
-def test_documents_side_by_side_mind_what_a_mask_hides(of):
-    """A mask of each document, or of each head for all of them: as one document after the other has it."""
+def test_padded_documents_respect_masks(of):
+    """A mask per document, or per head for all documents: the results are those of one document at a time."""
     lengths, heads, depth = [9, 5, 1, 7], 2, 8
     draw = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(sum(lengths), heads, depth, generator=draw) for _ in range(3))
@@ -597,8 +600,8 @@ def test_documents_side_by_side_mind_what_a_mask_hides(of):
     torch.testing.assert_close(layer.apply_transposed_mean(step), expected.apply_transposed_mean(step))
 
 
-def test_a_run_on_a_gpu_says_which_path_it_took(tiny_model):
-    """What `info` shows of a run: the CUDA path, or torch and why."""
+def test_a_run_on_a_gpu_records_its_path(tiny_model):
+    """`info` shows the CUDA path, or torch and the reason."""
     classifier = load(tiny_model)
     classifier.device = torch.device("cuda")
     assert classifier.kernel == "flash attention with log-sum-exp, Triton column sums"
@@ -607,7 +610,7 @@ def test_a_run_on_a_gpu_says_which_path_it_took(tiny_model):
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the largest number of elements that any operation's result owned."""
+    """Records the largest number of elements in any operation's result."""
 
     elements = 0
 
@@ -623,9 +626,9 @@ class Largest(TorchDispatchMode):
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 def test_no_tensor_is_quadratic_in_a_long_document(compiled, tmp_path, monkeypatch):
-    """1,024 and 4,096 tokens through a ModernBERT: four times the length is four times the largest tensor.
+    """1,024 and 4,096 tokens through a ModernBERT: four times the length gives a largest tensor of four times the size.
 
-    Without the C++ kernel, blocks of probabilities have a fixed size on top; neither holds 1,024² values.
+    Without the C++ kernel there are also blocks of probabilities of fixed size; neither path holds 1,024² values.
     """
     if compiled and not kernel.path(torch.float32).startswith("c++"):
         pytest.skip(kernel.path(torch.float32))
