@@ -1,4 +1,4 @@
-"""Promises of attnstore.pipeline.append: what is appended is as if it had been there, or is refused."""
+"""Promises of attnstore.pipeline.append: the result is that of one run over all data, or the append is refused."""
 
 import csv
 import os
@@ -30,7 +30,7 @@ SIZES = (8, 4, 8, 4, 8, 8)  # of 40 reviews, in parts of 4
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, reviews) -> list[Path]:
-    """The first 40 reviews, in six files; the last column is a year to keep."""
+    """The first 40 reviews in six files; the last column is a year to keep."""
     folder = tmp_path_factory.mktemp("days")
     with reviews.open(newline="") as file:
         rows = [{**row, "year": str(1990 + n)} for n, row in enumerate(csv.DictReader(file))][: sum(SIZES)]
@@ -74,7 +74,7 @@ def tables(path) -> dict[str, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def whole(files, tiny_model, tmp_path_factory) -> dict[str, pl.DataFrame]:
-    """One run over all."""
+    """One run over all reviews."""
     path = tmp_path_factory.mktemp("whole") / "store.attn"
     run(settings(files[0].with_name("all.csv"), tiny_model), path)
     return tables(path)
@@ -82,7 +82,7 @@ def whole(files, tiny_model, tmp_path_factory) -> dict[str, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def begun(files, tiny_model, tmp_path_factory) -> Path:
-    """A run over the first day's."""
+    """A run over the first day's file."""
     path = tmp_path_factory.mktemp("begun") / "store.attn"
     run(settings(files[0], tiny_model), path)
     return path
@@ -100,8 +100,8 @@ def more(data: Path, **changes) -> AppendConfig:
 
 
 @pytest.mark.slow
-def test_five_appends_are_one_run(store, files, whole):
-    """All tables, value by value; every state on the way is sound, also to the oracle."""
+def test_five_appends_equal_one_run(store, files, whole):
+    """All tables, value by value. Every state in between is sound, also by the oracle."""
     for data in files[1:]:
         result = append(more(data), store)
         assert (result.missing, result.present, result.skipped) == (0, False, 0)
@@ -123,8 +123,8 @@ def refused(kind: type[AttnstoreError], config: AppendConfig, store: Path) -> st
 
 
 @pytest.mark.slow
-def test_documents_that_are_there_are_refused_skipped_or_kept(store, files, tmp_path):
-    """An id that is there may be the same document, or another one's: only what is the same is ever left out."""
+def test_documents_already_in_the_store_are_refused_skipped_or_kept(store, files, tmp_path):
+    """A known id may belong to the same document or to another one. Only identical documents are ever left out."""
     with files[0].open(newline="") as file:
         there = list(csv.DictReader(file))[:2]
     data = write(tmp_path / "new.csv", [*there, *rows({"id": "n1"}, {"id": "n1"}, {"id": "n2"})])
@@ -155,8 +155,8 @@ def test_documents_that_are_there_are_refused_skipped_or_kept(store, files, tmp_
 
 
 @pytest.mark.slow
-def test_an_interrupted_append_goes_on_and_readers_see_the_old_state(store, files, whole):
-    """Ctrl-C lets the part in hand finish; the same call finishes it; then the data is known to be there."""
+def test_an_interrupted_append_resumes_and_readers_see_the_old_state(store, files, whole):
+    """Ctrl-C lets the current part finish. The same call completes the append, and then recognises that data."""
     data = files[2]
     append(more(files[1]), store)
     before = tables(store)
@@ -184,8 +184,8 @@ def test_an_interrupted_append_goes_on_and_readers_see_the_old_state(store, file
 
 
 @pytest.mark.slow
-def test_what_would_be_other_rows_is_refused(store, files, tmp_path):
-    """Another model, other words, labels that are not the store's, values of another type."""
+def test_an_append_that_does_not_match_the_store_is_refused(store, files, tmp_path):
+    """Another model, another rule for words, labels that differ from the store's, and values of another type."""
     data = files[1]
     other = tiny.save(tmp_path / "other-model", seed=1)
     assert refused(ModelError, more(data, model=str(other)), store) == (
@@ -206,8 +206,11 @@ def test_what_would_be_other_rows_is_refused(store, files, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_model_may_have_moved_and_nothing_else_is_asked(store, files, tiny_model, tmp_path):
-    """`--model` says where it is; notes of the new data are told and kept; from Python as from the command."""
+def test_only_the_models_place_may_be_given(store, files, tiny_model, tmp_path):
+    """`--model` says where the model is.
+
+    Notes about the new data are printed and kept, from Python as from the command.
+    """
     import shutil
 
     moved = Path(shutil.copytree(tiny_model, tmp_path / "moved"))
@@ -241,7 +244,7 @@ def test_two_workers_append_the_bytes_of_one_process(begun, files, tmp_path):
     assert found[0] == found[1]
 
 
-#: The command with a pause in every batch, so that a kill meets it in all its stages.
+#: The command with a pause in every batch, so that kills hit every stage of it.
 SLOWED = """
 import sys, time
 import torch
@@ -269,9 +272,11 @@ def wait_until(condition, seconds=100):
 
 
 @pytest.mark.exhaustive
-def test_five_appends_killed_at_random_moments_are_one_run(store, files, whole):
-    """SIGKILL again and again, from the first import to the last move: every state that is read is one of the six,
-    whole, and in the end there is what one run gives. ATTNSTORE_SEED draws other moments.
+def test_five_appends_killed_at_random_moments_equal_one_run(store, files, whole):
+    """SIGKILL again and again, from the first import to the last rename.
+
+    Every state that is read is one of the six complete ones, and the result is that of one run. ATTNSTORE_SEED sets
+    other moments.
     """
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     started = kills = 0
@@ -282,7 +287,7 @@ def test_five_appends_killed_at_random_moments_are_one_run(store, files, whole):
             with Child(SLOWED, *command) as child:
                 wait_until(lambda child=child: (store / "_append").exists() or child.poll() is not None, 900)
                 started += 1
-                if started % 4 == 0:  # every fourth may go through
+                if started % 4 == 0:  # every fourth may finish
                     child.wait()
                 time.sleep(chance.uniform(0, 1.2))
                 child.kill()

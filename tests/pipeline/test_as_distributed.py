@@ -1,4 +1,4 @@
-"""Data sets in the files that their authors distribute give what the same rows, written by hand, give."""
+"""Data sets in the form that their authors distribute give the same results as the same rows written by hand."""
 
 import csv
 import random
@@ -32,7 +32,7 @@ def predicted(store: Path, data: Path, model: Path, **options: object) -> pd.Dat
 
 @pytest.mark.slow
 def test_ag_news_in_one_command(tmp_path):
-    """test.csv of AG News: no header, quoted, class 1 to 4, title, description; joined by --text-column 2,3."""
+    """AG News's test.csv: no header, quoted, classes 1 to 4, title and description, joined by --text-column 2,3."""
     draw = random.Random(0)
     rows = [(draw.randrange(4), sentence(draw, 6), sentence(draw, 15)) for _ in range(40)]
     folder = tmp_path / "ag_news_csv"
@@ -60,7 +60,7 @@ def test_ag_news_in_one_command(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_sst2_in_one_command(split, tiny_model, tmp_path):
-    """GLUE's folder: train.tsv and dev.tsv with labels 0 and 1, test.tsv with an index and none."""
+    """GLUE's folder: train.tsv and dev.tsv with labels 0 and 1, test.tsv with an index and without labels."""
     draw = random.Random(1)
     folder = tmp_path / "SST-2"
     folder.mkdir()
@@ -69,7 +69,7 @@ def test_sst2_in_one_command(split, tiny_model, tmp_path):
         lines = "".join(f"{text} \t{label}\n" for text, label in of_split)
         (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + lines)
     (folder / "test.tsv").write_text("index\tsentence\n0\tnever boring\n")
-    (folder / "original").mkdir()  # the treebank, as GLUE's archive has it
+    (folder / "original").mkdir()  # the treebank in GLUE's archive
     (folder / "original/datasetSentences.txt").write_text("sentence_index\tsentence\n1\tnever boring\n")
     by_hand = tmp_path / "by_hand.csv"
     with by_hand.open("w", newline="") as file:

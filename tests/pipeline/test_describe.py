@@ -1,4 +1,4 @@
-"""What a run is, before it begins."""
+"""The description of a run before it begins."""
 
 import pytest
 
@@ -21,5 +21,8 @@ from attnstore.pipeline.describe import part_size_of
     ],
 )
 def test_a_part_of_short_documents_has_more_of_them(documents, characters, expected):
-    """As many thousands as have a million characters, at least one: no store of thousands of tiny files."""
+    """As many thousands as have a million characters, at least one.
+
+    So a store does not consist of thousands of tiny files.
+    """
     assert part_size_of(Survey(documents, {}, 0, {}, (), "", characters=characters)) == expected

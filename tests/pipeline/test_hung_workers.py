@@ -1,4 +1,4 @@
-"""A worker that hangs without ending is noticed, and its parts are given to another."""
+"""A worker that hangs is noticed, and its parts are given to another."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from attnstore.pipeline.workers import Workers, _Worker
 
 
 class Clock:
-    """A clock of which every look takes a while."""
+    """A clock that advances with every look at it."""
 
     def __init__(self) -> None:
         self.now, self.step = 0.0, 1.0
@@ -34,7 +34,7 @@ class Clock:
 
 
 class Hanging:
-    """The link to a worker that says nothing."""
+    """The link to a worker that sends nothing."""
 
     def __init__(self) -> None:
         self.started, self.ended = True, False
@@ -52,7 +52,7 @@ class Hanging:
 
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Workers, Clock]]:
-    """Two workers that have the parts 0 and 1 and never say a word, and the clock that they are seen by."""
+    """Two workers that have the parts 0 and 1 and never send anything, and the clock that they are judged by."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "_LOOKED_EVERY", 0)
@@ -76,7 +76,7 @@ def part(number: int) -> Part:
 
 
 def heard(workers: Workers) -> tuple[int, Step]:
-    """How often one listens until there is something, and what it is."""
+    """How often one has to listen until something is reported, and the report."""
     for times in range(100_000):
         if step := workers._hear():
             return times, step
@@ -84,7 +84,7 @@ def heard(workers: Workers) -> tuple[int, Step]:
 
 
 def test_after_ten_minutes_of_silence_the_part_is_given_to_another(crew):
-    """Its progress is taken back and one line says so; who has nothing to do may be silent for ever."""
+    """Its progress is subtracted, and one line reports it. A worker without a part may be silent for ever."""
     workers, _ = crew
     hung, idle = workers._crew
     idle.parts.clear()
@@ -98,7 +98,7 @@ def test_after_ten_minutes_of_silence_the_part_is_given_to_another(crew):
 
 
 def test_batches_that_take_long_make_the_run_patient(crew):
-    """Ten times what has been heard of once: 400 silent seconds before a batch allow for 4,000."""
+    """The limit is ten times the longest silence so far: after 400 seconds before a batch, 4,000 are allowed."""
     workers, _ = crew
     slow, hung = workers._crew
     for _ in range(400):
@@ -106,13 +106,13 @@ def test_batches_that_take_long_make_the_run_patient(crew):
     for worker in (slow, hung):
         workers._inbox.put((worker, Stepped(worker.place, Step(1, 10))))
         assert workers._hear() == Step(1, 10)
-    assert workers._longest == 402  # of the second one, which was looked at twice more
+    assert workers._longest == 402  # of the second worker, which was checked twice more
     _, step = heard(workers)
     assert step.notes[0].startswith("a worker did not respond for 4,021 seconds")
 
 
-def test_a_worker_that_has_no_room_in_the_cluster_yet_does_not_hang(crew):
-    """It is waited for, however long that takes; its time begins when it has started."""
+def test_a_worker_waiting_for_room_in_the_cluster_does_not_count_as_hung(crew):
+    """The run waits for it as long as necessary. Its time begins when it has started."""
     workers, _ = crew
     pending, idle = workers._crew
     idle.parts.clear()
@@ -123,8 +123,8 @@ def test_a_worker_that_has_no_room_in_the_cluster_yet_does_not_hang(crew):
     assert heard(workers)[0] == 1800
 
 
-def test_a_run_that_was_stopped_itself_blames_nobody(crew):
-    """A scheduler stops a job and lets it go on an hour later: that hour nobody has listened."""
+def test_a_run_that_was_stopped_itself_blames_no_worker(crew):
+    """A scheduler may stop a job and continue it an hour later. During that hour nobody listened."""
     workers, clock = crew
     clock.step = 3600.0
     for _ in range(500):
@@ -132,8 +132,8 @@ def test_a_run_that_was_stopped_itself_blames_nobody(crew):
     assert [worker.silent for worker in workers._crew] == [500.0, 500.0]
 
 
-def test_a_part_over_which_three_hang_ends_the_run_and_says_what_to_set(crew):
-    """As one over which three are killed."""
+def test_a_part_that_hangs_three_workers_ends_the_run_and_says_what_to_set(crew):
+    """As for a part that kills three workers."""
     workers, _ = crew
     workers._failures[0] = 2
     workers._crew[1].parts.clear()
@@ -147,7 +147,7 @@ def test_a_part_over_which_three_hang_ends_the_run_and_says_what_to_set(crew):
 
 
 def test_the_user_sets_how_long_a_worker_may_be_silent(crew):
-    """For loading, too."""
+    """Also while it loads."""
     workers, _ = crew
     workers._hired = replace(workers._hired, config=replace(workers._hired.config, worker_timeout=5))
     assert {workers._patience(worker) for worker in workers._crew} == {5}
@@ -159,8 +159,8 @@ def test_the_user_sets_how_long_a_worker_may_be_silent(crew):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
-def test_nobody_waits_for_a_stopped_process_to_take_what_it_is_sent():
-    """More than a pipe holds."""
+def test_sending_to_a_stopped_process_does_not_wait():
+    """Even more than a pipe holds."""
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", "import time; time.sleep(600)"],
         stdin=subprocess.PIPE,
@@ -177,10 +177,10 @@ def test_nobody_waits_for_a_stopped_process_to_take_what_it_is_sent():
 @pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
-def test_a_worker_that_is_stopped_is_replaced_and_the_bytes_are_those_of_one_process(
+def test_a_stopped_worker_is_replaced_and_the_bytes_are_those_of_one_process(
     tiny_model: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """SIGSTOP in the middle of its part: it neither ends nor says anything."""
+    """SIGSTOP in the middle of its part: it neither ends nor sends anything."""
     config = RunConfig(
         SourceConfig(str(reviews)), str(tiny_model), device="cpu", dtype="float32", max_length=40, part_size=5,
         reductions=("cls",), threads=1, workers=2,

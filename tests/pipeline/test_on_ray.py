@@ -1,6 +1,6 @@
-"""Promises of attnstore.pipeline.on_ray: the actors of a cluster leave the bytes of one process.
+"""Promises of attnstore.pipeline.on_ray: the actors of a cluster write the bytes of one process.
 
-A cluster on this machine, `make test-ray`, and the rules that need none: there a stand-in is asked in Ray's place.
+`make test-ray` runs a cluster on this machine. Rules that need no cluster are tested with a stand-in for Ray.
 """
 
 import os
@@ -34,22 +34,22 @@ from attnstore.store.resume import create_or_resume
     [
         ([(16, 0)] * 4, 4, 0, None, 16),
         ([(16, 0)] * 4, 8, 0, None, 8),
-        ([(16, 0), (6, 0)], 3, 0, None, 6),  # two on the large one
+        ([(16, 0), (6, 0)], 3, 0, None, 6),  # two on the large machine
         ([(16, 0)] * 4, 5, 0, None, 8),
         ([(16, 0)] * 4, 8, 0, 4, 4),
-        ([(4, 0)], 2, 0, 4, 2),  # as the store was begun, only one has room
+        ([(4, 0)], 2, 0, 4, 2),  # with the store's number of threads, only one fits
         ([(32, 8)], 8, 1, None, 4),
-        ([(2, 0)], 9, 0, None, 1),  # who has no room waits
+        ([(2, 0)], 9, 0, None, 1),  # workers without room wait
         ([], 2, 0, None, 1),
     ],
 )
-def test_threads_are_as_many_as_leave_room_for_all_workers(nodes, workers, gpus, begun, expected):
-    """The same number for each, since the last bits of a value depend on it."""
+def test_the_number_of_threads_leaves_room_for_all_workers(nodes, workers, gpus, begun, expected):
+    """The number is the same for each worker, since the last bits of a value depend on it."""
     assert threads_that_fit([_Node(*node) for node in nodes], workers, gpus, begun) == expected
 
 
 @pytest.mark.parametrize("address", ["", "somewhere", "http://host:1", "host:x", ":10001", "ray://host"])
-def test_what_is_no_address_is_refused_in_one_line(address):
+def test_an_invalid_address_is_refused_in_one_line(address):
     with pytest.raises(UsageError) as raised:
         _must_listen(address)
     assert str(raised.value) == f"--ray {address}: it is local, auto, HOST:PORT or ray://HOST:PORT"
@@ -58,7 +58,7 @@ def test_what_is_no_address_is_refused_in_one_line(address):
 def test_an_address_where_nobody_listens_is_refused_in_one_line():
     """Ray itself would end the process."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
+        taken.bind(("127.0.0.1", 0))  # but does not listen
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(WorkerError) as raised:
             _must_listen(address)
@@ -66,7 +66,7 @@ def test_an_address_where_nobody_listens_is_refused_in_one_line():
 
 
 def test_without_ray_one_line_says_what_to_install(tiny_model, reviews, tmp_path, monkeypatch):
-    """And nothing is written."""
+    """Nothing is written."""
     monkeypatch.setitem(sys.modules, "ray", None)
     given = ("run", tmp_path / "s.attn", "--model", tiny_model, "--data", reviews, "--ray", "local")
     code, _, err = attnstore(*given)
@@ -75,11 +75,11 @@ def test_without_ray_one_line_says_what_to_install(tiny_model, reviews, tmp_path
 
 
 class RayError(Exception):
-    """As ray.exceptions has it."""
+    """Like the class in ray.exceptions."""
 
 
 class Ray:
-    """What is asked of Ray: calls happen at once; `gone` raises, `silent` never answers."""
+    """A stand-in for Ray: calls are made at once; `gone` raises, `silent` never answers."""
 
     exceptions = SimpleNamespace(RayError=RayError)
 
@@ -107,7 +107,7 @@ class Ray:
 
 
 class Remote:
-    """An actor's handle: what is called happens when it is got."""
+    """An actor's handle: a call is made when its result is fetched."""
 
     def __init__(self, hand: Hand) -> None:
         self._hand = hand
@@ -122,7 +122,7 @@ CONFIG = RunConfig(SourceConfig("data"), "model", device="cpu", workers=3, ray="
 
 @pytest.fixture(autouse=True)
 def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hand in this process would end it, ten minutes after nobody has asked it any more."""
+    """A hand in this process would end the process ten minutes after its last request."""
     monkeypatch.setattr(Hand, "_watch", lambda _: None)
 
 
@@ -132,8 +132,8 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
     return Hand([], 1, versions(), socket.gethostname())
 
 
-def test_what_an_actor_says_arrives_in_order_and_ends(hand, monkeypatch):
-    """First what it has to say, then that it has done all."""
+def test_an_actors_messages_arrive_in_order_and_end(hand, monkeypatch):
+    """First its messages, then the message that it is done."""
     seen = []
 
     def work(wire, inbox, stop, hired, is_lent):
@@ -155,8 +155,8 @@ def test_what_an_actor_says_arrives_in_order_and_ends(hand, monkeypatch):
     assert seen == [7, "a part", None, True, True]
 
 
-def test_what_is_wrong_on_another_machine_is_said_with_its_name(hand, monkeypatch):
-    """The same error, of the same kind."""
+def test_an_error_on_another_machine_names_the_machine(hand, monkeypatch):
+    """It is an error of the same kind."""
 
     def work(*_):
         raise ModelError("model: no such folder")
@@ -171,7 +171,7 @@ def test_what_is_wrong_on_another_machine_is_said_with_its_name(hand, monkeypatc
 
 
 def test_a_bug_in_an_actor_ends_it_and_is_named(hand, monkeypatch, capsys):
-    """Instead of a worker that is waited for."""
+    """The run does not wait for such a worker."""
     monkeypatch.setattr(on_ray, "work", lambda *_: 1 / 0)
     actor = Actor(Ray(), Remote(hand))
     actor.send(Hired(CONFIG, 1))
@@ -181,7 +181,7 @@ def test_a_bug_in_an_actor_ends_it_and_is_named(hand, monkeypatch, capsys):
 
 
 def test_an_actor_with_other_versions_is_refused(monkeypatch):
-    """The bytes depend on them."""
+    """The bytes depend on the versions."""
     monkeypatch.setattr(on_ray, "_SAID_WITHIN", 0.02)
     other = Hand([], 1, versions() | {"torch": "1.0"}, socket.gethostname())
     actor = Actor(Ray(), Remote(other))
@@ -192,8 +192,8 @@ def test_an_actor_with_other_versions_is_refused(monkeypatch):
     )
 
 
-def test_an_actor_that_is_gone_or_does_not_answer_ends_and_says_how(hand, monkeypatch):
-    """By Ray's word or, where that does not come, by a time limit; before it has started there is none."""
+def test_a_lost_or_silent_actor_ends_with_a_reason(hand, monkeypatch):
+    """Either Ray reports its end, or a time limit does. Before it has started there is no limit."""
     monkeypatch.setattr(on_ray, "_ANSWERS_WITHIN", 3)
     ray = Ray()
     gone, silent = Actor(ray, Remote(hand)), Actor(ray, Remote(hand))
@@ -209,7 +209,7 @@ def test_an_actor_that_is_gone_or_does_not_answer_ends_and_says_how(hand, monkey
         return (asked, []) if next(looks) == 9 else ([], asked)
 
     ray.gone, ray.wait = False, wait
-    assert silent._answer() == []  # nine looks, for who has not started
+    assert silent._answer() == []  # nine checks for an actor that has not started
     ray.wait = Ray.wait.__get__(ray)
     ray.silent = True
     with pytest.raises(EOFError):
@@ -219,8 +219,8 @@ def test_an_actor_that_is_gone_or_does_not_answer_ends_and_says_how(hand, monkey
     assert len(ray.killed) == 1
 
 
-def test_an_actor_that_nobody_asks_writes_nothing(hand, monkeypatch):
-    """Its run may have ended, and another one have the store's lock."""
+def test_an_abandoned_actor_writes_nothing(hand, monkeypatch):
+    """Its run may have ended, and another run may hold the store's lock."""
     monkeypatch.setattr(on_ray, "_LOOKED_EVERY", 0.01)
     now = time.monotonic()
     clock = iter([20.0, 19.0, 18.0])
@@ -237,7 +237,7 @@ def test_an_actor_that_nobody_asks_writes_nothing(hand, monkeypatch):
 
 
 def test_a_cluster_without_room_for_all_says_so(monkeypatch):
-    """One line; the others start when there is more."""
+    """In one line. The others start when there is room."""
     monkeypatch.setitem(sys.modules, "ray", Ray({"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0}))
     noted = []
     cluster = Cluster(replace(CONFIG, device="cuda", workers=2), None, noted.append)
@@ -253,14 +253,14 @@ def test_a_cluster_without_room_for_all_says_so(monkeypatch):
     assert noted == []
 
 
-def test_a_gpu_by_its_number_is_refused():
+def test_a_numbered_gpu_is_refused():
     with pytest.raises(UsageError) as raised:
         Cluster(replace(CONFIG, device="cuda:1"), None, print)
     assert str(raised.value) == "--device cuda:1: with --ray, Ray chooses the GPUs: --device cuda"
 
 
 def test_a_worker_that_does_not_see_the_runs_store_is_refused(tmp_path):
-    """Where each machine has its own disk, its parts would be lost."""
+    """If each machine has its own disk, the worker's parts would be lost."""
     from small_store import manifest
 
     with create_or_resume(tmp_path / "store", manifest()) as store:
@@ -291,7 +291,7 @@ def config(tiny_model: Path, reviews: Path) -> RunConfig:
 def undisturbed(
     config: RunConfig, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
-    """What one process leaves."""
+    """A store written by one process."""
     path = tmp_path_factory.mktemp("one") / "store.attn"
     run(replace(config, model=str(tiny_model), workers=1, ray=None), path)
     return content(path)
@@ -302,7 +302,7 @@ def content(store: Path) -> dict[str, bytes]:
 
 
 def of_ray(what: str) -> list[int]:
-    """The processes of Ray's that this one has started."""
+    """Ray's processes that this process has started."""
     told = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in told.splitlines() if what in line and " ps " not in line]
 
@@ -319,10 +319,10 @@ needs_ps = pytest.mark.skipif(sys.platform == "win32", reason="looks for process
 
 @pytest.mark.slow
 @needs_ps
-def test_two_actors_of_which_one_is_killed_leave_the_bytes_of_one_process(
+def test_a_killed_actor_is_replaced_and_the_bytes_are_those_of_one_process(
     config, undisturbed, tiny_model, tmp_path, monkeypatch, capfd
 ):
-    """It is replaced, its part computed again; nothing of Ray stays, and Ray prints nothing."""
+    """Its part is computed again. No process of Ray remains, and Ray prints nothing."""
     monkeypatch.chdir(tiny_model.parent)
     killed: list[int] = []
     seen: list[object] = []
@@ -345,8 +345,8 @@ def test_two_actors_of_which_one_is_killed_leave_the_bytes_of_one_process(
 
 @pytest.mark.slow
 @needs_ps
-def test_ctrl_c_leaves_nothing_of_ray_behind(config, undisturbed, tiny_model, tmp_path, monkeypatch):
-    """Begun parts are finished; one process then goes on to the same bytes."""
+def test_ctrl_c_leaves_no_process_of_ray(config, undisturbed, tiny_model, tmp_path, monkeypatch):
+    """Begun parts are finished. One process then resumes to the same bytes."""
     monkeypatch.chdir(tiny_model.parent)
     asked: list[int] = []
 
@@ -364,8 +364,8 @@ def test_ctrl_c_leaves_nothing_of_ray_behind(config, undisturbed, tiny_model, tm
 
 
 @pytest.mark.slow
-def test_what_is_wrong_with_a_run_is_the_same_line_from_an_actor(config, tiny_model, tmp_path, monkeypatch):
-    """Found where the model is loaded; nothing is written."""
+def test_an_error_from_an_actor_is_the_same_line(config, tiny_model, tmp_path, monkeypatch):
+    """It is found when the actor loads the model, and nothing is written."""
     monkeypatch.chdir(tiny_model.parent)
     with pytest.raises(UsageError) as raised:
         run(replace(config, reductions=("from_50",)), tmp_path / "store.attn")

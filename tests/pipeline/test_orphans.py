@@ -1,4 +1,4 @@
-"""The promise of attnstore.pipeline.orphans: a process ends with whoever holds the other end of its input."""
+"""The promise of attnstore.pipeline.orphans: a process ends when the other end of its input is closed."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ STARTED = (
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe can't be watched there")
 def test_a_process_that_has_read_nothing_yet_ends_when_its_input_does():
-    """Though there is something to be read in the pipe, which nobody has come to."""
+    """Even if the pipe still holds data that it has not read."""
     child = subprocess.Popen([sys.executable, "-c", STARTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None

@@ -1,4 +1,4 @@
-"""Pairs of texts: what the model is given and what the store holds is what plain transformers makes of both texts."""
+"""Pairs of texts: the model's input and the stored values agree with plain transformers on both texts."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ from attnstore.errors import ModelError, StoreError, UsageError
 from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
 
-#: Of each family, whether its models have token types, and the way through it.
+#: For each family, whether its models have token types, and the path through them.
 FAMILIES = {
     "bert": (True, "packed"),
     "electra": (True, "packed"),
@@ -60,7 +60,7 @@ pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
 
 
 class Plain:
-    """A model as transformers runs it: its own tokenizer, eager attention, one pair at a time, no batch."""
+    """A model as transformers runs it: its own tokenizer, eager attention, one pair at a time, unbatched."""
 
     def __init__(self, folder, types):
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -92,7 +92,7 @@ class Plain:
     ],
 )
 def loaded(request, tmp_path_factory):
-    """A family's classifier, as attnstore loads it for pairs, and as transformers does."""
+    """A family's classifier, loaded by attnstore for pairs, and by transformers."""
     folder = pair_models.save(tmp_path_factory.mktemp(request.param), request.param)
     types, way = FAMILIES[request.param]
     source = SourceConfig("", pair=True)
@@ -106,8 +106,8 @@ def loaded(request, tmp_path_factory):
 @pytest.mark.slow
 @given(drawn=pairs)
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_pair_is_what_plain_transformers_makes_of_both_texts(loaded, drawn):
-    """Ids, token types, cut, logits and the [CLS] rows, in batches of unequal pairs."""
+def test_a_pair_is_tokenised_and_classified_as_by_plain_transformers(loaded, drawn):
+    """Ids, token types, truncation, logits and the [CLS] rows, in batches of unequal pairs."""
     classifier, plain = loaded
     documents = [Document(a, str(n), None, "all", None, text_pair=b) for n, (a, b) in enumerate(drawn)]
     tokenised = tokenise(enumerate(documents), classifier.tokenizer, LONGEST)
@@ -135,8 +135,8 @@ def test_a_pair_is_what_plain_transformers_makes_of_both_texts(loaded, drawn):
 @pytest.mark.slow
 @given(drawn=pairs)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_spans_are_of_the_right_text(loaded, drawn):
-    """What stands at a token's span in its own text is the token; segments are transformers' own."""
+def test_spans_refer_to_the_right_text(loaded, drawn):
+    """The text at a token's span is the token. Segments are those of transformers."""
     classifier, plain = loaded
 
     def bare(text):
@@ -160,13 +160,13 @@ def test_spans_are_of_the_right_text(loaded, drawn):
                 continue
             own = token.removeprefix("##").strip("▁Ġ")
             if not own or token in ("[UNK]", "<unk>") or not own.isascii():
-                continue  # an unknown word, or bytes of a character
+                continue  # an unknown word, or some bytes of a character
             assert bare(mine[segment][start:end]) == bare(own)
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_filled_up_has_types_to_its_end(tmp_path):
-    """More than 1,024 tokens at once, filled to a multiple of 128, give what small batches give."""
+def test_the_filler_of_a_batch_has_token_types(tmp_path):
+    """More than 1,024 tokens at once, filled up to a multiple of 128, give the values of small batches."""
     folder = pair_models.save(tmp_path, "bert", max_position_embeddings=160)
     config = RunConfig(SourceConfig("", pair=True), str(folder), dtype="float32", device="cpu", max_length=32)
     classifier = load_classifier(config, resolve_reductions(("cls",)))
@@ -185,8 +185,11 @@ def test_a_batch_that_is_filled_up_has_types_to_its_end(tmp_path):
             torch.testing.assert_close(logits, by_number[small.documents[row].number], atol=1e-5, rtol=1e-5)
 
 
-def test_a_list_in_the_models_own_files_that_leaves_token_types_out_counts(tmp_path):
-    """Who saved `model_input_names` without them trained without them. Without a list, the model's table counts."""
+def test_token_types_are_omitted_if_the_models_files_say_so(tmp_path):
+    """A model saved with `model_input_names` without token types was trained without them.
+
+    Without such a list, the model's embedding table decides.
+    """
     folder = pair_models.save(tmp_path / "bert", "bert")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     own = pair_models.tokenizer("bert")
@@ -199,8 +202,8 @@ def test_a_list_in_the_models_own_files_that_leaves_token_types_out_counts(tmp_p
     assert not reads_token_types(model, own)
 
 
-def test_tokens_of_a_type_that_the_model_has_not_are_refused(tmp_path):
-    """Two tables of types that do not fit each other: one line, no index out of range."""
+def test_token_types_that_the_model_lacks_are_refused(tmp_path):
+    """If the tokenizer's types do not fit the model's table: one line, no index out of range."""
     folder = tiny.save(tmp_path / "m")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     own = tiny.tokenizer()
@@ -251,8 +254,8 @@ def reader(data, model, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_store_of_pairs_has_both_texts_and_says_which_a_token_is_of(reader):
-    """Texts as the data has them, segments of transformers, words whole in both; pairs without words are left out."""
+def test_a_store_of_pairs_has_both_texts_and_the_segment_of_each_token(reader):
+    """Texts as in the data, segments of transformers, whole words in both texts. Pairs without words are left out."""
     documents = reader.documents().sort("document").collect()
     kept = [row for row in ROWS if row[0].strip() and row[1].strip()]
     assert list(documents.select("text", "text_pair", "label").rows()) == kept
@@ -291,8 +294,8 @@ def test_a_store_of_pairs_has_both_texts_and_says_which_a_token_is_of(reader):
 
 
 @pytest.mark.slow
-def test_what_is_stored_of_pairs_is_what_eager_attention_says(reader, model):
-    """Every value; the files are sound; and verify's sample is recomputed from both texts."""
+def test_stored_values_of_pairs_agree_with_eager_attention(reader, model):
+    """Every value. The files are sound, and verify's sample is recomputed from both texts."""
     for name, deviation in compare(reader.store, Oracle(str(model)), range(5)).items():
         assert deviation.absolute < (1e-3 if name == "logits" else 1e-5), name
     assert [finding for finding in verify_files(reader.store) if not finding.ok] == []
@@ -309,7 +312,7 @@ def test_what_is_stored_of_pairs_is_what_eager_attention_says(reader, model):
 
 
 def rewritten(reader, path, kind, change):
-    """A copy of the store, document 1 changed in the file of this kind, recorded as if it had been written so."""
+    """A copy of the store with document 1 changed in its file of this kind, recorded as if written so."""
     shutil.copytree(reader.store.path, path)
     name = f"{kind}/split=all/label=pos/part-00000.parquet"
     with pq.ParquetFile(path / name) as file:
@@ -350,8 +353,8 @@ def test_verify_recomputes_a_pair_from_its_texts(reader, tmp_path):
         (lambda s: [None if each is None else 0 for each in s], "the span is not inside the text"),
     ],
 )  # fmt: skip
-def test_segments_that_can_not_be_are_faults(change, fault, reader, tmp_path):
-    """Tokens that are added have none, others one of two, in order, and their spans lie inside that text."""
+def test_impossible_segments_are_faults(change, fault, reader, tmp_path):
+    """Special tokens have no segment; other tokens have one of two, in order, and their spans lie inside that text."""
 
     def changed(table):
         return replaced(table, "segment", change(table["segment"].to_pylist()))
@@ -363,8 +366,8 @@ def test_segments_that_can_not_be_are_faults(change, fault, reader, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_questions_read_the_text_that_a_token_is_of(engine, reader):
-    """Contexts stop at the end of a text; what is hidden is counted in both; the tokens say which text is theirs."""
+def test_questions_use_the_text_of_each_token(engine, reader):
+    """Contexts stop at the end of a text, truncation counts both texts, and tokens say which text is theirs."""
     rows = reader.query("contexts", engine=engine, word="film", by="label", width=2).to_pylist()
     assert sorted((row["document"], row["left"], row["keyword"], row["right"]) for row in rows) == [
         (0, "a bad", "film", ""), (0, "a good", "film", ""), (4, "", "film", ""), (4, "", "film", ""),
@@ -373,7 +376,7 @@ def test_questions_read_the_text_that_a_token_is_of(engine, reader):
     (total,) = [row for row in whole if row["class"] is None and row["truncated"] is None]
     kept = [row for row in ROWS if row[0].strip() and row[1].strip()]
     assert total["characters"] == sum(len(a) + len(b) for a, b, _ in kept)
-    # [CLS], two words of the shorter text and two [SEP] leave 19 of 40 words; what is cut begins with a space.
+    # [CLS], two words of the shorter text and two [SEP] leave 19 of 40 words; the part cut off begins with a space.
     long = "great plot " * 9 + "great"
     other = "awful actor " * 9 + "awful"
     assert total["hidden"] == len(kept[2][0]) - len(long) + len(kept[3][1]) - len(other)
@@ -381,8 +384,8 @@ def test_questions_read_the_text_that_a_token_is_of(engine, reader):
     assert [row["segment"] for row in tokens] == [None, 0, 0, 0, None, 1, 1, 1, None]
 
 
-def test_the_store_pages_sql_shares_the_attention_between_the_texts(reader, monkeypatch):
-    """The shares of the first text, the second and the special tokens, as sums over plain rows, add up to 1."""
+def test_the_store_pages_sql_divides_the_attention_between_the_texts(reader, monkeypatch):
+    """The shares of the first text, the second text and the special tokens, as sums over plain rows, add up to 1."""
     page = (Path(__file__).parents[2] / "docs/store.md").read_text()
     (sql,) = (block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "segment" in block)
     monkeypatch.chdir(reader.store.path.parent)
@@ -394,12 +397,12 @@ def test_the_store_pages_sql_shares_the_attention_between_the_texts(reader, monk
     assert sum(found.values()) == pytest.approx(1, abs=1e-5)
 
 
-#: What some questions have to be told.
+#: Parameters that some questions require.
 NEEDED = {"word": "film", "document": 0}
 
 
 def answerable(question):
-    """Not of groups, heads or what was measured: these pairs have none."""
+    """The questions that need no groups, heads or measurements, which these pairs do not have."""
     return (
         question.name != "within_group"
         and not any(p.type == "heads" for p in question.parameters)
@@ -411,8 +414,8 @@ def answerable(question):
 @pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, of in find_questions().items() if answerable(of)])
-def test_both_engines_answer_every_question_alike_over_pairs(reader, name):
-    """The same rows, numbers to five digits; none fails for the second text."""
+def test_both_engines_give_the_same_answers_over_pairs(reader, name):
+    """The same rows, numbers to five digits. No question fails because of the second text."""
 
     def rounded(rows):
         return [
@@ -430,7 +433,7 @@ def test_both_engines_answer_every_question_alike_over_pairs(reader, name):
 
 @pytest.mark.slow
 def test_pairs_are_drawn_one_under_the_other(reader):
-    """Both texts, with a line that says where the second begins, in the terminal and on a page."""
+    """Both texts, with a line that says where the second begins, on a terminal and on a page."""
     drawn = reader.show(1)
     lines = [line for line in str(drawn).splitlines() if not set(line) <= set(" ▁▃▅▇")]
     assert lines[3:6] == [
@@ -443,7 +446,7 @@ def test_pairs_are_drawn_one_under_the_other(reader):
 
 @pytest.mark.slow
 def test_the_explorer_draws_both_texts(reader):
-    """In the page of a document as in `show`."""
+    """On a document's page as in `show`."""
     from starlette.testclient import TestClient
 
     from attnstore.show.explorer.app import explorer
@@ -459,8 +462,8 @@ def test_the_explorer_draws_both_texts(reader):
 
 
 @pytest.mark.slow
-def test_pairs_joined_columns_and_the_other_order_are_other_runs(reader, data, model):
-    """A store of pairs is gone on with by the same pairs alone."""
+def test_pairs_joined_columns_and_another_order_are_different_runs(reader, data, model):
+    """A store of pairs is resumed only with the same pairs."""
     path = reader.store.path
     assert attnstore.run(path, **options(data, model)).manifest == reader.manifest
     with pytest.raises(StoreError, match="pair is true in the store, false in this run"):
@@ -470,7 +473,7 @@ def test_pairs_joined_columns_and_the_other_order_are_other_runs(reader, data, m
 
 
 @pytest.mark.slow
-def test_a_run_of_pairs_goes_on_where_it_stopped(reader, data, model, tmp_path):
+def test_a_run_of_pairs_resumes(reader, data, model, tmp_path):
     """With its first part finished and the others missing, the same call computes the rest: the same rows."""
     whole, path = reader.store, tmp_path / "s.attn"
     begun = replace(whole.manifest, sealed=None, files=(), runs=())
@@ -496,7 +499,7 @@ def test_a_run_of_pairs_goes_on_where_it_stopped(reader, data, model, tmp_path):
 
 @pytest.mark.slow
 def test_pairs_with_another_second_text_are_not_the_same_documents(reader, data, model, tmp_path):
-    """Two stores are compared by both texts."""
+    """Stores are compared by both texts."""
     changed = tmp_path / data.name
     changed.write_text(data.read_text().replace("a bad film", "a great film"))
     other = attnstore.run(tmp_path / "s.attn", **options(changed, model))
@@ -505,7 +508,7 @@ def test_pairs_with_another_second_text_are_not_the_same_documents(reader, data,
 
 
 @pytest.mark.slow
-def test_python_gives_pairs_as_it_gives_texts(reader, model, tmp_path):
+def test_pairs_from_python(reader, model, tmp_path):
     """From a list of dictionaries: the same tokens as from a file."""
     rows = [dict(zip(("premise", "hypothesis", "label"), row, strict=True)) for row in ROWS]
     mine = attnstore.run(tmp_path / "s.attn", **options(rows, model))
@@ -521,7 +524,7 @@ def test_python_gives_pairs_as_it_gives_texts(reader, model, tmp_path):
         ({"text_column": "premise"}, "--pair reads two columns, and --text-column names premise: name two"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_pairs_is_refused(changes, message, data, model, tmp_path):
+def test_options_that_do_not_fit_pairs_are_refused(changes, message, data, model, tmp_path):
     """One line, before anything is written."""
     with pytest.raises(UsageError, match=message):
         attnstore.run(tmp_path / "s.attn", **options(data, model, **changes))
@@ -529,7 +532,7 @@ def test_what_does_not_fit_pairs_is_refused(changes, message, data, model, tmp_p
 
 
 def test_a_tokenizer_that_takes_no_pairs_is_refused(data, tmp_path):
-    """One that would put both texts together without a mark between them."""
+    """A tokenizer that would join both texts without a token between them."""
     folder = tiny.save(tmp_path / "model")
     own = tiny.tokenizer()
     own.backend_tokenizer.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""The whole river: the finished store, resumed, interrupted, killed, refused."""
+"""The whole pipeline: a finished store, and runs that are resumed, interrupted, killed and refused."""
 
 import csv
 import os
@@ -37,7 +37,7 @@ def config(tiny_model, reviews):
 
 
 def content(store):
-    """Every file of the two tables, by path: what must be equal to the byte."""
+    """Every file of the two tables by its path, to be compared to the byte."""
     return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*.parquet"))}
 
 
@@ -55,12 +55,12 @@ def undisturbed(finished_once):
 
 @pytest.fixture
 def finished(finished_once, tmp_path):
-    """A store that the run has finished, for a test to do with as it likes."""
+    """A finished store that a test may change."""
     return Path(shutil.copytree(finished_once, tmp_path / "store.attn"))
 
 
 def test_the_finished_store_holds_every_document_once_in_order(small_store, reviews):
-    """Ids, texts, labels and groups are the file's, line by line; the store is sealed and sound."""
+    """Ids, texts, labels and groups are those of the file, line by line. The store is sealed and sound."""
     store = open_store(small_store)
     with reviews.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -74,8 +74,8 @@ def test_the_finished_store_holds_every_document_once_in_order(small_store, revi
 
 
 @pytest.mark.slow
-def test_every_stored_value_is_the_oracles(small_store, tiny_model):
-    """All reductions of all documents to 1e-6, evidence to 2e-5 of its largest value: nothing is lost on the way."""
+def test_every_stored_value_agrees_with_the_oracle(small_store, tiny_model):
+    """All reductions of all documents to 1e-6, evidence to 2e-5 of its largest value."""
     found = compare(open_store(small_store), Oracle(str(tiny_model)), range(60))
     assert list(found) == ["logits", "cls", "received", "rollout", "cls_heads", "evidence"]
     assert found.pop("evidence").absolute < 2e-5
@@ -87,14 +87,14 @@ def test_every_stored_value_is_the_oracles(small_store, tiny_model):
 
 @pytest.mark.slow
 def test_the_same_run_twice_writes_the_same_bytes(config, undisturbed, tmp_path):
-    """Nothing in the tables knows the time, the machine's mood or the thread that was first."""
+    """The tables do not depend on the time, on other load, or on which thread was first."""
     run(config, tmp_path / "again.attn")
     assert content(tmp_path / "again.attn") == undisturbed
 
 
 @pytest.mark.slow
 def test_the_same_run_in_half_precision_twice_writes_the_same_bytes(config, tmp_path):
-    """bfloat16 rounds more, but no otherwise the second time."""
+    """bfloat16 rounds more, but in the same way each time."""
     half = replace(config, dtype="bfloat16", reductions=("cls", "received", "rollout", "cls_heads"))
     for name in ("one", "other"):
         run(half, tmp_path / f"{name}.attn")
@@ -103,7 +103,7 @@ def test_the_same_run_in_half_precision_twice_writes_the_same_bytes(config, tmp_
 
 @pytest.mark.slow
 def test_the_token_budget_changes_no_row(config, undisturbed, tmp_path):
-    """Batches of 50 tokens or of 8,192 give the same rows, and values within the stored precision."""
+    """Batches of 50 tokens and of 8,192 give the same rows, and values within the stored precision."""
     run(replace(config, batch_tokens=50, full_precision=True), tmp_path / "small.attn")
     run(replace(config, full_precision=True), tmp_path / "large.attn")
     small, large = (pl.read_parquet(tmp_path / f"{n}.attn/tokens/**/*.parquet") for n in ("small", "large"))
@@ -117,8 +117,8 @@ def test_the_token_budget_changes_no_row(config, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_path):
-    """Ctrl-C lets the part in hand finish; the same call finishes the store, to the byte."""
+def test_an_interrupted_run_resumes(config, undisturbed, tmp_path):
+    """Ctrl-C lets the current part finish. The same call completes the store, to the byte."""
     path = tmp_path / "store.attn"
     result = run(
         config,
@@ -139,8 +139,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(config, undisturbed, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, undisturbed, tmp_path):
-    """The run that goes on says what it found, and ends with the bytes of an undisturbed one."""
+def test_a_part_damaged_in_between_is_computed_again_and_reported(config, undisturbed, tmp_path):
+    """The resumed run says what it found, and ends with the bytes of an undisturbed one."""
     path, notes = tmp_path / "store.attn", []
 
     def interrupt(event):
@@ -159,7 +159,7 @@ def test_a_part_that_was_damaged_in_between_is_computed_again_and_said(config, u
 
 @pytest.mark.slow
 def test_a_finished_store_is_left_alone(config, finished):
-    """Running once more does nothing, and says so by its zeros."""
+    """Running again does nothing, and its result has zero documents and tokens."""
     modified = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     again = run(config, finished)
     assert (again.documents, again.tokens, again.interrupted) == (0, 0, False)
@@ -168,7 +168,7 @@ def test_a_finished_store_is_left_alone(config, finished):
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbed, tmp_path):
-    """SIGKILL ten times at moments spread over the run, then resume: every file equal, none too many."""
+    """SIGKILL ten times at moments spread over the run, then resume: every file is equal, and there are no others."""
     path = tmp_path / "store.attn"
     command = [
         *("run", path, "--model", config.model, "--data", config.source.data, "--dtype", "float32"),
@@ -187,7 +187,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(config, undisturbe
     assert content(path) == undisturbed
 
 
-#: The command with a pause in every batch, so that a kill meets it in all its stages.
+#: The command with a pause in every batch, so that kills hit every stage of it.
 SLOWED = """
 import time
 from attnstore.engine import classifier
@@ -209,13 +209,13 @@ def wait_until(condition, seconds=60):
 
 
 def nowhere(document):
-    """A weighting that weighs nothing."""
+    """A weighting in which no query counts."""
     return np.full(document.length, np.nan)
 
 
 @pytest.mark.slow
-def test_a_reduction_without_any_value_is_told(config, tmp_path):
-    """Custom or not, its columns are null from end to end, and a note says so; one value is enough for none."""
+def test_a_reduction_without_any_value_is_reported(config, tmp_path):
+    """Custom or built in, its columns are entirely null, and a note says so. With a single value there is no note."""
     few = replace(config.source, limit=5)
     notes = []
     run(
@@ -230,8 +230,8 @@ def test_a_reduction_without_any_value_is_told(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_special_tokens_that_are_written_in_texts_are_said_and_are_no_words(config, tmp_path):
-    """A document of several windows that begins with one, too; the store is sound, and the oracle's."""
+def test_special_tokens_written_in_texts_are_reported_and_are_no_words(config, tmp_path):
+    """Also in a document of several windows that begins with one. The store is sound and agrees with the oracle."""
     texts = ["good [SEP] film", "[SEP] " + "a good film " * 20, "fine [CLS] [SEP]", "a film"]
     (tmp_path / "written.csv").write_text("text\n" + "\n".join(texts) + "\n")
     notes = []
@@ -261,8 +261,8 @@ def test_special_tokens_that_are_written_in_texts_are_said_and_are_no_words(conf
 
 
 @pytest.mark.slow
-def test_words_that_only_a_dictionary_knows_are_said_where_there_is_none(config, tmp_path, monkeypatch):
-    """Once, at the end; the manifest has the rule, so that a store is not continued by another."""
+def test_texts_that_need_a_dictionary_for_words_are_reported_without_one(config, tmp_path, monkeypatch):
+    """Once, at the end. The manifest has the rule for words, so that a store is not resumed with another rule."""
     (tmp_path / "thai.csv").write_text("text\nภาษาไทยดีมาก\na film\n")
     notes = {}
     for name, there in (("with", True), ("without", False)):
@@ -292,7 +292,7 @@ def test_words_that_only_a_dictionary_knows_are_said_where_there_is_none(config,
     ],
 )
 def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, message, config, finished):
-    """The line names what differs; the store stays as it was."""
+    """The line names each difference, and the store stays as it was."""
     before = content(finished)
     if "source" in change:
         change = {"source": replace(change["source"], data=config.source.data)}
@@ -305,7 +305,7 @@ def test_a_different_run_on_the_same_store_is_refused_with_both_values(change, m
 
 @pytest.mark.slow
 def test_another_model_or_other_data_is_another_run(config, finished, tmp_path):
-    """Weights and texts are compared by hash: names and places do not count, but they are what is told."""
+    """Weights and texts are compared by hash. Names and places do not count, but they are reported."""
     other = tiny.save(tmp_path / "other-model", seed=1)
     was = re.escape(
         f"the model differs by its SHA-256: {config.model} in the store, {other} in this run: give an"
@@ -325,7 +325,7 @@ def test_another_model_or_other_data_is_another_run(config, finished, tmp_path):
 
 @pytest.mark.slow
 def test_a_limit_takes_documents_spread_over_the_source(config, tmp_path):
-    """Sorted data would otherwise give one class: 6 of 60 are each tenth."""
+    """Sorted data would otherwise give one class. 6 of 60 are every tenth."""
     run(replace(config, source=replace(config.source, limit=6)), tmp_path / "store.attn")
     ids = duckdb.sql(
         f"from '{tmp_path}/store.attn/documents/**/*.parquet' select id order by document"
@@ -362,8 +362,8 @@ def strongest(probabilities):
 
 
 @pytest.mark.slow
-def test_bad_rows_are_counted_and_listed_and_the_rest_goes_on(config, tmp_path):
-    """Two rows of an unknown label and one without a text are in the manifest, by reason and by place."""
+def test_bad_rows_are_counted_and_listed_and_the_rest_is_read(config, tmp_path):
+    """Two rows of an unknown label and one without a text are in the manifest, by reason and position."""
     data = tmp_path / "mixed.jsonl"
     data.write_text(
         '{"id": "a", "text": "a good film", "label": "pos"}\n{"id": "b", "text": "bad", "label": "meh"}\n'
@@ -396,8 +396,8 @@ def test_unlabelled_data_make_a_store_without_labels(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_error_in_the_middle_ends_the_run_and_keeps_what_was_written(config, undisturbed, tmp_path):
-    """A custom reduction that fails late: its line is told, finished parts stay, and all threads end."""
+def test_an_error_in_the_middle_ends_the_run_and_keeps_finished_parts(config, undisturbed, tmp_path):
+    """A custom reduction that fails late: its error is reported, finished parts stay, and all threads end."""
     import threading
 
     def run_failing(fail):
@@ -422,15 +422,15 @@ def test_an_error_in_the_middle_ends_the_run_and_keeps_what_was_written(config, 
         ({"model": "no/such/folder"}, "there is no model folder no/such/folder"),
     ],
 )
-def test_what_can_not_run_leaves_no_store_behind(change, message, config, tmp_path):
-    """A refused run makes no directory."""
+def test_a_refused_run_creates_no_store(change, message, config, tmp_path):
+    """Not even a directory."""
     with pytest.raises(AttnstoreError, match=message):
         run(replace(config, **change), tmp_path / "store.attn")
     assert not (tmp_path / "store.attn").exists()
 
 
-def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkeypatch):
-    """Reading a large dataset through takes minutes, which a mistyped model must not cost."""
+def test_a_wrong_model_is_reported_before_the_data_are_read(config, tmp_path, monkeypatch):
+    """Reading a large data set takes minutes, which a mistyped model name must not cost."""
     monkeypatch.setattr("attnstore.pipeline.run.survey", lambda *_: pytest.fail("the data were read"))
     (tmp_path / "headless").mkdir()
     (tmp_path / "headless" / "config.json").write_text(
@@ -446,7 +446,7 @@ def test_a_wrong_model_is_told_before_the_data_are_read(config, tmp_path, monkey
 
 @pytest.mark.slow
 def test_memory_is_not_proportional_to_the_documents(config, tmp_path):
-    """While a part is in the making, at most three parts of documents are alive: read ahead, in hand, behind."""
+    """At most three parts of documents are in memory: the part being computed, the next one and the previous one."""
     from attnstore.engine import batches
 
     alive, most = [0], [0]
@@ -492,10 +492,8 @@ def test_real_reviews_through_the_real_model_agree_with_the_oracle(imdb_archive,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("swapped", [False, True])
-def test_neighbouring_layers_that_have_changed_places_are_found_in_half_precision(
-    swapped, imdb_archive, real_model, tmp_path
-):
-    """bfloat16 drifts, and yet `verify` tells the layers that are most alike from each other, in four reviews."""
+def test_swapped_layers_are_found_in_half_precision(swapped, imdb_archive, real_model, tmp_path):
+    """In spite of bfloat16's rounding, `verify` distinguishes the two most similar layers, with four reviews."""
     if not fast_bfloat16(choose_device("cpu")):
         pytest.skip("bfloat16 is emulated here")
     config = RunConfig(
@@ -522,8 +520,8 @@ def test_neighbouring_layers_that_have_changed_places_are_found_in_half_precisio
 
 
 @pytest.mark.slow
-def test_columns_of_the_data_are_kept_as_what_they_are(config, tmp_path):
-    """`documents` has them with their types and values, in any reader; other columns make another run."""
+def test_columns_of_the_data_are_kept_with_their_types(config, tmp_path):
+    """`documents` has them with their types and values, in every reader. Other columns make another run."""
     rows = [{"text": f"a good film {n}", "label": "pos", "year": 1990 + n, "zip": f"0{n}"} for n in range(9)]
     rows[4]["year"] = None
     data = tmp_path / "rows.csv"

@@ -1,4 +1,6 @@
-"""Promises about --threads: the number that a store was begun with is kept where it can be, else it is said."""
+"""Promises about --threads: a store keeps the number of threads it was begun with if possible; otherwise a note says
+so.
+"""
 
 import os
 import signal
@@ -22,20 +24,20 @@ from attnstore.store.store import open_store
         (1, None, 16),  # all
         (4, None, 4),  # divided
         (32, None, 1),
-        (1, 4, 4),  # as the store was begun with
+        (1, 4, 4),  # the store's number
         (4, 4, 4),
-        (8, 4, 2),  # there are not as many
+        (8, 4, 2),  # fewer than the store's number
         (1, 64, 16),
     ],
 )
-def test_how_many_threads_a_process_computes_on(workers, begun, expected, monkeypatch):
-    """Of 16: all, divided among the workers, but for those that the store was begun with."""
+def test_the_number_of_threads_of_a_process(workers, begun, expected, monkeypatch):
+    """Of 16 cores: all, divided among the workers, or the number that the store was begun with."""
     monkeypatch.setattr("attnstore.engine.devices.usable_threads", lambda: 16)
     assert threads_each(workers, begun) == expected
 
 
-def test_a_store_is_begun_with_threads_once_a_part_is_finished(tmp_path):
-    """Before that whoever comes begins anew; of what is no store, or damaged, nothing is known."""
+def test_a_stores_number_of_threads_is_known_once_a_part_is_finished(tmp_path):
+    """Before that, any run begins anew. A folder that is no store, or is damaged, has no number."""
     path = tmp_path / "store"
     assert threads_begun_with(path) is None
     plan = manifest(threads=7)
@@ -47,8 +49,8 @@ def test_a_store_is_begun_with_threads_once_a_part_is_finished(tmp_path):
     assert threads_begun_with(path) is None
 
 
-def test_threads_are_as_before_afterwards():
-    """For whoever calls `attnstore.run` in a program that computes with torch."""
+def test_torchs_number_of_threads_is_restored():
+    """For programs that call `attnstore.run` and compute with torch themselves."""
     before = torch.get_num_threads()
     with on_threads(before + 2):
         assert torch.get_num_threads() == before + 2
@@ -56,8 +58,8 @@ def test_threads_are_as_before_afterwards():
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_with_other_threads_says_so_once(tiny_model, reviews, tmp_path):
-    """The manifest keeps the number that the store was begun with, which is what a run without the option takes."""
+def test_a_run_resumed_with_other_threads_says_so_once(tiny_model, reviews, tmp_path):
+    """The manifest keeps the original number, which a run without the option uses."""
     config = RunConfig(
         SourceConfig(str(reviews)), str(tiny_model), device="cpu", dtype="float32", max_length=40, part_size=10,
         reductions=("cls",), threads=2,

@@ -1,4 +1,4 @@
-"""Promises of attnstore.pipeline.wire: a record comes whole or not at all, whatever is in the pipe."""
+"""Promises of attnstore.pipeline.wire: a record arrives completely or not at all, whatever is in the pipe."""
 
 import io
 import pickle
@@ -19,7 +19,7 @@ def sent(*messages: object) -> bytes:
 
 
 def received(content: bytes) -> list[object]:
-    """All records until the end, which is said in the one way in which it is."""
+    """All records until the end."""
     wire, found = Wire(io.BytesIO(content), io.BytesIO()), []
     with pytest.raises(EOFError):
         while True:
@@ -27,12 +27,12 @@ def received(content: bytes) -> list[object]:
     return found
 
 
-def test_records_come_as_they_were_sent() -> None:
+def test_records_arrive_as_they_were_sent() -> None:
     assert received(sent(Took(3), Stop(), Took(4))) == [Took(3), Stop(), Took(4)]
 
 
-def test_a_part_has_its_documents_when_it_comes_with_every_field_as_it_was() -> None:
-    """They travel by columns: what one document lacks, another's value must not fill."""
+def test_a_parts_documents_arrive_with_every_field() -> None:
+    """They are sent by columns: a field that one document lacks must not be filled with another document's value."""
     documents = [
         (7, Document("é\ud7ff\x00", "a", None, "test", "pos", (1, None, 2.5), None)),
         (8, Document("", "b", "film", "train", None, (None, "x", True), "the second")),
@@ -43,14 +43,14 @@ def test_a_part_has_its_documents_when_it_comes_with_every_field_as_it_was() -> 
         assert part == Part(3, several)
 
 
-def test_half_a_record_is_the_end_and_what_was_before_it_stays() -> None:
+def test_half_a_record_is_the_end_and_earlier_records_arrive() -> None:
     whole, first = sent(Took(3), Took(4)), len(sent(Took(3)))
     for end in range(first, len(whole)):
         assert received(whole[:end]) == [Took(3)]
 
 
-def test_whatever_else_is_in_the_pipe_is_the_end() -> None:
-    """A flipped bit, what a library prints there, and what is a pickle but no record: nothing of it is read as one."""
+def test_anything_else_in_the_pipe_is_the_end() -> None:
+    """A flipped bit, a line printed by a library, and a pickle that is not a record are not read as records."""
     chance = random.Random(5)
     whole = sent(Took(3))
     for _ in range(200):
@@ -61,8 +61,8 @@ def test_whatever_else_is_in_the_pipe_is_the_end() -> None:
         assert received(foreign) == []
 
 
-def test_an_end_that_was_closed_says_so_as_one_whose_other_end_is_gone() -> None:
-    """Who sends to a worker that is ended at the same time has one kind of error to expect."""
+def test_a_closed_pipe_and_a_lost_reader_raise_the_same_error() -> None:
+    """A sender to a worker that is being ended has to expect one kind of error."""
     pipe = io.BytesIO()
     pipe.close()
     with pytest.raises(OSError, match="closed file"):

@@ -1,4 +1,4 @@
-"""Promises of attnstore.pipeline.workers: several processes leave the bytes of one, whoever of them dies.
+"""Promises of attnstore.pipeline.workers: several processes write the bytes of one, whichever of them dies.
 
 A trained model over real reviews, and random kills: benchmarks/worker_kills.py.
 """
@@ -27,7 +27,7 @@ from attnstore.pipeline.worker import _must_be_alike
 from attnstore.pipeline.workers import Workers, _Worker
 from attnstore.store.store import open_store
 
-#: Seconds that a process has to end. A test that waits longer fails.
+#: Seconds within which a process must end. A test that waits longer fails.
 PATIENCE = 300
 
 
@@ -46,7 +46,7 @@ def config(tiny_model: Path, reviews: Path) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def undisturbed(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process leaves."""
+    """A store written by one process."""
     path = tmp_path_factory.mktemp("one") / "store.attn"
     run(replace(config, workers=1), path)
     return content(path)
@@ -54,7 +54,7 @@ def undisturbed(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def hired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Every worker that a run of this process starts. None of them may be there in the end."""
+    """Every worker that a run of this process starts. None of them may remain at the end."""
     started = []
     hire = Workers._hire
 
@@ -74,7 +74,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at(documents: int, do: Callable[[], object]) -> Callable[[Event], None]:
-    """Do something once, when so many documents are computed."""
+    """An event handler that does something once, when that many documents are computed."""
     done = []
 
     def on_event(event: Event) -> None:
@@ -85,10 +85,10 @@ def at(documents: int, do: Callable[[], object]) -> Callable[[Event], None]:
 
 
 @pytest.mark.slow
-def test_two_workers_of_which_two_are_killed_leave_the_bytes_of_one_process(
+def test_killed_workers_are_replaced_and_the_bytes_are_those_of_one_process(
     config, undisturbed, hired, forked, tmp_path
 ):
-    """Each is replaced, its part computed again; progress ends at the number of documents."""
+    """The parts of both killed workers are computed again. Progress ends at the number of documents."""
     seen: list[Event] = []
     first = at(1, lambda: [process.kill() for process in hired[:1]])
     second = at(20, lambda: [process.kill() for process in hired if process.poll() is None][:1])
@@ -110,7 +110,7 @@ def test_two_workers_of_which_two_are_killed_leave_the_bytes_of_one_process(
 
 @pytest.mark.slow
 def test_ctrl_c_lets_parts_be_finished_and_leaves_no_worker(config, undisturbed, hired, forked, tmp_path):
-    """Also a part that a worker has finished before anything was heard of it. One process goes on to the same bytes."""
+    """Including a part that a worker has finished but not yet reported. One process resumes to the same bytes."""
     path = tmp_path / "store.attn"
 
     def stop_when_both_have_written() -> None:
@@ -129,8 +129,8 @@ def test_ctrl_c_lets_parts_be_finished_and_leaves_no_worker(config, undisturbed,
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on(config, undisturbed, tmp_path):
-    """kill -9 of the run, which can say nothing to anybody."""
+def test_workers_end_with_a_killed_run_and_the_next_run_resumes(config, undisturbed, tmp_path):
+    """After kill -9, which lets the run tell its workers nothing."""
     path = tmp_path / "store.attn"
     command = ["run", path, "--model", config.model, "--data", config.source.data]
     command += ["--device", "cpu", "--dtype", "float32", "--max-length", "40", "--part-size", "5"]
@@ -155,7 +155,7 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def children(process: int) -> list[int]:
-    """The processes that one has started."""
+    """The processes that a process has started."""
     threads = Path(f"/proc/{process}/task").glob("*/children")
     return [int(child) for thread in threads for child in thread.read_text().split()]
 
@@ -172,7 +172,7 @@ def alive(process: int) -> bool:
 def test_a_part_that_ends_three_workers_ends_the_run_and_its_documents_are_named(
     config, hired, forked, tmp_path, monkeypatch
 ):
-    """A part that no worker survives is tried three times, alone in the end; the other parts are kept."""
+    """A part that no worker survives is tried three times, the last time alone. The other parts are kept."""
     (tmp_path / "deadly.py").write_text(
         "import numpy, os\n\n\ndef weights(document):\n"
         "    if document.document.id == 'r7':\n        os.kill(os.getpid(), 9)\n"
@@ -189,8 +189,8 @@ def test_a_part_that_ends_three_workers_ends_the_run_and_its_documents_are_named
 
 
 @pytest.mark.slow
-def test_what_is_wrong_with_a_run_is_the_same_line_from_a_worker(config, hired, forked, tmp_path):
-    """Found in a worker, which loads the model, and raised by the run."""
+def test_an_error_from_a_worker_is_the_same_line(config, hired, forked, tmp_path):
+    """It is found when a worker loads the model, and raised by the run."""
     wrong = replace(config, reductions=("from_50",))
     for workers in (1, 2):
         with pytest.raises(UsageError) as raised:
@@ -209,7 +209,7 @@ def test_what_is_wrong_with_a_run_is_the_same_line_from_a_worker(config, hired, 
 def test_workers_that_end_before_they_have_a_part_end_the_run(
     config, hired, tmp_path, monkeypatch, code, how
 ):
-    """After three of them it says how the last one ended, instead of starting others for ever."""
+    """After three of them the run reports how the last one ended, instead of starting others for ever."""
     monkeypatch.setattr("attnstore.pipeline.processes._SERVE", code)
     with pytest.raises(WorkerError) as raised:
         run(config, tmp_path / "store.attn")
@@ -224,8 +224,11 @@ def part(number: int) -> Part:
     )
 
 
-def test_a_part_that_was_lost_with_others_is_tried_alone_and_the_third_time_ends_the_run(config, monkeypatch):
-    """Whoever had other parts beside the deadly one is innocent: only that one's documents are named."""
+def test_a_part_lost_together_with_others_is_retried_alone(config, monkeypatch):
+    """Parts that a worker had beside the deadly one are innocent.
+
+    The third time ends the run, naming only the deadly part's documents.
+    """
     workers = Workers(config, 1, Processes())
     given: list[list[int]] = []
 
@@ -240,7 +243,7 @@ def test_a_part_that_was_lost_with_others_is_tried_alone_and_the_third_time_ends
         while True:
             (worker,) = workers._crew
             workers._hand_out(ready)
-            worker.taken |= worker.parts.keys()  # it begins, and is handed the next one
+            worker.taken |= worker.parts.keys()  # it begins, and gets the next one
             workers._hand_out(ready)
             given.append(sorted(worker.parts))
             if 1 in worker.parts:
@@ -271,7 +274,7 @@ class Ended:
 
 
 def test_a_function_that_workers_can_not_import_is_refused_in_one_line(config, tmp_path):
-    """Before anything is started."""
+    """Before any worker is started."""
 
     def nearest(document):
         return document.special
@@ -296,7 +299,7 @@ MODEL = LoadedModel(
     [{"dtype": "float32"}, {"kernel": "torch"}, {"hardware": "T4"}, {"threads": 2}, {"model_sha256": "c"}],
 )
 def test_a_worker_that_would_compute_other_bytes_is_refused(other):
-    """Another dtype, kernel, GPU or number of threads than the first one's, or other weights."""
+    """One with another dtype, kernel, GPU or number of threads than the first worker's, or other weights."""
     ((name, value),) = other.items()
     with pytest.raises(ModelError) as raised:
         _must_be_alike(replace(MODEL, **other), MODEL)

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.durable: whole files or none, and nothing written through a link."""
+"""Promises of attnstore.store.durable: files are complete or absent, and nothing is written through a link."""
 
 import errno
 import os
@@ -12,10 +12,12 @@ from attnstore.store.durable import write_file
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_refused_file_leaves_the_old_one_and_no_litter(
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(
     tmp_path: Path, monkeypatch, number: int, step: str
 ) -> None:
-    """Whichever step the system refuses, the old content stands, the temporary file is gone, one line says so."""
+    """Whichever step the system refuses, the old content remains, the temporary file is removed, and the error is one
+    line.
+    """
     target, temporary = tmp_path / "a" / "file", tmp_path / "b" / "file.tmp"
     write_file(target, b"old", temporary)
 
@@ -34,8 +36,8 @@ def test_refused_file_leaves_the_old_one_and_no_litter(
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "file"]
 
 
-def test_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch) -> None:
-    """Ctrl-C while a file is written passes through, and takes the half-written file with it."""
+def test_an_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch) -> None:
+    """Ctrl-C during a write is raised, and the half-written file is removed."""
 
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
@@ -47,8 +49,8 @@ def test_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file.tmp"])
-def test_link_is_replaced_and_never_written_through(tmp_path: Path, place: str) -> None:
-    """A link at the file's name or at the temporary one, dangling or not, leads nowhere."""
+def test_a_link_is_replaced_and_never_written_through(tmp_path: Path, place: str) -> None:
+    """A link with the file's name or the temporary file's name, dangling or not, is never followed."""
     precious = tmp_path / "precious"
     precious.write_text("mine")
     for number, target in enumerate((precious, tmp_path / "nowhere")):
@@ -63,8 +65,8 @@ def test_link_is_replaced_and_never_written_through(tmp_path: Path, place: str) 
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_link_put_in_place_at_the_last_moment_is_not_followed(tmp_path: Path, monkeypatch) -> None:
-    """Between looking and opening somebody may put a link there: the file is opened only if it is new."""
+def test_a_link_created_at_the_last_moment_is_not_followed(tmp_path: Path, monkeypatch) -> None:
+    """Somebody may create a link between the check and the opening, so a file is opened only if it is new."""
     precious = tmp_path / "precious"
     precious.write_text("mine")
     remove = Path.unlink

@@ -1,4 +1,4 @@
-"""A store as a data set of the hub: the same rows, with `split` and `label` in the files, and a store still."""
+"""A store exported as a data set for the hub: the same rows, with `split` and `label` in the files; still a store."""
 
 import json
 
@@ -56,7 +56,10 @@ def frames(store):
 
 @pytest.mark.slow
 def test_an_export_is_the_store_with_its_keys_in_the_files(store, tmp_path):
-    """Every value as it was, for both engines; sound; and each file has the split and the label of its documents."""
+    """Every value is unchanged, in both engines.
+
+    The export is sound, and each file has the split and label of its documents.
+    """
     made = export(store, tmp_path / "out")
     before, after = frames(store), frames(made)
     for name, frame in before.items():
@@ -75,8 +78,8 @@ def test_an_export_is_the_store_with_its_keys_in_the_files(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_export_that_ended_early_goes_on_to_the_same_bytes(store, tmp_path):
-    """By the same command; it goes into no store of another kind."""
+def test_an_interrupted_export_resumes_to_the_same_bytes(store, tmp_path):
+    """With the same command. An export does not go into a store of another kind."""
 
     class GoneError(Exception):
         pass
@@ -99,8 +102,8 @@ def test_an_export_that_ended_early_goes_on_to_the_same_bytes(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_damaged_or_not_finished_is_not_vouched_for(store, tmp_path):
-    """A file whose bytes are others, and a store without a seal: one line, nothing is sealed."""
+def test_damaged_and_unfinished_stores_are_not_exported(store, tmp_path):
+    """For a file with other bytes, or an unsealed store, the error is one line and nothing is sealed."""
     with pytest.raises(
         StoreError, match=r"is not sealed: `attnstore run` with the same options finishes it first"
     ):
@@ -117,8 +120,8 @@ def test_what_is_damaged_or_not_finished_is_not_vouched_for(store, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["split", "label"])
 @pytest.mark.parametrize("table", ["documents", "tokens"])
-def test_keys_that_are_others_are_found(store, tmp_path, key, table):
-    """A split that is not the path's, a label that is not the document's; labels of documents, by the totals."""
+def test_wrong_keys_are_found(store, tmp_path, key, table):
+    """A split other than the path's, a label other than the document's, and labels that differ from the totals."""
     made = export(store, tmp_path / "out")
     name = next(file.path for file in made.files() if file.path.startswith(table))
     read = pq.ParquetFile(made.path / name).read()
@@ -135,7 +138,7 @@ def test_keys_that_are_others_are_found(store, tmp_path, key, table):
 
 
 @pytest.mark.slow
-def test_faithfulness_goes_along(store, tmp_path):
+def test_faithfulness_is_exported(store, tmp_path):
     """The table and its receipts, with the same rows, as `verify` reads them."""
     written(store, measured_rows(range(10), ("cls_01", "random")))
     made = export(store, tmp_path / "out")
@@ -148,8 +151,8 @@ def test_faithfulness_goes_along(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_datasets_reads_what_is_exported(small_store, tmp_path, monkeypatch):
-    """`load_dataset` of each table gives every row and column, split and gold label among them."""
+def test_datasets_reads_an_export(small_store, tmp_path, monkeypatch):
+    """`load_dataset` of each table gives every row and column, including split and gold label."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr("attnstore.show.report.report", lambda _: "")  # which is no table
@@ -171,8 +174,8 @@ def test_datasets_reads_what_is_exported(small_store, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_card_names_every_file_and_column_and_no_strangers_markup(store, tmp_path):
-    """Splits get names that the hub takes; what stands in the manifest is text, whatever it looks like."""
+def test_the_card_names_every_file_and_column_and_escapes_markup(store, tmp_path):
+    """Splits get names that the hub accepts. Text from the manifest is shown as text, even if it looks like markup."""
     made = export(store, tmp_path / "out")
     card = dataset_card(made, "me/reviews", "cc-by-4.0", report="report.html")
     head, body = card.removeprefix("---\n").split("---\n\n", 1)

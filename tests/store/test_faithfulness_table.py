@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.faithfulness: a file counts when its receipt is there, and none is written again."""
+"""Promises of attnstore.store.faithfulness: a file counts once it has a receipt, and no file is written twice."""
 
 import json
 
@@ -27,8 +27,11 @@ def store(tmp_path):
     return open_store(tmp_path / "store")
 
 
-def test_files_are_added_beside_each_other_and_what_is_there_stays(store):
-    """Numbered by the way of taking tokens out; every file keeps its bytes; each receipt says what the file is."""
+def test_files_are_added_and_existing_ones_are_kept(store):
+    """Numbered separately for each way of removing tokens.
+
+    Every file keeps its bytes, and each receipt describes its file.
+    """
     first = written(store, measured_rows(range(3), ["cls_01", "random"]))
     before = contents(store.path)
     second = written(store, measured_rows(range(3, 5), ["cls_01"]))
@@ -45,7 +48,7 @@ def test_files_are_added_beside_each_other_and_what_is_there_stays(store):
 
 
 def test_readers_of_parquet_read_the_folder(store):
-    """Polars and pyarrow by the folder alone: nothing but Parquet lies in it."""
+    """Polars and pyarrow read it by the folder alone, because it contains nothing but Parquet."""
     rows = measured_rows(range(4), ["cls_01", "random"])
     written(store, rows)
     expected = [row["comprehensiveness"] for row in rows]
@@ -58,8 +61,8 @@ def test_readers_of_parquet_read_the_folder(store):
     assert {path.suffix for path in folder.iterdir()} == {".parquet"}
 
 
-def test_what_a_killed_process_left_is_written_over(store):
-    """A file without a receipt is not listed, and goes before the next measurement."""
+def test_files_of_a_killed_process_are_overwritten(store):
+    """A file without a receipt is not listed, and is replaced by the next measurement."""
     written(store, measured_rows(range(3), ["cls_01"]))
     (store.path / "_faithfulness/deletion-token-00000.json").unlink()
     assert (measurements(store), faithfulness_files(store)) == (([], {}), [])
@@ -70,7 +73,7 @@ def test_what_a_killed_process_left_is_written_over(store):
 
 @pytest.mark.slow
 def test_tables_of_another_form_and_unfinished_stores_are_refused(store, tmp_path):
-    """Nothing is cast, and nothing is added to what may still change."""
+    """Nothing is cast, and nothing is added to a store that may still change."""
     settings = {"by": "deletion", "unit": "token"}
     table = pa.Table.from_pylist(measured_rows(range(2), ["cls_01"]), schema=SCHEMA)
     with pytest.raises(StoreError, match="faithfulness: the columns are"):
@@ -94,8 +97,8 @@ def test_tables_of_another_form_and_unfinished_stores_are_refused(store, tmp_pat
         {"written": [[[[[[[[[[[[[[[["deep"]]]]]]]]]]]]]]]]},
     ],
 )
-def test_a_receipt_that_no_measurement_wrote_is_damage(store, change):
-    """Numbers without an end, halves of characters, other types, deep nesting: none of it is believed."""
+def test_an_implausible_receipt_is_damage(store, change):
+    """Infinite numbers, lone surrogates, other types and deep nesting are all refused."""
     written(store, measured_rows(range(3), ["cls_01"]))
     receipt = store.path / "_faithfulness/deletion-token-00000.json"
     receipt.write_text(json.dumps(json.loads(receipt.read_text()) | change))

@@ -1,4 +1,4 @@
-"""Stores on the hub: pushed to a local server that speaks its protocol, and opened from there."""
+"""Stores on the hub: pushed to a local server with the hub's protocol, and opened from there."""
 
 import json
 
@@ -19,7 +19,10 @@ ADDRESS = "hf://datasets/me/reviews"
 
 
 def online(server, cache, *arguments, token=hub_of_datasets.WRITES):
-    """(exit code, stdout, stderr) of the command, with what the client read of its settings when it was imported."""
+    """Runs a command:
+
+    (exit code, stdout, stderr). The hub's client reads its settings when it is imported, so they are set here.
+    """
     settings = {
         "ENDPOINT": server.address,
         "HUGGINGFACE_CO_URL_TEMPLATE": server.address + "/{repo_id}/resolve/{revision}/{filename}",
@@ -28,7 +31,7 @@ def online(server, cache, *arguments, token=hub_of_datasets.WRITES):
         "HF_HUB_CACHE": str(cache / "hub"),
         "HF_TOKEN_PATH": str(cache / "token"),
     }
-    close_session()  # a new process has no connection, either
+    close_session()  # a new process has no connections either
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setattr(constants, name, value)
@@ -45,10 +48,10 @@ def store(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_pushed_is_opened_again(store, tmp_path, monkeypatch):
-    """Files first, the manifest last; private unless asked otherwise; the same rows come back.
+def test_a_pushed_store_can_be_opened(store, tmp_path, monkeypatch):
+    """Files first, the manifest last; private unless public is asked for; the same rows come back.
 
-    A second push of fewer parts leaves none of the first; a data set of others is left alone.
+    A second push of fewer parts leaves none of the first. Somebody else's data set is left alone.
     """
     cache = tmp_path / "cache"
     with hub_of_datasets.serving() as server:
@@ -122,16 +125,16 @@ def test_what_is_pushed_is_opened_again(store, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_who_may_not_push_is_told_in_one_line(store, tmp_path, token, address, line):
-    """No token, one that may read alone, and a name of somebody else's: exit code 1."""
+def test_missing_rights_to_push_are_reported_in_one_line(store, tmp_path, token, address, line):
+    """No token, a read-only token, and somebody else's name: exit code 1."""
     with hub_of_datasets.serving() as server:
         told = online(server, tmp_path / "cache", "push", store.path, address, "--quiet", token=token)
     assert told == (1, "", f"attnstore: {line}\n")
 
 
 @pytest.mark.slow
-def test_a_data_set_that_is_not_there_is_told_in_one_line(tmp_path):
-    """404, which is also what the hub says of a private one to those who may not read it."""
+def test_a_missing_data_set_is_reported_in_one_line(tmp_path):
+    """404, which the hub also answers for a private data set without access."""
     with hub_of_datasets.serving() as server:
         server.files["me/secret"], server.private["me/secret"] = {"manifest.json": b"{}"}, True
         for name in ("me/none", "me/secret"):
@@ -153,8 +156,8 @@ def test_a_data_set_that_is_not_there_is_told_in_one_line(tmp_path):
         ),
     ],
 )
-def test_an_address_is_a_data_set_and_perhaps_a_revision(address, expected):
-    """Anything else is refused, before anybody is asked."""
+def test_an_address_is_a_data_set_with_an_optional_revision(address, expected):
+    """Anything else is refused before a request is made."""
     if expected is None:
         with pytest.raises(UsageError, match=r"is not a data set on the hub: write hf://datasets/USER/NAME"):
             hub.repository_of(address)
@@ -162,7 +165,7 @@ def test_an_address_is_a_data_set_and_perhaps_a_revision(address, expected):
         assert hub.repository_of(address) == expected
 
 
-def test_what_writes_takes_no_store_of_the_hub():
+def test_commands_that_write_refuse_stores_on_the_hub():
     """`run`, `append` and `faithfulness` would write into the hub's cache."""
     line = f"{ADDRESS} is a URL: a store is a folder on this machine, or in a bucket (s3://…)"
     assert attnstore("run", ADDRESS, "--data", "x.csv") == (2, "", f"attnstore: {line}\n")

@@ -1,4 +1,4 @@
-"""Stores in a bucket: read, copied and written as in a folder, over a server that may fail."""
+"""Stores in a bucket: read, copied and written as in a folder, with a server that may fail."""
 
 import os
 import random
@@ -38,14 +38,14 @@ def address(bucket_session: Server, small_store: Path) -> str:
 def test_answers_are_those_of_the_folder(
     bucket: Server, address: str, small_store: Path, question: str, engine: str
 ) -> None:
-    """Whatever is asked, in either engine."""
+    """For any question, in either engine."""
     there, here = (package.open(place).query(question, engine=engine) for place in (address, small_store))
     assert_frame_equal(there.polars(), here.polars(), rel_tol=1e-9)
 
 
 @pytest.mark.slow
-def test_sql_and_documents(bucket: Server, address: str, small_store: Path) -> None:
-    """SQL reads the views and nothing else of the bucket; a document is drawn as from the folder."""
+def test_sql_and_documents_are_those_of_the_folder(bucket: Server, address: str, small_store: Path) -> None:
+    """SQL can read the views and nothing else of the bucket. A document is drawn as from the folder."""
     there, here = package.open(address), package.open(small_store)
     statement = "SELECT label, count(*) AS n FROM documents GROUP BY label ORDER BY label"
     assert there.sql(statement).arrow().equals(here.sql(statement).arrow())
@@ -55,10 +55,10 @@ def test_sql_and_documents(bucket: Server, address: str, small_store: Path) -> N
 
 
 @pytest.mark.slow
-def test_sql_over_stores_in_a_bucket_and_in_a_folder(
+def test_sql_joins_stores_in_a_bucket_and_in_a_folder(
     bucket: Server, small_store: Path, tmp_path: Path
 ) -> None:
-    """As over folders alone; and nothing but the stores is read."""
+    """As over two folders; nothing but the stores can be read."""
     there = [bucket.upload(small_store, f"{name}.attn") for name in ("one", "two")]
     here = [Path(shutil.copytree(small_store, tmp_path / f"{name}.attn")) for name in ("one", "two", "three")]
     statement = "SELECT store, label, count(*) AS n FROM documents GROUP BY ALL ORDER BY ALL"
@@ -71,12 +71,12 @@ def test_sql_over_stores_in_a_bucket_and_in_a_folder(
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_a_writer_that_is_killed_again_and_again_leaves_the_files_of_a_run_into_a_folder(
+def test_a_repeatedly_killed_writer_leaves_the_files_of_a_run_into_a_folder(
     bucket: Server, reviews: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL after drawn numbers of requests, of which one in a hundred fails in a way of its own.
+    """SIGKILL after random numbers of requests, of which one in a hundred fails in a random way.
 
-    ATTNSTORE_SEED draws others.
+    ATTNSTORE_SEED sets the random seed.
     """
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     address, kills = f"s3://{BUCKET}/killed.attn", 0
@@ -147,11 +147,12 @@ def written(store: Path, reviews: Path, model: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_into_a_bucket_is_that_into_a_folder(
+def test_a_run_into_a_bucket_equals_one_into_a_folder(
     bucket: Server, reviews: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """The same bytes in the same files and the same answer, although every seventh request goes wrong; and `verify`
-    finds nothing.
+    """The same bytes in the same files and the same output, although every seventh request fails.
+
+    `verify` finds no fault.
     """
     count = iter(range(10**9))
 
@@ -176,10 +177,10 @@ def test_a_run_into_a_bucket_is_that_into_a_folder(
     assert answers == [package.open(tmp_path / "w.attn").query(name).to_pylist() for name in ASKED]
 
 
-def test_who_may_not_read_is_told_in_a_line(
+def test_missing_rights_to_read_are_reported_in_one_line(
     bucket: Server, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wrong credentials, and none: what the server says, and what to set."""
+    """Wrong and missing credentials: the server's answer, and what to set."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
     code, out, err = attnstore("info", address)
     assert (code, out) == (1, "")

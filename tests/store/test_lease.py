@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.lease: one writer at a time in a bucket, also where writers die, stall or are cut off."""
+"""Promises of attnstore.store.lease: a bucket has one writer at a time, even if writers die, stall or go offline."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from attnstore.store import lease as module
 from attnstore.store.lease import LEASE, Lease, lease
 from attnstore.store.resume import create_or_resume
 
-pytestmark = pytest.mark.slow  # each process of the tests that asks the server starts one
+pytestmark = pytest.mark.slow  # each test process that uses the server starts one
 
 
 class Clock:
-    """One for all, which goes on when it is told to; `meanwhile` happens while somebody sleeps."""
+    """A clock shared by all, which a test advances. `meanwhile` happens while somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -44,7 +44,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time of all holders, who renew their leases only when a test says so."""
+    """The time of all holders. They renew their leases only when a test says so."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Lease, "_keep", lambda _: None)
@@ -57,13 +57,13 @@ def store(bucket: Server, request: pytest.FixtureRequest) -> Bucket:
 
 
 def holder(store: Bucket) -> dict[str, object]:
-    """Who has the lock, as it stands in the bucket."""
+    """The holder of the lock, as the bucket records it."""
     found: dict[str, object] = json.loads((store / "writer.lock").read_bytes())
     return found
 
 
 def elsewhere(store: Bucket, **changes: object) -> None:
-    """Let the lock be one of a process of another machine."""
+    """Make the lock look like one of a process on another machine."""
     here = holder(store)
     (store / "writer.lock").put(json.dumps(here | {"machine": "another", "host": "far"} | changes).encode())
 
@@ -94,7 +94,7 @@ def test_the_second_writer_is_refused_and_learns_who_writes(clock: Clock, store:
 def test_a_lapsed_lease_is_taken_over_after_it_has_been_watched_for_its_whole_length(
     clock: Clock, store: Bucket
 ) -> None:
-    """Its holder, which had stalled, then writes nothing and leaves the lock to whoever has it."""
+    """The former holder, which had stalled, then writes nothing and leaves the lock to its new holder."""
     stalled = lease(store)
     elsewhere(store)
     clock.now += LEASE + 1
@@ -110,10 +110,11 @@ def test_a_lapsed_lease_is_taken_over_after_it_has_been_watched_for_its_whole_le
         assert holder(store)["owner"] == owner
 
 
-def test_a_holder_whose_clock_is_wrong_is_seen_to_renew_and_keeps_its_lock(
-    clock: Clock, store: Bucket
-) -> None:
-    """An hour behind, its lease looks lapsed: no clocks are compared, it is watched."""
+def test_a_holder_with_a_wrong_clock_keeps_its_lock(clock: Clock, store: Bucket) -> None:
+    """Its clock is an hour slow, so its lease looks lapsed.
+
+    Clocks are not compared: the lease is watched until it is renewed.
+    """
     with lease(store) as held:
         elsewhere(store, renewed=clock.now - 3600)
         held._tag = (store / "writer.lock").tag()
@@ -125,7 +126,7 @@ def test_a_holder_whose_clock_is_wrong_is_seen_to_renew_and_keeps_its_lock(
 def test_the_lock_of_a_process_that_has_ended_on_this_machine_is_taken_at_once(
     clock: Clock, store: Bucket
 ) -> None:
-    """Whether it has is seen from here; of a container's processes it is not."""
+    """Whether such a process has ended can be seen; for a process of a container it can't."""
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
     stalled = lease(store)
@@ -135,10 +136,10 @@ def test_the_lock_of_a_process_that_has_ended_on_this_machine_is_taken_at_once(
     stalled.release()
 
 
-def test_a_server_that_does_not_answer_ends_the_writing_when_the_lease_is_over(
+def test_writing_ends_with_the_lease_if_the_server_does_not_answer(
     clock: Clock, bucket: Server, store: Bucket
 ) -> None:
-    """Not before; and if nobody has come meanwhile, the lease is taken up again once it answers."""
+    """Not before. If nobody else takes the lease meanwhile, it is resumed when the server answers again."""
     with lease(store) as held:
         with bucket.failing(lambda method, _: "unavailable" if method == "PUT" else None):
             clock.now += LEASE - 1
@@ -149,10 +150,10 @@ def test_a_server_that_does_not_answer_ends_the_writing_when_the_lease_is_over(
         assert holder(store)["renewed"] == clock.now
 
 
-def test_a_lease_that_was_renewed_and_reported_failed_is_still_held(
+def test_a_renewed_lease_whose_answer_was_lost_is_still_held(
     clock: Clock, bucket: Server, store: Bucket
 ) -> None:
-    """The server has done it and never said so: what stands there is ours, under a tag that we have not seen."""
+    """The server has renewed it without answering: the lease in the bucket is ours, under a tag we have not seen."""
     with lease(store) as held:
         with bucket.failing(lambda method, _: "lost" if method == "PUT" else None):
             clock.now += 1
@@ -166,7 +167,7 @@ def test_a_lease_that_was_renewed_and_reported_failed_is_still_held(
         held.check()
 
 
-def test_of_many_that_find_a_lapsed_lease_one_takes_it(clock: Clock, store: Bucket) -> None:
+def test_only_one_of_many_takes_over_a_lapsed_lease(clock: Clock, store: Bucket) -> None:
     """Taking over is one conditional put."""
     stalled = lease(store)
     elsewhere(store, renewed=0.0)
@@ -182,15 +183,15 @@ def test_of_many_that_find_a_lapsed_lease_one_takes_it(clock: Clock, store: Buck
     stalled.release()
 
 
-def test_what_is_no_lock_lapses(clock: Clock, store: Bucket) -> None:
-    """Torn or foreign, it names nobody who could renew it."""
+def test_an_invalid_lock_lapses(clock: Clock, store: Bucket) -> None:
+    """A torn or foreign file names nobody who could renew it."""
     (store / "writer.lock").put(b"{")
     lease(store).release()
     assert clock.slept == [LEASE]
 
 
 def test_a_store_whose_lease_is_lost_is_not_written(clock: Clock, store: Bucket) -> None:
-    """The part that was computed gets no receipt; the manifest stays the new writer's."""
+    """The part being computed gets no receipt, and the manifest remains the new writer's."""
     plan = manifest()
     written = create_or_resume(store, plan)
     written.write_part(0, *tables(plan, written.part_range(0)))
@@ -210,7 +211,7 @@ def test_a_store_whose_lease_is_lost_is_not_written(clock: Clock, store: Bucket)
 
 
 def test_a_lease_renews_itself(store: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a thread, a third of its length apart."""
+    """In a thread, at intervals of a third of its length."""
     monkeypatch.setattr(module, "LEASE", 0.06)
     seen: set[object] = set()
     with lease(store):

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.lent: workers write parts with the lock of the run that has started them."""
+"""Promises of attnstore.store.lent: workers write parts under the lock of the run that started them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +13,7 @@ from attnstore.store.resume import create_or_resume
 
 @pytest.mark.slow
 def test_parts_that_workers_wrote_are_sealed_to_the_bytes_of_one_writer(tmp_path: Path) -> None:
-    """Each part by a store of its own; the lender takes the parts and seals."""
+    """Each part is written through its own store object. The lender accepts the parts and seals the store."""
     plan = manifest()
     run(tmp_path / "one", plan)
     with create_or_resume(tmp_path / "store", plan) as store:
@@ -26,8 +26,8 @@ def test_parts_that_workers_wrote_are_sealed_to_the_bytes_of_one_writer(tmp_path
 
 
 @pytest.mark.slow
-def test_two_that_write_one_part_at_once_leave_it_whole(tmp_path: Path) -> None:
-    """As a worker that was taken for dead might: no write fails, and the part is there as one writer leaves it."""
+def test_two_simultaneous_writers_leave_a_part_complete(tmp_path: Path) -> None:
+    """One may be a worker that was thought dead. No write fails, and the part is as one writer leaves it."""
     plan = manifest(documents=4)
     run(tmp_path / "one", plan)
     with create_or_resume(tmp_path / "store", plan) as store, ThreadPoolExecutor(2) as both:

@@ -29,7 +29,7 @@ sys.stdin.read()
 
 
 def holder(path: Path) -> subprocess.Popen[str]:
-    """A process that takes the lock, says how that went, and lives until its input ends."""
+    """A process that takes the lock, reports the outcome, and lives until its input ends."""
     return subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -46,8 +46,8 @@ def lock_text(process: int | None = None, host: str | None = None) -> str:
 
 
 @pytest.mark.slow
-def test_second_process_is_refused_and_learns_who_writes(tmp_path: Path) -> None:
-    """While one process holds the lock another is refused, with the holder's number and host."""
+def test_a_second_process_is_refused_and_learns_who_writes(tmp_path: Path) -> None:
+    """While one process holds the lock, another is refused with the holder's process number and host."""
     first = holder(tmp_path)
     assert first.stdout.readline() == "held\n"
     with pytest.raises(StoreError) as refused:
@@ -58,15 +58,15 @@ def test_second_process_is_refused_and_learns_who_writes(tmp_path: Path) -> None
     )
     first.kill()
     first.communicate()
-    assert (tmp_path / LOCK).exists()  # what a killed process leaves ...
-    with write_lock(tmp_path):  # ... is stale
+    assert (tmp_path / LOCK).exists()  # what a killed process leaves
+    with write_lock(tmp_path):  # is a stale lock
         assert (tmp_path / LOCK).read_text() == lock_text()
     assert not (tmp_path / LOCK).exists()
 
 
 @pytest.mark.slow
-def test_same_process_is_refused_too(tmp_path: Path) -> None:
-    """Two stores open for writing in one process would spoil each other just as well."""
+def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    """Two stores open for writing in one process would damage each other just as well."""
     with write_lock(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()} on this host"):
         write_lock(tmp_path)
 
@@ -82,15 +82,15 @@ def test_same_process_is_refused_too(tmp_path: Path) -> None:
         pytest.param(lambda: "x" * 9999, id="something else"),
     ],
 )
-def test_stale_lock_is_taken_over(tmp_path: Path, text) -> None:
+def test_a_stale_lock_is_taken_over(tmp_path: Path, text) -> None:
     """A lock whose holder no longer runs on this host does not stop the next run."""
     (tmp_path / LOCK).write_text(text())
     with write_lock(tmp_path):
         assert (tmp_path / LOCK).read_text() == lock_text()
 
 
-def test_lock_of_another_host_stands(tmp_path: Path) -> None:
-    """Whether a process runs on another host can't be seen from here: the refusal says what to look at."""
+def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:
+    """Whether a process runs on another host can't be seen from here. The error says what to check."""
     text = lock_text(process=7, host="elsewhere")
     (tmp_path / LOCK).write_text(text)
     with pytest.raises(StoreError) as refused:
@@ -103,7 +103,7 @@ def test_lock_of_another_host_stands(tmp_path: Path) -> None:
 
 
 def test_release_leaves_another_writers_lock_alone(tmp_path: Path) -> None:
-    """If the user removed our lock and somebody else took it, ours to give back is gone."""
+    """If the user removed our lock and somebody else took it, we do not release theirs."""
     lock = write_lock(tmp_path)
     (tmp_path / LOCK).write_text(lock_text(process=7, host="elsewhere"))
     lock.release()
@@ -111,8 +111,8 @@ def test_release_leaves_another_writers_lock_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
-    """Taking over is atomic: of six processes at once exactly one gets the lock, and all others name it."""
+def test_only_one_of_many_takes_over_a_stale_lock(tmp_path: Path) -> None:
+    """Taking over is atomic: of six processes exactly one gets the lock, and all others name it."""
     (tmp_path / LOCK).write_text(lock_text(process=dead_process()))
     processes = [holder(tmp_path) for _ in range(6)]
     answers = [process.stdout.readline() for process in processes]
@@ -125,8 +125,8 @@ def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_lock_that_is_held_but_not_signed_yet_is_respected(tmp_path: Path) -> None:
-    """Whoever has the lock has it, also before its name is in the file; the refusal then names nobody."""
+def test_a_lock_without_a_name_yet_is_respected(tmp_path: Path) -> None:
+    """The holder has the lock even before its name is in the file. The error then names nobody."""
     fcntl = pytest.importorskip("fcntl", reason="needs POSIX file locks")
     with (tmp_path / LOCK).open("w+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -140,8 +140,8 @@ def test_lock_that_is_held_but_not_signed_yet_is_respected(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
-    """A process that was forked off and lives on does not hold what its parent held."""
+def test_a_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
+    """A forked process that lives on does not hold its parent's lock."""
     script = (
         "import os, sys\nfrom attnstore.store.lock import write_lock\nlock = write_lock(sys.argv[1])\n"
         "child = os.fork()\n"
@@ -167,8 +167,8 @@ def test_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Path
 
 
 @pytest.mark.parametrize("target", ["precious", "nowhere"])
-def test_link_in_the_locks_place_is_never_followed(tmp_path: Path, target: str) -> None:
-    """A store may be a stranger's: what its `writer.lock` leads to is neither written nor made."""
+def test_a_link_in_place_of_the_lock_is_never_followed(tmp_path: Path, target: str) -> None:
+    """A store may come from a stranger: the target of its `writer.lock` is neither written nor created."""
     (tmp_path / "precious").write_text("mine")
     store = tmp_path / "store"
     store.mkdir()
@@ -183,8 +183,8 @@ def test_link_in_the_locks_place_is_never_followed(tmp_path: Path, target: str) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_pipe_in_the_locks_place_is_not_waited_for(tmp_path: Path) -> None:
-    """Nobody is at the other end: the lock is taken all the same."""
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody is at its other end, so the lock is taken."""
     os.mkfifo(tmp_path / LOCK)
     with write_lock(tmp_path), pytest.raises(StoreError, match="is being written by"):
         write_lock(tmp_path)
@@ -201,8 +201,8 @@ def test_pipe_in_the_locks_place_is_not_waited_for(tmp_path: Path) -> None:
         {"lease": 10**400},
     ],
 )
-def test_a_lease_that_nobody_holds_is_not_waited_for(change):
-    """What a lock in a bucket says is believed for an hour at most: no writer waits for a stranger without an end."""
+def test_an_implausible_lease_has_no_holder(change):
+    """A lock in a bucket is respected for an hour at most, so that no writer waits for a stranger's lock for ever."""
     sound = {"owner": "a", "process": 1, "host": "h", "machine": "m", "renewed": 1e9, "lease": 60.0}
     assert _holder(json.dumps(sound).encode()) is not None
     assert _holder(json.dumps(sound | change).encode()) is None

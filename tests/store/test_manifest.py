@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.manifest: what is read is what was written, and leads nowhere else."""
+"""Promises of attnstore.store.manifest: it reads back as written, and names no files outside the store."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from attnstore.store.store import open_store
 DOCUMENTS = "documents/split=test/label=pos/part-00000.parquet"
 
 
-def test_manifest_comes_back_from_its_json() -> None:
+def test_a_manifest_survives_json() -> None:
     """Every field, also those that are empty until the store is sealed."""
     file = StoredFile(DOCUMENTS, 4, 100, "0" * 64)
     for plan in (
@@ -25,8 +25,8 @@ def test_manifest_comes_back_from_its_json() -> None:
         assert Manifest.from_json(plan.to_json()) == plan
 
 
-def test_attention_is_shown_by_what_has_one_value_per_token_and_no_sign() -> None:
-    """By what has one per head where there is no other; evidence is found by its name."""
+def test_attention_is_shown_by_a_reduction_with_one_unsigned_value_per_token() -> None:
+    """By one with a value per head if there is no other. Evidence is found by its name."""
     heads = StoredReduction("cls_heads", per_layer=True, per_head=True, meaning="")
     cls = StoredReduction("cls", per_layer=True, per_head=False, meaning="")
     evidence = StoredReduction(
@@ -57,8 +57,8 @@ def test_attention_is_shown_by_what_has_one_value_per_token_and_no_sign() -> Non
     ],
 )
 @pytest.mark.parametrize("replaced", [DOCUMENTS, "totals.parquet"])
-def test_path_that_is_not_one_of_a_stores_files_is_refused(tmp_path: Path, path: str, replaced: str) -> None:
-    """A manifest may be a stranger's: what is not inside the store, or not a store's file, is never opened."""
+def test_a_path_that_is_not_a_stores_file_is_refused(tmp_path: Path, path: str, replaced: str) -> None:
+    """A manifest may come from a stranger: a path outside the store, or not of a store's file, is never opened."""
     store = run(tmp_path / "store", manifest()).path
     text = (store / "manifest.json").read_text()
     (store / "manifest.json").write_text(text.replace(f'"{replaced}"', f'"{path}"'))
@@ -66,7 +66,7 @@ def test_path_that_is_not_one_of_a_stores_files_is_refused(tmp_path: Path, path:
         open_store(store)
 
 
-def test_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+def test_a_file_listed_twice_is_refused(tmp_path: Path) -> None:
     """Its rows would count twice."""
     store = run(tmp_path / "store", manifest()).path
     raw = json.loads((store / "manifest.json").read_text())
@@ -97,8 +97,8 @@ HOSTILE = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("changes", "fault"), HOSTILE)
-def test_manifest_that_nothing_could_work_through_is_refused(tmp_path, changes, fault) -> None:
-    """Numbers without an end, names twice: one line when the store is opened, and nothing is made of them."""
+def test_a_manifest_that_would_exhaust_its_reader_is_refused(tmp_path, changes, fault) -> None:
+    """Excessive numbers and repeated names: one line when the store is opened, before anything is allocated."""
     store = run(tmp_path / "store", manifest()).path
     raw = json.loads((store / "manifest.json").read_text()) | changes
     (store / "manifest.json").write_text(json.dumps(raw))
@@ -119,8 +119,8 @@ def test_manifest_that_nothing_could_work_through_is_refused(tmp_path, changes, 
         pytest.param("1" * 5000, id="5,000 digits"),
     ],
 )
-def test_json_that_is_made_to_break_a_reader_is_refused(tmp_path, text) -> None:
-    """The same in the place of a receipt lets that part be missing, and no other."""
+def test_json_made_to_break_a_reader_is_refused(tmp_path, text) -> None:
+    """The same content in a receipt makes only its own part missing."""
     store = run(tmp_path / "store", manifest(), seal=False).path
     (store / "_parts/part-00001.json").write_text(text)
     opened = open_store(store)
@@ -133,8 +133,8 @@ def test_json_that_is_made_to_break_a_reader_is_refused(tmp_path, text) -> None:
 
 
 @pytest.mark.slow
-def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path) -> None:
-    """Of a receipt, a table, the totals, the manifest: each is a damaged file, at once."""
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path) -> None:
+    """In place of a receipt, a table, the totals or the manifest: each is reported at once as a damaged file."""
     store = run(tmp_path / "store", manifest(), seal=False).path
     table = sorted(store.glob("tokens/*/*/part-00000.parquet"))[0]
     for path in (store / "_parts/part-00001.json", table):
@@ -156,8 +156,11 @@ def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path) -> None:
         open_store(sealed)
 
 
-def test_total_without_an_end_is_refused(tmp_path) -> None:
-    """No sum is far from infinity: verify would find every store sound. JSON writes it as a large number."""
+def test_an_infinite_total_is_refused(tmp_path) -> None:
+    """No sum differs from infinity, so verify would find every store sound.
+
+    JSON can write infinity as a large number.
+    """
     store = run(tmp_path / "store", manifest()).path
     text = (store / "manifest.json").read_text()
     (store / "manifest.json").write_text(text.replace('"total": 1.0', '"total": 1e999', 1))

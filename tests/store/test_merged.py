@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.merged: few files are read however many parts there are, and they say the same."""
+"""Promises of attnstore.store.merged: few files are read however many parts there are, with the same contents."""
 
 import hashlib
 import json
@@ -41,12 +41,12 @@ def file(part: int, bytes_: int = 100, directory: str = NEG) -> StoredFile:
 
 @pytest.fixture
 def merging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two small files in a row are enough, three become one, and another begins."""
+    """Make two consecutive small files enough to merge; three become one, and another begins."""
     monkeypatch.setattr(merged, "MANY", 2)
 
 
-def test_many_small_files_in_a_row_become_one() -> None:
-    """Of each directory for itself; by the parts' numbers, not by how these are written."""
+def test_consecutive_small_files_are_merged() -> None:
+    """Separately in each directory, in the numeric order of the parts."""
     files = [file(part) for part in range(99_980, 100_020)] + [
         file(part, directory="x/y=1") for part in range(31)
     ]
@@ -58,7 +58,7 @@ def test_many_small_files_in_a_row_become_one() -> None:
     assert merged_name(group) == f"_merged/{NEG}/part-99980-100019.parquet"
 
 
-def test_a_large_file_is_left_alone_and_what_is_merged_stays_small() -> None:
+def test_large_files_are_not_merged_and_merged_files_stay_small() -> None:
     files = [file(part, SMALL) for part in range(70)]
     files[33] = file(33, SMALL + 1)
     groups = to_be_merged(files)
@@ -66,7 +66,7 @@ def test_a_large_file_is_left_alone_and_what_is_merged_stays_small() -> None:
     assert all(sum(each.bytes for each in group) <= TOGETHER for group in groups)
 
 
-def test_what_is_in_a_merged_file_is_read_from_there_alone() -> None:
+def test_merged_rows_are_read_only_from_the_merged_file() -> None:
     parts = [file(part) for part in range(40)]
     whole = StoredFile(merged_name(parts[:33]), 330, 900, "0")
     assert in_their_place([*parts, whole]) == [*parts[33:], whole]
@@ -76,7 +76,7 @@ def test_what_is_in_a_merged_file_is_read_from_there_alone() -> None:
 
 @pytest.mark.slow
 def test_answers_are_those_of_the_parts(tmp_path: Path, merging, monkeypatch) -> None:
-    """In frames and SQL, of all documents and of one; bytes do not hang on where a run was broken off."""
+    """In frames and SQL, for all documents and for one. The bytes do not depend on where a run was interrupted."""
     store = run(tmp_path / "merged", manifest())
     names = sorted(each.path for each in store.manifest.files if each.path.startswith("_merged/"))
     assert names == [
@@ -109,8 +109,10 @@ def test_answers_are_those_of_the_parts(tmp_path: Path, merging, monkeypatch) ->
 
 
 @pytest.mark.slow
-def test_what_is_appended_is_merged_with_what_was_there(tmp_path: Path, merging) -> None:
-    """Files of the state before that are in no merged one become part of the next; those that are stay as they are."""
+def test_appended_files_are_merged_with_earlier_ones(tmp_path: Path, merging) -> None:
+    """Files of the earlier state that are not merged become part of the next merged file; merged files stay as they
+    are.
+    """
     path = run(tmp_path / "store", manifest(documents=3), labels=("pos",)).path
     before = contents(path)
     for documents in (2, 1):
@@ -133,8 +135,8 @@ def test_what_is_appended_is_merged_with_what_was_there(tmp_path: Path, merging)
 
 
 @pytest.mark.slow
-def test_a_merged_file_that_says_something_else_is_a_fault(tmp_path: Path, merging) -> None:
-    """Also one that was made by our own means, with its hash in the manifest."""
+def test_a_merged_file_with_other_rows_is_a_fault(tmp_path: Path, merging) -> None:
+    """Even if it was written by attnstore, and its hash is in the manifest."""
     store = run(tmp_path / "store", manifest())
     name = store.files_to_read("tokens")[1].path
     rows = pq.ParquetFile(store.path / name).read()
@@ -150,8 +152,8 @@ def test_a_merged_file_that_says_something_else_is_a_fault(tmp_path: Path, mergi
 
 
 @pytest.mark.slow
-def test_what_merged_files_hold_is_checked_like_what_parts_hold(tmp_path: Path, merging) -> None:
-    """Each rule, with the number of the document; of parts that have become one, and one that is too large for it."""
+def test_merged_rows_are_checked_like_those_of_parts(tmp_path: Path, merging) -> None:
+    """Each rule, with the number of the document; in parts that were merged, and in one too large to merge."""
     plan = manifest(label_in_path=False)
     with create_or_resume(tmp_path / "store", plan) as store:
         for part in range(plan.parts):
@@ -180,8 +182,8 @@ def test_what_merged_files_hold_is_checked_like_what_parts_hold(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_document_that_a_merged_part_lacks_is_found(tmp_path: Path, merging) -> None:
-    """Each part has the documents of its plan, in the merged files as in its own. Here the plan has one more."""
+def test_a_missing_document_of_a_merged_part_is_found(tmp_path: Path, merging) -> None:
+    """Each part has the documents of its plan, merged or not. Here the plan has one more."""
     plan = manifest(label_in_path=False)
     store = run(tmp_path / "store", plan)
     raw = json.loads((store.path / "manifest.json").read_text())
@@ -194,7 +196,7 @@ def test_a_document_that_a_merged_part_lacks_is_found(tmp_path: Path, merging) -
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["documents", "tokens"])
 def test_a_damaged_part_that_has_been_merged_is_named(tmp_path: Path, merging, kind: str) -> None:
-    """One byte of its own file, of the same size: whoever reads the store plainly reads it."""
+    """One changed byte in its own file, which plain readers of the store read."""
     store = run(tmp_path / "store", manifest())
     name = f"{kind}/split=test/label=neg/part-00001.parquet"
     content = bytearray((store.path / name).read_bytes())
@@ -204,8 +206,8 @@ def test_a_damaged_part_that_has_been_merged_is_named(tmp_path: Path, merging, k
     assert (fault.subject, fault.detail) == (name, "its SHA-256 is not the one recorded: it is damaged")
 
 
-def test_a_part_that_says_something_else_than_what_was_merged_is_a_fault(tmp_path: Path, merging) -> None:
-    """Also one whose hash is in the list: a few of each are compared."""
+def test_a_part_that_differs_from_its_merged_rows_is_a_fault(tmp_path: Path, merging) -> None:
+    """Even if its hash is in the list: a few parts of each merged file are compared."""
     store = run(tmp_path / "store", manifest())
     name = "tokens/split=test/label=neg/part-00001.parquet"
     rows = pq.ParquetFile(store.path / name).read()
@@ -228,8 +230,8 @@ def test_a_part_that_says_something_else_than_what_was_merged_is_a_fault(tmp_pat
     assert fault.detail.endswith(f"is not what {name} has")
 
 
-def test_what_is_merged_is_read_back_when_it_is_written(tmp_path: Path, merging, monkeypatch) -> None:
-    """A store is not sealed with merged files that do not hold what was written."""
+def test_merged_files_are_read_back_after_writing(tmp_path: Path, merging, monkeypatch) -> None:
+    """A store is not sealed with merged files that do not contain the rows that were written."""
     run(tmp_path / "store", manifest(), seal=False)
     monkeypatch.setattr(
         "attnstore.store.store.parquet", lambda table, schema: parquet(table.slice(1), schema)
@@ -239,8 +241,8 @@ def test_what_is_merged_is_read_back_when_it_is_written(tmp_path: Path, merging,
 
 
 @pytest.mark.parametrize("change", ["overlap", "part", "backwards", "no list", "elsewhere"])
-def test_a_manifest_that_would_show_rows_twice_is_refused(tmp_path: Path, merging, change: str) -> None:
-    """At opening, from the manifest alone: nothing that it lists holds rows of what it lists besides."""
+def test_a_manifest_that_lists_rows_twice_is_refused(tmp_path: Path, merging, change: str) -> None:
+    """On opening, from the manifest alone: no listed file contains rows of another listed file."""
     store = run(tmp_path / "store", manifest())
     raw = json.loads((store.path / "manifest.json").read_text())
     entry = next(each for each in raw["files"] if each["path"].startswith("_merged/tokens"))
@@ -269,8 +271,8 @@ def test_a_manifest_that_would_show_rows_twice_is_refused(tmp_path: Path, mergin
     }[change] in str(refused.value)
 
 
-def test_only_what_needs_the_parts_own_files_reads_their_list(tmp_path: Path, merging) -> None:
-    """So opening a store takes no longer for thousands of parts. A damaged list is a fault all the same."""
+def test_the_list_of_parts_is_read_only_when_needed(tmp_path: Path, merging) -> None:
+    """So opening a store takes no longer for thousands of parts. A damaged list is still a fault."""
     store = run(tmp_path / "store", manifest())
     behind = store.manifest.merged_from
     assert behind is not None
@@ -293,8 +295,8 @@ def test_only_what_needs_the_parts_own_files_reads_their_list(tmp_path: Path, me
 
 
 @pytest.mark.parametrize("change", ["rows", "path", "twice", "nowhere"])
-def test_a_list_that_does_not_fit_what_was_merged_is_a_fault(tmp_path: Path, merging, change: str) -> None:
-    """Also one that has its hash in the manifest: it names each file once, and those whose rows were merged."""
+def test_a_list_that_does_not_match_the_merged_files_is_a_fault(tmp_path: Path, merging, change: str) -> None:
+    """Even if its hash is in the manifest: it lists each file once, and exactly those whose rows were merged."""
     store = run(tmp_path / "store", manifest())
     first, *others = (each for each in store.files() if each not in store.manifest.files)
     changed = {
@@ -314,7 +316,7 @@ def test_a_list_that_does_not_fit_what_was_merged_is_a_fault(tmp_path: Path, mer
 
 
 def test_a_list_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    """A long text in a dictionary, in many rows: a small file, whose hash is right."""
+    """A long text in a dictionary, used in many rows: a small file with the right hash."""
     (tmp_path / "_merged").mkdir()
     entry, content = list_of([file(part) for part in range(40)])
     (tmp_path / entry.path).write_bytes(content)
@@ -329,5 +331,5 @@ def test_a_list_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
             read_list(tmp_path, made)
 
 
-def test_a_files_own_part_is_none_where_it_is_merged() -> None:
+def test_a_merged_file_has_no_part_number() -> None:
     assert replace(file(3), path=merged_name([file(1), file(3)])).part is None

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.parquet: files of a documented form, whose bytes follow from their rows."""
+"""Promises of attnstore.store.parquet: files of a documented form, whose bytes depend only on their rows."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from attnstore.store.schema import documents_schema, tokens_schema
 
 
 def long_table(plan, rows: int) -> tuple[pa.Table, pa.Table]:
-    """One document with as many tokens as asked for."""
+    """One document with the given number of tokens."""
     documents, tokens = tables(plan, range(1))
     tokens = tokens.take(pa.array([0] * rows))
     columns = {
@@ -31,7 +31,7 @@ def long_table(plan, rows: int) -> tuple[pa.Table, pa.Table]:
 
 
 def test_parquet_form(tmp_path: Path) -> None:
-    """Compression, encodings, row groups, order and metadata are what the store promises its readers."""
+    """Compression, encodings, row groups, order and metadata are those that the store promises its readers."""
     plan = manifest(documents=1)
     with create_or_resume(tmp_path / "store", plan) as store:
         store.write_part(0, *long_table(plan, 130_000))
@@ -79,8 +79,8 @@ def test_parquet_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
-    """Rows that came in other chunks, with other dictionaries and columns in another order, make the same bytes."""
+def test_bytes_depend_only_on_the_rows(tmp_path: Path) -> None:
+    """Rows in other chunks, with other dictionaries, or with columns in another order make the same bytes."""
     plan = manifest()
     run(tmp_path / "plain", plan)
     with create_or_resume(tmp_path / "other", plan) as store:
@@ -106,8 +106,9 @@ def test_bytes_follow_from_the_rows_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("entropies", [None, [0.5, None, 0.25]], ids=str)
 def test_null_values_of_reductions_survive(tmp_path: Path, entropies: list[float | None] | None) -> None:
-    """A reduction may have nothing to say, a value or a whole list of heads: null, in every reader. Nor need there be
-    an entropy of each head.
+    """A reduction may lack a value or a whole list of heads: it is null in every reader.
+
+    A head's entropy may be null, too.
     """
     reduction = StoredReduction("heads", per_layer=False, per_head=True, meaning="m", total=None)
     plan = manifest(documents=1, reductions=(reduction,))

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.partitions: any reader reads split and label back from the path."""
+"""Promises of attnstore.store.partitions: every reader reads split and label back from the path."""
 
 import tempfile
 from pathlib import Path
@@ -14,8 +14,8 @@ from attnstore.store.partitions import MAX_LABEL_PARTITIONS, label_fits_in_path
 from attnstore.store.resume import create_or_resume
 
 
-def test_splits_are_partitions_too(tmp_path: Path) -> None:
-    """A part that spreads over two splits is divided between their directories."""
+def test_splits_are_partitions(tmp_path: Path) -> None:
+    """A part with documents of two splits is divided between their directories."""
     plan = manifest(part_size=10)
     halves = [tables(plan, range(5), split="train"), tables(plan, range(5, 10), split="test")]
     with create_or_resume(tmp_path / "store", plan) as store:
@@ -28,7 +28,7 @@ def test_splits_are_partitions_too(tmp_path: Path) -> None:
 
 
 def labels_read_back(labels: list[str | None]) -> list[list[str | None]]:
-    """The labels of a store with one document for each of `labels`, as each reader reads them."""
+    """The labels of a store with one document per label, as read by each reader."""
     count = len(labels)
     plan = manifest(documents=count, part_size=count, label_in_path=label_fits_in_path(labels), reductions=())
     with tempfile.TemporaryDirectory() as directory:
@@ -89,16 +89,16 @@ CHANGED_BY_READERS = [
 
 
 @pytest.mark.slow
-def test_label_in_path_reads_back_as_itself() -> None:
-    """A label of any script and with any character stands in the path, and each reader gives it back."""
+def test_a_label_in_the_path_reads_back_unchanged() -> None:
+    """A label of any script and with any character is in the path, and each reader returns it."""
     labels = [*READABLE, None]
     assert label_fits_in_path(labels)
     assert labels_read_back(labels) == [labels] * len(READERS)
 
 
-def test_label_that_a_reader_would_change_is_a_column() -> None:
-    """Labels that look like numbers, dates, truth values or nothing, and those that are too long, stay out of
-    the path, and are read back as themselves all the same.
+def test_a_label_that_a_reader_would_change_is_a_column() -> None:
+    """Labels that look like numbers, dates, truth values or null, and labels that are too long, are not in the path,
+    and also read back unchanged.
     """
     labels = [*CHANGED_BY_READERS, None]
     assert [label for label in labels if label_fits_in_path(["pos", label])] == [None]
@@ -106,29 +106,29 @@ def test_label_that_a_reader_would_change_is_a_column() -> None:
 
 
 @pytest.mark.parametrize("labels", [["Pos", "pos"], [None], [], [f"label {n}" for n in range(51)]])
-def test_labels_that_together_do_not_fit(labels: list[str | None]) -> None:
-    """Two that differ only in case, no label at all, and more than fifty make `label` a column."""
+def test_labels_that_do_not_fit_together_are_a_column(labels: list[str | None]) -> None:
+    """Two that differ only in case, missing labels, and more than fifty labels make `label` a column."""
     assert not label_fits_in_path(labels)
     labels = labels or [None]
     assert labels_read_back(labels) == [labels] * len(READERS)
 
 
-def test_as_many_labels_as_may_stand_in_the_path() -> None:
-    """The limit itself is still in."""
+def test_the_most_labels_that_may_be_in_the_path() -> None:
+    """The limit itself is still in the path."""
     assert label_fits_in_path(f"label {n}" for n in range(MAX_LABEL_PARTITIONS))
 
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=12)), min_size=1, max_size=4))
-def test_any_labels_read_back_as_themselves(labels: list[str | None]) -> None:
-    """Whatever the labels are, in the path or in a column, every reader gives them back."""
+def test_any_labels_read_back_unchanged(labels: list[str | None]) -> None:
+    """Any labels, in the path or in a column, are returned by every reader."""
     assert labels_read_back(labels) == [labels] * len(READERS)
 
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.text("aeflnrstuyxINTd019-+.:_ %", min_size=1, max_size=8), min_size=1, max_size=3))
-def test_labels_like_values_read_back_as_themselves(labels: list[str]) -> None:
-    """The same for labels made of the letters of numbers, dates and truth values."""
+def test_labels_that_look_like_values_read_back_unchanged(labels: list[str]) -> None:
+    """The same for labels made of the characters of numbers, dates and truth values."""
     assert labels_read_back(labels) == [labels] * len(READERS)

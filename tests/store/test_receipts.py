@@ -30,8 +30,8 @@ def spoil(receipt: Path, change) -> None:
         ),
     ],
 )
-def test_receipt_of_another_form_vouches_for_nothing(tmp_path: Path, change) -> None:
-    """A receipt may be a stranger's or damaged: it is named, and the other parts stay finished."""
+def test_an_invalid_receipt_counts_for_nothing(tmp_path: Path, change) -> None:
+    """A receipt may be a stranger's or damaged. It is named, and the other parts stay finished."""
     store = run(tmp_path / "store", manifest(), seal=False).path
     spoil(store / "_parts/part-00001.json", change)
     finished, damaged = read_receipts(store, 3)
@@ -39,8 +39,8 @@ def test_receipt_of_another_form_vouches_for_nothing(tmp_path: Path, change) -> 
     assert damaged == {1: "its receipt _parts/part-00001.json is damaged"}
 
 
-def test_what_is_no_receipt_of_the_plan_counts_for_nothing(tmp_path: Path) -> None:
-    """Other names, and parts that the plan does not have."""
+def test_a_receipt_that_is_not_in_the_plan_counts_for_nothing(tmp_path: Path) -> None:
+    """Other file names, and parts that the plan does not have."""
     store = run(tmp_path / "store", manifest(), seal=False).path
     for name in ("part-x.json", "part-00003.json", "part-1.json", "part-00000.json.tmp"):
         (store / "_parts" / name).write_bytes((store / "_parts/part-00000.json").read_bytes())
@@ -48,8 +48,8 @@ def test_what_is_no_receipt_of_the_plan_counts_for_nothing(tmp_path: Path) -> No
     assert (sorted(finished), damaged) == ([0, 1, 2], {})
 
 
-def test_content_is_read_only_where_that_is_asked_for(tmp_path: Path) -> None:
-    """Readers look at the sizes; resuming, sealing and verifying at every byte."""
+def test_file_contents_are_read_only_if_asked_for(tmp_path: Path) -> None:
+    """Readers check the sizes; resuming, sealing and verifying check every byte."""
     store = run(tmp_path / "store", manifest(), seal=False)
     path = store.tokens_files()[0]
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.resume: no kill, crash or full disk spoils a store, and no other run."""
+"""Promises of attnstore.store.resume: no kill, crash, full disk or other run damages a store."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from attnstore.store.store import open_store
 
 @pytest.mark.slow
 def test_resume_writes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
-    """Finished parts are not touched again; in the end the store is that of an undisturbed run, byte for byte."""
+    """Finished parts are not written again. The finished store equals that of an undisturbed run, byte for byte."""
     plan = manifest(part_size=3)
     with create_or_resume(tmp_path / "store", plan) as store:
         assert [list(store.part_range(part)) for part in store.missing_parts()] == [
@@ -44,8 +44,8 @@ def test_resume_writes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_part_without_receipt_or_with_a_lost_file_is_missing(tmp_path: Path) -> None:
-    """Files that no receipt vouches for are not listed, and a receipt is worth no more than its files."""
+def test_a_part_without_its_receipt_or_a_file_is_missing(tmp_path: Path) -> None:
+    """Files without a receipt are not listed, and a receipt needs all its files."""
     plan = manifest()
     run(tmp_path / "undisturbed", plan)
     store = run(tmp_path / "store", plan, seal=False)
@@ -65,8 +65,8 @@ def flipped(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_damaged_part_is_computed_again_and_said(tmp_path: Path) -> None:
-    """Whatever happened to a finished part, the resumed run writes it anew, and says which and why."""
+def test_a_damaged_part_is_computed_again_and_reported(tmp_path: Path) -> None:
+    """Whatever happened to a finished part, the resumed run writes it again, and says which and why."""
     plan = manifest()
     run(tmp_path / "undisturbed", plan)
     store = run(tmp_path / "store", plan, seal=False)
@@ -93,7 +93,10 @@ def test_damaged_part_is_computed_again_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["documents", "tokens", "_parts", "tokens/split=test"])
 @pytest.mark.parametrize("same", [True, False])
 def test_nothing_outside_of_a_store_is_written_or_removed(tmp_path: Path, place: str, same: bool) -> None:
-    """A store may be a stranger's, with a link for a directory: it is refused, and what it leads to stays."""
+    """A store may come from a stranger, with a link in place of a directory.
+
+    It is refused, and the link's target is not touched.
+    """
     other = run(tmp_path / "other", manifest(), seal=False).path
     (other / "_parts/part-00000.tokens.tmp").write_text("theirs")
     store = create_or_resume(tmp_path / "store", manifest(fingerprint={} if same else {"model": "big"}))
@@ -155,20 +158,20 @@ print(syncs)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("tried", ["some", pytest.param("all", marks=pytest.mark.exhaustive)])
-def test_killed_at_any_step_and_resumed(tmp_path: Path, tried: str) -> None:
-    """Killed before any of its syncs to the disk, from the first to the last, the resumed run ends with the
-    bytes of an undisturbed one. ATTNSTORE_SEED draws others of them.
+def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(tmp_path: Path, tried: str) -> None:
+    """Killed before any of its syncs to the disk, from the first to the last, and resumed, it ends with the bytes of an
+    undisturbed run. ATTNSTORE_SEED draws others of them.
     """
     with Child(CRASHES, tmp_path, tried, os.environ.get("ATTNSTORE_SEED", "0")) as child:
         out, err = child.communicate(timeout=3600)
     assert child.returncode == 0, err
-    # 11 files (4 documents, 4 tokens, 2 receipts, the totals), each synced and its directory too; twice the manifest.
+    # 11 files (4 of documents, 4 of tokens, 2 receipts, totals), each synced with its directory; the manifest twice.
     assert int(out) >= 2 * 13
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
-    """Killed with SIGKILL whenever it may be, a run goes on from there, to the bytes of an undisturbed one."""
+def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    """Killed by SIGKILL at any moment and resumed, it ends with the bytes of an undisturbed run."""
     chance, plan = random.Random(5), manifest(documents=100, part_size=5, reductions=())
     script = (
         "import sys; from pathlib import Path; from small_store import *\n"
@@ -193,7 +196,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
 # -- another run, another directory --------------------------------------------------------------------------
 
 
-def test_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
+def test_a_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
     """Every differing item is named with both values, and the store stays as it is."""
     run(tmp_path / "store", manifest(), seal=False)
     before = contents(tmp_path / "store")
@@ -214,8 +217,8 @@ def test_store_of_another_run_is_refused_item_by_item(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_store_without_a_finished_part_is_begun_again_by_any_run(tmp_path: Path) -> None:
-    """What a run leaves that failed before its first receipt is no obstacle, and none of it stays."""
+def test_any_run_may_replace_a_store_without_a_finished_part(tmp_path: Path) -> None:
+    """A run that failed before its first receipt is no obstacle, and none of its files stay."""
     with create_or_resume(tmp_path / "store", manifest(fingerprint={"model": "big"})) as store:
         with pytest.raises(StoreError, match="is being written by"):
             create_or_resume(tmp_path / "store", manifest())
@@ -229,15 +232,15 @@ def test_store_without_a_finished_part_is_begun_again_by_any_run(tmp_path: Path)
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
-def test_part_size_is_the_stores(tmp_path: Path) -> None:
-    """The size of the parts was fixed when the store was made; another one is no other run."""
+def test_the_part_size_is_that_of_the_store(tmp_path: Path) -> None:
+    """It was fixed when the store was created. A run with another part size is not another run."""
     run(tmp_path / "store", manifest(part_size=4), seal=False)
     with create_or_resume(tmp_path / "store", manifest(part_size=5, notes=("new",))) as store:
         assert (store.manifest.part_size, store.manifest.notes, store.missing_parts()) == (4, (), [])
 
 
 def test_tuples_in_the_fingerprint_equal_the_lists_they_are_stored_as(tmp_path: Path) -> None:
-    """A fingerprint that went through JSON is still the same fingerprint."""
+    """A fingerprint is the same after a round trip through JSON."""
     plan = manifest(fingerprint={"reductions": ("cls", "rollout")})
     create_or_resume(tmp_path / "store", plan).close()
     create_or_resume(tmp_path / "store", plan).close()
@@ -284,10 +287,10 @@ def binary_manifest(path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_store_is_refused_in_one_line(
+def test_a_directory_that_is_no_store_is_refused_in_one_line(
     tmp_path: Path, make, writing: str | None, reading: str
 ) -> None:
-    """A directory of something else is neither read nor written, and loses nothing."""
+    """Its files are neither read nor written nor removed."""
     path = tmp_path / "here"
     make(path)
     before = contents(tmp_path)
@@ -302,8 +305,11 @@ def test_what_is_no_store_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-def test_parents_are_made_and_an_empty_directory_is_taken(tmp_path: Path) -> None:
-    """A new store may lie deep; what a run that was killed at its very start left does not count as content."""
+def test_parents_are_created_and_an_empty_directory_is_accepted(tmp_path: Path) -> None:
+    """A new store may have several missing parents.
+
+    Remains of a run killed at its very start do not count as content.
+    """
     run(tmp_path / "a" / "b" / "store", manifest())
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "manifest.json.tmp").write_text("half")
@@ -313,7 +319,7 @@ def test_parents_are_made_and_an_empty_directory_is_taken(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     """The lock lasts from opening to closing, also when the run ends with an error."""
     path = tmp_path / "store"
     with pytest.raises(ZeroDivisionError), create_or_resume(path, manifest()):
@@ -325,8 +331,8 @@ def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
-    """What another run made or sealed between our first look and our lock counts; the lock is given back."""
+def test_the_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
+    """What another run created or sealed between our check and our lock counts, and the lock is released."""
 
     def after(plan, take=attnstore.store.resume.write_lock):
         def take_late(path):
@@ -346,12 +352,12 @@ def test_run_that_came_first_is_respected(tmp_path: Path, monkeypatch) -> None:
     assert [name for name in contents(tmp_path) if name.endswith("writer.lock")] == []
 
 
-# -- a disk that won't take it -------------------------------------------------------------------------------
+# -- disks that refuse writes --------------------------------------------------------------------------------
 
 
 @contextmanager
 def mounted(path: Path, options: str):
-    """A small file system in memory at `path`; the test is skipped where it is not available."""
+    """A small file system in memory at `path`. Skips the test if it is not available."""
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
     try:
@@ -367,8 +373,8 @@ def mounted(path: Path, options: str):
 
 
 @pytest.mark.slow
-def test_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
-    """On a full disk the run ends with one line; with space again it goes on to the bytes of an undisturbed run."""
+def test_a_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
+    """On a full disk the run ends with one line. With space again it resumes to the bytes of an undisturbed run."""
     plan = manifest(documents=60, part_size=2)
     run(tmp_path / "undisturbed", plan)
     with mounted(tmp_path / "disk", "size=600k"):
@@ -385,7 +391,7 @@ def test_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
         assert finished == list(range(len(finished)))
         assert not [name for name in contents(path) if name.endswith(".tmp")]
         with pytest.raises(StoreError, match="No space left on device"):
-            run(path, plan)  # still full: still nothing lost
+            run(path, plan)  # still full, and still nothing lost
         assert open_store(path).finished_parts()[: len(finished)] == finished
         subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path / "disk")], check=True)
         run(path, plan)
@@ -409,8 +415,8 @@ except StoreError as error:
 
 
 @pytest.mark.slow
-def test_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
-    """The same where the system refuses a file for another reason: here a limit on its size."""
+def test_a_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
+    """The same if the system refuses a file for another reason, here a limit on its size."""
     pytest.importorskip("resource", reason="needs POSIX limits")
     with Child(LIMITED, tmp_path / "store") as child:
         out, err = child.communicate()
@@ -429,8 +435,8 @@ def test_limit_on_file_size_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_read_only_disk(tmp_path: Path) -> None:
-    """A sealed store on a read-only disk opens, also for an equal run; a new one is refused in one line."""
+def test_a_read_only_disk(tmp_path: Path) -> None:
+    """A sealed store on a read-only disk opens, also for an equal run. A new store is refused in one line."""
     with mounted(tmp_path / "disk", "size=4m"):
         path = tmp_path / "disk" / "store"
         run(path, manifest())
@@ -446,8 +452,8 @@ def test_read_only_disk(tmp_path: Path) -> None:
             )
 
 
-def test_folder_without_permission(tmp_path: Path) -> None:
-    """A folder that belongs to somebody else is refused in one line, and stays empty."""
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    """In one line, and the folder stays empty."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         folder.chmod(0o555)

@@ -1,4 +1,6 @@
-"""Promises of attnstore.store.stage: a store grows whole or not at all, whoever reads and whatever ends the writer."""
+"""Promises of attnstore.store.stage: a store grows completely or not at all, whoever reads and whatever ends the
+writer.
+"""
 
 import os
 import random
@@ -37,7 +39,7 @@ def addition(documents: int, name: str = "new.csv") -> Addition:
 
 
 def append(path: Path | str, documents: int, name: str = "new.csv", parts: int | None = None) -> Store:
-    """Append the next documents of the small run's; `parts`: write so many and leave it so."""
+    """Append the next documents of the small run. `parts`: write that many and stop."""
     with begin_or_resume(finish_append(path), addition(documents, name), True) as stage:
         for part in stage.missing_parts()[:parts]:
             stage.write_part(part, *tables(stage.manifest, stage.part_range(part)))
@@ -47,7 +49,7 @@ def append(path: Path | str, documents: int, name: str = "new.csv", parts: int |
 
 
 def read(store: Store) -> dict[str, pl.DataFrame]:
-    """The tables as a reader has them, in the order of documents; keys as text."""
+    """The tables as a reader sees them, in the order of documents, with keys as text."""
     found = {
         "documents": frames.documents(store).sort("document"),
         "tokens": frames.tokens(store).sort("document", "position"),
@@ -74,8 +76,8 @@ def whole(tmp_path_factory) -> dict[str, pl.DataFrame]:
 
 
 @pytest.mark.slow
-def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
-    """Numbers of documents and parts go on, nothing that was there is touched, and the store is sound at each step."""
+def test_several_appends_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
+    """Document and part numbers continue, existing files are not touched, and the store is sound after each step."""
     path = run(tmp_path / "store", manifest(documents=STEPS[0])).path
     for place, step in enumerate(STEPS[1:]):
         before = contents(path)
@@ -99,7 +101,9 @@ def test_steps_give_the_tables_of_one_run(tmp_path: Path, whole) -> None:
 
 @pytest.mark.slow
 def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
-    """Before, while and after documents are appended an open store has the tables that it had, a new one the new."""
+    """Before, during and after an append, a store opened earlier has its earlier tables, and one opened afterwards the
+    new ones.
+    """
     path = run(tmp_path / "store", manifest()).path
     old = open_store(path)
     before = read(old)
@@ -108,7 +112,7 @@ def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
     assert_same(read(open_store(path)), before)
     assert sorted(p.name for p in (path / "tokens").rglob("*.parquet")) == sorted(
         Path(f.path).name for f in old.files() if f.path.startswith("tokens")
-    )  # a plain reader, too, sees nothing yet
+    )  # a plain reader sees nothing new yet
     new = append(path, 5)
     assert_same(read(old), before)
     assert len(read(new)["documents"]) == 15
@@ -116,8 +120,8 @@ def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_crash_at_the_very_end_leaves_is_taken_away(tmp_path: Path) -> None:
-    """A folder whose manifest is gone already, and the lock: the next append, of the same data too, finds neither."""
+def test_remains_of_a_crash_at_the_very_end_are_removed(tmp_path: Path) -> None:
+    """A folder without its manifest, and the lock: the next append, even of the same data, removes both."""
     path = run(tmp_path / "store", manifest()).path
     append(path, 5)
     expected = contents(path)
@@ -130,12 +134,12 @@ def test_what_a_crash_at_the_very_end_leaves_is_taken_away(tmp_path: Path) -> No
 
 
 class Killed(BaseException):
-    """What no cleaning up may catch."""
+    """Like a kill, this exception must not be caught by any cleaning up."""
 
 
 @contextmanager
 def killed_at(number: int, monkeypatch, after: bool) -> Iterator[list[str]]:
-    """Everything that is written ends at call `number`, before it or after it; yields the calls that were made."""
+    """Lets all writing end before or after call `number`; yields the calls that were made."""
     calls: list[str] = []
 
     def watched(name, function):
@@ -169,11 +173,12 @@ def killed_at(number: int, monkeypatch, after: bool) -> Iterator[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tried", ["some", pytest.param("all", marks=pytest.mark.exhaustive)])
-def test_killed_at_any_write_it_is_the_old_state_or_the_new_and_goes_on(
+def test_an_append_killed_at_any_write_leaves_the_old_or_the_new_state(
     tmp_path: Path, monkeypatch, tried: str
 ) -> None:
-    """Each write in turn is the last, just before it or after: readers see one state whole, and the same append ends
-    with the same tables. ATTNSTORE_SEED draws others of them.
+    """Each write in turn is the last, with the kill just before or after it.
+
+    Readers see one complete state, and repeating the append gives the same tables. ATTNSTORE_SEED draws others of them.
     """
     begun = run(tmp_path / "begun", manifest()).path
     old = read(open_store(begun))
@@ -181,7 +186,7 @@ def test_killed_at_any_write_it_is_the_old_state_or_the_new_and_goes_on(
     with killed_at(-1, monkeypatch, after=True) as calls:
         append(Path(shutil.copytree(begun, tmp_path / "counted")), 5)
     moments = [(number, after) for number in range(len(calls)) for after in (False, True)]
-    # The last ones are those of sealing: each is another state on the way.
+    # The last writes are those of sealing: each leaves another intermediate state.
     assert calls[-3:] == ["move", "write_manifest", "remove_directory"]
     if tried == "some":
         chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
@@ -207,8 +212,8 @@ def test_killed_at_any_write_it_is_the_old_state_or_the_new_and_goes_on(
 
 
 @pytest.mark.slow
-def test_an_append_that_is_not_finished_keeps_others_out(tmp_path: Path) -> None:
-    """Another one is refused with what to do; one without a finished part gives way."""
+def test_an_unfinished_append_keeps_others_out(tmp_path: Path) -> None:
+    """Another append is refused with what to do; an append without a finished part is replaced."""
     path = run(tmp_path / "store", manifest()).path
     append(path, 5, parts=0)
     append(path, 6, "other.csv", parts=1)
@@ -227,7 +232,7 @@ def test_an_append_that_is_not_finished_keeps_others_out(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_damaged_part_of_the_next_state_is_written_again(tmp_path: Path) -> None:
-    """As in a run: the receipt's hash is read, and the part is missing again."""
+    """As in a run: the receipt's hash is compared, and the part counts as missing."""
     path = run(tmp_path / "store", manifest()).path
     append(path, 5, parts=1)
     file = next((path / "_append" / "tokens").rglob("*.parquet"))
@@ -239,8 +244,8 @@ def test_a_damaged_part_of_the_next_state_is_written_again(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_what_changed_meanwhile_or_is_not_sealed_is_not_appended_to(tmp_path: Path) -> None:
-    """An append is made for one state of a store; another process may have brought it on."""
+def test_an_append_to_a_changed_or_unsealed_store_is_refused(tmp_path: Path) -> None:
+    """An append is made for one state of a store, which another process may have changed."""
     path = run(tmp_path / "store", manifest()).path
     old = open_store(path)
     append(path, 5)
@@ -256,8 +261,8 @@ def test_what_changed_meanwhile_or_is_not_sealed_is_not_appended_to(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_what_was_measured_before_is_said_to_be_of_the_earlier_documents(tmp_path: Path) -> None:
-    """Its rows stay, sound, and whoever asks is told of how many documents they were drawn."""
+def test_earlier_measurements_are_reported_as_of_the_earlier_documents(tmp_path: Path) -> None:
+    """Their rows stay and are sound, and a note says how many documents they were drawn from."""
     path = run(tmp_path / "store", manifest()).path
     assert (
         written(open_store(path), measured_rows([0, 1, 2], ["cls_01", "random"])).settings["store_documents"]
@@ -279,8 +284,8 @@ def test_what_was_measured_before_is_said_to_be_of_the_earlier_documents(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_log_that_another_table_keeps_beside_the_files_is_no_fault(tmp_path: Path) -> None:
-    """Delta's, for one; a file of Parquet there is one, since a plain reader takes it for rows."""
+def test_a_log_beside_the_files_is_no_fault(tmp_path: Path) -> None:
+    """Delta Lake's, for example. A Parquet file there is a fault, because plain readers would read its rows."""
     path = run(tmp_path / "store", manifest()).path
     (path / "tokens" / "_delta_log").mkdir()
     (path / "tokens" / "_delta_log" / "0.json").write_text("{}")
@@ -291,7 +296,7 @@ def test_a_log_that_another_table_keeps_beside_the_files_is_no_fault(tmp_path: P
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
-    """A store may be a stranger's."""
+    """A store may come from a stranger."""
     path = run(tmp_path / "store", manifest()).path
     (tmp_path / "elsewhere").mkdir()
     (path / "_append").symlink_to(tmp_path / "elsewhere")
@@ -301,8 +306,8 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_run_is_still_the_stores(tmp_path: Path) -> None:
-    """The run that made the store finds it finished, however much it has grown."""
+def test_the_original_run_finds_a_grown_store_finished(tmp_path: Path) -> None:
+    """However much the store has grown since."""
     plan = manifest()
     path = run(tmp_path / "store", plan).path
     append(path, 5)
@@ -311,8 +316,8 @@ def test_the_run_is_still_the_stores(tmp_path: Path) -> None:
         create_or_resume(path, replace(plan, documents=15))
 
 
-def test_an_addition_comes_back_from_its_json() -> None:
-    """Every field, and a plan that can't be is refused."""
+def test_an_addition_survives_json() -> None:
+    """Every field; an impossible plan is refused."""
     plan = manifest(documents=15, additions=(addition(5),))
     assert Manifest.from_json(plan.to_json()) == plan
     assert plan.sizes == (10, 5)
@@ -322,8 +327,8 @@ def test_an_addition_comes_back_from_its_json() -> None:
 
 
 @pytest.mark.slow
-def test_in_a_bucket_it_is_the_same(tmp_path: Path, bucket: Server, whole) -> None:
-    """Copied where a folder renames: the same tables, the same files, and an open reader keeps its state."""
+def test_a_store_in_a_bucket_grows_like_one_in_a_folder(tmp_path: Path, bucket: Server, whole) -> None:
+    """Files are copied, not renamed: the same tables, the same files, and an open reader keeps its state."""
     path = run(tmp_path / "store", manifest(documents=STEPS[0])).path
     address = bucket.upload(path, "grown.attn")
     old = open_store(address)
@@ -339,8 +344,8 @@ def test_in_a_bucket_it_is_the_same(tmp_path: Path, bucket: Server, whole) -> No
     assert_frame_equal(read(old)["documents"], before["documents"])
 
 
-def test_a_strange_next_state_disturbs_no_reader_and_no_append(tmp_path: Path) -> None:
-    """One that appends nothing, or lists merged files that are not there: a stranger's, or what a damage has left."""
+def test_an_invalid_next_state_disturbs_no_reader_and_no_append(tmp_path: Path) -> None:
+    """One that appends nothing, or lists missing merged files, from a stranger or after damage."""
     store = run(tmp_path / "store", manifest(documents=6), seal=True)
     lost = replace(
         store.manifest,

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.store: a directory any reader reads, whole at every moment."""
+"""Promises of attnstore.store.store: a directory that any reader can read, complete at every moment."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from attnstore.store.store import Store, open_store
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("label_in_path", [True, False])
 def test_plain_readers_read_every_value_by_path_alone(tmp_path: Path, read, label_in_path: bool) -> None:
-    """What went in comes out, value for value, in each reader, given the path and nothing else."""
+    """Each reader, given only the path, returns every value that was written."""
     plan = manifest(label_in_path=label_in_path)
     run(tmp_path / "store", plan)
     documents, tokens = tables(plan, range(10))
@@ -27,8 +27,8 @@ def test_plain_readers_read_every_value_by_path_alone(tmp_path: Path, read, labe
     assert in_order(read(tmp_path / "store" / "tokens")) == in_order(tokens.to_pylist())
 
 
-def test_directory_of_a_sealed_store(tmp_path: Path) -> None:
-    """A sealed store holds the manifest, a file for each part and partition that has rows, and nothing else."""
+def test_the_files_of_a_sealed_store(tmp_path: Path) -> None:
+    """The manifest, and a file for each part and partition that has rows; nothing else."""
     run(tmp_path / "store", manifest(), labels=["pos", "a/b"])
     expected = [
         f"{kind}/split=test/label={label}/part-0000{part}.parquet"
@@ -45,8 +45,8 @@ def test_directory_of_a_sealed_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_plain_reader_meets_a_half_written_file(tmp_path: Path, monkeypatch) -> None:
-    """At every moment of writing a part each reader reads the rows of the files that are finished, and no more."""
+def test_no_plain_reader_sees_a_half_written_file(tmp_path: Path, monkeypatch) -> None:
+    """At every moment of writing a part, each reader reads the rows of the finished files and no others."""
     plan = manifest()
     store = create_or_resume(tmp_path / "store", plan)
     store.write_part(0, *tables(plan, range(4)))
@@ -69,12 +69,12 @@ def test_no_plain_reader_meets_a_half_written_file(tmp_path: Path, monkeypatch) 
     monkeypatch.setattr(os, "fsync", reading)
     store.write_part(1, *tables(plan, range(4, 8)))
     store.close()
-    # Six files and a receipt, each synced before it gets its name, and its directory after.
+    # Six files and a receipt, each synced before it gets its name, and its directory afterwards.
     assert len(seen) == 2 * 14
     assert seen == expected
 
 
-# -- tables that are not of the form -------------------------------------------------------------------------
+# -- tables of another form ----------------------------------------------------------------------------------
 
 
 def recast(table: pa.Table, name: str, type_: pa.DataType) -> pa.Table:
@@ -115,8 +115,8 @@ def with_split(table: pa.Table, split: str) -> pa.Table:
         ),
     ],
 )  # fmt: skip
-def test_table_of_another_form_is_refused_and_leaves_nothing(tmp_path: Path, spoil, message: str) -> None:
-    """Nothing is cast or guessed: the first departure is named, and no file of the part is written."""
+def test_a_table_of_another_form_is_refused_and_leaves_nothing(tmp_path: Path, spoil, message: str) -> None:
+    """Nothing is cast or guessed: the first difference is named, and no file of the part is written."""
     with create_or_resume(tmp_path / "store", manifest()) as store:
         before = contents(store.path)
         with pytest.raises(StoreError) as refused:
@@ -128,8 +128,8 @@ def test_table_of_another_form_is_refused_and_leaves_nothing(tmp_path: Path, spo
 # -- sealing -------------------------------------------------------------------------------------------------
 
 
-def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> None:
-    """Sealing takes the changes along; afterwards every way of writing is refused and nothing changes."""
+def test_a_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> None:
+    """Sealing records the last changes. Afterwards every way of writing is refused, and nothing changes."""
     run(tmp_path / "store", manifest(), seal=False)
     with create_or_resume(tmp_path / "store", manifest()) as store:
         store.record_run({"device": "cpu", "seconds": 1.5})
@@ -155,7 +155,7 @@ def test_sealed_store_is_complete_and_never_written_again(tmp_path: Path) -> Non
     assert contents(tmp_path / "store") == before
 
 
-def test_store_opened_to_read_is_not_written(tmp_path: Path) -> None:
+def test_a_store_opened_for_reading_is_not_written(tmp_path: Path) -> None:
     """Only the run that holds the lock writes."""
     run(tmp_path / "store", manifest(), seal=False)
     with pytest.raises(
@@ -165,8 +165,8 @@ def test_store_opened_to_read_is_not_written(tmp_path: Path) -> None:
         reader.seal()
 
 
-def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
-    """The missing parts are named, and the store goes on unsealed."""
+def test_an_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
+    """The missing parts are named, and the store stays unsealed."""
     with create_or_resume(tmp_path / "store", manifest(part_size=1)) as store:
         store.write_part(4, *tables(store.manifest, [4]))
         with pytest.raises(StoreError) as refused:
@@ -177,8 +177,8 @@ def test_unfinished_store_is_not_sealed(tmp_path: Path) -> None:
     assert not open_store(store.path).sealed
 
 
-def test_damaged_store_is_not_sealed(tmp_path: Path) -> None:
-    """What was finished before has to be as it was written, to the bit, when the store is sealed."""
+def test_a_damaged_store_is_not_sealed(tmp_path: Path) -> None:
+    """When the store is sealed, finished parts must be as they were written, to the bit."""
     run(tmp_path / "store", manifest(), seal=False)
     with create_or_resume(tmp_path / "store", manifest()) as store:
         path = store.documents_files()[0]
@@ -194,8 +194,8 @@ def test_damaged_store_is_not_sealed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_crash_right_after_sealing_is_harmless(tmp_path: Path) -> None:
-    """Receipts left beside a sealed manifest are not read, and go away with the next run."""
+def test_a_crash_right_after_sealing_is_harmless(tmp_path: Path) -> None:
+    """Receipts left beside a sealed manifest are not read, and the next run removes them."""
     path = tmp_path / "store"
     run(path, manifest(), seal=False)
     shutil.copytree(path / "_parts", tmp_path / "receipts")
@@ -210,8 +210,8 @@ def test_crash_right_after_sealing_is_harmless(tmp_path: Path) -> None:
     assert contents(path) == sealed
 
 
-def test_run_without_documents(tmp_path: Path) -> None:
-    """Nothing in, nothing out: a sealed store without a part, its totals empty."""
+def test_a_run_without_documents(tmp_path: Path) -> None:
+    """It gives a sealed store without parts and with empty totals."""
     store = run(tmp_path / "store", manifest(documents=0))
     assert sorted(contents(store.path)) == ["manifest.json", "totals.parquet"]
     assert pq.read_table(store.path / "totals.parquet").num_rows == 0
@@ -219,10 +219,10 @@ def test_run_without_documents(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sealing_looks_through_the_list_of_files_as_often_for_many_parts_as_for_few(
+def test_sealing_searches_the_list_of_files_equally_often_for_any_number_of_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a part would make 2,000 parts take a quarter of an hour."""
+    """Searching it once per part would take a quarter of an hour for 2,000 parts."""
     looked: dict[int, int] = {}
     files = Store.files
     for documents in (8, 32):

@@ -1,4 +1,4 @@
-"""Promises of attnstore.store.sums: an append reads the new tokens alone, and the totals are those of reading all."""
+"""Promises of attnstore.store.sums: an append reads only the new tokens, and the totals are as if all were read."""
 
 import io
 import itertools
@@ -23,7 +23,7 @@ STEPS = (9, 5, 8)  # of new documents, in parts of 4
 
 @pytest.fixture
 def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that have been read to be added up."""
+    """Records the files that are read to be added up."""
     read: list[str] = []
     add_tokens = adding.Terms.add_tokens
 
@@ -52,10 +52,13 @@ def of_reading_all(store: Store) -> bytes:
 
 
 @pytest.mark.parametrize("in_memory", [1 << 26, pytest.param(100, marks=pytest.mark.slow)])
-def test_totals_are_those_of_reading_all_to_the_bit_and_only_new_tokens_are_read(
+def test_an_append_gives_exact_totals_and_reads_only_new_tokens(
     tmp_path: Path, scanned: list[str], monkeypatch, in_memory
 ) -> None:
-    """Of one run or several. From the second append on; `odd` has no value for a token of the first one alone."""
+    """Bit-equal to the totals of one run over everything, from the second append on.
+
+    `odd` has no values in the first store.
+    """
     monkeypatch.setattr(adding, "_SUMS_IN_MEMORY", in_memory)
     path = run(tmp_path / "store", manifest(documents=1)).path
     for number, step in enumerate(STEPS):
@@ -79,13 +82,14 @@ def grown(tmp_path_factory) -> Path:
 
 
 def flip(file: Path) -> None:
+    """Damage the sums."""
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
 def of_other_columns(file: Path) -> None:
-    """Sound by its name, and of what another version might have kept."""
+    """Sums with a valid name but the columns of another version."""
     import hashlib
 
     with pa.ipc.open_file(file.read_bytes()) as run_file:
@@ -100,7 +104,7 @@ def of_other_columns(file: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", [Path.unlink, flip, of_other_columns, lambda file: file.write_bytes(b"")],
                          ids=["gone", "damaged", "of other columns", "empty"])  # fmt: skip
-def test_sums_that_are_not_as_they_have_to_be_are_made_again(
+def test_invalid_sums_are_computed_again(
     tmp_path: Path, grown: Path, scanned: list[str], harm: Callable[[Path], object]
 ) -> None:
     """All tokens are read then, and the totals are the same."""
@@ -112,12 +116,12 @@ def test_sums_that_are_not_as_they_have_to_be_are_made_again(
     assert (path / "totals.parquet").read_bytes() == of_reading_all(store)
     scanned.clear()
     append(path, 3)
-    assert not set(scanned) & before  # they are sound again
+    assert not set(scanned) & before  # the sums are valid again
 
 
 @pytest.mark.slow
-def test_the_sums_of_another_store_are_not_taken(tmp_path: Path, grown: Path, scanned: list[str]) -> None:
-    """They are known by the files of the tokens, of which one is another here."""
+def test_the_sums_of_another_store_are_not_used(tmp_path: Path, grown: Path, scanned: list[str]) -> None:
+    """Sums are identified by the token files, and one of them differs here."""
     path = run(tmp_path / "store", manifest(documents=5)).path
     append(path, 6)
     shutil.rmtree(path / "_sums")
@@ -130,7 +134,7 @@ def test_the_sums_of_another_store_are_not_taken(tmp_path: Path, grown: Path, sc
     assert len({file.name.partition(".")[0] for file in (path / "_sums").iterdir()}) == 1
 
 
-def test_an_addition_begins_with_the_part_after_the_last_one() -> None:
+def test_an_addition_starts_after_the_last_part() -> None:
     additions = tuple(Addition(n, "x", {}, {}, "") for n in STEPS)
     plan = manifest(documents=10 + sum(STEPS), additions=additions)
     starts = itertools.accumulate(plan.sizes[:-1], initial=0)

@@ -1,4 +1,4 @@
-"""The tokens added up: one row per term, in the sealed store's file as in a view of what is there."""
+"""The tokens summed, one row per term, in a sealed store's file and in a view of an unfinished store."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ COLUMNS = [column for reduction in REDUCTIONS for column in reduction.columns(LA
 
 
 def by_hand(documents):
-    """The rows of the totals of these documents, by looking at one token after the other."""
+    """The rows of the totals of these documents, from one token after the other."""
     sums: dict = defaultdict(lambda: defaultdict(float))
     for document in documents:
         length = len(document["tokens"])
@@ -55,7 +55,7 @@ def by_hand(documents):
 
 
 def place(row):
-    """Sorted by the keys, nulls last, and terms without values after those with them."""
+    """The sort key: the key columns, nulls last, and terms without values after those with values."""
     keys = [(row[name] is None, row[name] if row[name] is not None else "") for name in KEYS]
     return keys, [row[column] is None for column in COLUMNS]
 
@@ -79,8 +79,11 @@ def made_up(request, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_sealed_store_holds_its_tokens_added_up(made_up):
-    """One row per split, label, prediction and token in its place in a word; values lacking are kept apart."""
+def test_a_sealed_store_has_totals_of_its_tokens(made_up):
+    """One row per split, label, prediction and token with its position in a word.
+
+    Missing values are counted separately.
+    """
     documents, store = made_up
     assert any(row["odd"] is None for row in by_hand(documents))
     with pq.ParquetFile(store.path / "totals.parquet") as file:
@@ -92,7 +95,7 @@ def test_a_sealed_store_holds_its_tokens_added_up(made_up):
 
 @pytest.mark.slow
 def test_both_engines_read_the_totals(made_up):
-    """The view and the lazy frame have the columns of the contract, and what questions add."""
+    """The view and the lazy frame have the contract's columns, and those that questions add."""
     documents, store = made_up
     wanted = by_hand(documents)
     found = run_sql(store, "SELECT * FROM totals").to_pylist()
@@ -112,8 +115,8 @@ def test_both_engines_read_the_totals(made_up):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [[], [0, 2]], ids=["nothing", "two parts"])
-def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
-    """Without a file of totals both engines make them of the finished parts, when they are asked for."""
+def test_an_unfinished_store_computes_totals_on_demand(tmp_path, parts):
+    """Without a file of totals, both engines compute them from the finished parts."""
     documents = made_up_documents(60)
     store = write_store(tmp_path / "s", documents, parts=parts, part_size=20)
     there = [documents[number] for part in parts for number in store.part_range(part)]
@@ -132,8 +135,8 @@ def test_an_unfinished_store_adds_up_what_is_there(tmp_path, parts):
     ],
     ids=["in memory", "in runs", "in runs of small batches, merged three at a time"],
 )
-def test_in_how_many_runs_terms_are_added_up_changes_nothing(made_up, tmp_path, monkeypatch, runs, changed):
-    """The totals are the file's to the bit, however little of them is in memory at a time."""
+def test_the_number_of_sorted_runs_changes_no_total(made_up, tmp_path, monkeypatch, runs, changed):
+    """The totals equal the file's to the bit, however few of them are in memory at a time."""
     _, store = made_up
     for name, value in changed.items():
         monkeypatch.setattr(adding, name, value)
@@ -151,8 +154,10 @@ def test_in_how_many_runs_terms_are_added_up_changes_nothing(made_up, tmp_path, 
     assert len(names) >= runs if changed else not names
 
 
-def test_more_rows_than_a_row_group_has_are_written_as_they_come(made_up, tmp_path, monkeypatch):
-    """Whatever tables they come in: the same bytes, in row groups of the size that is set, with dictionaries each."""
+def test_rows_beyond_a_row_group_are_written_as_they_come(made_up, tmp_path, monkeypatch):
+    """Whatever tables they come in, the bytes are the same, in row groups of the given size, each with its
+    dictionaries.
+    """
     _, store = made_up
     monkeypatch.setattr(parquet_module, "ROW_GROUP_ROWS", 50)
     whole = pa.concat_tables(store.added_up()).unify_dictionaries()
@@ -169,8 +174,8 @@ def test_more_rows_than_a_row_group_has_are_written_as_they_come(made_up, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
-    """Totals without a seal are nobody's: verify reports them, and the next run begins by taking them away."""
+def test_an_interrupted_sealing_is_repeated(tmp_path):
+    """Totals without a seal belong to no store: verify reports them, and the next run removes them first."""
     store = run(tmp_path / "s", manifest(), seal=False)
     left = store.path / "totals.parquet"
     left.write_bytes(b"of another set of parts")
@@ -188,7 +193,7 @@ def test_a_sealing_that_was_cut_short_is_done_again(tmp_path):
 
 
 def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
-    """Sealing, and every question of an unfinished store, name the store on one line, and no traceback."""
+    """Sealing, and every question to an unfinished store, names the store in one line, without a traceback."""
     store = run(tmp_path / "s", manifest(), seal=False)
     path = store.tokens_files()[0]
     path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8)
@@ -203,7 +208,7 @@ def test_damaged_tokens_are_reported_when_they_are_added_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
+def test_totals_that_do_not_match_the_tokens_do_not_seal_a_store(tmp_path, monkeypatch):
     """Totals of other columns, or of more or fewer tokens, are refused, and the store stays open."""
     store = write_store(tmp_path / "s", made_up_documents(30), part_size=25, parts=[0, 1])
     right = pa.concat_tables(store.added_up())
@@ -222,7 +227,7 @@ def test_only_totals_of_the_stores_tokens_seal_it(tmp_path, monkeypatch):
 
 
 def tampered(store, change):
-    """The store with its totals rewritten by `change`, and the manifest made to agree."""
+    """The store with its totals rewritten by `change`, and a manifest that agrees with them."""
     path = store.path / "totals.parquet"
     with pq.ParquetFile(path) as file:
         table = change(file.read())
@@ -260,8 +265,8 @@ def one_more(table):
         (lambda table: table.slice(1), "split is not what the tokens add up to"),
     ],
 )
-def test_verify_adds_the_tokens_up_again(tmp_path, change, wording):
-    """Totals that are not those of the tokens are a finding, also where size and hash are as recorded."""
+def test_verify_computes_the_totals_again(tmp_path, change, wording):
+    """Totals that differ from those of the tokens are a finding, even if size and hash are as recorded."""
     store = tampered(run(tmp_path / "s", manifest()), change)
     (finding,) = (finding for finding in verify_files(store) if finding.subject == "totals.parquet")
     assert (finding.ok, finding.detail) == ((False, wording) if wording else (True, finding.detail))
@@ -269,8 +274,8 @@ def test_verify_adds_the_tokens_up_again(tmp_path, change, wording):
 
 
 @pytest.mark.slow
-def test_totals_that_are_gone_or_damaged_are_reported(tmp_path):
-    """A question that needs them says so in one line; verify names the file."""
+def test_missing_or_damaged_totals_are_reported(tmp_path):
+    """A question that needs them reports it in one line; verify names the file."""
     store = write_store(tmp_path / "s", made_up_documents(30))
     path = store.path / "totals.parquet"
     path.write_bytes(path.read_bytes()[:-9] + b"\0" * 9)
@@ -285,8 +290,8 @@ def test_totals_that_are_gone_or_damaged_are_reported(tmp_path):
             reader.query("top_words_by_class", engine=engine, intervals=False)
 
 
-def test_a_term_has_its_totals_per_head(made_up):
-    """A reduction with a value per head is added up head by head; questions get a head, or the mean of the heads."""
+def test_a_term_has_totals_per_head(made_up):
+    """A reduction with a value per head is summed head by head. Questions use one head, or the mean of the heads."""
     documents, store = made_up
     added = QuestionColumns(
         means={"attention": ("cls_heads_02",)}, heads=HEADS, elements={"attention_02_02": ("cls_heads_02", 1)}
@@ -302,8 +307,8 @@ def test_a_term_has_its_totals_per_head(made_up):
     assert list(view) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_no_two_terms_have_one_number():
-    """Numbers of tokens, words and shapes up to the largest that there can be, and those at which packing changes."""
+def test_no_two_terms_have_the_same_number():
+    """Numbers of tokens, words and shapes up to the largest possible ones, and those at which the packing changes."""
     each = np.array(
         [0, 1, (1 << 19) - 1, 1 << 19, (1 << 20) - 1, 1 << 20, (1 << 24) - 1, 1 << 24, (1 << 31) - 1]
     )
@@ -311,4 +316,4 @@ def test_no_two_terms_have_one_number():
     keys = adding.packed(token, word, shape)
     assert len(set(keys)) == len(each) ** 3
     alone = [adding.packed(*(row[at : at + 1] for row in (token, word, shape)))[0] for at in range(len(keys))]
-    assert alone == keys  # whatever stands beside it
+    assert alone == keys  # whatever the other fields are
