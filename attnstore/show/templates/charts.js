@@ -11,6 +11,15 @@ const attnstoreCharts = (() => {
     const room = Math.max(140, width - BESIDE);
     const fit = (view) => {
       if (view.facet && view.spec) {
+        const { row, column } = view.facet;
+        if (row && column) {
+          const across = new Set(spec.data.values.map((one) => one[column.field])).size;
+          if (across * ((view.spec.width || 200) + BESIDE) > width) {
+            const below = { ...column, header: { ...row.header, ...column.header } };
+            view.facet = { row };
+            view.spec = { facet: { row: below }, spec: view.spec, resolve: view.resolve };
+          }
+        }
         fit(view.spec);
         const cell = typeof view.spec.width === "number" ? view.spec.width + BESIDE * 0.75 : 340;
         if (view.columns > 1) view.columns = Math.max(1, Math.floor(width / cell));
