@@ -111,6 +111,8 @@ def _compare_seeds(stores: "list[Place]", limit: int, form: str, options: dict[s
 
 
 def _print(found: "Comparison", limit: int) -> None:
+    from attnstore.show.p_values import TOO_SMALL, p_value
+
     say(
         f"{counted(found.documents, 'document')} in both, {found.only_a:,} only in A, {found.only_b:,} only in B"
     )
@@ -122,7 +124,8 @@ def _print(found: "Comparison", limit: int) -> None:
         and found.difference is not None
     ):
         interval = "" if found.low is None else f" ({found.low:+.4f} to {found.high:+.4f})"
-        test = "" if found.p is None else f", McNemar's p = {found.p:.2g}"
+        p = "" if found.p is None else p_value(found.p, 2)
+        test = f", McNemar's p {p if p == TOO_SMALL else f'= {p}'}" if p else ""
         say(
             f"accuracy: A {found.right_a / found.labelled:.4f}, B {found.right_b / found.labelled:.4f}, "
             f"difference {found.difference:+.4f}{interval}"
@@ -133,7 +136,7 @@ def _print(found: "Comparison", limit: int) -> None:
     if limit and len(found.words):
         say("words whose share of attention differs (lift in A, in B, q), the most certain first:")
         for row in found.words.head(limit).to_dicts():
-            q = "" if row["q"] is None else f"{row['q']:.2g}"
+            q = "" if row["q"] is None else p_value(row["q"], 2)
             say(f"  {one_line(row['word'])[:30]:<30} {row['lift_a']:>8.3f} {row['lift_b']:>8.3f}  {q}")
     if limit and len(found.layers):
         say("layers of A, each with the most similar layer of B (similarity; of each to even attention):")

@@ -23,6 +23,7 @@ import pyarrow as pa
 from attnstore.ask.questions import Question
 from attnstore.errors import UsageError
 from attnstore.messages import first_line, listed, one_line, quoted
+from attnstore.show import p_values
 from attnstore.store.manifest import StoredReduction
 from attnstore.store.place import read_text
 from attnstore.visible import visible_line
@@ -106,7 +107,7 @@ def fill(
         _put_classes(channels, order, rows, column, by)
     if of is not None and (of.signed or of.total != 1.0):
         _take_even_share(filled, "value" if of.signed else "value × length")
-    _put_tooltips(filled, table.schema)
+    _put_tooltips(filled, table)
     for unit in _objects(filled):
         _narrow(unit, rows)
         _fit_headers(unit, rows)
@@ -241,22 +242,34 @@ def _is_line_at_1(unit: Any) -> bool:
     return any(isinstance(drawn, dict) and drawn.get("datum") == 1 for drawn in channels.values())
 
 
-def _put_tooltips(spec: dict[str, Any], schema: pa.Schema) -> None:
+def _put_tooltips(spec: dict[str, Any], table: pa.Table) -> None:
     """Make marks with `"tooltip": true` show every column of the row under the pointer."""
-    columns: list[dict[str, Any]] = []
-    for column in schema:
-        name = column.name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
-        if pa.types.is_floating(column.type):
-            form: dict[str, Any] = {"type": "quantitative", "format": ".4~g"}
-        elif pa.types.is_integer(column.type):
-            form = {"type": "quantitative", "format": ","}
-        else:
-            form = {"type": "nominal"}
-        columns.append({"field": name, "title": one_line(column.name), **form})
+    with_p = p_values.p_columns(table)
+    shown = ", ".join(
+        f"{json.dumps(one_line(column.name))}: {_shown_value(column, column.name in with_p)}"
+        for column in table.schema
+    )
     for unit in _objects(spec):
         mark = unit.get("mark")
-        if isinstance(mark, dict) and mark.get("tooltip") is True:
-            unit.setdefault("encoding", {}).setdefault("tooltip", columns)
+        if (
+            isinstance(mark, dict)
+            and mark.get("tooltip") is True
+            and "tooltip" not in unit.get("encoding", {})
+        ):
+            mark["tooltip"] = {"expr": f"{{{shown}}}"}
+
+
+def _shown_value(column: pa.Field, is_p: bool) -> str:
+    """A column's value under the pointer, in Vega's language, which would write a missing number as 0."""
+    value = f"datum[{json.dumps(column.name)}]"
+    if pa.types.is_floating(column.type):
+        shown = f"format({value}, '.4~g')"
+        shown = p_values.expression(value, shown) if is_p else shown
+    elif pa.types.is_integer(column.type):
+        shown = f"format({value}, ',')"
+    else:
+        shown = f"isArray({value}) ? join({value}, ', ') : {value}"
+    return f"isValid({value}) ? {shown} : '–'"
 
 
 def _narrow(unit: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
 from attnstore.messages import counted
 from attnstore.show.columns import display_width, paragraph
-from attnstore.show.formats import LONGEST, frame_of, grid, refuse
+from attnstore.show.formats import LONGEST, frame_of, grid, refuse, rounded_column
+from attnstore.show.p_values import p_columns
 from attnstore.visible import visible_line
 
 #: A text column is not made narrower than this to fit another column.
@@ -53,7 +54,7 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
     """
     frame = cells(table, rows, columns)
     names = frame.columns
-    texts = {name for name in names if frame[name].dtype == pl.String}
+    texts = {name for name in names if frame[name].dtype == pl.String} - set(p_columns(table))
     ends = {visible_line(name.removeprefix("…")) for name in columns if name.startswith("…")}
     natural = dict(zip(names, _widths(frame), strict=True))
     headers = {name: sum(map(display_width, name)) for name in names}
@@ -101,16 +102,19 @@ def fitted_lines(
 def cells(table: pa.Table, rows: int | None, columns: Sequence[str]) -> pl.DataFrame:
     """What `fit` draws, before cutting: rounded floats, texts made visible on one line, and all others as such texts.
 
+    A column of p values may be texts too: see `rounded_column`.
+
     Raises:
         UsageError: columns can't be drawn, or have the same name.
     """
     refuse(table, "table")
     chosen = [name.removeprefix("…") for name in columns] or table.column_names
     frame = frame_of(table.select(chosen).slice(0, rows))
+    with_p = p_columns(table)
     drawn = []
     for column in frame.rename({name: visible_line(name) for name in chosen}).get_columns():
         if column.dtype.is_float():
-            column = column.round_sig_figs(4)  # noqa: PLW2901 - the same column, as it is drawn
+            column = rounded_column(column, column.name in with_p)  # noqa: PLW2901 - the same column, as it is drawn
         elif column.dtype.is_nested() or not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             texts = [
                 None if value is None else visible_line(_both_ends(_text(value)))

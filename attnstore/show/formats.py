@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnstore.errors import UsageError
+from attnstore.show.p_values import LEAST, TOO_SMALL, p_columns
 from attnstore.visible import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
@@ -22,8 +23,11 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 def render(table: pa.Table, form: Format) -> bytes:
     """The table in that format, text in UTF-8 with a newline at the end.
 
-    `json` is one list of rows. `table` and `markdown` round numbers to four significant digits; the others
-    keep every digit. Raises UsageError for columns that the format can't hold, or that have the same name.
+    `json` is one list of rows. `table` and `markdown` round numbers to four significant digits, and write no p value as
+    0; the others keep every digit.
+
+    Raises:
+        UsageError: the format can't hold a column, or two have the same name.
     """
     refuse(table, form)
     if form == "parquet":
@@ -35,7 +39,11 @@ def render(table: pa.Table, form: Format) -> bytes:
         return frame.write_csv().encode()
     if form == "json":
         return (frame.write_json() + "\n").encode()
-    rounded = frame.with_columns(pl.selectors.float().round_sig_figs(4))
+    with_p = p_columns(table)
+    rounded = frame.with_columns(
+        rounded_column(column, column.name in with_p)
+        for column in frame.select(pl.selectors.float()).iter_columns()
+    )
     if form == "markdown":
         cell = pl.col(pl.String).str.replace_all("|", r"\|", literal=True)
         rounded = rounded.rename(lambda name: name.replace("|", r"\|")).with_columns(
@@ -43,6 +51,17 @@ def render(table: pa.Table, form: Format) -> bytes:
         )
     drawn = grid(rounded, "MARKDOWN" if form == "markdown" else "UTF8_FULL_CONDENSED")
     return (visible(drawn) + "\n").encode()  # control characters in a text would reach a terminal
+
+
+def rounded_column(column: pl.Series, is_p: bool) -> pl.Series:
+    """Floats as people read them: four significant digits. If a p value is too small for a number, all are texts."""
+    rounded = column.round_sig_figs(4)
+    small = column < LEAST
+    if not is_p or not small.any():
+        return rounded
+    texts = pl.select(pl.when(small).then(pl.lit(TOO_SMALL)).otherwise(rounded.cast(pl.String))).to_series()
+    widest = texts.str.len_chars().max()
+    return texts.str.pad_start(int(widest)).alias(column.name)  # type: ignore[arg-type] # there are texts
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:

@@ -30,7 +30,7 @@ from attnstore.ask.questions import Question, find_questions
 from attnstore.ask.values import as_text
 from attnstore.errors import UsageError
 from attnstore.messages import counted
-from attnstore.show import captions
+from attnstore.show import captions, p_values
 from attnstore.show.markup import render, script, source
 from attnstore.show.plot import Plot, javascript, plot, themes
 from attnstore.show.segments import stretches
@@ -112,6 +112,7 @@ def _page(store: Store, code: str, connect: Connect, asked: Callable[[str], None
             if not r.per_head
         ],
         "full": FULL_LIFT,
+        "p": {"columns": p_values.NAMES, "least": p_values.LEAST, "too_small": p_values.TOO_SMALL},
         "share": attention is not None and attention.total == 1.0,
     }
     return render(

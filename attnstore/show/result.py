@@ -11,6 +11,7 @@ from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
 from attnstore.show.fitted import cells, fitted_lines, left_out
 from attnstore.show.formats import frame_of
 from attnstore.show.markup import render
+from attnstore.show.p_values import p_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,8 @@ class Result:
     def _repr_html_(self) -> str:
         frame = cells(self._table, _ROWS, json.loads(self._metadata.get(COLUMNS_KEY, b"[]")))
         note = left_out(frame.shape, self._table, ".polars()", ".polars()")
-        numbers = [column.dtype.is_numeric() for column in frame.get_columns()]
+        with_p = p_columns(self._table)
+        numbers = [column.dtype.is_numeric() or column.name in with_p for column in frame.get_columns()]
         return render(
             "answer.html",
             names=frame.columns,

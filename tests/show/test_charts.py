@@ -5,6 +5,7 @@ import re
 
 import pyarrow as pa
 import pytest
+import vl_convert
 from asked_store import made_up_documents, write_store
 from measured_store import measured_rows, written
 
@@ -153,22 +154,18 @@ def test_bands_of_very_many_classes_become_narrower():
 
 
 def test_a_mark_with_a_tooltip_shows_the_whole_row():
-    """All columns, numbers rounded; a name with a dot is not taken for a path."""
-    spec = {"layer": [{"mark": {"type": "bar", "tooltip": True}}, {"mark": "rule"}]}
-    filled, _ = fill(spec, pa.table({"word": ["film"], "a.b": [1.23456], "documents": [12345]}))
-    assert filled["layer"] == [
-        {
-            "mark": {"type": "bar", "tooltip": True},
-            "encoding": {
-                "tooltip": [
-                    {"field": "word", "title": "word", "type": "nominal"},
-                    {"field": "a\\.b", "title": "a.b", "type": "quantitative", "format": ".4~g"},
-                    {"field": "documents", "title": "documents", "type": "quantitative", "format": ","},
-                ]
-            },
-        },
-        {"mark": "rule"},
-    ]
+    """All columns, as Vega itself works them out: rounded, a list in words, a dash for nothing; under any names."""
+    names = ["word", "a.b[0]", "it's \"n\\", "list", "nothing"]
+    row = ["film", 1.23456, 12345, ["a", "b"], None]
+    table = pa.table({name: pa.array([value]) for name, value in zip(names, row, strict=True)})
+    plain = {"mark": "rule", "encoding": {}}
+    filled, _ = fill({"layer": [plain | {"mark": {"type": "text", "tooltip": True}}, plain]}, table)
+    shown = filled["layer"][0]["mark"].pop("tooltip")["expr"]
+    filled["layer"][0]["mark"]["text"] = {
+        "expr": " + '|' + ".join(f"({shown})[{json.dumps(name)}]" for name in names)
+    }
+    assert ">film|1.235|12,345|a, b|–<" in vl_convert.vegalite_to_svg(json.dumps(filled))
+    assert filled["layer"][1] == plain
 
 
 def test_what_a_stranger_wrote_shows_instead_of_acting():

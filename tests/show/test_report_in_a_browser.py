@@ -2,11 +2,18 @@
 
 import csv
 import io
+import json
+import re
 import shutil
 from importlib.resources import files
 
+import pyarrow as pa
 import pytest
 from test_report import SHOWN
+
+from attnstore.ask.questions import find_questions
+from attnstore.show.charts import fill, read_chart, with_title
+from attnstore.show.plot import Plot
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -31,7 +38,7 @@ def browser():
 def written(tmp_path_factory, usual, hostile):
     """The report over a store of made-up documents, and over one whose every text is hostile."""
     folder = tmp_path_factory.mktemp("reports")
-    for name, html in (("usual", usual[1]), ("hostile", hostile[1])):
+    for name, html in (("usual", with_a_certain_word(usual[1])), ("hostile", hostile[1])):
         (folder / f"{name}.html").write_text(html, encoding="utf-8")
     return folder
 
@@ -49,6 +56,17 @@ def pages(browser, written):
 
     yield opened
     context.close()
+
+
+def with_a_certain_word(html):
+    """The page, with a p of its first word that is too small for a number."""
+    before, data, after = re.split(
+        r'(?<="report-data">)(.*?)(?=</script>)', html, maxsplit=1, flags=re.DOTALL
+    )
+    page = json.loads(data)
+    figure = page["figures"]["distinctive_words"]
+    figure["values"][figure["columns"].index("p")][0] = 0.0
+    return before + json.dumps(page).replace("<", "\\u003c") + after
 
 
 def _opened(context, address, width):
@@ -85,6 +103,11 @@ def test_every_control_works_and_nothing_is_asked_for(pages):
     table.locator("button.word").first.press("Enter")
     assert card.evaluate("dialog => dialog.open")
     page.keyboard.press("Escape")
+    # No p value is drawn as 0.
+    table = page.locator("#figure-distinctive_words details.table")
+    table.locator("summary").press("Enter")
+    place = 1 + table.locator("th").all_inner_texts().index("p")
+    assert table.locator(f"tbody tr:first-child td:nth-child({place})").inner_text() == "< 1e-300"
     # The CSV is the table.
     with page.expect_download() as downloading:
         page.locator("#figure-sinks .csv").click()
@@ -144,3 +167,32 @@ def test_a_strangers_text_stays_text(pages):
     assert page.locator("#card-title").inner_text().startswith(SHOWN[:20])
     assert page.evaluate("document.querySelectorAll('img').length") == 0
     assert faults == []
+
+
+def test_a_chart_fits_the_width_that_there_is(browser, tmp_path):
+    """A window made narrower has one view below the other, and made wider again, side by side."""
+    rows = [
+        {"class": name, "side": side, "word": word, "evidence": 1.0, "low": 0.5, "high": 1.5}
+        for name in ("neg", "pos")
+        for side in ("for", "against")
+        for word in ("bad", "good")
+    ]
+    table = pa.Table.from_pylist(rows)
+    spec, _ = fill(read_chart(find_questions()["for_and_against"]), table)
+    chart = Plot("for_and_against", with_title(spec, "Which words?", []), table)
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(chart.save(tmp_path / "chart.html").as_uri())
+    drawn = "document.querySelector('svg.marks')"
+    widest = "Math.max(...[...document.querySelectorAll('#chart, #chart *')].map(e => e.getBoundingClientRect().right))"
+    page.wait_for_function(f"() => {drawn} && {widest} > 600")
+    page.set_viewport_size({"width": 360, "height": 900})
+    page.wait_for_function(f"() => {drawn} && {widest} <= 360")
+    names = [
+        text
+        for text in page.locator("svg.marks text").all_text_contents()
+        if text in ("neg", "pos", "for", "against")
+    ]
+    assert sorted(names) == ["against", "against", "for", "for", "neg", "pos"]
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.wait_for_function(f"() => {widest} > 600")
+    page.close()

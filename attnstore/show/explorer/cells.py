@@ -7,6 +7,8 @@ from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 
+from attnstore.show.p_values import p_columns, p_value
+
 _LISTED = 12  # how many values of a list are shown
 _LONG = 400  # how many characters of a text are shown
 
@@ -30,7 +32,10 @@ class Grid:
 def grid(table: pa.Table, address: Callable[..., str], most: int = 1000) -> Grid:
     """The first `most` rows of an answer. `address(page, **parameters)` makes the links."""
     rows = table.slice(0, most).to_pylist()
-    cells = [[_cell(name, value, row, address) for name, value in row.items()] for row in rows]
+    with_p = p_columns(table)
+    cells = [
+        [_cell(name, value, row, address, name in with_p) for name, value in row.items()] for row in rows
+    ]
     return Grid(list(table.column_names), cells, max(0, table.num_rows - most))
 
 
@@ -61,9 +66,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
-def _cell(name: str, value: Any, row: Mapping[str, Any], address: Callable[..., str]) -> Cell:
+def _cell(name: str, value: Any, row: Mapping[str, Any], address: Callable[..., str], is_p: bool) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    text = str(value) if name in ("document", "position", "layer") and value is not None else shown(value)
+    if value is not None and is_p:
+        text = p_value(value)
+    else:
+        text = str(value) if name in ("document", "position", "layer") and value is not None else shown(value)
     href = None
     if value is not None:
         if name == "document" and isinstance(value, int):

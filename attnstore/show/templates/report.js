@@ -37,6 +37,7 @@
       row.forEach((value, place) => {
         const cell = element("td", undefined, typeof value === "number" ? "n" : "");
         if (columns[place] === "word" && typeof value === "string") cell.append(wordButton(value));
+        else if (data.p.columns.includes(columns[place]) && value !== null && value < data.p.least) cell.textContent = data.p.too_small;
         else cell.textContent = number(value, 4);
         line.append(cell);
       });
