@@ -1,4 +1,4 @@
-"""What is proposed as `--labels` after a run; what is advised before it, `test_labels` says."""
+"""The `--labels` proposed after a run. The advice given before a run is tested in `test_labels`."""
 
 import itertools
 
@@ -8,7 +8,7 @@ LABEL_4 = [f"LABEL_{n}" for n in range(4)]
 
 
 def test_the_best_assignment() -> None:
-    """Of all ways to give each label a class of its own, the one with the most agreements: all are tried."""
+    """Of all ways to give each label its own class, the one with the most agreements. All ways are tried."""
     counts = {
         ("a", "LABEL_0"): 3,
         ("a", "LABEL_1"): 4,
@@ -26,13 +26,13 @@ def test_the_best_assignment() -> None:
 
 
 def test_more_labels_than_classes() -> None:
-    """A label left over goes to nothing; a comma in a name is quoted as --labels reads it."""
+    """The label left over is mapped to nothing. A name with a comma is quoted as --labels reads it."""
     counts = {("x, y", "neg"): 5, ("z", "pos"): 3, ("w", "pos"): 1}
     assert best_assignment(counts, ["neg", "pos"]) == ('w=,"x, y=neg",z=pos', 8)
 
 
 def test_fewer_labels_than_classes() -> None:
-    """Then no class can be named by the list, and the labels go by pairs."""
+    """A list can't name all classes then, so labels are given as pairs."""
     assert best_assignment({("bad", "LABEL_2"): 2, ("good", "LABEL_0"): 1}, LABEL_4) == (
         "bad=LABEL_2,good=LABEL_0",
         3,

@@ -1,4 +1,4 @@
-"""Archives as streams."""
+"""Archives read as streams."""
 
 import io
 import random
@@ -17,7 +17,7 @@ from attnstore.errors import DataError
 
 class TestTar:
     def test_long_and_odd_names(self, tmp_path: Path) -> None:
-        """GNU's and POSIX's ways to write long names are both read, in the archive's own order."""
+        """GNU's and POSIX's ways to write long names are both read, in the order of the archive."""
         names = ["z/pos/" + "n" * 300 + ".txt", "a/ünïcode/1.txt", "./m/1.txt"]
         for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
@@ -30,7 +30,7 @@ class TestTar:
 
     @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
     def test_members_are_those_that_tarfile_finds(self, form: int, tmp_path: Path) -> None:
-        """Plain headers, which are read without it, and all others among them: the same names and contents."""
+        """Plain headers, which are read without tarfile, mixed with all others: the same names and contents."""
         chance = random.Random(form)
         with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
             for number in range(60):
@@ -45,8 +45,8 @@ class TestTar:
         assert [(name, member.contents()) for name, member in tar_members(tmp_path / "a.tar")] == expected
         assert len(expected) > 40
 
-    def test_what_one_header_says_of_all_members_holds(self, tmp_path: Path) -> None:
-        """A global header of POSIX's, as `git archive` begins with; this one gives all members a name."""
+    def test_a_global_header_applies_to_all_members(self, tmp_path: Path) -> None:
+        """A global POSIX header, as `git archive` writes at the beginning. This one gives all members the same name."""
         headers = {"path": "there/9.txt"}
         with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
             for number in range(3):
@@ -58,13 +58,11 @@ class TestTar:
         [
             lambda content: content[:1400],  # in a text
             lambda content: content[:1800],  # in a header
-            lambda content: content[:1536] + b"\xaa" * 512 + content[2048:],  # a header is noise
-            lambda content: (
-                content[:1536] + b"3" + content[1537:]
-            ),  # a name has another letter than was written
+            lambda content: content[:1536] + b"\xaa" * 512 + content[2048:],  # a header is random bytes
+            lambda content: content[:1536] + b"3" + content[1537:],  # a letter of a name was changed
         ],
     )
-    def test_an_archive_cut_off(self, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    def test_a_damaged_or_truncated_archive(self, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
         """An uncompressed archive that ends early, or has a damaged header, is an error, not fewer documents."""
         sink = io.BytesIO()
         with tarfile.open(fileobj=sink, mode="w") as tar:
@@ -81,14 +79,16 @@ class TestTar:
 
 
 class TestTextsOfATar:
-    """Texts in class folders, which are held from the look at the archive until they are read."""
+    """Texts in class folders, kept in memory from the survey of the archive until they are read."""
 
     @pytest.mark.parametrize(("room", "looks"), [(1 << 20, [1, 1, 2]), (25, [1, 2, 3]), (0, [1, 2, 3])])
-    def test_are_the_same_at_every_reading(
+    def test_the_texts_are_the_same_at_every_reading(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, looks: list[int]
     ) -> None:
-        """The first reading costs no look at the archive, if there is room for all texts; nor does a large text slip
-        through that way."""
+        """The first reading needs no second pass over the archive if all texts fit into memory.
+
+        No large text gets in that way.
+        """
         monkeypatch.setattr(sources, "_HELD", room)
         texts = {f"{label}/{n}": f"film {n}, {label}" * (1 + n) for label in ("neg", "pos") for n in range(3)}
         with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:

@@ -1,4 +1,4 @@
-"""Arrow files and streams, Feather, and what `datasets` saves: whole documents as the real libraries wrote them."""
+"""Arrow files and streams, Feather, and folders of `datasets`: complete documents, as the real libraries wrote them."""
 
 import json
 from collections.abc import Callable
@@ -51,7 +51,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_writer_gives_the_same_documents(name: str, tmp_path: Path) -> None:
-    """Texts, labels and row numbers are those of the table that was written, twice over."""
+    """Texts, labels and row numbers are those of the table written, in two readings."""
     WRITERS[name](tmp_path / name)
     source = open_(tmp_path / name)
     expected = [Document(text, f"{name}:{n}", None, "all", label) for n, (text, label) in enumerate(ROWS, 1)]
@@ -59,15 +59,15 @@ def test_every_writer_gives_the_same_documents(name: str, tmp_path: Path) -> Non
 
 
 def test_columns_that_are_no_text(tmp_path: Path) -> None:
-    """A column of numbers is refused as the text, as Parquet's is."""
+    """A column of numbers is refused as the text, as for Parquet."""
     pa.feather.write_feather(pa.table({"text": [1, 2]}), tmp_path / "r.feather")
     with pytest.raises(UsageError, match=r"r.feather: column 'text' is int64, not text"):
         open_(tmp_path / "r.feather")
 
 
 @pytest.mark.parametrize("writer", [ipc_file, ipc_stream])
-def test_a_file_that_is_cut_off(writer: Callable[[Path], None], tmp_path: Path) -> None:
-    """A file without its end is one line, whenever it is found out."""
+def test_a_truncated_file(writer: Callable[[Path], None], tmp_path: Path) -> None:
+    """A file without its end is a one-line error, whenever it is noticed."""
     path = tmp_path / "r.arrow"
     writer(path)
     path.write_bytes(path.read_bytes()[:-200])
@@ -78,8 +78,8 @@ def test_a_file_that_is_cut_off(writer: Callable[[Path], None], tmp_path: Path) 
 @pytest.mark.parametrize(
     "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int16(), pa.string())], ids=str
 )
-def test_texts_that_lie_outside_of_the_file(kind: pa.DataType, tmp_path: Path) -> None:
-    """Where a file puts a text behind its own end, or names a word that it lacks, nothing is read from there."""
+def test_texts_outside_the_file_are_not_read(kind: pa.DataType, tmp_path: Path) -> None:
+    """If a text's offset is beyond the end of the file, or a dictionary lacks an index, no memory is read there."""
     path = tmp_path / "r.arrow"
     table = pa.table({"text": pa.array(COLUMNS["text"], kind), "label": COLUMNS["label"]})
     with pa.ipc.new_file(path, table.schema) as writer:
@@ -110,7 +110,7 @@ def data_set(*texts: str) -> datasets.Dataset:
 
 class TestSaveToDisk:
     def test_splits_and_names(self, tmp_path: Path) -> None:
-        """Splits are those of `dataset_dict.json`, whatever they are called; classes have the data set's names."""
+        """Splits are those of `dataset_dict.json`, whatever their names. Classes have the data set's names."""
         saved = datasets.DatasetDict({"fold one": data_set("a", "b"), "test": data_set("c")})
         saved.save_to_disk(tmp_path, num_shards={"fold one": 2, "test": 1})
         source = open_(tmp_path)
@@ -122,16 +122,16 @@ class TestSaveToDisk:
             Document("c", "test/data-00000-of-00001.arrow:1", None, "test", "0"),
         ]
 
-    def test_what_its_cache_leaves_is_no_data(self, tmp_path: Path) -> None:
-        """`map` leaves its results beside the data set; they are not read a second time."""
+    def test_cache_files_are_not_data(self, tmp_path: Path) -> None:
+        """`map` stores its results beside the data set. They are not read a second time."""
         data_set("a", "b").save_to_disk(tmp_path)
         loaded = datasets.load_from_disk(tmp_path)
         loaded.map(lambda row: {"text": row["text"].upper()})
         assert len(list(tmp_path.glob("cache-*.arrow"))) == 1
         assert [each.text for each in open_(tmp_path) if isinstance(each, Document)] == ["a", "b"]
 
-    def test_a_shard_that_is_not_there(self, tmp_path: Path) -> None:
-        """A part of a data set is not taken for the whole."""
+    def test_a_missing_shard(self, tmp_path: Path) -> None:
+        """A part of a data set is not mistaken for the whole."""
         data_set("a", "b").save_to_disk(tmp_path, num_shards=2)
         (tmp_path / "data-00001-of-00002.arrow").unlink()
         with pytest.raises(
@@ -140,7 +140,7 @@ class TestSaveToDisk:
             open_(tmp_path)
 
     def test_names_in_the_schema(self, tmp_path: Path) -> None:
-        """The metadata of an Arrow file by itself has the names, too."""
+        """The metadata of a single Arrow file has the class names, too."""
         table = TABLE.replace_schema_metadata(
             {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y"]}}}})}
         )
@@ -155,7 +155,7 @@ def test_shared_case() -> None:
 
 
 def test_structs_are_paths(tmp_path: Path) -> None:
-    """A leaf of a struct is a column, as a key of nested JSON is; a row without the struct has no text."""
+    """A field of a struct is a column, like a key of nested JSON. A row without the struct has no text."""
     table = pa.table(
         {
             "data": [{"text": "a fine film", "by": {"name": "x"}}, None, {"text": "dull", "by": None}],

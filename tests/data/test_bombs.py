@@ -1,4 +1,4 @@
-"""Data that are small as a file and huge when read: what is too large for a document is left out, and never held."""
+"""Data that are small as a file and huge when read: rows too large for a document are left out, never in memory."""
 
 import gzip
 import io
@@ -77,8 +77,8 @@ BOMBS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_is_too_large_is_left_out_and_not_held(tmp_path: Path, name: str) -> None:
-    """Of 24 MB in a row at most ten times the limit of 1 MiB is in memory; its neighbours are read."""
+def test_oversized_rows_are_left_out_and_never_in_memory(tmp_path: Path, name: str) -> None:
+    """Of a row of 24 MB, at most ten times the limit of 1 MiB is in memory. Other rows are read."""
     write, where = BOMBS[name]
     write(tmp_path / name)
     tracemalloc.start()
@@ -94,7 +94,7 @@ def test_what_is_too_large_is_left_out_and_not_held(tmp_path: Path, name: str) -
     assert peak < 10 * MOST
 
 
-def test_limit_is_of_bytes_and_holds_what_fits(tmp_path: Path) -> None:
+def test_the_limit_counts_bytes(tmp_path: Path) -> None:
     """Ten characters of two bytes each are twenty bytes."""
     path = tmp_path / "a.csv"
     path.write_text("text,label\nééééééééé,pos\néééééééééé,pos\nééééééééééx,neg\n")
@@ -102,7 +102,7 @@ def test_limit_is_of_bytes_and_holds_what_fits(tmp_path: Path) -> None:
     assert [isinstance(item, Rejected) for item in found] == [False, False, True]
 
 
-def test_an_array_with_an_element_that_is_too_large_is_refused(tmp_path: Path) -> None:
+def test_an_array_with_an_oversized_element_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress(b'[{"text": "ok", "label": "a"}, {"text": "' + HUGE + b'"}]', 1))
     with pytest.raises(DataError) as refused:
@@ -114,7 +114,7 @@ def test_an_array_with_an_element_that_is_too_large_is_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
 def test_a_header_of_gigabytes_is_refused(tmp_path: Path, kind: bytes) -> None:
-    """The names and attributes of a tar archive's files may be of any length, says the archive itself."""
+    """A tar archive itself declares the lengths of its names and attributes, which may be arbitrary."""
     header = tarfile.TarInfo("x")
     header.type, header.size = kind, 3 << 30
     path = tmp_path / "a.tar"

@@ -1,4 +1,4 @@
-"""Configurations of a data set: those of its card, folders, and the hub's names."""
+"""Configurations of a data set: from its card, from folders, and on the hub."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def texts(data: Path | str, **options: object) -> list[tuple[str, str]]:
 
 class TestCard:
     def test_a_configuration_is_chosen(self, tmp_path: Path) -> None:
-        """Its files are read, and its splits are those that the card says."""
+        """Its files are read, with the splits that the card lists."""
         write_folder(tmp_path, FILES | {"README.md": CARD.encode()})
         assert texts(tmp_path, subset="plain") == [
             ("final", "plain heldout-0 text"),
@@ -48,7 +48,7 @@ class TestCard:
         ]
 
     def test_several_without_a_choice_are_refused(self, tmp_path: Path) -> None:
-        """Two configurations are two data sets: they are named instead of being read as one."""
+        """Two configurations are two data sets. They are named in an error, not read as one."""
         write_folder(tmp_path, FILES | {"README.md": CARD.encode()})
         with pytest.raises(UsageError, match=r"has the configurations plain, short: name one with --subset$"):
             open_(tmp_path)
@@ -57,8 +57,8 @@ class TestCard:
         ):
             open_(tmp_path, subset="shrt")
 
-    def test_the_default_is_read_and_said(self, tmp_path: Path) -> None:
-        """The card's default is taken without a choice."""
+    def test_the_default_is_read_and_reported(self, tmp_path: Path) -> None:
+        """Without a choice, the card's default is read."""
         card = CARD.replace("config_name: short", "config_name: short\n  default: true")
         write_folder(tmp_path, FILES | {"README.md": card.encode()})
         source = open_(tmp_path)
@@ -68,8 +68,8 @@ class TestCard:
             "short train-0 text",
         ]
 
-    def test_files_that_are_not_there(self, tmp_path: Path) -> None:
-        """A card without its files is one line."""
+    def test_missing_files(self, tmp_path: Path) -> None:
+        """A card without its files is a one-line error."""
         write_folder(tmp_path, {"other.csv": b"text\na\n", "README.md": CARD.encode()})
         with pytest.raises(
             DataError, match=r"^the card's configuration 'plain' lists files that do not exist$"
@@ -78,7 +78,7 @@ class TestCard:
 
 
 def test_folders_are_configurations(tmp_path: Path) -> None:
-    """Without a card that says so, `--subset` names a folder."""
+    """Without a card that lists configurations, `--subset` names a folder."""
     write_folder(tmp_path, FILES)
     assert [text for _, text in texts(tmp_path, subset="short")] == [
         "short heldout-0 text",
@@ -89,7 +89,7 @@ def test_folders_are_configurations(tmp_path: Path) -> None:
 class TestHubNames:
     @pytest.fixture(autouse=True)
     def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A folder in the place of the hub: the client's own file system, but for the network."""
+        """A folder in place of the hub: the client's own file system without the network."""
         monkeypatch.setattr(
             huggingface_hub,
             "HfFileSystem",
@@ -100,18 +100,18 @@ class TestHubNames:
         write_folder(tmp_path / "hub/datasets/owner/name", FILES | {"README.md": CARD.encode()})
 
     def test_a_name_is_a_data_set_of_the_hub(self) -> None:
-        """OWNER/NAME that is no path is the hub's, configuration and split are chosen as anywhere."""
+        """OWNER/NAME that is not a path is on the hub. Configuration and split are chosen as usual."""
         assert texts("owner/name", subset="plain", split="train") == [("train", "plain train-0 text")]
         assert texts("hf://datasets/owner/name", subset="plain", split="train") == [
             ("train", "plain train-0 text")
         ]
 
     def test_a_folder_of_that_name_comes_first(self, tmp_path: Path) -> None:
-        """What lies here is what is meant."""
+        """A local folder takes precedence."""
         write_folder(tmp_path / "here/owner/name", {"mine.csv": b"text\nmine\n"})
         assert texts("owner/name") == [("all", "mine")]
 
-    def test_a_name_that_there_is_not(self) -> None:
+    def test_an_unknown_name(self) -> None:
         """One line."""
         with pytest.raises(
             UsageError, match="no such dataset or file on the hub: hf://datasets/owner/nothing"

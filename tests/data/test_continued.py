@@ -1,4 +1,4 @@
-"""Promises of attnstore.data.continued: a label of new data means what it means in the store, or is refused."""
+"""Promises of attnstore.data.continued: a label of new data means the same as in the store, or is refused."""
 
 import pytest
 
@@ -25,17 +25,17 @@ NUMBERED = {"0": "neg", "1": "pos", "2": ""}
     ("labels", "known", "given", "expected"),
     [
         (("pos",), {"neg": "neg", "pos": "pos"}, (), {"pos": "pos"}),
-        (("1",), NUMBERED, (), {"1": "pos"}),  # alone no rule could tell
+        (("1",), NUMBERED, (), {"1": "pos"}),  # no rule could decide it from these alone
         (("1", "2"), NUMBERED, (), {"1": "pos"}),  # 2 was left out
         (("POS", "neg"), {"neg": "neg", "pos": "pos"}, (), {"POS": "pos", "neg": "neg"}),
         (("positive",), {"neg": "neg", "pos": "pos"}, (), {"positive": "pos"}),
-        (("0",), {"1": "pos"}, (), {"0": "neg"}),  # with the 1 that was there, both numbers are
+        (("0",), {"1": "pos"}, (), {"0": "neg"}),  # with the earlier 1, both numbers are present
         (("1", "2"), {"0": "neg", "1": "pos"}, ("1=neg", "2=pos"), {"1": "neg", "2": "pos"}),
         (("0", "1"), {}, (), {"0": "neg", "1": "pos"}),
     ],
 )
-def test_labels_mean_what_one_run_over_all_would_read(labels, known, given, expected):
-    """Those that were there keep their class, others are decided over both, and the user's word comes first."""
+def test_labels_mean_the_same_as_in_one_run_over_all_data(labels, known, given, expected):
+    """Earlier labels keep their class, new ones are decided over both, and the user's mapping takes precedence."""
     matched = match_more(found(*labels), store(known), given)
     assert ({raw: matched.mapping[raw] for raw in labels if raw in matched.mapping}, matched.are_models) == (
         expected, True,
@@ -43,8 +43,8 @@ def test_labels_mean_what_one_run_over_all_would_read(labels, known, given, expe
     assert matched.model_labels == CLASSES
 
 
-def test_names_of_the_data_sets_own_come_before_numbers_that_were_there():
-    """A data set that numbers its classes the other way round says so."""
+def test_the_data_sets_own_names_come_before_earlier_numbers():
+    """For new data that number their classes in another order, and name them."""
     names = ClassNames({0: "positive", 1: "negative"}, "README.md")
     assert match_more(found("0", "1", names=names), store(NUMBERED)).mapping == {"0": "pos", "1": "neg"}
 
@@ -73,15 +73,15 @@ def test_names_of_the_data_sets_own_come_before_numbers_that_were_there():
         (("pos",), {}, ("bad", "good"), "--labels names the classes bad, good, the store has neg, pos"),
     ],
 )
-def test_what_would_be_two_vocabularies_is_refused(labels, known, given, message):
-    """With what the label is there, and the option that settles it."""
+def test_conflicting_labels_are_refused(labels, known, given, message):
+    """With the label's meaning in the store, and the option that settles it."""
     with pytest.raises(UsageError) as refused:
         match_more(found(*labels), store(known), given)
     assert str(refused.value).startswith(message)
 
 
-def test_labels_that_are_no_classes_stay_those_of_the_store():
-    """Nothing is mapped, and a label that was not there is refused: it may be another spelling."""
+def test_labels_that_are_not_classes_must_be_those_of_the_store():
+    """Nothing is mapped. A label that is not in the store is refused, because it may be another spelling."""
     foreign = store({}, labels=("film", "book"), are_models=False)
     matched = match_more(found("film"), foreign)
     assert (matched.mapping, matched.are_models) == ({"film": "film"}, False)
@@ -102,15 +102,15 @@ def test_labels_that_are_no_classes_stay_those_of_the_store():
         assert str(refused.value).startswith(message)
 
 
-def test_data_without_labels_and_stores_without():
-    """Neither stands in the other's way; a store without labels takes those that come."""
+def test_unlabelled_data_and_unlabelled_stores():
+    """Neither is an obstacle: a store without labels accepts new data with labels."""
     assert match_more(found(), store(NUMBERED)).mapping == {}
     empty = store({}, labels=(), are_models=False)
     assert match_more(found("0", "1"), empty).are_models
     assert match_more(found("good", "bad"), empty).mapping == {"good": "good", "bad": "bad"}
 
 
-def test_what_two_sources_read_differently_is_not_known():
-    """Lists of sources and the labels of documents make up what a label was."""
+def test_a_label_that_two_sources_read_differently_is_unknown():
+    """What a label was is inferred from the list of sources and the labels of documents."""
     maps = [["0=neg", "1=pos", "2="], ["1=neg"]]
     assert known_labels(maps, ["neg", "pos", "other"]) == {"0": "neg", "2": "", "other": "other"}

@@ -1,4 +1,4 @@
-"""SQLite and DuckDB as these write them; whole documents, and nothing is ever written."""
+"""SQLite and DuckDB files written by their own libraries: complete documents, and nothing is ever written."""
 
 import sqlite3
 from collections.abc import Callable
@@ -52,7 +52,7 @@ both = pytest.mark.parametrize("write", [sqlite, duck])
 class TestBoth:
     @pytest.mark.slow
     def test_a_table(self, write: Writer, tmp_path: Path) -> None:
-        """The only table needs no name; one of several is named, and read as often as asked."""
+        """The only table needs no name. One of several is chosen by name, and can be read any number of times."""
         path = tmp_path / "r.db"
         write(path)
         source = open_(path)
@@ -66,7 +66,7 @@ class TestBoth:
 
     @pytest.mark.slow
     def test_a_query(self, write: Writer, tmp_path: Path) -> None:
-        """Its rows are the data, and their numbers are those of the rows."""
+        """Its rows are the data, numbered in its order."""
         write(tmp_path / "r.db")
         query = "SELECT upper(text) AS text, label FROM reviews WHERE label = 'neg'"
         found = list(open_(tmp_path / "r.db", query=query))
@@ -86,10 +86,13 @@ class TestBoth:
             "",
         ],
     )
-    def test_a_query_that_does_not_read(
+    def test_a_query_that_writes_is_refused(
         self, write: Writer, query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Anything but one SELECT is refused in one line; the file stays as it was, alone in its folder."""
+        """Anything but a single SELECT is refused in one line.
+
+        The file stays unchanged, and no file appears beside it.
+        """
         monkeypatch.chdir(tmp_path)
         write(tmp_path / "r.db")
         before = (tmp_path / "r.db").read_bytes()
@@ -98,8 +101,8 @@ class TestBoth:
         assert "\n" not in str(caught.value) and str(caught.value).startswith("r.db")
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"r.db": before}
 
-    def test_a_file_that_is_cut_off(self, write: Writer, tmp_path: Path) -> None:
-        """A damaged database is one line."""
+    def test_a_truncated_file(self, write: Writer, tmp_path: Path) -> None:
+        """A damaged database is a one-line error."""
         path = tmp_path / "r.db"
         write(path)
         path.write_bytes(path.read_bytes()[:600])
@@ -107,7 +110,7 @@ class TestBoth:
             list(open_(path))
 
     def test_a_database_without_tables(self, write: Writer, tmp_path: Path) -> None:
-        """There is nothing to read."""
+        """It has nothing to read."""
         write(tmp_path / "r.db")
         module = sqlite3 if write is sqlite else duckdb
         connection = module.connect(str(tmp_path / "r.db"))
@@ -118,15 +121,15 @@ class TestBoth:
 
 
 def test_duckdb_reads_no_other_file(tmp_path: Path) -> None:
-    """A query stays in the database it is given."""
+    """A query can read only the database it is given."""
     duck(tmp_path / "r.db")
     (tmp_path / "secret.csv").write_text("text\nsecret\n")
     with pytest.raises(UsageError, match=r"r.db refuses the query"):
         open_(tmp_path / "r.db", query=f"SELECT * FROM '{tmp_path}/secret.csv'")
 
 
-def test_sqlite_of_any_types(tmp_path: Path) -> None:
-    """A column of SQLite holds values of any type: each row is judged by itself."""
+def test_sqlite_columns_of_mixed_types(tmp_path: Path) -> None:
+    """A column of SQLite can hold values of any type, so each row is judged separately."""
     connection = sqlite3.connect(tmp_path / "r.db")
     connection.execute("CREATE TABLE t (id, text, label)")
     rows = [(1, "good", 1), ("x", 5, "1"), (3, b"\xff", 0), (4, "two", 1.5), (None, "three", None)]
@@ -143,7 +146,7 @@ def test_sqlite_of_any_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_query_to_something_else(what: str, tmp_path: Path) -> None:
+def test_a_query_without_a_database(what: str, tmp_path: Path) -> None:
     """A query needs a database."""
     (tmp_path / "r.csv").write_text("text,label\na b c,pos\n")
     with pytest.raises(UsageError, match="--query asks a SQLite or DuckDB file"):
@@ -151,7 +154,7 @@ def test_a_query_to_something_else(what: str, tmp_path: Path) -> None:
 
 
 def test_a_table_and_a_query(tmp_path: Path) -> None:
-    """One of them, not both."""
+    """They exclude each other."""
     sqlite(tmp_path / "r.db")
     with pytest.raises(UsageError, match=r"give a table \(::reviews\) or --query, not both"):
         open_(f"{tmp_path / 'r.db'}::reviews", query="SELECT 1")
@@ -159,7 +162,7 @@ def test_a_table_and_a_query(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_rows_arrive_in_batches(tmp_path: Path) -> None:
-    """Several batches of DuckDB's are one run of rows."""
+    """Several batches of DuckDB are one sequence of rows."""
     with duckdb.connect(str(tmp_path / "r.db")) as connection:
         connection.execute(
             "CREATE TABLE t AS SELECT 'text ' || i AS text, i % 2 AS label FROM range(5000) r(i)"
@@ -169,7 +172,7 @@ def test_many_rows_arrive_in_batches(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_one_line(tmp_path: Path) -> None:
-    """Whatever the database says, it is a line about the file."""
+    """Whatever the database's own error is, the line is about the file."""
     (tmp_path / "r.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 4000)
     with pytest.raises(DataError, match=r"^r.db can't be read: [^\n]+$"):
         open_(tmp_path / "r.db")

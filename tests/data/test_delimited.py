@@ -1,4 +1,4 @@
-"""Delimited files are read as they are meant, or refused with the option that says what is meant."""
+"""Delimited files are read as intended, or refused with the option that settles how to read them."""
 
 import csv
 import io
@@ -67,15 +67,15 @@ class TestHeader:
             ("no row below", "a fine film was shown,pos\n", {}, [("a fine film was shown", None)]),
         ],
     )  # fmt: skip
-    def test_is_told_from_what_stands_below(
+    def test_a_header_differs_from_the_rows_below(
         self, name: str, content: str, options: dict[str, object],
         expected: list[tuple[str, str | None]], tmp_path: Path,
     ) -> None:  # fmt: skip
-        """A first row that differs in kind from the column below is a header; one like it is a row."""
+        """A first row that differs in kind from the column below it is a header; one of the same kind is a row."""
         assert rows_of(open_(tmp_path / "r.csv", content, **options)) == expected, name
 
     def test_that_may_be_either_is_refused(self, tmp_path: Path) -> None:
-        """Single words above single words tell nothing: the options that settle it are named."""
+        """Single words above single words decide nothing. The error names the options that do."""
         with pytest.raises(
             UsageError, match=r"its first row \(words\) may be a header or not: .*--header or --no-header"
         ):
@@ -87,7 +87,7 @@ class TestHeader:
         ]
 
     def test_more_names_than_columns_are_refused(self, tmp_path: Path) -> None:
-        """`--columns` has a name for each column."""
+        """`--columns` needs one name per column."""
         with pytest.raises(UsageError, match=r"--columns names 3 columns, r\.csv has 2"):
             open_(tmp_path / "r.csv", "1,a fine film\n", columns=("a", "b", "c"))
 
@@ -103,14 +103,14 @@ class TestAsDistributed:
         )  # fmt: skip
 
     def test_sms_spam(self, tmp_path: Path) -> None:
-        """A file without an ending needs its kind said, and nothing more."""
+        """A file name without an ending needs `--format`, and nothing else."""
         with pytest.raises(UsageError, match="unknown file format: choose one with --format"):
             open_(tmp_path / "SMSSpamCollection", SMS)
         source = open_(tmp_path / "SMSSpamCollection", SMS, format="tsv")
         assert rows_of(source) == [tuple(line.split("\t")[::-1]) for line in SMS.splitlines()]
 
     def test_sentiment140(self, tmp_path: Path) -> None:
-        """Latin-1 without a header: the encoding has to be said, the text is the one column that is running text."""
+        """Latin-1 without a header: the encoding has to be given. The text is the only column of running text."""
         content = SENTIMENT140.encode("latin-1")
         with pytest.raises(
             DataError, match=r"is not UTF-8: byte 0xe9 in line 1 .*--encoding cp1252 fits, .* as '\u00e9'"
@@ -134,34 +134,36 @@ class TestAsDistributed:
 class TestDelimiter:
     @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
     @pytest.mark.parametrize("header", [("text", "label"), ("Bewertung", "Klasse")])
-    def test_is_found_by_consistency(self, delimiter: str, header: tuple[str, str], tmp_path: Path) -> None:
-        """Whichever gives all rows the same width, whatever the columns are called."""
+    def test_the_delimiter_gives_all_rows_the_same_width(
+        self, delimiter: str, header: tuple[str, str], tmp_path: Path
+    ) -> None:
+        """Whatever the columns are called."""
         content = "".join(delimiter.join(row) + "\n" for row in [header, *REVIEWS, *REVIEWS])
         options = {"text_column": header[0], "label_column": header[1]}
         assert rows_of(open_(tmp_path / "r.csv", content, **options)) == REVIEWS * 2
 
     def test_excels_line_is_obeyed(self, tmp_path: Path) -> None:
-        """`sep=;` is no row, and says the delimiter."""
+        """`sep=;` is not a row, and names the delimiter."""
         source = open_(tmp_path / "r.csv", "sep=;\r\ntext;label\r\na, b;pos\r\n")
         assert rows_of(source) == [("a, b", "pos")]
 
     def test_that_may_be_either_is_refused(self, tmp_path: Path) -> None:
-        """Two delimiters that both explain every row are not guessed between."""
+        """If two delimiters both fit every row, neither is guessed."""
         with pytest.raises(UsageError, match="separated by semicolon or by bar: choose one with --delimiter"):
             open_(tmp_path / "r.csv", "a|b;c\nd|e;f\n")
         assert rows_of(
             open_(tmp_path / "r.csv", "x|text;c\nd|e e;f\n", delimiter=";", text_column="x|text")
         ) == [("d|e e", None)]
 
-    def test_blanks_behind_it_belong_to_it(self, tmp_path: Path) -> None:
-        """As in `label, text`: a quote behind the blank still quotes."""
+    def test_blanks_after_the_delimiter_belong_to_it(self, tmp_path: Path) -> None:
+        """As in `label, text`: a quote after the blank still quotes."""
         source = open_(tmp_path / "r.csv", 'label, text\npos, "well, good"\nneg, bad\n')
         assert rows_of(source) == [("well, good", "pos"), ("bad", "neg")]
 
 
 class TestQuotes:
-    def test_one_that_is_never_closed_costs_its_row_alone(self, tmp_path: Path) -> None:
-        """It is said where it opens and how much it would swallow, and reading goes on behind its line."""
+    def test_a_quote_that_is_never_closed_costs_only_its_row(self, tmp_path: Path) -> None:
+        """The error gives its line and how many lines it would swallow. Reading continues at the next line."""
         content = (
             "text,label\n" + "".join(f"film {n},pos\n" for n in range(20)) + '"open,neg\n' + "film,neg\n" * 30
         )
@@ -171,14 +173,14 @@ class TestQuotes:
             Rejected("r.csv row 21 (line 22, it would swallow 30 lines)", "a quote is not closed")
         ]
 
-    def test_one_that_a_later_quote_closes_is_found(self, tmp_path: Path) -> None:
-        """What stands between the two is read, as a quote has to end at a delimiter."""
+    def test_an_open_quote_closed_by_a_later_one_is_found(self, tmp_path: Path) -> None:
+        """The rows between the two are read, because a closing quote must be followed by a delimiter."""
         content = 'text,label\n"open,neg\nfilm,pos\n"quoted, film",pos\nend,neg\n'
         source = open_(tmp_path / "r.csv", content)
         assert rows_of(source) == [("film", "pos"), ("quoted, film", "pos"), ("end", "neg")]
 
-    def test_lines_behind_an_open_quote_are_no_short_rows(self, tmp_path: Path) -> None:
-        """The rest of a text whose quote is broken does not become a document."""
+    def test_lines_after_an_open_quote_are_not_short_rows(self, tmp_path: Path) -> None:
+        """The rest of a text with a broken quote does not become a document."""
         source = open_(tmp_path / "r.csv", 'text,label\n"one\ntwo" x,neg\nthree\nend,neg\n')
         assert rows_of(source) == [("three", None), ("end", "neg")]
         assert [item.reason for item in source if isinstance(item, Rejected)] == [
@@ -186,18 +188,18 @@ class TestQuotes:
             "malformed row",
         ]
 
-    def test_too_many_are_refused(self, tmp_path: Path) -> None:
-        """A file in which quotes are apostrophes or inches is not read row by row as damaged."""
+    def test_too_many_open_quotes_are_refused(self, tmp_path: Path) -> None:
+        """In such a file, quotes are apostrophes or inches, and its rows are not all damaged."""
         with pytest.raises(DataError, match="more than 100 rows open a quote that they do not close"):
             survey(open_(tmp_path / "r.csv", "text,label\n" + '"tis a film,pos\n' * 300))
 
-    def test_an_escape_of_sparks(self, tmp_path: Path) -> None:
-        """`\\"` inside quotes ends nothing if the user says so."""
+    def test_sparks_escape(self, tmp_path: Path) -> None:
+        r"""`\"` inside quotes does not end the quotes if the user says so."""
         content = 'text,label\n"he said \\"no\\", twice",pos\n'
         assert rows_of(open_(tmp_path / "r.csv", content, escape="\\")) == [('he said "no", twice', "pos")]
 
     def test_a_carriage_return_in_a_text_ends_no_row(self, tmp_path: Path) -> None:
-        """Neither quoted nor bare; a file in which it ends all rows is read, too."""
+        """Neither a quoted nor a bare one. A file in which it ends all rows is read, too."""
         assert rows_of(open_(tmp_path / "r.csv", b"text,label\ngreat \r film,pos\n\"a\r\nb\",neg\n")) == [
             ("great \r film", "pos"), ("a\r\nb", "neg")
         ]  # fmt: skip
@@ -207,7 +209,7 @@ class TestQuotes:
 
 
 def test_short_rows_are_padded_and_counted(tmp_path: Path) -> None:
-    """Cells that a row lacks at its end are empty, and the survey says how many rows that were."""
+    """Cells missing at the end of a row are empty, and the survey counts such rows."""
     source = open_(tmp_path / "r.csv", "text,label,source\na fine film,pos\nb,neg,web\nc\n")
     assert rows_of(source) == [("a fine film", "pos"), ("b", "neg"), ("c", None)]
     assert len([item for item in source if isinstance(item, Noticed)]) == 2
@@ -217,7 +219,7 @@ def test_short_rows_are_padded_and_counted(tmp_path: Path) -> None:
 
 
 class TestAroundTheHeader:
-    """What people's programs put above, among and behind the rows."""
+    """What other programs write above, between and after the rows."""
 
     ROWS = "".join(f"{text},{label}\n" for text, label in REVIEWS * 2)
 
@@ -230,21 +232,24 @@ class TestAroundTheHeader:
         ],
     )
     def test_lines_above_the_header(self, above: str, said: str, tmp_path: Path) -> None:
-        """A title, comments and blank rows are no documents; they are said, and rows are counted below them."""
+        """A title, comments and blank rows are not documents.
+
+        They are reported, and rows are counted from below them.
+        """
         source = open_(tmp_path / "r.csv", f"{above}text,label\n{self.ROWS}")
         assert rows_of(source) == REVIEWS * 2
         assert f"left out above the header: {said}" in source.notes
         assert next(item.id for item in source if isinstance(item, Document)) == "r.csv:1"
 
     def test_a_row_that_is_like_a_title(self, tmp_path: Path) -> None:
-        """Without a row of names below it nothing is left out."""
+        """Without a row of names below it, nothing is left out."""
         rows = "".join(f"{label},{text}\n" for text, label in REVIEWS * 2)
         source = open_(tmp_path / "r.csv", "one cell\n" + rows, header=False, text_column="1")
         assert not any("left out above" in note for note in source.notes)
         assert next(item.text for item in source if isinstance(item, Document)) == "one cell"
 
     def test_the_header_again(self, tmp_path: Path) -> None:
-        """Of tables that were joined, each further header is left out and counted."""
+        """In concatenated tables, each further header is left out and counted."""
         table = f"text,label\n{self.ROWS}"
         source = open_(tmp_path / "r.csv", table * 2)
         assert rows_of(source) == REVIEWS * 4
@@ -253,7 +258,7 @@ class TestAroundTheHeader:
         ]
 
     def test_columns_without_names_or_values(self, tmp_path: Path) -> None:
-        """The SMS collection as Kaggle has it: `v1,v2,,,` is a header."""
+        """The SMS collection as on Kaggle: `v1,v2,,,` is a header."""
         rows = "".join(
             f"{('ham', 'spam')[n % 2]},{text} indeed,,,\n" for n, (text, _) in enumerate(REVIEWS * 2)
         )
@@ -265,14 +270,14 @@ class TestAroundTheHeader:
         assert len(rows_of(source)) == 6
 
     def test_rows_that_end_with_a_delimiter(self, tmp_path: Path) -> None:
-        """The header has not one: the cell behind it is none, unless only some rows have it."""
+        """The header does not end with one. The empty cell after it is ignored, unless only some rows have it."""
         rows = self.ROWS.replace("\n", ",\n")
         assert rows_of(open_(tmp_path / "r.csv", f"text,label\n{rows}")) == REVIEWS * 2
         mixed = open_(tmp_path / "s.csv", f"text,label\n{self.ROWS}{self.ROWS}a fine film,pos,\n")
         assert len(rows_of(mixed)) == 12
 
-    def test_few_rows_do_not_tell_the_delimiter(self, tmp_path: Path) -> None:
-        """Without a header, a row or two may have as many commas as columns; names, or quotes, tell."""
+    def test_few_rows_do_not_decide_the_delimiter(self, tmp_path: Path) -> None:
+        """Without a header, a row or two may have matching commas by chance; column names or quotes decide."""
         row = "neg;this, so to speak; a2\n"
         with pytest.raises(UsageError, match="by comma or by semicolon: choose one with --delimiter"):
             open_(tmp_path / "r.csv", row.replace("; a2", ""), header=False)
@@ -282,7 +287,7 @@ class TestAroundTheHeader:
         assert rows_of(in_quotes) == [('this, so "to" speak', "neg")]
 
     def test_escapes_between_tabs(self, tmp_path: Path) -> None:
-        """Kaggle's labeledTrainData.tsv: its quotes were a part of each text, and of each id."""
+        """Kaggle's labeledTrainData.tsv: its quotes used to become part of each text and id."""
         rows = [(f"{n}_8", f'so "{text}", they say', label) for n, (text, label) in enumerate(REVIEWS * 2)]
         content = "id\treview\tsentiment\n" + "".join(
             "\t".join((f'"{id_}"', '"{}"'.format(text.replace('"', '\\"')), label)) + "\n"
@@ -296,7 +301,7 @@ class TestAroundTheHeader:
         assert [(item.id, item.text, item.label) for item in source if isinstance(item, Document)] == rows
 
     def test_quotes_that_spark_escapes(self, tmp_path: Path) -> None:
-        """Where most rows hold them the run stops; where a few do, a note says how to read these."""
+        """If most rows have them, the run stops; if only a few do, a note says how to read these."""
         escaped = "".join(f'"so \\"{text}, they say\\" it is",{label}\n' for text, label in REVIEWS * 2)
         with pytest.raises(
             UsageError, match=r"^r.csv: quotes in it are written \\\", as Spark does: --escape"
@@ -307,8 +312,8 @@ class TestAroundTheHeader:
         assert len(rows_of(open_(tmp_path / "r.csv", f"text,label\n{escaped}", escape="\\"))) == 6
 
     @pytest.mark.parametrize(("sign", "shown"), [("~", "'~'"), (":", "':'"), ("\x01", r"$'\x01'")])
-    def test_delimiters_that_are_seldom(self, sign: str, shown: str, tmp_path: Path) -> None:
-        """They are not taken for a part of the text, nor guessed."""
+    def test_unusual_delimiters(self, sign: str, shown: str, tmp_path: Path) -> None:
+        """They are neither taken for text nor guessed."""
         table = f"text,label\n{self.ROWS}".replace(",", sign)
         with pytest.raises(UsageError) as caught:
             open_(tmp_path / "r.csv", table)
@@ -317,7 +322,7 @@ class TestAroundTheHeader:
 
     @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
     def test_utf_16_without_a_mark(self, encoding: str, tmp_path: Path) -> None:
-        """It is no binary file."""
+        """It is not called binary."""
         table = f"text,label\n{self.ROWS}".encode(encoding)
         with pytest.raises(DataError, match=rf"^r.csv is UTF-16, not UTF-8: give --encoding {encoding}$"):
             open_(tmp_path / "r.csv", table)
@@ -325,16 +330,16 @@ class TestAroundTheHeader:
 
 
 class TestEncoding:
-    def test_a_broken_byte_in_utf8_costs_its_row_alone(self, tmp_path: Path) -> None:
-        """A file with characters that are UTF-8 is UTF-8, with a bad row."""
+    def test_a_broken_byte_in_utf8_costs_only_its_row(self, tmp_path: Path) -> None:
+        """A file with some valid UTF-8 characters is UTF-8 with a bad row."""
         content = "text,label\ncaf\u00e9,pos\n".encode() + b"bad \xff,neg\n"
         source = open_(tmp_path / "r.csv", content)
         assert rows_of(source) == [("caf\u00e9", "pos")]
         assert [item.reason for item in source if isinstance(item, Rejected)] == ["not UTF-8"]
 
     @pytest.mark.slow
-    def test_another_one_is_refused_wherever_it_shows(self, tmp_path: Path) -> None:
-        """Behind the first megabyte, too: what would be left are the rows without an accent."""
+    def test_another_encoding_is_refused_wherever_it_shows(self, tmp_path: Path) -> None:
+        """Also after the first megabyte, because otherwise only the rows without accents would be left."""
         content = (
             b"text,label\n"
             + b"plain text %b,pos\n" % (b"-" * 400) * 3_000
@@ -345,7 +350,7 @@ class TestEncoding:
         assert len(rows_of(open_(tmp_path / "r.csv", content, encoding="cp1252"))) == 3_005
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252", "latin-1", "utf-8"])
-    def test_any_that_is_named_is_read(self, encoding: str, tmp_path: Path) -> None:
+    def test_a_given_encoding_is_read(self, encoding: str, tmp_path: Path) -> None:
         """The texts are those that were written."""
         content = "text,label\ncaf\u00e9,pos\n\u00fcbel,neg\n".encode(encoding)
         assert rows_of(open_(tmp_path / "r.csv", content, encoding=encoding)) == [
@@ -379,20 +384,20 @@ class TestEncoding:
         ),
     ],
 )
-def test_what_is_no_table_is_said(content: bytes, message: str, tmp_path: Path) -> None:
-    """A file that is something else than its name says is refused as what it is."""
+def test_a_file_of_another_kind_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    """A file whose contents do not match its name is refused with its real kind."""
     with pytest.raises(AttnstoreError, match=message):
         open_(tmp_path / "train.csv", content)
 
 
 class TestColumns:
     def test_joined_with_a_space(self, tmp_path: Path) -> None:
-        """Several text columns are one text; empty ones leave no blank."""
+        """Several text columns are one text; empty ones add no space."""
         source = open_(tmp_path / "r.csv", "title,body,label\nA,b c,pos\n,d,neg\n", text_column="title,body")
         assert rows_of(source) == [("A b c", "pos"), ("d", "neg")]
 
-    def test_another_text_is_said(self, tmp_path: Path) -> None:
-        """A column of texts that is not read does not go by in silence."""
+    def test_another_text_column_is_reported(self, tmp_path: Path) -> None:
+        """A column of texts that is not read is mentioned."""
         rows = "".join(f"the title of film {n} here,and this is review {n} of it,pos\n" for n in range(5))
         source = open_(tmp_path / "r.csv", "headline,text,label\n" + rows)
         assert (
@@ -401,8 +406,8 @@ class TestColumns:
         )
 
     @pytest.mark.parametrize("header", ["score", "label", "rating"])
-    def test_votes_and_fractions_are_no_labels(self, header: str, tmp_path: Path) -> None:
-        """A column of fractions is not guessed to hold classes, nor is any that is called `score`."""
+    def test_votes_and_fractions_are_not_labels(self, header: str, tmp_path: Path) -> None:
+        """A column of fractions, or one called `score`, is not guessed to be the label."""
         rows = "".join(f"a film {n},{n / 7}\n" for n in range(40))
         source = open_(tmp_path / "r.csv", f"text,{header}\n{rows}")
         assert {label for _, label in rows_of(source)} == {None}
@@ -411,7 +416,7 @@ class TestColumns:
         )
 
     def test_a_file_whose_label_is_another_column_is_refused(self, tmp_path: Path) -> None:
-        """Two files of one data set do not take their labels from different columns."""
+        """Files of one data set must take their labels from the same column."""
         (tmp_path / "1.csv").write_text("text,label\na,pos\n")
         (tmp_path / "2.csv").write_text("text,stars\nb,4\n")
         with pytest.raises(
@@ -432,14 +437,14 @@ class TestColumns:
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
     ending=st.sampled_from(["\n", "\r\n"]),
 )
-def test_what_pythons_writer_writes_is_read(
+def test_files_of_pythons_csv_writer_are_read(
     rows: list[tuple[str, str]],
     dialect: str,
     quoting: int,
     ending: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """With any delimiter, quoting and line end, every text and label comes back, or the file is refused."""
+    """With any delimiter, quoting and line end, every text and label is read back, or the file is refused."""
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, delimiter=dialect, quoting=quoting, lineterminator=ending)  # type: ignore[arg-type]
     writer.writerows([("text", "label"), *rows])

@@ -1,4 +1,4 @@
-"""Workbooks as pandas and Polars write them; whole documents."""
+"""Workbooks as pandas and Polars write them: complete documents."""
 
 import io
 import sys
@@ -30,26 +30,26 @@ def workbook(**sheets: pd.DataFrame) -> bytes:
 
 @pytest.mark.slow
 def test_documents(tmp_path: Path) -> None:
-    """Whole numbers are labels without a point, and the rows are read as often as asked."""
+    """Whole numbers are labels without a decimal point, and rows can be read any number of times."""
     (tmp_path / "r.xlsx").write_bytes(workbook(one=FRAME))
     source = open_(tmp_path / "r.xlsx")
     assert (list(source), list(source)) == (EXPECTED, EXPECTED)
 
 
 def test_a_workbook_by_another_name(tmp_path: Path) -> None:
-    """What it holds shows that it is no other zip archive."""
+    """Its contents distinguish it from other zip archives."""
     (tmp_path / "r").write_bytes(workbook(one=FRAME))
     assert [each.text for each in open_(tmp_path / "r") if isinstance(each, Document)] == list(FRAME["text"])
 
 
 def test_a_workbook_in_an_archive(tmp_path: Path) -> None:
-    """An archive's member is read as a file is."""
+    """A member of an archive is read like a file."""
     write_zip(tmp_path / "a.zip", {"r.xlsx": workbook(one=FRAME)})
     assert list(open_(tmp_path / "a.zip")) == EXPECTED
 
 
 def test_sheets(tmp_path: Path) -> None:
-    """The first sheet is read and the others are said; another one is named."""
+    """The first sheet is read and the others are mentioned; another one can be chosen by name."""
     other = pd.DataFrame({"text": ["from the other sheet"], "label": ["pos"]})
     path = tmp_path / "r.xlsx"
     path.write_bytes(workbook(first=FRAME, second=other))
@@ -66,7 +66,7 @@ def test_sheets(tmp_path: Path) -> None:
 
 
 def test_without_a_header(tmp_path: Path) -> None:
-    """Names from `--columns` stand for a header, and beside one they replace it."""
+    """Names from `--columns` replace a header, or stand in for a missing one."""
     sink = io.BytesIO()
     FRAME.to_excel(sink, index=False, header=False)
     (tmp_path / "r.xlsx").write_bytes(sink.getvalue())
@@ -77,14 +77,14 @@ def test_without_a_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["r.xlsx", "r.xls"])
 def test_damaged(name: str, tmp_path: Path) -> None:
-    """A file that is no workbook, or a part of one, is one line."""
+    """A file that is not a workbook, or only part of one, is a one-line error."""
     (tmp_path / name).write_bytes(workbook(one=FRAME)[:3000])
     with pytest.raises(DataError, match=rf"^{name} is not a readable workbook: [^\n]+$"):
         open_(tmp_path / name)
 
 
 def test_an_empty_sheet(tmp_path: Path) -> None:
-    """A sheet without a cell is one line."""
+    """A sheet without a cell is a one-line error."""
     (tmp_path / "r.xlsx").write_bytes(workbook(one=pd.DataFrame()))
     with pytest.raises(DataError, match=r"^r.xlsx: its sheet 'one' is empty$"):
         open_(tmp_path / "r.xlsx")
@@ -105,7 +105,7 @@ def test_shared_case() -> None:
 
 
 def test_a_first_row_that_is_no_header(tmp_path: Path) -> None:
-    """The first review is not taken for the name of a column."""
+    """The first review is not taken for a column's name."""
     frame = pd.DataFrame([(f"a film of which number {n} is said", ("pos", "neg")[n % 2]) for n in range(8)])
     frame.to_excel(tmp_path / "r.xlsx", index=False, header=False)
     with pytest.raises(
@@ -137,7 +137,7 @@ TABLE = [("text", "label"), ("a fine film", "pos"), ("dull and long", "neg")]
     ],
 )
 def test_titles_above_the_header(above: list[tuple[object, ...]], titles: str, tmp_path: Path) -> None:
-    """They are left out and said; once they were the name of the text's column, and the header was a review."""
+    """They are left out and reported. A title used to become the text column's name, and the header a review."""
     (tmp_path / "r.xlsx").write_bytes(sheet(*above, *TABLE))
     source = open_(tmp_path / "r.xlsx")
     assert [(each.text, each.label) for each in source if isinstance(each, Document)] == TABLE[1:]
@@ -145,8 +145,8 @@ def test_titles_above_the_header(above: list[tuple[object, ...]], titles: str, t
     assert said == ([f"left out above the header: {titles}"] if titles else [])
 
 
-def test_a_title_above_names_of_no_usual_kind(tmp_path: Path) -> None:
-    """The first row of several cells is the header."""
+def test_a_title_above_unusual_column_names(tmp_path: Path) -> None:
+    """The first row with several cells is the header."""
     rows = [("Kundenbewertungen",), (), ("Rezension", "Klasse"), ("ein sehr guter langer Film", "gut")]
     (tmp_path / "r.xlsx").write_bytes(sheet(*rows))
     source = open_(tmp_path / "r.xlsx", label_column="Klasse")

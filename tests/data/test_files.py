@@ -1,4 +1,4 @@
-"""Where data lie: folders with links, the hub."""
+"""Where data are: folders with links, and the hub."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def write(root: Path, *names: str) -> None:
 
 class TestFolder:
     def test_links(self, tmp_path: Path) -> None:
-        """Links to files and folders are followed, one to a folder above is not walked for ever."""
+        """Links to files and folders are followed. A link to a parent folder causes no endless walk."""
         write(tmp_path, "data/pos/a.txt", "elsewhere/b.txt")
         (tmp_path / "data/neg").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "data/pos/again").symlink_to(tmp_path / "data")
@@ -36,12 +36,12 @@ class TestFolder:
         assert files.contents("pos/c.txt") == b"elsewhere/b.txt"
 
     def test_order_is_that_of_a_walk(self, tmp_path: Path) -> None:
-        """Names are sorted folder by folder, so that `a` comes before `a-b`, whatever follows."""
+        """Names are sorted folder by folder, so `a` comes before `a-b`, whatever follows."""
         write(tmp_path, "a-b/1.txt", "a/2.txt", "a/10.txt", "B/1.txt")
         assert folder(tmp_path).names == ["B/1.txt", "a/10.txt", "a/2.txt", "a-b/1.txt"]
 
     def test_names_and_texts_that_are_not_utf8(self, tmp_path: Path) -> None:
-        """A file's name that is not UTF-8 rejects its document alone, on a printable line."""
+        """A file name that is not UTF-8 rejects only its own document, on a printable line."""
         write(tmp_path, "pos/good.txt")
         (tmp_path / "pos" / b"bad\xff\n.txt".decode("utf-8", "surrogateescape")).write_text("text")
         where = [
@@ -53,7 +53,7 @@ class TestFolder:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the place of the hub: the client's own file system, but for the network."""
+    """A folder in place of the hub: the client's own file system without the network."""
     monkeypatch.setattr(
         huggingface_hub,
         "HfFileSystem",
@@ -83,7 +83,7 @@ class TestHub:
     def test_datasets(
         self, hub: Path, address: str, split: str, splits: tuple[str, ...], texts: list[str]
     ) -> None:
-        """A dataset, a folder, a glob and a file of the hub are read; ids are relative to the dataset."""
+        """A data set, a folder, a glob and a file on the hub are read; ids are relative to the data set."""
         source = open_source(SourceConfig(address, split=split))
         assert (source.name, source.splits) == (address, splits)
         read = list(source)
@@ -101,13 +101,13 @@ class TestHub:
 
     @pytest.mark.parametrize("address", ["hf://datasets/owner/none", "hf://datasets/owner/name/*.csv"])
     def test_nothing_there(self, hub: Path, address: str) -> None:
-        """A dataset or a file that is not on the hub is one line."""
+        """A data set or a file that is not on the hub is a one-line error."""
         with pytest.raises(AttnstoreError, match="no such dataset or file on the hub") as caught:
             open_source(SourceConfig(address))
         assert "\n" not in str(caught.value)
 
     def test_the_network_fails(self, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever the hub's client raises, its HTTP library's own errors too, is one line."""
+        """Any error of the hub's client or of its HTTP library becomes one line."""
 
         class Failing:
             def find(self, path: str) -> Any:
@@ -119,7 +119,7 @@ class TestHub:
         assert str(caught.value) == "hf://datasets/owner/name can't be read: no route to host"
 
     def test_the_real_client_offline(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The hub's real client, which can't reach it, ends in one line as well."""
+        """The hub's real client without a network also gives a one-line error."""
         import huggingface_hub.constants
 
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -131,7 +131,7 @@ class TestHub:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 @pytest.mark.parametrize("name", ["pos/1.txt", "a.csv"])
 def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
-    """Nobody writes into it: whoever opens it would wait for ever."""
+    """Nobody writes to it, so opening it would wait for ever."""
     write(tmp_path, "neg/1.txt", "neg/2.txt")
     (tmp_path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(tmp_path / name)
@@ -141,8 +141,8 @@ def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 @pytest.mark.parametrize("name", ["a.csv", "a.zip", "a.db"])
-def test_a_pipe_that_is_alone_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
-    """Also under the name of an archive or a database, which are looked into before anything is read."""
+def test_a_pipe_alone_in_a_folder_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    """Even with the name of an archive or a database, which are opened to find out what they hold."""
     os.mkfifo(tmp_path / name)
     with pytest.raises(AttnstoreError) as refused:
         list(open_source(SourceConfig(str(tmp_path))))

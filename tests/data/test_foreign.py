@@ -1,4 +1,4 @@
-"""What lies in the place of data and is none is refused as what it is; what lies beside data is left alone."""
+"""Files that are not data are refused with their real kind if they are in place of data, and ignored beside data."""
 
 import gzip
 import io
@@ -41,14 +41,14 @@ def parquet() -> bytes:
     ],
 )
 @pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
-def test_what_a_server_answers_is_no_table(name: str, content: bytes, tmp_path: Path) -> None:
-    """A failed download that was saved under the file's name does not become a document."""
+def test_an_error_page_of_a_server_is_not_a_table(name: str, content: bytes, tmp_path: Path) -> None:
+    """A failed download saved under the file's name does not become a document."""
     write_folder(tmp_path, {name: content})
     assert said(tmp_path) == said(tmp_path / name) == f"{name} {ANSWER}"
 
 
-def test_what_is_like_such_an_answer_is_data(tmp_path: Path) -> None:
-    """A text that is called `message`, or speaks of what was not found, is a document."""
+def test_data_that_resemble_an_error_page_are_read(tmp_path: Path) -> None:
+    """A text column called `message`, or a text about something not found, is a document."""
     write_folder(
         tmp_path, {"r.jsonl": b'{"message": "Not found"}\n', "r.csv": b"text\n404: not found, again\n"}
     )
@@ -75,19 +75,19 @@ def test_what_is_like_such_an_answer_is_data(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_that_is_something_else(content: bytes, what: str, tmp_path: Path) -> None:
-    """In a folder, where names say what files are, one line says what it is instead."""
+    """In a folder, where names say what files are, one line says what the file is instead."""
     assert said(write_folder(tmp_path, {"r.csv": content, "s.csv": CSV})) == what
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.xlsx"])
 def test_a_pointer_instead_of_an_archive(name: str, tmp_path: Path) -> None:
-    """It is called a pointer, not a damaged archive."""
+    """It is called a Git LFS pointer, not a damaged archive."""
     write_folder(tmp_path, {name: POINTER})
     assert said(tmp_path / name) == f"{name} is a git-LFS pointer, not the file: fetch it with git lfs pull"
 
 
-def test_texts_that_are_documents_of_an_office(tmp_path: Path) -> None:
-    """Class folders of PDFs are refused as what they are, not as texts in another encoding."""
+def test_office_documents_instead_of_texts(tmp_path: Path) -> None:
+    """Class folders of PDFs are refused as PDFs, not as texts in another encoding."""
     write_folder(tmp_path, {f"{name}/{n}.pdf": b"%PDF-1.4\xe2" for name in ("neg", "pos") for n in (0, 1)})
     assert said(tmp_path) == "neg/0.pdf is a PDF, despite its name"
 
@@ -105,14 +105,14 @@ def test_texts_that_are_documents_of_an_office(tmp_path: Path) -> None:
         "desktop.ini",
     ],
 )
-def test_what_lies_beside_data(name: str, tmp_path: Path) -> None:
-    """What editors, browsers and systems leave, and documents for people, change nothing."""
+def test_other_files_beside_data_are_ignored(name: str, tmp_path: Path) -> None:
+    """Files of editors, browsers and operating systems, and documents for people, change nothing."""
     write_folder(tmp_path, {"train.csv": CSV, name: b"%PDF-1.4\xe2\x00"})
     assert [item.id for item in open_(tmp_path)] == ["train.csv:1", "train.csv:2"]  # type: ignore[union-attr]
 
 
 def test_a_pointer_in_an_archive(tmp_path: Path) -> None:
-    """A checkout that was zipped before its files were fetched."""
+    """From a checkout that was zipped before its files were fetched."""
     assert said(write_zip(tmp_path / "a.zip", {"train.csv": POINTER})).startswith(
         "train.csv is a git-LFS pointer"
     )

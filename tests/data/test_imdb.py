@@ -1,4 +1,4 @@
-"""The word imdb: the download from the authors' address, resumed, checked, kept."""
+"""The source `imdb`: downloaded from its authors' site, resumed, checked and cached."""
 
 import hashlib
 import threading
@@ -21,7 +21,7 @@ CONTENT = hashlib.shake_256(b"archive").digest(3_000_000)
 
 @dataclass
 class Server:
-    """What the authors' server does: `breaks` has for each answer how many bytes it sends before it hangs up."""
+    """The authors' server: `breaks` says for each answer how many bytes it sends before it closes the connection."""
 
     content: bytes = CONTENT
     ranges: bool = True
@@ -79,7 +79,7 @@ def cached(tmp_path: Path) -> dict[str, bytes]:
 
 
 def test_a_download_is_kept(server: Server, tmp_path: Path) -> None:
-    """The archive is downloaded once, into the cache, and its progress told to the last byte."""
+    """The archive is downloaded once into the cache, with progress reported to the last byte."""
     told: list[tuple[int, int | None]] = []
     for _ in range(2):
         assert (
@@ -93,8 +93,8 @@ def test_a_download_is_kept(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_what_a_broken_download_left_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
-    """The next run asks for the rest; a server that can't send a rest sends everything, and that is right, too."""
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
+    """The next run requests the rest. A server that can't send a range sends everything, which also works."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/archive.tar.gz.part").write_bytes(CONTENT[:1_000_000])
     server.ranges = ranges
@@ -106,8 +106,8 @@ def test_what_a_broken_download_left_is_resumed(server: Server, tmp_path: Path, 
     assert told[-1] == (len(CONTENT), len(CONTENT))
 
 
-def test_a_connection_that_breaks_is_taken_up_at_once(server: Server, tmp_path: Path) -> None:
-    """While each attempt brings something, the download goes on by itself."""
+def test_a_broken_connection_is_resumed_at_once(server: Server, tmp_path: Path) -> None:
+    """As long as each attempt receives something, the download continues by itself."""
     server.breaks = [700_000, 600_000]
     imdb.fetch_imdb()
     assert server.asked == [None, "bytes=700000-", "bytes=1300000-"]
@@ -115,7 +115,7 @@ def test_a_connection_that_breaks_is_taken_up_at_once(server: Server, tmp_path: 
 
 
 def test_a_connection_that_always_breaks(server: Server, tmp_path: Path) -> None:
-    """A download that brings nothing more ends in one line; what is there is kept for the next run."""
+    """A download that receives nothing more ends in one line, and keeps what it has for the next run."""
     server.breaks = [500_000, 0]
     with pytest.raises(
         DataError, match=r"can't be downloaded \(.*\): try again, what was downloaded is kept"
@@ -128,8 +128,8 @@ def test_a_connection_that_always_breaks(server: Server, tmp_path: Path) -> None
     assert cached(tmp_path) == {"archive.tar.gz": CONTENT}
 
 
-def test_a_finished_part_is_only_checked(server: Server, tmp_path: Path) -> None:
-    """A run killed between the last byte and the renaming asks for nothing, is told so, and goes on."""
+def test_a_complete_download_is_only_checked(server: Server, tmp_path: Path) -> None:
+    """A run killed between the last byte and the rename asks for the rest, learns that there is none, and continues."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/archive.tar.gz.part").write_bytes(CONTENT)
     imdb.fetch_imdb()
@@ -152,7 +152,7 @@ def test_another_archive_is_refused(server: Server, tmp_path: Path) -> None:
     assert cached(tmp_path) == {"archive.tar.gz": CONTENT}
 
 
-def test_a_server_that_sends_another_part(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_sends_another_range(server: Server, tmp_path: Path) -> None:
     """A rest that starts elsewhere is not appended: the download starts over."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/archive.tar.gz.part").write_bytes(CONTENT[:1_000_000])
@@ -165,7 +165,7 @@ def test_a_server_that_sends_another_part(server: Server, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("status", [404, 503])
 def test_an_answer_that_is_an_error(server: Server, tmp_path: Path, status: int) -> None:
-    """The server's refusal is one line with its status, and nothing is left behind."""
+    """The server's refusal is one line with its status, and no file is left."""
     server.status = status
     with pytest.raises(DataError, match=rf"HTTP Error {status}.*give a copy of the archive as --data"):
         imdb.fetch_imdb()
@@ -174,7 +174,7 @@ def test_an_answer_that_is_an_error(server: Server, tmp_path: Path, status: int)
 
 
 def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network it is one line, too."""
+    """Without a network the error is one line, too."""
     monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(imdb, "IMDB_URL", "http://127.0.0.1:1/archive.tar.gz")
@@ -183,8 +183,8 @@ def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache in the place of a file is one line, too."""
+def test_a_cache_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in place of the cache folder is a one-line error, too."""
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("ATTNSTORE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(DataError, match="imdb can't be read"):
@@ -192,7 +192,7 @@ def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_word_imdb(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`imdb` is the downloaded archive, read as any other, called by that word."""
+    """`imdb` is the downloaded archive, read like any other, and is called by that word."""
     import io
     import tarfile
 

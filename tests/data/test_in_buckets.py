@@ -1,4 +1,4 @@
-"""Data in buckets, against a server on this machine: the documents are those of the same files in a folder."""
+"""Data in buckets on a local server: the documents are those of the same files in a folder."""
 
 import gzip
 import http.server
@@ -39,7 +39,7 @@ def parquet(rows: list[tuple[str, str]] = ROWS) -> bytes:
 
 
 def is_as_local(bucket: Server, path: Path, name: str, below: str = "", **options: object) -> None:
-    """What was written to `path` is the same source there and below `name` in the bucket."""
+    """Asserts that the files at `path` and at `name` in the bucket are the same source."""
     address = bucket.upload(path, name) + below
     local, found = open_(f"{path}{below}", **options), open_(address, **options)
     assert list(found) == list(local)
@@ -59,22 +59,22 @@ class TestTables:
             ("r.tsv", CSV.replace(",", "\t").encode()),
             ("r.jsonl", JSON_LINES.encode()),
             ("r.parquet", parquet()),
-            ("export", parquet()),  # known by its first bytes
+            ("export", parquet()),  # recognised by its first bytes
         ],
     )
     def test_a_file(self, name: str, content: bytes, bucket: Server, tmp_path: Path) -> None:
-        """Whatever kind a table is of, its documents are those of the file on a disk."""
+        """A table of any kind has the same documents as the file on a disk."""
         (tmp_path / name).write_bytes(content)
         is_as_local(bucket, tmp_path / name, f"tables/{name}")
 
     def test_compressed_and_in_another_encoding(self, bucket: Server, tmp_path: Path) -> None:
-        """The options of tables mean the same."""
+        """The options for tables mean the same."""
         (tmp_path / "r.csv.gz").write_bytes(gzip.compress(CSV.encode("cp1252")))
         is_as_local(bucket, tmp_path / "r.csv.gz", "packed/r.csv.gz", encoding="cp1252")
 
     @pytest.mark.slow
-    def test_names_of_classes_lie_beside_it(self, bucket: Server, tmp_path: Path) -> None:
-        """A list of classes beside the object named is found, as it is beside a file."""
+    def test_class_names_beside_an_object(self, bucket: Server, tmp_path: Path) -> None:
+        """A list of classes beside an object is found, as beside a file."""
         folder = write_folder(tmp_path, {"r.csv": b"text,label\na,0\nb,1\n", "classes.txt": b"bad\ngood\n"})
         bucket.upload(folder, "beside")
         is_as_local(bucket, folder / "r.csv", "beside/r.csv")
@@ -83,7 +83,7 @@ class TestTables:
 
     @pytest.mark.slow
     def test_only_what_is_needed_is_fetched(self, bucket: Server, tmp_path: Path) -> None:
-        """Of a large Parquet file the columns that are read, not the one that nobody asks for."""
+        """Of a large Parquet file, only the columns that are read."""
         rows = 40
         table = pa.table(
             {
@@ -102,7 +102,7 @@ class TestTables:
 class TestFolders:
     @pytest.mark.slow
     def test_splits(self, bucket: Server, tmp_path: Path) -> None:
-        """Files and folders below a prefix are splits, one without labels included; a split is chosen as ever."""
+        """Files and folders below a prefix are splits, even an unlabelled one. A split is chosen as usual."""
         files = {
             "train.csv": CSV.encode(),
             "deep/test-00000-of-00001.csv": CSV.encode(),
@@ -117,12 +117,12 @@ class TestFolders:
 
     @pytest.mark.slow
     def test_class_folders(self, bucket: Server, tmp_path: Path) -> None:
-        """IMDb's layout, with films and what is no UTF-8."""
+        """IMDb's layout, with films, and with bytes that are not UTF-8."""
         is_as_local(bucket, write_folder(tmp_path / "f", IMDB), "imdb", split="test")
 
     @pytest.mark.slow
     def test_hive_folders(self, bucket: Server, tmp_path: Path) -> None:
-        """Columns in the path, with an escape in one."""
+        """Columns in the path, one with an escape."""
         files = {
             "split=test/label=pos/a.parquet": parquet(),
             "split=train/label=n%2Fa/b.parquet": parquet(),
@@ -134,19 +134,19 @@ class TestFolders:
         "glob", ["/*.csv", "/**/*.csv", "/s?b/*.csv", "/[!x]ub/b.csv", "/sub/**", "/.hidden/*"]
     )
     def test_globs(self, glob: str, bucket: Server, tmp_path: Path) -> None:
-        """They match what they match in a folder: a star stays inside a name, two go down."""
+        """They match as in a folder: `*` stays inside a name, `**` does not."""
         files = dict.fromkeys(
             ("a.csv", "sub/b.csv", "sub/deep/c.csv", ".hidden/d.csv", "sub/.e.csv"), CSV.encode()
         )
         is_as_local(bucket, write_folder(tmp_path / "f", files), "globs", glob)
 
     def test_a_name_that_looks_like_a_glob(self, bucket: Server, tmp_path: Path) -> None:
-        """An object of that name comes first."""
+        """An object with exactly that name takes precedence."""
         (tmp_path / "a[1].csv").write_text(CSV)
         is_as_local(bucket, tmp_path / "a[1].csv", "odd/a[1].csv")
 
-    def test_what_stands_for_a_folder_is_no_file(self, bucket: Server) -> None:
-        """Consoles write an object of no bytes where a folder is made."""
+    def test_a_folder_marker_is_not_a_file(self, bucket: Server) -> None:
+        """Web consoles create an empty object for a folder."""
         Bucket(f"s3://{BUCKET}/marked/a.csv").put(CSV.encode())
         (Bucket(f"s3://{BUCKET}/marked/sub/b.csv")).put(CSV.replace("fine", "good").encode())
         for name in ("marked", "marked/sub"):
@@ -155,7 +155,7 @@ class TestFolders:
         assert ids == [f"{name}:{row}" for name in ("a.csv", "sub/b.csv") for row in (1, 2, 3)]
 
     def test_snapshots_of_the_hub(self, bucket: Server, tmp_path: Path) -> None:
-        """A cache that was uploaded with two snapshots of a data set holds its documents once."""
+        """An uploaded cache with two snapshots of a data set holds its documents once."""
         files = {f"datasets--x--y/snapshots/{each}/test.csv": CSV.encode() for each in ("aaa", "bbb")}
         is_as_local(
             bucket,
@@ -168,7 +168,7 @@ class TestWhatIsCopied:
     @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["tar.gz", "tar", "zip"])
     def test_archives(self, mode: str, bucket: Server, tmp_path: Path) -> None:
-        """Tables with splits in an archive, one member of it, and an archive that lies alone below a prefix."""
+        """Tables with splits in an archive, one member of it, and a single archive below a prefix."""
         files = {"d/train.csv": CSV.encode(), "d/test.csv": CSV.encode(), "d/readme.txt": b"about"}
         path = tmp_path / "f" / f"a.{mode}"
         path.parent.mkdir()
@@ -185,15 +185,15 @@ class TestWhatIsCopied:
         is_as_local(bucket, write_tar(tmp_path / "i.tar.gz", IMDB), "imdb/i.tar.gz", split="test")
 
     def test_a_database(self, bucket: Server, tmp_path: Path) -> None:
-        """A table of SQLite's, by name."""
+        """A table of an SQLite file, by name."""
         with sqlite3.connect(tmp_path / "r.db") as connection:
             connection.execute("CREATE TABLE r (text, label)")
             connection.executemany("INSERT INTO r VALUES (?, ?)", ROWS)
         is_as_local(bucket, tmp_path / "r.db", "databases/r.db", "::r")
 
     @pytest.mark.slow
-    def test_what_was_written_again_is_read_again(self, bucket: Server, tmp_path: Path) -> None:
-        """A copy is of one state of the object."""
+    def test_a_changed_object_is_read_again(self, bucket: Server, tmp_path: Path) -> None:
+        """A copy belongs to one state of the object."""
         place = Bucket(f"s3://{BUCKET}/copied/again.zip")
         for text in ("one", "two"):
             place.put(write_zip(tmp_path / f"{text}.zip", {"a.csv": f"text\n{text}\n".encode()}).read_bytes())
@@ -207,8 +207,8 @@ class TestErrors:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    def test_what_is_not_there(self, bucket: Server) -> None:
-        """An object, a bucket, what no glob matches and a member of what is no archive are one line each."""
+    def test_missing_objects(self, bucket: Server) -> None:
+        """An object, a bucket, a glob without matches, and a member of a file that is no archive are one line each."""
         root = f"s3://{BUCKET}"
         assert self.said(f"{root}/no/a.csv", UsageError) == f"there is nothing at {root}/no/a.csv"
         assert self.said("s3://none/a.csv", UsageError) == "s3://none/a.csv: there is no bucket none"
@@ -226,7 +226,7 @@ class TestErrors:
         assert said.startswith(f"s3://{BUCKET}/a.csv can't be read: the server refuses these credentials (")
 
     def test_no_credentials(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It says which variables to set."""
+        """The error says which variables to set."""
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -234,12 +234,12 @@ class TestErrors:
         assert "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in said
 
     def test_no_server(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A connection that is refused names who did not answer."""
+        """If the connection is refused, the error names the server."""
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         said = self.said(f"s3://{BUCKET}/a.csv", DataError)
         assert said == f"s3://{BUCKET}/a.csv can't be read: http://127.0.0.1:9 does not answer"
 
-    def test_what_changes_while_it_is_read(self, bucket: Server) -> None:
+    def test_an_object_that_changes_while_it_is_read(self, bucket: Server) -> None:
         """Two states of an object are never mixed."""
         place = Bucket(f"s3://{BUCKET}/changing.csv")
         place.put(CSV.encode())
@@ -258,21 +258,21 @@ class TestErrors:
 
     @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
     def test_without_the_extra(self, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is missing is named."""
+        """The error names the missing extra."""
         monkeypatch.setitem(sys.modules, "obstore", None)
         said = self.said(f"{scheme}://bucket/a.csv", UsageError)
         assert said == f"{scheme}:// needs another package: pip install 'attnstore[buckets]'"
 
     @pytest.mark.parametrize(("alias", "scheme"), [("s3a", "s3"), ("gcs", "gs"), ("abfss", "az")])
     def test_other_names_of_a_scheme(self, alias: str, scheme: str) -> None:
-        """What other programs write is answered with what to write here."""
+        """For the spellings of other programs, the error says what to write here."""
         said = self.said(f"{alias}://bucket/a.csv", UsageError)
         assert said == f"{alias}:// is not read: write {scheme}://BUCKET/NAME"
 
 
 @pytest.mark.slow
-def test_a_run_that_was_interrupted_goes_on(bucket: Server, tiny_model: Path, tmp_path: Path) -> None:
-    """The data in the bucket are known again, and are those of the same file on a disk; others are refused."""
+def test_an_interrupted_run_resumes(bucket: Server, tiny_model: Path, tmp_path: Path) -> None:
+    """The data in the bucket are recognised, and equal the same file on a disk. Other data are refused."""
     data = tmp_path / "r.csv"
     data.write_text("text,label\n" + "".join(f"film {n},{('neg', 'pos')[n % 2]}\n" for n in range(30)))
     address = bucket.upload(data, "resumed/r.csv")
@@ -285,7 +285,7 @@ def test_a_run_that_was_interrupted_goes_on(bucket: Server, tiny_model: Path, tm
     sent: list[Event] = []
 
     def interrupt(event: Event) -> None:
-        if isinstance(event, Computed) and not sent:  # a second one would end pytest
+        if isinstance(event, Computed) and not sent:  # a second signal would end pytest
             sent.append(event)
             signal.raise_signal(signal.SIGINT)
 
@@ -300,7 +300,7 @@ def test_a_run_that_was_interrupted_goes_on(bucket: Server, tiny_model: Path, tm
 
 
 class Held(http.server.BaseHTTPRequestHandler):
-    """One object for whoever asks, and a record of who did and how."""
+    """A server with a single object, and a record of all requests."""
 
     asked: ClassVar[list[tuple[str, str, str]]] = []
 
@@ -325,12 +325,12 @@ class Held(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
-def test_google_and_azure_are_asked_by_the_variables_of_their_own_tools(
+def test_google_and_azure_use_the_variables_of_their_own_tools(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bucket and the key are those of the address, the server and who asks those of the environment.
+    """Bucket and key come from the address, server and identity from the environment.
 
-    This is no server of theirs: it shows what reaches one.
+    This is not a server of theirs: it shows which requests would reach one.
     """
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Held) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

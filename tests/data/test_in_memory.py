@@ -1,4 +1,4 @@
-"""Data that a program holds: every kind of table gives the same documents."""
+"""Data in a program's memory: every kind of table gives the same documents."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +22,7 @@ EXPECTED = [Document(text, f"data:{n}", None, "all", label) for n, (text, label)
 
 
 class Anew:
-    """Rows that begin anew each time, without a length."""
+    """Rows that start again at each iteration, without a length."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(DICTS)
@@ -58,7 +58,7 @@ def held(data: object, **options: object) -> Source:
 
 @pytest.mark.parametrize("kind", HELD)
 def test_documents(kind: str) -> None:
-    """Whoever holds the table, its documents are the same, and are read twice."""
+    """Every kind of table has the same documents, and can be read twice."""
     make, name = HELD[kind]
     source = held(make())
     assert (list(source), list(source), source.name) == (EXPECTED, EXPECTED, name)
@@ -83,7 +83,7 @@ def test_splits_and_classes() -> None:
 
 
 def test_bad_rows() -> None:
-    """What is no dict is counted, and so are lists of several labels."""
+    """Rows that are not dicts are counted, and so are rows with several labels."""
     rows = [{"text": "a", "label": ["x"]}, "b", {"text": "c", "label": ["x", "y"]}, {"text": 5, "label": "x"}]
     rows += [
         {"text": "d", "label": [[0, 4, "x"]]},
@@ -106,28 +106,28 @@ def test_bad_rows() -> None:
     [iter(DICTS), (row for row in DICTS), pa.table(COLUMNS).to_reader()],
     ids=["iterator", "generator", "reader"],
 )
-def test_what_can_be_read_once_is_refused(data: object) -> None:
-    """A source is read more than once: a second reading would find nothing."""
+def test_an_iterator_is_refused(data: object) -> None:
+    """A source is read more than once, and a second reading would find nothing."""
     with pytest.raises(UsageError, match="can be read only once, but attnstore reads data more than once"):
         held(data)
 
 
 @pytest.mark.parametrize("data", [5, b"text", {"text": "a"}], ids=repr)
-def test_what_is_no_data(data: object) -> None:
-    """One line, which says what there may be."""
+def test_other_objects_are_refused(data: object) -> None:
+    """One line, which lists the possible kinds."""
     with pytest.raises(UsageError, match=r"is not data: give a path, a table of pandas, Polars or Arrow"):
         held(data)
 
 
 @pytest.mark.parametrize("data", [[], ["text", "text"], [{}]], ids=repr)
-def test_rows_without_a_key(data: object) -> None:
-    """There are no columns, which one line says."""
+def test_rows_without_keys(data: object) -> None:
+    """One line says that there are no columns."""
     with pytest.raises(DataError, match=r"data holds no JSON object: rows are objects \(dicts\)"):
         held(data)
 
 
-def test_a_frame_that_arrow_does_not_take() -> None:
-    """A column of several types is pandas' own; one line says which."""
+def test_a_frame_that_arrow_does_not_accept() -> None:
+    """Only pandas allows a column of several types; one line says which column it is."""
     with pytest.raises(
         DataError, match=r"^pandas.DataFrame of 2 rows can't be read as an Arrow table: [^\n]+$"
     ):

@@ -1,4 +1,4 @@
-"""JSON in every shape that people have: each gives the rows that pandas or the tool itself wrote."""
+"""JSON in every common shape: each gives the rows that pandas or another tool wrote."""
 
 import json
 from io import BytesIO
@@ -39,12 +39,12 @@ class TestShapes:
     @pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table"])
     @pytest.mark.parametrize("indent", [None, 2])
     def test_what_pandas_writes(self, orient: Any, indent: int | None, tmp_path: Path) -> None:
-        """Each orientation of `to_json`, on one line or on many, holds the rows of the frame."""
+        """Each orientation of `to_json`, on one line or on several, gives the rows of the frame."""
         content = FRAME.to_json(orient=orient, indent=indent)
         assert read(tmp_path / "r.json", content) == documents("r.json")
 
     def test_values_have_no_names(self, tmp_path: Path) -> None:
-        """pandas' values are rows without a header: `--columns` names them, or places do."""
+        """The orientation `values` has no header: `--columns` or positions name the columns."""
         content = FRAME.to_json(orient="values")
         assert read(tmp_path / "r.json", content, columns=("text", "label")) == documents("r.json")
         found = read(tmp_path / "r.json", content, text_column="1", label_column="2")
@@ -60,17 +60,17 @@ class TestShapes:
         ids=["lists", "wrapped", "by key"],
     )
     def test_other_objects(self, content: object, tmp_path: Path) -> None:
-        """Lists by column, objects by name, and a list of rows behind a key are rows, too."""
+        """Lists by column, objects by name, and a list of rows under a key are rows, too."""
         assert read(tmp_path / "r.json", content) == documents("r.json")
 
     @pytest.mark.parametrize("indent", [None, 1])
     def test_one_object_is_one_row(self, indent: int | None, tmp_path: Path) -> None:
-        """A file of one object, on however many lines, is a row."""
+        """A file with one object, on any number of lines, is one row."""
         found = read(tmp_path / "r.json", json.dumps({"text": "a fine film", "label": "pos"}, indent=indent))
         assert found == [Document("a fine film", "r.json:1", None, "all", "pos")]
 
-    def test_lines_with_a_bad_first_one_are_lines(self, tmp_path: Path) -> None:
-        """A damaged first line is a bad row, not the beginning of a document."""
+    def test_a_damaged_first_line_is_a_bad_row(self, tmp_path: Path) -> None:
+        """The file is still read line by line, not as one document."""
         content = '{"text": "cut o\n{"text": "whole", "label": "pos"}\n'
         assert read(tmp_path / "r.json", content) == [
             Rejected("r.json row 1", "malformed row"),
@@ -85,7 +85,7 @@ class TestShapes:
         size=st.integers(1, 9),
     )
     def test_an_array_is_read_in_pieces(self, rows: list[tuple[str, str]], size: int) -> None:
-        """Wherever the piece that was read ends, the rows are those that Python's json wrote."""
+        """Wherever a piece ends, the rows are those that Python's json wrote."""
         content = json.dumps([{"text": text, "label": label, "n": 1234.5} for text, label in rows])
         stored = content.encode()
         with pytest.MonkeyPatch.context() as patch:
@@ -94,7 +94,7 @@ class TestShapes:
         assert found == json.loads(content)
 
     def test_bad_rows_of_an_array(self, tmp_path: Path) -> None:
-        """What is no object is counted, and so is half a surrogate pair; NaN is no label."""
+        """Elements that are not objects are counted, and so is half a surrogate pair. NaN is not a label."""
         content = (
             '[{"text": "a", "label": NaN}, 5, ["x"], {"text": "\\ud83d"}, {"text": "b", "label": 1}, null]'
         )
@@ -110,7 +110,7 @@ class TestShapes:
     def test_a_large_document_is_refused_a_large_array_is_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What would have to be held in memory as a whole has a limit; what is read row by row has none."""
+        """A value that must be held in memory as a whole has a size limit; rows read one by one have none."""
         monkeypatch.setattr(json_files, "LARGEST", 100)
         rows = [{"text": f"text {n}", "label": "pos"} for n in range(50)]
         assert len(read(tmp_path / "array.json", rows)) == 50
@@ -133,32 +133,32 @@ class TestShapesOfOthers:
         ],
         ids=["in one line", "over lines", "the hub's viewer"],
     )
-    def test_objects_one_behind_the_other_and_in_rows(self, content: str, tmp_path: Path) -> None:
-        """What jq writes, and what the hub's viewer answers."""
+    def test_consecutive_objects_and_the_hubs_rows(self, content: str, tmp_path: Path) -> None:
+        """The output of jq, and that of the hub's viewer."""
         assert read(tmp_path / "r.json", content) == documents("r.json")
 
-    def test_a_list_a_line(self, tmp_path: Path) -> None:
-        """Its columns have places, or the names that are given."""
+    def test_a_list_per_line(self, tmp_path: Path) -> None:
+        """Its columns have positions, or the names that are given."""
         content = "".join(json.dumps(row) + "\n" for row in ROWS)
         assert read(tmp_path / "r.jsonl", content, columns=("text", "label")) == documents("r.jsonl")
         found = read(tmp_path / "r.jsonl", content, text_column="1", label_column="2")
         assert found == documents("r.jsonl")
 
     @pytest.mark.parametrize("rows", [OBJECTS, ROWS], ids=["objects", "lists"])
-    def test_lists_called_as_splits(self, rows: list[Any], tmp_path: Path) -> None:
-        """The key is the split of its rows (CLINC's `data_full.json` has lists)."""
+    def test_lists_named_after_splits(self, rows: list[Any], tmp_path: Path) -> None:
+        """The key is the split of its rows. The rows of CLINC's `data_full.json` are lists."""
         options = {} if rows is OBJECTS else {"text_column": "1", "label_column": "2"}
         found = read(tmp_path / "r.json", {"train": rows, "oos_test": rows[:1]}, split="test", **options)
         assert found == [Document(ROWS[0][0], "r.json:4", None, "test", "pos")]
 
-    def test_objects_cut_off_behind_others(self, tmp_path: Path) -> None:
+    def test_a_truncated_object_after_others(self, tmp_path: Path) -> None:
         """One line that says after which row."""
         content = json.dumps(OBJECTS[0]) * 3 + '{"text": '
         with pytest.raises(DataError, match=r"^r\.json is damaged or cut off after row 3: Expecting value$"):
             read(tmp_path / "r.json", content)
 
-    def test_an_object_of_texts_is_no_row(self, tmp_path: Path) -> None:
-        """A text and its label by key were taken for a row of many columns."""
+    def test_an_object_of_texts_is_not_a_row(self, tmp_path: Path) -> None:
+        """A text and its label by key used to be taken for one row of many columns."""
         content = {f"a text, number {n}": "pos" for n in range(4)}
         with pytest.raises(DataError, match=r"is one object .*, not a table: write one object per line"):
             read(tmp_path / "r.json", content)
@@ -181,14 +181,14 @@ class TestExports:
         ids=["an object", "doccano's first version", "Prodigy's choices", "Argilla's first version"],
     )
     def test_the_label_is_found(self, row: dict[str, Any], tmp_path: Path) -> None:
-        """Where the tool keeps it, without an option."""
+        """Where each tool stores it, without an option."""
         lines = [json.dumps(row).replace("{}", text, 1).replace("{}", label, 1) for text, label in ROWS[:1]]
         assert read(tmp_path / "r.jsonl", "\n".join([*lines, *lines])) == [
             Document(ROWS[0][0], f"r.jsonl:{n}", None, "all", "pos") for n in (1, 2)
         ]
 
-    def test_spans_are_said_to_be_no_label(self, tmp_path: Path) -> None:
-        """Named entities of doccano: why each row was left out."""
+    def test_spans_are_reported_as_not_a_label(self, tmp_path: Path) -> None:
+        """Named entities from doccano: why each row was left out."""
         row = {"text": "a fine film", "label": [[0, 4, "PER"], [5, 9, "LOC"]]}
         (rejected,) = read(tmp_path / "r.jsonl", json.dumps(row), label_column="label")
         assert rejected == Rejected("r.jsonl row 1", "several labels")
@@ -196,7 +196,7 @@ class TestExports:
 
 class TestPaths:
     def test_nested_text(self, tmp_path: Path) -> None:
-        """A path leads into objects and lists; it is guessed where it ends in a usual name."""
+        """A path leads into objects and lists. It is guessed if it ends in a usual name."""
         rows = [{"data": {"text": f"text {n}"}, "notes": [{"by": "x", "class": "pos"}]} for n in range(2)]
         expected = [Document(f"text {n}", f"r.json:{n + 1}", None, "all", "pos") for n in range(2)]
         assert read(tmp_path / "r.json", rows, label_column="notes[0].class") == expected
@@ -204,7 +204,7 @@ class TestPaths:
         assert read(tmp_path / "r.json", rows, **options) == expected
 
     def test_label_studio(self, tmp_path: Path) -> None:
-        """Each annotator's choices are looked at: a row on which they differ has several labels."""
+        """All annotators' choices are compared: a row on which they differ has several labels."""
 
         def task(number: int, *choices: list[str]) -> dict[str, object]:
             results = [[{"type": "choices", "value": {"choices": each}}] for each in choices]
@@ -233,13 +233,13 @@ class TestPaths:
         expected[2] = Document("text 3", "3", None, "all", "pos")
         assert first == expected
 
-    def test_spans_are_no_label_of_the_document(self, tmp_path: Path) -> None:
-        """Labels of pieces of a text are not guessed to be that of the text."""
+    def test_labels_of_spans_are_not_labels_of_the_document(self, tmp_path: Path) -> None:
+        """They are not guessed to be."""
         rows = [{"text": "Anna met Bob", "spans": [{"start": 0, "label": "PER"}]}]
         assert read(tmp_path / "r.json", rows) == [Document("Anna met Bob", "r.json:1", None, "all", None)]
 
     def test_a_key_with_a_dot(self, tmp_path: Path) -> None:
-        """A key that is written like a path is that key."""
+        """A key that looks like a path is that key."""
         found = read(
             tmp_path / "r.json", [{"data.text": "key", "data": {"text": "path"}}], text_column="data.text"
         )
@@ -251,7 +251,7 @@ CASES = {"ls": "export.json", "json_default": "r.json", "doc": "all.jsonl"}
 
 @pytest.mark.parametrize("case", CASES)
 def test_shared_cases(case: str) -> None:
-    """Exports of Label Studio, of pandas by default, and of doccano are read without an option."""
+    """Exports of Label Studio, doccano and pandas' default are read without an option."""
     found = list(open_(shared(f"cases/data/{case}")))
     first, last = ("a wonderful heartfelt picture", "pos"), ("badly made", "neg")
     assert [(each.text, each.label) for each in (found[0], found[-1])] == [first, last]
@@ -269,15 +269,15 @@ IN_SHAPES = {
 class TestEncodings:
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
     @pytest.mark.parametrize("shape", IN_SHAPES)
-    def test_any_encoding_that_is_said_is_read(self, shape: str, encoding: str, tmp_path: Path) -> None:
-        """The rows of the same file in UTF-8, whatever its shape."""
+    def test_a_given_encoding_is_read(self, shape: str, encoding: str, tmp_path: Path) -> None:
+        """The rows equal those of the same file in UTF-8, in every shape."""
         path = tmp_path / "r.json"
         path.write_bytes(IN_SHAPES[shape].encode(encoding))
         columns = {"columns": ("text", "label")} if shape == "values" else {}
         assert list(open_(path, encoding=encoding, **columns)) == documents("r.json")
 
     def test_lines_end_where_lines_of_json_end(self, tmp_path: Path) -> None:
-        """Neither U+2028 nor U+0085 inside of a text ends its line, in any encoding; a long file comes in pieces."""
+        """U+2028 or U+0085 inside a text does not end its line, in any encoding. A long file is read in pieces."""
         texts = [f"one\u2028two\u0085three {n} " + "\u00e9" * 200 for n in range(400)]
         path = tmp_path / "r.jsonl"
         lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in texts)
@@ -288,7 +288,7 @@ class TestEncodings:
     def test_another_encoding_is_refused_with_the_option_that_reads_it(
         self, shape: str, tmp_path: Path
     ) -> None:
-        """What would be left without the rows with accents is no sample of them."""
+        """Without the rows with accents, the rest would not be a fair sample."""
         rows = [{"text": "caf\u00e9" if n % 3 else "tea", "label": "pos"} for n in range(30)]
         content = json.dumps(rows, ensure_ascii=False)
         if shape == "lines":
@@ -321,7 +321,7 @@ class TestEncodings:
             open_(path)
 
     @pytest.mark.parametrize("name", ["r.json", "r.csv", "pos/a.txt"])
-    def test_an_encoding_that_there_is_not_is_refused(self, name: str, tmp_path: Path) -> None:
+    def test_an_unknown_encoding_is_refused(self, name: str, tmp_path: Path) -> None:
         """For every kind of file, in one line."""
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Columns of the data that are kept: the same values and types whatever wrote them."""
+"""Kept columns of the data: the same values and types from every format."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def types_of(values: list[Any]) -> str:
 
 
 def write(path: Any, form: str) -> Any:
-    """The rows in a file of that form; every form's own way to say that there is no value."""
+    """The rows in a file of that format, with missing values in that format's own way."""
     if form == "json":
         rows = [dict(zip(ROWS, row, strict=True)) for row in zip(*ROWS.values(), strict=True)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -54,8 +54,8 @@ def write(path: Any, form: str) -> Any:
 @pytest.mark.parametrize(
     ("form", "name"), [("json", "r.jsonl"), ("csv", "r.csv"), ("parquet", "r.parquet"), ("held", "held")]
 )
-def test_types_and_values_are_the_same_whatever_wrote_them(tmp_path, form, name):
-    """Text files have no types, Parquet and JSON have: what is kept is equal, and so is the data's hash."""
+def test_types_and_values_are_the_same_from_every_format(tmp_path, form, name):
+    """Text files have no types, Parquet and JSON do. The kept columns are equal, and so is the data's hash."""
     if form == "held":
         config = SourceConfig("d", held=pl.DataFrame(ROWS), keep=KEPT, id_column="text")
     else:
@@ -79,7 +79,7 @@ def test_types_and_values_are_the_same_whatever_wrote_them(tmp_path, form, name)
 
 
 def test_a_number_among_nulls_of_pandas_stays_a_number(tmp_path):
-    """pandas writes 1999.0 for a whole number beside a null: a number, never a text, and never another value."""
+    """pandas writes 1999.0 for a whole number in a column with nulls: it stays a number of that value, not a text."""
     source = open_source(SourceConfig(str(write(tmp_path / "r.csv", "pandas")), keep=("year",)))
     assert survey(source).kept == {"year": "number"}
     kept = [as_type(d.kept[0], "number") for d in source if isinstance(d, Document)]
@@ -108,14 +108,14 @@ def test_a_number_among_nulls_of_pandas_stays_a_number(tmp_path):
     ],
 )
 def test_a_columns_type_is_one_that_all_of_its_values_have(values, type_):
-    """A type is taken only where every value can be had back from it."""
+    """A type is used only if every value survives the conversion."""
     assert types_of(values) == type_
 
 
 @pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()), max_size=5))
 def test_every_value_is_of_its_columns_type_and_is_not_changed(values):
-    """Whatever a column holds: each value fits the type found, and says the same as before."""
+    """For any column: each value fits the type found, and has the same meaning as before."""
     try:
         kept = [kept_value(value) for value in values]
     except UnicodeError:
@@ -138,13 +138,13 @@ def test_every_value_is_of_its_columns_type_and_is_not_changed(values):
 
 
 def test_a_value_that_does_not_fit_any_more_is_reported():
-    """The data changed between the survey and the reading: refused, not stored as something else."""
+    """If the data changed between survey and reading, they are refused, not stored as something else."""
     with pytest.raises(DataError, match="changed while it was read: 'x' stands in a column of type integer"):
         as_type("x", "integer")
 
 
-def test_what_has_no_columns_keeps_none(tmp_path):
-    """A folder of texts has none, and a table has those that it has."""
+def test_a_missing_column_can_not_be_kept(tmp_path):
+    """A folder of texts has no columns, and a table only its own."""
     folder = tmp_path / "texts" / "pos"
     folder.mkdir(parents=True)
     (folder / "a.txt").write_text("good")

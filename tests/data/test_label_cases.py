@@ -1,6 +1,6 @@
-"""Labels as real data sets have them, from the files to the model's classes.
+"""Labels of real data sets, from the files to the model's classes.
 
-`CASES` are shapes after public reports that lie in ../shared/cases; the tests after them write their own of each kind.
+`CASES` are shapes from public reports, in ../shared/cases. The tests after them write their own data of each kind.
 """
 
 import csv
@@ -35,7 +35,7 @@ FOUR = [f"LABEL_{n}" for n in range(4)]
 
 
 def labels_of(source: Source, model: list[str], *given: str) -> tuple[Counter[str | None], LabelMap, Survey]:
-    """The labels that are stored, how they were found, and what was there."""
+    """The stored labels, how they were found, and the labels of the data."""
     found = survey(source)
     labels = match_labels(found, model, given)
     read = list(read_documents(source, found, labels))
@@ -45,7 +45,7 @@ def labels_of(source: Source, model: list[str], *given: str) -> tuple[Counter[st
 
 # --- ../shared/cases ------------------------------------------------------------------------------------------------
 
-#: The case, the model's classes, what is stored, whether an accuracy is claimed.
+#: The case, the model's classes, the stored labels, whether an accuracy is claimed.
 CASES: list[tuple[str, list[str], dict[str | None, int], bool]] = [
     ("stars_all_named5", FIVE, dict.fromkeys(FIVE, 5), True),
     ("polarity12_more1", BINARY, {"neg": 11, "pos": 9}, True),
@@ -66,21 +66,21 @@ CASES: list[tuple[str, list[str], dict[str | None, int], bool]] = [
 class TestShared:
     @pytest.mark.parametrize(("case", "model", "stored", "claimed"), CASES, ids=[case[0] for case in CASES])
     def test_case(self, case: str, model: list[str], stored: dict[str | None, int], claimed: bool) -> None:
-        """No document is lost, and each label is the true class, or none is claimed."""
+        """No document is lost. Each label is the true class, or no accuracy is claimed."""
         found, labels, _ = labels_of(open_(shared(f"cases/data/{case}")), model)
         assert (dict(found), labels.are_models) == (stored, claimed)
         assert labels.note is not None
 
-    def test_splits_of_polts_are_mapped_alike(self) -> None:
-        """Neither which of 1 and 2 has more rows, nor which split is read plays a part."""
+    def test_splits_of_polts_are_mapped_in_the_same_way(self) -> None:
+        """The mapping depends neither on which of 1 and 2 has more rows, nor on which split is read."""
         found = {
             split: labels_of(open_(shared("cases/data/polts"), split=split), BINARY)[0]
             for split in ("train", "test")
         }
         assert found == {"train": {"neg": 8, "pos": 8}, "test": {"neg": 9, "pos": 8}}
 
-    def test_s140_is_mapped_by_the_line_that_the_note_shows(self) -> None:
-        """0 and 4 are kept, and the note says what maps them."""
+    def test_s140_is_mapped_by_the_option_that_the_note_shows(self) -> None:
+        """0 and 4 are kept, and the note shows the option that maps them."""
         source = open_(shared("cases/data/s140_more0"))
         _, labels, _ = labels_of(source, BINARY)
         assert labels.note is not None and labels.note.endswith("--labels 0=neg,4=pos says so")
@@ -88,13 +88,13 @@ class TestShared:
         assert (found, labels.are_models) == ({"neg": 11, "pos": 9}, True)
 
     def test_b77_is_not_named_by_the_alphabet(self) -> None:
-        """77 names and 77 classes without a name: all are kept, none is the model's."""
+        """77 names and 77 unnamed classes: all labels are kept, none is mapped to a class."""
         found, labels, _ = labels_of(open_(shared("cases/data/b77")), [f"LABEL_{n}" for n in range(77)])
         assert (len(found), found.total(), labels.are_models) == (77, 77, False)
         assert labels.model_labels[:2] == ("LABEL_0", "LABEL_1")
 
     def test_multicfg_is_refused(self) -> None:
-        """Two configurations with classes of their own are two data sets; both are named."""
+        """Two configurations with different classes are two data sets. Both are named."""
         with pytest.raises(DataError) as caught:
             open_(shared("cases/data/multicfg"))
         assert str(caught.value).endswith(
@@ -125,7 +125,7 @@ def class_label(path: Path, labels: list[int | None], names: list[str] | None, c
 class TestWholeDataSet:
     @pytest.mark.parametrize("form", ["files", "column", "parquet", "lines"])
     def test_a_split_with_a_part_of_the_labels(self, form: str, tmp_path: Path) -> None:
-        """A split that holds 1 and 2 alone is mapped as the whole, where 0 shows that numbers count from 0."""
+        """A split that contains only 1 and 2 is mapped like the whole data set, whose numbers start at 0."""
         train, test = ["0", "1", "2", "0"], ["1", "2", "2"]
         match form:
             case "files":
@@ -150,19 +150,19 @@ class TestWholeDataSet:
         assert found == {"negative": 2, "neutral": 2, "positive": 3}
 
     def test_class_folders_of_another_split(self, tmp_path: Path) -> None:
-        """Class folders are the labels of all splits, whatever is read of them."""
+        """The class folders of all splits are the labels, whichever split is read."""
         write_folder(tmp_path, {f"train/{n}/a.txt": b"text" for n in "012"} | {"test/1/b.txt": b"text"})
         found = survey(open_(tmp_path, split="test"))
         assert (found.labels, set(found.labels_elsewhere)) == ({"1": 1}, {"0", "2"})
 
-    def test_a_split_that_is_not_asked_for_has_no_labels(self, tmp_path: Path) -> None:
-        """It says nothing about the labels, and does no harm."""
+    def test_an_unlabelled_split_that_is_not_read(self, tmp_path: Path) -> None:
+        """It shows nothing about the labels, and does no harm."""
         write_folder(tmp_path, {"train.csv": csv_of(["0", "1"]), "test.csv": b"text\nsome text or other\n"})
         found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
         assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
 
-    def test_a_split_whose_labels_are_kept_secret(self, tmp_path: Path) -> None:
-        """A test split of -1 throughout, as GLUE has it, is none with a third class; a -1 among others is one."""
+    def test_a_split_with_hidden_labels(self, tmp_path: Path) -> None:
+        """A test split of only -1, as in GLUE, adds no third class. A -1 among other labels is a label."""
         write_folder(tmp_path, {"train.csv": csv_of(["0", "1"]), "test.csv": csv_of(["-1", "-1"])})
         found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
         assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
@@ -170,8 +170,8 @@ class TestWholeDataSet:
         found, labels, _ = labels_of(open_(tmp_path, split="train"), BINARY)
         assert (found, labels.are_models) == ({"0": 1, "1": 1}, False)
 
-    def test_names_beside_numbers_in_the_table(self, tmp_path: Path) -> None:
-        """Of a column of numbers and one of their names, the names are taken: by number, 0 would be `neg`."""
+    def test_a_column_of_names_beside_a_column_of_numbers(self, tmp_path: Path) -> None:
+        """The names are used. By number, 0 would be `neg`."""
         rows = "".join(f"row {n} of it all,{n % 2},{['positive', 'negative'][n % 2]}\n" for n in range(6))
         (tmp_path / "r.csv").write_text(f"text,label,label_text\n{rows}")
         source = open_(tmp_path / "r.csv")
@@ -183,8 +183,8 @@ class TestWholeDataSet:
 
 class TestClassNames:
     @pytest.mark.parametrize("reader", ["train", "test", "all"])
-    def test_splits_with_names_of_their_own_are_refused(self, reader: str, tmp_path: Path) -> None:
-        """Whatever split is read: what a number means must not depend on it."""
+    def test_splits_with_different_class_names_are_refused(self, reader: str, tmp_path: Path) -> None:
+        """Whichever split is read, because a number's meaning must not depend on it."""
         class_label(tmp_path / "train.parquet", [0, 1], ["neg", "pos"])
         class_label(tmp_path / "test.parquet", [0, 1], ["pos", "neg"])
         with pytest.raises(
@@ -194,14 +194,14 @@ class TestClassNames:
             open_(tmp_path, split=reader)
 
     def test_a_file_without_names_is_of_the_same_data_set(self, tmp_path: Path) -> None:
-        """Only files that have names can differ in them."""
+        """Only files that have class names can contradict each other."""
         class_label(tmp_path / "train.parquet", [0, 1], ["pos", "neg"])
         class_label(tmp_path / "test.parquet", [0, 1, -1], None)
         found, _, _ = labels_of(open_(tmp_path), BINARY)
         assert found == {"pos": 2, "neg": 2, None: 1}
 
     def test_classes_with_names_are_labels_however_many_they_are(self, tmp_path: Path) -> None:
-        """A column of 150 numbers looks like a measurement; the data set says that it is none."""
+        """A column of 150 numbers looks like a measurement, but the data set has names for them."""
         names = [f"intent {n}" for n in range(150)]
         class_label(tmp_path / "r.parquet", list(range(150)), names)
         found, labels, _ = labels_of(open_(tmp_path / "r.parquet"), names[::-1])
@@ -232,8 +232,8 @@ class TestClassNames:
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("data", ["folder", "file"])
-    def test_names_beside_the_data(self, data: str, name: str, content: str, tmp_path: Path) -> None:
-        """Names of numbered classes count from whatever file they come; by number, 0 would be `neg`."""
+    def test_class_names_beside_the_data(self, data: str, name: str, content: str, tmp_path: Path) -> None:
+        """Names of numbered classes are used, whatever file they are in. By number, 0 would be `neg`."""
         write_folder(tmp_path, {"r.csv": csv_of(["0", "1", "1"]), name: content.encode()})
         found, labels, _ = labels_of(open_(tmp_path / "r.csv" if data == "file" else tmp_path), BINARY)
         assert found == {"pos": 1, "neg": 2}
@@ -253,8 +253,8 @@ class TestClassNames:
             ("classes.txt", "\xff"),
         ],
     )
-    def test_what_is_no_list_of_names(self, name: str, content: str, tmp_path: Path) -> None:
-        """Other files by such names, and damaged ones, are passed over."""
+    def test_a_file_that_is_no_list_of_names(self, name: str, content: str, tmp_path: Path) -> None:
+        """Other files with such names, and damaged ones, are ignored."""
         write_folder(tmp_path, {"r.csv": csv_of(["0", "1"]), name: content.encode("latin-1")})
         found, labels, _ = labels_of(open_(tmp_path / "r.csv"), BINARY)
         assert (found, labels.are_models) == ({"neg": 1, "pos": 1}, True)
@@ -268,7 +268,7 @@ class TestClassNames:
             open_(tmp_path)
 
     def test_ag_news_with_its_list_of_classes(self, tmp_path: Path) -> None:
-        """Names a line, labels from 1 to 4: the 4 shows where they begin, also for a split that lacks it."""
+        """One name per line and labels from 1 to 4: the 4 shows where they start, also for a split that lacks it."""
         classes = ["World", "Sports", "Business", "Sci/Tech"]
         write_folder(
             tmp_path,
@@ -284,7 +284,7 @@ class TestClassNames:
 
 class TestSaid:
     def test_rows_left_out_are_counted_by_label(self, tmp_path: Path) -> None:
-        """Each label of which rows are left out is a reason of its own."""
+        """Each label whose rows are left out is a separate reason."""
         (tmp_path / "r.csv").write_bytes(csv_of(["1 star"] * 4 + ["2 star"] * 3 + ["3 star"] * 2))
         found, labels, counts = labels_of(open_(tmp_path / "r.csv"), ["bad", "good"], "1 star=bad", "3 star=")
         assert (found, labels.are_models) == ({"bad": 4}, True)
@@ -298,7 +298,7 @@ class TestSaid:
 
 Rows = list[dict[str, object]]
 
-#: Classes, those among them whose order the data's numbers have by custom, and shorter ways to write some.
+#: Lists of class names, some in the customary order of their numbers, and shorter spellings of some names.
 WRITTEN = [
     ["negative", "positive"],
     ["negative", "neutral", "positive"],
@@ -309,9 +309,9 @@ SHORT = {"negative": "neg", "positive": "pos", "World": "World News", "Sci/Tech"
 
 
 def write_csv(path: Path, rows: Rows, chance: random.Random) -> dict[str, object]:
-    """Python's own writer: any delimiter, quotes, line end, with a header or without.
+    """Python's own writer: any delimiter, quotes and line end, with or without a header.
 
-    Without one, a few rows do not tell the delimiter.
+    Without a header, a few rows do not decide the delimiter.
     """
     headed, delimiter = chance.choice([False, True]), chance.choice(",;\t|")
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
@@ -330,7 +330,7 @@ def write_csv(path: Path, rows: Rows, chance: random.Random) -> dict[str, object
 
 
 def write_pandas(path: Path, rows: Rows, chance: random.Random) -> dict[str, object]:
-    """CSV with and without its index, JSON in any orientation, Parquet and Feather."""
+    """CSV with and without its index, JSON in every orientation, Parquet and Feather."""
     frame = pd.DataFrame(rows)
     match chance.choice(["csv", "tsv", "parquet", "feather", "lines", "records", "columns", "split"]):
         case "csv":
@@ -349,7 +349,7 @@ def write_pandas(path: Path, rows: Rows, chance: random.Random) -> dict[str, obj
 
 
 def write_polars(path: Path, rows: Rows, chance: random.Random) -> dict[str, object]:
-    """CSV with any quotes, JSON Lines, an array, Parquet, Arrow."""
+    """CSV with any quotes, JSON Lines, a JSON array, Parquet and Arrow."""
     frame = pl.DataFrame(rows)
     match chance.choice(["csv", "ndjson", "json", "parquet", "ipc"]):
         case "csv":
@@ -367,7 +367,7 @@ def write_polars(path: Path, rows: Rows, chance: random.Random) -> dict[str, obj
 
 
 def write_arrow(path: Path, rows: Rows, chance: random.Random) -> dict[str, object]:
-    """Parquet in several row groups, with a dictionary, a stream of batches, CSV."""
+    """Parquet in several row groups, with a dictionary; a stream of batches; CSV."""
     table = pa.Table.from_pylist(rows)
     match chance.choice(["parquet", "dictionary", "stream", "csv"]):
         case "parquet":
@@ -387,7 +387,7 @@ def write_arrow(path: Path, rows: Rows, chance: random.Random) -> dict[str, obje
 def write_datasets(
     path: Path, rows: Rows, chance: random.Random, names: list[str] | None = None
 ) -> dict[str, object]:
-    """The hub's library: Parquet, `save_to_disk`, CSV and JSON; with names of classes in the first two."""
+    """The hub's library: Parquet, `save_to_disk`, CSV and JSON; with class names in the first two."""
     features = datasets.Features({key: datasets.Value("string") for key in rows[0]})
     if names is not None:
         features["label"] = datasets.ClassLabel(names=names)
@@ -414,7 +414,7 @@ WRITERS = {
     "arrow": write_arrow,
     "datasets": write_datasets,
 }
-#: How a class is written, by its name and its number from 0.
+#: Ways to write a class, from its name and its number from 0.
 FORMS: dict[str, Callable[[str, int], object]] = {
     "name": lambda name, _: name,
     "upper": lambda name, _: name.upper(),
@@ -433,13 +433,13 @@ FORMS: dict[str, Callable[[str, int], object]] = {
 
 @pytest.mark.slow
 @given(st.data())
-def test_what_is_stored_is_true_whatever_wrote_it(
+def test_stored_labels_are_true_from_every_writer(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Columns in any order, labels in any form, read a split at a time: the true class, or no claim.
+    """Columns in any order, labels in any form, one split at a time: the true class, or no claim.
 
-    Numbers without names mean the classes in the order in which the data were made. A model that was shuffled shows
-    that only where the order is one by custom; otherwise it is the data's here.
+    Numbers without names mean the classes in the order in which the data were made. That a model's classes are shuffled
+    is visible only if their order is customary; otherwise the model here has the data's order.
     """
     classes = data.draw(st.sampled_from(WRITTEN))
     forms = [form for form in FORMS if form != "truth" or len(classes) == 2]

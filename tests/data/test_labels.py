@@ -1,4 +1,4 @@
-"""Whose labels are whose."""
+"""Which labels are which classes of the model."""
 
 import unicodedata
 
@@ -92,7 +92,10 @@ class TestByName:
     def test_labels_that_name_the_models_classes(
         self, model: list[str], expected: dict[str, str], note: str
     ) -> None:
-        """By name: exactly, by case, accents, hyphens and blanks, by a known pair, by the only one alike; and said."""
+        """By name: exactly; by case, accents, hyphens and blanks; by a known pair; by the only similar one.
+
+        A note says which.
+        """
         labels = match_labels(found_of(dict.fromkeys(expected, 1)), model)
         assert labels == LabelMap(expected, True, note, tuple(model))
 
@@ -101,25 +104,28 @@ class TestByName:
         [
             (["neg", "pos"], ["neg", "pos", "mixed"]),  # not every label is explained
             (["neg", "pos"], ["neg", "pos", "1"]),
-            (["toxic", "fine"], ["toxicity", "toxic behaviour"]),  # two that begin alike are two
+            (["toxic", "fine"], ["toxicity", "toxic behaviour"]),  # two names with the same beginning are two
             (["toxic", "fine"], ["toxic", "toxic behaviour", "fine"]),
             (["positive high", "positive low"], ["positive", "negative"]),  # begins like both
             (["spam", "ham"], ["spam-free", "ham"]),
             (["A", "B"], ["apple", "berry"]),
             (["class 10", "class 11"], ["class 1", "class 11"]),
-            (["a-b", "a_b"], ["A B"]),  # two classes are spelled so
+            (["a-b", "a_b"], ["A B"]),  # two classes have this spelling
             (["+", "-"], ["*", "/"]),  # nothing is left to compare
         ],
     )
     def test_no_name_is_guessed(self, model: list[str], data: list[str]) -> None:
-        """Where a label is left unexplained, or explained twice, none is the model's, and all are kept."""
+        """If a label has no class or two classes, no label is mapped, and all are kept."""
         found = found_of(dict.fromkeys(data, 2))
         labels = match_labels(found, model)
         assert (labels.mapping, labels.are_models) == ({name: name for name in data}, False)
         assert rejections(found, labels, strict=True).counts == {}
 
     def test_names_of_the_data_set_win_over_numbers(self) -> None:
-        """Numbered labels go by the data set's names for them, and where these are others, by nothing."""
+        """Numbered labels are mapped by the data set's names for them.
+
+        If these are not the model's, nothing is mapped.
+        """
         found = found_of({"0": 1, "1": 1}, class_names=("pos", "neg"))
         labels = match_labels(found, ["neg", "pos"])
         assert labels == LabelMap(
@@ -135,7 +141,9 @@ class TestByName:
         assert (labels.mapping, labels.are_models) == ({"0": "rotten", "1": "fresh"}, False)
 
     def test_names_that_are_not_numbered_count_from_0_or_1(self) -> None:
-        """Names a line apply from 0 if there is a 0, from 1 if there is the last number, else not at all."""
+        """Names, one per line, start at 0 if there is a 0, at 1 if there is the last number; otherwise they are not
+        used.
+        """
         names = ClassNames({0: "World", 1: "Sports", 2: "Business"}, "classes.txt", is_counted=False)
         model = ["Business", "Sports", "World"]
         of = {
@@ -151,15 +159,15 @@ class TestByName:
             "03": False,
         }
 
-    def test_names_that_are_numbers_count_as_a_whole(self) -> None:
-        """The data set calls its classes 1 to 5: a file without the 5 is still numbered from 1."""
+    def test_names_that_are_numbers_apply_to_the_whole_data_set(self) -> None:
+        """The data set names its classes 1 to 5: a file without the 5 is still numbered from 1."""
         stars = ("1", "2", "3", "4", "5")
         found = found_of({"0": 1, "3": 2}, class_names=stars)
         assert match_labels(found, FIVE).mapping == {"0": "very negative", "3": "positive"}
         assert match_labels(found, STARS).mapping == {"0": "1 stars", "3": "4 stars"}
 
     def test_names_that_do_not_fit_the_labels(self) -> None:
-        """Where there are names, but none for a label, the numbers are not taken for classes either."""
+        """If there are names, but a label has none, the numbers are not taken for classes either."""
         found = found_of({"0": 1, "1": 1, "2": 1}, class_names=("a", "b"))
         labels = match_labels(found, ["x", "y", "z"])
         assert (labels.mapping, labels.are_models) == ({"0": "0", "1": "1", "2": "2"}, False)
@@ -193,7 +201,7 @@ class TestByNumber:
         ],
     )  # fmt: skip
     def test_numbers_are_classes(self, data: str, model: list[str], expected: list[str], note: str) -> None:
-        """0 … n-1, with gaps if both ends are there, or exactly 1 … n; each is said."""
+        """0 … n-1, with gaps if both ends are present, or exactly 1 … n. A note says which."""
         labels = match_labels(found_of(dict.fromkeys(data.split(), 1)), model)
         assert labels == LabelMap(dict(zip(data.split(), expected, strict=True)), True, note, tuple(model))
 
@@ -211,7 +219,7 @@ class TestByNumber:
             ("2 3 4", STARS, "2=2 stars,3=3 stars,4=4 stars"),
             ("1 2 3 4", STARS, "1=1 stars,2=2 stars,3=3 stars,4=4 stars"),
             ("0.5 1", ["neg", "pos"], None),
-            # orders of a model's own, whose indices are seldom the data's numbers
+            # orders peculiar to a model, whose indices are seldom the data's numbers
             ("0 1 2", ["positive", "negative", "neutral"], "0=negative,1=neutral,2=positive"),
             ("0 1", ["POSITIVE", "NEGATIVE"], "0=NEGATIVE,1=POSITIVE"),
             ("0 1 2", ["contradiction", "neutral", "entailment"], "0=entailment,1=neutral,2=contradiction"),
@@ -223,7 +231,10 @@ class TestByNumber:
     def test_numbers_that_may_mean_something_else(
         self, data: str, model: list[str], advice: str | None
     ) -> None:
-        """They are kept, without an accuracy; the note shows the --labels that would map them, and this does."""
+        """They are kept, without an accuracy.
+
+        The note shows the --labels that would map them, and that option works.
+        """
         found = found_of(dict.fromkeys(data.split(), 3))
         labels = match_labels(found, model)
         assert (labels.mapping, labels.are_models) == ({raw: raw for raw in data.split()}, False)
@@ -246,14 +257,14 @@ class TestByNumber:
 
     @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.permutations(["0", "1", "2", "3"]))
     def test_counts_play_no_part(self, counts: list[int], data: list[str]) -> None:
-        """The mapping depends on which labels there are, not on how many rows have them, or in which order."""
+        """The mapping depends on which labels there are, not on their numbers of rows or their order."""
         labels = dict(zip(data, counts, strict=False))
         one = match_labels(found_of(labels), ["a", "b", "c"])
         other = match_labels(found_of(dict.fromkeys(sorted(labels), 1)), ["a", "b", "c"])
         assert (one.mapping, one.are_models) == (other.mapping, other.are_models)
 
     def test_the_labels_of_other_splits_count(self) -> None:
-        """A split that lacks a label is mapped as the whole is: 1 and 2 are the middle of 0 to 3, not the first two."""
+        """A split that lacks a label is mapped like the whole: 1 and 2 are the middle of 0 to 3, not the first two."""
         whole = match_labels(found_of(dict.fromkeys("0123", 1)), ["a", "b", "c", "d"])
         part = match_labels(found_of({"1": 5, "2": 4}, elsewhere=("0", "3")), ["a", "b", "c", "d"])
         assert part == whole
@@ -261,8 +272,10 @@ class TestByNumber:
 
 
 class TestNotTheModels:
-    def test_what_is_unknown_is_named(self) -> None:
-        """Labels of which only some are the model's: which are not, in how many rows, and what leaves them out."""
+    def test_unknown_labels_are_named(self) -> None:
+        """If only some labels are the model's, a note names the others, their rows, and the option that leaves them
+        out.
+        """
         labels = match_labels(found_of({"pos": 5, "neg": 4, "mixed": 3, "?": 1}), ["neg", "pos"])
         assert labels.note == (
             "the data's labels (?, mixed, neg, pos) are not the model's (neg, pos): they are kept as they are, no"
@@ -272,7 +285,7 @@ class TestNotTheModels:
 
     @pytest.mark.parametrize("model", [LABEL_4[:2], ["0", "1"]])
     def test_a_nameless_model_is_never_named_by_order(self, model: list[str]) -> None:
-        """As many text labels as classes without names: no order names these, not even the data set's own."""
+        """As many text labels as unnamed classes: no order maps them, not even that of the data set."""
         for found in (
             found_of({"bad": 1, "good": 1}),
             found_of({"0": 1, "1": 1}, class_names=("bad", "good")),
@@ -282,7 +295,7 @@ class TestNotTheModels:
             assert labels.model_labels == tuple(model)
 
     def test_no_labels(self) -> None:
-        """Without labels nothing is claimed, and nothing rejected."""
+        """Without labels, no accuracy is claimed and no row rejected."""
         found = found_of({}, unlabelled=3)
         labels = match_labels(found, ["neg", "pos"])
         assert labels == LabelMap(
@@ -308,21 +321,24 @@ class TestGiven:
     def test_classes_by_list(
         self, data: tuple[str, ...], given_: tuple[str, ...], expected: dict[str, str]
     ) -> None:
-        """A list names the model's classes in the order of its logits; then the rules hold for these."""
+        """A list names the model's classes in the order of its logits. Then the rules apply to these names."""
         labels = match_labels(found_of(dict.fromkeys(data, 1)), LABEL_4[:2], given_)
         classes = tuple(each for each in given_ if "=" not in each)
         assert (labels.mapping, labels.are_models, labels.model_labels) == (expected, True, classes)
 
     def test_labels_by_pairs(self) -> None:
-        """Pairs come before all rules; a label by name needs none; what neither explains is left out, and named."""
+        """Pairs take precedence over all rules.
+
+        A label equal to a class name needs no pair. Others are left out and named.
+        """
         found = found_of({"1": 4, "2.0": 3, "3": 2, "Positive": 1})
         labels = match_labels(found, ["neg", "pos"], ("1=pos", "2=neg"))
         assert labels.mapping == {"1": "pos", "2.0": "neg", "Positive": "pos"}
         assert labels.note == "labels were mapped by --labels: 1 is pos, 2.0 is neg, Positive is pos"
         assert rejections(found, labels).counts == {"unknown label '3'": 2}
 
-    def test_labels_sent_to_nothing(self) -> None:
-        """Their rows are left out and counted, even with --strict; the rules decide about the others."""
+    def test_labels_mapped_to_nothing(self) -> None:
+        """Their rows are left out and counted, even with --strict. The rules apply to the other labels."""
         found = found_of({"1": 4, "2": 3, "3": 2})
         labels = match_labels(found, ["neg", "pos"], ("3=",))
         assert labels == LabelMap(
@@ -336,8 +352,8 @@ class TestGiven:
         assert count_documents(found, labels) == 7
         assert not match_labels(found, ["neg", "pos"], ("1=", "2=", "3=")).are_models
 
-    def test_a_pair_for_no_label(self) -> None:
-        """A label that no row has is said: it may be misspelled."""
+    def test_a_pair_for_a_missing_label(self) -> None:
+        """A label that no row has is reported, because it may be misspelled."""
         labels = match_labels(found_of({"1": 1, "2": 1}), ["neg", "pos"], ("9=neg", "1=neg", "2=pos"))
         assert (
             labels.note
@@ -345,7 +361,7 @@ class TestGiven:
         )
 
     def test_pairs_by_the_data_sets_name_or_number(self) -> None:
-        """A numbered label with a name is known by both."""
+        """A numbered label with a name can be given by either."""
         found = found_of({"0": 1, "1": 1}, class_names=("rotten", "fresh"))
         for pairs in (("0=neg", "1=pos"), ("rotten=neg", "fresh=pos"), ("Rotten=negative", "fresh=positive")):
             assert match_labels(found, ["neg", "pos"], pairs).mapping == {"0": "neg", "1": "pos"}
@@ -365,14 +381,14 @@ class TestGiven:
             ),
         ],
     )
-    def test_what_does_not_fit(self, given_: tuple[str, ...], message: str) -> None:
-        """--labels must be as many different names as the model has classes, or lead to these."""
+    def test_impossible_values_of_labels(self, given_: tuple[str, ...], message: str) -> None:
+        """--labels must have as many distinct names as the model has classes, or map to these classes."""
         with pytest.raises(UsageError) as caught:
             match_labels(found_of({"a": 1}), ["neg", "pos"], given_)
         assert str(caught.value).rstrip() == message.rstrip()
 
     def test_classes_of_a_nameless_model(self) -> None:
-        """Pairs lead to its classes by number, and names are asked for before they are used."""
+        """Pairs map to its classes by number, and names must be given before they are used."""
         found = found_of({"x": 1, "y": 1})
         assert match_labels(found, LABEL_4[:2], ("x=1", "y=LABEL_0")).mapping == {
             "x": "LABEL_1",
@@ -382,8 +398,8 @@ class TestGiven:
             match_labels(found, LABEL_4[:2], ("x=neg", "y=pos"))
 
 
-def test_a_number_that_may_be_an_index_is_no_number_in_a_name() -> None:
-    """A model that has `1 stars` second by chance: 1 may be that, or the second of the classes in their order."""
+def test_a_number_that_may_be_an_index_is_ambiguous() -> None:
+    """The second class of a model happens to be `1 stars`: 1 may mean it, or the second class in order."""
     shuffled = ["2 stars", "1 stars", "3 stars", "4 stars", "5 stars"]
     assert not match_labels(found_of({"1": 3}), shuffled).are_models
     assert not match_labels(found_of({"1": 3, "4": 1}), shuffled).are_models
@@ -415,10 +431,10 @@ SPELLINGS = (
 
 @given(st.data())
 def test_a_label_is_the_true_class_or_no_accuracy_is_claimed(data: st.DataObject) -> None:
-    """Labels in any form that occurs, a part of the classes, names of the model in any order.
+    """Labels in every form that occurs, some of the classes, a model's names in any order.
 
-    Numbers without names mean the classes in the order in which the data were made, which is the model's only if it was
-    not shuffled; a model that was is told apart by names alone, so that it takes no numbers unless the data name them.
+    Numbers without names mean the classes in the order in which the data were made. That is the model's order only if
+    it was not shuffled. A shuffled model here differs by its names, so it takes numbers only if the data name them.
     """
     classes = data.draw(st.sampled_from(NAMES))
     form = data.draw(st.sampled_from(["name", "from 0", "from 1", "named number", "listed", "foreign"]))
@@ -432,7 +448,7 @@ def test_a_label_is_the_true_class_or_no_accuracy_is_claimed(data: st.DataObject
     nameless = data.draw(st.booleans()) and form in ("from 0", "from 1") and model == classes
     present = data.draw(st.lists(st.sampled_from(classes), min_size=1, unique=True))
     elsewhere = data.draw(st.lists(st.sampled_from(classes), unique=True))
-    written: dict[str, str] = {}  # each label as it stands in the data, and the class it is
+    written: dict[str, str] = {}  # each label as written in the data, and its class
     for name in (*present, *elsewhere):
         match form:
             case "name":
@@ -469,7 +485,9 @@ def test_a_label_is_the_true_class_or_no_accuracy_is_claimed(data: st.DataObject
 
 
 def test_labels_that_list_others_are_several_labels() -> None:
-    """GoEmotions writes `0,2` in its column of numbers: such rows are left out and counted, and names still win."""
+    """GoEmotions has `0,2` in its column of numbers: such rows are left out and counted, and names still take
+    precedence.
+    """
     found = found_of({"0": 3, "1": 2, "2": 4, "0,2": 2}, class_names=("joy", "anger", "fear"))
     labels = match_labels(found, ["fear", "joy", "anger"])
     assert (labels.mapping, labels.are_models) == ({"0": "joy", "1": "anger", "2": "fear"}, True)
@@ -479,7 +497,7 @@ def test_labels_that_list_others_are_several_labels() -> None:
 
 
 def test_a_comma_in_a_label_is_no_list_of_others() -> None:
-    """Unless each part is a label, too; and where the rest is not the model's, no row is left out."""
+    """Unless each part is also a label. If the rest are not the model's classes, no row is left out."""
     arts = match_labels(found_of({"Arts, Crafts": 2, "Arts": 1}), ["Arts", "Arts, Crafts"])
     assert arts.mapping == {"Arts, Crafts": "Arts, Crafts", "Arts": "Arts"}
     kept = match_labels(found_of({"a": 1, "b": 1, "a|b": 1}), ["x", "y"])

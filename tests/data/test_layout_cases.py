@@ -1,4 +1,4 @@
-"""The shapes of ../shared/cases that concern layout give what CASES.md says. Each kind has tests of its own beside."""
+"""The layouts in ../shared/cases give the results in CASES.md. Each kind also has its own tests elsewhere."""
 
 import pytest
 from shared import shared
@@ -41,8 +41,8 @@ def documents(source: Source) -> list[Document]:
         ("qnli", 2, "it was me", {"entailment", "not_entailment"}),
     ],
 )
-def test_the_documents_are_those_that_were_meant(case, count, first, labels):
-    """As many documents, with the text and the labels that the data hold."""
+def test_the_documents_are_the_intended_ones(case, count, first, labels):
+    """The number of documents, their texts and their labels."""
     found = documents(opened(case))
     assert len(found) == count
     assert found[0].text == first
@@ -57,29 +57,29 @@ def test_the_documents_are_those_that_were_meant(case, count, first, labels):
         ("latin1", "--encoding cp1252 fits"),
     ],
 )
-def test_what_is_no_data_is_refused_as_what_it_is(case, message):
+def test_files_that_are_not_data_are_refused(case, message):
     """One line that says what the file is, and what to do."""
     with pytest.raises(AttnstoreError, match=message):
         survey(opened(case))
 
 
-def test_latin_1_is_read_when_it_is_said():
+def test_latin_1_is_read_with_its_option():
     """All rows, with their accents."""
     found = documents(opened("latin1", encoding="latin-1"))
     assert any("café" in document.text for document in found)
 
 
 def test_an_open_quote_costs_one_row():
-    """It is said where it opens; the rows behind it are read."""
+    """Its line is reported, and the rows after it are read."""
     source = opened("oq")
     bad = [item for item in source if isinstance(item, Rejected)]
     assert bad[0] == Rejected("r.csv row 11 (line 12, it would swallow 96 lines)", "a quote is not closed")
     assert len(documents(source)) == 100
-    assert {item.reason for item in bad[1:]} == {"malformed row"}  # a comma that nothing quotes
+    assert {item.reason for item in bad[1:]} == {"malformed row"}  # an unquoted comma
 
 
 def test_a_tar_of_tables_is_its_tables():
-    """Neither the readme beside them nor the list of classes is a document; the table has no header."""
+    """The readme and the list of classes are not documents; the table has no header."""
     source = opened("tc")
     found = documents(source)
     assert (found[0].text, found[0].label, found[0].split) == (FIRST, "pos", "train")

@@ -1,4 +1,4 @@
-"""Text files with a document per line, and folders of texts with any ending."""
+"""Text files with one document per line, and folders of texts with any file ending."""
 
 import io
 import tarfile
@@ -31,7 +31,7 @@ def rows_of(source: Source) -> list[tuple[str, str | None, str]]:
 
 
 def test_fasttexts_labels_are_taken_from_the_lines(tmp_path: Path) -> None:
-    """Each line is a document of its file's split; a line with several labels or none is rejected by its number."""
+    """Each line is a document of its file's split. A line with several labels or none is rejected by its number."""
     files = {
         "train.txt": "__label__pos great film\n\n__label__neg bad\n",
         "test.txt": "__label__pos __label__neg odd\n__label__neg x\nno tag\n__label__neg y\n",
@@ -50,7 +50,7 @@ def test_fasttexts_labels_are_taken_from_the_lines(tmp_path: Path) -> None:
 
 
 def test_twin_files_give_texts_and_labels_line_by_line(tmp_path: Path) -> None:
-    """As tweet_eval has them, with the names of the numbers in mapping.txt."""
+    """As in tweet_eval, with the names of the numbers in mapping.txt."""
     files = {
         "mapping.txt": "0\tnegative\n1\tpositive\n",
         "val_text.txt": "good\n\n",
@@ -62,7 +62,7 @@ def test_twin_files_give_texts_and_labels_line_by_line(tmp_path: Path) -> None:
 
 
 def test_twin_files_of_different_length_are_refused(tmp_path: Path) -> None:
-    """A line too few shifts every label behind it: nothing is read."""
+    """A missing line shifts every label after it, so nothing is read."""
     with pytest.raises(AttnstoreError, match=r"test_labels.txt ends before line 2, which its twin has"):
         list(opened(tree(tmp_path, {"test_text.txt": "a\nb\n", "test_labels.txt": "1\n"})))
 
@@ -71,21 +71,21 @@ def test_twin_files_of_different_length_are_refused(tmp_path: Path) -> None:
     "names",
     [("pos.txt", "neg.txt"), ("rt-polarity.pos", "rt-polarity.neg"), ("train_pos.txt", "train_neg.txt")],
 )
-def test_files_called_as_classes_are_classes(names: tuple[str, str], tmp_path: Path) -> None:
-    """A text per line, with the file's name for its label, and it is said."""
+def test_files_named_after_classes_are_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    """One text per line, with the file's name as its label. A note says so."""
     source = opened(tree(tmp_path, {names[0]: "good\nfine\n", names[1]: "bad\n"}))
     split = "train" if names[0].startswith("train") else "all"
     assert sorted(rows_of(source)) == [("bad", "neg", split), ("fine", "pos", split), ("good", "pos", split)]
     assert source.notes == ("a text per line; the files' names are the labels",)
 
 
-def test_files_called_as_splits_hold_lines(tmp_path: Path) -> None:
-    """train.txt is no document, but a document per line."""
+def test_files_named_after_splits_have_a_document_per_line(tmp_path: Path) -> None:
+    """train.txt is not one document."""
     source = opened(tree(tmp_path, {"train.txt": "one\ntwo\n", "test.txt": "three\n"}))
     assert rows_of(source) == [("three", None, "test"), ("one", None, "train"), ("two", None, "train")]
 
 
-def test_a_text_file_alone_needs_its_kind_said(tmp_path: Path) -> None:
+def test_a_single_text_file_needs_a_format(tmp_path: Path) -> None:
     """Whether it is one document or many is not guessed."""
     path = tree(tmp_path, {"reviews.txt": "one\ntwo\n"}) / "reviews.txt"
     with pytest.raises(AttnstoreError, match="--format"):
@@ -94,7 +94,7 @@ def test_a_text_file_alone_needs_its_kind_said(tmp_path: Path) -> None:
 
 
 def test_class_folders_take_files_of_any_ending(tmp_path: Path) -> None:
-    """20 newsgroups' files are called by numbers; their encoding can be said."""
+    """The files of 20 newsgroups are named by numbers; their encoding can be given."""
     files = {
         "a/alt.atheism/49960": "one",
         "a/sci.space/60000": "caf\u00e9".encode("latin-1"),
@@ -107,7 +107,7 @@ def test_class_folders_take_files_of_any_ending(tmp_path: Path) -> None:
 
 
 def test_texts_in_another_encoding_are_refused(tmp_path: Path) -> None:
-    """If many are not UTF-8 and none with an accent is, what is left would be a biased rest."""
+    """If many are not UTF-8, and no text with an accent is, the rest would be a biased sample."""
     files = {
         f"{label}/{n}": "caf\u00e9".encode("latin-1") if n < 2 else "plain"
         for label in ("a", "b")
@@ -143,8 +143,8 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", ["news.tar.gz", "news.zip", "folder", "a folder with the archive"])
-def test_archives_of_tables_are_read_as_folders_are(name: str, tmp_path: Path) -> None:
-    """Their tables are the data; readmes, licences, lists of classes and sample submissions are not."""
+def test_archives_of_tables_are_read_like_folders(name: str, tmp_path: Path) -> None:
+    """Their tables are the data. Readmes, licences, lists of classes and sample submissions are not."""
     if name == "folder":
         path = tree(tmp_path / "news", TABLES)
     else:
@@ -157,7 +157,7 @@ def test_archives_of_tables_are_read_as_folders_are(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["news.tar.gz", "news.zip"])
 def test_a_member_of_an_archive_can_be_named(name: str, tmp_path: Path) -> None:
-    """By its path, its name, or a glob; one that is not there is refused with what is."""
+    """By its path, its name, or a glob. If there is no match, the error lists the members."""
     path = tmp_path / name
     path.write_bytes(as_zip(TABLES) if name.endswith(".zip") else as_tar(TABLES))
     for member in ("news/train.csv", "train.csv", "*train*"):
@@ -167,7 +167,7 @@ def test_a_member_of_an_archive_can_be_named(name: str, tmp_path: Path) -> None:
 
 
 def test_a_readme_in_an_archive_is_no_document(tmp_path: Path) -> None:
-    """By a word of its name (`rt-polaritydata.README.1.0.txt`): once it was all that was read."""
+    """By a word in its name (`rt-polaritydata.README.1.0.txt`). It used to be all that was read."""
     files = {
         "rt/rt-polarity.pos": "a fine film\n",
         "rt/rt-polarity.neg": "dull\n",
@@ -178,8 +178,8 @@ def test_a_readme_in_an_archive_is_no_document(tmp_path: Path) -> None:
     assert sorted(rows_of(opened(path))) == [("a fine film", "pos", "all"), ("dull", "neg", "all")]
 
 
-def test_of_a_hub_caches_snapshots_one_is_read(tmp_path: Path) -> None:
-    """That of refs/main, and it is said; without it the newest."""
+def test_one_snapshot_of_a_hub_cache_is_read(tmp_path: Path) -> None:
+    """That of refs/main, with a note; without refs/main, the newest."""
     cache = {
         f"datasets--x--y/snapshots/{revision}/test.csv": f"text,label\n{revision},pos\n"
         for revision in ("aaa", "bbb")
@@ -193,7 +193,7 @@ def test_of_a_hub_caches_snapshots_one_is_read(tmp_path: Path) -> None:
 
 
 class TestLinesWithLabelsOfOtherKinds:
-    """What would make a label a part of the text is refused with the option that settles it."""
+    """If a label would become part of the text, the file is refused with the option that settles it."""
 
     TEXTS = ("a fine film", "dull and long", "good fun", "never again", "well played", "a waste")
 
@@ -221,13 +221,13 @@ class TestLinesWithLabelsOfOtherKinds:
     )
     @pytest.mark.parametrize("name", ["train.txt", "labelled_sentences.txt"])
     def test_they_are_refused(self, name: str, pattern: str, what: str, tmp_path: Path) -> None:
-        """Whether the file's name says a split, or nothing."""
+        """Whether the file's name is that of a split or not."""
         write_folder(tmp_path, {name: self.lines(pattern)})
         with pytest.raises(UsageError, match=f"^{name}: {what}.*; --format lines reads each line as it is$"):
             open_(tmp_path)
 
     def test_tokens_with_tags(self, tmp_path: Path) -> None:
-        """CoNLL's files, in which a line is a word."""
+        """CoNLL's files, in which each line is a word."""
         lines = "".join(
             f"{word} NN {tag}\n"
             for word, tag in zip("EU rejects German call .".split(), "BOIOO", strict=True)
@@ -237,7 +237,7 @@ class TestLinesWithLabelsOfOtherKinds:
             open_(tmp_path)
 
     def test_they_are_read_as_a_table_or_as_they_are(self, tmp_path: Path) -> None:
-        """As the options say; a note names what is a part of the text then."""
+        """As the options say. A note names what becomes part of the text."""
         write_folder(tmp_path, {"train.txt": self.lines("{text}\t{n}")})
         assert [(i.text, i.label) for i in open_(tmp_path, format="tsv")][:2] == [
             ("a fine film", "0"),
@@ -249,7 +249,7 @@ class TestLinesWithLabelsOfOtherKinds:
 
     @pytest.mark.parametrize("end", [b"\n", b" __label__x\n"])
     def test_fasttext_with_its_label_at_the_end(self, end: bytes, tmp_path: Path) -> None:
-        """fastText finds its labels anywhere; two are several labels."""
+        """fastText accepts labels anywhere in a line; two are several labels."""
         write_folder(tmp_path, {"train.txt": b"a fine film __label__pos\n__label__neg dull" + end})
         first, second = open_(tmp_path)
         assert (first.text, first.label) == ("a fine film", "pos")
@@ -268,7 +268,7 @@ class TestLinesWithLabelsOfOtherKinds:
             ("dull", "neg", "train"),
         ]
 
-    def test_any_ending_where_lines_are_asked_for(self, tmp_path: Path) -> None:
-        """`--format lines` needs no name that it knows."""
+    def test_any_file_ending_with_format_lines(self, tmp_path: Path) -> None:
+        """`--format lines` works with unknown file endings."""
         write_folder(tmp_path, {"mpqa.all": b"a fine film\ndull\n"})
         assert [i.text for i in open_(tmp_path / "mpqa.all", format="lines")] == ["a fine film", "dull"]

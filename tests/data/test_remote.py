@@ -1,4 +1,4 @@
-"""Data from elsewhere: a web server on this machine, a file system of fsspec's, the standard input."""
+"""Remote data: a web server on this machine, an fsspec file system, and standard input."""
 
 import functools
 import io
@@ -30,7 +30,7 @@ def documents(name: str) -> list[Document]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """A web server for a folder `web`; its address, and what was asked for."""
+    """A web server for the folder `web`: its address, and the requests it received."""
     asked: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
@@ -57,7 +57,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 class TestWeb:
     @pytest.mark.slow
     def test_a_file_is_fetched_once(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
-        """It is read as often as asked, and opened again, from one download; what is secret is not kept."""
+        """Repeated readings and openings use one download. Secrets are not kept."""
         address, asked = server
         (tmp_path / "web/my reviews.csv").write_bytes(CSV)
         given = f"{address}/my%20reviews.csv?signature=secret"
@@ -67,7 +67,7 @@ class TestWeb:
         assert len(asked) == 1
 
     def test_archives(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
-        """A tar of class folders and a member of a zip are read as they are from a disk."""
+        """A tar of class folders and a member of a zip are read as from a disk."""
         address, _ = server
         write_tar(tmp_path / "web/imdb.tar.gz", IMDB)
         write_zip(tmp_path / "web/a.zip", {"train.csv": CSV, "other.csv": b"text\nx\n"})
@@ -75,13 +75,13 @@ class TestWeb:
         assert list(open_(f"{address}/a.zip::train.csv")) == documents("train.csv")
 
     def test_a_name_without_an_ending(self, server: tuple[str, list[str]], tmp_path: Path) -> None:
-        """The format is said where the address does not show it."""
+        """The format has to be given if the address does not show it."""
         address, _ = server
         (tmp_path / "web/export").write_bytes(CSV)
         assert list(open_(f"{address}/export", format="csv")) == documents("export")
 
-    def test_what_is_not_there(self, server: tuple[str, list[str]]) -> None:
-        """404 and a server that is none are one line each, without what is secret."""
+    def test_missing_files_and_servers(self, server: tuple[str, list[str]]) -> None:
+        """404, and an address without a server, are one line each, without secrets."""
         address, _ = server
         with pytest.raises(UsageError) as caught:
             open_(f"{address}/nothing.csv?token=secret")
@@ -91,8 +91,8 @@ class TestWeb:
         assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
         assert str(caught.value).startswith("http://127.0.0.1:9/a.csv can't be fetched: ")
 
-    def test_what_is_refused(self, server: tuple[str, list[str]]) -> None:
-        """An answer that is an error is one line with what the server said, without what is secret."""
+    def test_error_answers(self, server: tuple[str, list[str]]) -> None:
+        """A server's error is one line with its message, without secrets."""
         address, _ = server
         with pytest.raises(DataError) as caught:
             open_(f"{address}/forbidden.csv?token=secret")
@@ -119,12 +119,12 @@ class TestWeb:
     ],
 )
 def test_an_address_is_shown_without_secrets(address: str, shown: str) -> None:
-    """Passwords, signatures and tokens are not for a manifest, nor for a message."""
+    """Passwords, signatures and tokens belong neither in a manifest nor in a message."""
     assert without_secrets(address) == shown
 
 
 def test_a_folder_of_a_file_system(tmp_path: Path) -> None:
-    """Whatever fsspec reads, a file, a folder and a glob of it are a source."""
+    """A file, a folder or a glob on any fsspec file system is a source."""
     memory = fsspec.filesystem("memory")
     for name in ("train.csv", "sub/test.csv"):
         memory.pipe(f"/{tmp_path.name}/{name}", CSV)
@@ -145,15 +145,15 @@ class Pipe(io.TextIOWrapper):
 
 
 class TestStandardInput:
-    def test_it_is_read_once_and_opened_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What came through the pipe is put aside, for as many readings as there are."""
+    def test_it_is_read_once_and_can_be_opened_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The input is stored in a temporary file for all readings."""
         monkeypatch.setattr("attnstore.data.remote._aside", {})
         monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(CSV)))
         sources = [open_("-", format="csv"), open_("-", format="csv")]
         assert [list(each) for each in (*sources, sources[0])] == [documents("stdin")] * 3
 
     def test_without_a_format(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A pipe has no name that shows what it is."""
+        """A pipe has no name that shows its format."""
         monkeypatch.setattr("attnstore.data.remote._aside", {})
         monkeypatch.setattr(sys, "stdin", Pipe(io.BytesIO(CSV)))
         with pytest.raises(UsageError, match="-: unknown file format: choose one with --format"):
@@ -176,8 +176,8 @@ class TestStandardInput:
         assert found == [("stdin:1", "pos"), ("stdin:2", "neg")]
 
 
-def test_a_name_that_may_be_the_hubs_or_a_slip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is such a folder, the name is a path with a slip in it, and nothing is asked of the hub."""
+def test_a_name_that_may_be_a_mistyped_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a folder of that name exists, it is a path with a typing error, and the hub is not asked."""
     write_folder(tmp_path, {"data/reviews/train.csv": CSV})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"^no such file or folder: data/review: did you mean 'reviews'\?$"):

@@ -25,7 +25,7 @@ class TestReadDocuments:
         return open_(path)
 
     def test_labels_are_mapped_and_unknown_ones_left_out(self, tmp_path: Path) -> None:
-        """The stream holds the model's labels; a row with another is left out, one without any is kept."""
+        """The stream has the model's labels. A row with another label is left out, one without a label is kept."""
         source = self.rows(tmp_path)
         found = survey(source)
         labels = match_labels(found, ["neg", "pos"], ["huh=neg"])
@@ -44,7 +44,7 @@ class TestReadDocuments:
         assert told.rows == ("r.csv:4: unknown label 'what'",)
 
     def test_one_unknown_label_leaves_nothing_out(self, tmp_path: Path) -> None:
-        """Where --labels says nothing, labels that are not all the model's are kept as they are, with all rows."""
+        """Without --labels, labels that are not all the model's are kept as they are, with all rows."""
         source = self.rows(tmp_path)
         found = survey(source)
         labels = match_labels(found, ["neg", "pos"])
@@ -53,7 +53,7 @@ class TestReadDocuments:
         assert (labels.are_models, rejections(found, labels, strict=True).counts) == (False, {})
 
     def test_strict_names_the_first(self, tmp_path: Path) -> None:
-        """--strict turns rejected rows into one line that names the first."""
+        """--strict turns rejected rows into a one-line error that names the first."""
         source = self.rows(tmp_path)
         found = survey(source)
         with pytest.raises(DataError) as caught:
@@ -72,7 +72,7 @@ class TestReadDocuments:
 
     @given(total=st.integers(1, 200), limit=st.integers(1, 250))
     def test_a_limit_is_spread_evenly(self, total: int, limit: int) -> None:
-        """`limit` documents are taken at steps that differ by one at most, the first included."""
+        """The steps between the `limit` documents differ by one at most; the first document is taken."""
         items = [Document("t", str(n), None, "all", None) for n in range(total)]
         source = Source("test", (), (), None, lambda: iter(items))
         found = survey(source)
@@ -87,7 +87,7 @@ class TestReadDocuments:
     def test_a_small_source_is_read_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, readings: int
     ) -> None:
-        """What the survey has read it holds, if there is room for all of it; the documents are the same."""
+        """The survey keeps the documents in memory if all fit, and they are the same."""
         monkeypatch.setattr(survey_module, "_HELD", room)
         items = list(self.rows(tmp_path).read())
         read = 0
@@ -106,7 +106,7 @@ class TestReadDocuments:
         assert len(taken) == 7
 
     def test_a_source_that_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A source that holds less than was surveyed ends in an error, not in fewer documents."""
+        """A source that has fewer documents than surveyed raises an error."""
         monkeypatch.setattr(survey_module, "_HELD", 0)
         source = self.rows(tmp_path)
         found = survey(source)

@@ -1,4 +1,4 @@
-"""What a source yields, whatever it lies in; and what is refused, in one line."""
+"""The documents of a source in every container, and the sources that are refused, in one line."""
 
 import hashlib
 import io
@@ -47,7 +47,7 @@ class TestImdb:
         assert list(open_(imdb)) == IMDB_TEST + IMDB_TRAIN
 
     def test_one_split_alone(self, tmp_path: Path) -> None:
-        """A tree with one split only still knows it, by its folder; given that folder, the user names it."""
+        """A tree with a single split has its name from its folder. For that folder itself, the user gives the name."""
         only_test = {name: content for name, content in IMDB.items() if "/test/" in name}
         assert list(open_(write_folder(tmp_path, only_test))) == IMDB_TEST
         inside = open_(tmp_path / "aclImdb/test", split="held-out")
@@ -60,11 +60,11 @@ class TestImdb:
         """The 25,000 test reviews come in the archive's order, 12,500 of each label, with their films."""
         read = [item for item in open_(imdb_archive, split="test") if isinstance(item, Document)]
         assert Counter(item.label for item in read) == {"neg": 12500, "pos": 12500}
-        assert sum(len(item.text.encode()) for item in read) == 32_350_685  # its README says so
+        assert sum(len(item.text.encode()) for item in read) == 32_350_685  # according to its README
         by_id = {item.id: item.group for item in read}
         assert by_id["test/pos/0_10"] == "tt0406816"
         assert None not in by_id.values()
-        # Ids, texts and labels in the archive's order, as a script has them that reads nothing but the tar.
+        # Ids, texts and labels in the archive's order, from a script that reads only the tar.
         digest = hashlib.sha256()
         for item in read:
             line = json.dumps([item.id, item.text, item.label, item.split], separators=(",", ":"))
@@ -90,7 +90,7 @@ class TestManyFiles:
 
     @pytest.mark.parametrize("container", ["folder", "zip", "glob"])
     def test_splits_by_name(self, container: str, tmp_path: Path) -> None:
-        """Files named after splits are the splits; columns may stand in any order."""
+        """Files named after splits are the splits. Columns may be in any order."""
         match container:
             case "folder":
                 data = str(write_folder(tmp_path, self.FILES))
@@ -111,7 +111,7 @@ class TestManyFiles:
         ] * 2
 
     def test_files_without_splits(self, tmp_path: Path) -> None:
-        """Files not named after splits are one split, by the name the user gives it."""
+        """Files not named after splits are one split, with the name that the user gives."""
         write_folder(
             tmp_path, {"b.csv": b"text\nt2\n", "a.csv.gz": b"text\nt1\n", "testimonials.csv": b"text\nt3\n"}
         )
@@ -124,7 +124,7 @@ class TestManyFiles:
         ]
 
     def test_hive(self, tmp_path: Path) -> None:
-        """A partitioned folder of Parquet, such as a store's documents, gives columns and splits in its path."""
+        """A partitioned folder of Parquet, such as a store's documents, has columns and splits in its path."""
         rows = parquet(text=["a", None], id=["x", "y"], group=["g", None])
         write_folder(
             tmp_path,
@@ -143,8 +143,8 @@ class TestManyFiles:
             Rejected("split=test/label=a%2Fb/part-0.parquet row 2", "text missing"),
         ]
 
-    def test_a_column_of_splits_is_the_splits(self, tmp_path: Path) -> None:
-        """Each row is of its own split; of a split that is asked for, no other row is read; others are told."""
+    def test_a_split_column_gives_the_splits(self, tmp_path: Path) -> None:
+        """Each row belongs to its own split. If one is asked for, no other rows are read, and a note counts them."""
         data = tmp_path / "data.csv"
         data.write_text("text,split,label\na,train,x\nb,test,y\nc,,x\nd,test,x\n")
         pl.read_csv(data).write_parquet(tmp_path / "data.parquet")
@@ -165,7 +165,7 @@ class TestManyFiles:
                 open_(tmp_path / name, split="tset")
 
     def test_a_column_called_split_may_be_something_else(self, tmp_path: Path) -> None:
-        """Named as the label it is the label; with a value per row it is refused."""
+        """If it is named as the label, it is the label. With a different value in each row it is refused."""
         data = tmp_path / "data.csv"
         data.write_text("text,split\n" + "".join(f"a,{n}\n" for n in range(51)))
         assert open_(data, label_column="split").splits == ()
@@ -173,14 +173,14 @@ class TestManyFiles:
             open_(data)
 
     def test_a_split_of_data_without_splits_is_only_a_name(self, tmp_path: Path) -> None:
-        """A note says so: `--split test` has chosen nothing."""
+        """A note says so: `--split test` has selected nothing."""
         (tmp_path / "a.csv").write_text("text,label\na,x\n")
         note = "the data has no splits: 'test' is only the name that its documents get"
         assert note in open_(tmp_path / "a.csv", split="test").notes
         assert not [note for note in open_(tmp_path / "a.csv").notes if "only the name" in note]
 
     def test_a_single_file_has_no_splits(self, tmp_path: Path) -> None:
-        """A file that the user names is one split, whatever it is called."""
+        """A file that the user names is one split, whatever its name."""
         (tmp_path / "test.csv").write_text("text\nt\n")
         source = open_(tmp_path / "test.csv", split="mine")
         assert (source.splits, [item.split for item in source if isinstance(item, Document)]) == (
@@ -217,7 +217,7 @@ def gzipped(content: bytes) -> bytes:
 NOISE = hashlib.shake_256(b"noise").digest(5000).replace(b"\0", b"\1")
 GOOD_TAR = tar_with(size=3000)
 
-# name, files (or one file's bytes), what is given as data (within the folder), options, in the message
+# name, files (or one file's bytes), --data (within the folder), options, a part of the message
 BAD_INPUTS: list[tuple[str, dict[str, bytes], str, dict[str, object], str]] = [
     ("wrong path", {"reviews.csv": b"text\na\n"}, "review.csv", {}, "did you mean 'reviews.csv'?"),
     ("wrong folder", {}, "no/such/place", {}, "no such file or folder"),

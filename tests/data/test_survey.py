@@ -1,4 +1,4 @@
-"""A source read once: what is counted, what is noted, and the hash."""
+"""A source read once: counts, notes, and the hash."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def imdb(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 class TestSurvey:
     def test_the_hash_is_of_the_documents(self, imdb: Path) -> None:
-        """The hash is over length-prefixed split, id, group, label and text, whatever the container."""
+        """The hash covers length-prefixed split, id, group, label and text, whatever the container."""
         expected = hashlib.sha256()
         for item in [*IMDB_TEST, *IMDB_TRAIN]:
             if isinstance(item, Document):
@@ -44,7 +44,9 @@ class TestSurvey:
     def test_memory_does_not_grow_with_the_documents(
         self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Beyond what may be held: four times the documents, the same peak of Python's memory within 10 %."""
+        """Beyond what may be kept in memory: four times the documents have the same peak of Python's memory within 10
+        %.
+        """
         monkeypatch.setattr(surveys, "MAX_REMEMBERED", 150)
         monkeypatch.setattr(surveys, "_HELD", 1 << 19)
         monkeypatch.setattr(sources, "_HELD", 1 << 19)
@@ -67,8 +69,8 @@ class TestSurvey:
                 tracemalloc.stop()
         assert peaks[2_500] < 1.1 * peaks[600]
 
-    def test_a_thousand_rejected_rows_are_told(self, tmp_path: Path) -> None:
-        """All rejected rows are counted, the first 1,000 are told."""
+    def test_a_thousand_rejected_rows_are_listed(self, tmp_path: Path) -> None:
+        """All rejected rows are counted, and the first 1,000 are listed."""
         path = tmp_path / "r.jsonl"
         path.write_text('{"text": "a"}\n' + '{"text": null}\n' * 1500)
         found = survey(open_(path))
@@ -76,15 +78,15 @@ class TestSurvey:
         assert found.rejected_rows == tuple(f"r.jsonl row {n}: text missing" for n in range(2, 1002))
 
     def test_repeated_ids_are_noted_and_kept(self, tmp_path: Path) -> None:
-        """Ids of the source's own stay as they are; a repetition is a note."""
+        """Ids of the source stay as they are; a repetition is noted."""
         path = tmp_path / "r.csv"
         path.write_text("id,text\nx,one\ny,two\nx,three\n")
         source = open_(path)
         assert [item.id for item in source if isinstance(item, Document)] == ["x", "y", "x"]
         assert survey(source).notes == ("ids repeat: 'x' is the id of more than one document",)
 
-    def test_labels_that_are_no_classes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A label column with thousands of values is an error that says what to do."""
+    def test_a_label_column_without_classes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One with thousands of values is an error that says what to do."""
         monkeypatch.setattr(surveys, "MAX_LABELS", 3)
         path = tmp_path / "r.csv"
         path.write_text("text,rating\n" + "".join(f"a,{n}.5\n" for n in range(5)))
@@ -93,8 +95,8 @@ class TestSurvey:
 
     @pytest.mark.slow
     @given(st.lists(st.tuples(st.text(), st.none() | st.sampled_from("ab")), min_size=2, max_size=6))
-    def test_the_hash_tells_documents_apart(self, rows: list[tuple[str, str | None]]) -> None:
-        """Moving a character from one field or document to the next makes another hash."""
+    def test_the_hash_distinguishes_documents(self, rows: list[tuple[str, str | None]]) -> None:
+        """Moving a character from one field or document to the next changes the hash."""
 
         def hash_of(items: list[Document]) -> str:
             return survey(Source("test", (), (), None, lambda: iter(items))).sha256
@@ -111,7 +113,7 @@ class TestSurvey:
         assert hash_of(items) != hash_of(items[:-1])
 
     def test_empty_texts_are_documents_and_are_counted(self, tmp_path: Path) -> None:
-        """A cell without a text is a document without a word; the notes say how many there are."""
+        """A cell without a text is a document without words; a note counts them."""
         (tmp_path / "a.csv").write_text('text,label\n,x\n" ",y\ngood,x\n')
         found = survey(open_(tmp_path / "a.csv"))
         assert (found.documents, found.notes) == (
@@ -120,8 +122,8 @@ class TestSurvey:
         )
 
 
-def test_the_reading_is_told_from_the_first_document_on(tmp_path):
-    """How many documents have been read, while they are; how many there are, at the end."""
+def test_the_reading_is_reported_from_the_first_document_on(tmp_path):
+    """The number of documents read so far, and the total at the end."""
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"a film {n},pos\n" for n in range(250)))
     told = []

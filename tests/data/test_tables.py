@@ -1,4 +1,4 @@
-"""Rows of tables: every format gives the same rows, and tells the bad ones by their numbers."""
+"""Rows of tables: every format gives the same rows, and identifies bad ones by number."""
 
 import bz2
 import csv
@@ -104,10 +104,10 @@ class TestFormats:
             ("compressed in secret.csv", gzip.compress(as_csv())),
             ("r.csv.gz", as_csv()),
         ],
-        ids=lambda value: value if isinstance(value, str) else "",  # the bytes of a .gz hold the time
+        ids=lambda value: value if isinstance(value, str) else "",  # the bytes of a .gz contain the time
     )
     def test_every_format_gives_the_same_rows(self, name: str, content: bytes, tmp_path: Path) -> None:
-        """CSV, TSV, JSON Lines and Parquet, compressed or not, hold the same texts and labels, to the letter."""
+        """CSV, TSV, JSON Lines and Parquet, compressed or not, have the same texts and labels, to the character."""
         source = open_(tmp_path / name, content)
         assert rows_of(source) == ROWS
         assert not [item for item in source if isinstance(item, Rejected)]
@@ -122,10 +122,10 @@ class TestFormats:
             min_size=1,
         )
     )
-    def test_what_csv_writes_is_read(
+    def test_written_texts_are_read_back(
         self, rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
-        """Any text that Python's csv writer or pyarrow's Parquet writer writes is read back as it was."""
+        """Any text that Python's csv writer or pyarrow's Parquet writer writes is read back unchanged."""
         folder = tmp_path_factory.mktemp("roundtrip")
         sink = io.StringIO(newline="")
         csv.writer(sink, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
@@ -133,14 +133,14 @@ class TestFormats:
         pq.write_table(
             pa.table({"text": [row[0] for row in rows], "label": [row[1] for row in rows]}), folder / "r.pq"
         )
-        # A byte order mark at its beginning is no part of a text.
+        # A byte order mark at the beginning is not part of the text.
         without_mark = [(text.removeprefix("\ufeff"), label) for text, label in rows]
         assert rows_of(open_(folder / "r.pq")) == without_mark
 
 
 class TestBadRows:
     def test_csv(self, tmp_path: Path) -> None:
-        """A bad row of a CSV is told by its number among the rows, the others are read."""
+        """A bad row of a CSV file is identified by its number among the rows; the others are read."""
         content = (
             b'id,text,label\n1,good,pos\n2,too,many,cells\n3,few\n\n4,\xe9t\xe9,pos\n5,"quoted" twice,neg\n'
             b'6,"two\nlines",neg\n7,,\n\xff,odd id,pos\n,no id,pos\n9,"never closed,pos\n10,lost,pos\n'
@@ -162,7 +162,7 @@ class TestBadRows:
         ]
 
     def test_jsonl(self, tmp_path: Path) -> None:
-        """A bad line of JSON is told by its number among the lines, the others are read."""
+        """A bad line of JSON is identified by its number among the lines; the others are read."""
         content = (
             b'{"text": "good", "label": 1, "id": 7}\n\n{"text": null}\n{"label": "pos"}\n{"text": 5}\n{"text": "a"\n'
             b'"text"\n[1]\n{"text": "\xff"}\n{"text": "half \\ud83d"}\n{"text": "\\ud83d\\ude00", "label": true}\n'
@@ -188,7 +188,7 @@ class TestBadRows:
         ]
 
     def test_parquet(self, tmp_path: Path) -> None:
-        """Parquet's nulls and its strings that are not UTF-8 are told by row, across batches."""
+        """Parquet's nulls, and strings that are not UTF-8, are identified by row, across batches."""
         texts = [b"good", None, b"\xff", b""] * 600
         table = pa.table(
             {"text": pa.array(texts, pa.binary()), "label": pa.array([1.0, None, 0.0, float("nan")] * 600)}
@@ -205,7 +205,7 @@ class TestBadRows:
         assert list(open_(tmp_path / "r.parquet")) == expected
 
     def test_strings_of_parquet_that_are_not_utf8(self, tmp_path: Path) -> None:
-        """A column declared as strings may hold foreign bytes all the same: the row is rejected, not the file."""
+        """A column declared as strings may still hold other bytes: the row is rejected, not the file."""
         offsets, data = pa.py_buffer(b"\0\0\0\0\4\0\0\0\6\0\0\0"), pa.py_buffer(b"good\xff\xfe")
         strings = pa.StringArray.from_buffers(2, offsets, data)
         pq.write_table(pa.table({"text": strings}), tmp_path / "r.parquet", store_schema=False)
@@ -228,12 +228,12 @@ class TestColumns:
                              "no column looks like the label (there are idx, comment): the documents have none"]),
         ],
     )  # fmt: skip
-    def test_guesses_are_said(self, header: str, expected: list[str], tmp_path: Path) -> None:
-        """Usual names are found whatever their case and place, the most usual first, and each guess is a note."""
+    def test_guesses_are_noted(self, header: str, expected: list[str], tmp_path: Path) -> None:
+        """Usual names are found in any case and position, the most usual first, and each guess is a note."""
         assert sorted(open_(tmp_path / "r.csv", f"{header}\na,b\n").notes) == sorted(expected)
 
-    def test_named_columns_are_no_guess(self, tmp_path: Path) -> None:
-        """Columns by name are taken exactly, else whatever their case; nothing is guessed beside them."""
+    def test_named_columns_are_not_guessed(self, tmp_path: Path) -> None:
+        """A column is found by its exact name, else in any case. Nothing is guessed beside named columns."""
         content = "text,TEXT,what,key,film,Label\nno,yes,L,K,F,wrong\n"
         named = {"text_column": "TEXT", "label_column": "WHAT", "id_column": "key", "group_column": "film"}
         source = open_(tmp_path / "r.csv", content, **named)
@@ -241,7 +241,7 @@ class TestColumns:
         assert list(source) == [Document("yes", "K", "F", "all", "L")]
 
     def test_a_single_column_is_the_text(self, tmp_path: Path) -> None:
-        """A table of one column needs no name for it; nothing else is guessed to be a group but `group`."""
+        """A table with one column needs no name for it. Only a column called `group` is guessed to be the group."""
         assert [
             item.text
             for item in open_(tmp_path / "r.csv", "words\none\ntwo\n", header=True)
@@ -255,8 +255,8 @@ class TestColumns:
             Document("b", "g.csv:2", None, "all", None),
         ]
 
-    def test_two_usual_names_alike(self, tmp_path: Path) -> None:
-        """Columns that differ by case only are not guessed between."""
+    def test_two_similar_usual_names(self, tmp_path: Path) -> None:
+        """Columns that differ only in case are not guessed between."""
         with pytest.raises(UsageError, match="has 2 columns called 'text'"):
             open_(tmp_path / "r.csv", "text,Text\na,b\n")
 
@@ -281,7 +281,10 @@ class TestTsv:
     def test_headers_and_quotes(
         self, content: str, expected: list[tuple[str, str]], headerless: bool, tmp_path: Path
     ) -> None:
-        """Without a header the text is the longest column, the label the one that repeats; quotes count if all pair."""
+        """Without a header, the text is the longest column and the label the one that repeats.
+
+        Quotes count if all are paired.
+        """
         source = open_(tmp_path / "r.tsv", content)
         assert rows_of(source) == expected
         notes = (
@@ -295,12 +298,12 @@ class TestTsv:
 
     @pytest.mark.slow
     def test_a_quoted_field_across_the_sample(self, tmp_path: Path) -> None:
-        """Quoting is told from the beginning of a file, even if that ends inside a field."""
+        """Quoting is decided from a file's beginning, even if that ends inside a field."""
         content = 'text\tlabel\n"a\tb"\tpos\n"' + "long\n" * 250_000 + '"\tneg\n'
         assert rows_of(open_(tmp_path / "r.tsv", content)) == [("a\tb", "pos"), ("long\n" * 250_000, "neg")]
 
     def test_an_unquoted_text_may_be_long(self, tmp_path: Path) -> None:
-        """No limit of a reader's cuts a long field: a text of two megabytes is one text, in CSV and TSV."""
+        """No reader's limit cuts a long field: a text of two megabytes is one text, in CSV and TSV."""
         text = "word " * 400_000
         assert rows_of(open_(tmp_path / "r.tsv", f"text\tlabel\n{text}\tpos\n")) == [(text, "pos")]
         assert rows_of(open_(tmp_path / "r.csv", f"text,label\n{text},pos\n")) == [(text, "pos")]
@@ -318,7 +321,7 @@ class TestParquetTypes:
         ],
     )
     def test_texts(self, kind: pa.DataType, tmp_path: Path) -> None:
-        """Every way Arrow has to keep strings is read."""
+        """Every way in which Arrow stores strings is read."""
         values = pa.array(["a", None, "ß"], pa.string()).cast(kind)
         pq.write_table(pa.table({"text": values}), tmp_path / "r.parquet")
         assert [
@@ -339,14 +342,14 @@ class TestParquetTypes:
         ],
     )
     def test_labels(self, values: pa.Array, expected: list[str | None], tmp_path: Path) -> None:
-        """Labels of any scalar type are read as text; null, NaN and the empty string are none."""
+        """Labels of any scalar type are read as text; null, NaN and the empty string are no label."""
         pq.write_table(pa.table({"text": ["x", "y", "z"], "label": values}), tmp_path / "r.parquet")
         assert [
             label for _, label in rows_of(open_(tmp_path / "r.parquet", label_column="label"))
         ] == expected
 
     def test_class_names_of_the_hub(self, tmp_path: Path) -> None:
-        """The class names that datasets keeps in Parquet's metadata come along; -1 is no label."""
+        """The class names that `datasets` stores in Parquet's metadata are used; -1 is no label."""
         feature = {"names": ["neg", "pos"], "_type": "ClassLabel"}
         metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
         table = pa.table({"text": ["a", "b", "c"], "label": [1, -1, 0]}).replace_schema_metadata(metadata)
@@ -373,13 +376,13 @@ class TestParquetTypes:
     ],
 )
 def test_splits_by_name(name: str, split: str | None) -> None:
-    """A split is a word of a file's name, or a folder's name, or what Hive says; not a part of a word."""
+    """A split is a word of a file's name, a folder's name, or a Hive key; not a part of a word."""
     unread: Callable[[str], io.BytesIO] = lambda _: io.BytesIO()  # noqa: E731
     assert table_at(name, unread, "csv").split == split
 
 
 class TestGuesses:
-    """What columns hold, where no name says it."""
+    """Columns recognised by their contents, if no name decides."""
 
     CHINESE = ("这部电影非常好看,我很喜欢它", "这部电影非常无聊,浪费时间和钱")
 
@@ -391,7 +394,7 @@ class TestGuesses:
         label = {"评论\t标签\n": "标签", "text_a\tlabel\n": None, "": None}[header]
         assert rows_of(open_(tmp_path / "r.tsv", content, label_column=label)) == rows
 
-    def test_a_title_is_no_id_and_is_said(self, tmp_path: Path) -> None:
+    def test_a_title_is_not_an_id_and_is_noted(self, tmp_path: Path) -> None:
         """The rows of Zhang et al. (2015): class, title, text."""
         rows = "".join(
             f'"{n % 5 + 1}","Thing {chr(97 + n)}","a text with several words, number {n}"\n'
@@ -404,7 +407,7 @@ class TestGuesses:
         assert any("--text-column 2,3 joins columns" in note for note in source.notes)
 
     def test_columns_that_may_be_the_label_are_named(self, tmp_path: Path) -> None:
-        """A choice for the user, where two are alike."""
+        """If two are equally likely, the user has to choose."""
         rows = "".join(f"{n % 2},{n % 2},a text with several words {n}\n" for n in range(8))
         source = open_(tmp_path / "r.csv", rows)
         assert any("--label-column 1 or 2 may name it" in note for note in source.notes)

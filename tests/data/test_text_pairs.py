@@ -1,4 +1,4 @@
-"""Two columns as a pair: which they are, which rows are none, and what is refused."""
+"""Two columns as a pair: which columns they are, which rows are not pairs, and what is refused."""
 
 import json
 
@@ -30,8 +30,8 @@ def pair(path, rows=ROWS, **options) -> Source:
 @pytest.mark.parametrize(
     "wanted", ["premise,hypothesis", "1,2", " Premise , HYPOTHESIS", "hypothesis,premise"]
 )
-def test_the_two_columns_are_the_two_texts_in_the_order_that_is_asked_for(wanted, tmp_path):
-    """By name or place; the label is found beside them."""
+def test_the_two_columns_are_the_two_texts_in_the_given_order(wanted, tmp_path):
+    """By name or position; the label is found beside them."""
     found = list(pair(tmp_path / "r.csv", text_column=wanted))
     turned = wanted.startswith("hypothesis")
     assert found == [
@@ -41,8 +41,8 @@ def test_the_two_columns_are_the_two_texts_in_the_order_that_is_asked_for(wanted
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "held"])
-def test_a_pair_without_words_on_both_sides_is_no_document(kind, tmp_path):
-    """Empty, blank, missing, of another kind: counted, and named by row and side."""
+def test_a_pair_with_a_text_without_words_is_no_document(kind, tmp_path):
+    """Empty, blank, missing, or of another type: counted, and named by row and side."""
     texts = [("a", "b"), ("a", ""), ("a", None), ("", "b"), (None, "b"), ("a", " \n"), ("a", 3), ("a", ["b"])]
     rows = [{"premise": a, "hypothesis": b} for a, b in texts]
     if kind == "held":
@@ -62,8 +62,8 @@ def test_a_pair_without_words_on_both_sides_is_no_document(kind, tmp_path):
     assert found[1].where.endswith("row 2")
 
 
-def test_a_second_text_that_is_not_utf_8_is_rejected_as_a_first_one_is(tmp_path):
-    """Bytes of another encoding in either text cost the row, and only it."""
+def test_a_second_text_that_is_not_utf_8_is_rejected_like_a_first(tmp_path):
+    """Bytes of another encoding in either text cost only that row."""
     path = tmp_path / "r.csv"
     path.write_bytes(
         b"a,b\n" + "\u00e9t\u00e9,good\n".encode() + b"good,\xe9t\xe9\n" + b"plain,plain\n" * 200
@@ -74,7 +74,7 @@ def test_a_second_text_that_is_not_utf_8_is_rejected_as_a_first_one_is(tmp_path)
 
 
 def test_the_hash_of_the_data_is_of_both_texts_in_their_order(tmp_path):
-    """Joined, paired, paired the other way round, and another second text: four data sets."""
+    """Joined, paired, paired in the other order, and with another second text: four different data sets."""
     changed = [(a, b + "!", label) for a, b, label in ROWS]
     found = [
         survey(pair(tmp_path / "a.csv", pair=False)).sha256,
@@ -100,14 +100,14 @@ def test_the_hash_of_the_data_is_of_both_texts_in_their_order(tmp_path):
         ({"label_column": "hypothesis"}, "the column 'hypothesis' can't be both the text and the label"),
     ],
 )  # fmt: skip
-def test_what_is_no_pair_of_columns_is_refused(options, message, tmp_path):
-    """One line, with what there is."""
+def test_invalid_pairs_of_columns_are_refused(options, message, tmp_path):
+    """One line, which lists the columns."""
     with pytest.raises(UsageError, match=message):
         pair(tmp_path / "r.csv", **options)
 
 
-def test_a_label_that_is_read_as_a_text_is_said(tmp_path):
-    """It may be a slip of the pen."""
+def test_a_label_that_is_read_as_a_text_is_reported(tmp_path):
+    """It may be a mistake."""
     source = pair(tmp_path / "r.csv", text_column="premise,label")
     assert "the column 'label' is read as a text of the pair, not as the label" in source.notes
 
@@ -116,15 +116,15 @@ def test_a_label_that_is_read_as_a_text_is_said(tmp_path):
     "header",
     [("premise", "hypothesis"), ("sentence1", "sentence2"), ("Question1", "Question2"), ("one", "other")],
 )
-def test_two_columns_of_texts_are_not_guessed_among(header, tmp_path):
-    """Whoever names none is told both ways, whether the names are usual ones or the cells are running text."""
+def test_two_columns_of_texts_need_a_choice(header, tmp_path):
+    """The error shows both ways to read them, whether their names are usual ones or the cells are running text."""
     message = f"2 columns that hold texts .*{header[0]}, {header[1]}.* --text-column {','.join(header)}; with --pair"
     with pytest.raises(UsageError, match=message):
         opened(tmp_path / "r.csv", header=(*header, "label"))
 
 
-def test_short_texts_with_names_of_pairs_are_a_pair_all_the_same(tmp_path):
-    """One word each is no running text, but the names say it."""
+def test_short_texts_with_names_of_pairs_are_a_pair(tmp_path):
+    """Single words are not running text, but the column names decide."""
     rows = [("film", "movie", "yes"), ("good", "bad", "no")]
     with pytest.raises(UsageError, match="--text-column sentence1,sentence2; with --pair beside that"):
         opened(tmp_path / "r.csv", rows, header=("sentence1", "sentence2", "label"))
@@ -132,7 +132,7 @@ def test_short_texts_with_names_of_pairs_are_a_pair_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("names", [("pos/a.txt", "neg/b.txt"), ("train.txt",)])
 def test_text_files_hold_no_pairs(names, tmp_path):
-    """Neither class folders nor a text per line."""
+    """Neither class folders nor files with one text per line."""
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a good film\nanother one\n")
@@ -141,7 +141,7 @@ def test_text_files_hold_no_pairs(names, tmp_path):
 
 
 def test_qnli_says_that_two_columns_hold_texts_and_reads_them_as_a_pair():
-    """The case of ../shared/cases: in silence no text is left out."""
+    """The case in ../shared/cases: no text is left out without a message."""
     data = str(shared("cases/data/qnli"))
     note = next(note for note in open_source(SourceConfig(data)).notes if "question" in note)
     assert note == (

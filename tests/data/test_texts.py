@@ -28,7 +28,7 @@ from attnstore.errors import DataError
 def test_layouts(
     folders: list[str], expected: dict[str, tuple[str | None, str | None, str]], elsewhere: int
 ) -> None:
-    """The deepest folders are classes, or splits with classes in them; what all share is no part of a name."""
+    """The deepest folders are classes, or splits that contain classes. A common prefix is not part of a name."""
     tree = lay_out(dict.fromkeys(folders, 1), {})
     assert {
         folder: (place.split, place.label, place.own) for folder, place in tree.places.items()
@@ -38,7 +38,7 @@ def test_layouts(
 
 
 def test_too_deep() -> None:
-    """Three levels of folders that differ are none of splits and classes."""
+    """Three levels of differing folders are not splits and classes."""
     tree = lay_out({"a/b/c": 1, "d/e/f": 2}, {})
     assert (tree.places, tree.elsewhere) == ({}, 3)
     with pytest.raises(DataError, match=r"nested too deeply \(a/b/c\)"):
@@ -46,7 +46,7 @@ def test_too_deep() -> None:
 
 
 def test_films() -> None:
-    """A review's number is the line, from 0, of its film; what has no line has no film."""
+    """A review's number is the line, from 0, of its film's address. A review without a line has no film."""
     urls = b"http://www.imdb.com/title/tt0/usercomments\r\nnothing\nhttp://www.imdb.com/title/tt22/x"
     tree = lay_out({"pos": 3, "neg": 3, "unsup": 9}, {"urls_pos.txt": urls, "urls_neg.txt": b""})
     assert tree.is_imdb
@@ -75,13 +75,13 @@ def test_folders_of_classes_with_splits_in_them():
     ],
 )
 def test_classes_at_different_depths_are_refused(counts, what):
-    """A class that lies less deep than another would be left out as a whole."""
+    """A class at a smaller depth than the others would be left out completely."""
     with pytest.raises(DataError, match=what):
         lay_out(counts, {}).check()
 
 
 def test_a_class_whose_texts_have_another_ending(tmp_path):
-    """It would be left out without a word; files that are no texts are."""
+    """It would be left out without a message. Files that are not texts are left out."""
     write_folder(tmp_path / "a", {"pos/0.txt": b"good", "neg/0.text": b"bad", "neg/1.text": b"bad"})
     with pytest.raises(DataError, match=r"^neg holds no .txt file, but neg/0.text, and would not be read"):
         open_(tmp_path / "a")

@@ -28,7 +28,7 @@ LANGUAGES = {
 class TestFolders:
     @pytest.mark.parametrize("container", ["folder", "zip", "tar"])
     def test_two_with_the_same_splits_are_two_data_sets(self, container: str, tmp_path: Path) -> None:
-        """Both are named, with what chooses one; and what is advised does."""
+        """Both are named, with the option that chooses one, and that option works."""
         if container == "folder":
             data = str(write_folder(tmp_path, LANGUAGES))
             advice = r"--subset de, or several with a glob$"
@@ -45,20 +45,20 @@ class TestFolders:
         assert all("de" in text for text in texts(chosen))
 
     def test_a_glob_reads_both(self, tmp_path: Path) -> None:
-        """Whoever names them wants them; which they are is said."""
+        """Both match, so both are read. A note names them."""
         write_folder(tmp_path, LANGUAGES)
         source = open_(f"{tmp_path}/*/train.csv")
         assert len(texts(source)) == 4
         assert "2 files are read as the split train: de/train.csv, en/train.csv" in source.notes
 
-    def test_those_of_splits_years_and_hive_are_one(self, tmp_path: Path) -> None:
-        """They are parts, with the same names or not."""
+    def test_folders_of_splits_years_and_hive_are_one_data_set(self, tmp_path: Path) -> None:
+        """They are parts, with the same file names or not."""
         names = ("train/2019/part-0.csv", "train/2020/part-0.csv", "test/2019/part-0.csv", "day=1/x.csv")
         write_folder(tmp_path, {name: csv_of(str(number)) for number, name in enumerate(names)})
         assert len(texts(open_(tmp_path, split="train"))) == 4
 
     def test_the_folder_above_comes_first(self, tmp_path: Path) -> None:
-        """GLUE's folders hold `original/`, which has the same splits in another form, or texts that are no data."""
+        """GLUE's folders contain `original/` with the same splits in another form, or texts that are not data."""
         files = {"train.csv": csv_of("new"), "original/raw/in_train.csv": csv_of("old")}
         source = open_(write_folder(tmp_path, files | {"original/dictionary.txt": b"!|0\n"}))
         assert texts(source) == ["a new film", "no new film"]
@@ -68,7 +68,7 @@ class TestFolders:
         )
 
     def test_several_data_sets_of_lines(self, tmp_path: Path) -> None:
-        """tweet_eval's folders, whose twins were once taken for documents of the class `emotion`."""
+        """tweet_eval's folders, whose twin files used to become documents of the class `emotion`."""
         files = {
             f"datasets/{task}/train_{what}.txt": content
             for task in ("emotion", "hate")
@@ -80,7 +80,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("twins", [True, False])
     def test_lines_in_folders_of_splits(self, twins: bool, tmp_path: Path) -> None:
-        """A file per class, or texts and labels, in folders called as splits."""
+        """One file per class, or texts and labels, in folders named after splits."""
         files = {
             name: content
             for split in (b"train", b"test")
@@ -103,7 +103,7 @@ class TestFolders:
 class TestCopies:
     @pytest.mark.parametrize("copy", ["train (1).csv", "train.csv.gz"])
     def test_the_same_bytes_are_read_once(self, copy: str, tmp_path: Path) -> None:
-        """Also but for a compression; it is said."""
+        """Also if one is compressed. A note says so."""
         content = csv_of("new")
         copied = gzip.compress(content) if copy.endswith(".gz") else content
         source = open_(write_folder(tmp_path, {"train.csv": content, copy: copied}))
@@ -116,24 +116,24 @@ class TestCopies:
         with pytest.raises(DataError, match=r"^train\.csv and train\.csv\.gz are two versions of one table"):
             open_(tmp_path)
 
-    def test_two_splits_of_the_same_documents_are_said(self, tmp_path: Path) -> None:
-        """They are read: each is what its name says."""
+    def test_two_splits_with_the_same_documents_are_noted(self, tmp_path: Path) -> None:
+        """Both are read as the splits that their names say."""
         source = open_(write_folder(tmp_path, {"train.csv": csv_of("new"), "test.csv": csv_of("new")}))
         assert len(texts(source)) == 4
         what = "train.csv and test.csv are the same, byte for byte: two splits of the same documents"
         assert what in source.notes
 
 
-def test_what_is_read_as_one_is_said(tmp_path: Path) -> None:
-    """Files of any names, but not the numbered parts of one table."""
+def test_files_read_as_one_table_are_noted(tmp_path: Path) -> None:
+    """Files with any names, but not the numbered parts of one table."""
     source = open_(write_folder(tmp_path / "a", {"books.csv": csv_of("b"), "dvd.csv": csv_of("d")}))
     assert source.notes[0] == "2 files are read as one data set: books.csv, dvd.csv"
     parts = {f"train-0000{n}-of-00002.csv": csv_of(str(n)) for n in range(2)}
     assert not any("are read as" in note for note in open_(write_folder(tmp_path / "b", parts)).notes)
 
 
-def test_files_called_as_classes(tmp_path: Path) -> None:
-    """Tables without labels, a class each."""
+def test_files_named_after_classes(tmp_path: Path) -> None:
+    """Unlabelled tables, one per class."""
     write_folder(tmp_path, {"pos.csv": b"text\na fine film\n", "neg.csv": b"text\na dull film\n"})
     source = open_(tmp_path)
     assert {(each.text, each.label) for each in source if isinstance(each, Document)} == {
@@ -145,7 +145,7 @@ def test_files_called_as_classes(tmp_path: Path) -> None:
 
 class TestHubsCache:
     def test_its_card_is_that_of_the_snapshot(self, tmp_path: Path) -> None:
-        """Configurations are refused as in the data set's own folder; ids do not hold the revision."""
+        """Configurations are refused as in the data set's own folder; ids do not contain the revision."""
         card = "---\nconfigs:\n" + "".join(
             f"- config_name: {each}\n  data_files: {each}/*\n" for each in ("de", "en")
         )
@@ -158,7 +158,7 @@ class TestHubsCache:
         assert first.id == "de/test.csv:1"
 
     def test_two_data_sets_are_refused(self, tmp_path: Path) -> None:
-        """The whole cache is none."""
+        """The whole cache is not a data set."""
         write_folder(tmp_path, {f"datasets--x--{n}/snapshots/abc/r.csv": csv_of(str(n)) for n in range(2)})
         with pytest.raises(
             DataError, match=r"a cache of several data sets \(datasets--x--0, datasets--x--1\)"

@@ -1,4 +1,4 @@
-"""Data sets as they lie on a disk: folders, tar and zip archives, and IMDb in small."""
+"""Data sets written to a disk: folders, tar and zip archives, and a small IMDb."""
 
 import io
 import tarfile
@@ -59,7 +59,7 @@ def write_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", prefix: s
 
 def write_zip(path: Path, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in reversed(files.items()):  # an order of its own
+        for name, content in reversed(files.items()):  # another order than the folder's
             archive.writestr(name, content)
     return path
 
@@ -68,7 +68,7 @@ def open_(data: Path | str, **options: object) -> Source:
     return open_source(SourceConfig(str(data), **options))  # type: ignore[arg-type]
 
 
-#: What `write_imdb` writes the small IMDb as.
+#: The containers in which `write_imdb` can write the small IMDb.
 CONTAINERS = ["folder", "inner folder", "tar.gz", "tar", "tar.xz", "./tar", "zip"]
 
 
