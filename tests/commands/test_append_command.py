@@ -1,4 +1,4 @@
-"""`attnstore append`: what it prints, and how it ends."""
+"""`attnstore append`: its output, and how it ends."""
 
 import re
 import shutil
@@ -27,13 +27,14 @@ def store(small_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def new(tmp_path: Path) -> Path:
+    """Reviews that are not in the store."""
     (tmp_path / "new.csv").write_text(NEW)
     return tmp_path / "new.csv"
 
 
 @pytest.mark.slow
 def test_documents_are_appended_once_and_the_summary_counts_them(store, new):
-    """On stdout; the same data again, and the same documents under another name, are said to be there."""
+    """On stdout. The same data again, or the same documents under another name, are reported as already there."""
     code, out, err = attnstore("append", store, "--data", new, "--device", "cpu")
     assert code == 0, err
     tokens = pl.read_parquet(store / "tokens", hive_partitioning=True).filter(pl.col("document") >= 60)
@@ -73,8 +74,8 @@ def test_without_data_it_says_what_to_type(store):
     )
 
 
-def test_a_store_that_is_not_there_is_one_line(new, tmp_path):
-    """Nothing is made in its place."""
+def test_a_missing_store_is_one_line(new, tmp_path):
+    """Nothing is created in its place."""
     there = tmp_path / "nowhere"
     found = attnstore("append", there, "--data", new)
     assert found == (1, "", f"attnstore: {there} does not exist: give the directory that a run wrote\n")
@@ -82,8 +83,8 @@ def test_a_store_that_is_not_there_is_one_line(new, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (0, 130)])
-def test_an_append_that_was_stopped_ends_with_the_signals_code(store, new, monkeypatch, number, code):
-    """What is missing, what readers see, and how to go on."""
+def test_a_stopped_append_ends_with_the_signals_code(store, new, monkeypatch, number, code):
+    """It says what is missing, what readers see, and how to resume."""
     result = AppendResult(open_store(store), 1, 5, 1.0, 0, 4, 3, signal=number)
     monkeypatch.setattr(pipeline, "append", lambda config, place, on_event: result)
     assert attnstore("append", store, "--data", new, "--quiet") == (
@@ -94,7 +95,7 @@ def test_an_append_that_was_stopped_ends_with_the_signals_code(store, new, monke
     )
 
 
-def test_options_arrive_where_they_belong(store, new, monkeypatch):
+def test_options_reach_the_configuration(store, new, monkeypatch):
     """Columns, labels and duplicates; processes; device."""
     seen = []
 
@@ -117,7 +118,7 @@ def test_options_arrive_where_they_belong(store, new, monkeypatch):
 
 @pytest.mark.slow
 def test_several_workers_have_the_stores_settings_and_its_threads(store, new, monkeypatch):
-    """Whoever computes, the new parts are computed with the run's dtype, reductions and length."""
+    """Whichever worker computes them, new parts have the run's dtype, reductions and length."""
     hired = []
 
     def workers(config, threads, host):

@@ -1,4 +1,4 @@
-"""`attnstore query`, `queries` and `sql`: what they print."""
+"""`attnstore query`, `queries` and `sql`: their output."""
 
 import io
 import json
@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_query_answers_in_every_format_and_to_a_file(small_store, tmp_path):
-    """CSV, JSON and Parquet hold the same rows; markdown and table show them rounded.
+    """CSV, JSON and Parquet have the same rows; markdown and table show them rounded.
 
-    To 1e-9: each is asked by itself, and DuckDB's threads add up in an order of their own.
+    To 1e-9, because each format is a separate query, and DuckDB's threads add up in a varying order.
     """
     ask = ("query", small_store, "top_tokens_by_class", "-p", "limit=3", "-p", "min_documents=2")
     answers = {form: attnstore(*ask, "--format", form) for form in ("csv", "json", "markdown", "table")}
@@ -39,7 +39,7 @@ def test_query_answers_in_every_format_and_to_a_file(small_store, tmp_path):
     assert rows[0]["token"] in answers["table"][1]
 
 
-#: What questions that have a required parameter are asked with.
+#: Values for questions with a required parameter.
 ASKED = {
     "contexts": ["-p", "word=great"],
     "document_tokens": ["-p", "document=@3"],
@@ -49,11 +49,11 @@ ASKED = {
 
 @pytest.mark.slow
 def test_every_answer_fits_the_terminal(small_store):
-    """No line is wider, the declared columns are there, and what is left out is said."""
+    """No line is wider, the declared columns are there, and a line counts what is left out."""
     for name, question in find_questions().items():
-        if name in ("faithfulness", "edits"):  # of what this store does not have
+        if name in ("faithfulness", "edits"):  # questions about data that this store does not have
             continue
-        # Polars answers sooner, with the same table.
+        # Polars is faster here, with the same table.
         ask = ("query", small_store, name, "--engine", "polars", "--rows", "3", *ASKED.get(name, []))
         code, out, _ = attnstore(*ask, terminal=80)
         lines = out.splitlines()
@@ -68,8 +68,8 @@ def test_every_answer_fits_the_terminal(small_store):
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_so_many_rows_and_pipes_get_everything(small_store):
-    """60 unless told otherwise, and a line that says so; a pipe has every row, every column and whole texts."""
+def test_a_terminal_gets_limited_rows_and_pipes_get_everything(small_store):
+    """60 rows by default, and a line that says so. A pipe gets every row, every column and complete texts."""
     select = "select *, repeat('x', 500) as long from tokens"
     everything = pl.read_parquet(small_store / "tokens", hive_partitioning=True).height
     for more, rows in (([], 60), (["--rows", "7"], 7), (["--rows", "0"], everything)):
@@ -87,14 +87,14 @@ def test_a_terminal_gets_so_many_rows_and_pipes_get_everything(small_store):
 
 @pytest.mark.slow
 def test_both_engines_print_the_same_answer(small_store):
-    """The twins agree down to the printed digits."""
+    """Polars and DuckDB agree to the last printed digit."""
     ask = ("query", small_store, "top_words_by_class", "-p", "min_documents=2", "--format", "table")
     assert attnstore(*ask, "--engine", "duckdb")[1] == attnstore(*ask, "--engine", "polars")[1] != ""
 
 
 @pytest.mark.slow
 def test_a_word_that_no_document_has_is_noted(small_store):
-    """The answer is empty as asked; stderr says why, and which spelling there is."""
+    """The answer is empty; stderr says why, and which spelling exists."""
     for word, note in (
         ("GREAT", "note: no document has the word 'GREAT': 'great' is there\n"),
         ("nosuchword", "note: no document has the word 'nosuchword'\n"),
@@ -117,7 +117,7 @@ def test_sql_reads_the_views(small_store):
 
 
 def test_queries_lists_and_documents_every_question():
-    """Each shipped question by name with its parameters; one by name, whole."""
+    """Each shipped question by name with its parameters; a single one in full."""
     code, out, _ = attnstore("queries")
     stems = sorted(p.stem for p in (ROOT / "queries").glob("*.sql") if p.name != "shared.sql")
     assert code == 0
@@ -129,8 +129,8 @@ def test_queries_lists_and_documents_every_question():
         assert stem in documented
 
 
-def test_a_terminal_lists_a_question_per_line_and_where_the_rest_stands():
-    """No line is wider than the terminal, and 24 lines hold them all."""
+def test_a_terminal_lists_one_question_per_line():
+    """No line is wider than the terminal, 24 lines hold them all, and the last line says where to find more."""
     code, out, _ = attnstore("queries", terminal=80)
     lines = click.unstyle(out).splitlines()
     names = list(find_questions())
@@ -140,7 +140,7 @@ def test_a_terminal_lists_a_question_per_line_and_where_the_rest_stands():
     assert lines[len(names) :] == ["", "attnstore queries NAME: how to read the answer, and the parameters"]
 
 
-def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path):
+def test_a_folder_of_custom_questions_can_be_asked(small_store, tmp_path):
     """`--queries DIR` finds, documents and binds a user's own SQL."""
     (tmp_path / "longest.sql").write_text(
         "-- Which documents are longest?\n--\n-- @param limit: count = 2 -- how many\n"
@@ -161,8 +161,8 @@ def test_a_folder_of_your_own_questions_is_asked_like_ours(small_store, tmp_path
 
 
 @pytest.mark.slow
-def test_a_question_of_your_own_is_asked_of_two_stores(small_store, tmp_path):
-    """`--with` puts both answers and their difference side by side, by the columns that the question declares."""
+def test_a_custom_question_can_be_asked_of_two_stores(small_store, tmp_path):
+    """`--with` shows both answers and their difference side by side, matched by columns that the question declares."""
     (tmp_path / "lengths.sql").write_text(
         "-- How long are documents?\n-- @pair prediction: length\n"
         "SELECT prediction, avg(length) AS length FROM documents GROUP BY prediction ORDER BY prediction\n"
@@ -190,8 +190,8 @@ def test_a_question_of_your_own_is_asked_of_two_stores(small_store, tmp_path):
     assert "--with compares one store with another" in err
 
 
-def test_your_own_question_may_not_take_the_name_of_ours_nor_lack_its_comment(small_store, tmp_path):
-    """One line that names the file, whether it is asked or listed, and whichever question is asked."""
+def test_a_custom_question_needs_its_own_name_and_a_comment(small_store, tmp_path):
+    """One line that names the file, whichever question is asked or listed."""
     for name, text, wrong in (
         ("heads", "-- Mine?\nSELECT 1\n", r"there is a question heads already, .*heads\.sql: rename one"),
         ("mine", "SELECT 1\n", "has to begin with a comment, its first line the question"),

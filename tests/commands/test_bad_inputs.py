@@ -1,4 +1,4 @@
-"""A hundred ways of getting the command line wrong: one line each, and nothing lost."""
+"""A hundred mistakes on the command line: each gives one line, and loses nothing."""
 
 import gzip
 import os
@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 GOOD = "id,label,text\n1,pos,good film\n2,neg,bad film\n"
 JSONL = '{"text": "good", "label": "pos"}\n'
 
-#: name: (the arguments, made from a Case; what the line must say)
+#: name: (the arguments, made from a Case; a part of the error line)
 BAD = {
-    # data that is not there, or nothing
+  # data that is missing or empty
     "no such file": (lambda c: c.run(c.tmp / "nope.csv"), "nope.csv"),
     "no such folder": (lambda c: c.run(c.tmp / "no/where/"), "no/where"),
     "glob without match": (lambda c: c.run(c.tmp / "*.csv"), "*.csv"),
@@ -32,7 +32,7 @@ BAD = {
     "folder of pictures": (lambda c: c.run(c.file("pics/a.png", b"\x89PNG").parent), "pics"),
     "empty archive": (lambda c: c.run(c.file("a.tar.gz", b"")), "a.tar.gz"),
     "empty zip": (lambda c: c.run(c.file("a.zip", b"")), "a.zip"),
-    # data that is broken
+  # damaged data
     "binary in csv": (lambda c: c.run(c.file("a.csv", bytes(range(256)) * 40)), "a.csv"),
     "nul bytes in csv": (lambda c: c.run(c.file("a.csv", "text,label\n\0\0\0,pos\n")), "a.csv"),
     "binary in jsonl": (lambda c: c.run(c.file("a.jsonl", os.urandom(2000))), "a.jsonl"),
@@ -121,7 +121,7 @@ BAD = {
     "store below a file": (lambda c: c.run(c.reviews, store=c.file("s", "x") / "s.attn"), "s"),
     "store on a read-only disk": (lambda c: c.run(c.reviews, store="/proc/attnstore.attn"), "/proc/attnstore.attn"),
     "store of another run": (lambda c: c.run(c.reviews, "--max-length", "20", store=c.copy()), "max_length is 40 in the store"),
-    # stores that are none, or damaged
+  # folders that are not stores, or damaged stores
     "no such store": (lambda c: ["info", c.tmp / "nope"], "nope does not exist"),
     "a file for a store": (lambda c: ["query", c.reviews, "predictions"], "is a file, not a store"),
     "a folder for a store": (lambda c: ["info", c.tmp], "is not a store"),
@@ -204,7 +204,7 @@ def test_the_table_holds_a_hundred_bad_inputs():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_input_is_one_line_and_loses_nothing(name, small_store, tiny_model, reviews, tmp_path):
-    """One line on stderr that names the trouble, exit code 1 or 2, nothing on disk that looks finished."""
+    """One line on stderr that names the problem, exit code 1 or 2, and nothing on disk that looks finished."""
     make, message = BAD[name]
     before = {p: p.read_bytes() for p in small_store.rglob("*") if p.is_file()}
     code, _, err = attnstore(*make(Case(tmp_path, small_store, tiny_model, reviews)), cwd=tmp_path)

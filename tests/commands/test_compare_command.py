@@ -1,4 +1,4 @@
-"""`attnstore compare`: what it prints."""
+"""`attnstore compare`: its output."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from command_line import attnstore
 
 @pytest.mark.slow
 def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
-    """Agreement, accuracies, words and documents: the same figures in both forms."""
+    """Agreement, accuracies, words and documents: the same figures in both formats."""
     documents = made_up_documents(40)
     write_store(tmp_path / "a", documents)
     for document in documents[:10]:
@@ -28,7 +28,7 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
         *("words", "", "", "", "layers", "", "", ""),
         *("documents", "", "", ""),
     ]
-    # The attention is the same: a layer is most like itself.
+    # The attention is the same, so each layer is most similar to itself.
     assert [line.split()[:3] for line in lines[9:12]] == [[n, n, "1.000"] for n in "123"]
     code, out, _ = attnstore("compare", tmp_path / "a", tmp_path / "b", "--limit", "3", "--format", "json")
     found = json.loads(out)
@@ -39,7 +39,7 @@ def test_two_stores_are_compared_in_text_and_in_json(tmp_path):
 
 
 @pytest.mark.slow
-def test_of_three_stores_it_says_what_is_the_model_and_what_the_seed(tmp_path):
+def test_three_stores_separate_the_model_from_the_seed(tmp_path):
     """Text and JSON have the same figures."""
     documents = made_up_documents(40)
     for name in "abc":

@@ -8,20 +8,20 @@ from attnstore.commands.group import attnstore
 
 
 def completed(*words):
-    """What is offered for the last of the words."""
+    """The completions of the last word."""
     shell = ShellComplete(attnstore, {}, "attnstore", "_ATTNSTORE_COMPLETE")
     return [item.value for item in shell.get_completions([str(w) for w in words[:-1]], words[-1])]
 
 
-def test_questions_are_completed_with_what_they_ask(small_store):
-    """All of them, those that begin so, and a user's own; for every command that takes one."""
+def test_questions_are_completed_with_their_descriptions(small_store):
+    """All of them, those that match, and a user's own; for every command that takes a question."""
     assert completed("query", small_store, "") == list(find_questions())
     assert completed("queries", "top_") == ["top_tokens_by_class", "top_words_by_class"]
     assert completed("plot", small_store, "conf") == ["confusion"]
 
 
 def test_parameters_are_completed_with_their_defaults_then_with_their_values(small_store):
-    """Those not given yet; of values, what the store and the question know."""
+    """Parameters not given yet. Values are those that the store or the question knows."""
     ask = ("query", small_store, "top_words_by_class")
     assert completed(*ask, "-p", "l") == ["layer=last", "limit=20"]
     assert completed(*ask, "-p", "limit=5", "-p", "l") == ["layer=last"]
@@ -40,7 +40,7 @@ def test_parameters_are_completed_with_their_defaults_then_with_their_values(sma
 
 
 def test_documents_reductions_layers_and_classes_are_completed(small_store):
-    """Of `show` and `plot`, from the store that is named."""
+    """For `show` and `plot`, from the store named before."""
     assert completed("show", small_store, "r5") == ["r5", *(f"r5{n}" for n in range(10))]
     assert completed("show", small_store, "r1", "--reduction", "cls") == ["cls", "cls_heads"]
     assert completed("show", small_store, "r1", "--layer", "") == [
@@ -65,7 +65,7 @@ def test_documents_reductions_layers_and_classes_are_completed(small_store):
         ("queries", "--queries", "nowhere", ""),
     ],
 )
-def test_where_there_is_nothing_to_complete_nothing_is_said(words, capsys):
-    """No store, no question: nothing is offered, and no error is printed into the line."""
+def test_without_completions_nothing_is_printed(words, capsys):
+    """Without a store or a question, nothing is offered, and no error appears on the command line."""
     assert completed(*words) == []
     assert capsys.readouterr() == ("", "")

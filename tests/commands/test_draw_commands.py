@@ -1,4 +1,4 @@
-"""`attnstore plot`: what it writes and says."""
+"""`attnstore plot`: its files and its output."""
 
 import json
 
@@ -8,7 +8,7 @@ from command_line import attnstore
 
 @pytest.mark.slow
 def test_plot_writes_the_chart_and_says_where(small_store, tmp_path):
-    """With -o a file of that format; without it a page in a folder of its own, named after the question."""
+    """With -o, a file of that format. Without it, a page named after the question in a temporary folder."""
     path = tmp_path / "words.json"
     ask = ("plot", small_store, "top_words_by_class", "-p", "min_documents=2", "--class", "pos")
     assert attnstore(*ask, "-o", path) == (0, f"wrote {path}\n", "")
@@ -19,7 +19,7 @@ def test_plot_writes_the_chart_and_says_where(small_store, tmp_path):
     assert out.endswith("/top_words_by_class.html\n")
 
 
-def test_a_format_that_there_is_not_is_refused_before_the_store_is_asked(tmp_path):
+def test_an_unknown_format_is_refused_before_the_store_is_asked(tmp_path):
     """One line, and nothing is written."""
     code, out, err = attnstore("plot", tmp_path / "no.attn", "sinks", "-o", tmp_path / "sinks.gif")
     assert (code, out) == (2, "")

@@ -1,4 +1,4 @@
-"""No command hands a terminal what a stranger wrote: every character that acts instead of showing is made visible."""
+"""No command sends control characters of untrusted text to a terminal: each is made visible."""
 
 import io
 import json
@@ -22,8 +22,8 @@ from attnstore.store.resume import create_or_resume
 from attnstore.store.schema import documents_schema, tokens_schema
 from attnstore.visible import visible, visible_json
 
-#: Colours, a title, a link, a bell, an erased line, one character for ESC [, writing from the right, a line that is
-#: written over, a character that takes one back.
+#: Colours, a title, a link, a bell, an erased line, the single character for ESC [, right-to-left writing, a line that
+#: is overwritten, a backspace.
 ACTING = [
     "\x1b[31m",
     "\x1b]0;owned\x07",
@@ -40,13 +40,13 @@ STRANGE = st.lists(st.sampled_from([*ACTING, "a", "né", " "]), min_size=1, max_
 
 
 def acting(text: str) -> list[str]:
-    """The characters of a command's output that drive a terminal; new lines and the joiners of emoji do not."""
+    """The characters of an output that control a terminal. New lines and the joiners in emoji do not."""
     kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
     return [c for c in text if unicodedata.category(c) in kinds and c not in "\n\u200c\u200d"]
 
 
 def harmless(*arguments, **options) -> tuple[int, str]:
-    """Run a command, see that nothing it prints acts, and give its status and all it printed."""
+    """Run a command, assert that its output controls no terminal, and return its exit status and output."""
     code, out, err = attnstore(*arguments, **options)
     assert acting(out + err) == [], (arguments, out, err)
     assert "Traceback" not in err
@@ -54,7 +54,7 @@ def harmless(*arguments, **options) -> tuple[int, str]:
 
 
 def strange_store(folder: Path, word: str) -> Path:
-    """A store in which a stranger wrote `word` wherever there is a place for one."""
+    """A store with `word` in every place where a stranger could write."""
     odd = f"odd{word}"
     plan = manifest(
         fingerprint={f"key{word}": word, "split": word, "dtype": word, "values": word},
@@ -92,7 +92,7 @@ def strange_store(folder: Path, word: str) -> Path:
     return path
 
 
-#: Of a store, what is asked of it, and the status: each prints something of the stranger's.
+#: A command about a store, and its exit status. Each prints something that the stranger wrote.
 ASKED = [
     (0, "info"),
     (0, "info", "--format", "json"),
@@ -106,17 +106,17 @@ ASKED = [
     (0, "show", "0"),
     (0, "show", "@1", "--words", "sum"),
     (0, "verify", "--sample", "0"),
-    (1, "verify"),  # there is no such model
-    (2, "show", "test"),  # did you mean an id
+    (1, "verify"),  # the model does not exist
+    (2, "show", "test"),  # "did you mean" an id
     (2, "show", "0", "--reduction", "nothing"),
-    (2, "query", "contrast", "-p", "a=nothing", "-p", "b=nothing"),  # the classes are
+    (2, "query", "contrast", "-p", "a=nothing", "-p", "b=nothing"),  # the error lists the classes
 ]
 
 
 @settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=STRANGE)
 @pytest.mark.slow
-def test_no_command_about_a_strange_store_acts(word: str, tmp_path_factory) -> None:
+def test_no_command_about_a_strangers_store_controls_the_terminal(word: str, tmp_path_factory) -> None:
     """Names of classes, reductions, columns, splits, ids, texts, words, notes, versions, and the store's own name."""
     folder = tmp_path_factory.mktemp("strange")
     path = strange_store(folder, word)
@@ -131,14 +131,14 @@ def test_no_command_about_a_strange_store_acts(word: str, tmp_path_factory) -> N
     lines = (path / "manifest.json").read_text().replace('"layers": 2', json.dumps(word) + ": 2")
     (path / "manifest.json").write_text(lines)
     assert harmless("info", path)[0] == 1
-    assert harmless("info", folder / f"no{word}store")[0] in (1, 2)  # 2: it looks like an address
+    assert harmless("info", folder / f"no{word}store")[0] in (1, 2)  # 2, because it looks like an address
 
 
 @settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=STRANGE)
 @pytest.mark.slow
-def test_no_question_of_a_stranger_acts(word: str, small_store, tmp_path_factory) -> None:
-    """What a question says of itself, its parameters, and its errors."""
+def test_no_strangers_question_controls_the_terminal(word: str, small_store, tmp_path_factory) -> None:
+    """Its description, its parameters, and its errors."""
     folder = tmp_path_factory.mktemp("questions")
     said = word.replace("\r", " ").replace("\n", " ")
     (folder / "theirs.sql").write_text(
@@ -154,8 +154,8 @@ def test_no_question_of_a_stranger_acts(word: str, small_store, tmp_path_factory
 @settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=STRANGE)
 @pytest.mark.slow
-def test_no_run_over_strange_data_acts(word: str, tmp_path_factory) -> None:
-    """Names of files, columns, labels and classes, of a run that ends well, and of those that don't."""
+def test_no_run_over_strange_data_controls_the_terminal(word: str, tmp_path_factory) -> None:
+    """Names of files, columns, labels and classes, in a run that succeeds and in runs that fail."""
     folder = tmp_path_factory.mktemp("data")
     model = tiny.save(folder / "model", id2label={0: f"neg{word}", 1: f"pos{word}"})
     rows = [
@@ -178,8 +178,8 @@ def _run(store, data, model, *more):
     return ("run", store, "--data", data, "--model", model, "--device", "cpu", *more)
 
 
-def test_what_a_pipe_gets_is_what_was_asked_for(monkeypatch) -> None:
-    """CSV and SQL are exact in a pipe or a file, and visible on a terminal."""
+def test_a_pipe_gets_exact_output(monkeypatch) -> None:
+    """CSV and SQL are exact in a pipe or a file, and escaped on a terminal."""
     text = "a\x1b[31mb\n"
     for terminal, printed in ((False, text), (True, "a␛[31mb\n")):
         out = io.TextIOWrapper(io.BytesIO(), "utf-8")
@@ -192,21 +192,21 @@ def test_what_a_pipe_gets_is_what_was_asked_for(monkeypatch) -> None:
 
 @pytest.mark.slow
 @given(st.text())
-def test_json_means_the_same(text: str) -> None:
-    """What is escaped in JSON is read back as it was."""
+def test_escaped_json_has_the_same_values(text: str) -> None:
+    """Escaped characters are read back as they were."""
     written = visible_json(json.dumps({text: text}, ensure_ascii=False))
     assert json.loads(written) == {text: text}
     assert acting(written) == []
 
 
-def test_an_error_in_python_does_not_act_either() -> None:
+def test_an_error_in_python_does_not_control_the_terminal() -> None:
     """A traceback prints the message as it is."""
     error = StoreError("no store \x1b[31m\u202e")
     assert str(error) == visible("no store \x1b[31m\u202e") == "no store ␛[31m⟨U+202E⟩"
 
 
-def test_whatever_is_printed_goes_through_one_place() -> None:
-    """A command that printed by itself would be one that these tests have to think of."""
+def test_all_printing_is_in_one_place() -> None:
+    """These tests could miss a command that prints by itself."""
     commands = Path(output.__file__).parent
     by_itself = [
         file.name

@@ -1,4 +1,4 @@
-"""Exit codes: what docs/batch.md says of them is what the command line does."""
+"""Exit codes: the command line does what docs/batch.md says."""
 
 import errno
 import re
@@ -14,7 +14,7 @@ from attnstore.commands import group
 from attnstore.interrupts import Ended
 
 PAGE = (Path(__file__).parents[2] / "docs/batch.md").read_text()
-#: The page's table: by code, its other columns.
+#: The page's table: exit code -> other columns.
 TABLE = {
     int(code): rest
     for code, rest in re.findall(r"^\| (\d+) \| (.*) \|$", PAGE, re.MULTILINE)
@@ -22,8 +22,8 @@ TABLE = {
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 
 
-def test_the_page_has_each_kind_of_error_and_each_signal_by_its_code():
-    """No kind of error is missing or stands at another code, and no signal that ends a command."""
+def test_the_page_lists_each_kind_of_error_and_each_signal():
+    """Every kind of error is there with its code, and every signal that ends a command."""
     documented = {name: code for code, rest in TABLE.items() for name in re.findall(r"`(\w+Error)`", rest)}
     assert documented == {kind.__name__: kind.exit_code for kind in KINDS}
     signals = {name: code for code, rest in TABLE.items() for name in re.findall(r"\bSIG[A-Z]+", rest)}
@@ -43,7 +43,7 @@ def test_the_page_has_each_kind_of_error_and_each_signal_by_its_code():
     ],
 )
 def test_whatever_a_command_raises_becomes_one_line_and_its_code(monkeypatch, raised, code):
-    """Each kind of error, each signal, a full disk, no memory."""
+    """Each kind of error, each signal, a full disk, and no memory."""
 
     def fails(*_, **__):
         raise raised

@@ -1,4 +1,4 @@
-"""`attnstore faithfulness`: what it prints, and what the other commands make of it."""
+"""`attnstore faithfulness`: its output, and what other commands say about the table."""
 
 import re
 import shutil
@@ -15,8 +15,11 @@ def store(small_store, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_command_measures_says_what_did_best_and_goes_on(store):
-    """A row for each score and baseline, the best of one half on the other; a second time nothing is computed."""
+def test_the_command_measures_and_reports_the_best_score(store):
+    """One row per score and baseline, and the best score on one half measured on the other.
+
+    A second call computes nothing.
+    """
     options = ("--documents", "12", "--scores", "cls,rollout", "--device", "cpu", "--quiet")
     given = ("faithfulness", store, *options)
     code, out, err = attnstore(*given)
@@ -43,7 +46,7 @@ def test_the_command_measures_says_what_did_best_and_goes_on(store):
 
 @pytest.mark.slow
 def test_verify_and_query_know_the_table(store):
-    """`verify` lists the file with what it holds, and the question answers."""
+    """`verify` lists the file with its contents, and the question answers."""
     attnstore(
         "faithfulness", store, "--documents", "12", "--scores", "cls,rollout", "--device", "cpu", "--quiet"
     )

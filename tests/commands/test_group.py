@@ -11,7 +11,7 @@ from attnstore.commands import group
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_command_has_a_help_text_that_says_what_it_does():
+def test_every_command_has_a_help_text():
     """--help of the group and of each command, from the real entry point."""
     for name, command in group.attnstore.commands.items():
         result = CliRunner().invoke(group.attnstore, [name, "--help"])
@@ -23,7 +23,7 @@ def test_every_command_has_a_help_text_that_says_what_it_does():
 
 
 def test_the_version_is_printed_without_loading_anything():
-    """`attnstore --version` is the package's."""
+    """`attnstore --version` prints the package's version."""
     from attnstore import __version__
 
     assert attnstore("--version") == (0, f"attnstore, version {__version__}\n", "")

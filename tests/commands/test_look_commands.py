@@ -1,4 +1,4 @@
-"""`attnstore show`, `info` and `verify`: what they print."""
+"""`attnstore show`, `info` and `verify`: their output."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_show_prints_a_document_by_id_or_number_and_writes_a_page(small_store, tmp_path):
-    """Plain where there is no terminal; `--html` writes a page that holds the same text."""
+    """Plain text without a terminal. `--html` writes a page with the same text."""
     by_id, by_number = attnstore("show", small_store, "r1"), attnstore("show", small_store, "1")
     assert by_id[0] == by_number[0] == 0
     assert by_id[1] == by_number[1]
@@ -33,7 +33,7 @@ def test_show_prints_a_document_by_id_or_number_and_writes_a_page(small_store, t
 
 @pytest.mark.slow
 def test_show_obeys_the_colour_conventions(small_store, monkeypatch):
-    """FORCE_COLOR colours a pipe, NO_COLOR wins over it."""
+    """FORCE_COLOR colours a pipe; NO_COLOR overrides it."""
     monkeypatch.setenv("FORCE_COLOR", "3")
     assert ";48;2;" in attnstore("show", small_store, "r1")[1]
     dark, light = (attnstore("show", small_store, "r1", "--background", b)[1] for b in ("dark", "light"))
@@ -42,8 +42,8 @@ def test_show_obeys_the_colour_conventions(small_store, monkeypatch):
     assert "\x1b[" not in attnstore("show", small_store, "r1")[1]
 
 
-def test_info_tells_a_sealed_store_in_text_and_in_json(small_store):
-    """What stands in the manifest is what is printed."""
+def test_info_describes_a_sealed_store_in_text_and_in_json(small_store):
+    """The values are those of the manifest."""
     code, out, _ = attnstore("info", small_store)
     assert code == 0
     assert re.search(r"^state: +sealed ", out, re.MULTILINE)
@@ -54,7 +54,7 @@ def test_info_tells_a_sealed_store_in_text_and_in_json(small_store):
 
 
 def test_info_breaks_long_lines_on_a_terminal(small_store):
-    """Beside the name, and none is wider; a pipe gets each fact on one line."""
+    """Beside the name, so that no line is wider. A pipe gets each fact on one line."""
     narrow = re.sub(r"\x1b\[\d*m", "", attnstore("info", small_store, terminal=60)[1])
     whole = attnstore("info", small_store)[1]
     assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, whole.splitlines()))
@@ -65,7 +65,7 @@ def test_info_breaks_long_lines_on_a_terminal(small_store):
 
 
 def test_info_describes_a_store_that_lacks_what_a_run_records(tmp_path):
-    """Another program's manifest need not say how the values were computed, nor what its runs were like."""
+    """Another program's manifest may omit how values were computed and what its runs were like."""
     store = written(tmp_path / "s", manifest(runs=({"by": "hand", "tokens": 7},)))
     code, out, err = attnstore("info", store.path)
     assert (code, err) == (0, "")
@@ -77,7 +77,7 @@ def test_info_describes_a_store_that_lacks_what_a_run_records(tmp_path):
 
 @pytest.mark.slow
 def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_path):
-    """Files, parts and a recomputed sample are each a line; one flipped bit is a fault and exit code 1."""
+    """Files, parts and a recomputed sample have one line each. One flipped bit is a fault, with exit code 1."""
     code, out, _ = attnstore("verify", small_store, "--sample", "5")
     assert code == 0
     assert "FAULT" not in out
@@ -98,8 +98,10 @@ def test_verify_passes_a_sound_store_and_fails_a_damaged_one(small_store, tmp_pa
 
 
 @pytest.mark.slow
-def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_path):
-    """A byte flipped anywhere: the answer is the same as before, or exit 1, the store's name and `verify`."""
+def test_damage_anywhere_in_a_file_is_reported_as_the_stores(small_store, tmp_path):
+    """With a flipped byte, the answer is the same as before, or an error with exit code 1 that names the store and
+    `verify`.
+    """
     ask = ("query", small_store, "top_tokens_by_class", "-p", "min_documents=2", "--format", "csv")
     _, sound, _ = attnstore(*ask)
     refused = 0
@@ -117,8 +119,8 @@ def test_damage_in_a_file_is_told_as_the_stores_wherever_it_is(small_store, tmp_
     assert refused
 
 
-def test_verify_reads_the_files_alone_where_the_model_is_gone(small_store, tmp_path):
-    """Without a sample no model is wanted; with one, a missing model is told before anything is read."""
+def test_verify_without_a_sample_needs_no_model(small_store, tmp_path):
+    """With a sample, a missing model is reported before anything is read."""
     case = Case(tmp_path, small_store, None, None)
     store = case.manifest(model=str(tmp_path / "nope"))
     assert attnstore("verify", store, "--sample", "0")[0] == 0
@@ -128,7 +130,7 @@ def test_verify_reads_the_files_alone_where_the_model_is_gone(small_store, tmp_p
 
 @pytest.mark.slow
 def test_verify_says_when_stored_values_are_not_the_models(small_store, tmp_path):
-    """Values changed together with their hashes pass the files' checks, and fail against the oracle."""
+    """Values changed together with their hashes pass the checks of files, but not the comparison with the oracle."""
     from attnstore.store.manifest import Manifest
 
     forged = copied(small_store, tmp_path)

@@ -1,4 +1,4 @@
-"""`--config FILE`: options out of a TOML file, and `info --format toml`, which writes such a file."""
+"""`--config FILE`: options from a TOML file, and `info --format toml`, which writes such a file."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from attnstore.commands import group
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.pipeline.options import options_of
 
-#: Every option of `run` that changes what is stored of these reviews, none at its default.
+#: Every option of `run` that changes what is stored for these reviews, none with its default value.
 OPTIONS = """
 split = "test"
 text-column = "body"
@@ -60,15 +60,15 @@ def written(folder, text, name="run.toml"):
 
 
 def timeless(store):
-    """A store's files, the manifest as values without what is another time of the same run."""
+    """A store's files, with the manifest as values, without the times that differ between equal runs."""
     files = contents(store)
     manifest = json.loads(files.pop("manifest.json"))
     return files, {name: manifest[name] for name in manifest.keys() - {"created", "sealed", "runs"}}
 
 
 @pytest.mark.slow
-def test_a_store_says_which_options_give_it_again(rows, tiny_model, tmp_path):
-    """A run by a file of options, and a run by what `info --format toml` says of its store: the same bytes."""
+def test_a_store_can_write_the_options_that_reproduce_it(rows, tiny_model, tmp_path):
+    """A run with an option file, and a run with the output of `info --format toml` of its store: the same bytes."""
     options = written(tmp_path, f'data = "{rows}"\nmodel = "{tiny_model}"\n{OPTIONS}')
     assert attnstore("run", "a.attn", "--config", options, cwd=tmp_path)[0] == 0
     code, out, err = attnstore("info", "a.attn", "--format", "toml", cwd=tmp_path)
@@ -86,8 +86,9 @@ def test_a_store_says_which_options_give_it_again(rows, tiny_model, tmp_path):
     assert timeless(tmp_path / "a.attn") == timeless(tmp_path / "b.attn")
 
 
-def test_what_is_typed_wins_over_the_file(monkeypatch, tmp_path):
-    """Of every kind: a number, a text, a list, a flag with two words, progress; before and after --config."""
+def test_the_command_line_overrides_the_file(monkeypatch, tmp_path):
+    """For all kinds of options: a number, a text, a list, a flag with two words, progress; before or after --config.
+    """
     seen = []
     monkeypatch.setattr(
         "attnstore.commands.run._run", lambda config, store, progress: seen.append((config, store, progress))
@@ -153,14 +154,14 @@ WRONG = (
 
 
 @pytest.mark.parametrize(("command", "content", "line"), WRONG, ids=[content for _, content, _ in WRONG])
-def test_what_is_no_option_is_refused_in_one_line(tmp_path, command, content, line):
-    """An unknown key with the nearest there is, a value of another kind or out of its range: exit code 2."""
+def test_invalid_options_are_refused_in_one_line(tmp_path, command, content, line):
+    """An unknown key with the most similar one, a value of another type or out of range: exit code 2."""
     file = written(tmp_path, content)
     assert attnstore(command, "s", "--config", file) == (2, "", f"attnstore: {file}: {line}\n")
 
 
-def test_what_is_no_toml_is_told_in_one_line(tmp_path):
-    """Where the fault is; and a file that is not there."""
+def test_invalid_toml_is_reported_in_one_line(tmp_path):
+    """With the position of the fault. Also a missing file."""
     file = written(tmp_path, "limit = 3\nsplit = test\n")
     code, out, err = attnstore("run", "s", "--config", file)
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -172,14 +173,14 @@ def test_what_is_no_toml_is_told_in_one_line(tmp_path):
         1,
         f"attnstore: {tmp_path}/none.toml: no such file or directory\n",
     )
-    os.mkfifo(tmp_path / "pipe.toml")  # which would be waited for
+    os.mkfifo(tmp_path / "pipe.toml")  # reading it would wait
     for name, what in (("pipe.toml", "not a regular file"), ("", "a folder")):
         code, _, err = attnstore("run", "s", "--config", tmp_path / name)
         assert (code, err) == (2, f"attnstore: {tmp_path / name} is not an option file: it is {what}\n")
 
 
-def test_every_setting_of_a_run_is_an_option_of_its():
-    """What a store says of its run is what `attnstore run` takes: by name, and every field of the settings."""
+def test_every_setting_of_a_run_is_an_option():
+    """The settings that a store writes are options of `attnstore run` with the same names; no field is missing."""
     source = SourceConfig(
         "here", labels=("a, b", " c", '"d"', "1=e"), columns=("x", "y"), delimiter="\t", limit=3
     )
@@ -196,7 +197,7 @@ def test_every_setting_of_a_run_is_an_option_of_its():
 
 
 def test_addresses_are_kept_without_secrets_and_the_embedded_ones_without_a_path():
-    """What is shown, or given on with a store, holds no password; and no folder of this machine."""
+    """What is shown, or passed on with a store, contains no password and no folder of this machine."""
     from attnstore.embedded import MODEL, REVIEWS
 
     asked = RunConfig(SourceConfig("https://me:secret@example.org/a.csv?key=secret"), "m")
@@ -205,8 +206,11 @@ def test_addresses_are_kept_without_secrets_and_the_embedded_ones_without_a_path
     assert {"data", "model"}.isdisjoint(options_of(RunConfig(SourceConfig(str(REVIEWS)), str(MODEL)), {}))
 
 
-def test_no_stranger_drives_the_terminal_by_options(small_store, tmp_path):
-    """A manifest's texts come out as TOML that means them and shows them; what is no option's name is refused."""
+def test_options_from_a_strangers_manifest_are_escaped(small_store, tmp_path):
+    """A manifest's texts are written as TOML with the same meaning and visible characters.
+
+    An invalid option name is refused.
+    """
     store = tmp_path / "s.attn"
     store.mkdir()
     manifest = json.loads((small_store / "manifest.json").read_text())
@@ -243,8 +247,8 @@ def test_no_stranger_drives_the_terminal_by_options(small_store, tmp_path):
     assert attnstore("info", store, "--format", "toml") == (1, "", line)
 
 
-def test_the_page_shows_options_that_there_are():
-    """The files of options in docs/batch.md are TOML, and their keys options of `run`."""
+def test_the_pages_option_files_are_valid():
+    """The option files in docs/batch.md are TOML, and their keys are options of `run`."""
     page = (Path(__file__).parents[2] / "docs/batch.md").read_text()
     known = {max(p.opts, key=len)[2:] for p in group.attnstore.commands["run"].params}
     blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)

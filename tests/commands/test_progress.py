@@ -1,4 +1,4 @@
-"""Progress: on a terminal from the first moment, and `--progress json`, with the page that says what stands in it."""
+"""Progress on a terminal from the first moment, and `--progress json`, with the page that describes it."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,12 @@ from attnstore.commands import progress
 
 PAGE = (Path(__file__).parents[2] / "docs/batch.md").read_text()
 
-#: Those that the commands tell beside the events of long work.
+#: Events of the commands themselves, beside those of long work.
 OF_COMMANDS = {"failed": ["line"], "ended": ["exit_code", "seconds"]}
 
 
 def objects(err):
-    """The lines of stderr, each of which is one object, without the time that each has."""
+    """The lines of stderr, each of which is one object, without their times."""
     read = [json.loads(line) for line in err.splitlines()]
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", each.pop("time")) for each in read
@@ -29,8 +29,8 @@ def objects(err):
 
 
 @pytest.mark.slow
-def test_run_is_told_in_objects(tiny_model, reviews, tmp_path):
-    """How it began, how far it came and how it ended, and nothing else on stderr; stdout is as ever."""
+def test_run_reports_in_objects(tiny_model, reviews, tmp_path):
+    """Start, progress and end, and nothing else on stderr. stdout is unchanged."""
     code, out, err = run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40", "--progress", "json")
     first, counted, began, *computed, ended = objects(err)
     assert first == {"event": "surveyed", "documents": 1, "total": None}
@@ -48,8 +48,8 @@ def test_run_is_told_in_objects(tiny_model, reviews, tmp_path):
 
 
 @pytest.mark.slow
-def test_verification_is_told_in_objects(small_store):
-    """How many documents of the files, and of the sample, have been looked at; findings stay on stdout."""
+def test_verification_reports_in_objects(small_store):
+    """How many documents of the files and of the sample have been checked. Findings stay on stdout."""
     code, out, err = attnstore("verify", small_store, "--sample", "2", "--progress", "json")
     stored, recomputed = (
         [e for e in objects(err) if e.get("what") == what] for what in ("stored", "recomputed")
@@ -62,7 +62,10 @@ def test_verification_is_told_in_objects(small_store):
 
 
 def test_one_object_in_ten_seconds(monkeypatch, capsys):
-    """Of what goes on, the first, the last, and one in ten seconds; notes always; no NaN, which is not JSON."""
+    """Of progress, the first object, the last, and one every ten seconds; notes always.
+
+    NaN, which is not JSON, does not occur.
+    """
     seconds = iter([0.0, 1.0, 9.9, 10.0, 10.1, 11.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
     monkeypatch.setattr("attnstore.commands.output._objects", True)
@@ -92,8 +95,8 @@ def test_one_object_in_ten_seconds(monkeypatch, capsys):
         ),
     ],
 )
-def test_what_is_wrong_is_an_object_too(command, code, line, tmp_path):
-    """The line that a user would read, and the exit code; the next command says it in plain text again."""
+def test_an_error_is_an_object_too(command, code, line, tmp_path):
+    """The line that a user would read, and the exit code. The next command prints plain text again."""
     ended, out, err = attnstore(*command, "--progress", "json", cwd=tmp_path)
     failed, last = objects(err)
     assert (ended, out, last["event"], last["exit_code"]) == (code, "", "ended", code)
@@ -103,8 +106,8 @@ def test_what_is_wrong_is_an_object_too(command, code, line, tmp_path):
 
 
 @pytest.mark.parametrize("ends", ["with an event", "with an error", "without a word"])
-def test_a_terminal_hears_at_once_that_something_is_loading(monkeypatch, capsys, ends):
-    """Before anything is imported; it is gone before there is anything else."""
+def test_a_terminal_shows_at_once_that_something_is_loading(monkeypatch, capsys, ends):
+    """Before anything is imported. The line is removed before other output."""
     monkeypatch.setattr(progress, "shows", lambda stream: True)
     with contextlib.suppress(ValueError), progress.shown() as on_event:
         assert capsys.readouterr().err == "loading ..."
@@ -117,7 +120,7 @@ def test_a_terminal_hears_at_once_that_something_is_loading(monkeypatch, capsys,
 
 
 def test_the_page_has_every_event_with_its_fields():
-    """docs/batch.md lists the fields of each event as the code has them."""
+    """docs/batch.md lists the same fields of each event as the code."""
     rows = re.findall(r"^\| `(\w+)` \| (`.*?`) \|", PAGE, re.MULTILINE)
     documented = {name: re.findall(r"`(\w+)`", fields) for name, fields in rows}
     expected = {

@@ -1,4 +1,4 @@
-"""`attnstore run` and `finetune`: what they print, and how they end."""
+"""`attnstore run` and `finetune`: their output, and how they end."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_run_ends_with_a_summary_and_the_next_commands(tiny_model, reviews, tmp_
 
 @pytest.mark.slow
 def test_labels_of_a_nameless_model_are_proposed_and_the_proposal_runs(tmp_path):
-    """No accuracy by a guess: predictions by label, and the --labels by which the most agree, which can be copied."""
+    """No guessed accuracy: predictions by label, and the --labels with which the most agree, which can be copied."""
     model = tiny.save(tmp_path / "model", id2label={0: "LABEL_0", 1: "LABEL_1"}, label2id=None)
     data = tmp_path / "r.csv"
     words = ["good film", "bad plot", "great actor", "awful", "never boring", "fun", "the end", "lov it"]
@@ -89,8 +89,8 @@ def test_labels_of_a_nameless_model_are_proposed_and_the_proposal_runs(tmp_path)
 
 
 @pytest.mark.slow
-def test_rows_left_out_are_said_by_label_in_summary_and_info(tiny_model, tmp_path):
-    """A label that --labels does not map, and one that it sends to nothing, with how many rows have it."""
+def test_rows_left_out_are_reported_by_label_in_summary_and_info(tiny_model, tmp_path):
+    """A label that --labels does not map, and one that it maps to nothing, each with its number of rows."""
     data = tmp_path / "r.csv"
     data.write_text("text,label\n" + "good,3 star\nbad,1 star\n" * 2 + "so so,2 star\n" * 3 + "fun,none\n")
     code, out, _ = run(tmp_path / "s.attn", data, tiny_model, "--labels", "1 star=neg,3 star=pos,none=")
@@ -102,7 +102,7 @@ def test_rows_left_out_are_said_by_label_in_summary_and_info(tiny_model, tmp_pat
 
 @pytest.mark.slow
 def test_another_mapping_is_another_run(tiny_model, reviews, tmp_path):
-    """A store is not gone on with by a run that would store other labels for the same rows."""
+    """A run that would store other labels for the same rows does not resume a store."""
     assert run(tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40")[0] == 0
     code, _, err = run(
         tmp_path / "s.attn", reviews, tiny_model, "--max-length", "40", "--labels", "neg=pos,pos=neg"
@@ -112,8 +112,8 @@ def test_another_mapping_is_another_run(tiny_model, reviews, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):
-    """A store with a blank in its name is quoted; one document, cut, is not `1 documents`."""
+def test_the_next_commands_can_be_copied(tiny_model, tmp_path):
+    """A store name with a blank is quoted. For one document, the line says `1 document`."""
     data = tmp_path / "one.csv"
     data.write_text(f"text,label\n{'good ' * 50},pos\n")
     code, out, _ = run(tmp_path / "my store", data, tiny_model, "--max-length", "40")
@@ -126,7 +126,7 @@ def test_the_next_commands_can_be_copied_and_one_is_one(tiny_model, tmp_path):
 
 @pytest.mark.slow
 def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
-    """Nothing is done twice, and the summary says why it was so quick."""
+    """Nothing is computed again, and the summary says why it was so quick."""
     store = tmp_path / "s.attn"
     run(store, reviews, tiny_model, "--max-length", "40")
     code, out, _ = run(store, reviews, tiny_model, "--max-length", "40")
@@ -134,8 +134,8 @@ def test_run_again_on_a_finished_store_says_so(tiny_model, reviews, tmp_path):
 
 
 @pytest.mark.slow
-def test_reductions_add_up_whether_listed_or_repeated(tiny_model, reviews, tmp_path):
-    """`--reduce a,b --reduce c` stores all three; none is dropped in silence."""
+def test_reductions_may_be_listed_or_repeated(tiny_model, reviews, tmp_path):
+    """`--reduce a,b --reduce c` stores all three."""
     code, _, _ = run(
         tmp_path / "s.attn",
         reviews,
@@ -154,8 +154,8 @@ def test_reductions_add_up_whether_listed_or_repeated(tiny_model, reviews, tmp_p
 
 
 @pytest.mark.slow
-def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_path):
-    """SIGINT in a real process: the part in hand is finished, stderr says what is missing, and 130."""
+def test_an_interrupt_says_how_to_resume_and_exits_130(tiny_model, reviews, tmp_path):
+    """SIGINT in a real process: the current part is finished, and stderr says what is missing."""
     import signal
 
     slowed = (
@@ -180,7 +180,9 @@ def test_an_interrupt_says_how_to_go_on_and_exits_130(tiny_model, reviews, tmp_p
 
 @pytest.mark.slow
 def test_six_classes_go_through_finetune_run_and_query_without_a_special_case(tmp_path):
-    """Names with spaces, a slash and an accent: learnt, stored, and asked for, each word found in its own class."""
+    """Names with spaces, a slash and an accent are learnt, stored, and asked for, and each word is found in its own
+    class.
+    """
     torch.manual_seed(0)
     encoder = transformers.AutoModel.from_config(tiny.settings("bert", initializer_range=0.1))
     encoder.save_pretrained(tmp_path / "encoder")
@@ -243,7 +245,7 @@ def test_six_classes_go_through_finetune_run_and_query_without_a_special_case(tm
 def test_finetune_proposes_data_that_the_model_was_not_trained_on(
     monkeypatch, tmp_path, test_documents, unseen
 ):
-    """The test split of the same source if it has one, and else data that the user has to name."""
+    """The test split of the same source if it has one, otherwise data that the user has to name."""
     from attnstore.learn import finetune
     from attnstore.learn.config import FinetuneResult
 
@@ -272,7 +274,7 @@ def test_finetune_proposes_data_that_the_model_was_not_trained_on(
 
 
 def test_a_source_given_twice_is_refused(tiny_model, reviews, tmp_path):
-    """One of the two would be left out in silence."""
+    """One of the two would be ignored without a message."""
     code, out, err = run(tmp_path / "s.attn", reviews, tiny_model, "--data", reviews)
     assert (code, out) == (2, "")
     assert err == "attnstore: --data is given 2 times: name one folder, or several files with a quoted glob\n"
@@ -280,8 +282,8 @@ def test_a_source_given_twice_is_refused(tiny_model, reviews, tmp_path):
 
 
 @pytest.mark.slow
-def test_progress_in_a_log_is_lines_and_quiet_leaves_notes_alone(tiny_model, reviews, tmp_path, monkeypatch):
-    """A redirected stderr has no carriage return; with --quiet nothing that is no note, and the same summary."""
+def test_progress_in_a_log_is_lines_and_quiet_keeps_only_notes(tiny_model, reviews, tmp_path, monkeypatch):
+    """A redirected stderr gets no carriage returns. With --quiet it gets only notes, and the summary is the same."""
     from attnstore.commands import progress
 
     monkeypatch.setattr(progress, "_LINE_EVERY", 0.0)
@@ -300,7 +302,7 @@ def test_progress_in_a_log_is_lines_and_quiet_leaves_notes_alone(tiny_model, rev
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 kB: enough for a part or two."""
+    """A file system of 300 kB: enough for one or two parts."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
@@ -314,7 +316,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_model, tmp_path):
-    """The store on a disk that fills up: what was written stays readable, and a run elsewhere is whole."""
+    """The store is on a disk that fills up: finished parts stay readable, and a run elsewhere completes."""
     from reviews import write_reviews
 
     data = write_reviews(tmp_path / "many.csv", 900)
@@ -331,7 +333,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_finished_parts(small_disk, tiny_m
 
 @pytest.mark.slow
 def test_a_second_writer_is_refused_by_process_and_host(tiny_model, reviews, tmp_path):
-    """While one process writes a store, another is told who does."""
+    """While one process writes a store, the error of another names the writer."""
     from attnstore.store.resume import create_or_resume
     from attnstore.store.store import open_store
 

@@ -1,6 +1,6 @@
-"""Signals: one line on stderr, 128 plus the signal's number, and nothing lost.
+"""Signals: one line on stderr, exit code 128 plus the signal's number, and nothing lost.
 
-What a library does of its own with signals is tried in processes of their own, everything else in this one.
+Libraries that handle signals themselves are tested in separate processes, everything else in this one.
 """
 
 import re
@@ -17,14 +17,14 @@ from nursery import Child
 from attnstore import interrupts
 from attnstore.engine.classifier import Classifier
 
-#: Seconds that a command has to begin and to end. A test that waits longer fails.
+#: Seconds within which a command must begin and end. A test that waits longer fails.
 PATIENCE = 60
 
 EXHAUSTIVE = pytest.mark.exhaustive
 
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t"
 
-#: Says `begun` when a statement is handed to DuckDB, or a query to Polars.
+#: Prints `begun` when a statement is passed to DuckDB, or a query to Polars.
 QUERYING = """
 import attnstore.interrupts
 interruptible = attnstore.interrupts.interruptible
@@ -38,14 +38,14 @@ attnstore.interrupts.interruptible = said
 
 
 def signalled(number, changed, *arguments):
-    """(exit code, stderr) of a command in a process of its own that gets the signal once it has printed `begun`."""
+    """(exit code, stderr) of a command in a separate process that gets the signal once it has printed `begun`."""
     with Child(f"{changed}\nfrom attnstore.commands import main\nmain()", *arguments) as child:
-        watch = threading.Timer(PATIENCE, child.kill)  # closes what is waited for
+        watch = threading.Timer(PATIENCE, child.kill)  # closes the stream that is being read
         watch.start()
         try:
             begun = "begun\n" in child.stdout  # reads up to there
             if begun:
-                time.sleep(0.2)  # it may be anywhere: some of it deep in C++
+                time.sleep(0.2)  # it may be anywhere, also deep in C++
                 child.send_signal(number)
             _, err = child.communicate()
         finally:
@@ -58,7 +58,7 @@ def signalled(number, changed, *arguments):
 def signalled_here(number, begun, *arguments):
     """(exit code, stderr) of a command in this process, which gets the signal once the event `begun` is set.
 
-    This process goes on afterwards: the clock that would end it is put off for good.
+    This process must survive, so the timer that would end it is disabled.
     """
     ended = threading.Event()
 
@@ -80,7 +80,7 @@ def signalled_here(number, begun, *arguments):
 
 
 def end_of(err):
-    """The lines of stderr that are no notes."""
+    """The lines of stderr that are not notes."""
     return [line for line in err.splitlines() if not line.startswith("note: ")]
 
 
@@ -94,7 +94,7 @@ def run_of(store, data, model):
     "number", [signal.SIGINT, *(pytest.param(n, marks=EXHAUSTIVE) for n in (signal.SIGTERM, signal.SIGHUP))]
 )
 def test_a_signal_ends_an_endless_statement(small_store, number):
-    """`attnstore sql` of a recursion without an end: DuckDB is stopped, and not waited for."""
+    """`attnstore sql` of an infinite recursion: DuckDB is stopped, and not waited for."""
     ended = signalled(number, QUERYING, "sql", small_store, ENDLESS)
     assert ended == (128 + number, "attnstore: interrupted\n")
 
@@ -109,7 +109,7 @@ def test_a_signal_ends_an_endless_statement(small_store, number):
     ],
 )
 def test_ctrl_c_ends_a_question(small_store, tmp_path, text):
-    """`attnstore query`: a long scan, and one step of a statement, which DuckDB does not interrupt."""
+    """`attnstore query`: a long scan, and a single step that DuckDB does not interrupt."""
     tmp_path.joinpath("long.sql").write_text(f"-- How long is this?\n{text}\n")
     ended = signalled(signal.SIGINT, QUERYING, "query", small_store, "long", "--queries", tmp_path)
     assert ended == (130, "attnstore: interrupted\n")
@@ -131,7 +131,7 @@ def test_a_signal_ends_a_question_to_polars(small_store, tmp_path, number):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_questions_of_a_summary(tiny_model, reviews, tmp_path, monkeypatch):
-    """The store is sealed by then: nothing is missing."""
+    """The store is sealed by then, so nothing is missing."""
     begun = threading.Event()
 
     def endless(_store, connection, *_):
@@ -149,14 +149,14 @@ def test_ctrl_c_ends_the_questions_of_a_summary(tiny_model, reviews, tmp_path, m
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", ["run.survey", "alone.load_classifier"])
 def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path, monkeypatch, step, number):
-    """While the data is surveyed or the model loads there is nothing to finish, and no store yet."""
+    """While the data is surveyed or the model loads, there is nothing to finish, and no store yet."""
     begun = threading.Event()
 
     def slow(*_):
         begun.set()
         time.sleep(0.4)
 
-    # Neither is real: what a library does while it loads takes an exception at any place worse than this process can.
+    # Both are replaced: a library that is interrupted while it loads may leave this process in a bad state.
     for each in ("run.survey", "alone.load_classifier"):
         monkeypatch.setattr(
             f"attnstore.pipeline.{each}", slow if each == step else lambda *_: time.sleep(0.4)
@@ -166,8 +166,8 @@ def test_a_signal_before_the_first_part_ends_a_run(tiny_model, reviews, tmp_path
     assert not (tmp_path / "s.attn").exists()
 
 
-def test_an_end_whose_exception_is_lost_in_a_callback_comes_again(monkeypatch):
-    """Python ignores what is raised in the callback of a weak reference: the block ends all the same, and once."""
+def test_an_exception_lost_in_a_callback_is_raised_again(monkeypatch):
+    """Python ignores exceptions in the callback of a weak reference. The block ends nevertheless, and only once."""
 
     class Key:
         pass
@@ -190,7 +190,7 @@ def test_an_end_whose_exception_is_lost_in_a_callback_comes_again(monkeypatch):
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_survey_that_goes_on_is_not_waited_for(tiny_model, reviews, tmp_path):
-    """Two seconds after the signal the process ends, whatever its threads do."""
+    """Two seconds after the signal the process ends, whatever its threads are doing."""
     surveying = (
         "import time, attnstore.pipeline.run\n"
         "attnstore.pipeline.run.survey = lambda *_: (print('begun', flush=True), time.sleep(600))"
@@ -201,9 +201,11 @@ def test_a_survey_that_goes_on_is_not_waited_for(tiny_model, reviews, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=EXHAUSTIVE)])
-def test_a_signal_lets_the_part_in_hand_be_finished(tiny_model, reviews, tmp_path, monkeypatch, number):
-    """stderr says at once that it was heard, and at the end what is missing; the same command goes on to the bytes of
-    a run that nothing disturbed."""
+def test_a_signal_lets_the_current_part_finish(tiny_model, reviews, tmp_path, monkeypatch, number):
+    """stderr acknowledges the signal at once, and says at the end what is missing.
+
+    The same command resumes to the bytes of an undisturbed run.
+    """
     begun = threading.Event()
     computed = Classifier.__call__
 

@@ -1,4 +1,4 @@
-"""What a command does where there is nowhere to print to, no folder for temporary files, or no working directory."""
+"""Commands without a usable output stream, temporary folder or working directory."""
 
 import os
 import subprocess
@@ -18,15 +18,15 @@ from attnstore.store.store import open_store
 
 CLOSED = "attnstore: the standard output is closed: there is nowhere to write the answer\n"
 FULL = "attnstore: can't write the answer: no space left on device\n"
-pytestmark = pytest.mark.slow  # each is a process
+pytestmark = pytest.mark.slow  # each is a separate process
 
 
-#: Where this process imports from, for another that may have no working directory.
+#: The import path of this process, for a process that may have no working directory.
 _FOLDERS = [str(Path(__file__).parents[2]), *(folder for folder in sys.path if Path(folder).is_absolute())]
 
 
 def shell(line: str, *arguments: object, before: str = "", **options) -> subprocess.CompletedProcess:
-    """`line`, in which $0 is Python and "$@" the arguments, run by a shell."""
+    """`line` run by a shell, in which $0 is Python and "$@" are the arguments."""
     run = 'import sys; sys.argv[0] = "attnstore"; from attnstore.commands import main; ' + before + "main()"
     return subprocess.run(
         ["/bin/sh", "-c", line.replace("attnstore", '"$0" -c "$RUN" "$@"'), sys.executable, *map(str, arguments)],
@@ -36,8 +36,8 @@ def shell(line: str, *arguments: object, before: str = "", **options) -> subproc
 
 
 @pytest.mark.parametrize(("redirected", "error"), [(">&-", CLOSED), (">/dev/full", FULL)])
-def test_answer_that_is_lost_is_an_error(small_store, redirected: str, error: str) -> None:
-    """A closed or full stdout: one line and 1."""
+def test_a_lost_answer_is_an_error(small_store, redirected: str, error: str) -> None:
+    """A closed or full stdout: one line and exit code 1."""
     done = shell(f"attnstore {redirected}", "info", small_store)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
 
@@ -51,8 +51,8 @@ def test_answer_that_is_lost_is_an_error(small_store, redirected: str, error: st
         ("show", "0"),
     ],
 )
-def test_lost_answer_of_any_command_is_an_error(small_store, asked, monkeypatch, capsys) -> None:
-    """As above; this process has the streams that Python makes of what the shell does there."""
+def test_a_lost_answer_of_any_command_is_an_error(small_store, asked, monkeypatch, capsys) -> None:
+    """As above; this process gets the streams that Python creates in that case."""
     command, *rest = asked
     for stream, error in ((None, CLOSED), (Path("/dev/full").open("w"), FULL)):  # noqa: SIM115 - closed by `discard`
         with monkeypatch.context() as redirected, pytest.raises(SystemExit) as ended:
@@ -61,8 +61,8 @@ def test_lost_answer_of_any_command_is_an_error(small_store, asked, monkeypatch,
         assert (ended.value.code, *capsys.readouterr()) == (1, "", error)
 
 
-def test_a_lost_stderr_loses_nothing_of_the_answer(small_store) -> None:
-    """Closed or full, and where the standard input is closed, too; without a stdout it is the exit code alone."""
+def test_a_lost_stderr_does_not_affect_the_answer(small_store) -> None:
+    """Closed or full, also with a closed standard input. Without a stdout, only the exit code remains."""
     code, answer, err = attnstore("info", small_store)
     assert (code, err) == (0, "")
     for redirected in ("2>/dev/full", "<&- 2>&-"):
@@ -71,8 +71,8 @@ def test_a_lost_stderr_loses_nothing_of_the_answer(small_store) -> None:
     assert shell("attnstore >&- 2>&-", "info", small_store).returncode == 1
 
 
-def test_a_report_is_written_where_nobody_hears_of_it(small_store, tmp_path, monkeypatch) -> None:
-    """Which question is being asked is said on a terminal alone, and a closed stderr is none."""
+def test_a_report_is_written_without_a_stderr(small_store, tmp_path, monkeypatch) -> None:
+    """The current question is shown only on a terminal, and a closed stderr is not one."""
     monkeypatch.setattr("attnstore.show.report.report", lambda _, asked: asked("predictions") or "<p>")
     monkeypatch.setattr(sys, "stderr", None)
     with pytest.raises(SystemExit) as ended:
@@ -80,7 +80,7 @@ def test_a_report_is_written_where_nobody_hears_of_it(small_store, tmp_path, mon
     assert (ended.value.code, (tmp_path / "r.html").read_text()) == (0, "<p>")
 
 
-#: `attnstore` without any stream, as an interpreter finds itself there.
+#: `attnstore` without any stream, in the state in which the interpreter starts then.
 STREAMLESS = """
 import os, sys
 for number in (0, 1, 2):
@@ -101,8 +101,8 @@ main()
         pytest.param(None, 1, id="no streams"),
     ],
 )
-def test_run_whose_progress_is_lost_is_finished(tiny_model, tmp_path, redirected, status: int) -> None:
-    """What can't be shown ends no run, and no library's complaint lands in a file of the store."""
+def test_a_run_whose_progress_is_lost_finishes(tiny_model, tmp_path, redirected, status: int) -> None:
+    """Lost progress ends no run, and no library's warning gets into a file of the store."""
     data = write_reviews(tmp_path / "reviews.csv", 12)
     store = tmp_path / "s.attn"
     command = ("run", store, "--data", data, "--model", tiny_model, "--device", "cpu")
@@ -116,8 +116,8 @@ def test_run_whose_progress_is_lost_is_finished(tiny_model, tmp_path, redirected
     assert attnstore("verify", store, "--sample", "0")[0] == 0
 
 
-def test_bars_end_no_work_when_the_terminal_goes() -> None:
-    """On a terminal that goes away bars are drawn no more, and the work goes on."""
+def test_work_continues_if_the_terminal_disappears() -> None:
+    """Bars are no longer drawn, and the work continues."""
     script = (
         "import os, pty, sys; own, theirs = pty.openpty(); os.dup2(theirs, 2); os.close(theirs)\n"
         "from attnstore.commands.progress import shown\n"
@@ -133,8 +133,8 @@ def test_bars_end_no_work_when_the_terminal_goes() -> None:
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
-def test_store_whose_name_is_not_utf8_is_refused_before_anything_is_done(tmp_path: Path, small_store) -> None:
-    """DuckDB and Polars can't open such files. Neither can what holds a NUL be a name."""
+def test_a_store_name_that_is_not_utf8_is_refused_first(tmp_path: Path, small_store) -> None:
+    """DuckDB and Polars can't open such files. A name with a NUL is refused, too."""
     name = tmp_path / "s\udcff.attn"
     refusal = f"attnstore: can't use {tmp_path}/s⟨U+DCFF⟩.attn: the name is not UTF-8: rename it\n"
     assert attnstore("info", name) == (1, "", refusal)
@@ -147,7 +147,7 @@ def test_store_whose_name_is_not_utf8_is_refused_before_anything_is_done(tmp_pat
 
 
 def test_no_folder_for_temporary_files(small_store, tmp_path, monkeypatch) -> None:
-    """Questions need none unless they are larger than the memory; what needs one says so."""
+    """Questions need none unless they exceed the memory. A command that needs one says so."""
     with monkeypatch.context() as without:
         without.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
         without.setattr(tempfile, "tempdir", None)
@@ -161,7 +161,7 @@ def test_no_folder_for_temporary_files(small_store, tmp_path, monkeypatch) -> No
 
 
 def test_no_working_directory(small_store, tmp_path) -> None:
-    """One line: torch would end the process without one."""
+    """One line, because torch would end the process."""
     gone = tmp_path / "gone"
     gone.mkdir()
     done = shell('rmdir "$PWD"; attnstore', "info", small_store, cwd=gone)

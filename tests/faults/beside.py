@@ -1,4 +1,4 @@
-"""A process that writes stores one after the other, and readers that look at them at random moments."""
+"""A process that writes stores one after the other, and readers that read them at random moments."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from attnstore.check.verify import verify_files
 from attnstore.show.explorer.app import explorer
 
 PLAN = manifest(documents=30, part_size=2)
-#: Of each document, how many tokens it has.
+#: The number of tokens of each document.
 LENGTHS = {number: len(document_rows(number, LABELS)[1]) for number in range(PLAN.documents)}
 
 _WRITER = """
@@ -37,7 +37,7 @@ for number in range(int(sys.argv[2])):
 
 @contextlib.contextmanager
 def writer(folder: Path, stores: int) -> Iterator[subprocess.Popen]:
-    """A process of its own that writes and seals so many stores in `folder`, as fast as it can."""
+    """A separate process that writes and seals that many stores in `folder`, as fast as it can."""
     paths = [str(Path(__file__).parent), str(Path(small_store.__file__).parent), *sys.path]
     with subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(folder), str(stores)],
@@ -50,7 +50,7 @@ def writer(folder: Path, stores: int) -> Iterator[subprocess.Popen]:
 
 
 def newest(folder: Path, begun: str) -> Path:
-    """The store that is being written, once it has what `begun` matches."""
+    """The store that is being written, once it has files that match `begun`."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for path in sorted(folder.glob("store-*"), reverse=True):
@@ -61,9 +61,9 @@ def newest(folder: Path, begun: str) -> Path:
 
 
 def whole_parts(documents: dict[int, int], tokens: dict[int, int]) -> list[int]:
-    """The parts that two tables hold, after seeing that they hold whole parts, the same in both.
+    """The parts in two tables, after asserting that these have complete parts, the same in both.
 
-    `documents`: the length by number; `tokens`: how many there are, by number.
+    `documents`: length by number; `tokens`: number of tokens by document number.
     """
     parts = sorted({number // PLAN.part_size for number in documents})
     expected = {n: LENGTHS[n] for n in LENGTHS if n // PLAN.part_size in parts}
@@ -73,7 +73,7 @@ def whole_parts(documents: dict[int, int], tokens: dict[int, int]) -> list[int]:
 
 
 def python_reader(path: Path, chance: random.Random) -> int:
-    """A reader open over several moments: every answer of the same parts. Returns how many."""
+    """A reader that is open for several moments and gives every answer for the same parts. Returns how many."""
     reader = attnstore.open(path)
     parts = reader.store.finished_parts()
     for ask in chance.sample([_by_sql, _by_frames, _by_question, _by_verify], 4):
@@ -122,7 +122,7 @@ def _by_verify(reader) -> list[int]:
 
 
 def plain_reader(path: Path, chance: random.Random) -> int:
-    """Bare DuckDB and Polars over the folder: no error, and files that are whole. Returns how many documents."""
+    """Bare DuckDB and Polars over the folder: no error, and complete files. Returns the number of documents."""
     if chance.random() < 0.5:
         rows = duckdb.sql(
             "SELECT document, any_value(length), count(*) FROM read_parquet($files) GROUP BY ALL",
@@ -145,7 +145,7 @@ _COMMANDS = (
 
 
 def command_reader(path: Path, chance: random.Random) -> str:
-    """A command: it ends well and reports no fault. Returns what it printed."""
+    """A command that succeeds and reports no fault. Returns its output."""
     command = [word.format(path) for word in chance.choice(_COMMANDS)]
     code, out, err = attnstore_command(*command)
     assert (code, err) == (0, ""), (command, err)
@@ -154,7 +154,7 @@ def command_reader(path: Path, chance: random.Random) -> str:
 
 
 def explorer_reader(path: Path, chance: random.Random) -> int:
-    """The explorer, two pages: each is there and counts whole parts. Returns how many documents the last has."""
+    """Two pages of the explorer: each exists and counts complete parts. Returns the number of documents of the last."""
     found = []
     with TestClient(explorer([path]), base_url="http://127.0.0.1:8000", follow_redirects=True) as web:
         for _ in range(2):
@@ -181,7 +181,10 @@ READERS = {
 
 
 def look(folder: Path, kind: str, chance: random.Random) -> None:
-    """One reader of a kind, at a random moment. Raises AssertionError, or what it raises, if it met a mixture."""
+    """One reader of the given kind at a random moment.
+
+    Raises AssertionError if it saw a mixture, or the reader's own error.
+    """
     reader, begun = READERS[kind]
     time.sleep(chance.uniform(0, 0.2))
     reader(newest(folder, begun), chance)

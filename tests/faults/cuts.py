@@ -1,8 +1,9 @@
-"""Power cuts: the writes of a run recorded, and replayed up to a moment, those not synced dropped, torn or reordered.
+"""Power cuts: the writes of a run are recorded and replayed up to a moment, with unsynced ones dropped, torn or
+reordered.
 
-The model of a disk is that of Pillai et al. 2014 ("All File Systems Are Not Created Equal", ALICE), on the pessimistic
-side: what was synced is there; of what was not, any part may be, in any order that leaves each name's history a
-history. A file's bytes are there as far as they were synced; behind that a part of them, zeros, or nothing.
+The disk model is the pessimistic side of Pillai et al. 2014 ("All File Systems Are Not Created Equal", ALICE): synced
+data is there. Of unsynced changes, any subset may be there, in any order that keeps each name's history consistent. A
+file's bytes are there as far as they were synced; after that follow a part of them, zeros, or nothing.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ _META = ("create", "rename", "link", "unlink", "mkdir", "rmdir")
 
 @dataclass(frozen=True)
 class Step:
-    """`paths` are relative to the folder; of a rename and a link two. `data`: what was written."""
+    """`paths` are relative to the folder; a rename or a link has two. `data`: the bytes written."""
 
     name: str
     paths: tuple[str, ...]
@@ -114,7 +115,7 @@ def recording(root: Path) -> Iterator[list[Step]]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a work did: the files and folders before it, and its steps."""
+    """What a piece of work did: the files and folders before it, and its steps."""
 
     work: str
     files: dict[str, bytes]
@@ -133,7 +134,7 @@ def recorded(work: str, folder: Path) -> Recorded:
 
 
 def _needed(wanted: set[int], steps: list[tuple[int, Step]]) -> set[int]:
-    """The steps `wanted` with the earlier ones of the same names, and the folders that they stand in."""
+    """The steps `wanted` with the earlier steps of the same names and of the folders that contain them."""
     found: set[int] = set()
     names: set[str] = set()
     for number, step in reversed(steps):
@@ -144,7 +145,7 @@ def _needed(wanted: set[int], steps: list[tuple[int, Step]]) -> set[int]:
 
 
 def after_a_cut(work: Recorded, at: int, chance: random.Random, folder: Path) -> None:
-    """Make `folder` what a disk may hold whose power went off before step `at`."""
+    """Make `folder` a possible state of a disk whose power failed before step `at`."""
     synced: set[int] = set()
     pending: list[tuple[int, Step]] = []
     for number, step in enumerate(work.steps[:at]):
@@ -155,10 +156,10 @@ def after_a_cut(work: Recorded, at: int, chance: random.Random, folder: Path) ->
             synced |= _needed(there, pending)
             pending = [each for each in pending if each[0] not in synced]
     kept = synced | _needed({n for n, _ in pending if chance.random() < 0.5}, pending)
-    # Files by their numbers, as names come and go.
+    # Files are identified by numbers, because names come and go.
     files: dict[int, bytearray] = {-n: bytearray(c) for n, c in enumerate(work.files.values(), start=1)}
     durable = {number: len(content) for number, content in files.items()}
-    live = {name: -n for n, name in enumerate(work.files, start=1)}  # as the program sees them
+    live = {name: -n for n, name in enumerate(work.files, start=1)}  # the names as the program sees them
     disk = dict(live)
     folders = set(work.folders)
     for number, step in enumerate(work.steps[:at]):
@@ -189,12 +190,12 @@ def after_a_cut(work: Recorded, at: int, chance: random.Random, folder: Path) ->
         content, sure = bytes(files[number]), durable[number]
         rest = content[sure:]
         rest = chance.choice([b"", rest, rest[: chance.randint(0, len(rest))], bytes(len(rest))])
-        if (folder / name).parent.is_dir():  # a name in a folder that is gone is gone, too
+        if (folder / name).parent.is_dir():  # a name in a removed folder is removed, too
             (folder / name).write_bytes(content[:sure] + rest)
 
 
 def trial(work: Recorded, at: int, chance: random.Random, folder: Path, expected: dict[str, bytes]) -> str:
-    """A cut before step `at`, and the same work again: the same bytes, and no part that was there is found damaged."""
+    """A cut before step `at`, and the same work again: the same bytes, and no earlier part is found damaged."""
     folder.mkdir()
     after_a_cut(work, at, chance, folder)
     store = WORKS[work.work].do(folder / "store")

@@ -1,4 +1,4 @@
-"""Damage to a sealed store's files: a flipped bit, a changed byte, a cut, zeros, bytes of another file."""
+"""Damage to a sealed store's files: a flipped bit, a changed byte, truncation, zeros, bytes of another file."""
 
 import random
 import shutil
@@ -16,13 +16,13 @@ from attnstore.store.store import open_store
 
 @merging
 def sealed_store(path: Path) -> Path:
-    """What is damaged: a sealed store, with small files merged."""
+    """The store to be damaged: sealed, with small files merged."""
     return run(path, manifest()).path
 
 
 def damage(path: Path, chance: random.Random) -> str:
-    """Change one file of the store, in a way that is drawn. Returns what was done, so that it can be told."""
-    while True:  # zeros in the place of zeros are no damage
+    """Change one file of the store in a random way. Returns a description."""
+    while True:  # zeros instead of zeros are no damage
         file, content, done = _drawn(path, chance)
         if file.read_bytes() != content:
             file.write_bytes(content)
@@ -49,7 +49,7 @@ def _drawn(path: Path, chance: random.Random) -> tuple[Path, bytes, str]:
 
 
 def _rounded(answer: object) -> object:
-    """An answer without the last digits of its numbers, which hang on the order in which DuckDB's threads add up."""
+    """An answer without the last digits of its numbers, which depend on the order in which DuckDB's threads add up."""
     if isinstance(answer, float):
         return float(f"{answer:.12g}")
     if isinstance(answer, dict):
@@ -60,7 +60,7 @@ def _rounded(answer: object) -> object:
 
 
 def asked(path: Path) -> dict[str, object]:
-    """What each way to ask gives: an answer, or the one line that refuses it. Raises whatever else there is."""
+    """The result of each way to ask: an answer, or the one-line error. Raises any other exception."""
     ways = {
         "documents": lambda reader: reader.documents().select("document", "length", "text").collect().rows(),
         "tokens": lambda reader: reader.tokens().select(pl.col("cls_01", "odd").sum()).collect().rows(),
@@ -74,7 +74,7 @@ def asked(path: Path) -> dict[str, object]:
         try:
             found[name] = _rounded(way(attnstore.open(path)))
         except (AttnstoreError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            # The frames are Polars' own: what they raise when they are collected is the caller's.
+            # The frames are Polars' own, and so are the errors when a caller collects them.
             if not isinstance(error, AttnstoreError) and name not in ("documents", "tokens"):
                 raise
             found[name] = type(error)
@@ -84,9 +84,8 @@ def asked(path: Path) -> dict[str, object]:
 def trial(sealed: Path, expected: dict[str, object], folder: Path, chance: random.Random) -> str:
     """Damage a copy of a sealed store and ask it. Returns `refused`, `harmless` or `wrong, and verify sees it`.
 
-    `expected`: what `asked` gives of the sealed store.
-
-    Raises AssertionError if an answer is wrong and verify finds nothing, or what raised was no line for a user.
+    `expected`: the result of `asked` for the sealed store. || Raises AssertionError if an answer is wrong and verify
+    finds nothing, or if an error is not a one-line user error.
     """
     path = folder / "store"
     shutil.copytree(sealed, path)

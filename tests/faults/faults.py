@@ -1,7 +1,7 @@
-"""A file layer that fails once: each way into the disk, in each way a disk fails, or the whole process killed there.
+"""A file layer that fails once: at each disk operation, in each way a disk can fail, or with the process killed there.
 
-What a store is written with goes through `os` and `pathlib`, whose few functions are replaced here: open, write, sync,
-rename, link, unlink, mkdir. A failure is of one operation, the n-th; afterwards the disk works again.
+Stores are written through `os` and `pathlib`, whose few functions are replaced here: open, write, sync, rename, link,
+unlink, mkdir. Only the n-th operation fails; afterwards the disk works again.
 """
 
 import atexit
@@ -30,16 +30,16 @@ from attnstore.store.stage import APPEND, begin_or_resume, finish_append
 from attnstore.store.store import Store
 
 PLAN = manifest(documents=6, part_size=3)
-#: Two small files in a row become one, so that what is tried has such.
+#: Two consecutive small files are merged, so that the trials include merging.
 merging = mock.patch("attnstore.store.merged.MANY", 2)
-#: What each operation can fail with.
+#: The ways in which each operation can fail.
 WAYS = ("ENOSPC", "EIO", "EACCES", "EINTR", "short", "kill")
 _WRAPPED = ("open", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
 
 
 @dataclass
 class Disk:
-    """Counts the operations on files below `root`; the one numbered `at` (from 0) fails in the way `way`."""
+    """Counts the operations on files below `root`. The one numbered `at` (from 0) fails in the way `way`."""
 
     root: Path
     at: int | None = None
@@ -48,7 +48,7 @@ class Disk:
     failed: str | None = None
 
     def operation(self, name: str) -> str | None:
-        """Count one. The way in which it is to fail, if it is."""
+        """Count one operation. Returns the way in which it is to fail, if it is."""
         self.done.append(name)
         if len(self.done) - 1 != self.at:
             return None
@@ -67,7 +67,7 @@ class Disk:
 
 
 class _File(io.FileIO):
-    """A file whose writes may fail, or take half of what they are given and fail with the rest."""
+    """A file whose writes may fail, or write half of the data and then fail."""
 
     disk: Disk
 
@@ -76,9 +76,9 @@ class _File(io.FileIO):
         way = self.disk.operation("write")
         if way is None:
             return super().write(view)
-        if way != "EINTR":  # a call that is interrupted has written nothing
+        if way != "EINTR":  # an interrupted call has written nothing
             super().write(view[: len(view) // 2])
-        if way == "short":  # taken for half: whoever writes has to write the rest
+        if way == "short":  # half is written: the caller must write the rest
             return len(view) // 2
         number = getattr(errno, way)
         raise OSError(number, os.strerror(number))
@@ -86,7 +86,7 @@ class _File(io.FileIO):
 
 @contextlib.contextmanager
 def failing(disk: Disk) -> Iterator[None]:
-    """Let `disk` stand between this process and its files."""
+    """Put `disk` between this process and its files."""
     real = {name: getattr(os, name) for name in (*_WRAPPED, "fdopen")}
     descriptors: set[int] = set()
 
@@ -123,13 +123,13 @@ def failing(disk: Disk) -> Iterator[None]:
 
 @merging
 def _run(path: Path) -> Store:
-    """The run at `path`, from wherever it stands."""
+    """The run at `path`, from any state."""
     return run(path, PLAN)
 
 
 @merging
 def _append(path: Path) -> Store:
-    """The append to the store at `path`, from wherever it stands: two parts more."""
+    """The append to the store at `path`, from any state: two more parts."""
     store = finish_append(path)
     if store.manifest.additions:
         return store
@@ -143,7 +143,7 @@ def _append(path: Path) -> Store:
 
 
 def _begun(folder: Path) -> Path:
-    """A store with one part of two, as a run leaves it that was killed."""
+    """A store with one part of two, as left by a killed run."""
     path = folder / "store"
     with create_or_resume(path, PLAN) as store:
         store.write_part(0, *small_store.tables(PLAN, store.part_range(0)))
@@ -151,7 +151,7 @@ def _begun(folder: Path) -> Path:
 
 
 def _whole(folder: Path) -> Path:
-    """A store with every part, that is not sealed."""
+    """A store with every part that is not sealed."""
     return run(folder / "store", PLAN, seal=False).path
 
 
@@ -162,7 +162,7 @@ def _sealed(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Work:
-    """What is tried: `begin` makes what is there before, and `do` is the command that is given again and again."""
+    """A piece of work: `begin` creates the initial state, and `do` is the command that is repeated."""
 
     begin: Callable[[Path], Path]
     do: Callable[[Path], Store] = _run
@@ -177,7 +177,7 @@ WORKS = {
 
 
 def operations(work: str, folder: Path) -> list[str]:
-    """The operations of the work undisturbed, in order."""
+    """The operations of the undisturbed work, in order."""
     folder.mkdir()
     disk = Disk(folder)
     path = WORKS[work].begin(folder)
@@ -187,14 +187,14 @@ def operations(work: str, folder: Path) -> list[str]:
 
 
 def trials(operations: Sequence[str]) -> list[tuple[int, str]]:
-    """Every operation with every way in which it can fail: a short write is one of a write alone."""
+    """Every operation with every way in which it can fail. Only a write can be short."""
     return [
         (at, way) for at, name in enumerate(operations) for way in WAYS if way != "short" or name == "write"
     ]
 
 
 def undisturbed(work: str, folder: Path) -> dict[str, bytes]:
-    """What the work leaves if nothing disturbs it."""
+    """The result of the work if nothing disturbs it."""
     folder.mkdir()
     path = WORKS[work].begin(folder)
     WORKS[work].do(path)
@@ -202,15 +202,16 @@ def undisturbed(work: str, folder: Path) -> dict[str, bytes]:
 
 
 def assert_same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
-    """The same files with the same bytes; those that differ are named."""
+    """Assert that files and bytes are the same; the error names those that differ."""
     differ = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
     assert not differ, differ
 
 
 def trial(work: str, at: int, way: str, folder: Path, expected: dict[str, bytes]) -> str:
-    """The work with one failure, and once more. Returns what the first time came to.
+    """The work with one failure, and once more. Returns the outcome of the first attempt.
 
-    Raises AssertionError if the second does not leave what is `expected`, or the first raised anything but one line.
+    Raises AssertionError if the second attempt does not leave what is `expected`, or if an error of the first is not
+    one line.
     """
     folder.mkdir()
     path = WORKS[work].begin(folder)
@@ -225,7 +226,9 @@ def trial(work: str, at: int, way: str, folder: Path, expected: dict[str, bytes]
             assert "\n" not in str(error)
             outcome = "one line"
         assert disk.failed is not None
-        if outcome == "finished in spite of it":  # but for what could not be taken away, and nobody reads
+        if (
+            outcome == "finished in spite of it"
+        ):  # except for files that could not be removed, and that nobody reads
             left = contents(path)
             unread = ("_parts/", f"{APPEND}/", LOCK)
             assert_same({name: left[name] for name in left if not name.startswith(unread)}, expected)
@@ -236,7 +239,7 @@ def trial(work: str, at: int, way: str, folder: Path, expected: dict[str, bytes]
 
 
 def killed_twice(work: str, at: int, again: int, folder: Path, expected: dict[str, bytes]) -> str:
-    """The work that is killed, goes on, is killed again, and goes on. The second time it may have ended before."""
+    """The work is killed, resumed, killed again, and resumed. The second time it may end before the kill."""
     folder.mkdir()
     path = WORKS[work].begin(folder)
     _killed(work, path, at)
@@ -247,8 +250,8 @@ def killed_twice(work: str, at: int, again: int, folder: Path, expected: dict[st
     return "killed twice" if kills == 2 else "killed once, ended before the second"
 
 
-#: Forks a child for each line that it reads, a work, a path and a number, and prints the signal that ended it. It
-#: computes nothing itself: a process whose libraries have begun threads can't be forked. A child has a minute.
+#: For each line that it reads (a work, a path and a number) it forks a child, and prints the signal that ended it. It
+#: computes nothing itself, because a process whose libraries run threads can't be forked. A child has a minute.
 _NURSERY = """
 import os, signal, sys
 from pathlib import Path
@@ -284,13 +287,13 @@ def _nursery() -> subprocess.Popen[str]:
 
 
 def _killed(work: str, path: Path, at: int) -> str:
-    """The work in a process of its own, which is killed in the middle of it."""
+    """The work in a separate process, which is killed in the middle of it."""
     assert _ended(work, path, at) == signal.SIGKILL, "the process was not killed"
     return "killed"
 
 
 def _ended(work: str, path: Path, at: int) -> int:
-    """The signal that ended a work in its own process; 0 if it came to its end before the operation `at`."""
+    """The signal that ended a work in its own process; 0 if it finished before the operation `at`."""
     nursery = _nursery()
     assert nursery.stdin is not None
     assert nursery.stdout is not None

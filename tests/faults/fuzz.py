@@ -1,7 +1,7 @@
-"""Files that a stranger gives, with their bytes changed: data, a model's folder, a question. Each is read in a child.
+"""A stranger's files with changed bytes: data, a model's folder, a question. Each is read in a child process.
 
-A child that does not end within a minute, that a signal ends (a library's crash), or that raises anything but an error
-for a user, is a failure. The parent reads nothing itself: what has begun threads can't be forked.
+It is a failure if a child does not end within a minute, is ended by a signal (a library's crash), or raises anything
+but a user error. The parent reads nothing itself, because a process that runs threads can't be forked.
 """
 
 import gzip
@@ -37,7 +37,7 @@ QUESTION = "-- How many documents there are.\n-- param: least = 1\nSELECT count(
 
 
 def specimens(folder: Path) -> None:
-    """A sound file of each kind of data, a model's folder, and a question with its chart, made in a child."""
+    """A sound file of each kind of data, a model's folder, and a question with its chart, written by a child."""
     if child := os.fork():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         return
@@ -81,7 +81,7 @@ def _write_specimens(folder: Path) -> None:
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """The bytes changed at a few places: bits, bytes, pieces cut out, doubled or made zeros, or the end cut."""
+    """The bytes changed at a few places: bits, bytes, pieces removed, doubled or zeroed, or the end cut off."""
     found = bytearray(content)
     for _ in range(chance.randint(1, 4)):
         if not found:

@@ -1,4 +1,4 @@
-"""A sealed store whose files are damaged: it is asked, and whatever it answers otherwise `verify` sees."""
+"""Damaged files of a sealed store: `verify` finds every damage that changes an answer."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from attnstore.store.store import open_store
 
 @pytest.mark.slow
 def test_random_damage(tmp_path: Path) -> None:
-    """Some damage; ATTNSTORE_SEED draws other."""
+    """Some damages; ATTNSTORE_SEED draws others."""
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     sealed = sealed_store(tmp_path / "sealed")
     expected = asked(sealed)
@@ -28,8 +28,8 @@ def test_random_damage(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tokens/split=test/label=pos/part-00000.parquet", "totals.parquet"])
-def test_file_of_another_size_is_reported_before_it_is_read(tmp_path: Path, name: str) -> None:
-    """Of sealed stores, too, and in both engines: sizes cost nothing to look at."""
+def test_a_file_of_another_size_is_reported_before_it_is_read(tmp_path: Path, name: str) -> None:
+    """Also in sealed stores and in both engines, because checking sizes costs nothing."""
     path = run(tmp_path / "store", manifest()).path
     content = (path / name).read_bytes()
     (path / name).write_bytes(content[:-1])
@@ -47,7 +47,7 @@ def test_file_of_another_size_is_reported_before_it_is_read(tmp_path: Path, name
 
 
 def test_pages_have_checksums(tmp_path: Path) -> None:
-    """Whoever reads with pyarrow and asks for it finds a damaged page without a manifest."""
+    """A reader with pyarrow that asks for checksums finds a damaged page without a manifest."""
     store = open_store(run(tmp_path / "store", manifest()).path)
     table = pq.ParquetFile(store.tokens_files()[0]).read()
     schema = store.tokens_schema
@@ -63,8 +63,8 @@ def test_pages_have_checksums(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [0, -1])
-def test_a_column_whose_name_is_no_text_any_more_is_one_line(tmp_path: Path, place: int) -> None:
-    """DuckDB quotes the name in its message, which is then no UTF-8: of the first file, and of one read later."""
+def test_a_damaged_column_name_is_one_line(tmp_path: Path, place: int) -> None:
+    """DuckDB quotes the name in its message, which is then not UTF-8: in the first file, and in one read later."""
     store = open_store(run(tmp_path / "store", manifest()).path)
     file = store.tokens_files()[place]
     file.write_bytes(file.read_bytes().replace(b"token_id", b"t\xffken_id"))

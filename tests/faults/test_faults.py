@@ -1,4 +1,4 @@
-"""Whatever fails while a store is written, once, in whatever way: the same command finishes with the same bytes."""
+"""A single failure of any kind while a store is written: the same command finishes with the same bytes."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from attnstore.errors import StoreError
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """What each work leaves if nothing disturbs it."""
+    """The result of each work if nothing disturbs it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     return {work: undisturbed(work, folder / str(n)) for n, work in enumerate(WORKS)}
 
@@ -32,8 +32,8 @@ def test_random_failures(work: str, tmp_path: Path, expected) -> None:
 
 @pytest.mark.sampled(2)
 @pytest.mark.slow
-def test_a_folder_that_can_not_be_removed_again_ends_no_sealing(tmp_path: Path, expected) -> None:
-    """That of what is added up: it goes with the receipts."""
+def test_sealing_survives_a_folder_that_can_not_be_removed(tmp_path: Path, expected) -> None:
+    """The folder for computing totals. It is removed with the receipts."""
     done = operations("a seal", tmp_path / "counted")
     removals = [at for at, name in enumerate(done) if name == "rmdir"]
     assert removals
@@ -44,7 +44,7 @@ def test_a_folder_that_can_not_be_removed_again_ends_no_sealing(tmp_path: Path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_random_power_cuts(work: str, tmp_path: Path, expected) -> None:
-    """What was not synced is dropped, torn or reordered: the same command goes on, and finds no part damaged."""
+    """Unsynced data is dropped, torn or reordered: the same command resumes, and finds no part damaged."""
     chance = random.Random(int(os.environ.get("ATTNSTORE_SEED", "0")))
     done = cuts.recorded(work, tmp_path / "recorded")
     for number in range(2):
@@ -57,7 +57,7 @@ def test_random_power_cuts(work: str, tmp_path: Path, expected) -> None:
 def test_a_run_that_forgets_to_sync_does_not_survive_a_power_cut(
     tmp_path: Path, expected, forgotten: str
 ) -> None:
-    """What the trials are worth: without the syncs of files, or of folders, some of them fail."""
+    """Shows that the trials can fail: without the syncs of files, or of folders, some of them do."""
     chance = random.Random(18)
     done = cuts.recorded("a run", tmp_path / "recorded")
     careless = replace(done, steps=tuple(step for step in done.steps if step.name != forgotten))
@@ -71,7 +71,7 @@ def test_a_run_that_forgets_to_sync_does_not_survive_a_power_cut(
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_every_failure(work: str, tmp_path: Path, expected) -> None:
-    """Each operation of each work, in each way. What it came to is counted."""
+    """Each operation of each work, in each way. The outcomes are counted."""
     done = operations(work, tmp_path / "counted")
     outcomes = [trial(work, at, way, tmp_path / "trial", expected[work]) for at, way in trials(done)]
     assert len(outcomes) > 100

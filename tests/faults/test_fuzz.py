@@ -1,4 +1,4 @@
-"""Files that a stranger gives, with their bytes changed: they are read, or refused in one line."""
+"""A stranger's files with changed bytes are read, or refused in one line."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_changed_bytes_end_in_one_line_or_are_read(tmp_path: Path) -> None:
-    """Data, models and questions, in a process of its own, which forks; ATTNSTORE_SEED draws others."""
+    """Data, models and questions, in a separate process that forks. ATTNSTORE_SEED draws others."""
     script = Path(__file__).with_name("fuzz.py")
     seed = os.environ.get("ATTNSTORE_SEED", "0")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,4 +1,4 @@
-"""Whatever fails while a model is fine-tuned, once, in whatever way: the same command leaves the same model."""
+"""A single failure of any kind while a model is fine-tuned: the same command writes the same model."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def test_random_failures_of_a_fine_tuning(tried: Tunings) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_failure_of_a_fine_tuning(tried: Tunings) -> None:
-    """Each operation, in each way; killed at each, too."""
+    """Each operation, in each way, and killed at each."""
     outcomes = [tried.trial(at, way) for at, way in tried.trials()]
     assert outcomes.count("killed") == tried.undisturbed[0]
     assert {"one line", "finished in spite of it"} <= set(outcomes)

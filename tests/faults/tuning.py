@@ -1,4 +1,4 @@
-"""Fine-tunings on a disk that fails once, whichever library writes: `disk.c` stands between a process and its files."""
+"""Fine-tunings on a disk that fails once, for any library that writes: `disk.c` is between a process and its files."""
 
 import errno
 import os
@@ -16,14 +16,14 @@ import tiny
 from faults import assert_same
 from small_store import contents
 
-#: What an operation can fail with, as `disk.c` takes it.
+#: The ways in which an operation can fail, as `disk.c` expects them.
 WAYS = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EACCES", "EINTR")} | {
     "short": 0,
     "kill": -1,
 }
 
-#: Forks a child for each line that it reads: where the model goes, the operation that fails and how, and where the
-#: child is to write what came of it. Prints the status that the child ended with.
+#: Forks a child for each line that it reads: the model's folder, the operation that fails and how, and where the
+#: child writes the outcome. Prints the exit status of the child.
 _NURSERY = """
 import ctypes, os, signal, sys
 from pathlib import Path
@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 
 def built(folder: Path) -> Path | None:
-    """The library of `disk.c`; None where there is nothing to build it with, or no such loading."""
+    """The library of `disk.c`; None if it can't be compiled or loaded on this system."""
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
         return None
@@ -68,14 +68,14 @@ def built(folder: Path) -> Path | None:
 
 @dataclass
 class Tunings:
-    """Fine-tunings of a tiny encoder over a dozen documents, each in a process of its own below `folder`."""
+    """Fine-tunings of a tiny encoder on a dozen documents, each in a separate process below `folder`."""
 
     folder: Path
     process: subprocess.Popen[str]
     number: int = 0
 
     def _told(self, out: Path, at: int, way: int) -> tuple[int, str]:
-        """How many operations there were, and what came of it: `finished`, `killed`, or `refused: ` and the line."""
+        """The number of operations, and the outcome: `finished`, `killed`, or `refused: ` and the line."""
         told = self.folder / "told"
         told.unlink(missing_ok=True)
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -92,7 +92,7 @@ class Tunings:
 
     @cached_property
     def undisturbed(self) -> tuple[int, dict[str, bytes]]:
-        """How many operations there are, and what they leave."""
+        """The number of operations, and the files they leave."""
         out = self.folder / "undisturbed/model"
         done, said = self._told(out, -1, 0)
         assert said == "finished"
@@ -103,18 +103,18 @@ class Tunings:
         return [(at, way) for at in range(self.undisturbed[0]) for way in WAYS]
 
     def trial(self, at: int, way: str) -> str:
-        """One fine-tuning with one failure, and the same command again. Returns what the first one came to.
+        """One fine-tuning with one failure, and the same command again. Returns the outcome of the first.
 
-        Raises AssertionError if the model is not whole then, or the first said anything but one line.
+        Raises AssertionError if the model is not complete then, or if the first attempt printed more than one line.
         """
         expected = self.undisturbed[1]
         self.number += 1
-        out = self.folder / str(self.number) / "model"  # of that name: it stands in the card
+        out = self.folder / str(self.number) / "model"  # with that name, which is in the card
         _, said = self._told(out, at, WAYS[way])
         assert (said == "killed") == (way == "kill")
         if said != "finished":
             _, again = self._told(out, -1, 0)
-            # Only where nothing was left to do has the run no end of its own to go on from.
+            # Only if nothing was left to do, the run has nothing to resume.
             assert again == "finished" or "is not empty: name a new folder" in again, again
         assert_same(contents(out), expected)
         shutil.rmtree(out.parent)
