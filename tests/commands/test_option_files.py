@@ -87,8 +87,7 @@ def test_a_store_can_write_the_options_that_reproduce_it(rows, tiny_model, tmp_p
 
 
 def test_the_command_line_overrides_the_file(monkeypatch, tmp_path):
-    """For all kinds of options: a number, a text, a list, a flag with two words, progress; before or after --config.
-    """
+    """For all kinds of options: a number, a text, a list, a flag with two words, progress; before or after --config."""
     seen = []
     monkeypatch.setattr(
         "attnstore.commands.run._run", lambda config, store, progress: seen.append((config, store, progress))

@@ -1,4 +1,4 @@
-"""What several files of this room look at: a small document with its attention, and two reports."""
+"""Shared by several files of this room: a small document with its attention, and two reports."""
 
 import pytest
 from drawings import FILM, shaded
@@ -11,7 +11,7 @@ def film():
 
 @pytest.fixture(scope="session")
 def usual(tmp_path_factory):
-    """A store of made-up documents, its report, and that as a browser would take it apart."""
+    """A store of made-up documents, and its report parsed as by a browser."""
     from asked_store import made_up_documents
     from test_report import Page, report, store_of
 
@@ -22,7 +22,7 @@ def usual(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory):
-    """The documents of a store whose every text is hostile, and its report."""
+    """The documents of a store in which every text is hostile, and its report."""
     from test_report import hostile_store, report
 
     store, documents = hostile_store(tmp_path_factory.mktemp("hostile") / "hostile.attn")

@@ -1,4 +1,4 @@
-"""What a picture says in words: the same in a terminal and on a page."""
+"""The text below a picture: the same on a terminal and on a page."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from attnstore.show.words import ignore_tokens, merge_words
 
 
 def test_the_picture_says_what_was_merged_and_ignored(film):
-    """Captions travel with the table, into the terminal and onto the page."""
+    """Captions belong to the table, and reach the terminal and the page."""
     tokens = ignore_tokens(merge_words(film.tokens), ["an", "."], renormalise=True, special=True)
     tokens = ignore_tokens(tokens, ["film"])
     captions = [
@@ -37,7 +37,7 @@ def test_the_picture_says_what_was_merged_and_ignored(film):
         ("neg", False, 0.0004, "label neg · predicted pos (under 0.001)"),
     ],
 )
-def test_the_verdict_is_in_words_and_only_where_it_can_be_given(label, known, probability, words):
+def test_a_prediction_is_called_right_or_wrong_if_the_label_is_a_class(label, known, probability, words):
     """Labels that are not the model's are neither right nor wrong."""
     drawn = shaded("a", [], label=label, labels_are_models=known, probability=probability)
     assert terminal(drawn).splitlines()[1] == words
@@ -59,8 +59,8 @@ def test_the_head_is_named():
     assert terminal(drawn).splitlines()[2] == "attention cls_heads, layer 3 of 3, head 2 of 12 · 0 tokens"
 
 
-def test_what_makes_up_no_whole_has_no_even_share(film):
-    """A norm is shaded by its value × length, but nothing is called a lift, nor a multiple of an even share."""
+def test_values_that_are_not_shares_have_no_even_share(film):
+    """A norm is shaded by value × length, but it is called neither a lift nor a multiple of an even share."""
     merged = merge_words(film.tokens, whole=False)
     drawn = replace(film, tokens=merged, reduction="norm", whole=False, full=20.0)
     lines = terminal(drawn, "none", 200).splitlines()
@@ -76,8 +76,8 @@ def test_what_makes_up_no_whole_has_no_even_share(film):
     assert "even share" not in terminal(replace(drawn, relative=True), "none", 200)
 
 
-def test_an_empty_document_is_said_to_be_empty():
-    """Only [CLS] and [SEP]: they are listed, nothing is shaded, nothing breaks."""
+def test_an_empty_document_is_reported_as_empty():
+    """Only [CLS] and [SEP]: they are listed, and nothing is shaded."""
     drawn = shaded("", [special("[CLS]", 0.4, 0.8), special("[SEP]", 0.6, 1.2)])
     assert terminal(drawn).splitlines()[3:] == [
         "",
@@ -93,7 +93,7 @@ def test_an_empty_document_is_said_to_be_empty():
 
 
 def test_a_document_without_values_is_drawn_without_shades():
-    """All attention null, as a custom reduction may have it."""
+    """All values are null, as a custom reduction may have them."""
     drawn = shaded("so so", [word("so", 0, None, None), word("so", 3, None, None)])
     for relative in (False, True):
         assert terminal(replace(drawn, relative=relative), "truecolor").splitlines()[4:] == [

@@ -1,4 +1,4 @@
-"""Questions' charts: each draws the whole answer, classes in order and colour, whatever the store holds."""
+"""Charts of questions: each draws the whole answer, with classes in order and colour, for any store."""
 
 import json
 import re
@@ -22,10 +22,10 @@ REQUIRED = {"text": "film", "document": "@3"}
 
 
 def given(question):
-    """Parameters that have to be given, and a support that small stores reach."""
+    """Values for required parameters, and a support that small stores reach."""
     found = {p.name: REQUIRED[p.type] for p in question.parameters if p.required}
     signed = [p for p in question.parameters if p.type == "signed_reduction" and p.default == "evidence"]
-    found |= {p.name: "odd" for p in signed}  # the score with a sign that is there
+    found |= {p.name: "odd" for p in signed}  # the only signed score
     return found | ({"min_documents": 1} if question.parameter("min_documents") else {})
 
 
@@ -62,7 +62,7 @@ def stores(tmp_path_factory):
 )
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_question_has_a_chart_that_draws_its_answer(stores, name, kind, monkeypatch):
-    """Beside every .sql stands a .vl.json. Its data are the answer's rows, and it has marks where there are any."""
+    """Every .sql has a .vl.json beside it. Its data are the answer's rows, and it has marks if there are any."""
     store, question = stores[kind], QUESTIONS[name]
     by_label = any(p.type == "class" and p.default == "label" for p in question.parameters)
     if kind == "no labels" and (by_label or "labels" in question.needs):
@@ -71,7 +71,7 @@ def test_every_question_has_a_chart_that_draws_its_answer(stores, name, kind, mo
         return
     asked = []
     monkeypatch.setattr(
-        "attnstore.show.plot.ask",  # Polars answers sooner, with the same table
+        "attnstore.show.plot.ask",  # Polars is faster here, with the same table
         lambda *what, **how: asked.append(what) or ask(*what, **how | {"engine": "polars"}),
     )
     drawn = plot(store, question, given(question))
@@ -106,7 +106,7 @@ def json_value(value):
 
 
 def test_classes_have_the_models_order_and_each_its_colour():
-    """The domain is the model's classes, then what else the data calls classes; a legend lists those that are there."""
+    """The domain is the model's classes, then other classes of the data. A legend lists those that occur."""
     spec = {"encoding": {"color": {"field": "class"}, "x": {"field": "class"}, "y": {"field": "label"}}}
     table = pa.table({"class": ["pos", "neg"], "label": ["pos", "other"]})
     filled, notes = fill(spec, table, labels=("pos", "neu", "neg"))
@@ -120,12 +120,12 @@ def test_classes_have_the_models_order_and_each_its_colour():
 
 
 def many(classes=150):
-    """An answer with a row per class; the later a class, the more documents."""
+    """An answer with one row per class; later classes have more documents."""
     return pa.table({"class": [f"c{n:03d}" for n in range(classes)], "documents": list(range(classes))})
 
 
-def test_more_classes_than_a_chart_can_hold_are_chosen_and_said():
-    """Of 150 classes those with most documents are drawn; the note says how to see others."""
+def test_a_chart_draws_the_largest_of_too_many_classes_and_says_so():
+    """Of 150 classes, those with the most documents are drawn. The note says how to see others."""
     spec = {"usermeta": {"attnstore": {"class": "class", "at_most": 3}}, "mark": "bar"}
     filled, notes = fill(spec, many())
     assert [row["class"] for row in filled["data"]["values"]] == ["c147", "c148", "c149"]
@@ -140,21 +140,21 @@ def test_more_classes_than_a_chart_can_hold_are_chosen_and_said():
 
 
 def test_the_row_of_all_classes_is_never_left_out():
-    """It stands on most documents; beside it the classes predicted most often are drawn, in the answer's order."""
+    """It has the most documents. Beside it, the classes predicted most often are drawn, in the answer's order."""
     spec = {"usermeta": {"attnstore": {"class": "class", "at_most": 3}}, "mark": "bar"}
     table = pa.table({"class": [None, "a", "b", "c"], "predicted": [90, 20, 40, 30]})
     assert [row["class"] for row in fill(spec, table)[0]["data"]["values"]] == [None, "b", "c"]
 
 
 def test_bands_of_very_many_classes_become_narrower():
-    """150 classes along an axis take 960 pixels; three keep the width that the chart gives them."""
+    """150 classes along an axis take 960 pixels; three keep the chart's own width."""
     spec = {"width": {"step": 40}, "height": 100, "mark": "bar", "encoding": {"x": {"field": "class"}}}
     assert fill(spec, many(150))[0]["width"] == {"step": 6.4}
     assert fill(spec, many(3))[0]["width"] == {"step": 40}
 
 
 def test_a_mark_with_a_tooltip_shows_the_whole_row():
-    """All columns, as Vega itself works them out: rounded, a list in words, a dash for nothing; under any names."""
+    """All columns as Vega computes them: rounded numbers, a list in words, a dash for null; under any names."""
     names = ["word", "a.b[0]", "it's \"n\\", "list", "nothing"]
     row = ["film", 1.23456, 12345, ["a", "b"], None]
     table = pa.table({name: pa.array([value]) for name, value in zip(names, row, strict=True)})
@@ -168,8 +168,8 @@ def test_a_mark_with_a_tooltip_shows_the_whole_row():
     assert filled["layer"][1] == plain
 
 
-def test_what_a_stranger_wrote_shows_instead_of_acting():
-    """Control characters and reordering ones become visible, and NaN, which JSON does not know, null."""
+def test_control_characters_in_a_chart_are_made_visible():
+    """Control and bidirectional characters become visible. NaN, which JSON lacks, becomes null."""
     table = pa.table({"word": ["\x1b[31m\u202e映画", "</script>"], "lift": [float("nan"), float("inf")]})
     filled, _ = fill({"mark": "bar"}, table)
     assert filled["data"]["values"] == [
@@ -178,8 +178,8 @@ def test_what_a_stranger_wrote_shows_instead_of_acting():
     ]
 
 
-def test_an_empty_answer_is_said():
-    """A picture without anything on it says why, and has no axis or legend without a mark."""
+def test_an_empty_chart_says_why():
+    """It has no axis or legend without a mark."""
     spec = {"$schema": "v6", "mark": "bar", "encoding": {"x": {"field": "class"}}}
     empty = {"$schema": "v6", "mark": "point", "data": {"values": []}}
     assert fill(spec, many(0)) == (empty, ["The answer has no rows: nothing is drawn."])
@@ -208,8 +208,8 @@ def test_an_empty_answer_is_said():
         ),
     ],
 )
-def test_a_folder_of_ones_own_may_bring_charts(tmp_path, content, refusal):
-    """A question without a chart, or with one that is none, is refused in one line that says what to do."""
+def test_a_folder_of_custom_questions_may_contain_charts(tmp_path, content, refusal):
+    """A question without a chart, or with an invalid one, is refused in one line that says what to do."""
     (tmp_path / "mine.sql").write_text("-- How many?\nSELECT count(*) AS n FROM documents")
     path = tmp_path / "mine.vl.json"
     if content is not None:
@@ -219,8 +219,11 @@ def test_a_folder_of_ones_own_may_bring_charts(tmp_path, content, refusal):
     assert str(refused.value) == refusal.format(path=path)
 
 
-def test_names_above_narrow_views_are_broken_and_not_run_into_each_other():
-    """At the width of their view; what a chart says of its headers itself has the last word."""
+def test_titles_of_narrow_views_are_wrapped():
+    """At the width of their view, so that they do not run into each other.
+
+    A chart's own header settings take precedence.
+    """
     spec = {
         "facet": {"field": "class"},
         "spec": {"width": {"step": 32}, "encoding": {"x": {"field": "layer"}}},
@@ -239,8 +242,8 @@ def test_names_above_narrow_views_are_broken_and_not_run_into_each_other():
     assert fill(spec, table.slice(1))[0]["facet"]["header"] == {"labelLimit": 64}
 
 
-def test_what_is_no_share_of_a_whole_has_no_even_share():
-    """Its axis says what it is, and no line stands at 1; a share's chart stays as it is."""
+def test_values_that_are_not_shares_have_no_reference_line():
+    """The axis is named after the value, and there is no line at 1. A chart of shares is unchanged."""
     line = {"mark": "rule", "encoding": {"x": {"datum": 1}, "y": None}}
     points = {"encoding": {"x": {"field": "lift", "title": "lift (1 is an even share), 95 % interval"}}}
     spec, table = {"layer": [line, points]}, pa.table({"lift": [1.0]})

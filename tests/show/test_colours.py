@@ -1,4 +1,4 @@
-"""The colours: derived again, readable, and stronger level by level."""
+"""The colours: derived again, readable, and stronger from level to level."""
 
 from itertools import groupby, pairwise
 
@@ -9,7 +9,7 @@ from attnstore.show.colours import AGAINST, PAGE, SHADES, XTERM_AGAINST, XTERM_S
 from attnstore.show.shading import LEVELS
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-#: The two ramps, for values above 0 and below: shades, indices, and where they end.
+#: The two ramps, for values above and below 0: shades, indices, and final colours.
 RAMPS = pytest.mark.parametrize(
     ("shades", "xterm_shades", "ends", "indices"),
     [
@@ -67,7 +67,7 @@ def from_oklab(lightness, green_red, blue_yellow):
 
 
 def readable(shade, preferred):
-    """The colour of text on a shade: the preferred one where its contrast is 4.5, else black or white."""
+    """The text colour on a shade: the preferred one if its contrast is 4.5 or more, else black or white."""
     return preferred if wcag(shade, preferred) >= 4.5 else max(BLACK, WHITE, key=lambda c: wcag(shade, c))
 
 
@@ -86,8 +86,8 @@ def test_contrast_is_that_of_wcag():
     assert wcag((0x76,) * 3, WHITE) > 4.5 > wcag((0x77,) * 3, WHITE)
 
 
-def test_the_derivation_knows_oklab():
-    """White, and the primaries to three decimals as CSS Color 4 has them; and back again."""
+def test_the_conversion_is_oklab():
+    """White and the primaries, to three decimals, as in CSS Color 4, and back again."""
     assert oklab(WHITE) == pytest.approx((1, 0, 0), abs=1e-6)
     assert oklab((255, 0, 0)) == pytest.approx((0.628, 0.225, 0.126), abs=5e-4)
     assert oklab((0, 255, 0)) == pytest.approx((0.866, -0.234, 0.179), abs=5e-4)
@@ -101,7 +101,7 @@ def test_the_derivation_knows_oklab():
 def test_the_shades_run_from_the_paper_to_one_hue_in_equal_steps(
     background, shades, xterm_shades, ends, indices
 ):
-    """Each of the 20 to the last bit, and the text on it: the ink where it can be read, else black or white."""
+    """Each of the 20, to the last bit, with its text colour: the ink if it is readable, else black or white."""
     paper, ink = (rgb(PAGE[background][name][1:]) for name in ("paper", "ink"))
     way = list(zip(oklab(paper), oklab(ends[background]), strict=True))
     derived = [from_oklab(*(a + (b - a) * n / LEVELS for a, b in way)) for n in range(1, LEVELS + 1)]
@@ -111,8 +111,8 @@ def test_the_shades_run_from_the_paper_to_one_hue_in_equal_steps(
 
 @RAMPS
 @BACKGROUNDS
-def test_lightness_goes_one_way_and_every_text_can_be_read(background, shades, xterm_shades, ends, indices):
-    """From the paper on, each shade is lighter on dark paper and darker on light; contrast is 4.5 or more."""
+def test_lightness_is_monotonic_and_every_text_is_readable(background, shades, xterm_shades, ends, indices):
+    """From the paper on, shades become lighter on dark paper and darker on light paper. Contrast is 4.5 or more."""
     page = {name: rgb(colour[1:]) for name, colour in PAGE[background].items()}
     pairs = [(rgb(shade[1:]), rgb(text[1:])) for shade, text in shades[background]]
     lightness = [oklab(colour)[0] for colour in (page["paper"], *(shade for shade, _ in pairs))]
@@ -124,10 +124,10 @@ def test_lightness_goes_one_way_and_every_text_can_be_read(background, shades, x
 
 @RAMPS
 @BACKGROUNDS
-def test_256_colours_take_equal_shares_of_the_levels_and_can_be_read(
+def test_256_colours_divide_the_levels_equally_and_are_readable(
     background, shades, xterm_shades, ends, indices
 ):
-    """One index after the other, the weakest levels without one; black or white on it, as the cube has them."""
+    """Consecutive indices, none for the weakest levels, with black or white text by the colours of the cube."""
     chosen = indices[background]
     steps = [level * (len(chosen) + 1) // (LEVELS + 1) for level in range(1, LEVELS + 1)]
     table = xterm_shades[background]
@@ -140,8 +140,8 @@ def test_256_colours_take_equal_shares_of_the_levels_and_can_be_read(
 
 
 @BACKGROUNDS
-def test_for_and_against_are_told_apart_by_the_colour_blind(background):
-    """As protanopes and deuteranopes see them (Viénot et al. 1999), from the fifth level on, and as strong."""
+def test_for_and_against_are_distinguishable_for_the_colour_blind(background):
+    """As seen by protanopes and deuteranopes (Viénot et al. 1999), from the fifth level on, and equally strong."""
     for level in range(5, LEVELS + 1):
         pair = [rgb(ramp[background][level - 1][0][1:]) for ramp in (SHADES, AGAINST)]
         for red, green in (

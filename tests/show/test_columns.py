@@ -1,4 +1,4 @@
-"""How wide a text is, and where its lines break."""
+"""The width of a text in columns, and where its lines break."""
 
 from drawings import shaded, word
 
@@ -6,7 +6,7 @@ from attnstore.show.terminal import terminal
 
 
 def test_wide_and_combining_characters_take_their_columns():
-    """Lines are measured in columns, marks as well, and a combining mark never starts a line."""
+    """Lines and marks are measured in columns, and a line never starts with a combining mark."""
     text = "日本語 cafe\u0301 映画"
     rows = [word("語", 2, 0.5, 10.0), word("café", 4, 0.5, 10.0, length=5)]
     lines = terminal(shaded(text, rows), "none", 80).splitlines()

@@ -1,4 +1,4 @@
-"""A table of answers on a terminal: it fits, and says what it leaves out."""
+"""A table of answers on a terminal fits, and says what it leaves out."""
 
 import json
 
@@ -18,7 +18,7 @@ TABLE = pa.table({"class": ["neg", "pos"], "text": ["the dog that barked", None]
 
 
 def test_a_table_that_fits_is_drawn_whole():
-    """Four significant digits, numbers to the right; nothing is left out."""
+    """Four significant digits, numbers to the right, and nothing left out."""
     fitted = fit(TABLE, 80)
     assert fitted.text.splitlines() == [
         "┌───────┬─────────────────────┬───────┐",
@@ -31,8 +31,8 @@ def test_a_table_that_fits_is_drawn_whole():
     assert left_out((fitted.rows, fitted.columns), TABLE, "all", "all") == ""
 
 
-def test_long_texts_are_cut_where_they_begin_or_end():
-    """A text loses its end, one after `…` its beginning; what is cut off is a …."""
+def test_long_texts_are_cut_at_the_beginning_or_the_end():
+    """A text loses its end; one that continues a `…` loses its beginning. A … replaces what is cut off."""
     cut, ends = fit(TABLE, 35), fit(TABLE, 35, columns=["class", "…text", "lift"])
     assert [cells(line)[1] for line in cut.text.splitlines()[3:5]] == ["the dog that b…", "null"]
     assert [cells(line)[1] for line in ends.text.splitlines()[3:5]] == ["…og that barked", "null"]
@@ -44,8 +44,8 @@ def cells(line):
     return [cell.strip() for cell in line.strip("│").split("┆")]
 
 
-def test_columns_without_a_place_are_left_out_from_the_last_on():
-    """Numbers are never cut: the column goes, and the note says so; rows are counted alike."""
+def test_columns_that_do_not_fit_are_left_out_from_the_last_on():
+    """Numbers are never cut: the column is left out, and the note says so. Rows left out are counted, too."""
     fitted = fit(TABLE, 30, rows=1)
     assert cells(fitted.text.splitlines()[1]) == ["class", "text"]
     assert (fitted.rows, fitted.columns) == (1, 2)
@@ -55,7 +55,7 @@ def test_columns_without_a_place_are_left_out_from_the_last_on():
 
 
 def test_a_short_set_of_columns_is_drawn_in_its_order():
-    """Those of the answer's metadata, and under them what they are of and what it is based on; `wide` draws all."""
+    """The columns in the answer's metadata, with a line about subject and basis below. `wide` draws all columns."""
     metadata = {COLUMNS_KEY: json.dumps(["lift", "class"]).encode(), BASIS_KEY: b"2 documents, x=1"}
     table = TABLE.replace_schema_metadata(metadata)
     lines = fitted_lines(table, 80, None, False, "--wide", "--rows 0").splitlines()
@@ -66,8 +66,8 @@ def test_a_short_set_of_columns_is_drawn_in_its_order():
     assert lines[-2:] == ["based on 2", "documents, x=1"]
 
 
-def test_a_cell_is_one_line_that_cannot_drive_the_terminal():
-    """Line breaks, escapes and nested values, in names, too."""
+def test_a_cell_is_one_line_without_control_characters():
+    """Line breaks, escapes and nested values; in names, too."""
     table = duckdb.sql(
         """select 'a' || chr(10) || 'b' || chr(27) as "x\ny", [0.123456::double, null] as l, {'k': 1.5} as s, """
         """'ab'::blob as b, date '2026-01-02' as d, true as t"""
@@ -79,7 +79,7 @@ def test_a_cell_is_one_line_that_cannot_drive_the_terminal():
 
 
 def test_an_answer_without_rows_is_its_header():
-    """No row is no fault, and what can't be drawn is refused as in every format."""
+    """An empty answer is not an error. What can't be drawn is refused as in every format."""
     assert cells(fit(TABLE.slice(0, 0), 80).text.splitlines()[1]) == ["class", "text", "lift"]
     with pytest.raises(UsageError, match=r"table can't hold the column odd .*: cast it"):
         fit(duckdb.sql("select interval 3 day as odd").to_arrow_table(), 80)
@@ -91,7 +91,7 @@ names = st.lists(st.text("abc ü映", min_size=1, max_size=8), min_size=1, max_s
 @pytest.mark.slow
 @given(names, st.data(), st.integers(40, 120))
 def test_no_line_is_wider_than_the_terminal(columns, data, width):
-    """Whatever the texts, wide characters among them, with any number of columns."""
+    """For any texts, including wide characters, and any number of columns."""
     values = st.none() | st.text("xyz 映😀\n", max_size=60)
     table = pa.table({name: pa.array([data.draw(values), "x"], pa.string()) for name in columns})
     fitted = fit(table, width)
@@ -100,8 +100,8 @@ def test_no_line_is_wider_than_the_terminal(columns, data, width):
         assert sum(map(display_width, line)) <= width
 
 
-def test_a_text_without_an_end_is_drawn_from_its_two_ends():
-    """What lies between is not looked at: it may be a hundred million characters."""
+def test_only_the_ends_of_a_very_long_text_are_read():
+    """Its middle is not read, because it may be a hundred million characters long."""
     middle = "x" * 10 * LONGEST
     table = pa.table({"text": [f"begin {middle} end"], "list": [[middle, "end"]]})
     assert "begin xx" in fit(table, 80).text

@@ -1,4 +1,4 @@
-"""Answers as text and bytes: every format holds the same rows."""
+"""Answers as text and bytes: every format has the same rows."""
 
 import io
 import json
@@ -22,8 +22,8 @@ TABLE = pa.table(
 )  # fmt: skip
 
 
-def test_csv_keeps_every_digit_and_quotes_what_needs_it():
-    """Commas and quotes are quoted, a null is an empty field."""
+def test_csv_keeps_every_digit_and_quotes_if_necessary():
+    """Fields with commas and quotes are quoted; a null is an empty field."""
     assert render(TABLE, "csv").decode() == (
         'word,n,lift\na|b,1,1.23456789\n"x,""y""",1234567,0.000123456\n,,\n'
     )
@@ -38,14 +38,14 @@ def test_parquet_reads_back_as_the_same_table():
 
 
 def test_markdown_is_a_table_with_rounded_numbers():
-    """Header, rule, and a line per row; four significant digits."""
+    """A header, a rule, and a line per row, with four significant digits."""
     lines = render(TABLE, "markdown").decode().splitlines()
     assert len(lines) == 5
     assert [cell.strip() for cell in lines[3].strip("|").split("|")] == ['x,"y"', "1234567", "0.0001235"]
 
 
 def test_markdown_keeps_a_cell_in_its_cell():
-    """Bars are escaped, in names, too, and line breaks are HTML's."""
+    """Bars are escaped, in names, too, and line breaks are those of HTML."""
     table = pa.table({"a|b": ["x|y\nz\r\n|"], "n": [1]})
     lines = render(table, "markdown").decode().splitlines()
     assert len(lines) == 3
@@ -55,23 +55,23 @@ def test_markdown_keeps_a_cell_in_its_cell():
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
 def test_control_characters_of_a_text_do_not_reach_the_terminal(form):
-    """An escape sequence is seen, not obeyed, in a value, a list and a column's name."""
+    """An escape sequence is made visible in a value, a list and a column's name."""
     bad = "\x1b[2J\x9b\x07\u202e"
     shown = render(pa.table({bad: [bad], "l": [[bad]]}), form).decode()
     assert not set(bad) & set(shown) - set("[2J")
     assert shown.count("␛[2J⟨U+009B⟩␇⟨U+202E⟩") == 3
 
 
-def test_a_table_shows_every_row_and_the_whole_of_long_texts():
-    """Nothing is abbreviated: 300 rows are 300 lines, a text of 500 characters is all there."""
+def test_a_table_shows_every_row_and_complete_texts():
+    """Nothing is abbreviated: 300 rows are 300 lines, and a text of 500 characters is complete."""
     long = pa.table({"text": ["x" * 500] * 300, "n": list(range(300))})
     shown = render(long, "table").decode()
     assert shown.count("x" * 500) == 300
     assert "…" not in shown
 
 
-def test_a_text_without_an_end_is_cut_in_a_table_and_nowhere_else():
-    """`repeat('x', 100000000)` would be drawn for minutes."""
+def test_a_very_long_text_is_cut_only_in_a_table():
+    """`repeat('x', 100000000)` would take minutes to draw."""
     table = pa.table({"text": ["a" * 200_000]})
     for form in ("table", "markdown"):
         drawn = render(table, form).decode()
@@ -99,8 +99,11 @@ def test_csv_refuses_nested_columns_by_name():
         ("map {1: 2}", "json"),
     ],
 )
-def test_a_column_that_the_format_cannot_hold_is_told_and_a_cast_helps(sql, forms):
-    """One line names the column, its type and the cast; with the cast every format has it, the others without."""
+def test_a_column_that_the_format_can_not_hold_is_reported_and_a_cast_helps(sql, forms):
+    """One line names the column, its type and the cast.
+
+    With the cast, every format can hold it; others can without it.
+    """
     answer = duckdb.sql(f"select 1 as n, {sql} as odd").to_arrow_table()
     cast = duckdb.sql(f"select ({sql})::VARCHAR as odd").to_arrow_table()
     for form in FORMATS:
@@ -115,8 +118,8 @@ def test_a_column_that_the_format_cannot_hold_is_told_and_a_cast_helps(sql, form
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_columns_of_one_name_are_refused(form):
-    """No format tells them apart."""
+def test_columns_with_equal_names_are_refused(form):
+    """No format can distinguish them."""
     twice = duckdb.sql("select 1 as a, 2 as a").to_arrow_table()
     assert twice.column_names == ["a", "a"]
     with pytest.raises(UsageError, match="two columns are called a: give one another name"):
@@ -124,11 +127,11 @@ def test_columns_of_one_name_are_refused(form):
 
 
 def test_nested_columns_are_json():
-    """Lists, structs and maps from texts are what JSON has for them."""
+    """Lists, structs and maps with text keys are written as JSON."""
     table = duckdb.sql("select [1, 2] as l, {'a': [0.5]} as s, map {'k': 1} as m").to_arrow_table()
     assert json.loads(render(table, "json")) == [{"l": [1, 2], "s": {"a": ["0.5"]}, "m": {"k": 1}}]
 
 
-def test_an_empty_answer_is_a_header_alone():
+def test_an_empty_answer_is_only_a_header():
     assert render(TABLE.slice(0, 0), "csv").decode() == "word,n,lift\n"
     assert pl.read_json(io.BytesIO(render(TABLE.slice(0, 0), "json"))).is_empty()

@@ -1,4 +1,4 @@
-"""A heat-map draws itself."""
+"""A heat-map displays itself."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from attnstore.show.terminal import terminal
 
 
 def test_it_is_text_when_printed_and_a_picture_in_a_notebook(film):
-    """Without colours and 80 columns wide; a changed copy is a heat-map too, and names itself as one."""
+    """Without colours and 80 columns wide. A changed copy is a heat-map too, and its repr says so."""
     assert str(film) == terminal(film, "none", 80)
     assert film._repr_html_() == fragment(film)
     other = replace(film, id="test/neg/2_1")
@@ -19,7 +19,7 @@ def test_it_is_text_when_printed_and_a_picture_in_a_notebook(film):
 
 
 def test_importing_it_is_cheap():
-    """Drawing needs neither torch nor an engine nor the command line, and no templates before a page is drawn."""
+    """Drawing imports neither torch nor an engine nor the command line, and templates only when a page is drawn."""
     heavy = ("torch", "transformers", "click", "duckdb", "polars", "pyarrow.dataset", "jinja2")
     code = f"import sys, attnstore.show.heatmap; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

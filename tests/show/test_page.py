@@ -1,4 +1,4 @@
-"""What a page holds: the document's own text, complete in itself, and nothing that can do harm."""
+"""A page contains the document's own text, is self-contained, and can do no harm."""
 
 import re
 from dataclasses import replace
@@ -12,8 +12,8 @@ from attnstore.show.page import fragment, html
 from attnstore.show.words import ignore_tokens
 
 
-def test_every_text_on_the_page_can_be_read():
-    """In both modes: on each of the 20 shades, and the ink and faint ink on the paper, 4.5 or more."""
+def test_every_text_on_the_page_is_readable():
+    """In both modes, contrast is 4.5 or more: text on each of the 20 shades, and ink and faint ink on the paper."""
     light, dark = html(shaded("", [])).split("@media screen and (prefers-color-scheme:dark){.attnstore")
     for style in (light, dark):
         shades = re.findall(r"\.s(\d+)\{background:#(\w{6});color:#(\w{6})\}", style)
@@ -25,8 +25,8 @@ def test_every_text_on_the_page_can_be_read():
         assert min(wcag(paper, ink), wcag(paper, faint)) >= 4.5
 
 
-def test_the_fragment_is_this(film):
-    """The whole markup of a small document, its style apart."""
+def test_the_markup_of_a_small_document(film):
+    """Complete, except for its style."""
     source = fragment(film)
     assert film._repr_html_() == source
     assert source.startswith("<div><style>\n.attnstore-heatmap{")
@@ -58,8 +58,8 @@ def test_the_fragment_is_this(film):
     )
 
 
-def test_what_speaks_against_has_another_colour_on_the_page():
-    """Classes of their own for values below 0, a legend from against to for, two lists, values in the tooltips."""
+def test_values_against_have_another_colour_on_the_page():
+    """Values below 0 have their own CSS classes, a legend from against to for, two lists, and tooltips."""
     rows = [word("good", 0, 0.031, None), word("bad", 5, -0.04, None)]
     drawn = shaded("good bad", rows, reduction="evidence", layer="", signed=True, full=0.04, full_means="p99")
     page = fragment(drawn)
@@ -79,8 +79,8 @@ def test_what_speaks_against_has_another_colour_on_the_page():
     assert f"a20{{background:{AGAINST['light'][19][0]}" in page
 
 
-def test_a_page_is_complete_in_itself(film):
-    """It declares itself, forbids fetching, and has no script and no address in it."""
+def test_a_page_is_self_contained(film):
+    """It declares its type, forbids requests, and contains no script and no address."""
     page = html(film)
     head, _, article = page.partition("<style>")
     assert head == (
@@ -98,7 +98,7 @@ def test_a_page_is_complete_in_itself(film):
 
 
 def test_several_documents_make_one_page(film):
-    """One after the other under a title that counts them; none at all is a page as well."""
+    """One after the other below a title that counts them. A page without documents is valid, too."""
     page = html([film, replace(film, id="test/neg/2_1")])
     headings = re.findall(r"<h[12]>(?:<bdi>)?([^<]*)", page)
     assert headings == ["2 documents", "test/pos/1_9", "test/neg/2_1"]
@@ -108,7 +108,7 @@ def test_several_documents_make_one_page(film):
 
 
 def test_nothing_in_a_document_becomes_markup():
-    """Tags, quotes, a closing title, bidi controls: in every place where foreign text stands."""
+    """Tags, quotes, a closing title and bidirectional controls, in every place of untrusted text."""
     bad = "</title></style></p>\"'><script>alert(1)</script>&amp;\u202e\x00\x1b"
     named = bad.replace("\u202e", "⟨U+202E⟩").replace("\x00", "␀").replace("\x1b", "␛")
     rows = [(bad, bad, 0, 2, 0, 5, False, 0.5, 1.0), special(bad, 0.5, 1.0)]
@@ -126,17 +126,17 @@ def test_nothing_in_a_document_becomes_markup():
     )
 
 
-def test_a_document_is_no_template():
-    """What looks like an expression, a statement or a comment of the template engine is shown as it is."""
+def test_a_document_is_not_a_template():
+    """What looks like an expression, a statement or a comment of the template engine is shown as text."""
     text = "{{ 7 * 7 }} {% raw %} {# note #} {{ captions }}"
     page = Page(html(shaded(text, [], id=text, label=text, prediction=text)))
     assert page.text == text
-    assert page.words.count(text) == 3  # the heading, the label and the prediction; the title says more
+    assert page.words.count(text) == 3  # the heading, the label and the prediction; the title has more
 
 
 @pytest.mark.slow
 @given(documents())
 @settings(max_examples=50, deadline=None)
-def test_a_page_holds_the_document_s_text_and_no_other(drawn):
-    """Stripped of its tags, the text on the page is the document's, character for character."""
+def test_a_page_has_exactly_the_documents_text(drawn):
+    """Without tags, the text on the page equals the document's, character by character."""
     assert Page(html(drawn)).text == neutral(drawn.text)

@@ -29,7 +29,7 @@ def test_true_colour_shades_the_text_itself(film):
 
 
 def test_256_colours_use_a_fixed_ramp(film):
-    """Indices of the cube and its greys, which no theme changes; the weakest shades are left out."""
+    """Indices of the colour cube and its greys, which no theme changes. The weakest shades are left out."""
     line = terminal(film, "256", 60).splitlines()[4]
     assert line == "An unforget\x1b[38;5;16;48;5;214mtable\x1b[0m <film>"
     line = terminal(film, "256", 60, "light").splitlines()[4]
@@ -60,7 +60,7 @@ def test_256_colours_use_a_fixed_ramp(film):
     ],
 )
 def test_the_environment_decides_the_colours(environ, isatty, depth):
-    """NO_COLOR first, then what forces colour, then what the terminal says of itself."""
+    """First NO_COLOR, then variables that force colour, then the terminal's own description."""
     assert colour_depth(environ, isatty) == depth
 
 
@@ -75,8 +75,8 @@ def test_the_terminal_may_say_that_it_is_light(value, background):
 
 @pytest.mark.parametrize("background", ["dark", "light"])
 @pytest.mark.parametrize("colour", ["truecolor", "256"])
-def test_every_shade_in_the_terminal_can_be_read_and_is_stronger_than_the_last(colour, background):
-    """Contrast of 4.5 on all of them, and luminance going one way from the paper."""
+def test_every_shade_on_the_terminal_is_readable_and_stronger_than_the_last(colour, background):
+    """Contrast is 4.5 or more on all of them, and luminance is monotonic from the paper on."""
     rows = [word("a", n, 0.1, n / 2) for n in range(21)]
     line = terminal(shaded("a" * 21, rows), colour, 80, background).splitlines()[4]
     if colour == "256":

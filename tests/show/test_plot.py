@@ -1,4 +1,4 @@
-"""A chart that draws itself: in a notebook, and into files, without a request to anywhere."""
+"""A chart that displays itself in a notebook and saves itself in files, without network requests."""
 
 import json
 import re
@@ -17,8 +17,8 @@ def drawn(small_store):
 
 
 @pytest.mark.slow
-def test_it_is_saved_in_the_format_that_the_name_ends_in(drawn, tmp_path):
-    """SVG, PNG, PDF, a page and JSON, each what it says it is."""
+def test_the_file_ending_decides_the_format(drawn, tmp_path):
+    """SVG, PNG, PDF, a page and JSON, each a valid file of its format."""
     begins = {
         "svg": b"<svg ",
         "png": b"\x89PNG\r\n",
@@ -34,7 +34,7 @@ def test_it_is_saved_in_the_format_that_the_name_ends_in(drawn, tmp_path):
 
 
 def test_the_chart_says_what_it_is_based_on(drawn):
-    """The question as title; documents, reduction, layer, class by what, and support under it."""
+    """The question is the title. Below it are documents, reduction, layer, the kind of class, and support."""
     title = json.loads(drawn.json())["title"]
     assert title["text"] == ["Which words does the model attend to most, in the documents of each class?"]
     assert " ".join(title["subtitle"]) == (
@@ -44,7 +44,7 @@ def test_the_chart_says_what_it_is_based_on(drawn):
 
 @pytest.mark.slow
 def test_the_picture_has_a_point_per_row(drawn):
-    """What is drawn is the answer, no more and no less."""
+    """It draws exactly the answer."""
     svg = drawn.rendered("svg").decode()
     assert len(re.findall('aria-roledescription="point"', svg)) == drawn.table.num_rows == 6
     assert all(f">{word}<" in svg for word in drawn.table["word"].to_pylist())
@@ -52,7 +52,7 @@ def test_the_picture_has_a_point_per_row(drawn):
 
 @pytest.mark.slow
 def test_a_notebook_gets_the_specification_and_a_picture(drawn):
-    """Who knows Vega-Lite draws it live; others have the picture, or the words."""
+    """A program with Vega-Lite draws it live; others show the picture or the text."""
     bundle = drawn._repr_mimebundle_()
     assert set(bundle) == {"application/vnd.vegalite.v6+json", "image/png", "text/plain"}
     assert (
@@ -64,8 +64,8 @@ def test_a_notebook_gets_the_specification_and_a_picture(drawn):
 
 
 @pytest.mark.slow
-def test_a_page_asks_nobody_for_anything(drawn):
-    """No address to load from stands in it, and its own policy forbids every request and every script but its three."""
+def test_a_page_makes_no_requests(drawn):
+    """It contains no address to load from, and its policy forbids every request and every script but its own three."""
     page = drawn.html()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
     directives = dict(
@@ -83,7 +83,7 @@ def test_a_page_asks_nobody_for_anything(drawn):
 
 
 def test_without_vl_convert_one_line_says_what_to_install(drawn, monkeypatch, tmp_path):
-    """JSON is written all the same, and a notebook still has the specification."""
+    """JSON can still be written, and a notebook still gets the specification."""
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(UsageError) as refused:
         drawn.save(tmp_path / "words.svg")
@@ -95,7 +95,7 @@ def test_without_vl_convert_one_line_says_what_to_install(drawn, monkeypatch, tm
 
 
 def test_a_picture_has_room_for_its_title_in_a_wide_font():
-    """DejaVu Sans is wider than what titles are measured by; what has room stays as it is."""
+    """DejaVu Sans is wider than the font that titles are measured by. A title that fits is unchanged."""
     narrow = (
         '<svg class="marks" width="361" height="9" viewBox="0 0 361 9"><rect width="361" height="9"/></svg>'
     )

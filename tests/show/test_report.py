@@ -1,4 +1,4 @@
-"""The report: one page with everything in it, right for every kind of store, and harmless whatever the texts hold."""
+"""The report: one self-contained page, right for every kind of store, and harmless whatever the texts contain."""
 
 import json
 import math
@@ -24,7 +24,7 @@ SHOWN = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'␛[31
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its tags, the texts outside scripts, and the scripts."""
+    """A page as parsed by a browser: its tags, the texts outside scripts, and the scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def test_the_figures_hold_the_questions_answers(usual):
 
 
 def test_the_accuracy_is_the_stores_with_its_interval(usual):
-    """Counted from the documents by hand; the interval is where a score test is not significant."""
+    """Counted from the documents by hand. The interval holds the values that a score test does not reject."""
     *_, page = usual
     documents = [d for d in made_up_documents(60) if d["label"] is not None]
     right = sum(d["label"] == d["prediction"] for d in documents)
@@ -107,7 +107,7 @@ def test_the_accuracy_is_the_stores_with_its_interval(usual):
 
 
 def test_a_documents_pieces_are_its_text_and_its_lifts_the_stores(usual):
-    """Nothing of a text is lost or twice there; a token's lift is its attention times the document's length."""
+    """No text is missing or repeated. A token's lift is its attention times the document's length."""
     *_, page = usual
     documents = made_up_documents(60)
     assert len(page.data["documents"]) > 8
@@ -125,7 +125,7 @@ def test_a_documents_pieces_are_its_text_and_its_lifts_the_stores(usual):
 
 
 def test_a_words_card_has_its_counts_lifts_and_contexts(usual):
-    """Counts of the word by class, a lift per layer, and contexts in which it stands."""
+    """Counts of the word by class, a lift per layer, and contexts that contain it."""
     *_, page = usual
     documents = made_up_documents(60)
     cards = dict(page.data["words"])
@@ -137,8 +137,8 @@ def test_a_words_card_has_its_counts_lifts_and_contexts(usual):
     assert len(cards["film"]["contexts"]) == 4
 
 
-def test_the_page_asks_nobody_for_anything(usual):
-    """No tag loads, and the page's policy forbids every request and every script but its own three."""
+def test_the_page_makes_no_requests(usual):
+    """No tag loads anything, and the page's policy forbids every request and every script but its own three."""
     _, html, page = usual
     assert [t for t, a in page.tags if t in ("link", "img", "iframe", "object", "embed", "base")] == []
     assert [a for _, a in page.tags if "src" in a or a.get("href", "#")[:1] != "#"] == []
@@ -149,8 +149,11 @@ def test_the_page_asks_nobody_for_anything(usual):
     assert len(html.encode()) < 4e6
 
 
-def test_signed_words_and_what_was_measured_are_shown_where_there_are_any(tmp_path):
-    """Evidence brings the words for and against; a measured store says which score is best, and how sure that is."""
+def test_signed_words_and_faithfulness_are_shown_if_the_store_has_them(tmp_path):
+    """With evidence, there are words for and against.
+
+    A measured store shows which score is best, and with what certainty.
+    """
     documents = made_up_documents(60)
     generator = random.Random(5)
     for document in documents:
@@ -165,7 +168,7 @@ def test_signed_words_and_what_was_measured_are_shown_where_there_are_any(tmp_pa
     asked = ask(store, find_questions()["for_and_against"], {}).column("word").to_pylist()
     figure = page.data["figures"]["for_and_against"]
     assert figure["values"][figure["columns"].index("word")] == asked
-    # The first section names the first words of each, and leads to every question.
+    # The first section names the first words of each class, and links to every question.
     by_side = ask(store, find_questions()["for_and_against"], {}).to_pylist()
     first = [row["word"] for row in by_side if (row["class"], row["side"]) == ("neg", "against")][:8]
     short = " ".join(page.text.partition("In short")[2].partition("Predicted pos")[0].split())
@@ -178,7 +181,7 @@ def test_signed_words_and_what_was_measured_are_shown_where_there_are_any(tmp_pa
 
 
 def test_without_labels_nothing_is_right_or_wrong(tmp_path):
-    """No accuracy, no confusion, no errors, no mistakes; words and documents are there."""
+    """No accuracy, no confusion, no errors, no mistakes, but words and documents."""
     documents = made_up_documents(60, labels=(None,))
     page = Page(report(store_of(tmp_path / "bare.attn", documents, labels_are_models=False)))
     assert "not reported: the data has no labels, or they are not the model's classes" in page.text
@@ -188,8 +191,8 @@ def test_without_labels_nothing_is_right_or_wrong(tmp_path):
     assert "Least certain" in page.text
 
 
-def test_with_labels_that_are_not_the_models_there_is_a_confusion_and_no_mistake(tmp_path):
-    """Which of the model's classes the data's get is shown; nothing is called wrong."""
+def test_labels_that_are_not_the_models_give_a_confusion_and_no_mistakes(tmp_path):
+    """It shows which of the model's classes the data's labels get, and calls nothing wrong."""
     documents = made_up_documents(60, labels=("good", "bad"))
     page = Page(report(store_of(tmp_path / "other.attn", documents, labels_are_models=False)))
     assert "confusion" in titles(page)
@@ -199,14 +202,14 @@ def test_with_labels_that_are_not_the_models_there_is_a_confusion_and_no_mistake
 
 
 def test_a_store_without_a_reduction_has_predictions_and_documents(tmp_path):
-    """Nothing is shaded, nothing crashes."""
+    """Nothing is shaded, and nothing fails."""
     page = Page(report(store_of(tmp_path / "none.attn", made_up_documents(30), reductions=())))
     assert titles(page) == ["predictions", "confusion", "calibration", "truncation"]
     assert page.data["reductions"] == []
 
 
 def hostile_store(path):
-    """A store with `HOSTILE` in text, id, group, token, word, and the name of a class, and its documents."""
+    """A store with `HOSTILE` as text, id, group, token, word, and class name, and its documents."""
     names = ("neg" + HOSTILE, "pos")
     documents = made_up_documents(40, labels=names, predictions=names)
     for number, document in enumerate(documents):
@@ -220,8 +223,8 @@ def hostile_store(path):
     return store_of(path, documents, labels=names, label_in_path=False), documents
 
 
-def test_a_score_with_a_sign_is_no_share(tmp_path):
-    """Its values are shown as they are, not as lifts, and the words are those of a reduction without a sign."""
+def test_a_signed_score_is_not_a_share(tmp_path):
+    """Its values are shown as they are, not as lifts. The listed words are those of an unsigned reduction."""
     signed = StoredReduction(
         "odd", per_layer=False, per_head=False, meaning="for or against", total=None, signed=True
     )
@@ -236,8 +239,8 @@ def test_a_score_with_a_sign_is_no_share(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_makes_up_no_whole_is_no_even_share(tmp_path):
-    """Neither in the page's words nor in what its script is told of the reduction."""
+def test_values_that_are_not_shares_are_not_compared_with_an_even_share(tmp_path):
+    """Neither in the page's text nor in the data of its script."""
     norm = StoredReduction("odd", per_layer=False, per_head=False, meaning="a norm", total=None)
     documents = made_up_documents(30)
     for document in documents:
@@ -249,8 +252,8 @@ def test_what_makes_up_no_whole_is_no_even_share(tmp_path):
     assert "(1 is an even share)" not in json.dumps(page.data["figures"])
 
 
-def test_what_strangers_wrote_shows_as_text(hostile):
-    """Script, markup, quotes, escapes, reordering and invisible characters, wherever a store holds a text."""
+def test_untrusted_text_is_shown_as_text(hostile):
+    """Scripts, markup, quotes, escapes, bidirectional and invisible characters, wherever a store has text."""
     documents, html = hostile
     page = Page(html)
     assert len(page.script_tags()) == 4, "the data, and three scripts of ours"
@@ -267,7 +270,7 @@ def test_what_strangers_wrote_shows_as_text(hostile):
 
 
 def test_every_warning_of_a_question_is_found():
-    """What its documentation says under "How not to read it", on one line, whole."""
+    """The text under "How not to read it" in its documentation, complete and on one line."""
     questions = find_questions()
     assert how_not_to_read(questions["contexts"]).startswith("as a sample. These are the extremes;")
     for question in questions.values():

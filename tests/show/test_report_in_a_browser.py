@@ -1,4 +1,4 @@
-"""The report in a real browser: every control once, no error, no request to anywhere, nobody kept out."""
+"""The report in a real browser: every control once, no errors, no requests, and accessible."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, usual, hostile):
-    """The report over a store of made-up documents, and over one whose every text is hostile."""
+    """The report of a store of made-up documents, and of one in which every text is hostile."""
     folder = tmp_path_factory.mktemp("reports")
     for name, html in (("usual", with_a_certain_word(usual[1])), ("hostile", hostile[1])):
         (folder / f"{name}.html").write_text(html, encoding="utf-8")
@@ -45,7 +45,7 @@ def written(tmp_path_factory, usual, hostile):
 
 @pytest.fixture(scope="module")
 def pages(browser, written):
-    """Each report opened, and what has gone wrong on its page."""
+    """Each report in a browser, and the faults on its page."""
     context = browser.new_context(color_scheme="light")
     there = {}
 
@@ -85,8 +85,10 @@ def _opened(context, address, width):
     return page, faults
 
 
-def test_every_control_works_and_nothing_is_asked_for(pages):
-    """Charts, words, tables, downloads, search, slider and reduction, by mouse and keyboard; light on a wide screen."""
+def test_every_control_works_without_requests(pages):
+    """Charts, words, tables, downloads, search, slider and reduction, by mouse and keyboard, in light colours on a wide
+    screen.
+    """
     page, faults = pages("usual")
     card = page.locator("#card")
     # A word in a chart opens its card; Escape closes it.
@@ -97,7 +99,7 @@ def test_every_control_works_and_nothing_is_asked_for(pages):
     assert page.locator("#card .context").count() > 0
     page.keyboard.press("Escape")
     assert not card.evaluate("dialog => dialog.open")
-    # A table opens; a word in it leads to its card by keyboard alone.
+    # A table opens, and a word in it leads to its card by keyboard.
     table = page.locator("#figure-top_words_by_class details.table")
     table.locator("summary").press("Enter")
     table.locator("button.word").first.press("Enter")
@@ -108,20 +110,20 @@ def test_every_control_works_and_nothing_is_asked_for(pages):
     table.locator("summary").press("Enter")
     place = 1 + table.locator("th").all_inner_texts().index("p")
     assert table.locator(f"tbody tr:first-child td:nth-child({place})").inner_text() == "< 1e-300"
-    # The CSV is the table.
+    # The CSV equals the table.
     with page.expect_download() as downloading:
         page.locator("#figure-sinks .csv").click()
     rows = list(csv.DictReader(io.StringIO(downloading.value.path().read_text(encoding="utf-8"))))
     figure = page.evaluate("JSON.parse(document.getElementById('report-data').textContent).figures.sinks")
     assert len(rows) == len(figure["values"][0]) > 0
     assert [row["kind"] for row in rows] == figure["values"][figure["columns"].index("kind")]
-    # The search leaves one word's name in the scatter.
+    # The search leaves the name of one word in the scatter plot.
     scatter = page.locator("#figure-attention_vs_frequency")
     scatter.locator("input").fill("unbear")
     page.wait_for_timeout(300)
     words = set(scatter.locator("svg.marks .mark-text.role-mark text").all_text_contents()) - {""}
     assert words == {"unbearable"}
-    # The slider changes the shades; a reduction without layers has none to choose.
+    # The slider changes the shades. A reduction without layers has no layer to choose.
     document = page.locator(".document[open]").first
     looks = "place => [...place.querySelectorAll('span[data-tokens]')].map(s => s.className + s.title)"
     before = document.evaluate(looks)
@@ -136,15 +138,17 @@ def test_every_control_works_and_nothing_is_asked_for(pages):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_kept_out(pages, scheme):
-    """axe-core finds no violation, on a narrow screen, in either scheme; and the page is no wider than the window."""
+def test_the_report_is_accessible(pages, scheme):
+    """axe-core finds no violation, on a narrow screen, in both colour schemes; and the page is no wider than the
+    window.
+    """
     axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     page, faults = pages("usual", width=360)
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function(ALL_DRAWN)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.evaluate((files(axe) / "axe.min.js").read_text())
-    # Inside a picture there is nothing for axe: it is one thing, with a name.
+    # axe has nothing to check inside a chart, which is a single named image.
     named = "[...document.querySelectorAll('svg.marks')].every(s => s.getAttribute('role') === 'img' && s.ariaLabel)"
     assert page.evaluate(named)
     found = page.evaluate("axe.run({ exclude: [['svg.marks']] }, { resultTypes: ['violations'] })")
@@ -153,8 +157,8 @@ def test_nobody_is_kept_out(pages, scheme):
     assert faults == []
 
 
-def test_a_strangers_text_stays_text(pages):
-    """No script of a text, label, id, class or token runs, not in a chart, a tooltip, a table or a card."""
+def test_untrusted_text_stays_text(pages):
+    """No script in a text, label, id, class or token runs, in a chart, a tooltip, a table or a card."""
     page, faults = pages("hostile")
     for details in page.locator("details").all():
         details.evaluate("d => { d.open = true; }")

@@ -1,4 +1,4 @@
-"""An answer in Python: how it draws itself, and what it becomes."""
+"""An answer in Python: how it displays itself, and its conversions."""
 
 import json
 
@@ -18,7 +18,7 @@ TABLE = pa.table(
 ).replace_schema_metadata({BASIS_KEY: BASIS.encode(), COLUMNS_KEY: json.dumps(["lift", "word"]).encode()})
 
 
-def test_an_answer_becomes_what_other_libraries_have():
+def test_an_answer_converts_to_other_libraries():
     """All rows and columns, by its own methods and by Arrow's C stream."""
     result = Result(TABLE)
     assert result.arrow() is TABLE
@@ -32,7 +32,7 @@ def test_an_answer_becomes_what_other_libraries_have():
 
 
 def test_an_answer_prints_as_its_short_table_with_its_basis(monkeypatch):
-    """As wide as the terminal is, and at most 60 rows."""
+    """As wide as the terminal, with at most 60 rows."""
     monkeypatch.setenv("COLUMNS", "60")
     lines = repr(Result(TABLE)).splitlines()
     assert [cell.strip() for cell in lines[1].strip("│").split("┆")] == ["lift", "word"]
@@ -44,7 +44,7 @@ def test_an_answer_prints_as_its_short_table_with_its_basis(monkeypatch):
 
 
 def test_an_answer_in_a_notebook_is_a_table_with_its_basis():
-    """Numbers to the right, texts escaped and made visible, nothing for null; no script."""
+    """Numbers to the right, texts escaped and control characters visible, nulls empty, and no script."""
     page = Result(TABLE)._repr_html_()
     assert '<tr><th scope="col" class="n">lift</th><th scope="col">word</th></tr>' in page
     assert '<tr><td class="n">1.235</td><td title="&lt;i&gt;bad&lt;/i&gt;␛">' in page
@@ -55,5 +55,5 @@ def test_an_answer_in_a_notebook_is_a_table_with_its_basis():
 
 
 @pytest.mark.parametrize("value", [True, False])
-def test_a_truth_is_a_word(value):
+def test_a_boolean_is_a_word(value):
     assert f"<td>{str(value).lower()}</td>" in Result(pa.table({"t": [value]}))._repr_html_()

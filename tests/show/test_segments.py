@@ -1,4 +1,4 @@
-"""Where the text is cut: the same in a terminal and on a page."""
+"""Where a text is divided: the same on a terminal and on a page."""
 
 import pytest
 from drawings import Page, shaded, special, word
@@ -8,7 +8,7 @@ from attnstore.show.terminal import terminal
 
 
 def test_line_breaks_of_the_source_stay_visible_and_break():
-    """`<br />` is shown as it is; after a run of them, a new line."""
+    """`<br />` is shown as it is, and a new line starts after a run of them."""
     drawn = shaded("Good.<br /><br />Bad.<BR>\nUgly.<br>", [word("bad", 17, 0.5, 10.0)])
     assert terminal(drawn).splitlines()[4:9] == ["Good.<br /><br />", "Bad.<BR>", "▇▇▇", "Ugly.<br>", ""]
     body = Page(html(drawn))
@@ -18,7 +18,7 @@ def test_line_breaks_of_the_source_stay_visible_and_break():
 
 @pytest.mark.slow
 def test_the_unread_rest_is_set_apart():
-    """600 words, of which the model read 510: the rest follows under a line that says so, undrawn."""
+    """The model read 510 of 600 words: the rest follows unshaded below a line that says so."""
     words = ["film"] * 600
     rows = [special("[CLS]"), *(word("film", 5 * n, 0.01, 1.0) for n in range(510)), special("[SEP]")]
     drawn = shaded(" ".join(words), rows, truncated=True)
@@ -35,7 +35,10 @@ def test_the_unread_rest_is_set_apart():
 
 
 def test_tokens_on_the_same_characters_are_one_segment():
-    """The bytes of an emoji: shaded by the strongest, all named; white space around a token is not shaded."""
+    """The bytes of an emoji have the shade of the strongest, and all are named.
+
+    White space around a token is not shaded.
+    """
     rows = [word("ð", 0, 0.1, 2.0, length=1), word("Ł", 0, 0.1, 10.0, length=1), word("▁ok", 1, 0.1, 10.0)]
     drawn = shaded("🎬 ok", rows)
     assert Page(html(drawn)).titles == [
@@ -46,14 +49,14 @@ def test_tokens_on_the_same_characters_are_one_segment():
 
 
 def read_words(places):
-    """A document of 60 words, `w0` to `w59`, of which the model read those at these places."""
+    """A document of 60 words, `w0` to `w59`, of which the model read those at these positions."""
     starts = [4 * n for n in range(60)]
     rows = [special("[CLS]"), *(word(f"w{n:02d}", starts[n], 0.01, 1.0) for n in places), special("[SEP]")]
     return shaded(" ".join(f"w{n:02d}" for n in range(60)), rows, truncated=True)
 
 
-def test_the_beginning_may_be_what_was_not_read():
-    """`--long tail`: it is set apart, and a line says where reading begins."""
+def test_an_unread_beginning_is_set_apart():
+    """`--long tail`: a line says where reading begins."""
     drawn = read_words(range(50, 60))
     lines = terminal(drawn, "none", 400).splitlines()
     assert lines[3] == "truncated: the model read 40 of 239 characters"
@@ -64,7 +67,7 @@ def test_the_beginning_may_be_what_was_not_read():
     assert Page(html(drawn)).text == drawn.text
 
 
-def test_the_middle_may_be_what_was_not_read():
+def test_an_unread_middle_is_set_apart():
     """`--long head+tail`: three stretches, the second set apart."""
     drawn = read_words([*range(10), *range(40, 60)])
     lines = terminal(drawn, "none", 400).splitlines()
@@ -79,8 +82,8 @@ def test_the_middle_may_be_what_was_not_read():
     assert "the model read on from here" in html(drawn)
 
 
-def test_what_a_tokenizer_drops_between_tokens_was_not_left_unread():
-    """Control characters and the like have no token; only letters and digits show that reading stopped."""
+def test_characters_that_a_tokenizer_drops_are_not_unread():
+    """Control characters and the like have no token. Only letters and digits show that reading stopped."""
     rows = [special("[CLS]"), word("a", 0, 0.1, 1.0), word("b", 6, 0.1, 1.0), special("[SEP]")]
     drawn = shaded("a \x00\ufffd\u200b b and more", rows, truncated=True)
     lines = terminal(drawn, "none", 200).splitlines()

@@ -11,7 +11,7 @@ from attnstore.show.words import token_rows
 
 
 def test_shades_are_lifts_up_to_ten_or_shares_of_the_maximum():
-    """Special tokens have no shade and set no scale; below 0, not a number and missing are told apart."""
+    """Special tokens have no shade and do not affect the scale. Negative, NaN and missing values are distinguished."""
     lifts = [0.0, 2.5, 10.0, 40.0, -3.0, None, float("nan")]
     rows = [special("[CLS]", 0.9, 99.0), *(word("a", 0, 0.1, lift) for lift in lifts)]
     assert intensities(shaded("", rows)) == [None, 0.0, 0.25, 1.0, 1.0, 0.0, None, None]
@@ -20,8 +20,8 @@ def test_shades_are_lifts_up_to_ten_or_shares_of_the_maximum():
     assert intensities(shaded("", [word("a", 0, 0.0, 0.0)], relative=True)) == [0.0]
 
 
-def test_values_with_a_sign_are_shaded_by_themselves_below_0_too():
-    """Value / full from -1 to 1, whatever the lift; the leading ones are listed apart; levels round toward 0."""
+def test_signed_values_are_shaded_above_and_below_0():
+    """Value / full from -1 to 1, whatever the lift. The strongest are listed separately, and levels round towards 0."""
     values = [0.0, 0.01, -0.02, 0.08, -0.05, None]
     rows = [special("[CLS]", 0.9), *(word(f"w{n}", 0, value, None) for n, value in enumerate(values))]
     document = shaded("", rows, signed=True, full=0.04)
@@ -43,6 +43,6 @@ def test_values_with_a_sign_are_shaded_by_themselves_below_0_too():
 
 
 def test_tokens_without_their_columns_are_refused(film):
-    """The error names the columns and the question that gives them."""
+    """The error names the columns and the question that has them."""
     with pytest.raises(UsageError, match="lack special, lift: take them from the question document_tokens"):
         replace(film, tokens=film.tokens.drop_columns(["special", "lift"]))

@@ -1,4 +1,4 @@
-"""What a terminal gets: the document's own text within its width, and nothing that drives it."""
+"""Pictures on a terminal: the document's own text within the terminal's width, without control characters."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from attnstore.show.terminal import terminal
 
 
 def test_without_colour_marks_stand_under_the_text(film):
-    """The whole output, as it is piped: the text intact, marks under the strong tokens, values in a list."""
+    """The whole piped output: the unchanged text, marks below the strong tokens, and values in a list."""
     assert str(film) == terminal(film, "none", 80)
     assert terminal(film, "none", 64).splitlines() == [
         "test/pos/1_9",
@@ -31,8 +31,8 @@ def test_without_colour_marks_stand_under_the_text(film):
     ]
 
 
-def test_what_speaks_against_has_marks_of_its_own():
-    """Values with a sign: marks for and against, the leading ones of both, and what the signs say."""
+def test_values_against_have_their_own_marks():
+    """Signed values: marks for and against, the strongest of both, and an explanation of the signs."""
     rows = [word("good", 0, 0.031, None), word("bad", 5, -0.04, None), word("so", 9, 0.001, None)]
     drawn = shaded(
         "good bad so", rows, reduction="evidence", layer="", signed=True, full=0.04, full_means="p99"
@@ -53,7 +53,7 @@ def test_what_speaks_against_has_marks_of_its_own():
 
 
 def test_the_marks_are_fifths():
-    """Lifts of 2, 4, 6 and 8, and nothing below, reach the next mark; shares of the maximum, if relative."""
+    """The marks change at lifts of 2, 4, 6 and 8, or at shares of the maximum if relative."""
     rows = [word(letter, at, 0.1, 2.0 * at) for at, letter in enumerate("abcdef")]
     lines = terminal(shaded("abcdef", rows)).splitlines()
     assert lines[4:6] == ["abcdef", " ▁▃▅▇▇"]
@@ -68,8 +68,8 @@ def test_the_marks_are_fifths():
     ]
 
 
-def test_a_text_drives_no_terminal():
-    """Escape sequences, C1 controls, bidi overrides in the text, id and labels come out as visible names."""
+def test_a_text_does_not_control_the_terminal():
+    """Escape sequences, C1 controls and bidirectional overrides in text, id and labels become visible names."""
     bad = "a\x1b]0;owned\x07\x9b31m\u202eb\u2028c\r\x7f\xad"
     drawn = shaded(bad, [word("a", 0, 0.5, 10.0, length=1)], id=bad + "\n", label=bad, prediction=bad)
     named = "a␛]0;owned␇⟨U+009B⟩31m⟨U+202E⟩b⟨U+2028⟩c␍␡⟨U+00AD⟩"
@@ -84,11 +84,13 @@ def test_a_text_drives_no_terminal():
 
 @pytest.mark.slow
 @given(documents(), st.sampled_from(["none", "256", "truecolor"]), st.integers(20, 90))
-@example(shaded(" \x9b\x9b\x80", []), "none", 20)  # broken after the space, it is still too long for a line
+@example(shaded(" \x9b\x9b\x80", []), "none", 20)  # even if broken after the space, it is too long for a line
 @settings(max_examples=60, deadline=None)
-def test_a_terminal_gets_the_document_s_text_within_its_width(drawn, colour, width):
-    """Stripped of colours and marks, and of where lines break, the text is the document's; no line is too
-    long and no control character is left."""
+def test_a_terminal_gets_the_documents_text_within_its_width(drawn, colour, width):
+    """Without colours, marks and line breaks, the text equals the document's.
+
+    No line is too long, and no control character remains.
+    """
     lines = SGR.sub("", terminal(drawn, colour, width)).split("\n")
     first, last = lines.index(""), len(lines) - lines[::-1].index("") - 1
     body = "\n".join(line for line in lines[first:last] if not re.fullmatch("[ ▁▃▅▇]+", line))

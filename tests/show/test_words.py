@@ -1,4 +1,4 @@
-"""What is merged and ignored, and what becomes of the values."""
+"""Merging wordpieces and ignoring tokens, and the resulting values."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from attnstore.show.words import ignore_tokens, merge_words
 
 
 def test_merging_by_sum_keeps_the_total_and_compares_with_an_even_share_of_words():
-    """One row per word, from its first character to its last; attention adds up to what it was."""
+    """One row per word, from its first character to its last. The sum of attention stays the same."""
     rows = [
         special("[CLS]", 0.1, 0.6),
         word("an", 0, 0.1, 0.6),
@@ -24,7 +24,7 @@ def test_merging_by_sum_keeps_the_total_and_compares_with_an_even_share_of_words
     merged = merge_words(table(rows))
     assert merged.schema.equals(SCHEMA)
     values = {name: merged[name].to_pylist() for name in merged.column_names}
-    # Four units remain of six tokens, so lift is attention times 4.
+    # Six tokens become four units, so lift is attention times 4.
     assert values.pop("attention") == pytest.approx([0.1, 0.1, 0.5, 0.3])
     assert values.pop("lift") == pytest.approx([0.4, 0.4, 2.0, 1.2])
     assert values == {
@@ -41,14 +41,14 @@ def test_merging_by_sum_keeps_the_total_and_compares_with_an_even_share_of_words
 
 
 def test_merging_by_mean_averages_attention_and_lift():
-    """As bert_attn_viz does it: a word has the mean of its pieces."""
+    """As in bert_attn_viz: a word has the mean of its pieces."""
     merged = merge_words(table(FILM), "mean")
     assert merged["attention"].to_pylist() == pytest.approx([0.1, 0.05, 0.55 / 3, 0.3])
     assert merged["lift"].to_pylist() == pytest.approx([0.6, 0.3, 11.8 / 3, 1.8])
 
 
-def test_merging_passes_over_missing_values():
-    """A word without any value has none; a word with some has those."""
+def test_merging_skips_missing_values():
+    """A word without any value has none; a word with some values has the result of those."""
     rows = [
         ("a", "ab", 0, 2, 0, 1, False, None, None),
         ("##b", "ab", 1, 2, 1, 2, False, None, None),
@@ -61,8 +61,8 @@ def test_merging_passes_over_missing_values():
     assert merge_words(table([])).num_rows == 0
 
 
-def test_a_mistaken_merge_is_one_clear_error(film):
-    """An unknown way, a second merge, and a merge after ignoring are refused."""
+def test_an_invalid_merge_is_a_one_line_error(film):
+    """An unknown method, a second merge, and a merge after ignoring are refused."""
     with pytest.raises(UsageError, match="by 'sum' or 'mean', not 'max'"):
         merge_words(film.tokens, "max")
     for changed in (merge_words(film.tokens), ignore_tokens(film.tokens, ["an"])):
@@ -71,7 +71,7 @@ def test_a_mistaken_merge_is_one_clear_error(film):
 
 
 def test_ignoring_blanks_tokens_words_and_special_tokens():
-    """Named tokens, all the pieces of named words, and special ones lose their values; others keep theirs."""
+    """Named tokens, all pieces of named words, and special tokens lose their values; others keep theirs."""
     tokens = table(FILM)
     assert ignore_tokens(tokens, ["##forget"])["lift"].to_pylist() == [0.6, 0.3, 0.6, None, 10.0, 1.8]
     ignored = ignore_tokens(tokens, ["unforgettable"], special=True)
@@ -79,8 +79,8 @@ def test_ignoring_blanks_tokens_words_and_special_tokens():
     assert ignore_tokens(tokens, []) is tokens
 
 
-def test_renormalising_makes_the_rest_a_whole():
-    """The rest sums to 1 and its lift is over an even share of the rest; if nothing is left, nothing is."""
+def test_renormalising_makes_the_rest_sum_to_1():
+    """Lift is relative to an even share of the rest. If nothing is left, there are no values."""
     rest = ignore_tokens(table(FILM), ["##table", "an"], renormalise=True, special=True)
     assert rest["attention"].to_pylist() == [
         None,
@@ -96,7 +96,7 @@ def test_renormalising_makes_the_rest_a_whole():
 
 
 def test_renormalising_alone_rescales_everything(film):
-    """Nothing ignored: all values sum to 1, as those of a custom reduction need not, and the caption says so."""
+    """With nothing ignored, all values sum to 1, which those of a custom reduction need not. The caption says so."""
     double = pa.Table.from_pylist(
         [row | {"attention": row["attention"] and row["attention"] * 2} for row in table(FILM).to_pylist()],
         schema=table(FILM).schema,
@@ -107,7 +107,7 @@ def test_renormalising_alone_rescales_everything(film):
 
 
 def test_an_ignored_word_that_does_not_occur_is_reported(film):
-    """A misspelt --ignore does nothing, and the caption says that."""
+    """A misspelt --ignore has no effect, and the caption says so."""
     tokens = ignore_tokens(table(FILM), ["an", "nosuchword"])
     assert "ignored: “an”, “nosuchword” (not in this document); the rest" in terminal(
         replace(film, tokens=tokens), width=200

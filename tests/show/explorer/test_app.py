@@ -1,4 +1,4 @@
-"""The explorer's pages: what they show, where they lead, whom they let in, and what strangers' texts do to them."""
+"""The explorer's pages: contents, links, access, and the treatment of untrusted text."""
 
 import re
 import threading
@@ -24,7 +24,7 @@ BASE = "http://127.0.0.1:8765"
 
 
 class Links(HTMLParser):
-    """The addresses in a page, of links, parts that come later, and pictures."""
+    """The addresses in a page: links, parts that load later, and pictures."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ def text_of(html: str) -> str:
 
 
 @pytest.mark.slow
-def test_every_link_from_the_first_page_on_leads_somewhere(web):
-    """Nothing is a dead end: all that three steps reach is there, and belongs to the explorer."""
+def test_every_link_leads_to_a_page_of_the_explorer(web):
+    """All pages within three links from the first exist, and none is elsewhere."""
     seen, now = {"/"}, ["/"]
     for _ in range(3):
         further = []
@@ -84,7 +84,7 @@ def test_every_link_from_the_first_page_on_leads_somewhere(web):
                 absolute = urljoin(str(answer.url), link)
                 assert absolute.startswith(BASE), link
                 relative = absolute.removeprefix(BASE).partition("#")[0]
-                kind = re.sub(r"\d+|=[^&]*", "", relative)  # one of each kind of address will do
+                kind = re.sub(r"\d+|=[^&]*", "", relative)  # one address of each kind is enough
                 if kind not in seen and ".svg" not in relative and ".png" not in relative:
                     seen.add(kind)
                     further.append(relative)
@@ -93,8 +93,8 @@ def test_every_link_from_the_first_page_on_leads_somewhere(web):
 
 
 @pytest.mark.slow
-def test_the_overview_counts_what_is_right(web, documents):
-    """Accuracy, and each cell of the matrix, which leads to as many documents."""
+def test_the_overview_counts_correct_predictions(web, documents):
+    """Accuracy, and each cell of the matrix, which links to that many documents."""
     shown = page(web, "/demo/")
     labelled = [d for d in documents if d["label"] is not None]
     right = sum(d["label"] == d["prediction"] for d in labelled)
@@ -109,7 +109,7 @@ def test_the_overview_counts_what_is_right(web, documents):
 
 @pytest.mark.slow
 def test_documents_are_listed_page_by_page(tmp_path):
-    """Fifty a page; the next page goes on; a filter goes along."""
+    """Fifty per page. The link to the next page keeps the filter."""
     asked_store.write_store(tmp_path / "many.attn", asked_store.made_up_documents(120))
     with client(tmp_path / "many.attn") as web:
         first = page(web, "/many/documents?order=id")
@@ -127,7 +127,7 @@ def test_documents_are_listed_page_by_page(tmp_path):
 
 
 def test_a_document_is_drawn_and_leads_to_its_neighbours(web, documents):
-    """The heat-map of the layer asked for; before and after are those of the filtered list."""
+    """The heat-map of the chosen layer, and links to the previous and the next document of the filtered list."""
     right = [n for n, d in enumerate(documents) if d["label"] == d["prediction"]]
     shown = page(web, f"/demo/documents/{right[1]}?verdict=right&layer=2&words=pieces")
     assert "cls, layer 2 of 3" in text_of(shown)
@@ -147,8 +147,8 @@ def test_a_document_is_drawn_and_leads_to_its_neighbours(web, documents):
 
 
 @pytest.mark.slow
-def test_an_answer_in_another_page_shows_its_words_and_folds_its_table(web, path):
-    """Each word leads to its page, by class and in the answer's order."""
+def test_an_embedded_answer_shows_its_words_and_folds_its_table(web, path):
+    """Each word links to its page, by class and in the answer's order."""
     question = find_questions()["top_words_by_class"]
     expected = ask(open_store(path), question, {"limit": "3", "min_documents": "1"}).to_pylist()
     shown = page(web, "/demo/questions/top_words_by_class?limit=3&min_documents=1&part=answer")
@@ -168,8 +168,8 @@ def test_two_reductions_stand_side_by_side(web):
 
 
 @pytest.mark.slow
-def test_a_head_is_drawn_by_itself(web, path, documents):
-    """Where a reduction has a value for each: the strongest token is that of the head, the scale that of its values."""
+def test_a_single_head_can_be_drawn(web, path, documents):
+    """If a reduction has a value per head: strongest token and scale are those of the head."""
     number = max(range(60), key=lambda n: len(documents[n]["tokens"]))
     tokens = documents[number]["tokens"]
     shown = text_of(page(web, f"/demo/documents/{number}?reduction=cls_heads&layer=2&head=2&words=pieces"))
@@ -186,8 +186,8 @@ def test_a_head_is_drawn_by_itself(web, path, documents):
 
 
 @pytest.mark.slow
-def test_a_score_with_a_sign_is_drawn_for_and_against(tmp_path):
-    """In two colours, full at its own scale; renormalising is not for it."""
+def test_a_signed_score_is_drawn_for_and_against(tmp_path):
+    """In two colours, with its own scale. It can't be renormalised."""
     signed = asked_store.StoredReduction(
         "odd", per_layer=False, per_head=False, meaning="", total=None, signed=True
     )
@@ -209,8 +209,8 @@ def test_a_score_with_a_sign_is_drawn_for_and_against(tmp_path):
 
 
 @pytest.mark.slow
-def test_special_tokens_are_left_out_where_that_is_asked_for(web, documents):
-    """What remains is rescaled to a sum of 1, and the neighbours are drawn alike."""
+def test_special_tokens_can_be_left_out(web, documents):
+    """The rest is rescaled to sum to 1, and the neighbours are drawn in the same way."""
     shown = page(web, "/demo/documents/3?alone=true")
     assert "ignored: special tokens; the rest is renormalised to a sum of 1" in text_of(shown)
     for rel in ("prev", "next"):
@@ -219,8 +219,8 @@ def test_special_tokens_are_left_out_where_that_is_asked_for(web, documents):
 
 
 @pytest.mark.slow
-def test_a_question_is_answered_as_its_form_asks(web, path):
-    """Table, files and SQL are of the parameters in the address; a missing one is asked for."""
+def test_a_question_is_answered_with_the_parameters_of_its_form(web, path):
+    """Table, files and SQL use the parameters in the address. A missing one is asked for."""
     question = find_questions()["top_words_by_class"]
     expected = ask(open_store(path), question, {"limit": "2", "min_documents": "1"})
     shown = page(web, "/demo/questions/top_words_by_class?limit=2&min_documents=1&layer=")
@@ -240,8 +240,8 @@ def test_a_question_is_answered_as_its_form_asks(web, path):
     assert 'name="limit" value="x"' in wrong
 
 
-def test_sql_reads_and_nothing_else(web):
-    """Rows are shown up to a limit, and what writes is refused."""
+def test_sql_can_only_read(web):
+    """Rows are shown up to a limit, and statements that write are refused."""
     assert ">60<" in page(web, "/demo/sql?sql=select+count(*)+from+documents").replace("<bdi>", "").replace(
         "</bdi>", ""
     )
@@ -279,16 +279,16 @@ def test_sql_reads_and_nothing_else(web):
         ("/static/page.html", 404),
     ],
 )
-def test_what_is_not_there_is_one_sentence(web, address, status):
-    """A page that says so and leads back, never a traceback."""
+def test_a_missing_page_is_one_sentence(web, address, status):
+    """A page that says so and links back, never a traceback."""
     shown = page(web, address, status)
     assert re.search(r'role="alert">[^<]{10,}<', shown)
     assert "Traceback" not in shown
 
 
 @pytest.mark.slow
-def test_only_its_own_pages_may_ask(path):
-    """Another name in Host, another Origin, another site's script, and anything but reading are turned away."""
+def test_only_the_explorers_own_pages_may_send_requests(path):
+    """Another name in Host, another Origin, another site's script, and any method but reading are refused."""
     with client(path) as web:
         assert web.get("/demo/", headers={"host": "evil.example"}).status_code == 403
         assert web.get("/demo/", headers={"host": "evil.example:8765"}).status_code == 403
@@ -305,8 +305,8 @@ def test_only_its_own_pages_may_ask(path):
 
 
 @pytest.mark.slow
-def test_every_answer_says_what_a_browser_may_do(web):
-    """No script but the package's, nothing from elsewhere, no frame, no referrer; of errors and files, too."""
+def test_every_answer_has_a_security_policy(web):
+    """No scripts but the package's, nothing from elsewhere, no frames, no referrer; also for errors and files."""
     for address in ("/demo/", "/demo/nothing", "/static/explorer.js", "/demo/questions/confusion.csv"):
         headers = web.get(address).headers
         assert "default-src 'none'; script-src 'self';" in headers["content-security-policy"]
@@ -323,8 +323,8 @@ HOSTILE = (
 
 
 @pytest.mark.slow
-def test_strangers_texts_are_texts_everywhere(tmp_path):
-    """Text, id, label, class, group and word of a hostile store show as what they are, on every page."""
+def test_untrusted_text_is_text_everywhere(tmp_path):
+    """Text, id, label, class, group and word of a hostile store appear as text on every page."""
     documents = asked_store.made_up_documents(12)
     for number, document in enumerate(documents):
         document |= {
@@ -358,14 +358,14 @@ def test_strangers_texts_are_texts_everywhere(tmp_path):
         assert "<script>alert" not in shown
         assert "<img src=x" not in shown
         assert "</title><" not in shown.replace("</title><link", "")
-        assert not re.search(r'="[^"<>]*"[\w]', shown)  # no attribute was ended from inside
+        assert not re.search(r'="[^"<>]*"[\w]', shown)  # no attribute was closed from inside
         assert "49" not in re.findall(r"\{\{ 7[^}]*\}\}|(?<=onerror=alert\(2\)&gt;)49", shown)
         assert not set("\u202e\x1b\u200b") & set(shown)
 
 
 @pytest.mark.slow
-def test_a_store_that_is_written_is_shown_growing(tmp_path):
-    """The next page has what a run finished meanwhile, and the sealed store."""
+def test_a_store_being_written_is_shown_growing(tmp_path):
+    """The next page includes the parts finished meanwhile, and finally the sealed store."""
     path = tmp_path / "growing.attn"
     plan = manifest()
     with create_or_resume(path, plan) as store:
@@ -388,8 +388,8 @@ def test_a_store_that_is_written_is_shown_growing(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_takes_too_long_is_stopped(path):
-    """A statement without an end is one sentence after the limit, and the next page comes as ever."""
+def test_a_statement_that_takes_too_long_is_stopped(path):
+    """An endless statement gives one sentence after the limit, and the next page works as usual."""
     endless = (
         "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i > 0) SELECT sum(i) FROM n"
     )
@@ -401,8 +401,8 @@ def test_what_takes_too_long_is_stopped(path):
 
 
 @pytest.mark.slow
-def test_many_ask_at_once(web):
-    """Forty mixed requests by four readers: each is answered, and as if it had been alone."""
+def test_many_readers_at_once(web):
+    """Forty mixed requests by four readers: each gets the answer that it would get alone."""
     addresses = [
         "/demo/", "/demo/documents?text=film", "/demo/documents/5?layer=2", "/demo/documents/5?layer=1",
         "/demo/words?q=b", "/demo/word?word=film", "/demo/questions/confusion", "/demo/sql?sql=select+1",
@@ -425,8 +425,8 @@ def test_many_ask_at_once(web):
 
 
 @pytest.mark.slow
-def test_stores_of_one_name_are_told_apart(path, tmp_path):
-    """Each has an address of its own, and the first page lists them."""
+def test_stores_with_the_same_name_have_different_addresses(path, tmp_path):
+    """The first page lists them."""
     other = tmp_path / "demo.attn"
     asked_store.write_store(other, asked_store.made_up_documents(5))
     with client(path, other) as web:

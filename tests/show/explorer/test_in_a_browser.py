@@ -1,4 +1,4 @@
-"""The explorer in a real browser: every control once, no error, and no request to anywhere else."""
+"""The explorer in a real browser: every control once, no errors, and no requests to other servers."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ if CHROMIUM is not None:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The address of an explorer in a process of its own, ended as a user would."""
+    """The address of an explorer in a separate process, which is ended as a user would end it."""
     path = tmp_path_factory.mktemp("browser") / "demo.attn"
     documents = asked_store.made_up_documents(120)
     for document in documents:
@@ -55,13 +55,13 @@ def browser():
 
 @pytest.fixture
 def scheme():
-    """The colours that the reader's system asks for."""
+    """The colour scheme that the reader's system prefers."""
     return "light"
 
 
 @pytest.fixture(scope="module")
 def opened(browser, address):
-    """A page, and the list of what goes wrong on it: an error, a refused script or a request to elsewhere."""
+    """A page, and the list of its faults: errors, refused scripts, and requests to other servers."""
     faults: list[str] = []
     page = browser.new_context(viewport={"width": 360, "height": 800}).new_page()
     page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
@@ -72,7 +72,7 @@ def opened(browser, address):
 
 @pytest.fixture
 def page(scheme, opened):
-    """The page, on which the test fails for a fault."""
+    """A page. The test fails if it has a fault."""
     page, faults = opened
     page.emulate_media(color_scheme=scheme)
     yield page
@@ -89,7 +89,10 @@ def fits(page) -> bool:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_from_the_first_page_to_a_document_and_back(page, address):
-    """Words by class come after the page; a number of the matrix leads to its documents, one of them to its picture."""
+    """Words by class load after the page.
+
+    A number in the matrix links to its documents, and each of these to its picture.
+    """
     page.goto(address)
     page.wait_for_selector("[data-load] .words a")
     page.click("[data-load] details summary")
@@ -106,7 +109,7 @@ def test_from_the_first_page_to_a_document_and_back(page, address):
 
 
 def test_the_slider_and_the_keys_change_the_layer_and_the_document(page, address):
-    """The heat-map is drawn anew in place, the address says which; j and k go through the list."""
+    """The heat-map is redrawn in place and the address changes; j and k move through the list."""
     page.goto(f"{address}demo/documents/4?order=number&layer=2")
     assert "layer 2 of 3" in page.inner_text("#heatmap")
     page.keyboard.press("ArrowRight")
@@ -124,8 +127,8 @@ def test_the_slider_and_the_keys_change_the_layer_and_the_document(page, address
     page.wait_for_url("**/documents/4*")
 
 
-def test_heads_are_gone_through_and_the_neighbours_keep_what_was_chosen(page, address):
-    """By the slider or Shift and an arrow; the next document is drawn by the same head of the same layer."""
+def test_heads_can_be_chosen_and_the_neighbours_keep_the_choice(page, address):
+    """By the slider or with Shift and an arrow. The next document is drawn with the same head of the same layer."""
     page.goto(f"{address}demo/documents/4?reduction=cls_heads&layer=2")
     assert ", head" not in page.inner_text("#heatmap dl")
     page.keyboard.press("Shift+ArrowRight")
@@ -133,13 +136,13 @@ def test_heads_are_gone_through_and_the_neighbours_keep_what_was_chosen(page, ad
     assert page.locator("input[name=head]").get_attribute("aria-valuetext") == "1"
     page.locator("input[name=head]").press("ArrowRight")
     sync_api.expect(page.locator("#heatmap")).to_contain_text("head 2 of 2")
-    page.keyboard.press("j")  # with the slider in focus
+    page.keyboard.press("j")  # with the focus on the slider
     page.wait_for_url("**/documents/5*")
     assert "cls_heads, layer 2 of 3, head 2 of 2" in page.inner_text("#heatmap")
 
 
-def test_a_word_that_is_clicked_leads_on(page, address):
-    """To documents with it and to words like it, of what is shaded in a document."""
+def test_a_clicked_word_offers_links(page, address):
+    """To documents with it and to similar words, for shaded text of a document."""
     page.goto(f"{address}demo/documents?text=film")
     page.click("ol.documents li a")
     word = page.locator("#heatmap .text span[title]").first
@@ -148,7 +151,7 @@ def test_a_word_that_is_clicked_leads_on(page, address):
     page.wait_for_url("**/words?q=*")
 
 
-def test_reductions_words_and_the_second_picture_are_chosen(page, address):
+def test_reductions_words_and_the_second_picture_can_be_chosen(page, address):
     """Each control draws what it says."""
     page.goto(f"{address}demo/documents/4")
     page.select_option("select[name=reduction]", "rollout")
@@ -164,8 +167,8 @@ def test_reductions_words_and_the_second_picture_are_chosen(page, address):
     page.wait_for_selector("[data-load] table, [data-load] p")
 
 
-def test_words_are_found_while_they_are_typed(page, address):
-    """And a word's page has its contexts, more of them, and its documents."""
+def test_words_are_suggested_while_typing(page, address):
+    """A word's page has its contexts, more of them, and its documents."""
     page.goto(f"{address}demo/words")
     page.fill("input[name=q]", "fil")
     sync_api.expect(page.locator("#words tbody tr")).to_have_count(2)
@@ -180,7 +183,7 @@ def test_words_are_found_while_they_are_typed(page, address):
 
 
 def test_a_question_is_asked_by_its_form(page, address):
-    """Its parameters are fields; the answer is of what they hold."""
+    """Its parameters are fields, and the answer uses their values."""
     page.goto(f"{address}demo/questions")
     page.click("text=top_words_by_class")
     page.fill("input[name=limit]", "2")
@@ -193,7 +196,7 @@ def test_a_question_is_asked_by_its_form(page, address):
 
 
 def test_sql_runs_from_the_keyboard(page, address):
-    """Ctrl+Enter asks; what is wrong is said on a page that leads back."""
+    """With Ctrl+Enter. An error is shown on a page that links back."""
     page.goto(f"{address}demo/sql")
     page.fill("#sql", "select count(*) as n from documents")
     page.press("#sql", "Control+Enter")
@@ -216,8 +219,8 @@ def test_sql_runs_from_the_keyboard(page, address):
         ("word?word=nowhere", "light"),
     ],
 )
-def test_nobody_is_kept_out(page, address, kind):
-    """axe-core finds no violation on a page of any kind, on a narrow screen, in light or in dark colours."""
+def test_the_explorer_is_accessible(page, address, kind):
+    """axe-core finds no violation on any kind of page, on a narrow screen, in light and dark colours."""
     axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     page.goto(f"{address}demo/{kind}", wait_until="networkidle")
     page.evaluate((files(axe) / "axe.min.js").read_text())
@@ -226,8 +229,8 @@ def test_nobody_is_kept_out(page, address, kind):
     assert [(v["impact"], v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
 
 
-def test_what_is_selected_leads_on(page, address):
-    """A selected word leads to documents with it, and to words like it."""
+def test_selected_text_offers_links(page, address):
+    """A selected word has links to documents with it, and to similar words."""
     page.goto(f"{address}demo/documents?text=film")
     page.evaluate("getSelection().selectAllChildren(document.querySelector('.documents a bdi'))")
     page.wait_for_selector(".leads a")
