@@ -1,4 +1,4 @@
-"""A store with a score that has a sign."""
+"""A store with a signed score."""
 
 import random
 
@@ -16,7 +16,7 @@ EVIDENCE = StoredReduction(
 
 @pytest.fixture(scope="session")
 def signed_documents():
-    """Words with leanings of their own; every ninth document has no evidence."""
+    """Words with their own tendencies for or against; every ninth document has no evidence."""
     chance = random.Random(5)
     leaning = {word: chance.gauss(0, 1) for word in asked_store.LEXICON}
     made = asked_store.made_up_documents(

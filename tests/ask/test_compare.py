@@ -1,4 +1,4 @@
-"""Two stores compared: documents, predictions, words and attention, as plain loops have them."""
+"""Two stores compared: documents, predictions, words and attention agree with plain loops."""
 
 import copy
 import math
@@ -24,7 +24,10 @@ from attnstore.store.store import open_store
 
 
 def another_model(documents, seed=9):
-    """The same texts with other predictions and attention; some are gone, new, or of another text; in another order."""
+    """The same texts with other predictions and attention, in another order.
+
+    Some are missing, new, or of another text.
+    """
     chance = random.Random(seed)
     others = copy.deepcopy(documents)
     for document in others:
@@ -42,7 +45,10 @@ def another_model(documents, seed=9):
 @pytest.fixture(scope="module")
 def a_documents():
     documents = made_up_documents(60)
-    documents[20] = {**copy.deepcopy(documents[21]), "id": documents[21]["id"]}  # the same id and text twice
+    documents[20] = {
+        **copy.deepcopy(documents[21]),
+        "id": documents[21]["id"],
+    }  # the same id and text occur twice
     return documents
 
 
@@ -60,7 +66,7 @@ def stores(tmp_path_factory, a_documents, b_documents):
 
 
 def matched(one, other):
-    """Pairs of numbers, in the order of the first: the first of an id and text with the first, and so on."""
+    """Pairs of document numbers in the order of the first store. Equal ids and texts are paired in order."""
     left = defaultdict(list)
     for number, document in enumerate(other):
         left[document["id"], document["text"]].append(number)
@@ -103,7 +109,9 @@ def shares(document, column="cls_03"):
 
 @pytest.mark.slow
 def test_predictions_and_accuracy_are_those_of_a_count(stores, a_documents, b_documents):
-    """Agreement over what both have, accuracy over what has a label, McNemar's test of those right in one alone."""
+    """Agreement over common documents, accuracy over labelled ones, and McNemar's test of those that only one store has
+    right.
+    """
     found = compare(*stores)
     pairs = matched(a_documents, b_documents)
     assert len(pairs) == 56
@@ -131,7 +139,7 @@ def test_predictions_and_accuracy_are_those_of_a_count(stores, a_documents, b_do
 
 @pytest.mark.slow
 def test_documents_are_ranked_by_the_divergence_of_their_attention(stores, a_documents, b_documents):
-    """The Jensen-Shannon divergence in bits of the shares of the words, by its definition with entropies."""
+    """The Jensen-Shannon divergence in bits of the words' shares, from its definition with entropies."""
     expected = []
     for i, j in matched(a_documents, b_documents):
         one, other = (np.array([s for _, s in shares(d)]) for d in (a_documents[i], b_documents[j]))
@@ -154,7 +162,7 @@ def test_documents_are_ranked_by_the_divergence_of_their_attention(stores, a_doc
 
 
 def test_words_are_compared_occurrence_by_occurrence(stores, a_documents, b_documents):
-    """Lifts in both, their difference with its interval and p by film, q over the words, in enough documents alone."""
+    """Lifts in both, their difference with interval and p by film, and q over the words in enough documents."""
     values, owners, in_documents = defaultdict(list), defaultdict(list), defaultdict(set)
     for i, j in matched(a_documents, b_documents):
         one, other = shares(a_documents[i]), shares(b_documents[j])
@@ -177,8 +185,8 @@ def test_words_are_compared_occurrence_by_occurrence(stores, a_documents, b_docu
     assert [tuple(map(near, row)) for row in sorted(expected)] == sorted(found.rows())
 
 
-def test_layers_are_matched_by_what_their_attention_has_in_common(stores, a_documents, b_documents):
-    """Σ √(p q) over the words, averaged over the documents: a layer of A with one of B, and each with even shares."""
+def test_layers_are_matched_by_the_overlap_of_their_attention(stores, a_documents, b_documents):
+    """Σ √(p q) over the words, averaged over documents: each layer of A with each of B, and each with even shares."""
     columns = [f"cls_{layer:02d}" for layer in (1, 2, 3)]
     sums, even, count = np.zeros((3, 3)), np.zeros((2, 3)), 0
     for i, j in matched(a_documents, b_documents):
@@ -201,8 +209,8 @@ def test_layers_are_matched_by_what_their_attention_has_in_common(stores, a_docu
     assert [row[2:] for row in rows] == [tuple(map(near, map(float, row))) for row in expected]
 
 
-def test_a_store_compared_with_itself_differs_in_nothing(stores):
-    """All agree, no distance, no difference, and no p of it."""
+def test_a_store_compared_with_itself_has_no_differences(stores):
+    """Everything agrees, with no distance, no difference, and no p value."""
     a, _ = stores
     found = compare(a, a)
     assert (found.documents, found.only_a, found.only_b, found.agreeing) == (60, 0, 0, 60)
@@ -214,14 +222,14 @@ def test_a_store_compared_with_itself_differs_in_nothing(stores):
     assert same.to_list() == [pytest.approx(1)] * 3
 
 
-def test_a_reduction_with_one_value_for_all_layers_has_none_to_match(stores):
-    """Rollout is compared, and no layers are."""
+def test_a_reduction_without_layers_matches_none(stores):
+    """Rollout is compared, without layers."""
     assert compare(*stores, reduction="rollout").layers.is_empty()
 
 
 @pytest.mark.slow
-def test_what_can_not_be_compared_is_refused_in_one_line(stores, tmp_path, a_documents):
-    """Other classes, other documents, and reductions that are no shares."""
+def test_incomparable_stores_are_refused_in_one_line(stores, tmp_path, a_documents):
+    """Other classes, other documents, and reductions that are not shares."""
     a, b = stores
     write_store(tmp_path / "classes", a_documents, labels=("neg", "pos", "neutral"))
     write_store(tmp_path / "others", [{**d, "id": f"other {n}"} for n, d in enumerate(a_documents)])

@@ -1,4 +1,4 @@
-"""Filters over documents: what a plain loop lets through, in its order, page by page."""
+"""Filters over documents: the documents that a plain loop selects, in its order, page by page."""
 
 import math
 import random
@@ -28,7 +28,7 @@ def store(documents, tmp_path_factory):
 
 
 def passes(document: dict, wanted: Filter) -> bool:
-    """The filter's meaning, said once more."""
+    """The filter's meaning, implemented a second time."""
     length = len(document["tokens"])
     tests = [
         not wanted.prediction or document["prediction"] == wanted.prediction,
@@ -61,7 +61,7 @@ KEYS = {
 
 
 def drawn(seed: int) -> Filter:
-    """A filter of some conditions."""
+    """A filter with random conditions."""
     chance = random.Random(seed)
     every = {
         "prediction": chance.choice(["neg", "pos"]),
@@ -93,8 +93,8 @@ def connection(store):
 @pytest.mark.parametrize(
     "seed", [*range(20), *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(20, 60))]
 )
-def test_a_filter_lets_through_what_a_loop_does(store, connection, documents, seed):
-    """Numbers in order; the neighbours of a document are those of the list."""
+def test_a_filter_selects_the_documents_of_a_loop(store, connection, documents, seed):
+    """Numbers in order. The neighbours of a document are those of the list."""
     wanted = drawn(seed)
     expected = sorted((d for d in documents if passes(d, wanted)), key=KEYS[wanted.order])
     numbers = [d["number"] for d in expected]
@@ -114,8 +114,8 @@ def test_a_filter_lets_through_what_a_loop_does(store, connection, documents, se
 
 
 @pytest.mark.slow
-def test_a_row_is_the_documents(store, documents):
-    """Each column is the document's own, in the order asked for; a long text is cut, and its length said."""
+def test_a_row_has_the_documents_values(store, documents):
+    """Each column has the document's value, in the given order. A long text is cut, with its length."""
     with connect(store) as connection:
         other, row = described(store, connection, [80, 7])
         assert described(store, connection, []) == []
@@ -129,14 +129,14 @@ def test_a_row_is_the_documents(store, documents):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_a_filter_says_of_itself_makes_it_again(seed):
-    """A URL made of a filter is that filter."""
+def test_a_filter_survives_its_url(seed):
+    """A filter read from its own URL is equal."""
     wanted = drawn(seed)
     assert from_texts(wanted.given()) == wanted
 
 
-def test_blank_and_foreign_texts_are_no_conditions():
-    """A form sends every field, and a page has parameters of its own."""
+def test_blank_and_unknown_parameters_are_not_conditions():
+    """A form sends every field, and a page has other parameters."""
     assert from_texts({"text": " ", "least_length": "", "page": "3", "truncated": ""}) == Filter()
 
 
@@ -152,7 +152,7 @@ def test_blank_and_foreign_texts_are_no_conditions():
         ({"verdict": "odd"}, "verdict is right or wrong, not 'odd'"),
     ],
 )
-def test_what_does_not_fit_is_refused(given, said):
+def test_invalid_values_are_refused(given, said):
     """One line that says what was found."""
     with pytest.raises(UsageError) as refusal:
         from_texts(given)
@@ -162,8 +162,8 @@ def test_what_does_not_fit_is_refused(given, said):
 @pytest.mark.parametrize(
     "text", ["x' OR true --", ".", ".*", "fil|bear", "(", "\\E", "[a-z]", "\\d", "ﬁ", "\n"]
 )
-def test_values_are_texts_and_nothing_else(store, connection, documents, text):
-    """A quote in any text is a quote, and what a pattern would mean is searched for as it is written."""
+def test_values_are_literal_text(store, connection, documents, text):
+    """A quote in any text is a quote, and pattern characters are searched for literally."""
     for name in ("prediction", "label", "split", "group", "text", "word"):
         expected = [d["number"] for d in documents if passes(d, Filter(**{name: text}))]
         found = select(store, connection, *Filter(**{name: text}).statement())

@@ -1,4 +1,4 @@
-"""The words of a store, found and described as plain loops over its tokens do."""
+"""The words of a store, found and described like plain loops over its tokens."""
 
 from collections import Counter, defaultdict
 
@@ -32,7 +32,7 @@ def occurrences(documents, word):
 
 @pytest.mark.slow
 def test_words_are_found_by_a_part(both):
-    """Those that begin with it come first, then the more frequent; case does not matter."""
+    """Words that start with it come first, then the more frequent. Case does not matter."""
     store, documents = both
     counts = Counter(t["word"] for d in documents for t in d["tokens"] if t["piece"] == 0)
     holders = Counter(w for d in documents for w in {t["word"] for t in d["tokens"] if t["piece"] == 0})
@@ -53,7 +53,7 @@ def test_words_are_found_by_a_part(both):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["unbearable", "film", "映画"])
-def test_a_card_is_what_a_loop_counts(both, word):
+def test_a_card_has_the_counts_of_a_loop(both, word):
     """Occurrences, documents and mean lifts by predicted class, summed over pieces, for every layer."""
     store, documents = both
     classes = sorted({d["prediction"] for d in documents})
@@ -84,8 +84,11 @@ def test_a_card_is_what_a_loop_counts(both, word):
             assert lift == (None if expected is None else pytest.approx(expected, rel=1e-5))
 
 
-def test_a_score_with_a_sign_stands_on_the_card(tmp_path):
-    """The mean of an occurrence, its pieces added, by predicted class; occurrences without a value do not count."""
+def test_a_card_has_signed_scores(tmp_path):
+    """The mean of an occurrence, with its pieces summed, by predicted class.
+
+    Occurrences without a value do not count.
+    """
     documents = asked_store.made_up_documents(30)
     for number, document in enumerate(documents):
         for place, token in enumerate(document["tokens"]):
@@ -107,8 +110,8 @@ def test_a_score_with_a_sign_stands_on_the_card(tmp_path):
     assert made.scores == [("odd", None, pytest.approx(means))]
 
 
-def test_a_word_that_is_not_there_has_no_card(both):
-    """Nothing is said of it."""
+def test_an_unknown_word_has_no_card(both):
+    """The result is None."""
     store, _ = both
     with connect(store) as connection:
         assert card(store, connection, "nowhere") is None

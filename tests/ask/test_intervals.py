@@ -1,4 +1,4 @@
-"""The 95 % intervals of the questions hold what they promise, where documents hang together by film."""
+"""The 95 % intervals of the questions have their promised coverage if documents are clustered by film."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,15 @@ from attnstore.store.manifest import StoredReduction
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up", total=None),)
 WORDS, FILMS, OF_A_WORD, TRUTH = 500, 70, 40, 1.0
 
-pytestmark = pytest.mark.slow  # what every test here asks is a store of 500 simulations
+pytestmark = pytest.mark.slow  # every test here uses a store of 500 simulations
 
 
 @pytest.fixture(scope="module")
 def simulations():
-    """Each of 500 words is a simulation of its own: a film's mood moves all occurrences of the word in its reviews.
+    """Each of 500 words is a separate simulation: a film's effect shifts all occurrences of the word in its reviews.
 
-    (value, film) pairs of each word, whose lift has the mean 1.0. Films have one to six reviews, and a review
-    has the word up to three times; each word is found in 40 of the 70 films, drawn for it alone.
+    Returns (value, film) pairs of each word, whose mean lift is 1.0. Films have one to six reviews, and a review has
+    the word up to three times. Each word occurs in 40 of the 70 films, drawn for it alone.
     """
     chance = np.random.default_rng(11)
     reviews = chance.integers(1, 7, FILMS)
@@ -59,17 +59,19 @@ def intervals(store, cluster):
 
 
 def test_intervals_cover_the_truth_in_93_to_97_percent_of_500_simulations(store):
-    """And intervals that take the reviews of a film for independent do not: they are too short."""
+    """Intervals that treat a film's reviews as independent do not: they are too short."""
     covered = np.mean([low <= TRUTH <= high for low, _, high in intervals(store, "group").values()])
     assert 0.93 <= covered <= 0.97
     naive = np.mean([low <= TRUTH <= high for low, _, high in intervals(store, "document").values()])
     assert naive < 0.90
 
 
-def test_intervals_are_as_wide_as_a_bootstrap_of_films_has_them(store, simulations):
-    """2,000 resamples of whole films: the standard errors agree to 15 % for every word, to 3 % on average."""
+def test_intervals_are_as_wide_as_those_of_a_bootstrap_of_films(store, simulations):
+    """2,000 resamples of whole films: the standard errors agree to 15 % for every word, and to 3 % on average."""
     chance = np.random.default_rng(5)
-    drawn = chance.multinomial(FILMS, np.full(FILMS, 1 / FILMS), 2000)  # (resamples, films): how often each
+    drawn = chance.multinomial(
+        FILMS, np.full(FILMS, 1 / FILMS), 2000
+    )  # (resamples, films): how often each film is drawn
     found = intervals(store, "group")
     from scipy.stats import t
 
@@ -80,8 +82,8 @@ def test_intervals_are_as_wide_as_a_bootstrap_of_films_has_them(store, simulatio
             sums[film] += values[word].sum()
             counts[film] += len(values[word])
         low, lift, high = found[f"w{word}"]
-        clusters = counts.sum() ** 2 / (counts**2).sum()  # as many of one size
-        # The interval is of the logarithm, in which an error of the lift is its share.
+        clusters = counts.sum() ** 2 / (counts**2).sum()  # films of the same size are counted together
+        # The interval is of the logarithm, where the error is relative to the lift.
         error = lift * np.log(high / low) / 2 / t.ppf(0.975, clusters - 1)
         ratios.append(error / np.std((drawn @ sums) / (drawn @ counts)))
     assert np.mean(ratios) == pytest.approx(1, abs=0.03)

@@ -26,7 +26,7 @@ def a_documents():
 
 @pytest.fixture(scope="module")
 def b_documents(a_documents):
-    """The same texts in another order with another attention; some are gone, and some of another text."""
+    """The same texts in another order with other attention. Some are missing, and some have another text."""
     chance = random.Random(3)
     others = copy.deepcopy(a_documents)
     for document in others:
@@ -48,7 +48,7 @@ def stores(tmp_path_factory, a_documents, b_documents):
 
 @pytest.fixture(scope="module")
 def common(a_documents, b_documents):
-    """The documents that both have, in A's order: as A has them, and as B does."""
+    """The documents in both stores, in A's order, with A's values and with B's."""
     there = {(d["id"], d["text"]): d for d in b_documents}
     both = [(d, there[d["id"], d["text"]]) for d in a_documents if (d["id"], d["text"]) in there]
     assert len(both) == 56
@@ -65,8 +65,8 @@ def about(value, least=1e-9):
 
 
 @pytest.mark.slow
-def test_rows_are_of_either_answer_over_the_documents_that_both_have(stores, common):
-    """A's rows in A's order, then B's, class by class; a value that is not on one side's list is there in full."""
+def test_rows_are_those_of_both_answers_over_common_documents(stores, common):
+    """A's rows in A's order, then B's, class by class. A value that is not in one side's list is still there."""
     rows = ask_paired(*stores, QUESTIONS["top_words_by_class"], {**BARE, "limit": 3}, groups=0).to_pylist()
     ones, others = (list(lifts(side, limit=3)) for side in common)
     expected = [key for kind in ("neg", "pos") for key in dict.fromkeys([*ones, *others]) if key[0] == kind]
@@ -76,18 +76,18 @@ def test_rows_are_of_either_answer_over_the_documents_that_both_have(stores, com
     for row, key in zip(rows, expected, strict=True):
         one, other = every_a[key], every_b[key]
         assert (row["lift_a"], row["lift_b"]) == (about(one), about(other))
-        # Of two sums in single precision that nearly cancel, seven digits behind the point are right.
+        # Two sums in single precision that nearly cancel have seven correct decimal places.
         assert row["lift_difference"] == about(one - other, 1e-7)
         assert (row["lift_low"], row["lift_high"]) == (None, None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_intervals_are_those_of_films_left_out_in_turn(stores, common, a_documents, engine):
+def test_intervals_are_those_of_a_jackknife_over_films(stores, common, a_documents, engine):
     """The delete-a-group jackknife of the difference by its definition, with Johnson and Rust's degrees of freedom."""
     groups = 4
     found = ask_paired(*stores, QUESTIONS["top_words_by_class"], BARE, engine, groups=groups).to_pylist()
-    # The number of a film is that of its first document in A; a document without one is called by its number.
+    # A film has the number of its first document in A; a document without a film has its own number.
     first = dict.fromkeys(d["group"] or d["id"] for d in a_documents)
     films = [d["group"] or d["id"] for d in common[0]]
     names = [name for name in first if name in films]
@@ -115,8 +115,8 @@ def test_intervals_are_those_of_films_left_out_in_turn(stores, common, a_documen
 
 
 @pytest.mark.slow
-def test_a_store_beside_itself_differs_in_nothing_and_has_no_interval(stores):
-    """What rounding alone leaves is no error."""
+def test_a_store_beside_itself_has_no_difference_and_no_interval(stores):
+    """Rounding alone is not taken for an error."""
     a, _ = stores
     rows = ask_paired(a, a, QUESTIONS["top_words_by_class"], BARE, groups=3).to_pylist()
     assert max(abs(row["lift_difference"]) for row in rows) < 1e-12
@@ -125,7 +125,7 @@ def test_a_store_beside_itself_differs_in_nothing_and_has_no_interval(stores):
 
 @pytest.mark.slow
 def test_with_four_films_there_is_no_interval(tmp_path, a_documents):
-    """Fewer than five clusters tell nothing, and the answer says how many there are."""
+    """Fewer than five clusters are too few, and the answer gives their number."""
     documents = [{**d, "group": f"film {n % 4}"} for n, d in enumerate(a_documents)]
     store = write_store(tmp_path / "s.attn", documents)
     answer = ask_paired(store, store, QUESTIONS["predictions"])
@@ -134,7 +134,7 @@ def test_with_four_films_there_is_no_interval(tmp_path, a_documents):
 
 
 @pytest.mark.slow
-def test_the_answer_says_what_it_rests_on_and_what_a_terminal_shows(stores):
+def test_the_answer_has_its_basis_and_the_columns_for_a_terminal(stores):
     """The documents, the stores, the direction, the unit, and the parameters."""
     a, b = stores
     where = {"where": "length > 10"}
@@ -151,8 +151,8 @@ def test_the_answer_says_what_it_rests_on_and_what_a_terminal_shows(stores):
 
 
 @pytest.mark.slow
-def test_what_can_not_be_paired_is_refused_in_one_line(stores, tmp_path, a_documents):
-    """A question of single documents, other classes, other documents, and what a store lacks, by its name."""
+def test_questions_and_stores_that_can_not_be_paired_are_refused_in_one_line(stores, tmp_path, a_documents):
+    """A question about single documents, other classes, other documents, and parts that a store lacks, by name."""
     a, b = stores
     classes = write_store(tmp_path / "classes", a_documents, labels=("neg", "pos", "neutral"))
     others = write_store(tmp_path / "others", [{**d, "id": f"other {n}"} for n, d in enumerate(a_documents)])
@@ -172,8 +172,8 @@ def test_what_can_not_be_paired_is_refused_in_one_line(stores, tmp_path, a_docum
 
 
 @pytest.mark.slow
-def test_the_keys_of_a_question_name_each_of_its_rows_once(signed_store):
-    """Of every question that can be paired; what it compares are numbers of its answer."""
+def test_the_keys_of_a_question_identify_its_rows(signed_store):
+    """For every question that can be paired. The compared columns are numbers in its answer."""
     few = {
         "negation": {"min_documents": 1, "negations": "the", "distance": 5},
         "within_group": {"min_groups": 1},
@@ -181,7 +181,7 @@ def test_the_keys_of_a_question_name_each_of_its_rows_once(signed_store):
         "flips": {"max_q": 1.0},
     }
     for question in QUESTIONS.values():
-        if not question.keys or question.name in ("faithfulness", "edits"):  # they need a store of their own
+        if not question.keys or question.name in ("faithfulness", "edits"):  # they need another store
             continue
         answer = ask(signed_store, question, few.get(question.name, {}), "polars")
         kinds = [str(answer.schema.field(name).type) for name in question.compared]
@@ -196,10 +196,11 @@ def test_the_keys_of_a_question_name_each_of_its_rows_once(signed_store):
 @pytest.mark.parametrize(
     ("words", "least"), [(80, 0.88), pytest.param(400, 0.92, marks=pytest.mark.exhaustive)]
 )
-def test_intervals_cover_the_true_difference_where_films_move_both_stores(tmp_path, words, least):
-    """Each word is a simulation: a film's mood in both, another reading of it in B. 95 % of 400 hold the truth.
+def test_intervals_cover_the_true_difference_with_film_effects_in_both_stores(tmp_path, words, least):
+    """Each word is a simulation: a film's effect in both stores, and another in B. 95 % of 400 intervals hold the
+    truth.
 
-    What both stores share drops out: the interval of the difference is narrower than either store's own.
+    Common effects cancel: the interval of the difference is narrower than either store's own.
     """
     chance = np.random.default_rng(4)
     films = 60

@@ -1,4 +1,4 @@
-"""What is planted in made-up stores is found by distinctive_words, and what is not there is not."""
+"""Effects planted in made-up stores are found by distinctive_words, and absent ones are not."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ CLASSES = ("neg", "pos")
 
 
 def made_up_store(path, reviews):
-    """A store of (class, film, [(word, lift), ...]): every review's attention is its lifts over its length."""
+    """A store of (class, film, [(word, lift), ...]). A review's attention is its lifts divided by its length."""
     rows = []
     for number, (kind, film, places) in enumerate(reviews):
         tokens = [{**token(word, word, 0, 1), "value": float(lift) / len(places)} for word, lift in places]
@@ -30,15 +30,16 @@ def made_up_store(path, reviews):
     return write_store(path, rows, reductions=VALUE, part_size=200)
 
 
-# -- what is planted --------------------------------------------------------------------------------------
+# -- planted effects --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """400 reviews of 80 films, 40 words drawn with equal chances, a mood a review and one a film, but for two:
+    """400 reviews of 80 films and 40 equally likely words, with an effect per review and per film, except for two
+    words:
 
-    `stared` has three times the lift in pos, and is as frequent there; `often` is drawn four times as often in
-    pos, and has the same lift.
+    `stared` has three times the lift in pos, and the same frequency. `often` is four times as frequent in pos, and has
+    the same lift.
     """
     chance = np.random.default_rng(7)
     film_mood = chance.gamma(20, 1 / 20, 80)
@@ -64,7 +65,7 @@ def of_pos(store, engine):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_word_attended_three_times_as_much_is_found(planted, engine):
-    """At equal frequency, q < 0.01; it leads, it is what attention adds, and the log-odds say nothing of it."""
+    """At equal frequency, q < 0.01: it is first, its attention is the reason, and the log-odds do not show it."""
     found = of_pos(planted, engine)
     word = found["stared"]
     assert word["q"] < 0.01
@@ -77,7 +78,10 @@ def test_a_word_attended_three_times_as_much_is_found(planted, engine):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_word_that_is_only_more_frequent_is_not_called_more_attended(planted, engine):
-    """Its log-odds lead by far; its difference of lift is within the error, and nor is any other word's q small."""
+    """Its log-odds are by far the highest.
+
+    Its difference in lift is within the error, and no other word has a small q.
+    """
     found = of_pos(planted, engine)
     word = found["often"]
     assert word["log_odds"] > 1 and word["z"] > 20
@@ -88,10 +92,10 @@ def test_a_word_that_is_only_more_frequent_is_not_called_more_attended(planted, 
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory):
-    """The same where attention is shared out, as it is: 300 reviews of 60 films, whose attention sums to 1.
+    """The same with attention that is shared out, as it really is: 300 reviews of 60 films, whose attention sums to 1.
 
-    `often` draws eight times the attention in either class, and is drawn four times as often in pos; `stared` draws
-    three times the attention in pos. The 40 neutral words draw as much in either class as ever.
+    `often` gets eight times the attention in both classes and is four times as frequent in pos. `stared` gets three
+    times the attention in pos. The 40 neutral words attract the same attention in both classes.
     """
     chance = np.random.default_rng(9)
     names = np.array(["stared", "often", *(f"w{n:02d}" for n in range(40))])
@@ -110,9 +114,11 @@ def closed(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_attention_is_shared_out_and_nobody_is_called_less_attended_for_that(closed, engine):
-    """Every neutral word has a lower lift in pos, where `often` takes more of the whole. The factor finds that, and at
-    most 5 in 100 of them, and not `often`, have q < 0.05; `stared` has q < 0.01 by three times the attention.
+def test_words_that_lose_attention_to_others_are_not_called_less_attended(closed, engine):
+    """Every neutral word has a lower lift in pos, where `often` takes more of the whole.
+
+    The factor accounts for that: at most 5 in 100 of them, and not `often`, have q < 0.05. `stared`, with three times
+    the attention, has q < 0.01.
     """
     rows = ask(closed, QUESTION, {"reduction": "value", "limit": 100}, engine).to_pylist()
     found = {row["word"]: row for row in rows if row["class"] == "pos"}
@@ -129,21 +135,22 @@ def test_attention_is_shared_out_and_nobody_is_called_less_attended_for_that(clo
     assert stared["residual"] == pytest.approx(stared["log_ratio"], abs=0.1)
 
 
-# -- what is not there ------------------------------------------------------------------------------------
+# -- absent effects ---------------------------------------------------------------------------------------
 
 WORDS, REVIEWS, LENGTH = 120, 160, 100
 
 
 @pytest.fixture(scope="module")
 def unrelated():
-    """Reviews whose words follow a mood: each review gives each of its words a level of its own, for all the
-    times that it is used there, and one of all words. Nothing depends on a class.
+    """Reviews with random levels: each review has a level for each of its words, the same for all occurrences there,
+    and one for all words. Nothing depends on a class.
 
-    `review` and `word` are numbers, `lift` is the value: an array each, one entry per token; `film` has one per review.
+    `review` and `word` are numbers and `lift` is the value: one array each, with one entry per token. `film` has one
+    entry per review.
     """
     chance = np.random.default_rng(3)
     level = chance.gamma(4, 1 / 4, (REVIEWS, WORDS)) * chance.gamma(6, 1 / 6, (REVIEWS, 1))
-    # A review uses few of the words, and these again and again.
+    # A review uses few of the words, and repeats them.
     words = [chance.choice(chance.permutation(WORDS)[:32], LENGTH) for _ in range(REVIEWS)]
     word = np.concatenate(words)
     review = np.repeat(np.arange(REVIEWS), LENGTH)
@@ -153,8 +160,10 @@ def unrelated():
 
 @pytest.fixture(scope="module")
 def of_films(unrelated):
-    """The same reviews, of four films with forty each, which have levels of their own for each word, shared out: the
-    attention of a review sums to 1. A word's level varies by film as much as it does by review.
+    """The same reviews, of four films with forty reviews each. Films have their own level for each word, and a review's
+    attention sums to 1.
+
+    A word's level varies by film as much as it does by review.
     """
     film = np.arange(REVIEWS) // 40
     level = np.random.default_rng(4).gamma(4, 1 / 4, (4, WORDS))
@@ -164,14 +173,14 @@ def of_films(unrelated):
 
 
 def relabelings(count):
-    """So many times half of the reviews, drawn at random."""
+    """That many random choices of half of the reviews."""
     chance = np.random.default_rng(5)
     for _ in range(count):
         yield chance.permutation(np.arange(REVIEWS) % 2)
 
 
 def asked(unrelated, of_review):
-    """The p values of all words of one relabeling, as the question has them of frames with these columns."""
+    """The p values of all words of one relabeling, as the question computes them from frames with these columns."""
     names = pl.Series([f"w{n:03d}" for n in range(WORDS)])
     numbers = np.arange(REVIEWS, dtype=np.int32)
     classes = pl.Series(CLASSES)
@@ -203,7 +212,7 @@ def asked(unrelated, of_review):
 
 
 def naive(unrelated, of_review):
-    """The p values of Welch's test that takes every token for independent."""
+    """The p values of Welch's test, which treats every token as independent."""
     kind = of_review[unrelated.review]
     means, variances, counts = [], [], []
     for side in (1, 0):
@@ -225,7 +234,7 @@ def naive(unrelated, of_review):
     ("count", "within"), [(6, 0.03), pytest.param(200, 0.01, marks=pytest.mark.exhaustive)]
 )
 def test_of_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelated, count, within):
-    """0.05 of all words and relabelings, ± 0.01 of 200 of them; the test that counts tokens finds far too many."""
+    """0.05 of all words and relabelings, ± 0.01, in 200 of them. The test that counts tokens finds far too many."""
     ours, tokenwise = [], []
     for of_review in relabelings(count):
         ours.append(asked(unrelated, of_review))
@@ -237,10 +246,11 @@ def test_of_random_relabelings_5_in_100_words_have_p_below_5_percent(unrelated, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.exhaustive)])
-def test_films_that_stand_under_both_labels_are_no_more_found_different(of_films, count):
-    """Where reviews hang together by film and are relabelled one by one: at most 0.065, and below 0.001 hardly any.
+def test_films_with_reviews_of_both_labels_give_no_false_differences(of_films, count):
+    """If reviews are clustered by film and relabelled one by one: at most 0.065, and hardly any below 0.001.
 
-    With few films on a side the test is careful: 0.011 are, since no p is below one way of dealing so many films.
+    With few films per side the test is conservative: it finds 0.011, since no p is below one way of dealing so few
+    films.
     """
     p = np.concatenate([asked(of_films, of_review) for of_review in relabelings(count)])
     assert 0 < np.mean(p < 0.05) < 0.065
@@ -248,7 +258,7 @@ def test_films_that_stand_under_both_labels_are_no_more_found_different(of_films
 
 
 @pytest.mark.slow
-def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
+def test_the_relabelings_give_the_answers_of_a_store(unrelated, tmp_path):
     """The frames above stand for a store: both engines give the same p values for the first relabeling."""
     of_review = next(relabelings(1))
     reviews = [
@@ -275,12 +285,13 @@ def test_the_relabelings_are_asked_as_a_store_is(unrelated, tmp_path):
 @pytest.mark.parametrize(
     ("deals", "fewest", "most"), [(6, 2, 1), pytest.param(400, 190, 10, marks=pytest.mark.exhaustive)]
 )
-def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path, deals, fewest, most):
-    """Of half of the deals of 160 reviews hardly any lists a word; of the others, with a planted flip, hardly any none.
+def test_random_predictions_give_no_flips(tmp_path, deals, fewest, most):
+    """In half of the random predictions of 160 reviews hardly any lists a word; in the others, with a planted flip,
+    nearly all do.
 
-    That one is found in 0.977 of 600 deals, counted apart in numpy: the smaller side has some 30 reviews with the
-    word, which weigh as much as 10 to 24 equal films. So all of ten would be found in 0.79 of all series, and nine
-    or ten in 0.98.
+    The planted flip is found in 0.977 of 600 random predictions, counted separately in numpy: the smaller side has
+    about 30 reviews with the word, which weigh as much as 10 to 24 equal films. So all of ten would be found in 0.79 of
+    all series, and nine or ten in 0.98.
     """
     chance = np.random.default_rng(12)
     names = np.array([f"w{n:02d}" for n in range(40)])
@@ -305,7 +316,7 @@ def test_where_predictions_are_dealt_at_random_no_word_flips(tmp_path, deals, fe
 
 
 def labelled_alike(path, reviews):
-    """As `made_up_store`, all with the label pos."""
+    """Like `made_up_store`, with the label pos for all."""
     rows = []
     for number, (kind, film, places) in enumerate(reviews):
         tokens = [{**token(word, word, 0, 1), "value": float(lift) / len(places)} for word, lift in places]

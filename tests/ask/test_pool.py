@@ -1,4 +1,4 @@
-"""Connections that are kept: the same answers, whoever used one before, and an end to what nobody waits for."""
+"""Kept connections: the same answers, whoever used one before, and an end to work that nobody waits for."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ def store(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_answers_are_those_of_a_connection_of_ones_own(store):
+def test_answers_are_those_of_a_new_connection(store):
     """Layers and reductions in turn, each twice: never another one's columns."""
     work, question = Work(Pool(store)), find_questions()["top_words_by_class"]
     every = [{**given, "min_documents": 1} for given in ({"layer": "1"}, {"layer": "2", "by": "label"})]
@@ -32,15 +32,15 @@ def test_answers_are_those_of_a_connection_of_ones_own(store):
             pooled = ask(store, question, asked, connect=work.connect)
             assert pooled.schema.equals(expected.schema, check_metadata=True)
             for row, other in zip(pooled.to_pylist(), expected.to_pylist(), strict=True):
-                # Sums are of threads, in any order.
+                # Threads add up in any order.
                 assert row == {
                     name: pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
                     for name, value in other.items()
                 }
 
 
-def test_a_connection_is_used_again_and_a_failed_one_is_not(store):
-    """What was asked before has left nothing behind, not even an aborted transaction."""
+def test_a_connection_is_reused_unless_it_failed(store):
+    """Earlier questions leave nothing behind, not even an aborted transaction."""
     pool = Pool(store)
     work = Work(pool)
     with work.connect(store) as first:
@@ -56,7 +56,7 @@ def test_a_connection_is_used_again_and_a_failed_one_is_not(store):
 
 @pytest.mark.slow
 def test_an_answer_is_computed_once(store, monkeypatch):
-    """For the same question with the same parameters; not for others, and not what is large."""
+    """For the same question with the same parameters; not for others, and not for large answers."""
     work, question = Work(Pool(store)), find_questions()["predictions"]
     first = work.ask(question, {})
     assert first.equals(ask(store, question), check_metadata=True)
@@ -72,8 +72,8 @@ def test_an_answer_is_computed_once(store, monkeypatch):
 
 
 @pytest.mark.slow
-def test_not_more_connections_wait_than_eight(store):
-    """However many layers are looked at, and however many at once."""
+def test_at_most_eight_connections_are_kept(store):
+    """However many layers are viewed, and however many at once."""
     pool = Pool(store)
     question = find_questions()["document_tokens"]
     for layer in (1, 2, 3):
@@ -84,8 +84,8 @@ def test_not_more_connections_wait_than_eight(store):
     assert not pool._idle
 
 
-def test_work_that_is_ended_stops_where_it_is_and_does_nothing_more(store):
-    """A statement without an end comes back at once, and no other begins."""
+def test_cancelled_work_stops_and_does_nothing_more(store):
+    """An endless statement returns at once, and no other starts."""
     work = Work(Pool(store))
     endless = (
         "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i > 0) SELECT sum(i) FROM n"

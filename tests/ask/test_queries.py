@@ -1,4 +1,4 @@
-"""The shipped questions: DuckDB, Polars and brute force give the same whole tables."""
+"""The shipped questions: DuckDB, Polars and brute force give the same complete tables."""
 
 import math
 from itertools import product
@@ -39,14 +39,14 @@ TYPES = {
 
 
 def rows_of(store, name, engine, parameters):
-    """The answer as rows, once its columns have been held to their types."""
+    """The answer as rows, after checking the types of its columns."""
     table = ask(store, QUESTIONS[name], parameters, engine)
     assert {field.name: field.type for field in table.schema} == {n: TYPES[n] for n in table.column_names}
     return table.to_pylist()
 
 
 def about(value, rel=1e-9):
-    """To so many digits; beyond e^30, where only the end of an interval is, its logarithm to as many."""
+    """Equal to that many digits. Beyond e^30, where only the end of an interval is, the logarithms are compared."""
     if not isinstance(value, float):
         return value
     size = abs(math.log(abs(value) or 1))
@@ -54,7 +54,7 @@ def about(value, rel=1e-9):
 
 
 def assert_answer(store, name, parameters, expected):
-    """Both engines give these rows, to 9 digits; to 5 where sums in single precision are read off the totals."""
+    """Both engines give these rows, to 9 digits; to 5 where single-precision sums come from the totals."""
     from_tokens = parameters.get("renormalise") or parameters.get("rank_by") == "percentile"
     rel = 1e-5 if name.startswith("top_") and not from_tokens else 1e-9
     for engine in ENGINES:
@@ -64,7 +64,7 @@ def assert_answer(store, name, parameters, expected):
             assert row == {name: about(value, rel) for name, value in wanted.items()}, engine
 
 
-#: Without what the rows by hand leave out.
+#: Columns that the rows by hand leave out.
 BARE = {"min_documents": 1, "intervals": False, "shrinkage": 0}
 
 
@@ -84,7 +84,7 @@ def store(tmp_path_factory, documents):
 
 @pytest.fixture(scope="module")
 def one_review(tmp_path_factory):
-    """Two documents with values that sums in binary hold exactly, so that answers can be worked out by hand."""
+    """Two documents whose sums are exact in binary, so that answers can be worked out by hand."""
     first = {
         "id": "a", "label": "pos", "prediction": "pos", "split": "test", "probability": 0.75,
         "truncated": False, "text": "the filming, the", "tokens": words("the", "filming", ",", "the"),
@@ -101,7 +101,7 @@ def one_review(tmp_path_factory):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_tokens_of_two_documents_worked_out_by_hand(one_review, engine):
-    """`film` has 0.0625 of 7 tokens and 0.5 of 3: lift (0.4375 + 1.5) / 2; all of the class's mass is 2."""
+    """`film` has 0.0625 of 7 tokens and 0.5 of 3: lift (0.4375 + 1.5) / 2. The class has a total attention of 2."""
     names = ("class", "token", "documents", "occurrences", "mean_attention", "lift", "share")
     expected = [
         ("pos", "##ing", 1, 1, 0.1875, 1.3125, 0.09375),
@@ -115,10 +115,11 @@ def test_the_tokens_of_two_documents_worked_out_by_hand(one_review, engine):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_interval_and_a_shrunk_lift_worked_out_by_hand(one_review, engine):
-    """`film` in two documents: lifts 0.4375 and 1.5, mean 0.96875, residuals ∓0.53125, so a standard error of
-    0.53125, times Student's 12.7062 of one degree of freedom, of the logarithm. The class's mean over all five:
-    4.5625 / 5; with three occurrences of that, `film` has (2 · 0.96875 + 3 · 0.9125) / 5. A word in one document
-    has no interval.
+    """`film` in two documents: lifts 0.4375 and 1.5, mean 0.96875, residuals ∓0.53125, so a standard error of 0.53125,
+    times Student's 12.7062 for one degree of freedom, of the logarithm.
+
+    The class's mean over all five is 4.5625 / 5. Counted as three more occurrences, it gives `film` (2 · 0.96875 + 3 ·
+    0.9125) / 5. A word in one document has no interval.
     """
     rows = rows_of(one_review, "top_tokens_by_class", engine, {"min_documents": 1, "shrinkage": 3})
     found = {row["token"]: (row["low"], row["high"], row["shrunk"]) for row in rows}
@@ -132,13 +133,13 @@ def test_an_interval_and_a_shrunk_lift_worked_out_by_hand(one_review, engine):
 @pytest.mark.parametrize(
     ("pieces", "filming"),
     [
-        # 0.0625 + 0.1875 = 0.25 over two pieces of 7 tokens: 0.25 * 7 / 2 = 0.875 of what is uniform.
+        # 0.0625 + 0.1875 = 0.25 over two pieces of 7 tokens: 0.25 * 7 / 2 = 0.875 of uniform attention.
         ("sum", ("pos", "filming", 1, 1, 0.25, 0.875, 0.125)),
         ("mean", ("pos", "filming", 1, 1, 0.125, 0.875, 0.0625)),
     ],
 )
 def test_a_word_of_two_pieces_worked_out_by_hand(one_review, engine, pieces, filming):
-    """The sum keeps a word's mass, the mean halves it; uniform attention is lift 1.0 in either."""
+    """The sum keeps a word's attention, the mean halves it. Uniform attention has lift 1.0 in both."""
     names = ("class", "word", "documents", "occurrences", "mean_attention", "lift", "share")
     expected = [
         ("pos", "film", 1, 1, 0.5, 1.5, 0.25),
@@ -152,7 +153,7 @@ def test_a_word_of_two_pieces_worked_out_by_hand(one_review, engine, pieces, fil
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_renormalised_words_worked_out_by_hand(one_review, engine):
-    """Without specials and the comma, four tokens with 0.4375 remain of the first document, one of the second."""
+    """Without special tokens and the comma, four tokens with 0.4375 remain in the first document, one in the second."""
     rows = rows_of(one_review, "top_words_by_class", engine, {"min_documents": 1, "renormalise": True})
     expected = {
         "film": (1.0, 1.0, 0.5),
@@ -165,7 +166,7 @@ def test_renormalised_words_worked_out_by_hand(one_review, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_predictions_of_two_documents_worked_out_by_hand(one_review, engine):
-    """Both are predicted pos, one is: accuracy 1/2, and neg is never predicted, so has no precision."""
+    """Both are predicted pos, one is pos: accuracy 1/2. neg is never predicted, so it has no precision."""
     names = [
         "split", "class", "predicted", "labelled", "correct", "accuracy", "false_positives",
         "false_negatives", "precision", "recall", "f1", "truncated",
@@ -223,7 +224,7 @@ OF_PIECES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", SETTINGS, ids=str)
 def test_top_tokens_are_those_of_brute_force(store, documents, parameters):
-    """Every parameter, in both engines: whole tables, in order. The samples of this and the next test share them."""
+    """Every parameter, in both engines: complete tables, in order. This test and the next share the samples."""
     assert_answer(store, "top_tokens_by_class", parameters, top_terms(documents, "token", **parameters))
 
 
@@ -231,13 +232,13 @@ def test_top_tokens_are_those_of_brute_force(store, documents, parameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", [*SETTINGS, *OF_PIECES], ids=str)
 def test_top_words_are_those_of_brute_force(store, documents, parameters):
-    """Every parameter, in both engines: whole tables, in order."""
+    """Every parameter, in both engines: complete tables, in order."""
     assert_answer(store, "top_words_by_class", parameters, top_terms(documents, "word", **parameters))
 
 
 @pytest.mark.slow
 def test_every_setting_changes_the_answer(documents):
-    """The comparisons above would miss a parameter that does nothing; none does nothing."""
+    """The comparisons above would not notice a parameter without effect; every parameter has one."""
     plain = {unit: top_terms(documents, unit, min_documents=1) for unit in ("token", "word")}
     for place, parameters in enumerate(SETTINGS[2:]):
         unit = ("token", "word")[place % 2]
@@ -246,7 +247,7 @@ def test_every_setting_changes_the_answer(documents):
 
 @pytest.mark.slow
 def test_the_default_support_grows_with_the_class(tmp_path):
-    """One in 200 documents of the class, at least 5: a word in 5 documents is kept among 1,000, not among 1,001."""
+    """One in 200 documents of the class, at least 5: a word in 5 documents is kept among 1,000, but not among 1,001."""
     documents = []
     for kind, count in (("neg", 1000), ("pos", 1001)):
         for number in range(count):
@@ -266,7 +267,7 @@ def test_the_default_support_grows_with_the_class(tmp_path):
 
 @pytest.mark.slow
 def test_equal_ranks_are_ordered_by_documents_then_by_name(tmp_path):
-    """The order leaves nothing open, so that both engines agree."""
+    """The order is complete, so that both engines agree."""
     documents = made_up_documents(6, labels=("pos",), predictions=("pos",), seed=1)
     for document, names in zip(documents, ["the", "10", "bear", "film", "the", "naïve"], strict=True):
         document["tokens"] = words(names)
@@ -280,13 +281,13 @@ def test_equal_ranks_are_ordered_by_documents_then_by_name(tmp_path):
 
 
 def test_predictions_are_those_of_brute_force(store, documents):
-    """By split and class, with documents that have no label among them."""
+    """By split and class, including documents without a label."""
     assert {document["label"] for document in documents} == {"neg", "pos", None}
     assert_answer(store, "predictions", {}, predictions(documents))
 
 
 def test_confusion_is_that_of_brute_force(store, documents):
-    """Every pair of label and prediction, by split, the unlabelled last."""
+    """Every pair of label and prediction, by split, unlabelled documents last."""
     assert_answer(store, "confusion", {}, confusion(documents))
 
 
@@ -302,7 +303,7 @@ def test_confusion_is_that_of_brute_force(store, documents):
     ids=str,
 )  # fmt: skip
 def test_document_tokens_are_the_rows_as_written(store, documents, number, by, parameters):
-    """In order, by id or by number; a reduction that has nothing to say is null."""
+    """In order, by id or by number. A reduction without a value is null."""
     wanted = number if by == "number" else documents[number]["id"]
     expected = document_tokens(documents[number], **parameters)
     assert_answer(store, "document_tokens", {**parameters, "document": wanted}, expected)
@@ -312,7 +313,7 @@ def test_document_tokens_are_the_rows_as_written(store, documents, number, by, p
 
 
 def assert_all_views(store, documents, labels_are_models=True, by="label"):
-    """Questions that read documents, tokens, and both together; one of the totals."""
+    """Questions that read documents, tokens, both together, and the totals."""
     parameters = {"by": by, "min_documents": 1, "intervals": by == "prediction"}
     assert_answer(store, "top_words_by_class", parameters, top_terms(documents, "word", **parameters))
     assert_answer(store, "predictions", {}, predictions(documents, labels_are_models))
@@ -321,16 +322,16 @@ def assert_all_views(store, documents, labels_are_models=True, by="label"):
 
 
 @pytest.mark.slow
-def test_labels_that_are_no_partition_change_nothing(tmp_path):
-    """Labels that look like numbers are an ordinary column; a question never notices."""
+def test_labels_in_a_column_give_the_same_answers(tmp_path):
+    """Labels that look like numbers are an ordinary column. No question depends on that."""
     documents = made_up_documents(30, labels=("0", "1", "01"), predictions=("0", "1", "01"))
     store = write_store(tmp_path / "s", documents, labels=("0", "1", "01"), label_in_path=False)
     assert_all_views(store, documents)
 
 
 @pytest.mark.slow
-def test_labels_and_splits_of_any_script_read_back_as_themselves(tmp_path):
-    """What is percent-encoded in the path is told as the data has it."""
+def test_labels_and_splits_of_any_script_read_back_unchanged(tmp_path):
+    """Percent-encoded names in the path are shown as in the data."""
     labels = ("it's a/b", "50% – 映画", 'c"=d')
     documents = made_up_documents(30, labels=labels, predictions=labels, splits=("a b", "2024"))
     assert_all_views(write_store(tmp_path / "s", documents, labels=labels), documents)
@@ -338,15 +339,15 @@ def test_labels_and_splits_of_any_script_read_back_as_themselves(tmp_path):
 
 @pytest.mark.slow
 def test_a_store_below_directories_that_look_like_partitions(tmp_path):
-    """`lr=3e-5`, `label=x`, quotes and pattern characters above the store are none of the store's business."""
+    """`lr=3e-5`, `label=x`, quotes and pattern characters above the store do not matter."""
     documents = made_up_documents(20)
     path = tmp_path / "lr=3e-5" / "label=x" / "it's [a] b*?" / "s.attn"
     assert_all_views(write_store(path, documents), documents)
 
 
 @pytest.mark.slow
-def test_a_relative_path_will_do(tmp_path, monkeypatch):
-    """A store is opened from where one stands."""
+def test_a_relative_path_works(tmp_path, monkeypatch):
+    """A store is opened from the working directory."""
     documents = made_up_documents(10)
     write_store(tmp_path / "s", documents)
     monkeypatch.chdir(tmp_path)
@@ -355,7 +356,7 @@ def test_a_relative_path_will_do(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_an_unlabelled_store_claims_no_accuracy(tmp_path):
-    """No document is labelled, accuracy is null, and asking by label is one clear line."""
+    """No document is labelled, accuracy is null, and a question by label gives a one-line error."""
     documents = made_up_documents(20, labels=(None,))
     store = write_store(tmp_path / "s", documents, label_in_path=False, labels_are_models=False)
     assert_all_views(store, documents, labels_are_models=False, by="prediction")
@@ -368,8 +369,8 @@ def test_an_unlabelled_store_claims_no_accuracy(tmp_path):
 
 
 @pytest.mark.slow
-def test_labels_that_are_not_the_models_are_compared_with_nothing(tmp_path):
-    """They group documents, but there is nothing to be right about, even where a name is the same."""
+def test_labels_that_are_not_the_models_are_not_compared(tmp_path):
+    """They group documents, but nothing can be right, even if a name is the same."""
     documents = made_up_documents(20, labels=("pos", "sports"))
     store = write_store(tmp_path / "s", documents, labels_are_models=False)
     assert_all_views(store, documents, labels_are_models=False)
@@ -378,8 +379,8 @@ def test_labels_that_are_not_the_models_are_compared_with_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_unfinished_store_answers_with_what_is_there(tmp_path):
-    """Two of its four parts are: the answers are those of these documents."""
+def test_an_unfinished_store_answers_from_its_finished_parts(tmp_path):
+    """With two of four parts, the answers are those of their documents."""
     documents = made_up_documents(28)
     store = write_store(tmp_path / "s", documents, part_size=7, parts=[0, 2])
     there = documents[0:7] + documents[14:21]
@@ -390,7 +391,7 @@ def test_an_unfinished_store_answers_with_what_is_there(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "label_in_path"), list(product(ENGINES, [True, False])))
 def test_a_store_without_any_part_answers_with_no_rows(tmp_path, engine, label_in_path):
-    """The columns are there; no question fails, not even one by label."""
+    """It has the columns. No question fails, not even one by label."""
     store = write_store(tmp_path / "s", made_up_documents(9), parts=[], label_in_path=label_in_path)
     for name in ("top_tokens_by_class", "top_words_by_class"):
         table = ask(store, QUESTIONS[name], {"by": "label"}, engine)
@@ -402,7 +403,7 @@ def test_a_store_without_any_part_answers_with_no_rows(tmp_path, engine, label_i
 
 @pytest.mark.slow
 def test_a_reduction_named_like_a_questions_column(tmp_path):
-    """Someone's own reduction may be called `attention` or `class`: the question's column comes first."""
+    """A custom reduction may be called `attention` or `class`: the question's column takes precedence."""
     mine = tuple(StoredReduction(n, False, False, "mine", None) for n in ("attention", "class"))
     documents = made_up_documents(12)
     for document in documents:

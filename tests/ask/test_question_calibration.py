@@ -1,4 +1,4 @@
-"""Calibration: SQL, its Polars twin and a loop over the documents give one table; what is planted is found."""
+"""Calibration: SQL, its Polars twin and a loop over documents give the same table, and planted errors are found."""
 
 import math
 from collections import defaultdict
@@ -42,7 +42,7 @@ def bins_of(probabilities, bins, binning):
 
 
 def cluster_variance(values, owners, about):
-    """Of a mean over documents, and how many clusters of equal size weigh as much; None below two."""
+    """The variance of a mean over documents, and the effective number of equal clusters; None below two."""
     sums, sizes = defaultdict(float), defaultdict(int)
     for value, owner in zip(values, owners, strict=True):
         sums[owner] += value - about
@@ -53,7 +53,7 @@ def cluster_variance(values, owners, about):
 
 
 def wilson(share, n, variance, g):
-    """The shares from which the one found is as far as Student's t of its error allows: found, not calculated."""
+    """The shares whose distance from the observed one is Student's t times their error, found by search."""
     m, t = min(n, share * (1 - share) / variance) if 0 < share < 1 else g, scipy.stats.t.ppf(0.975, g - 1)
 
     def beyond(p):
@@ -109,7 +109,7 @@ def brute_force(documents, bins=10, binning="width", cluster="group"):
     "given", [{}, {"bins": 4, "binning": "count"}, {"bins": 25, "cluster": "document"}, {"bins": 1}]
 )
 def test_bins_are_those_of_brute_force(store, documents, given, engine):
-    """Each value of each row, with its interval, in either engine."""
+    """Each value of each row, with its interval, in both engines."""
     rows = ask(store, QUESTION, given, engine).to_pylist()
     expected = brute_force(documents, **given)
     assert len(rows) == len(expected)
@@ -122,8 +122,8 @@ def test_bins_are_those_of_brute_force(store, documents, given, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_without_labels_there_is_nothing_to_be_right_about(documents, engine, tmp_path):
-    """One line says what is missing: labels, or which of them is which class."""
+def test_calibration_needs_labels(documents, engine, tmp_path):
+    """One line says what is missing: labels, or the classes that they stand for."""
     bare = [{**document, "label": None} for document in documents[:20]]
     store = open_store(asked_store.write_store(tmp_path / "bare", bare).path)
     with pytest.raises(UsageError, match=r"^no document of this store has a label, which calibration needs$"):
@@ -136,9 +136,10 @@ def test_without_labels_there_is_nothing_to_be_right_about(documents, engine, tm
 
 
 def drawn(right_of, draws=60, count=1000):
-    """The rows of all bins of so many draws, of documents that are right as often as `right_of` says of a probability.
+    """The rows of all bins of that many random samples, in which a document is right with the chance
+    `right_of(probability)`.
 
-    Each draw stands as a class of its own, so that they are asked at once.
+    Each sample is a separate class, so that a single question answers all.
     """
     chance = np.random.default_rng(2)
     names = np.repeat([f"draw {n:02d}" for n in range(draws)], count)
@@ -154,8 +155,8 @@ def drawn(right_of, draws=60, count=1000):
 
 
 @pytest.mark.slow
-def test_planted_errors_are_covered_and_calibrated_models_have_what_chance_has():
-    """Of 60 draws: the true error 0.1 lies in 95 % of the intervals, and chance alone gives `by_chance`."""
+def test_planted_errors_are_covered_and_calibrated_models_have_only_chance_errors():
+    """In 60 samples, the true error 0.1 is in 95 % of the intervals, and chance alone gives `by_chance`."""
     rows = drawn(lambda p: p - 0.1)
     assert len(rows) == 60
     assert rows.select(pl.lit(0.1).is_between("error_low", "error_high").mean()).item() >= 0.88

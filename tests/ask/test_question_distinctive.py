@@ -1,4 +1,4 @@
-"""Words attended more here than there: DuckDB, Polars and brute force give the same whole tables."""
+"""Words attended to more in one group than in another: DuckDB, Polars and brute force give the same complete tables."""
 
 import math
 import statistics
@@ -34,7 +34,7 @@ TEXTS = ("class", "word", "test", "label", "above", "below")
 
 
 def rows_of(store, name, engine, parameters):
-    """The answer as rows, once its columns have been held to their types."""
+    """The answer as rows, after checking the types of its columns."""
     table = ask(store, QUESTIONS[name], parameters, engine)
     for field in table.schema:
         text, count = field.name in TEXTS, field.name.endswith(COUNTS)
@@ -55,7 +55,7 @@ def assert_answer(store, name, parameters, expected):
             assert row == {name: about(value) for name, value in wanted.items()}, engine
 
 
-# -- by brute force: every occurrence by itself -----------------------------------------------------------
+# -- by brute force: one occurrence at a time -------------------------------------------------------------
 
 
 def is_listed(word, special, specials, punctuation, ignore):
@@ -67,7 +67,7 @@ def is_listed(word, special, specials, punctuation, ignore):
 
 
 def lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, renormalise):
-    """(side, word, number of the document, lift) of every occurrence that is counted, listed or not."""
+    """(side, word, number of the document, lift) of every occurrence that counts, listed or not."""
     found = []
     for number, document in enumerate(documents):
         side = side_of(document)
@@ -89,7 +89,7 @@ def lifts(documents, side_of, reduction, layer, specials, punctuation, ignore, r
 
 
 def ratio(pairs):
-    """Mean lift, residual and occurrences of each cluster over all, effective clusters of [(cluster, lift)]."""
+    """Mean lift, each cluster's residual over all occurrences, and effective clusters of [(cluster, lift)]."""
     mean = sum(lift for _, lift in pairs) / len(pairs)
     residual, size = defaultdict(float), defaultdict(int)
     for cluster, lift in pairs:
@@ -105,7 +105,7 @@ def mean_of(pairs):
 
 
 def log_odds_of(count, size, o_count, o_size, prior):
-    """Monroe, Colaresi and Quinn's log-odds ratio and its z, counts of `size` and `o_size` words."""
+    """Monroe, Colaresi and Quinn's log-odds ratio and its z, for counts among `size` and `o_size` words."""
     prior = (size + o_size) / 100 if prior is None else prior
     alpha = prior * (count + o_count) / (size + o_size)
     if count == size or o_count == o_size:
@@ -127,7 +127,7 @@ def ordered(rows, rank_by, limit, count="documents"):
 
 
 def line_through(points):
-    """Slope and height of the line of (middle, apart, word): the medians of the outer thirds, of sixty and more."""
+    """Slope and height of the line through (middle, apart, word): medians of the outer thirds, from sixty words on."""
     points = sorted(points, key=lambda point: (point[0], point[2]))
     third = len(points) // 3
     slope = 0.0
@@ -160,11 +160,11 @@ def interval_of(one, other, slope):
 
 
 def permutation_of(here, there, clusters, slope, height, rho):
-    """The p value of {document: [lifts]} here and there, if the word is on the line; None where it can't be told."""
+    """The p value of {document: [lifts]} of both sides, if the word is on the line; None if there is none."""
     n, y = sum(map(len, here.values())), sum(map(sum, here.values()))
     o_n, o_y = sum(map(len, there.values())), sum(map(sum, there.values()))
     tilt, o_tilt = 1 - slope / 2, 1 + slope / 2
-    # Of the lifts on the line, tilt · ln(own) = height + o_tilt · ln(other), the likeliest by weighted logarithms.
+    # The likeliest lifts on the line tilt · ln(own) = height + o_tilt · ln(other), by weighted logarithms.
     log_other = (n * (math.log(y / n) - height / tilt) + o_n * math.log(o_y / o_n)) / (
         n * o_tilt / tilt + o_n
     )
@@ -346,7 +346,7 @@ SETTINGS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", SETTINGS, ids=str)
 def test_distinctive_words_are_those_of_brute_force(store, documents, parameters):
-    """Every parameter, in both engines: whole tables, in order."""
+    """Every parameter, in both engines: complete tables, in order."""
     expected = distinctive_words(documents, **parameters)
     assert bool(expected) == (parameters.get("limit") != 0)
     assert_answer(store, "distinctive_words", parameters, expected)
@@ -359,7 +359,7 @@ def test_distinctive_words_are_those_of_brute_force(store, documents, parameters
     [{"min_documents": 1}, {"min_documents": 2, "by": "label", "cluster": "document"}],
     ids=str,
 )
-def test_three_classes_are_each_held_against_the_other_two(tmp_path, parameters):
+def test_each_of_three_classes_is_compared_with_the_other_two(tmp_path, parameters):
     """Pooled: the counts of the others are those of both together."""
     kinds = ("bad", "good", "mixed")
     documents = made_up_documents(60, labels=kinds, predictions=kinds, seed=3)
@@ -371,7 +371,7 @@ def test_three_classes_are_each_held_against_the_other_two(tmp_path, parameters)
 
 @pytest.mark.slow
 def test_two_classes_mirror_each_other(store):
-    """What is said of the one is said of the other with the sign turned."""
+    """Each has the other's results with the opposite sign."""
     rows = rows_of(store, "distinctive_words", "duckdb", {"min_documents": 1, "limit": 1000})
     rows = [row for row in rows if row["test"] == "attention"]
     neg, pos = ({r["word"]: r for r in rows if r["class"] == kind} for kind in ("neg", "pos"))
@@ -387,7 +387,7 @@ def test_two_classes_mirror_each_other(store):
 
 
 def four_reviews():
-    """`film` has lift 1 and 3 in pos, 1 and 2 in neg, four tokens each; `bear` the rest, `the` in pos alone.
+    """`film` has lifts 1 and 3 in pos, 1 and 2 in neg, four tokens each; `bear` has the rest, `the` occurs only in pos.
 
     The first of each class is of one film, the second of another.
     """
@@ -410,12 +410,14 @@ def four_reviews():
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_surplus_worked_out_by_hand(tmp_path, engine):
-    """`film` has lift (1 + 3) / 2 here and (1 + 2) / 2 there, `bear` (1 + 1/4) / 2 and (1 + 1) / 2: ratios of 4/3
-    and 5/8, whose middle f is √(5/6). Beyond it `film` has ln(4/3 / f). The residuals over the lift are ∓1/4 and ∓1/6,
-    G / (G - 1) is 2. By review, error² is 2 · 2 · (1/16 + 1/36) / 1; a film is on both sides, where they partly cancel:
-    by film it is 2 · 2 · (1/4 - 1/6)², and the degrees of freedom have the product of the variances, 1/4 and 1/9, times
-    2 · (1 + 1) / (2 · 2). On the line `film` would have √(3 f) here and √(3 / f) there; what is off that is dealt to
-    two of four reviews. The word is as frequent here as there: log-odds 0.
+    """`film` has lift (1 + 3) / 2 here and (1 + 2) / 2 there, `bear` (1 + 1/4) / 2 and (1 + 1) / 2: ratios of 4/3 and
+    5/8, whose middle f is √(5/6). Beyond it `film` has ln(4/3 / f).
+
+    The residuals over the lift are ∓1/4 and ∓1/6, and G / (G - 1) is 2. By review, error² is 2 · 2 · (1/16 + 1/36) / 1.
+    A film is on both sides, where they partly cancel: by film it is 2 · 2 · (1/4 - 1/6)², and the degrees of freedom
+    have the product of the variances, 1/4 and 1/9, times 2 · (1 + 1) / (2 · 2). On the line `film` would have √(3 f)
+    here and √(3 / f) there. Deviations from that are dealt to two of four reviews. The word is equally frequent on both
+    sides: log-odds 0.
     """
     store = write_store(tmp_path / "s", four_reviews(), reductions=REDUCTIONS[:1], layers=1)
     f = math.sqrt(5 / 6)
@@ -444,7 +446,11 @@ def test_a_surplus_worked_out_by_hand(tmp_path, engine):
             "p": math.erfc(abs(t) / math.sqrt(2)),
         }
         assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
-        assert (found["log_odds"], found["z"], found["residual"]) == (0.0, 0.0, None)  # two words are no line
+        assert (found["log_odds"], found["z"], found["residual"]) == (
+            0.0,
+            0.0,
+            None,
+        )  # two words do not make a line
         assert [found[n] for n in ("documents", "other_documents", "occurrences", "other_occurrences")] == [
             2
         ] * 4
@@ -453,10 +459,10 @@ def test_a_surplus_worked_out_by_hand(tmp_path, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_word_of_one_class_alone_is_tested_by_counts(tmp_path, engine):
-    """`film` is in 30 of 60 documents of pos and in none of 60 of neg: it leads, and says what it is led by.
+def test_a_word_in_only_one_class_is_tested_by_counts(tmp_path, engine):
+    """`film` is in 30 of 60 documents of pos and in none of 60 of neg: it is first, and the answer says by which test.
 
-    That two sides of 60 are dealt so, has a chance of C(60, 30) / C(120, 30) on the one side.
+    The chance that two sides of 60 are dealt so is C(60, 30) / C(120, 30) on the one side.
     """
     documents = made_up_documents(120, labels=("pos",), predictions=("pos",), seed=2)
     for number, document in enumerate(documents):
@@ -492,10 +498,10 @@ def test_a_word_of_one_class_alone_is_tested_by_counts(tmp_path, engine):
 
 
 @pytest.mark.slow
-def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path):
-    """Ninety words whose lift in pos is the 1.5th power of that in neg; one has twice as much, and leads.
+def test_words_are_compared_with_the_line_of_a_sharper_class(tmp_path):
+    """Ninety words whose lift in pos is the 1.5th power of that in neg; one has twice as much, and is first.
 
-    Held against the one factor, those of high lift would all seem distinctive of pos, and those of low lift of neg.
+    With a single factor, all words of high lift would seem distinctive of pos, and those of low lift of neg.
     """
     chance = np.random.default_rng(0)
     names = [f"w{n:02d}" for n in range(90)]
@@ -523,7 +529,7 @@ def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path):
         of_pos = {row["word"]: row for row in found if row["class"] == "pos"}
         assert len(of_pos) == 90
         assert max(of_pos, key=lambda word: of_pos[word]["sure"]) == "w00"
-        # The slope of 1.5 is one of 0.4 of the difference on the middle, which the word's own ln 2 moves by half of it.
+        # A slope of 1.5 is one of 0.4 of the difference on the middle. The word's own ln 2 moves the middle by half.
         assert of_pos["w00"]["surplus"] == pytest.approx(0.8 * math.log(2), abs=0.1)
         assert sum(row["q"] < 0.05 for row in of_pos.values()) <= 5
         assert sum(abs(row["log_ratio"]) > math.log(1.2) for row in of_pos.values()) > 30
@@ -531,8 +537,8 @@ def test_words_are_held_against_the_line_of_a_sharper_class(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path, engine):
-    """Four occurrences in one film and one in another weigh as 25 / 17 films do; two and two as two films."""
+def test_fewer_than_two_effective_clusters_have_no_error(tmp_path, engine):
+    """Four occurrences in one film and one in another weigh as much as 25 / 17 films; two and two as two films."""
     reviews = four_reviews()
     reviews[0]["tokens"] = words("film", "film", "film", "film", "bear")
     set_values(reviews[0], "cls_01", [0.1, 0.1, 0.2, 0.1, 0.3, 0.1, 0.1])
@@ -545,9 +551,11 @@ def test_clusters_so_uneven_that_they_are_fewer_than_two_tell_no_error(tmp_path,
 
 
 @pytest.mark.slow
-def test_what_is_left_out_is_counted(tmp_path):
-    """The log-odds are among all words, where the rest is renormalised, too: `film` is 1 of 2 words in neg and 1 of
-    3 in pos, of which one or two are left out. Without a prior: ln((1/1) / (1/2)).
+def test_words_left_out_are_counted(tmp_path):
+    """Log-odds are over all words, also when the rest is renormalised: `film` is 1 of 2 words in neg and 1 of 3 in pos,
+    of which one or two are left out.
+
+    Without a prior: ln((1/1) / (1/2)).
     """
     reviews = four_reviews()
     for review in reviews[:2]:
@@ -564,8 +572,8 @@ def test_what_is_left_out_is_counted(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path):
-    """A word of one class only; one class only; a word in one cluster; no part at all; only special tokens."""
+def test_incomparable_words_are_not_listed_or_null(tmp_path):
+    """A word in only one class; only one class; a word in one cluster; no parts; only special tokens."""
     documents = made_up_documents(12, labels=("pos",), predictions=("pos",))
     one_class = write_store(tmp_path / "one class", documents)
     empty = write_store(tmp_path / "empty", documents, parts=[])
@@ -596,7 +604,7 @@ def test_what_can_not_be_compared_is_not_listed_or_null(tmp_path):
 
 
 def strata_of(probabilities, wrong):
-    """The stratum of each document: equally many wrong ones in each, one stratum for every 20 and at most 20."""
+    """The stratum of each document: equally many wrong ones in each, one stratum per 20 of them, and at most 20."""
     count = sum(wrong)
     strata = max(1, min(20, count // 20))
     answer = []
@@ -607,7 +615,7 @@ def strata_of(probabilities, wrong):
 
 
 def correlation_within(clusters, strata, wrong):
-    """Of two documents of a cluster in being wrong, given how many of each stratum are."""
+    """The correlation of two documents of a cluster in being wrong, given the numbers in each stratum."""
     part = {s: np.mean([w for w, of in zip(wrong, strata, strict=True) if of == s]) for s in set(strata)}
     products = most = 0.0
     for i in range(len(wrong)):
@@ -620,7 +628,7 @@ def correlation_within(clusters, strata, wrong):
 
 
 def gamma_tails(t, skew):
-    """Both tails beyond t of a gamma distribution of mean 0 and variance 1, by r* in many digits."""
+    """Both tails beyond t of a gamma distribution with mean 0 and variance 1, by r* with many digits."""
     if t * skew < 0:
         skew = math.copysign(min(abs(skew), 1 / abs(t)), skew)
     with localcontext(prec=120):
@@ -631,7 +639,9 @@ def gamma_tails(t, skew):
 
 
 def dealt(those, factor, rho):
-    """What is left between the sides of [(stratum, cluster, wrong, n, y)], and its error, skewness, clusters."""
+    """The remaining difference between the sides of [(stratum, cluster, wrong, n, y)], its error, skewness, and
+    clusters.
+    """
     strata = {}
     for document in those:
         strata.setdefault(document[0], []).append(document)
@@ -775,7 +785,7 @@ ERROR_SETTINGS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", ERROR_SETTINGS, ids=str)
 def test_words_of_errors_are_those_of_brute_force(more, more_documents, parameters):
-    """Every parameter, in both engines, with documents that have no label among them."""
+    """Every parameter, in both engines, including documents without a label."""
     expected = errors(more_documents, **parameters)
     assert {row["class"] for row in expected} == {"neg", "pos"}
     assert_answer(more, "errors", parameters, expected)
@@ -783,7 +793,7 @@ def test_words_of_errors_are_those_of_brute_force(more, more_documents, paramete
 
 @pytest.mark.slow
 def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
-    """Wrong is any other label."""
+    """A prediction is wrong if the label is any other class."""
     kinds = ("bad", "good", "mixed")
     documents = made_up_documents(60, labels=kinds, predictions=kinds, seed=5)
     store = write_store(tmp_path / "s", documents, labels=kinds)
@@ -793,10 +803,12 @@ def test_the_errors_of_three_classes_are_those_of_brute_force(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_error_worked_out_by_hand(tmp_path, engine):
-    """The difference by hand above, of reviews all predicted pos: those labelled neg are the wrong ones. The factor f
-    is √(6/5), the difference 1.5 - 2 f. When f is out, `film` has 1/f and 2/f in the wrong reviews, 1 and 3 in the
-    right ones, u on average. The sum over two of four reviews has the variance Σ (y - u)² / 3, no skewness, and the
-    weight 2 · 2 / 4. Each film has a wrong review and a right one: they do not go together.
+    """The difference by hand above, of reviews all predicted pos: those labelled neg are wrong. The factor f is √(6/5),
+    the difference 1.5 - 2 f.
+
+    Without f, `film` has 1/f and 2/f in the wrong reviews, 1 and 3 in the right ones, and u on average. The sum over
+    two of four reviews has the variance Σ (y - u)² / 3, no skewness, and the weight 2 · 2 / 4. Each film has a wrong
+    and a right review, so their errors are not correlated.
     """
     reviews = [review | {"prediction": "pos"} for review in four_reviews()]
     store = write_store(tmp_path / "s", reviews, reductions=REDUCTIONS[:1], layers=1)
@@ -815,10 +827,11 @@ def test_an_error_worked_out_by_hand(tmp_path, engine):
 
 
 @pytest.mark.slow
-def test_wrong_documents_are_held_against_right_ones_of_their_probability(tmp_path):
-    """The sure documents of either kind look at `film` twice as much; most right ones are sure, few wrong ones are.
+def test_wrong_documents_are_compared_with_right_ones_of_similar_probability(tmp_path):
+    """Certain documents, right or wrong, attend to `film` twice as much. Most right ones are certain, few wrong ones
+    are.
 
-    Without matching, `film` is attended less where the model is wrong; with it, there is nothing.
+    Without matching, `film` is attended to less in wrong documents; with matching there is no difference.
     """
     chance = np.random.default_rng(0)
     documents = made_up_documents(400, labels=("pos",), predictions=("pos",))
@@ -835,14 +848,14 @@ def test_wrong_documents_are_held_against_right_ones_of_their_probability(tmp_pa
         for match in ("probability", "none"):
             rows = rows_of(store, "errors", engine, {"match": match, "ignore": ["bear", "the"]})
             (film[match],) = rows
-        # The factor is the word's own, as it is the only one.
+        # The factor is that of the word itself, which is the only one.
         assert film["none"]["wrong_lift"] < 0.75 * film["none"]["right_lift"]
         assert film["probability"]["wrong_lift"] == pytest.approx(film["probability"]["right_lift"], rel=0.02)
 
 
 @pytest.mark.slow
-def test_without_labels_to_hold_them_against_there_are_no_errors(tmp_path):
-    """No label; labels that are not the model's classes, even where the names agree; no wrong one; no part."""
+def test_without_comparable_labels_there_are_no_errors(tmp_path):
+    """No label; labels that are not the model's classes, even with equal names; no wrong document; no parts."""
     documents = made_up_documents(20, labels=(None,))
     stores = [
         write_store(tmp_path / "unlabelled", documents, label_in_path=False),
@@ -943,15 +956,15 @@ FLIP_SETTINGS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", FLIP_SETTINGS, ids=str)
 def test_flips_are_those_of_brute_force(more, more_documents, parameters):
-    """Every parameter, in both engines, with documents that have no label among them."""
+    """Every parameter, in both engines, including documents without a label."""
     expected = flips(more_documents, **parameters)
     assert {row["label"] for row in expected} == {"neg", "pos"}
     assert_answer(more, "flips", parameters, expected)
 
 
 @pytest.mark.slow
-def test_flips_among_three_predictions_take_every_pair(tmp_path):
-    """Labels that are not the model's classes will do."""
+def test_flips_among_three_predictions_use_every_pair(tmp_path):
+    """Labels need not be the model's classes."""
     kinds = ("bad", "good", "mixed")
     documents = made_up_documents(90, labels=("sports", "news"), predictions=kinds, seed=5)
     store = write_store(tmp_path / "s", documents, labels=kinds, labels_are_models=False)
@@ -963,11 +976,12 @@ def test_flips_among_three_predictions_take_every_pair(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_flip_worked_out_by_hand(tmp_path, engine):
-    """Of the label pos, predicted pos: `film` has the lifts 1 and 3, `bear` 1 and 0.25, their mean is 1.3125;
-    predicted neg: 1 and 2, 1 and 1, mean 1.25. `film` is above both times; with lifts of 0.5 and 0 in neg it is
-    0.25, `bear` 1, their mean 0.625: both words flip. The residuals over n of `film` in pos are ∓0.5, those of all
-    words ∓(2.625 - 2) / 4: the excess of 0.6875 has the error 2 · (0.5 - 0.15625) = 0.6875, t is 1. In neg it is
-    2 · (0.125 - 0.0625), and t -3.
+    """Of the label pos, predicted pos: `film` has the lifts 1 and 3, `bear` 1 and 0.25, their mean is 1.3125; predicted
+    neg: 1 and 2, 1 and 1, mean 1.25.
+
+    `film` is above both times. With lifts of 0.5 and 0 in neg it is 0.25, `bear` 1, their mean 0.625: both words flip.
+    The residuals over n of `film` in pos are ∓0.5, those of all words ∓(2.625 - 2) / 4: the excess of 0.6875 has the
+    error 2 · (0.5 - 0.15625) = 0.6875, t is 1. In neg it is 2 · (0.125 - 0.0625), and t -3.
     """
     reviews = [review | {"label": "pos"} for review in four_reviews()]
     store = write_store(tmp_path / "none", reviews, reductions=REDUCTIONS[:1], layers=1)
@@ -993,13 +1007,13 @@ def test_a_flip_worked_out_by_hand(tmp_path, engine):
     }
     film = next(r for r in rows if r["word"] == "film")
     assert (film["above_error"], film["below_error"]) == (0.6875, 0.125)
-    assert (film["p"], film["swing"]) == (pytest.approx(0.25, rel=1e-9), 1.0625)  # of t = 1, the weaker
+    assert (film["p"], film["swing"]) == (pytest.approx(0.25, rel=1e-9), 1.0625)  # of t = 1, the weaker one
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_without_two_predictions_at_a_label_nothing_flips(tmp_path, engine):
-    """No label; one prediction; no part."""
+    """No label; one prediction; no parts."""
     documents = made_up_documents(20, labels=(None,))
     stores = [
         write_store(tmp_path / "unlabelled", documents, label_in_path=False),

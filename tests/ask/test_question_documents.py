@@ -1,4 +1,4 @@
-"""The questions that find documents, contexts, heads and agreement: both engines, and brute force, say the same."""
+"""The questions about documents, contexts, heads and agreement: both engines agree with brute force."""
 
 import math
 import re
@@ -28,9 +28,9 @@ QUESTIONS = find_questions()
 
 
 def texts_that_match(documents):
-    """Give each document a text of which its tokens are characters: words with two blanks, or a line, between."""
+    """Give each document a text whose characters are its tokens: words separated by two blanks or a line end."""
     for number, document in enumerate(documents):
-        text = "" if number % 2 else "\u00a0 "  # no-break spaces are the text's own, and stay
+        text = "" if number % 2 else "\u00a0 "  # no-break spaces belong to the text, and stay
         for row in document["tokens"]:
             row["start"] = row["end"] = len(text)
             if row["piece"] is not None:
@@ -117,14 +117,14 @@ def contexts(
     ids=str,
 )
 def test_contexts_are_the_text_around_the_most_attended_occurrences(tmp_path, documents, store, parameters):
-    """As it stands in the document, white space aside; a document's ends end it."""
+    """As in the document, except for white space, and not beyond the document's ends."""
     expected = contexts(documents, **parameters)
     assert {row["keyword"] for row in expected} == {parameters["word"]}
     assert_rows(asked(store, "contexts", **parameters), expected)
 
 
 @pytest.mark.slow
-def test_a_word_that_is_not_there_has_no_contexts(store):
+def test_an_unknown_word_has_no_contexts(store):
     assert asked(store, "contexts", word="Film") == []
 
 
@@ -174,7 +174,7 @@ def find_documents(
 
 @pytest.fixture(scope="module")
 def probable(tmp_path_factory, documents):
-    """A store whose documents have probabilities of their own: (documents, store)."""
+    """A store whose documents have different probabilities: (documents, store)."""
     given = []
     for document in documents:
         first = float(np.float32(document["probability"]))
@@ -207,7 +207,7 @@ def test_documents_are_found_sorted_and_filtered(probable, parameters):
 
 
 @pytest.mark.slow
-def test_no_document_is_wrong_where_labels_are_not_the_models(tmp_path, documents):
+def test_no_document_is_wrong_if_labels_are_not_the_models(tmp_path, documents):
     store = write_store(tmp_path / "store", documents, labels_are_models=False)
     assert (
         asked(store, "find_documents", outcome="wrong")
@@ -268,7 +268,7 @@ def similar_documents(documents, number, *, reduction="cls", layer="last", ignor
     ids=str,
 )
 def test_similar_documents_share_attended_words(store, documents, parameters):
-    """Bhattacharyya's coefficient, worked out document by document."""
+    """Bhattacharyya's coefficient, document by document."""
     for number in (1, 6):
         expected = similar_documents(documents, number, **parameters)
         assert_rows(asked(store, "similar_documents", document=number, **parameters), expected)
@@ -276,7 +276,7 @@ def test_similar_documents_share_attended_words(store, documents, parameters):
 
 @pytest.mark.slow
 def test_a_copy_is_found_and_has_similarity_one(tmp_path):
-    """Whatever the length: attention is made to add up to 1 over the words."""
+    """Whatever its length, because attention is scaled to sum to 1 over the words."""
     documents = made_up_documents(30, seed=5)
     long = max(range(30), key=lambda number: len(documents[number]["tokens"]))
     documents.append({**documents[long], "id": "the copy", "prediction": "neg"})
@@ -336,14 +336,14 @@ def heads(documents, layer="last", by="prediction", min_documents=None, limit=8)
     [{}, {"layer": "all", "by": "label", "limit": 3}, {"layer": 2}, {"layer": "all", "min_documents": 40}],
     ids=str,
 )
-def test_heads_are_told_by_entropy_sinks_and_words(store, documents, parameters):
-    """Every head by itself, and not the heads' mean; with too high a support no word is left."""
+def test_heads_are_described_by_entropy_sinks_and_words(store, documents, parameters):
+    """Every head separately, not the heads' mean. If the support is too high, no word is left."""
     assert_rows(asked(store, "heads", **parameters), heads(documents, **parameters), SINGLE)
 
 
 @pytest.mark.slow
 def test_a_head_counts_the_documents_in_which_it_has_an_entropy(tmp_path):
-    """Not where it lacks a value, has a negative one, or gives nothing: each head for itself."""
+    """Not those with a missing or negative value, or only zeros; each head separately."""
     mine = StoredReduction("mine", per_layer=False, per_head=True, meaning="of mine", total=None)
     texts = [
         [[0.5, 0.25], [0.5, 0.25], [0.0, 0.5]],
@@ -365,8 +365,8 @@ def test_a_head_counts_the_documents_in_which_it_has_an_entropy(tmp_path):
     ]
 
 
-def test_heads_need_values_a_head(store):
-    """The message says how to get them; so does that for a store that has none."""
+def test_heads_need_values_per_head(store):
+    """The message says how to get them, also for a store without any reduction."""
     for reduction in ("cls", "cls_head"):
         with pytest.raises(
             UsageError, match=rf"no values per head of '{reduction}': run again with --reduce cls_heads"
@@ -389,7 +389,7 @@ def layer_agreement(
     for name in sorted({d[by] for d in documents} - {None}):
         of_class = [number for number, d in enumerate(documents) if d[by] == name]
         sizes = [len(documents[number]["tokens"]) for number in of_class]
-        middle = scipy.stats.rankdata(sizes)  # equals share their mean rank
+        middle = scipy.stats.rankdata(sizes)  # equal values share their mean rank
         thirds = [math.floor(3 * (place - 1) / len(sizes)) for place in middle]
         buckets = {"all": of_class}
         for index, bucket in enumerate(("short", "middle", "long") if lengths else ()):
@@ -445,7 +445,7 @@ def layer_agreement(
     ],
     ids=str,
 )
-def test_agreement_is_the_rank_correlation_scipy_has(store, documents, parameters):
+def test_agreement_is_scipys_rank_correlation(store, documents, parameters):
     """Of layers and of reductions, over all documents of a class and over its thirds by length."""
     given = {"reductions": ["cls", "rollout"]} | {
         k: list(v) if k == "reductions" else v for k, v in parameters.items()
@@ -456,8 +456,8 @@ def test_agreement_is_the_rank_correlation_scipy_has(store, documents, parameter
 
 
 @pytest.mark.slow
-def test_agreement_is_over_all_reductions_of_one_value_unless_told(store):
-    """cls_heads has a value per head: it is left out, and refused."""
+def test_agreement_is_over_all_reductions_with_one_value_by_default(store):
+    """cls_heads has a value per head: it is left out by default, and refused if named."""
     rows = asked(store, "layer_agreement")
     names = {row["one"] for row in rows} | {row["other"] for row in rows}
     assert names == {"cls_01", "cls_02", "cls_03", "odd", "rollout"}
@@ -469,7 +469,7 @@ def test_agreement_is_over_all_reductions_of_one_value_unless_told(store):
         ask(store, QUESTIONS["layer_agreement"], {"reductions": "clss"})
 
 
-# -- stores at the edge -----------------------------------------------------------------------------------
+# -- edge cases -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -480,7 +480,7 @@ def test_a_store_without_documents_has_an_empty_answer(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_documents_of_special_tokens_alone_share_nothing(tmp_path):
+def test_documents_of_only_special_tokens_share_nothing(tmp_path):
     document = {"id": "a", "label": "pos", "prediction": "pos", "split": "test", "probability": 0.75,
                 "truncated": False, "text": "", "tokens": words()}  # fmt: skip
     for column in ("cls_01", "cls_02", "cls_03", "rollout", "odd"):

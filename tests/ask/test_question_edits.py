@@ -1,4 +1,4 @@
-"""The question `edits`: DuckDB, Polars and brute force give the same ranks of the words that were edited."""
+"""The question `edits`: DuckDB, Polars and brute force give the same ranks of the edited words."""
 
 import math
 import random
@@ -27,7 +27,7 @@ COLUMNS = ["cls_01", "cls_02", "cls_03", "rollout", "odd"]
 
 
 def with_versions(documents, seed=3):
-    """Every second document is a version of the one before it: some words changed, the other label, the same film."""
+    """Every second document is a version of the one before: some words changed, the other label, the same film."""
     chance = random.Random(seed)
     for number in range(1, len(documents), 2):
         first, second = documents[number - 1], documents[number]
@@ -136,7 +136,7 @@ def edits(documents, *, columns=COLUMNS, rows="all", by="prediction", right=True
     ],
 )
 def test_the_answer_is_the_one_by_brute_force(store, documents, given):
-    """Pairs, edited words, their ranks among all, and the means over documents with intervals by film."""
+    """Pairs, edited words, their ranks among all words, and means over documents with intervals by film."""
     asked = dict(given)
     columns = asked.pop("reductions", COLUMNS)
     expected = edits(documents, columns=columns, **asked)
@@ -153,8 +153,8 @@ def test_the_answer_is_the_one_by_brute_force(store, documents, given):
 
 
 @pytest.mark.slow
-def test_a_score_that_finds_the_edited_words_is_told_from_one_that_avoids_them(tmp_path, documents):
-    """Planted: cls_01 is high at edited words alone, cls_02 at all others."""
+def test_a_score_that_finds_the_edited_words_ranks_above_one_that_avoids_them(tmp_path, documents):
+    """Planted: cls_01 is high only at edited words, cls_02 at all others."""
     planted = [dict(document, tokens=[dict(row) for row in document["tokens"]]) for document in documents]
     for number, document in enumerate(planted):
         theirs = partner(documents, number, 0.5) or set()

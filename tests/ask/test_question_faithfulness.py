@@ -1,4 +1,4 @@
-"""The question `faithfulness`, and the best score: DuckDB, Polars and brute force give the same."""
+"""The question `faithfulness` and the best score: DuckDB, Polars and brute force give the same results."""
 
 import math
 from collections import defaultdict
@@ -29,7 +29,7 @@ def documents():
 
 @pytest.fixture(scope="module")
 def rows():
-    """Two files: deletion of tokens, in one of the scores for fewer documents, and some of masking words."""
+    """Two files: deletion of tokens, for one score on fewer documents, and some masking of words."""
     return [
         *measured_rows(range(0, 60, 2), SCORES[:-1]),
         *measured_rows(range(20), ["log_odds"], seed=1),
@@ -54,7 +54,7 @@ def unmeasured(tmp_path, documents):
 
 
 def estimate(values, owners):
-    """The mean, half the width of its interval, p of 0, and the number of clusters: residuals by cluster."""
+    """The mean, half the width of its interval, p against 0, and the number of clusters, from residuals by cluster."""
     mean = sum(values) / len(values)
     residual, size = defaultdict(float), defaultdict(int)
     for value, owner in zip(values, owners, strict=True):
@@ -146,7 +146,7 @@ def faithfulness(rows, documents, *, removal="deletion", unit="token", against="
     ],
 )
 def test_the_answer_is_the_one_by_brute_force(store, documents, rows, given):
-    """Means over documents, intervals and paired differences by film; nothing where nothing was measured so."""
+    """Means over documents, intervals and paired differences by film; no rows for what was not measured."""
     expected = faithfulness(rows, documents, **{"rows_" if k == "rows" else k: v for k, v in given.items()})
     assert (expected == []) == (given.get("removal") == "mask" and given["unit"] == "token")
     one, other = (ask(store, QUESTIONS["faithfulness"], given, engine) for engine in ("duckdb", "polars"))
@@ -164,7 +164,7 @@ def test_the_answer_is_the_one_by_brute_force(store, documents, rows, given):
 
 @pytest.mark.slow
 def test_one_document_has_means_and_no_interval(unmeasured, documents):
-    """Nothing is said of other documents, in either engine."""
+    """Other documents do not matter, in either engine."""
     rows = measured_rows([3], ["cls_01", "random"])
     written(unmeasured, rows)
     expected = faithfulness(rows, documents)
@@ -179,7 +179,7 @@ def test_one_document_has_means_and_no_interval(unmeasured, documents):
 
 @pytest.mark.slow
 def test_labels_that_are_not_the_models_make_nothing_right_or_wrong(tmp_path, documents, rows):
-    """No row at all, in either engine."""
+    """No rows, in both engines."""
     write_store(tmp_path / "store", documents, labels_are_models=False)
     store = open_store(tmp_path / "store")
     written(store, rows[:400])
@@ -189,7 +189,7 @@ def test_labels_that_are_not_the_models_make_nothing_right_or_wrong(tmp_path, do
 
 @pytest.mark.slow
 def test_without_the_table_one_line_says_how_to_make_it(unmeasured):
-    """In both engines, in SQL, as a script, from Python, and where the best layer is asked for."""
+    """In both engines, in SQL, as a script, from Python, and for layer=best."""
     question, words = QUESTIONS["faithfulness"], QUESTIONS["top_words_by_class"]
     command = f"`attnstore faithfulness {unmeasured.path}` does that"
     for asked in (
@@ -208,7 +208,7 @@ def test_without_the_table_one_line_says_how_to_make_it(unmeasured):
 
 @pytest.mark.slow
 def test_the_view_and_the_frame_hold_the_rows(store, rows):
-    """Every row that was written, as SQL and as Polars have them."""
+    """Every row that was written, from SQL and from Polars."""
     key = ["document", "score", "draw", "by", "unit", "fraction"]
     wanted = sorted(tuple(row[name] for name in key) for row in rows)
     sql = 'SELECT document, score, draw, "by", unit, fraction FROM faithfulness'
@@ -218,7 +218,7 @@ def test_the_view_and_the_frame_hold_the_rows(store, rows):
 
 
 def test_a_score_that_was_not_measured_is_refused(store):
-    """With those that were."""
+    """The error lists the measured ones."""
     with pytest.raises(UsageError) as caught:
         ask(store, QUESTIONS["faithfulness"], {"against": "cls_04"})
     assert str(caught.value) == (
@@ -230,7 +230,7 @@ def test_a_score_that_was_not_measured_is_refused(store):
 
 
 def test_the_best_score_is_chosen_on_one_half_and_reported_on_the_other(store, documents, rows):
-    """Halves of whole films; the highest mean of one half, and the mean and interval that it has in the other."""
+    """Halves of whole films: the highest mean on one half, with its mean and interval on the other."""
     best = best_score(store)
     area = defaultdict(list)
     for row in rows:
@@ -272,7 +272,7 @@ def test_the_best_score_is_chosen_on_one_half_and_reported_on_the_other(store, d
 
 @pytest.mark.slow
 def test_the_best_layer_may_be_asked_for(tmp_path, documents):
-    """layer=best is the layer of that reduction that did best; a question says which one it was."""
+    """layer=best is the best layer of that reduction, and the answer says which one."""
     rows = measured_rows(range(40), ["cls_01", "cls_02", "cls_03"])
     rows = [row | {"comprehensiveness": 0.5 if row["score"] == "cls_02" else 0.1} for row in rows]
     write_store(tmp_path / "store", documents)
@@ -291,7 +291,7 @@ def test_the_best_layer_may_be_asked_for(tmp_path, documents):
             assert said.endswith("; layer=best would be 2")
     reader = Reader(store.path)
     assert str(reader.show(3, reduction="cls", layer="best")) == str(reader.show(3, reduction="cls", layer=2))
-    # A reduction of one value for all layers has no layer to choose.
+    # A reduction without layers has no layer to choose.
     assert ask(store, words, {"layer": "best", "reduction": "rollout"}).num_rows > 0
     with pytest.raises(UsageError) as caught:
         ask(store, words, {"layer": "best", "reduction": "cls_heads"})
@@ -301,8 +301,8 @@ def test_the_best_layer_may_be_asked_for(tmp_path, documents):
 
 
 @pytest.mark.slow
-def test_a_layer_that_was_not_measured_is_no_candidate_to_be_left_out_silently(tmp_path, documents):
-    """layer=best needs all layers, of the same documents."""
+def test_the_best_layer_needs_measurements_of_all_layers(tmp_path, documents):
+    """layer=best needs all layers, on the same documents."""
     write_store(tmp_path / "store", documents)
     store = open_store(tmp_path / "store")
     written(store, measured_rows(range(20), ["cls_01", "cls_02"]))

@@ -1,4 +1,4 @@
-"""Words for and against a prediction: SQL, its Polars twin, and a loop over the tokens give the same table."""
+"""Words for and against a prediction: SQL, its Polars twin and a loop over tokens give the same table."""
 
 from collections import defaultdict
 
@@ -104,7 +104,7 @@ def brute_force(
     ],
 )
 def test_words_are_those_of_brute_force(signed_store, signed_documents, given, engine):
-    """Means, intervals by cluster, order and sides, in either engine."""
+    """Means, intervals by cluster, order and sides, in both engines."""
     meant = {
         "by": given.get("by", "prediction"),
         "least": given.get("min_documents", 5),
@@ -129,8 +129,8 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, e
 
 
 @pytest.mark.slow
-def test_an_attention_without_a_sign_is_refused_by_what_it_is_for(signed_store):
-    """Attention is never negative: everything would be for."""
+def test_an_unsigned_reduction_is_refused(signed_store):
+    """Attention is never negative, so everything would be "for"."""
     rows = ask(signed_store, QUESTION, {"min_documents": 1}).to_pylist()
     assert any(row["evidence"] < 0 for row in rows)
     with pytest.raises(UsageError, match="no reduction 'nothing'"):

@@ -1,4 +1,4 @@
-"""Evidence against log-odds: SQL, its Polars twin and a loop over the words give one table."""
+"""Evidence against log-odds: SQL, its Polars twin and a loop over words give the same table."""
 
 from collections import Counter, defaultdict
 
@@ -14,7 +14,7 @@ QUESTION = find_questions()["lexicon"]
 
 
 def brute_force(documents, least=5, cluster="group", ignore=(), marks=False, limit=20):
-    """The question's definition; the line is numpy's."""
+    """The question's definition, with numpy's regression line."""
     found, holders, counts = defaultdict(list), defaultdict(set), defaultdict(Counter)
     for number, document in enumerate(documents):
         owner = asked_store.cluster_of(documents, number, cluster)
@@ -88,7 +88,7 @@ def brute_force(documents, least=5, cluster="group", ignore=(), marks=False, lim
     ],
 )
 def test_words_are_those_of_brute_force(signed_store, signed_documents, given, engine):
-    """Counts of labels, evidence of predictions, the line through them, and what is sure of the rest."""
+    """Counts of labels, evidence for predictions, the line through them, and the certain part of each residual."""
     expected = brute_force(
         signed_documents,
         least=given.get("min_documents", 5),
@@ -102,8 +102,8 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, e
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_there_is_no_line_where_all_documents_have_one_label(signed_store, engine):
-    """All log-odds are 0 then, but for rounding, through which a line would have any slope."""
+def test_there_is_no_line_if_all_documents_have_one_label(signed_store, engine):
+    """All log-odds are 0 then except for rounding, so a line could have any slope."""
     given = {"where": "label = 'neg'", "min_documents": 1, "limit": 1000}
     rows = ask(signed_store, QUESTION, given, engine).to_pylist()
     assert len(rows) > 5 and {row["class"] for row in rows} == {"neg"}

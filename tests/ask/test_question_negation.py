@@ -1,4 +1,4 @@
-"""Words with and without a negation before them: SQL, its Polars twin and a loop over the words give one table."""
+"""Words with and without a negation before them: SQL, its Polars twin and a loop over words give the same table."""
 
 from collections import defaultdict
 
@@ -21,7 +21,7 @@ def is_mark(word):
 def brute_force(
     documents, negations, distance=3, least=5, cluster="group", by="prediction", ignore=(), limit=20
 ):
-    """The question's definition, one occurrence at a time: what is before it, backwards."""
+    """The question's definition, one occurrence at a time, looking backwards from it."""
     found, holders = defaultdict(lambda: ([], [])), defaultdict(set)
     for number, document in enumerate(documents):
         words = the_words(document)
@@ -74,7 +74,7 @@ def brute_force(
     ],
 )
 def test_words_are_those_of_brute_force(signed_store, signed_documents, given, engine):
-    """Whatever negates, even a mark, at any distance; other marks end its reach, and documents do not reach over."""
+    """Any negation, even a mark, at any distance. Other marks and the ends of documents stop its reach."""
     meant = {("least" if name == "min_documents" else name): value for name, value in given.items()}
     expected = brute_force(signed_documents, **meant)
     assert len(expected) > 8 and any(row["p"] is not None for row in expected)

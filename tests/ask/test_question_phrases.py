@@ -1,4 +1,4 @@
-"""Phrases by attention and by evidence: SQL, its Polars twin and a loop over the words give one table."""
+"""Phrases by attention and by evidence: SQL, its Polars twin and a loop over words give the same table."""
 
 from collections import Counter, defaultdict
 
@@ -19,7 +19,7 @@ ENGINES = ["duckdb", "polars"]
 
 
 def runs(document, column, marks, ignore):
-    """The words of a document, as (word, value, tokens), in runs that no mark, special token or ignored word ends."""
+    """The words of a document, as (word, value, tokens), in runs without marks, special tokens or ignored words."""
     run, found = [], []
     for at, t in enumerate(document["tokens"]):
         plain = t["word"] is not None and (marks or any(c.isalnum() for c in t["word"]))
@@ -33,7 +33,7 @@ def runs(document, column, marks, ignore):
 
 
 def interval(score, error, clusters, signed):
-    """Plain of a score with a sign, of the logarithm where there is one of attention."""
+    """Of the value for a signed score, of its logarithm for attention."""
     low, high, sure = bounds(score, error, clusters)
     if low is None or signed:
         return low, high, None if low is None else sure
@@ -68,7 +68,7 @@ def brute_force(
     found = {key: values for key, values in found.items() if len(holders[key]) >= min_documents}
     longer = (
         Counter()
-    )  # by phrase: the occurrences of the most frequent one that has a word more, on either side
+    )  # by phrase: occurrences of the most frequent phrase with one more word, on either side
     for (class_, names), occurrences in found.items():
         for part in (names[1:], names[:-1]):
             longer[class_, part] = max(longer[class_, part], len(occurrences))
@@ -125,7 +125,7 @@ def brute_force(
     ],
 )
 def test_phrases_are_those_of_brute_force(signed_store, signed_documents, given, meant, engine):
-    """Of any length, in classes of either kind, by attention and by a score with a sign."""
+    """Of any length, by label and by prediction, for attention and for a signed score."""
     of_loop = {name: value for name, value in given.items() if name not in ("reduction", "layer")}
     expected = brute_force(signed_documents, **of_loop, **meant)
     assert len(expected) > 20 and any(row["low"] is not None for row in expected)
@@ -135,8 +135,8 @@ def test_phrases_are_those_of_brute_force(signed_store, signed_documents, given,
 @pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["cls", "evidence"])
 @pytest.mark.parametrize("rank_by", ["sure", "score", "total"])
-def test_a_short_list_is_the_beginning_of_the_whole(signed_store, reduction, rank_by):
-    """For a short one, few phrases are added up over their clusters; beyond a limit of 1,000, all are."""
+def test_a_short_list_is_the_beginning_of_the_complete_one(signed_store, reduction, rank_by):
+    """For a short list, few phrases are summed over their clusters; beyond a limit of 1,000, all are."""
     asked = {"min_documents": 2, "reduction": reduction, "rank_by": rank_by}
     whole = ask(signed_store, QUESTION, asked | {"limit": 5000}).to_pylist()
     assert len(whole) > 50
@@ -149,21 +149,22 @@ def test_a_short_list_is_the_beginning_of_the_whole(signed_store, reduction, ran
         assert_rows(ask(signed_store, QUESTION, asked | {"limit": limit}).to_pylist(), head)
 
 
-# -- where a phrase ends, and which of two is shown --------------------------------------------------------
+# -- where a phrase ends, and which of two phrases is shown -------------------------------------------------
 
 VALUE = (StoredReduction("value", per_layer=False, per_head=False, meaning="made up"),)
 
 
 def store_of(path, texts, long="cut", truncated=(), weights=None):
-    """A store of documents of these tokens: a name is a word, `[…]` special, `_` a lone mark of white space.
+    """A store of documents with these tokens: a name is a word, `[…]` is special, `_` is a single white-space
+    character.
 
-    Each gets an even share of attention, or one by the weights of names.
+    Each token has an even share of attention, or one by the weights of names.
     """
     documents = []
     for number, text in enumerate(texts):
         tokens, at = [], 0
         for name in text.split():
-            if name == ">>>":  # what is not stored
+            if name == ">>>":  # tokens that are not stored
                 at += 100
                 continue
             special, blank = name.startswith("["), name == "_"
@@ -188,12 +189,12 @@ def phrases_of(store, engine, **given):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_phrase_ends_at_a_mark_and_goes_on_over_white_space(tmp_path, engine):
-    """A lone mark of white space goes with the word behind it, as its token and with its attention."""
+def test_a_phrase_ends_at_a_mark_but_not_at_white_space(tmp_path, engine):
+    """A white-space token belongs to the word after it, as one of its tokens and with its attention."""
     text = "[CLS] a _ b ! c _ _ d [SEP] e"
     found = phrases_of(store_of(tmp_path / "s", [text, text]), engine)
     assert sorted(found) == ["a b", "c d"]
-    # Even attention is even for a phrase, too: three of eleven tokens have three elevenths of it.
+    # Even attention is even for a phrase, too: three of eleven tokens have three elevenths.
     assert [found[phrase]["score"] for phrase in found] == pytest.approx([1, 1])
     assert found["a b"]["total"] == pytest.approx(2 * 3 / 11)
     assert found["c d"]["share"] == pytest.approx(4 / 11)
@@ -201,8 +202,8 @@ def test_a_phrase_ends_at_a_mark_and_goes_on_over_white_space(tmp_path, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_what_stands_on_both_sides_of_a_cut_is_no_phrase(tmp_path, engine):
-    """Where head and tail were read, in documents that were cut."""
+def test_words_on_both_sides_of_a_cut_are_no_phrase(tmp_path, engine):
+    """In documents of which only head and tail were read."""
     texts = ["[CLS] a b >>> c d [SEP]", "[CLS] a b c [SEP]"]
     found = phrases_of(store_of(tmp_path / "s", texts, long="head+tail", truncated=(0,)), engine, apart=1)
     assert {phrase: row["documents"] for phrase, row in found.items()} == {"a b c": 1, "c d": 1}
@@ -212,8 +213,11 @@ def test_what_stands_on_both_sides_of_a_cut_is_no_phrase(tmp_path, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_phrase_that_a_longer_one_says_again_is_left_out(tmp_path, engine):
-    """With fewer than one occurrence in ten outside it, or as few as asked; a phrase repeated counts each time."""
+def test_a_phrase_that_a_longer_one_repeats_is_left_out(tmp_path, engine):
+    """If fewer than one in ten of its occurrences are outside the longer one, or fewer than the given share.
+
+    Repeated phrases count each time.
+    """
     texts = ["a b c"] * 9 + ["a b", "very very very"]
     store = store_of(tmp_path / "s", texts)
     assert sorted(phrases_of(store, engine)) == ["a b c", "very very", "very very very"]
@@ -229,8 +233,8 @@ def test_a_phrase_that_a_longer_one_says_again_is_left_out(tmp_path, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("longer", ["a b c", "b c a"])
-def test_a_longer_phrase_says_it_again_though_it_ranks_too_low_to_be_shown(tmp_path, longer):
-    """Of "b c", most attended to, all occurrences are in a phrase that ranks below "x y"."""
+def test_a_longer_phrase_counts_even_if_it_ranks_too_low_to_be_shown(tmp_path, longer):
+    """ "b c" has the most attention, but all its occurrences are in a phrase that ranks below "x y"."""
     store = store_of(tmp_path / "s", [f"{longer} ! x y"] * 6, weights={"b": 9, "c": 9, "x": 8, "y": 8})
     every = phrases_of(store, "duckdb", rank_by="score", apart=0)
     assert sorted(every, key=lambda phrase: -every[phrase]["score"])[:2] == ["x y", longer]

@@ -1,4 +1,4 @@
-"""The questions about layers, places and whole documents: DuckDB, Polars and brute force give the same tables."""
+"""The questions about layers, positions and whole documents: DuckDB, Polars and brute force give the same tables."""
 
 import math
 import random
@@ -28,15 +28,15 @@ STOP_WORDS = {"the", "film"}
 
 
 def asked(store, name, **parameters):
-    """The answer as rows, once both engines have been held to the same columns, types, order and values."""
+    """The answer as rows, after checking that both engines agree in columns, types, order and values."""
     one, other = (ask(store, QUESTIONS[name], parameters, engine) for engine in ("duckdb", "polars"))
     assert one.schema.equals(other.schema)
-    # Of this one SQL reads the shares off the totals, the twin off the tokens.
+    # For this question, SQL reads the shares from the totals, the twin from the tokens.
     assert_rows(one.to_pylist(), other.to_pylist(), SINGLE if name == "attention_vs_frequency" else 1e-9)
     return one.to_pylist()
 
 
-#: How near to the truth sums in single precision are, as the totals have them.
+#: The accuracy of the single-precision sums in the totals.
 SINGLE = 1e-5
 
 
@@ -50,7 +50,7 @@ def assert_rows(found, expected, rel=1e-9):
 
 
 def columns_of(reduction):
-    """(number, or None where there is one value for all layers; the value of a token) for each layer."""
+    """(number, or None if one value is for all layers; a function for a token's value) for each layer."""
     if reduction in ("rollout", "odd"):
         return [(None, lambda row: row[reduction])]
     return [(n, lambda row, n=n: value_of(row, reduction, str(n))) for n in range(1, LAYERS + 1)]
@@ -61,7 +61,7 @@ def single(value):
 
 
 def with_markup(documents, seed=1):
-    """Some of the words of one piece become `<br />`, `<br>`, or pieces of either."""
+    """Some words of one piece become `<br />`, `<br>`, or pieces of either."""
     chance = random.Random(seed)
     for document in documents:
         rows = [row for row in document["tokens"] if row["pieces"] == 1]
@@ -151,8 +151,8 @@ def sinks(documents, reduction="cls", by="prediction", stop_words=STOP_WORDS):
     ],
     ids=str,
 )
-def test_sinks_are_what_a_loop_over_the_tokens_finds(store, documents, parameters):
-    """`<br />` is found among loose `<`, `br`, `/` and `>`, which are not it."""
+def test_sinks_are_those_of_a_loop_over_tokens(store, documents, parameters):
+    """`<br />` is found among single `<`, `br`, `/` and `>`, which are not markup."""
     stop = {"stop_words": sorted(STOP_WORDS)} | parameters
     expected = sinks(documents, **parameters)
     assert {row["kind"] for row in expected} == {
@@ -168,7 +168,7 @@ def test_sinks_are_what_a_loop_over_the_tokens_finds(store, documents, parameter
 
 @pytest.mark.slow
 def test_stop_words_are_english_function_words_unless_given(store, documents):
-    """`the` and `it` and their like, but no negation."""
+    """`the`, `it` and the like, but no negation."""
     assert_rows(asked(store, "sinks"), sinks(documents, stop_words={"the"}), SINGLE)
     text = QUESTIONS["sinks"].sql
     assert all(f"'{word}'" in text for word in ("the", "a", "of", "and", "they", "would"))
@@ -220,13 +220,13 @@ def concentration(documents, reduction="cls", by="prediction", specials="in"):
     ],
     ids=str,
 )
-def test_concentration_is_the_entropy_scipy_has(store, documents, parameters):
-    """Documents of two tokens, of none but special ones, with nulls and with negative values among them."""
+def test_concentration_is_scipys_entropy(store, documents, parameters):
+    """Including documents of two tokens, of only special tokens, with nulls, and with negative values."""
     assert_rows(asked(store, "concentration", **parameters), concentration(documents, **parameters))
 
 
 def test_concentration_of_even_attention_and_of_all_on_one(tmp_path):
-    """ln n nats and n tokens where attention is even; 0 nats and one token where it is not shared."""
+    """ln n nats and n tokens for even attention; 0 nats and one token if one token gets all."""
     one = {"id": "a", "label": "pos", "prediction": "pos", "split": "test", "probability": 0.75, "truncated": False,
            "text": "the film", "tokens": words("the", "film")}  # fmt: skip
     other = {**one, "id": "b", "prediction": "neg", "tokens": words("the", "film")}
@@ -248,7 +248,7 @@ def test_concentration_of_even_attention_and_of_all_on_one(tmp_path):
     assert even == pytest.approx([math.log(4), 4, 1, 4])
 
 
-# -- places and truncation --------------------------------------------------------------------------------
+# -- positions and truncation -----------------------------------------------------------------------------
 
 
 def position_profile(documents, reduction="cls", layer="last", by="prediction", specials="in", places=5):
@@ -295,7 +295,7 @@ def position_profile(documents, reduction="cls", layer="last", by="prediction", 
     ],
     ids=str,
 )
-def test_a_position_profile_is_what_a_loop_over_the_tokens_finds(store, documents, parameters):
+def test_a_position_profile_is_that_of_a_loop_over_tokens(store, documents, parameters):
     assert_rows(asked(store, "position_profile", **parameters), position_profile(documents, **parameters))
 
 
@@ -332,13 +332,13 @@ def truncation(documents, by="prediction", labels_are_models=True):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["prediction", "label"])
-def test_truncation_counts_what_was_not_seen(store, documents, by):
-    """By class, and for all; documents without a label are in the latter alone when asked by label."""
+def test_truncation_counts_text_that_was_not_read(store, documents, by):
+    """By class, and for all. By label, unlabelled documents are only in the latter."""
     assert_rows(asked(store, "truncation", by=by), truncation(documents, by))
 
 
 @pytest.mark.slow
-def test_truncation_has_no_accuracy_where_labels_are_not_the_models(tmp_path, documents):
+def test_truncation_has_no_accuracy_if_labels_are_not_the_models(tmp_path, documents):
     store = write_store(tmp_path / "store", documents, labels_are_models=False)
     assert_rows(asked(store, "truncation"), truncation(documents, labels_are_models=False))
 
@@ -347,7 +347,7 @@ def test_truncation_has_no_accuracy_where_labels_are_not_the_models(tmp_path, do
 
 
 def word_places(documents, value, by):
-    """(class, word): [(document, places, values of all the document's tokens)] of each occurrence."""
+    """(class, word): [(document, positions, values of all the document's tokens)] of each occurrence."""
     found = defaultdict(list)
     for number, document in enumerate(documents):
         values = [value(row) for row in document["tokens"]]
@@ -365,7 +365,7 @@ def least_documents(documents, by, name, given):
 
 
 def log_ratio_interval(documents, entries, everything, cluster):
-    """exp of ln(a/n) − ln(A/N) ± t · s: deleting nothing, each cluster's influence worked out one by one."""
+    """exp of ln(a/n) − ln(A/N) ± t · s, with each cluster's influence worked out one by one."""
     mine, all_ = defaultdict(lambda: [0.0, 0]), defaultdict(lambda: [0.0, 0])
     for number, places, values in entries:
         owner = mine[cluster_of(documents, number, cluster)]
@@ -450,16 +450,16 @@ def attention_vs_frequency(
     ],
     ids=str,
 )
-def test_attention_is_held_against_frequency_as_a_loop_over_words_does(store, documents, parameters):
-    """Shares, ranks, and the interval of their ratio, in which the whole varies with the clusters, too."""
+def test_attention_against_frequency_is_that_of_a_loop_over_words(store, documents, parameters):
+    """Shares, ranks, and the interval of their ratio, in which the total varies with the clusters, too."""
     expected = attention_vs_frequency(documents, **parameters)
     assert any(row["low"] for row in expected)
     assert_rows(asked(store, "attention_vs_frequency", **parameters), expected, SINGLE)
 
 
 @pytest.mark.slow
-def test_the_interval_of_a_ratio_of_shares_is_a_bootstraps():
-    """Films drawn again 2,000 times: the closed form's ends lie where the bootstrap's percentiles do."""
+def test_the_interval_of_a_ratio_of_shares_is_that_of_a_bootstrap():
+    """Films resampled 2,000 times: the ends of the closed form are the bootstrap's percentiles."""
     documents = made_up_documents(2000, seed=7)
     (row,) = (
         r for r in attention_vs_frequency(documents) if (r["class"], r["word"]) == ("pos", "the")
@@ -535,14 +535,14 @@ def layer_profile(
     ],
     ids=str,
 )
-def test_a_layer_profile_is_what_a_loop_over_words_finds(store, documents, parameters):
-    """The leading words, or those given, in every layer, with intervals."""
+def test_a_layer_profile_is_that_of_a_loop_over_words(store, documents, parameters):
+    """The leading words, or the given ones, in every layer, with intervals."""
     expected = layer_profile(documents, **{"chosen" if k == "words" else k: v for k, v in parameters.items()})
     assert expected
     assert_rows(asked(store, "layer_profile", **parameters), expected)
 
 
-# -- stores at the edge -----------------------------------------------------------------------------------
+# -- edge cases -------------------------------------------------------------------------------------------
 
 EVERY = [
     "sinks",
@@ -563,7 +563,7 @@ def test_a_store_without_documents_has_an_empty_answer(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_documents_of_special_tokens_alone_have_no_words(tmp_path):
+def test_documents_of_only_special_tokens_have_no_words(tmp_path):
     documents = made_up_documents(12)
     for document in documents:
         document["tokens"] = [row for row in document["tokens"] if row["special"]]
@@ -576,7 +576,7 @@ def test_documents_of_special_tokens_alone_have_no_words(tmp_path):
 
 @pytest.mark.slow
 def test_three_classes_and_documents_without_labels(tmp_path):
-    """By label, those without one are left out."""
+    """By label, unlabelled documents are left out."""
     documents = made_up_documents(
         60, labels=("bad", "fair", "good", None), predictions=("bad", "fair", "good"), seed=3
     )

@@ -1,4 +1,4 @@
-"""Numbers of the data: SQL, its Polars twin and a loop over the documents give one table."""
+"""Numbers in the data: SQL, its Polars twin and a loop over documents give the same table."""
 
 import re
 from collections import defaultdict
@@ -17,7 +17,7 @@ QUESTION = find_questions()["ratings"]
 
 
 def brute_force(documents, number_of, bins=10, cluster="group"):
-    """One bin after the other."""
+    """The question's definition, one bin after the other."""
     numbers = {n: number_of(document) for n, document in enumerate(documents)}
     numbers = {n: number for n, number in numbers.items() if number is not None}
     several, members = sorted(set(numbers.values())), defaultdict(list)
@@ -68,7 +68,7 @@ def brute_force(documents, number_of, bins=10, cluster="group"):
     ],
 )  # fmt: skip
 def test_numbers_are_those_of_brute_force(signed_store, signed_documents, given, number_of, meant, engine):
-    """Of the end of the id, of a number that is stored, and of a pattern that few texts have."""
+    """From the end of the id, from a stored number, and from a pattern that few texts match."""
     rows = ask(signed_store, QUESTION, given, engine).to_pylist()
     expected = brute_force(signed_documents, number_of, **meant)
     assert len(expected) > 2
@@ -76,8 +76,8 @@ def test_numbers_are_those_of_brute_force(signed_store, signed_documents, given,
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_a_column_that_the_store_lacks_is_told_in_one_line(signed_store, engine):
-    """And how it gets there."""
+def test_a_missing_column_is_reported_in_one_line(signed_store, engine):
+    """The line says how to store it."""
     with pytest.raises(UsageError) as refusal:
         ask(signed_store, QUESTION, {"column": "stars"}, engine)
     assert re.fullmatch(

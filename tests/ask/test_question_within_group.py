@@ -1,4 +1,7 @@
-"""Contrasts within groups: SQL, its Polars twin and a loop give one table; films are told from classes."""
+"""Contrasts within groups:
+
+SQL, its Polars twin and a loop give the same table, and effects of films are no effects of classes.
+"""
 
 from collections import defaultdict
 
@@ -69,7 +72,7 @@ def brute_force(documents, column="cls_03", signed=False, by="label", least=10, 
     ],
 )  # fmt: skip
 def test_words_are_those_of_brute_force(signed_store, signed_documents, given, meant, engine):
-    """Of three classes and of films with one, two or all of them, of attention and of a score with a sign."""
+    """Three classes, films with one, two or all of them, attention and a signed score."""
     expected = brute_force(signed_documents, **meant)
     assert len(expected) > 5
     assert_rows(ask(signed_store, QUESTION, given, engine).to_pylist(), expected)
@@ -77,7 +80,7 @@ def test_words_are_those_of_brute_force(signed_store, signed_documents, given, m
 
 @pytest.mark.slow
 def test_a_word_of_the_films_of_a_class_is_not_one_of_the_class(tmp_path):
-    """`often` has four times the attention in films liked by most, `stared` twice as much in any pos review."""
+    """`often` has four times the attention in films that most reviews like, `stared` twice as much in pos reviews."""
     chance = np.random.default_rng(3)
     documents = []
     for number in range(400):
@@ -109,7 +112,7 @@ def test_a_word_of_the_films_of_a_class_is_not_one_of_the_class(tmp_path):
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_without_groups_one_line_says_so(signed_documents, engine, tmp_path):
-    """There is nothing to look within."""
+    """Without groups there are no contrasts within them."""
     bare = [{**document, "group": None} for document in signed_documents[:10]]
     store = open_store(asked_store.write_store(tmp_path / "bare", bare, labels=("neg", "pos", "meh")).path)
     with pytest.raises(

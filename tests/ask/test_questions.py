@@ -1,4 +1,4 @@
-"""Questions as files: how they are found, described, and how their parameters are bound."""
+"""Questions as files: how they are found and described, and how their parameters are bound."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def write_question(folder, sql, name="mine", twin=None):
 
 
 def same(one, other):
-    """Equal tables; the last digit of a sum depends on the order in which threads add."""
+    """Equal tables, except that the last digit of a sum depends on the order in which threads add."""
     rows = [
         {name: pytest.approx(v, rel=1e-12) if isinstance(v, float) else v for name, v in row.items()}
         for row in other.to_pylist()
@@ -65,7 +65,7 @@ def one_line(caught):
 
 
 def test_the_shipped_questions_are_all_there_in_both_engines():
-    """Each has its twin, a question for its first line, and something on how to read the answer."""
+    """Each has a Polars twin, a question as its first line, and advice on how to read the answer."""
     assert sorted(QUESTIONS) == [
         "attention_vs_frequency", "calibration", "concentration", "confusion", "contexts", "distinctive_words",
         "document_tokens", "edits", "errors", "faithfulness", "find_documents", "flips", "for_and_against", "heads",
@@ -82,7 +82,7 @@ def test_the_shipped_questions_are_all_there_in_both_engines():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_shipped_question_is_one_select_whose_names_are_known(name):
-    """Which is not looked at again whenever they are read."""
+    """So this is not checked again when they are loaded."""
     question = QUESTIONS[name]
     known = {*(parameter.name for parameter in question.parameters), *FACTS}
     assert set(asked_statement(question.sql).named_parameters) <= known
@@ -91,7 +91,7 @@ def test_a_shipped_question_is_one_select_whose_names_are_known(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(QUESTIONS))
 def test_a_description_shows_a_row_of_a_real_answer(store, name):
-    """With the command that gave it, and the columns that the question has."""
+    """With the command that gave it, and the question's columns."""
     question = QUESTIONS[name]
     example = re.search(
         r"\nExample:\s+attnstore\s+query\s+\w+\.attn (\w+).*?first\s+row:\n((?:    .+\n)+)",
@@ -103,13 +103,13 @@ def test_a_description_shows_a_row_of_a_real_answer(store, name):
         {"document": 0} if question.parameter("document") else {"word": "film"} if name == "contexts" else {}
     )
     signed = [p for p in question.parameters if p.type == "signed_reduction" and p.default == "evidence"]
-    given |= {p.name: "odd" for p in signed}  # the score with a sign that is there
-    columns = ask(store, question, given, "polars").column_names  # it answers sooner, with the same columns
+    given |= {p.name: "odd" for p in signed}  # the only signed score
+    columns = ask(store, question, given, "polars").column_names  # it is faster, with the same columns
     assert re.match(", ".join(rf"{column}=.*?" for column in columns), " ".join(example[2].split()))
 
 
 def test_the_parameters_of_a_question_come_from_its_comment():
-    """Name, type, default, meaning and choices, in the comment's order; a meaning may run over lines."""
+    """Name, type, default, meaning and choices, in the comment's order. A meaning may have several lines."""
     parameters = {p.name: p for p in QUESTIONS["top_words_by_class"].parameters}
     assert list(parameters) == [
         "reduction", "layer", "by", "pieces", "min_documents", "specials", "punctuation", "ignore",
@@ -139,7 +139,7 @@ def test_the_parameters_of_a_question_come_from_its_comment():
 
 
 def test_a_description_holds_everything_a_user_has_to_know():
-    """The question, how to read the answer, each parameter with its default, the engines."""
+    """The question, how to read the answer, each parameter with its default, and the engines."""
     text = describe(QUESTIONS["document_tokens"])
     assert text.startswith("document_tokens\n\nWhat does the model attend to in one document?")
     assert "How to read the answer: one row per token." in text
@@ -158,8 +158,8 @@ def test_a_description_holds_everything_a_user_has_to_know():
     assert "It has no parameters." in describe(QUESTIONS["predictions"])
 
 
-def test_an_unknown_question_is_told_its_nearest_names():
-    """A slip of the finger, or the beginning of a name, is met with a suggestion, anything else with what there is."""
+def test_an_unknown_question_gets_the_most_similar_names():
+    """A typing error or the beginning of a name gets a suggestion, anything else the list."""
     with pytest.raises(UsageError) as caught:
         get_question("top_word_by_class", QUESTIONS)
     assert one_line(caught).startswith(
@@ -176,8 +176,8 @@ def test_an_unknown_question_is_told_its_nearest_names():
 # -- a user's own -----------------------------------------------------------------------------------------
 
 
-def test_a_users_question_is_described_and_bound_like_ours(folder, store, documents):
-    """A `.sql` file alone will do, for DuckDB; parameters of every plain type arrive as that type."""
+def test_a_custom_question_is_described_and_bound_like_a_shipped_one(folder, store, documents):
+    """A `.sql` file is enough, for DuckDB. Parameters of every plain type arrive with that type."""
     question = write_question(
         folder,
         "-- How long are they?\n--\n-- Prose.\n"
@@ -213,8 +213,8 @@ def test_a_users_question_is_described_and_bound_like_ours(folder, store, docume
 
 
 @pytest.mark.slow
-def test_the_columns_that_a_terminal_shows_are_those_declared_and_the_one_to_rank_by(folder, store):
-    """They come with the answer, in either engine; a name that the answer does not have is refused."""
+def test_a_terminal_shows_the_declared_columns_and_the_one_to_rank_by(folder, store):
+    """They come with the answer, in both engines. A declared column that the answer lacks is refused."""
     for engine in ENGINES:
         for rank, more in (("lift", []), ("share", ["share"])):
             answer = ask(store, QUESTIONS["top_words_by_class"], {"rank_by": rank}, engine)
@@ -234,7 +234,7 @@ def test_the_columns_that_a_terminal_shows_are_those_declared_and_the_one_to_ran
 
 @pytest.mark.slow
 def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents):
-    """`attention_01`, `attention_02`, ...: what a question about layers is made of."""
+    """`attention_01`, `attention_02`, and so on, for questions about layers."""
     question = write_question(
         folder,
         "-- How much does [CLS] get, layer by layer?\n-- @param reduction: reduction = cls -- which\n"
@@ -285,7 +285,7 @@ def test_a_reduction_without_a_layer_shows_every_layer(folder, store, documents)
     ],
 )  # fmt: skip
 def test_a_malformed_question_is_one_line_that_names_its_file(folder, sql, wrong):
-    """Whatever is wrong is found when the folder is read, not when the question is asked."""
+    """The fault is found when the folder is read, not when the question is asked."""
     with pytest.raises(UsageError) as caught:
         write_question(folder, sql)
     text = one_line(caught)
@@ -294,7 +294,7 @@ def test_a_malformed_question_is_one_line_that_names_its_file(folder, sql, wrong
 
 
 def test_a_question_saved_by_any_editor_is_read(folder):
-    """With a byte order mark, and lines that end as Windows has them."""
+    """With a byte order mark, and with Windows line ends."""
     folder.mkdir()
     text = "-- How many?\r\n--\r\n-- @param least: count = 3 -- tokens\r\nSELECT $least AS n\r\n"
     (folder / "mine.sql").write_bytes(text.encode("utf-8-sig"))
@@ -303,8 +303,8 @@ def test_a_question_saved_by_any_editor_is_read(folder):
     assert question.parameters == (Parameter("least", "count", 3, "tokens"),)
 
 
-def test_folders_that_can_not_be_used_are_told(tmp_path, folder):
-    """Missing, a file, empty, not UTF-8, or with a question that is there already."""
+def test_unusable_folders_are_reported(tmp_path, folder):
+    """A missing or empty folder, a file, text that is not UTF-8, or a question with an existing name."""
     for path, wrong in ((tmp_path / "no", "is not a folder"), (tmp_path, "has no .sql file")):
         with pytest.raises(UsageError, match=re.escape(f"{path} {wrong}")):
             find_questions(path)
@@ -326,8 +326,8 @@ def test_folders_that_can_not_be_used_are_told(tmp_path, folder):
         ("def answer(t, p):\n    return 3", "failed"),
     ],
 )
-def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, twin, wrong):
-    """It is loaded when it is asked, and what it raises is told as its own."""
+def test_a_failing_custom_twin_is_one_line_that_names_its_file(folder, store, twin, wrong):
+    """It is loaded when it is asked, and its errors are reported as its own."""
     question = write_question(folder, "-- Q?\nSELECT 1 AS x", twin=twin)
     assert ask(store, question).to_pylist() == [{"x": 1}]
     with pytest.raises(UsageError) as caught:
@@ -379,7 +379,7 @@ def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, 
          "rollout has one value for all layers: leave layer out"),
         ("top_words_by_class", {"reduction": "received"},
          "the store has no reduction 'received': reduction must be one of cls, cls_heads, rollout, odd"),
-        # Not names but attempts to be pasted.
+        # Not names, but attempted injections.
         ("top_words_by_class", {"reduction": 'cls_03" AS attention FROM tokens --'},
          "the store has no reduction 'cls_03\" AS attention FROM tokens --': reduction must be one of "
          "cls, cls_heads, rollout, odd"),
@@ -389,7 +389,7 @@ def test_a_users_twin_that_fails_is_one_line_that_names_its_file(folder, store, 
          "by=label FROM tokens; -- does not fit: it is one of prediction, label"),
     ],
 )  # fmt: skip
-def test_a_parameter_that_does_not_fit_is_one_line(store, engine, name, given, message):
+def test_an_invalid_parameter_is_one_line(store, engine, name, given, message):
     """Unknown, missing, of the wrong type, out of range, or not in this store: what it is, and what it may be."""
     with pytest.raises(UsageError) as caught:
         ask(store, QUESTIONS[name], given, engine)
@@ -398,8 +398,8 @@ def test_a_parameter_that_does_not_fit_is_one_line(store, engine, name, given, m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_texts_are_bound_and_never_pasted(store, engine):
-    """A quote, a comment and a statement in a text are that text: they match no word, and change nothing."""
+def test_texts_are_bound_as_values(store, engine):
+    """A quote, a comment or a statement in a text is just text: it matches no word, and changes nothing."""
     plain = ask(store, QUESTIONS["top_words_by_class"], {"min_documents": 1}, engine)
     for text in ("'); DROP VIEW tokens; --", '" OR 1=1 --', "$limit", "\\", "\x00"):
         given = {"min_documents": 1, "ignore": [text]}
@@ -410,8 +410,8 @@ def test_texts_are_bound_and_never_pasted(store, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_values_from_the_command_line_do_what_values_from_python_do(store, engine):
-    """Everything may come as text."""
+def test_values_may_be_given_as_text(store, engine):
+    """As on the command line; the answers are those of typed values from Python."""
     typed = {"min_documents": 1, "limit": 4, "layer": 2, "renormalise": True, "ignore": ["film", "the"]}
     texts = {"min_documents": "1", "limit": "4", "layer": "2", "renormalise": "yes", "ignore": "film,the"}
     question = QUESTIONS["top_words_by_class"]
@@ -423,7 +423,7 @@ def test_values_from_the_command_line_do_what_values_from_python_do(store, engin
 
 @pytest.mark.slow
 def test_a_list_may_hold_commas_and_brackets(store):
-    """`[CLS]` is a token, not JSON; a comma itself is written as JSON; nothing is an empty list."""
+    """`[CLS]` is a token, not JSON. A comma itself is written as JSON. An empty text is an empty list."""
     question = QUESTIONS["top_words_by_class"]
     base = {"min_documents": 1, "specials": "in", "punctuation": "in", "limit": 100}
 
@@ -436,15 +436,15 @@ def test_a_list_may_hold_commas_and_brackets(store):
     assert words('[",", "!"]') == everything - {",", "!"}
 
 
-def test_an_engine_that_is_not_there_is_told(store):
-    """The two that are there are named."""
+def test_an_unknown_engine_is_reported(store):
+    """The error names the two engines."""
     with pytest.raises(UsageError, match=r"^there is no engine 'spark': choose duckdb or polars$"):
         ask(store, QUESTIONS["predictions"], {}, "spark")
 
 
 @pytest.mark.slow
-def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
-    """In its metadata: documents, missing parts, the parameters with their defaults, the layer as a number."""
+def test_an_answer_has_its_basis(store, tmp_path, documents):
+    """In its metadata: documents, missing parts, the parameters with their defaults, and the layer as a number."""
 
     def basis(of, name, **given):
         return [
@@ -468,7 +468,7 @@ def test_an_answer_says_what_it_rests_on(store, tmp_path, documents):
 
 @pytest.mark.slow
 def test_a_document_is_found_by_id_then_by_number(tmp_path):
-    """Where ids are numbers themselves, a text means the id first; a number, or `@2`, always means the number."""
+    """If ids are numbers themselves, a text is tried as an id first. A number, or `@2`, is always a document number."""
     made_up = made_up_documents(6)
     for document_, id_ in zip(made_up, ["2", "1", "0", "film/7", "twice", "twice"], strict=True):
         document_["id"] = id_
@@ -498,7 +498,7 @@ def test_a_document_is_found_by_id_then_by_number(tmp_path):
 
 @pytest.mark.slow
 def test_a_document_and_its_tokens_are_read_over_one_connection(store, monkeypatch):
-    """The row as Polars reads it, the tokens as the question gives them, and DuckDB is opened once."""
+    """The row equals Polars', the tokens equal the question's, and DuckDB is opened once."""
     asked = {"document": 3, "reduction": "cls", "layer": "mean"}
     expected = ask(store, QUESTIONS["document_tokens"], asked)
     opened, connect = [], duckdb.connect
@@ -511,7 +511,7 @@ def test_a_document_and_its_tokens_are_read_over_one_connection(store, monkeypat
 
 
 @pytest.mark.slow
-def test_a_document_of_a_part_that_is_missing_is_told_so(tmp_path, documents):
+def test_a_document_of_a_missing_part_is_reported(tmp_path, documents):
     """An unfinished store says how many of its documents are there."""
     store = write_store(tmp_path / "s", documents, part_size=10, parts=[1])
     assert document_number(store, 12) == 12

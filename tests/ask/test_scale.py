@@ -1,4 +1,4 @@
-"""Where shades are full: the 99th percentile of a store's lifts, against numpy over plain rows."""
+"""The value at which a shade is full: the 99th percentile of a store's lifts, against numpy over plain rows."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def two_digits(by_document):
 
 @pytest.mark.slow
 def test_the_scale_is_the_99th_percentile_of_the_lifts(made_up):
-    """Of a layer, of the mean of layers, and over an even share of what remains; special tokens never count."""
+    """For a layer, for the mean of layers, and after renormalising. Special tokens never count."""
     documents, store = made_up
     layers = [f"cls_{layer:02d}" for layer in (1, 2, 3)]
     for columns, asked in (
@@ -50,7 +50,7 @@ def test_the_scale_is_the_99th_percentile_of_the_lifts(made_up):
 
 
 def test_a_thousand_documents_spread_over_the_store_are_enough(made_up, monkeypatch):
-    """With more than the sample, every so many-th document counts."""
+    """In a store with more documents, every k-th one counts."""
     documents, store = made_up
     monkeypatch.setattr(attnstore.ask.scale, "SAMPLE", 15)
     found = lifts(documents, ["cls_03"])
@@ -58,7 +58,7 @@ def test_a_thousand_documents_spread_over_the_store_are_enough(made_up, monkeypa
 
 
 def test_some_parts_spread_over_the_store_are_enough(made_up, monkeypatch):
-    """Of a store of more parts those are looked at whose documents count, and no others."""
+    """In a store with more parts, only the parts of the documents that count are read."""
     documents, store = made_up
     monkeypatch.setattr(attnstore.ask.scale, "PARTS", 1)
     found = lifts(documents, ["cls_03"])
@@ -66,8 +66,8 @@ def test_some_parts_spread_over_the_store_are_enough(made_up, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_is_looked_up_ahead_is_what_would_be_found_later(made_up, monkeypatch):
-    """Of each layer, of the mean of heads, and of what has no layers; nothing is read again for it."""
+def test_scales_looked_up_ahead_are_those_found_later(made_up, monkeypatch):
+    """Per layer, for the mean of heads, and without layers. Nothing is read again."""
     _, store = made_up
     scales = Scales(store)
     for reduction in store.manifest.reductions:
@@ -82,7 +82,7 @@ def test_what_is_looked_up_ahead_is_what_would_be_found_later(made_up, monkeypat
 
 
 def test_missing_values_do_not_count_and_a_store_without_any_has_a_scale(tmp_path):
-    """Documents without a value are as if they were not there; where all are, the shade is full at 1."""
+    """Documents without values are ignored. If no document has values, a shade is full at 1."""
     documents = made_up_documents(10)
     there = [
         token["odd"] * len(d["tokens"])

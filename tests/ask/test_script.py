@@ -1,4 +1,4 @@
-"""Every question can be copied out and run by a DuckDB that has never heard of attnstore."""
+"""Every question can be copied as SQL and run by a DuckDB without attnstore."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from attnstore.ask.questions import find_questions
 from attnstore.ask.script import script
 from attnstore.store.store import open_store
 
-#: Runs each script's statements in a process that can't import attnstore, and prints the last one's rows.
+#: Runs each script's statements in a process that can't import attnstore, and prints the rows of the last.
 BARE = """
 import json, sys
 sys.modules["attnstore"] = None
@@ -73,11 +73,11 @@ GIVEN = {
     "document_tokens": {"document": "r7"},
     "similar_documents": {"document": "r7"},
 }
-#: Small stores have few words in enough documents: without these, most answers would be empty.
+#: In small stores, few words are in enough documents. Without these values, most answers would be empty.
 SOME = {"min_documents": 1, "limit": 1000}
-#: A p value of the macros takes 0.3 ms, so that these are asked of fewer words.
+#: A p value of the macros takes 0.3 ms, so these questions are asked about fewer words.
 FEWER = {"distinctive_words": {"min_documents": 4}, "errors": {"min_documents": 4}}
-#: Their SQL reads the totals, which are kept in single precision, where the twin adds tokens up.
+#: Their SQL reads the totals, which have single precision; the twin sums the tokens.
 FROM_TOTALS = ("top_words_by_class", "top_tokens_by_class", "attention_vs_frequency")
 
 
@@ -91,8 +91,8 @@ def measured(small_store, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_question_answers_the_same_in_a_bare_duckdb(measured, tmp_path):
-    """Copied out by --sql: the same columns and rows as Polars has, p values and intervals included."""
+def test_every_question_gives_the_same_answer_in_a_bare_duckdb(measured, tmp_path):
+    """Copied with --sql: the same columns and rows as from Polars, including p values and intervals."""
     store = open_store(measured)
     asked = {}
     for name, question in find_questions().items():
@@ -104,8 +104,8 @@ def test_every_question_answers_the_same_in_a_bare_duckdb(measured, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_unfinished_store_is_added_up_by_the_script(small_store, tmp_path):
-    """Of a run that goes on, the finished parts answer; of one that has none, nothing does, without an error."""
+def test_the_script_sums_an_unfinished_store(small_store, tmp_path):
+    """The finished parts of an active run answer. Without any, the answer is empty, without an error."""
 
     import small_store as made
 
@@ -123,7 +123,7 @@ def test_an_unfinished_store_is_added_up_by_the_script(small_store, tmp_path):
 
 
 def test_the_command_prints_the_script(small_store, tmp_path):
-    """`attnstore queries NAME --sql STORE -p …` is the script, and nothing else is printed."""
+    """`attnstore queries NAME --sql STORE -p …` prints exactly the script."""
     question = find_questions()["predictions"]
     code, out, err = attnstore("queries", "predictions", "--sql", small_store)
     assert (code, out, err) == (0, script(open_store(small_store), question), "")
@@ -135,8 +135,8 @@ HOSTILE = ["it's", '"', "$limit", "--", "/*", "\\", "'; DROP TABLE x; --", "naï
 
 
 @pytest.mark.slow
-def test_values_are_literals_whatever_they_hold(small_store, tmp_path):
-    """A quote or a comment in a parameter changes nothing but the value."""
+def test_values_are_literals(small_store, tmp_path):
+    """A quote or a comment in a parameter changes only the value."""
     question, store = find_questions()["contexts"], open_store(small_store)
     found = run_bare(tmp_path, *(script(store, question, {"word": word}) for word in HOSTILE))
     for word, bare in zip(HOSTILE, found, strict=True):
@@ -153,7 +153,7 @@ def macros():
 
 @pytest.mark.slow
 def test_p_values_are_scipys(macros):
-    """To 1e-10, and to 1e-5 of themselves down to 1e-30, over all degrees of freedom."""
+    """To 1e-10, and to 1e-5 relative down to 1e-30, for all degrees of freedom."""
     draw = np.random.default_rng(0)
     t = 10 ** draw.uniform(-4, 1.5, 800) * draw.choice([-1, 1], 800)
     df = 10 ** draw.uniform(0, 6.5, 800)
@@ -170,18 +170,18 @@ def test_p_values_are_scipys(macros):
 
 
 def test_quantiles_are_scipys(macros):
-    """t of 95 % intervals, to 1e-10 of itself, from 1 to infinitely many degrees of freedom."""
+    """t for 95 % intervals, to 1e-10 relative, from 1 to infinitely many degrees of freedom."""
     df = np.concatenate([10 ** np.linspace(0, 9, 4000), [np.inf]])
     tests = pa.table({"df": df})  # noqa: F841 - DuckDB reads it by name
     found = macros.sql("SELECT t_quantile(0.975, df) AS t FROM tests").to_arrow_table()["t"].to_numpy()
-    assert np.abs(found / stdtrit(df, 0.975) - 1).max() < 1e-10  # of scipy 1.15 itself 4e-11
+    assert np.abs(found / stdtrit(df, 0.975) - 1).max() < 1e-10  # scipy 1.15 itself has an error of 4e-11
     assert macros.sql("SELECT [t_quantile(0.9, 5), t_quantile(0.975, NULL)]").fetchall()[0][0] == [None, None]
 
 
 @pytest.mark.slow
 @given(st.lists(st.none() | st.floats(0, 1) | st.sampled_from([0.01, 0.5]), max_size=12))
 def test_q_values_are_scipys(macros, family):
-    """Benjamini and Hochberg's, ties and missing tests included, in the order that they came."""
+    """Benjamini and Hochberg's, including ties and missing tests, in the original order."""
     found = macros.execute("SELECT q_values($p::DOUBLE[])", {"p": family}).fetchone()[0] or []
     tested = [p for p in family if p is not None]
     adjusted = iter(false_discovery_control(tested, method="bh")) if tested else iter(())

@@ -1,4 +1,4 @@
-"""Several stores: the variance of a word's figure is taken apart into the seed's and the sample's, as it was put in."""
+"""Several stores: the variance of a word's figure is divided into that of the seed and of the sample, as simulated."""
 
 import copy
 import random
@@ -21,12 +21,12 @@ from attnstore.ask.seeds import compare_seeds
 from attnstore.errors import UsageError
 from attnstore.store.store import open_store
 
-#: The deviation of the words' true figures.
+#: The standard deviation of the words' true figures.
 SPREAD = 0.3
 
 
 def simulated(*, seed_deviation, words=300, stores=4, clusters=50):
-    """Each word is a simulation: a mood of its cluster in all stores, a reading of it in each, and each store's own."""
+    """Each word is a simulation: an effect of its cluster in all stores, one in each store, and one of each store."""
     chance = np.random.default_rng(8)
     moods = chance.normal(0, 0.5, (words, 1, clusters))
     readings = chance.normal(0, 0.4, (words, stores, clusters))
@@ -43,12 +43,12 @@ def simulated(*, seed_deviation, words=300, stores=4, clusters=50):
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.2])
-def test_the_seeds_variance_is_told_from_the_samples(deviation):
-    """Of 300 words it averages to the truth; 95 % of the intervals of the mean hold what was put in."""
+def test_the_seeds_variance_is_separated_from_the_samples(deviation):
+    """Over 300 words it averages to the truth, and 95 % of the intervals of the mean hold the simulated value."""
     found, truths = simulated(seed_deviation=deviation)
     words, _, parts = seeds._measured(found, 50, 4, 1, 20)
     assert words.height == 300
-    # One store's variance by sampling is that of moods and readings over about 46 effective clusters.
+    # One store's sampling variance is that of both cluster effects over about 46 effective clusters.
     sampling = (words["sampling"] ** 2).mean()
     assert sampling == pytest.approx((0.5**2 + 0.4**2) / 43, rel=0.1)
     (row,) = parts.to_dicts()
@@ -60,7 +60,7 @@ def test_the_seeds_variance_is_told_from_the_samples(deviation):
 
 
 def with_seed(documents, seed):
-    """The same texts and predictions with another attention."""
+    """The same texts and predictions with other attention."""
     chance = random.Random(seed)
     others = copy.deepcopy(documents)
     for document in others:
@@ -71,7 +71,7 @@ def with_seed(documents, seed):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Three stores, the second of which lacks some documents, and the documents that all have."""
+    """Three stores, the second of which lacks some documents, and the documents in all of them."""
     folder = tmp_path_factory.mktemp("seeds")
     documents = made_up_documents(60)
     sides = [with_seed(documents, seed) for seed in range(3)]
@@ -114,8 +114,8 @@ def test_a_words_figures_are_those_of_a_loop(made):
     assert checked > 8
 
 
-def test_lists_of_one_store_three_times_are_the_same_and_nothing_is_the_seeds(made):
-    """Two stores share all leading words, no variance is the seed's, and the extremes are the mean."""
+def test_equal_stores_have_no_variance_of_the_seed(made):
+    """Two equal stores share all leading words, no variance is the seed's, and the extremes equal the mean."""
     store = made[0]["a"]
     found = compare_seeds({"a": store, "b": store, "c": store}, min_documents=5, size=3)
     assert found.lists.rows() == [("neg", 3, 3.0, 3, 3), ("pos", 3, 3.0, 3, 3)]

@@ -1,4 +1,4 @@
-"""Promises of attnstore.ask.several: many stores are one table, and no answer mixes two models."""
+"""Promises of attnstore.ask.several: several stores are one table, and no answer mixes two models."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def paths(runs: Path) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_each_store_answers_for_itself(runs, engine):
-    """The rows of each store's own answer, under its name, in the order given."""
+def test_each_store_answers_separately(runs, engine):
+    """The rows of each store's own answer, with its name, in the given order."""
     found = attnstore.open(paths(runs)).query("predictions", engine=engine).polars()
     expected = [
         attnstore.open(path)
@@ -47,7 +47,7 @@ def test_each_store_answers_for_itself(runs, engine):
 
 @pytest.mark.slow
 def test_tables_and_sql_have_the_rows_of_all(runs):
-    """The views are the frames: `store` first, then what all stores have."""
+    """The views equal the frames: `store` first, then the columns that all stores have."""
     readers = attnstore.open([*paths(runs), runs / "other.attn"])
     counts = readers.sql("SELECT store, count(*) AS n FROM documents GROUP BY ALL ORDER BY store").to_pylist()
     assert counts == [{"store": "other", "n": 10}, {"store": "step-1", "n": 20}, {"store": "step-2", "n": 40}]
@@ -61,7 +61,7 @@ def test_tables_and_sql_have_the_rows_of_all(runs):
 
 
 @pytest.mark.slow
-def test_what_not_all_have_is_refused(runs):
+def test_columns_that_not_all_stores_have_are_refused(runs):
     """In one line that names the store or the column."""
     readers = attnstore.open([*paths(runs), runs / "other.attn"])
     with pytest.raises(UsageError, match=r"^other: the store has no reduction 'rollout'"):
@@ -79,8 +79,8 @@ def test_what_not_all_have_is_refused(runs):
 
 
 @pytest.mark.slow
-def test_a_pattern_is_many_stores(runs):
-    """From the command line, in quotes."""
+def test_a_pattern_names_several_stores(runs):
+    """On the command line, in quotes."""
     done = command("sql", f"{runs}/step-*.attn", "SELECT store, count(*) FROM documents GROUP BY ALL ORDER BY 1",
                    "--format", "csv")  # fmt: skip
     assert done[1].splitlines()[1:] == ["step-1,20", "step-2,40"]

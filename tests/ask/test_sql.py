@@ -33,12 +33,12 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# -- what is there ----------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_both_engines_show_the_contracts_columns_then_split_and_label_as_text(store):
-    """The same names in the same order, whatever stands in the path and whatever it looks like."""
+    """The same names in the same order, whatever is in the path and whatever it looks like."""
     for kind, frame, schema in (
         ("documents", documents(store), store.documents_schema),
         ("tokens", tokens(store), store.tokens_schema),
@@ -53,7 +53,7 @@ def test_both_engines_show_the_contracts_columns_then_split_and_label_as_text(st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label_in_path", [True, False])
-def test_both_engines_give_every_row_back_as_it_was_written(tmp_path, label_in_path):
+def test_both_engines_return_every_row_as_written(tmp_path, label_in_path):
     """Ids, labels with nulls, splits, predictions, tokens, words and values, in document order."""
     made_up = made_up_documents(12, labels=("a b", None, "é/1"), splits=("train", "2024"))
     store = write_store(tmp_path / "s", made_up, label_in_path=label_in_path)
@@ -78,8 +78,8 @@ def test_both_engines_give_every_row_back_as_it_was_written(tmp_path, label_in_p
     )
 
 
-def test_documents_get_the_entropies_of_the_heads_that_are_asked_for(store, made_up):
-    """A head's own, in double precision, beside those stored and the class; the same in both engines."""
+def test_documents_get_the_entropies_of_the_chosen_head(store, made_up):
+    """In double precision, beside the stored ones and the class; the same in both engines."""
     added = QuestionColumns(elements={"attention_02_02": ("cls_heads_02", 1)}, class_column="label")
     names = ["attention_02_02_entropy", "cls_heads_02_entropy", "class"]
     frame = documents(store, added).sort("document").select(names).collect()
@@ -94,8 +94,8 @@ def test_documents_get_the_entropies_of_the_heads_that_are_asked_for(store, made
 
 
 @pytest.mark.slow
-def test_statements_that_only_read_are_welcome(store):
-    """SELECT in all its forms, DESCRIBE, SUMMARIZE, EXPLAIN, UNPIVOT, unions, recursion, table macros."""
+def test_statements_that_only_read_are_allowed(store):
+    """SELECT in all its forms, DESCRIBE, SUMMARIZE, EXPLAIN, UNPIVOT, unions, recursion, and table macros."""
     for sql, first in (
         ("select count(*) from documents", 12),
         ("from documents select count(*);", 12),
@@ -121,15 +121,18 @@ def test_statements_that_only_read_are_welcome(store):
         assert run_sql(store, sql).num_rows >= 1, sql
 
 
-def test_results_come_in_plain_types(store):
-    """Sums of integers as int64 although DuckDB has 128 bits, strings as strings; what is larger stays."""
+def test_results_have_plain_types(store):
+    """Sums of integers are int64 although DuckDB uses 128 bits, and strings are strings.
+
+    Larger numbers stay as they are.
+    """
     table = run_sql(store, "select sum(length), any_value(prediction), 2::hugeint ** 100 from documents")
     assert table.schema.types == [pa.int64(), pa.string(), pa.float64()]
     huge = run_sql(store, "select sum(x) from (values (9223372036854775807), (9223372036854775807)) t(x)")
     assert int(huge.column(0)[0].as_py()) == 2 * (2**63 - 1)
 
 
-# -- what is not possible ---------------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------------------
 
 WRITING = [
     "insert into documents values (1)",
@@ -142,7 +145,7 @@ WRITING = [
     "copy documents to '{folder}/out.csv'",
     "explain analyze copy (select 1) to '{file}'",
     "explain copy (select 1) to '{file}'",
-    # DuckDB 2.0: a SELECT all the same, and the file is one that may be read.
+    # DuckDB 2.0: also a SELECT, and the file is one that may be read.
     "with a as (copy (select 1 as x) to '{file}' (format parquet, use_tmp_file false)) select 1",
     "explain analyze with a as (copy (select 1 as x) to '{file}' (use_tmp_file false)) select 1",
     "from query('with a as (copy (select 1 as x) to ''{file}'' (use_tmp_file false)) select 1')",
@@ -213,7 +216,7 @@ def test_sql_writes_nothing_and_reads_nothing_else(store, tmp_path, sql):
 
 @pytest.mark.parametrize(("sql", "hint"), WRONG)
 def test_a_mistake_in_sql_is_one_line_with_the_hint(store, sql, hint):
-    """DuckDB's own words, less its drawing of the query."""
+    """DuckDB's own message, without its drawing of the query."""
     with pytest.raises(UsageError) as caught:
         run_sql(store, sql)
     assert hint in str(caught.value)
@@ -224,7 +227,7 @@ def test_a_mistake_in_sql_is_one_line_with_the_hint(store, sql, hint):
 @pytest.mark.parametrize("sql", ["from read_csv('/etc/passwd')", "copy (select 1) to '/tmp/attnstore-no.csv'",
     "load httpfs", "set enable_external_access = true", "set allowed_paths = ['/etc/passwd']"])  # fmt: skip
 def test_the_connection_itself_is_locked(store, sql):
-    """`connect` gives out a real connection: what is refused there is refused by DuckDB, not by our reading."""
+    """`connect` returns a real connection: DuckDB itself refuses these statements, not only our check."""
     with connect(store) as connection, pytest.raises(duckdb.Error):
         connection.execute(sql)
     assert not Path("/tmp/attnstore-no.csv").exists()  # noqa: S108 - that is what must not appear
@@ -232,7 +235,7 @@ def test_the_connection_itself_is_locked(store, sql):
 
 @pytest.mark.slow
 def test_reading_leaves_nothing_behind(store, tmp_path):
-    """No spill directory, no database, in the working directory or in the store."""
+    """No spill directory and no database, in the working directory or in the store."""
     before = snapshot(store.path)
     script = (
         "import sys; from attnstore.store.store import open_store; from attnstore.ask.sql import run_sql; "
@@ -249,7 +252,7 @@ def test_reading_leaves_nothing_behind(store, tmp_path):
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "noise"])
 def test_a_damaged_part_is_the_stores_error(tmp_path, damage):
-    """One line that names the store and points to `verify`, in both engines."""
+    """One line that names the store and suggests `verify`, in both engines."""
     store = write_store(tmp_path / "s", made_up_documents(6))
     victim = store.tokens_files()[-1]
     if damage == "gone":
@@ -280,8 +283,8 @@ def test_nothing_is_drawn_on_the_output_beside_the_answer(small_store):
         "SELECT " + "(" * 1200 + "1" + ")" * 1200,
     ],
 )
-def test_statement_that_is_nested_deeply_is_one_line(sql: str) -> None:
-    """Its tree is deeper than Python's own reader goes, or than DuckDB's parser."""
+def test_a_deeply_nested_statement_is_one_line(sql: str) -> None:
+    """It is too deep for Python's own reader, or for DuckDB's parser."""
     with pytest.raises(UsageError, match=r"^the statement is nested too deeply$"):
         reading_statement(sql)
 
@@ -290,8 +293,8 @@ ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT 1 FROM t) SELECT co
 
 
 @pytest.mark.slow
-def test_statement_without_an_end_is_stopped(tmp_path: Path) -> None:
-    """After as long as was said, with what gives it more; the store can be asked again."""
+def test_an_endless_statement_is_stopped(tmp_path: Path) -> None:
+    """After the time limit, with the option for more time. The store can be asked again."""
     store = write_store(tmp_path / "store", made_up_documents(3))
     with pytest.raises(
         UsageError, match=r"^stopped after 0\.3 seconds: --timeout gives it more, 0 no limit$"
@@ -301,8 +304,8 @@ def test_statement_without_an_end_is_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_answer_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
-    """It is counted as it comes, not when it is whole."""
+def test_an_answer_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """Its size is counted as it arrives, not when it is complete."""
     monkeypatch.setattr(asking, "_half_of_memory", lambda: 64 << 20)
     store = write_store(tmp_path / "store", made_up_documents(3))
     with pytest.raises(UsageError, match=r"the answer takes more than 0\.1 GB, half of the memory"):
@@ -310,8 +313,8 @@ def test_answer_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch) -
     assert run_sql(store, "SELECT count(*) AS n FROM range(1000000)").to_pylist() == [{"n": 1000000}]
 
 
-def test_error_in_the_middle_of_an_answer_is_of_its_kind(tmp_path: Path) -> None:
-    """The user's mistake is the user's, however many rows came before it."""
+def test_an_error_in_the_middle_of_an_answer_keeps_its_kind(tmp_path: Path) -> None:
+    """The user's mistake is reported as such, however many rows came before it."""
     store = write_store(tmp_path / "store", made_up_documents(3))
     sql = "SELECT CASE WHEN range = 900000 THEN 'x' ELSE '1' END::INT AS i FROM range(1000000)"
     with pytest.raises(UsageError, match="Could not convert string 'x' to INT32"):

@@ -20,7 +20,7 @@ def connection():
 
 
 def t_tail(t, df, steps=200_000, end=4000.0):
-    """P(|T| > |t|), the density integrated by Simpson's rule over a logarithmic grid."""
+    """P(|T| > |t|): the density integrated by Simpson's rule on a logarithmic grid."""
     constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
     low, high = math.log(abs(t)), math.log(end)
     width = (high - low) / steps
@@ -56,7 +56,7 @@ def test_quantiles_undo_p_values_and_nulls_stay_null(connection):
 
 
 def by_hand(p):
-    """Benjamini and Hochberg's step-up procedure, one definition at a time: the smallest level that rejects each."""
+    """Benjamini and Hochberg's step-up procedure by its definition: the smallest level that rejects each test."""
     tested = [value for value in p if value is not None]
     answer = []
     for value in p:
@@ -80,14 +80,14 @@ def test_q_values_are_the_smallest_rates_at_which_a_test_is_rejected(connection,
     assert frame.select(q_value(pl.col("p"))).to_series().to_list() == expected
 
 
-def test_each_class_is_a_family_of_tests_of_its_own():
+def test_each_class_is_a_separate_family_of_tests():
     frame = pl.DataFrame({"class": ["a", "b", "a", "b"], "p": [0.01, 0.03, 0.04, 0.04]})
     found = frame.select(q_value(pl.col("p")).over("class")).to_series().to_list()
     assert found == pytest.approx([0.02, 0.04, 0.04, 0.04])
 
 
 def all_deals(values, k):
-    """Of every way to choose k of the values, the sum."""
+    """The sum of each way to choose k of the values."""
     return np.array([sum(some) for some in combinations(values, k)])
 
 
@@ -106,19 +106,20 @@ def p_of(t, skew, g=1e6, o_g=1e6):
 @pytest.mark.parametrize("skew", [0.0, 1e-6, 0.3, 1.0, -0.8])
 @pytest.mark.parametrize("t", [0.0, 1e-9, 0.7, 2.0, 5.0, -3.0])
 def test_permutation_p_values_are_those_of_a_gamma_distribution(t, skew):
-    """Twice the smaller tail, to 2 in 100 of itself, on the side where it is long."""
+    """Twice the smaller tail, to 2 % relative, on the long side."""
     if t * skew < 0:
         skew = -skew
     tail = scipy.stats.pearson3(skew).sf(t) if t > 0 else scipy.stats.pearson3(skew).cdf(t)
-    # About the middle, where neither tail is small, any p near 1 will do.
+    # In the middle, where neither tail is small, any p near 1 is right.
     assert p_of([t], [skew]) == [pytest.approx(min(1.0, 2 * tail), rel=0.02 if abs(t) > 1 else 0.15)]
 
 
 @pytest.mark.slow
 def test_permutation_p_values_are_those_of_all_permutations():
-    """Skewed values, five of 24: of all 42,504 ways to choose them, about as many are as far out as p says.
+    """Skewed values, five of 24: of all 42,504 ways to choose them, about the share p is at least as extreme.
 
-    Far out, where so few values end, and where the distribution is short, p may be larger, never much smaller.
+    In the far tail, where the few values end, and on the short side of the distribution, p may be larger, but never
+    much smaller.
     """
     values = np.random.default_rng(1).gamma(1.5, 1, 24)
     values -= values.mean()
@@ -127,7 +128,7 @@ def test_permutation_p_values_are_those_of_all_permutations():
     t = sums / sums.std()
     skew = (t**3).mean()
     lean = k * (size - k) * (size - 2 * k) / (size * (size - 1) * (size - 2)) * (values**3).sum()
-    assert skew * sums.std() ** 3 == pytest.approx(lean, rel=1e-9)  # the moment that the questions take
+    assert skew * sums.std() ** 3 == pytest.approx(lean, rel=1e-9)  # the moment that the questions use
     assert sums.var() == pytest.approx(k * (size - k) / (size * (size - 1)) * (values**2).sum(), rel=1e-9)
     for level in (0.001, 0.01, 0.05, 0.2):
         high, low = np.quantile(t, 1 - level), np.quantile(t, level)
@@ -137,8 +138,11 @@ def test_permutation_p_values_are_those_of_all_permutations():
 
 
 @pytest.mark.slow
-def test_no_permutation_p_value_is_below_what_the_clusters_can_tell():
-    """Two clusters against three can be dealt in ten ways: two of them, either way round, are the least."""
+def test_no_permutation_p_value_is_below_what_the_clusters_allow():
+    """Two clusters against three can be dealt in ten ways.
+
+    The smallest p is two of these ten, one for each direction.
+    """
     assert p_of([9.0, 9.0], [0.0, 0.0], [2.0, 1.0], [3.0, 1.0]) == [pytest.approx(0.2), 1.0]
     assert p_of([9.0, None, 1.0, 1.0], [0.0, 0.0, None, 0.0], [2.0, 2.0, 2.0, None], 3.0) == [
         pytest.approx(0.2), None, None, None,

@@ -1,4 +1,4 @@
-"""What p values and intervals rest on: every answer that has one says so, and has none below what can be told."""
+"""The basis of p values and intervals: every answer with one names it, and has none if there are too few clusters."""
 
 import copy
 
@@ -13,7 +13,7 @@ from attnstore.store.manifest import StoredReduction
 from attnstore.store.store import open_store
 
 QUESTIONS = find_questions()
-#: What lets a small store of made-up documents answer.
+#: Parameters with which a small store of made-up documents has answers.
 GIVEN = {
     "negation": {"min_documents": 1, "negations": "the", "distance": 5},
     "within_group": {"min_groups": 1},
@@ -27,7 +27,7 @@ GIVEN = {
 
 
 def measured(name):
-    """Whether a column is a p value, a rate of false discoveries, or an end of an interval."""
+    """Whether a column is a p value, a false discovery rate, or an end of an interval."""
     return name in ("p", "q", "low", "high") or name.endswith(("_low", "_high"))
 
 
@@ -37,7 +37,7 @@ ASKED = [
     if any(p.type == "cluster" for p in question.parameters) or "groups" in question.needs
 ]
 
-#: DuckDB gives the same answers, tested for each question, and takes five times as long.
+#: DuckDB takes five times as long for the same answers, which each question's own test compares.
 POLARS_AND_EVERY_EIGHTH = pytest.mark.sampled(
     at=[place for place in range(2 * len(ASKED)) if place % 2 == 1 or place % 16 == 0]
 )
@@ -67,8 +67,8 @@ def one_film(tmp_path_factory, signed_documents):
 
 
 @pytest.mark.slow
-def test_questions_that_know_no_cluster_have_no_p_and_no_interval(films):
-    """So the other tests of this file are of all questions that have one."""
+def test_questions_without_clusters_have_no_p_and_no_interval(films):
+    """So the other tests of this file cover all questions that have one."""
     for name in QUESTIONS.keys() - {*ASKED}:
         columns = ask(films, QUESTIONS[name], GIVEN.get(name, {}), "polars").column_names
         assert not any(map(measured, columns)), name
@@ -78,8 +78,8 @@ def test_questions_that_know_no_cluster_have_no_p_and_no_interval(films):
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize("name", ASKED)
 @POLARS_AND_EVERY_EIGHTH
-def test_what_has_an_interval_says_its_unit_and_how_many_there_are(films, signed_documents, name, engine):
-    """Groups and documents without one, counted; documents where these are taken for independent; the family of q."""
+def test_an_answer_with_an_interval_names_its_unit_and_their_number(films, signed_documents, name, engine):
+    """Groups and documents without one, counted; documents if these are treated as independent; the family of q."""
     those = signed_documents[:100:2] if name == "faithfulness" else signed_documents
     groups = {d["group"] for d in those} - {None}
     singles = sum(d["group"] is None for d in those)
@@ -102,8 +102,8 @@ def test_what_has_an_interval_says_its_unit_and_how_many_there_are(films, signed
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize("name", ASKED)
 @POLARS_AND_EVERY_EIGHTH
-def test_of_one_cluster_there_is_no_p_and_no_interval(one_film, name, engine):
-    """Null in both engines, in rows that are there; the answer says that there is one group."""
+def test_a_single_cluster_has_no_p_and_no_interval(one_film, name, engine):
+    """Null in both engines, in existing rows. The answer says that there is one group."""
     answer = ask(one_film, QUESTIONS[name], GIVEN.get(name, {}), engine)
     columns = [column for column in answer.column_names if measured(column)]
     assert answer.num_rows > 0

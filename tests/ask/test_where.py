@@ -1,4 +1,4 @@
-"""A condition over documents: a question answers as if the store held no others."""
+"""A condition over documents: a question answers as if the store had no other documents."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ CONDITIONS = {
     "cls_01_entropy > 1": lambda d: asked_store.entropies(d["tokens"], ["cls_01"])["cls_01_entropy"] > 1,
     "false": lambda d: False,
 }
-#: Those whose answers name no document: the others' numbers differ from store to store.
+#: Questions whose answers name no documents, whose numbers would differ between the stores.
 QUESTIONS = {
     "predictions": {}, "confusion": {}, "top_words_by_class": {"min_documents": 1},
     "top_tokens_by_class": {"min_documents": 1, "intervals": False}, "sinks": {}, "layer_profile": {},
@@ -44,7 +44,7 @@ def store(documents, tmp_path_factory):
     return open_store(path)
 
 
-#: Each question under two of the conditions, each condition with four or five of the questions.
+#: Each question with two of the conditions, and each condition with four or five of the questions.
 PAIRS = [
     (condition, name)
     for i, name in enumerate(QUESTIONS)
@@ -55,7 +55,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def chosen(request, documents, tmp_path_factory):
-    """A condition, and a store of the documents that fulfil it alone."""
+    """A condition, and a store with only the documents that meet it."""
     these = [document for document in documents if CONDITIONS[request.param](document)]
     path: Path = tmp_path_factory.mktemp("where") / "some.attn"
     asked_store.write_store(path, these)
@@ -66,7 +66,7 @@ def chosen(request, documents, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("chosen", "name"), PAIRS, indirect=["chosen"])
 def test_the_answer_is_that_of_a_store_without_the_others(store, chosen, name):
-    """In SQL and in Polars, whatever a question reads."""
+    """In SQL and in Polars, whatever tables a question reads."""
     condition, alone, count = chosen
     question = find_questions()[name]
     expected = ask(alone, question, QUESTIONS[name]).to_pylist()
@@ -110,8 +110,8 @@ def test_the_script_has_the_condition(store, name, tmp_path):
         (7, "it must be a string, a condition over documents"),
     ],
 )
-def test_what_is_no_condition_is_refused(store, condition, said):
-    """One line that begins with what was given; nothing is run that could do more than choose documents."""
+def test_an_invalid_condition_is_refused(store, condition, said):
+    """One line that starts with the given text. Statements that could do more than choose documents are not run."""
     for engine in ("duckdb", "polars"):
         with pytest.raises(UsageError) as refusal:
             ask(store, find_questions()["predictions"], {"where": condition}, engine)
@@ -127,8 +127,8 @@ def test_a_blank_condition_is_none(store):
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_a_document_that_the_condition_leaves_out_is_not_asked_about(documents, tmp_path, engine):
-    """It is refused, and its id is never taken for the number of another document, which the condition keeps."""
+def test_a_document_that_the_condition_leaves_out_is_refused(documents, tmp_path, engine):
+    """Its id is never taken for the number of another document that the condition keeps."""
     renamed = [{**document, "id": f"{number * 7 % 80}"} for number, document in enumerate(documents)]
     asked_store.write_store(tmp_path / "s.attn", renamed)
     store, question = open_store(tmp_path / "s.attn"), find_questions()["document_tokens"]
