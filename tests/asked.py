@@ -1,8 +1,8 @@
-"""Questions asked as the explorer asks them: over connections that are kept for the next question to the same store.
+"""Asks questions like the explorer: over connections that are kept for the next question to the same store.
 
-Opening a database and making its views takes longer than most questions to a small store. What `attnstore query` opens
-for itself, once, is tested in tests/ask/test_sql.py and by the commands. The views name the files that were there at
-the first question: what is written between two questions needs `attnstore.ask.answer.ask`.
+Opening a database and creating its views takes longer than most questions to a small store. That `attnstore query`
+opens one for itself is tested in tests/ask/test_sql.py and by the commands. The views name the files of the first
+question: if files are written between two questions, use `attnstore.ask.answer.ask`.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from attnstore.ask.pool import Pool, Work
 from attnstore.ask.questions import Engine, Question
 from attnstore.store.store import Store
 
-#: By the store itself, so that one opened again, which may have other files, has connections of its own.
+#: By the store object, so that a store opened again, which may have other files, has its own connections.
 _POOLS: OrderedDict[int, Pool] = OrderedDict()
 _KEPT = 4
 
@@ -27,7 +27,7 @@ def ask(
     engine: Engine = "duckdb",
     **more: object,
 ) -> pa.Table:
-    """As `attnstore.ask.answer.ask`."""
+    """Like `attnstore.ask.answer.ask`."""
     return answer.ask(store, question, parameters, engine, connect=Work(_pool(store)).connect, **more)
 
 

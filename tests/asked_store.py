@@ -1,7 +1,7 @@
 """Small stores to ask questions of, and the answers by brute force: plain loops over plain rows.
 
-Nothing here knows the package's SQL, its Polars twins, or how they sum. A document is a dictionary, its
-tokens are dictionaries in a list, and each reduction's value stands under its column's name.
+This file is independent of the package's SQL, its Polars twins, and their sums. A document is a dictionary, its tokens
+are dictionaries in a list, and each reduction's value has its column's name as key.
 """
 
 import math
@@ -47,7 +47,7 @@ def words(*names):
 def made_up_documents(
     count, labels=("neg", "pos", None), predictions=("neg", "pos"), splits=("test",), seed=0
 ):
-    """`count` documents with tokens and all values drawn at random; every fifth has no `odd`."""
+    """`count` documents with random tokens and values; every fifth has no `odd`."""
     chance = random.Random(seed)
     documents = []
     for number in range(count):
@@ -159,7 +159,7 @@ def _table(rows, schema):
 
 
 def value_of(row, reduction, layer="last", head="mean"):
-    """The chosen attention of one token, as the questions define it; None where there is none."""
+    """The chosen attention of one token, as the questions define it; None if it has none."""
     if head != "mean":
         return row[f"{reduction}_{LAYERS if layer == 'last' else int(layer):02d}"][int(head) - 1]
     if reduction in ("rollout", "odd"):
@@ -175,7 +175,7 @@ def has_letter_or_digit(text, foreign=""):
 
 
 def occurrences(document, unit):
-    """(term, special, places) of each token, or of each word and each token of no word."""
+    """(term, special, positions) of each token, or of each word and each token without a word."""
     found = []
     for place, row in enumerate(document["tokens"]):
         if unit == "token" or row["word"] is None:
@@ -188,15 +188,15 @@ def occurrences(document, unit):
 
 
 def cluster_of(documents, number, cluster="group"):
-    """What a document hangs together with: its film, or nothing but itself."""
+    """The cluster of a document: its film, or only itself."""
     film = documents[number].get("group") if cluster == "group" else None
     return number if film is None else film
 
 
 def interval(values, owners):
-    """The 95 % interval of the mean of `values`, whose `owners` alone are independent: residuals, not sums.
+    """The 95 % interval of the mean of `values`, independent only between `owners`: residuals, not sums.
 
-    Of the mean's logarithm, where it has one.
+    It is that of the mean's logarithm, if the mean has one.
     """
     mean = sum(values) / len(values)
     residual, size = defaultdict(float), defaultdict(int)
@@ -214,7 +214,7 @@ def interval(values, owners):
 
 
 def mid_rank(value, values):
-    """The part of `values` below `value`, and half of those equal to it."""
+    """The share of `values` below `value`, plus half of those equal to it."""
     return (sum(v < value for v in values) + sum(v == value for v in values) / 2) / len(values)
 
 

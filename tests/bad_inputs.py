@@ -1,4 +1,4 @@
-"""The places that bad inputs are made from, and ways to damage a file."""
+"""The files that bad inputs are made from, and ways to damage a file."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 
 class Case:
-    """The places that a bad input is made from."""
+    """The files that a bad input is made from."""
 
     def __init__(self, tmp, store, model, reviews):
         self.tmp, self.store, self.model, self.reviews = tmp, store, model, reviews

@@ -1,6 +1,6 @@
-"""A server of S3 on this machine: moto's, which is asked for its answers and made to fail on request.
+"""An S3 server on this machine: moto's, which counts requests and fails on demand.
 
-It knows one pair of credentials, `KEY` and `SECRET`, and counts what is asked.
+It knows one pair of credentials, `KEY` and `SECRET`.
 """
 
 import logging
@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 KEY, SECRET, BUCKET = "AKIATEST", "secret", "data"
-#: What a request can meet. `unavailable`: 503; `refused`: the connection is closed at once; `torn`: it is closed in the
-#: middle of the answer; `lost`: done as asked, and reported as failed; `slow`: half a second.
+#: Faults of a request. `unavailable`: 503; `refused`: the connection is closed at once; `torn`: it is closed in the
+#: middle of the answer; `lost`: the request succeeds, but reports a failure; `slow`: it takes half a second.
 FAULTS = ("unavailable", "refused", "torn", "lost", "slow")
 
 
 @dataclass
 class Server:
-    """`fault`: what meets a request, by its method and path; None for nothing. `asked`: method, path, bytes sent."""
+    """`fault`: a function from method and path to a fault, or None. `asked`: method, path, and bytes sent."""
 
     address: str = ""
     fault: Callable[[str, str], str | None] = lambda _method, _path: None
@@ -38,7 +38,7 @@ class Server:
             self.fault = lambda _method, _path: None
 
     def upload(self, folder: Path, name: str) -> str:
-        """A folder, or a file, put below a name of the bucket; the address."""
+        """Put a folder or a file below a name of the bucket. Returns the address."""
         from attnstore.buckets import Bucket
 
         place = Bucket(f"s3://{BUCKET}/{name}")
@@ -63,7 +63,7 @@ def environment(server: Server) -> dict[str, str]:
 
 
 def lead_to(server: Server, patch: pytest.MonkeyPatch) -> None:
-    """Let the environment lead to the server, with no long waits before a request is made again."""
+    """Let the environment point to the server, with short waits before retries."""
     from attnstore import buckets
 
     for name, value in environment(server).items():
@@ -74,7 +74,7 @@ def lead_to(server: Server, patch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def served() -> Iterator[Server]:
-    """The server, with the bucket `BUCKET` in it. Skips the test without moto or obstore."""
+    """The server, with the bucket `BUCKET`. Skips the test without moto or obstore."""
     pytest.importorskip("obstore", reason="obstore, which reads buckets, is not installed")
     pytest.importorskip("moto", reason="moto, the tests' server of S3, is not installed")
     pytest.importorskip("flask_cors", reason="flask-cors, which moto's server needs, is not installed")
@@ -105,7 +105,7 @@ def _create(app: Any, bucket: str) -> None:
 
 
 class _Faulty:
-    """moto's application behind what goes wrong on the way."""
+    """moto's application with faults before it."""
 
     def __init__(self, app: Any, server: Server) -> None:
         self._app, self._server = app, server

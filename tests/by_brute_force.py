@@ -1,4 +1,4 @@
-"""Answers by brute force, beside tests/asked_store.py: words, means with their errors, intervals, q values."""
+"""Answers by brute force, in addition to tests/asked_store.py: words, means with errors, intervals, q values."""
 
 from collections import defaultdict
 
@@ -7,7 +7,7 @@ import scipy.stats
 
 
 def the_words(document, column="evidence"):
-    """Each word of a document in its order, with the sum of its pieces' values, and how many they are."""
+    """Each word of a document in order, with the sum of its pieces' values, and their number."""
     tokens = document["tokens"]
     return [
         (t["word"], sum(piece[column] for piece in tokens[at : at + t["pieces"]]), t["pieces"])
@@ -17,7 +17,7 @@ def the_words(document, column="evidence"):
 
 
 class Ratio:
-    """A mean of values that hang together by owner: its error from what each owner adds, and how many they weigh."""
+    """A mean of values clustered by owner, with its error from each owner's sum, and effective clusters."""
 
     def __init__(self, values, owners, weights=None):
         weights = [1] * len(values) if weights is None else weights
@@ -32,7 +32,7 @@ class Ratio:
         self.clusters = weight if weight >= 2 - 1e-12 else None
 
     def error(self, other=None):
-        """Of the mean, or of its difference from another's over the same owners."""
+        """The error of the mean, or of its difference from another mean over the same owners."""
         g = self.clusters if other is None else min(self.clusters, other.clusters)
         off = dict(self.off)
         for owner, value in ({} if other is None else other.off).items():
@@ -41,7 +41,7 @@ class Ratio:
 
 
 def bounds(mean, error, clusters):
-    """Low, high and what is sure: the end nearer to 0, and 0 where the interval holds 0 or there is none."""
+    """Low, high, and the certain part: the end nearer to 0, or 0 if the interval contains 0 or does not exist."""
     if error is None:
         return None, None, 0.0
     half = scipy.stats.t.ppf(0.975, clusters - 1) * error
@@ -63,7 +63,7 @@ def with_q(rows, family, name="p"):
 
 
 def assert_rows(rows, expected):
-    """The same rows in the same order; numbers to seven digits."""
+    """The same rows in the same order, with numbers to seven digits."""
     assert [list(row) for row in rows] == [list(row) for row in expected]
     for row, true in zip(rows, expected, strict=True):
         assert row == {

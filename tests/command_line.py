@@ -16,7 +16,7 @@ class _Terminal(io.TextIOWrapper):
 
 
 def attnstore(*arguments, cwd=None, terminal=None):
-    """(exit code, stdout, stderr) of a command, run in this process; with stdout a terminal of so many columns."""
+    """(exit code, stdout, stderr) of a command run in this process; `terminal`: stdout is one of that many columns."""
     kind = io.TextIOWrapper if terminal is None else _Terminal
     out, err = kind(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What the tests share: small models, a small dataset, and a small sealed store, built once a session."""
+"""Fixtures that the tests share: small models, a small data set, and a small sealed store, built once per session."""
 
 import atexit
 import gc
@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-# Before transformers is imported: tests never reach for a hub.
+# Before transformers is imported: tests never contact a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
 
-# Tiny models gain nothing from threads, and busy machines lose by them. Processes that a test starts take as many:
-# where torch multiplies by MKL, the last bits of a product depend on it.
+# Tiny models gain nothing from threads, and busy machines lose by them. A test's child processes use one, too,
+# because with MKL the last bits of a product depend on the number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# What is imported and collected stays: see `pytest_collection_finish`.
+# Imported and collected objects stay: see `pytest_collection_finish`.
 gc.disable()
 
-# A shell starts its background jobs with Ctrl-C ignored, nohup everything with SIGHUP ignored: tests that send them
-# would wait for nothing.
+# A shell starts background jobs with Ctrl-C ignored, and nohup ignores SIGHUP: tests that send these signals
+# would wait in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
     if hasattr(signal, ignored):
@@ -33,12 +33,12 @@ for ignored in ("SIGHUP", "SIGQUIT", "SIGTERM"):
 
 
 def _taken_as_synced(file) -> None:
-    """Refuse what is no open file, as `os.fsync` does."""
+    """Accept any open file as synced; raise for a closed one, like `os.fsync`."""
     os.fstat(file if isinstance(file, int) else file.fileno())
 
 
-# No test cuts the power. Those that mind what reaches the disk, and when, record the calls; the others, which write
-# some ten thousand files, need not wait for it.
+# No test cuts the power. Tests about what reaches the disk, and when, record the calls. The others, which write
+# some ten thousand files, need not wait for the disk.
 os.fsync = _taken_as_synced
 
 import bucket_server  # noqa: E402 - beside it
@@ -49,7 +49,7 @@ from hypothesis import settings  # noqa: E402 - beside it
 from reviews import write_reviews  # noqa: E402 - beside it
 from shared import shared  # noqa: E402 - beside it
 
-# A busy machine is no fault. Each run draws other examples, so that twenty a run are soon hundreds.
+# A busy machine is not a fault. Each run draws other examples, so that twenty per run are soon hundreds.
 settings.register_profile("untimed", deadline=None, max_examples=20)
 settings.load_profile("untimed")
 
@@ -59,13 +59,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One nursery for the workers of all cores."""
+    """One process from which those of all cores are forked."""
     processor_time.watch(config)
     if not hasattr(config, "workerinput"):
         attended = nursery.attended()
         attended.__enter__()
         config.add_cleanup(lambda: attended.__exit__(None, None, None))
-        # The workers are forked too. Where coverage is measured they are not: what is imported before would count as
+        # The workers are forked, too, except when coverage is measured: what is imported before would count as
         # lines that no test reaches.
         python = nursery.interpreter()
         if (
@@ -78,26 +78,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before `-m` chooses by markers."""
+    """Runs before `-m` selects by markers."""
     sampled.mark_the_others(items)
     sampled.leave_out_the_exhaustive(config, items)
 
 
 def pytest_collection_finish() -> None:
-    """A run looks through all objects for what may go, torch's too: those that are there to stay are passed over."""
+    """Exclude existing objects, torch's too, from garbage collection, which would search all of them in vain."""
     gc.freeze()
     gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """A process that runs tests for another one is taken apart by the system, in a moment, and not by Python in three
-    seconds. Where it is whole, nothing of it is to count as leaked.
+    """End a worker process through the system at once, because Python's own end takes three seconds.
+
+    In any other process, unfreeze the objects, so that none of them counts as leaked.
     """
     atexit.register(_end if hasattr(config, "workerinput") else gc.unfreeze)
 
 
 def _end() -> None:
-    """Do what else is registered to be done at the end, and end."""
+    """Run the other functions registered for the end, and end the process."""
     atexit.unregister(_end)
     atexit._run_exitfuncs()
     sys.stderr.flush()
@@ -118,7 +119,7 @@ def real_model() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import tiny  # which imports transformers: the process that only hands tests out needs none of it
+    import tiny  # imports transformers, which a process that only distributes tests does not need
 
     return tiny.save(tmp_path_factory.mktemp("tiny-bert"))
 
@@ -130,7 +131,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, reviews: Path) -> Path:
-    """A sealed store of 60 reviews in 3 parts, float32 kept in full, all built-in reductions."""
+    """A sealed store of 60 reviews in 3 parts, in full float32, with all built-in reductions."""
     from attnstore.config import RunConfig, SourceConfig
     from attnstore.pipeline.run import run
 
@@ -157,7 +158,7 @@ def bucket_session() -> Iterator[bucket_server.Server]:
 
 @pytest.fixture
 def bucket(bucket_session: bucket_server.Server, monkeypatch: pytest.MonkeyPatch) -> bucket_server.Server:
-    """A server of S3 on this machine that this test may let fail; the environment leads to it."""
+    """A server of S3 on this machine that the test may let fail. The environment points to it."""
     bucket_server.lead_to(bucket_session, monkeypatch)
     bucket_session.asked.clear()
     return bucket_session

@@ -1,4 +1,4 @@
-"""Documents to draw, and what reads a drawn page back: what the tests of the pictures share."""
+"""Documents to draw, and parsers of drawn pages, shared by the tests of pictures."""
 
 import re
 import unicodedata
@@ -67,7 +67,7 @@ FILM = (
 
 
 class Page(HTMLParser):
-    """Reads a page back: the document's text, the words around it, the tooltips, the tags."""
+    """A parsed page: the document's text, the words around it, the tooltips, the tags."""
 
     def __init__(self, source):
         super().__init__(convert_charrefs=True)
@@ -94,7 +94,7 @@ class Page(HTMLParser):
 
 
 def wcag(one, other):
-    """The contrast ratio, from the definition in WCAG 2.2."""
+    """The contrast ratio, by its definition in WCAG 2.2."""
 
     def light(channel):
         s = channel / 255
@@ -129,7 +129,7 @@ def documents(draw):
 
 
 def neutral(text):
-    """The stated neutralisation, by another road than the module's: one rule after the other."""
+    """The documented escaping, implemented differently from the module: one rule after the other."""
     text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda m: chr(ord(m[0]) + 0x2400), text).replace("\x7f", "\u2421")
     return "".join(
         f"⟨U+{ord(c):04X}⟩"

@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def serving(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """Serve model folders by repository name; yields the address and the list of what was asked for."""
+    """Serve model folders by repository name. Yields the address and the list of requested files."""
     asked: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):

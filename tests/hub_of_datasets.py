@@ -1,4 +1,4 @@
-"""A hub on this machine that data sets are pushed to: enough of the Hugging Face Hub's protocol for a folder."""
+"""A hub on this machine to which data sets are pushed: enough of the Hugging Face Hub's protocol for a folder."""
 
 import base64
 import hashlib
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-#: The one token that may write, and whose it is; the other may read alone.
+#: The only token that may write, and its owner; the other token may only read.
 WRITES, READS, OWNER = "hf_writes", "hf_reads", "me"
 
 
 @dataclass
 class Hub:
-    """What it holds: by name, whether a data set is private and its files; and the commits, each a list of paths."""
+    """Its contents: by name, whether a data set is private, and its files; and the commits, each a list of paths."""
 
     address: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Hub:
     large: dict[str, bytes] = field(default_factory=dict)
 
     def commit(self, name: str) -> str:
-        """A hash that says what is there now, as the hub's commits do."""
+        """A hash of the current state, like the hub's commits."""
         content = {path: hashlib.sha256(body).hexdigest() for path, body in self.files[name].items()}
         return hashlib.sha1(json.dumps(content, sort_keys=True).encode()).hexdigest()  # noqa: S324 - no secret
 
@@ -150,7 +150,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """An empty hub, for as long as the block goes on."""
+    """An empty hub, which exists inside the `with` block."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.address = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""A table `faithfulness` made up, for stores that no model has made."""
+"""A made-up table `faithfulness`, for stores that no model has made."""
 
 import random
 
@@ -11,7 +11,7 @@ FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
 def measured_rows(documents, scores, *, by="deletion", unit="token", seed=0, units=10):
-    """A row for each document, score (and draw, of `random`) and fraction, with values drawn at random."""
+    """A row for each document, score (and draw of `random`) and fraction, with random values."""
     chance = random.Random(seed)
     return [
         {
@@ -28,7 +28,7 @@ def measured_rows(documents, scores, *, by="deletion", unit="token", seed=0, uni
 
 
 def written(store, rows):
-    """These rows added to a store as a file of the table."""
+    """Add these rows to a store as a file of the table."""
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     settings = {name: rows[0][name] for name in ("by", "unit")}
     settings["model_sha256"] = store.manifest.fingerprint.get("model_sha256")

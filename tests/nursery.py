@@ -1,14 +1,13 @@
-"""Processes that need not import first: forks of one that has imported what a run needs.
+"""Processes that start without importing: forks of a process that has imported what a run needs.
 
-An interpreter that imports torch and transformers takes six seconds and more; a fork of one that has them, a moment.
-(It takes half a second to end in order, as long as an interpreter needs that imports little: that is no case for it.)
-From there on it is a process like any other: it has its own signals, streams and threads, and ends by its own exit
-code. What libraries read of the environment while they are imported they have read before: a test about that, or
-about how the interpreter begins, starts one of its own. pytest-xdist's processes are such forks, too.
-
-`attended` begins the process that is forked, which imports nothing until it is asked; `Child` asks it, and so does
-`interpreter`, for code that starts processes by `sys.executable`. Where it has not begun, because the system forks no
-such processes safely, these are interpreters of their own.
+An interpreter that imports torch and transformers takes at least six seconds; a fork of one that has them, a moment. (A
+fork takes half a second to end in order, which is as long as a small interpreter needs in all. So it is not worth it
+for those.) A fork is a process like any other: it has its own signals, streams and threads, and its own exit code. But
+libraries have already read the environment when they were imported. A test about that, or about the start of the
+interpreter, must start a new interpreter. pytest-xdist's processes are such forks, too. || `attended` starts the
+process that forks, which imports nothing until it is asked to. `Child` asks it, and so does `interpreter`, for code
+that starts processes with `sys.executable`. If it was not started, because the system can't fork such processes safely,
+these are ordinary interpreters.
 """
 
 import contextlib
@@ -46,7 +45,7 @@ def attended() -> Iterator[None]:
             listener.listen(64)
             process = subprocess.Popen(
                 [sys.executable, __file__, str(listener.fileno())],
-                stdin=subprocess.PIPE,  # that it ends when we do, however we end
+                stdin=subprocess.PIPE,  # so that it ends when this process does, however that ends
                 pass_fds=[listener.fileno()],
                 env=os.environ | _PATH,
             )
@@ -58,9 +57,9 @@ def attended() -> Iterator[None]:
 
 
 def interpreter() -> str:
-    """The path of a Python that is forked when it is told `-c code arguments …`, instead of importing anew.
+    """The path of a Python that, with `-c code arguments …`, is forked instead of importing again.
 
-    It ends as the forked process does, and that one if this one is killed. It is another process than that one.
+    It ends like the forked process, which ends if it is killed. The two are different processes.
     """
     return str(Path(os.environ[_ADDRESS]).with_name("python")) if _ADDRESS in os.environ else sys.executable
 
@@ -68,7 +67,10 @@ def interpreter() -> str:
 def _forked(
     code: str, arguments: list[str], environment: Mapping[str, str], streams: Sequence[int]
 ) -> tuple[socket.socket, int]:
-    """A fork with these streams: the connection that says how it ends, and its number. It ends with the connection."""
+    """A fork with these streams: the connection that reports its end, and its process id.
+
+    It ends with the connection.
+    """
     guard = socket.socket(socket.AF_UNIX)
     guard.connect(os.environ[_ADDRESS])
     socket.send_fds(guard, [b"\n"], streams)
@@ -83,7 +85,7 @@ def _forked(
 
 
 class Child:
-    """`python -c code arguments …` with pipes of text, as `subprocess.Popen` has them."""
+    """`python -c code arguments …` with text pipes, with the interface of `subprocess.Popen`."""
 
     spent = 0.0
     """Processor seconds of all that have been waited for: the system counts them as no children of this process."""
@@ -111,7 +113,7 @@ class Child:
             os.close(end)
 
     def send_signal(self, number: int) -> None:
-        """Nothing is sent to a process that `wait` has seen end."""
+        """Nothing is sent to a process whose end `wait` has seen."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -120,7 +122,7 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
     def poll(self) -> int | None:
-        """The exit code, minus the signal's number if one ended it; None while it runs."""
+        """The exit code, or minus the number of the signal that ended the process; None while it runs."""
         if self.returncode is None and self._process is not None:
             self.returncode = self._process.poll()
         elif self.returncode is None and select.select([self._guard], [], [], 0)[0]:
@@ -138,8 +140,9 @@ class Child:
         return self.returncode
 
     def communicate(self, given: str = "", timeout: float = 120) -> tuple[str, str]:
-        """Write to its input and close that, read both its outputs to their ends, and wait; it is killed after that
-        many seconds.
+        """Write to its input and close it, read both its outputs to the end, and wait.
+
+        After that many seconds the process is killed.
         """
         watch = threading.Timer(timeout, self.kill)
         watch.start()
@@ -159,7 +162,7 @@ class Child:
         return out, errors[0]
 
     def close(self) -> None:
-        """Kill it if it still runs."""
+        """Kill the process if it still runs."""
         self.kill()
         self.wait()
         for pipe in (self.stdin, self.stdout, self.stderr):
@@ -174,18 +177,18 @@ class Child:
 
 
 def _line(connection: socket.socket) -> bytes:
-    """One line, and nothing of what follows it."""
+    """One line, without reading beyond it."""
     with connection.makefile("rb", buffering=0) as file:
         return file.readline()
 
 
 def _begin(listener: socket.socket) -> str:
-    """Fork for each request. It returns in the children alone: the code to be run."""
+    """Fork for each request. Returns only in the children: the code to run."""
     imported = False
     while True:
         ready, _, _ = select.select([listener, 0], [], [])
         if listener not in ready:
-            os._exit(0)  # whoever began us has ended
+            os._exit(0)  # the process that started this one has ended
         connection, _ = listener.accept()
         if not imported:
             _import()
@@ -197,8 +200,10 @@ def _begin(listener: socket.socket) -> str:
 
 
 def _import() -> None:
-    """What a run needs. Not Polars, which begins a thread when it is imported; that of jemalloc minds forks."""
-    gc.disable()  # nothing of it goes
+    """Import what a run needs, except Polars, which starts a thread when it is imported; jemalloc's threads do not
+    survive a fork.
+    """
+    gc.disable()  # none of it is ever freed
     import transformers.models.auto.modeling_auto
     import transformers.models.bert.modeling_bert
     import transformers.models.bert.tokenization_bert  # noqa: F401
@@ -208,33 +213,33 @@ def _import() -> None:
 
     threads = {thread.joinpath("comm").read_text() for thread in Path("/proc/self/task").glob("[0-9]*")}
     assert len(threads - {"jemalloc_bg_thd\n"}) == 1, f"a process with threads can't be forked: {threads}"
-    gc.freeze()  # a child that looked at everything for what may go would copy all of it
+    gc.freeze()  # a garbage collection in a child would copy all memory
     gc.enable()
     signal.signal(signal.SIGCHLD, _reap)
 
 
 def _reap(*_: object) -> None:
-    """Guards end unseen, but what they and their children took counts as ours."""
+    """Guards end unseen, but the time of them and their children counts as ours."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def _guard(connection: socket.socket) -> str:
-    """Fork the child, report its number and its exit code, and kill it if who asked for it goes away."""
+    """Fork the child, report its process id and its exit code, and kill it if the requesting process goes away."""
     try:
         _, streams, _, _ = socket.recv_fds(connection, 1, 3)
         request = json.loads(_line(connection))
     except (
         OSError,
         ValueError,
-    ):  # who asks may be killed at any moment, also before it has said what it wants
+    ):  # the requesting process may be killed at any moment, even before its request
         os._exit(0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if child := os.fork():
         for stream in streams:
             os.close(stream)
-        with contextlib.suppress(OSError):  # if who asked has gone, the connection is at its end
+        with contextlib.suppress(OSError):  # if the requesting process has gone, the connection is closed
             connection.sendall(f"{child}\n".encode())
         ended = os.pidfd_open(child)
         if ended not in select.select([ended, connection], [], [])[0]:
@@ -255,7 +260,7 @@ def _guard(connection: socket.socket) -> str:
 
 
 def _stand_in(code: str, arguments: list[str]) -> None:
-    """Let a fork have this process's streams, and end as it does."""
+    """Let a fork have this process's streams, and end like it."""
     guard, _ = _forked(code, arguments, os.environ, (0, 1, 2))
     status = int(_line(guard).split()[0])
     if status < 0:

@@ -1,4 +1,4 @@
-"""Tiny random classifiers with tokenizers of their families' own kinds, which take pairs as each family does."""
+"""Tiny random classifiers that take pairs, with the kinds of tokenizers of their families."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _SCORED = [(piece, -2.0 - n / 100) for n, piece in enumerate(["▁", *_PIECES, *
 
 
 def _words(*specials: str) -> dict[str, int]:
-    """WordPiece's vocabulary behind these special tokens."""
+    """WordPiece's vocabulary after these special tokens."""
     names = [name for name in tiny.VOCABULARY if name not in tiny.SPECIAL]
     return {name: n for n, name in enumerate([*specials, *names])}
 
@@ -30,7 +30,7 @@ def _bytes() -> transformers.PreTrainedTokenizerBase:
 
 
 def tokenizer(family: str) -> transformers.PreTrainedTokenizerBase:
-    """A tokenizer of the class that the family's models come with."""
+    """A tokenizer of the class that the family's models use."""
     made = {
         "bert": lambda: transformers.BertTokenizer(vocab=tiny.VOCABULARY),
         "electra": lambda: transformers.BertTokenizer(vocab=tiny.VOCABULARY),
@@ -53,7 +53,7 @@ def tokenizer(family: str) -> transformers.PreTrainedTokenizerBase:
 
 
 def save(folder: Path, family: str, **changes: object) -> Path:
-    """A random classifier of the family with that tokenizer, saved as a folder."""
+    """Save a random classifier of the family with that tokenizer as a folder."""
     own = tokenizer(family)
     sizes = {"vocab_size": len(own), "pad_token_id": own.pad_token_id, "cls_token_id": own.cls_token_id}
     tiny.save(folder, family, **(sizes | changes))

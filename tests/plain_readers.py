@@ -14,7 +14,7 @@ def with_duckdb(table: Path) -> list[dict]:
 
 
 def with_polars(table: Path) -> list[dict]:
-    # Given a directory Polars looks at the path by itself; given a glob it has to be told.
+    # Polars reads keys from a directory's path by default; for a glob it needs an option.
     return pl.scan_parquet(f"{table}/**/*.parquet", hive_partitioning=True).collect().to_dicts()
 
 
@@ -23,7 +23,7 @@ def with_polars_by_directory(table: Path) -> list[dict]:
 
 
 def with_pandas(table: Path) -> list[dict]:
-    # Through Arrow again only because pandas turns integers with nulls into floats.
+    # Via Arrow, only because pandas turns integers with nulls into floats.
     return pa.Table.from_pandas(pd.read_parquet(table, dtype_backend="pyarrow")).to_pylist()
 
 

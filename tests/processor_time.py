@@ -1,8 +1,8 @@
-"""`pytest --processor-time 30`: which rooms, files, tests and fixtures take the most processor time.
+"""`pytest --processor-time 30`: the rooms, files, tests and fixtures that take the most processor time.
 
-Wall time says how busy the machine is; processor time, with that of the processes a test starts, says what the test
-does. What is built once for a session or a module is counted as a fixture, and not to the test that happened to ask
-first. What no test takes, such as imports and collection, is the rest.
+Wall time shows how busy the machine is; processor time, including a test's child processes, shows the cost of the test.
+A session's or module's fixture is counted separately, not for the test that happened to request it first. The rest is
+what no test takes, such as imports and collection.
 """
 
 import os
@@ -27,15 +27,15 @@ def add_option(parser: pytest.Parser) -> None:
 
 
 def spent() -> float:
-    """Processor seconds of this process and of all that it started and that have ended."""
+    """Processor seconds of this process and of all its children that have ended."""
     return sum(os.times()[:4]) + nursery.Child.spent
 
 
 class Watch:
-    """In the process that runs tests: hands what they take on with their reports."""
+    """In a process that runs tests: adds their times to their reports."""
 
     def __init__(self) -> None:
-        self._building = 0.0  # what fixtures took that are counted by themselves
+        self._building = 0.0  # the time of fixtures that are counted separately
         self._taken: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
@@ -80,7 +80,7 @@ class Watch:
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Iterator[pytest.TestReport]:
         report = yield
         report.processor_time = self._taken.pop(call.when, 0.0)
-        built = item.stash.get(_BUILT, [])  # none where the run was interrupted
+        built = item.stash.get(_BUILT, [])  # none if the run was interrupted
         report.built = built[:]
         built.clear()
         return report
@@ -91,7 +91,7 @@ class Watch:
 
 
 class Account:
-    """In the process that reports: adds up and prints."""
+    """In the process that reports: sums and prints."""
 
     def __init__(self, shown: int) -> None:
         self._shown = shown or None
@@ -100,7 +100,7 @@ class Account:
         self._workers = 0.0
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        # The report on a process that ended in the middle of a test is xdist's own, and knows neither.
+        # The report on a process that ended in the middle of a test is xdist's own, without these values.
         self._tests[report.nodeid] += getattr(report, "processor_time", 0.0)
         for name, taken in getattr(report, "built", []):
             self._fixtures[name].append(taken)
@@ -129,7 +129,7 @@ class Account:
 
 
 def watch(config: pytest.Config) -> None:
-    """Do what `--processor-time` asks, in this process."""
+    """Implements `--processor-time` in this process."""
     shown = config.getoption("--processor-time")
     if shown is None:
         return

@@ -1,4 +1,4 @@
-"""A batch of random documents, and what attention makes of it in float64, by definition."""
+"""A batch of random documents, and their attention in float64, by definition."""
 
 import torch
 
@@ -6,7 +6,7 @@ from attnstore.engine.paths.kernel import Places
 
 
 class RandomBatch:
-    """q, k and v as transformers lays them out, with weightings: what every path is held against.
+    """q, k and v as transformers lays them out, with weightings: the input that every path is tested with.
 
     `weights` (weightings, T) and `sweep` (T,) are positive, so that their sums are far from cancelling.
     """
@@ -34,9 +34,9 @@ class RandomBatch:
         self.places = Places.of(lengths, packed=packed)
 
     def documents(self):
-        """Of each document: its rows in q, k, v and the output as an index, its columns, and its own q, k and v.
+        """For each document: its rows in q, k, v and the output as an index, its columns, and its own q, k and v.
 
-        q, k and v are (heads, n, d), shared key heads repeated.
+        q, k and v are (heads, n, d), with shared key heads repeated.
         """
         group, start = self.heads // self.k.shape[1], 0
         for i, n in enumerate(self.lengths):
@@ -47,13 +47,13 @@ class RandomBatch:
             start += n
 
     def hidden(self, n):
-        """(n, n) bool: what the window hides."""
+        """(n, n) bool: True where the window hides a position."""
         at = torch.arange(n)
         reach = n if self.window is None else self.window
         return (at[:, None] - at[None]).abs() > reach
 
     def expected(self):
-        """(output, weighted, head_rows, spread) in float64, one document after the other."""
+        """(output, weighted, head_rows, transposed mean times sweep) in float64, one document after the other."""
         output = torch.zeros(self.batch, self.rows, self.heads, self.v.shape[-1], dtype=torch.float64)
         weighted, head_rows, spread = [], [], []
         for place, own, q, k, v in self.documents():
@@ -66,9 +66,9 @@ class RandomBatch:
         return output, torch.cat(weighted, 1), torch.cat(head_rows), torch.cat(spread)
 
     def assert_as_expected(self, output, weighted, head_rows, spread):
-        """float32 to 1e-5; from bfloat16 q and k the reductions to 1e-3 relative, the output to its rounding.
+        """float32 to 1e-5. From bfloat16 q and k, reductions to 1e-3 relative and the output to its rounding.
 
-        A path that has no output or no head rows gives None for it.
+        A path without an output or head rows gives None for it.
         """
         tolerance = 1e-5 if self.dtype == torch.float32 else 1e-3
         true_output, *true_reductions = self.expected()
@@ -89,7 +89,7 @@ class RandomBatch:
         if output is None:
             return
         assert output.dtype == self.dtype
-        # bfloat16 rounds the result and, on AMX, the weights that make it: 2^-9 of the largest value each.
+        # bfloat16 rounds the result and, on AMX, its weights: an error of 2^-9 of the largest value each.
         rounding = 1e-5 if self.dtype == torch.float32 else 2**-8
         largest = self.v.abs().max().item()
         torch.testing.assert_close(output.double(), true_output, rtol=rounding, atol=rounding * largest)

@@ -1,12 +1,12 @@
-"""Small reviews in the words that the tiny models know."""
+"""Small reviews in words that the tiny models know."""
 
 import random
 from pathlib import Path
 
 
 def write_reviews(path: Path, count: int, seed: int = 0) -> Path:
-    """A CSV of `count` small reviews with id, label, group and text; every tenth is empty or long."""
-    import tiny  # which imports transformers: the process that only hands tests out needs none of it
+    """A CSV file of `count` small reviews with id, label, group and text; every tenth is empty or long."""
+    import tiny  # imports transformers, which a process that only distributes tests does not need
 
     generator = random.Random(seed)
     words = [w for w in tiny.WORDS if not w.startswith("##") and w.isalpha()]

@@ -1,8 +1,8 @@
-"""Of many like cases of a test a sample runs always, and the others with `make test-exhaustive`.
+"""Of a test's many similar cases, a sample always runs, and the others run with `make test-exhaustive`.
 
-@pytest.mark.sampled(3)          every third case, in the order in which they are collected
+@pytest.mark.sampled(3)          every third case, in collection order
 @pytest.mark.sampled(3, first=1)
-@pytest.mark.sampled(at=(0, 4))  these
+@pytest.mark.sampled(at=(0, 4))  these cases
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import pytest
 
 
 def mark_the_others(items: Sequence[pytest.Item]) -> None:
-    """Make exhaustive what is in no sample. A case that is asked for by its name, alone, is always in it."""
+    """Mark the cases outside every sample as exhaustive. A case that is requested by its own name always runs."""
     seen: dict[tuple[Path, str], int] = {}
     for item in items:
         sample = item.get_closest_marker("sampled")
@@ -25,7 +25,7 @@ def mark_the_others(items: Sequence[pytest.Item]) -> None:
 
 
 def leave_out_the_exhaustive(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unless `-m` names them. Not an option of pytest's: `-m "not slow"` would take its place, and bring them back."""
+    """Unless `-m` names them. Not a pytest option in `addopts`, because `-m "not slow"` would replace it."""
     if "exhaustive" in config.option.markexpr:
         return
     chosen = [item for item in items if item.get_closest_marker("exhaustive") is None]

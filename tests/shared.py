@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
-#: Set by `.ci/run` where the folder is there: a test that needs it must then run, and skipping it is a failure.
+#: Set by `.ci/run` if the folder exists: a test that needs it must then run, and skipping is a failure.
 REQUIRED = "ATTNSTORE_SHARED_REQUIRED"
 
 
 def shared(name: str) -> Path:
-    """The path of a file or folder in `../shared`. The test is skipped, or fails, where it is not there."""
+    """The path of a file or folder in `../shared`. If it does not exist, the test is skipped, or fails."""
     path = SHARED / name
     if path.exists():
         return path

@@ -1,4 +1,4 @@
-"""A small run without a model: its manifest, and the tables of any of its parts, the same at every call."""
+"""A small run without a model: its manifest, and the tables of any of its parts, the same for each call."""
 
 import json
 import math
@@ -14,7 +14,16 @@ from attnstore.store.schema import documents_schema, tokens_schema
 from attnstore.store.store import Store
 
 LABELS = ("neg", "pos", None)
-VOCABULARY = ["[CLS]", "[SEP]", "a", "film", "##ing", "naïve", "😀", "!"]  # "film" starts two words
+VOCABULARY = [
+    "[CLS]",
+    "[SEP]",
+    "a",
+    "film",
+    "##ing",
+    "naïve",
+    "😀",
+    "!",
+]  # "film" is the beginning of two words
 WORDS = {"a": [2], "film": [3], "filming": [3, 4], "naïve": [5], "😀": [6], "!": [7]}
 
 
@@ -44,9 +53,10 @@ def manifest(**changes: object) -> Manifest:
 
 
 def entropy(values: Sequence[object]) -> object:
-    """Of a document's values, one per token, made to add up to 1, in nats; of each head's where they are lists.
+    """The entropy, in nats, of a document's values, one per token, scaled to sum to 1; of each head's if they are
+    lists.
 
-    None where a value is missing or negative, and where there is nothing to add up.
+    None if a value is missing or negative, or if all are 0.
     """
     if not values or None in values:
         return None
@@ -60,7 +70,7 @@ def entropy(values: Sequence[object]) -> object:
 
 
 def entropies(tokens: Sequence[dict], columns: Iterable[str]) -> dict[str, object]:
-    """The entropies that stand in a document's row, of its tokens' rows."""
+    """The entropies in a document's row, from its tokens' rows."""
     return {f"{column}_entropy": entropy([token[column] for token in tokens]) for column in columns}
 
 
@@ -121,7 +131,7 @@ def document_rows(number: int, labels: Sequence[str | None], split: str = "test"
 def tables(
     plan: Manifest, numbers: Iterable[int], labels: Sequence[str | None] = LABELS, split: str = "test"
 ) -> tuple[pa.Table, pa.Table]:
-    """The two tables of the documents `numbers`, in the form that `Store.write_part` takes."""
+    """The two tables of the documents `numbers`, in the form that `Store.write_part` expects."""
     rows = [document_rows(number, labels, split) for number in numbers]
     extra = [pa.field("split", pa.string())]
     if plan.label_in_path:
@@ -137,7 +147,7 @@ def tables(
 
 
 def run(path: Path, plan: Manifest, labels: Sequence[str | None] = LABELS, seal: bool = True) -> Store:
-    """Write every missing part of the store at `path`, as a run would, and seal it."""
+    """Write every missing part of the store at `path`, like a run, and seal it."""
     with create_or_resume(path, plan) as store:
         for part in store.missing_parts():
             store.write_part(part, *tables(plan, store.part_range(part), labels))
@@ -156,7 +166,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def resealed(path: Path, name: str, content: bytes) -> None:
-    """Put `content` in the place of one file of a sealed store and record it as if it had been written so."""
+    """Replace one file of a sealed store by `content`, recorded as if it had been written so."""
     import hashlib
     import io
 

@@ -1,4 +1,4 @@
-"""The package from Python: `attnstore.run`, `attnstore.open`, and what they give."""
+"""The package from Python: `attnstore.run`, `attnstore.open`, and their results."""
 
 import dataclasses
 import inspect
@@ -18,7 +18,7 @@ from attnstore.errors import StoreError, UsageError
 
 @pytest.mark.slow
 def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_path):
-    """The same options give the same tables as the store that the pipeline made; the store comes back open."""
+    """The same options give the same tables as the pipeline's store, and the store is returned open."""
     store = attnstore.run(
         tmp_path / "s.attn",
         model=tiny_model,
@@ -37,8 +37,8 @@ def test_run_from_python_is_the_command(tiny_model, reviews, small_store, tmp_pa
 
 
 @pytest.mark.slow
-def test_run_takes_what_the_program_holds(tiny_model, tmp_path):
-    """A frame is stored row by row, and the manifest says what it was."""
+def test_run_accepts_data_in_memory(tiny_model, tmp_path):
+    """A frame is stored row by row, and the manifest describes it."""
     frame = pl.DataFrame({"text": ["a fine film", "dull and long"], "label": ["pos", "neg"]})
     store = attnstore.run(
         tmp_path / "s.attn", model=tiny_model, data=frame, labels=["neg", "pos"], device="cpu"
@@ -52,7 +52,7 @@ def test_run_takes_what_the_program_holds(tiny_model, tmp_path):
 
 
 def test_the_options_of_run_are_the_fields_of_a_run_with_their_types_and_defaults():
-    """By name, so that editors complete them and type checkers know them; a list may be any sequence."""
+    """By name, so that editors complete them and type checkers know them. A list may be any sequence."""
     options = inspect.signature(attnstore.run, eval_str=True).parameters
     expected = {}
     for record in (SourceConfig, RunConfig):
@@ -67,8 +67,8 @@ def test_the_options_of_run_are_the_fields_of_a_run_with_their_types_and_default
             assert options[name].annotation == type_
 
 
-def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_path):
-    """A misspelt keyword is Python's own error, before anything is read or written."""
+def test_an_unknown_option_is_a_type_error(tiny_model, reviews, tmp_path):
+    """A misspelt keyword raises Python's own error, before anything is read or written."""
     with pytest.raises(TypeError, match="max_lenght"):
         attnstore.run(tmp_path / "s.attn", model=tiny_model, data=reviews, max_lenght=40)
     assert not (tmp_path / "s.attn").exists()
@@ -96,8 +96,8 @@ def test_an_option_that_there_is_not_is_a_type_error(tiny_model, reviews, tmp_pa
         ({"data": ""}, "--data is empty"),
     ],
 )
-def test_an_option_of_another_kind_is_reported(option, message, tiny_model, reviews, tmp_path):
-    """What the command line would refuse, the function refuses, in the same words where it can."""
+def test_an_option_of_another_type_is_reported(option, message, tiny_model, reviews, tmp_path):
+    """The function refuses what the command line refuses, if possible in the same words."""
     with pytest.raises(UsageError) as raised:
         attnstore.run(
             tmp_path / "s.attn", **({"model": tiny_model, "data": reviews, "device": "cpu"} | option)
@@ -118,7 +118,7 @@ def test_numbers_of_numpy_are_numbers_and_a_text_is_one_word(small_store):
 
 
 def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
-    """`split` and `label` are columns, nothing is read before it is asked for, and the two tables join."""
+    """`split` and `label` are columns, nothing is read before it is needed, and the two tables can be joined."""
     store = attnstore.open(small_store)
     documents, tokens = store.documents(), store.tokens()
     assert isinstance(documents, pl.LazyFrame)
@@ -130,7 +130,10 @@ def test_the_tables_are_lazy_frames_with_their_partition_keys(small_store):
 
 
 def test_a_table_shows_its_first_rows_and_stays_lazy(small_store, monkeypatch):
-    """In a notebook and a terminal: ten rows, short texts. What is made of it shows its own; a fault shows none."""
+    """In a notebook and a terminal: ten rows, short texts.
+
+    A frame derived from it shows its own rows; an invalid one shows none.
+    """
     store = attnstore.open(small_store)
     documents = store.documents()
     html = documents._repr_html_()
@@ -171,7 +174,7 @@ def test_sql_and_query_answer_with_the_same_count(small_store):
 
 @pytest.mark.slow
 def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
-    """What completes and what helps: names, signature and documentation of all questions, and the same answer."""
+    """For completion and help: names, signature and documentation of all questions, and the same answer."""
     store = attnstore.open(small_store)
     for name, question in find_questions().items():
         assert name in dir(store.query)
@@ -201,8 +204,8 @@ def test_each_question_is_a_method_with_its_parameters_and_help(small_store):
 
 
 @pytest.mark.slow
-def test_questions_asked_by_a_reader_that_has_looked_again_see_what_it_sees(tmp_path):
-    """A method kept from before answers from the store's present state."""
+def test_a_readers_methods_use_its_current_state(tmp_path):
+    """A method kept from before `refresh` answers from the store's present state."""
     path = tmp_path / "store"
     run(path, manifest(), seal=False)
     reader = attnstore.open(path)
@@ -213,7 +216,7 @@ def test_questions_asked_by_a_reader_that_has_looked_again_see_what_it_sees(tmp_
 
 
 def test_an_open_store_is_a_card(small_store, monkeypatch):
-    """Path, state, sizes, model, classes, data and reductions, a line each, in a terminal and in a notebook."""
+    """Path, state, sizes, model, classes, data and reductions, one line each, on a terminal and in a notebook."""
     monkeypatch.setenv("COLUMNS", "50")
     store = attnstore.open(small_store)
     lines = repr(store).splitlines()
@@ -245,7 +248,7 @@ def test_show_draws_the_layer_that_is_asked_for(layer, shown, small_store):
 
 
 @pytest.mark.slow
-def test_show_takes_the_parents_helpers(small_store):
+def test_show_merges_ignores_and_renormalises(small_store):
     """Wordpieces merged by sum or mean, tokens ignored with and without renormalising, a reduction without layers."""
     store = attnstore.open(small_store)
     pieces = store.show("r1", reduction="rollout")
@@ -263,21 +266,21 @@ def test_show_takes_the_parents_helpers(small_store):
 
 @pytest.mark.slow
 def test_a_notebook_shows_the_drawing(small_store):
-    """`show` as the last line of a cell is a picture, without scripts."""
+    """`show` as the last line of a cell gives a picture without scripts."""
     page = attnstore.open(small_store).show(7)._repr_html_()
     assert "<script" not in page
     assert "r7" in page
 
 
-def test_opening_what_is_no_store_is_reported(tmp_path):
+def test_opening_a_folder_that_is_no_store_is_reported(tmp_path):
     """The error is attnstore's own, one line, and can be caught by the package's name for it."""
     with pytest.raises(StoreError, match="does not exist"):
         attnstore.open(tmp_path / "nope")
     assert issubclass(StoreError, attnstore.AttnstoreError)
 
 
-def test_the_package_offers_what_it_says():
-    """`__all__` resolves, and another name is an AttributeError as always."""
+def test_the_package_has_its_public_names():
+    """`__all__` resolves, and another name is an AttributeError as usual."""
     assert {name: callable(getattr(attnstore, name)) for name in attnstore.__all__} == {
         "AttnstoreError": True, "append": True, "open": True, "run": True,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Dockerfile and the schedulers' files: parsed, and held against what they start."""
+"""The Dockerfile and the schedulers' files: parsed, and compared with what they start."""
 
 import importlib.util
 import json
@@ -22,10 +22,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def without_docker():
-    """The program that runs a Dockerfile's steps without Docker."""
+    """The script that runs a Dockerfile's steps without Docker."""
     spec = importlib.util.spec_from_file_location("without_docker", BATCH / "without_docker.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["without_docker"] = module  # dataclasses look there
+    sys.modules["without_docker"] = module  # dataclasses look for the module there
     spec.loader.exec_module(module)
     yield module
     del sys.modules["without_docker"]
@@ -37,13 +37,13 @@ def steps(without_docker):
 
 
 def parsed(arguments):
-    """The parameters of a command line of attnstore; a fault in it is an error."""
+    """The parameters of an attnstore command line; a mistake in it is an error."""
     command = group.attnstore.commands[arguments[0]]
     return command.make_context(arguments[0], list(arguments[1:])).params
 
 
 def test_the_image_is_pinned_and_its_user_has_no_rights(steps):
-    """No base without a version, no package without constraints.txt, no root, no shell around attnstore."""
+    """No base image without a version, no package without constraints.txt, no root, no shell around attnstore."""
     last = dict(steps)
     bases = [rest for name, rest in steps if name == "ARG" and rest.startswith("BASE=")]
     assert all(re.fullmatch(r"BASE=\w+:[\w.-]+", base) and "latest" not in base for base in bases)
@@ -65,7 +65,7 @@ def test_the_image_is_pinned_and_its_user_has_no_rights(steps):
 
 
 def test_the_context_is_what_the_package_is_built_from(steps, without_docker):
-    """Package, questions, what setuptools reads, constraints; no tests, no history, nothing that was built."""
+    """Package, questions, files that setuptools reads, and constraints; no tests, no history, no build output."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
@@ -76,12 +76,12 @@ def test_the_context_is_what_the_package_is_built_from(steps, without_docker):
     assert copied == ["constraints.txt", "."]
 
 
-def test_the_jobs_of_slurm_go_on_after_sigterm_and_after_nothing_else(tmp_path):
-    """bash parses it; it ends with attnstore's exit code, and goes into the queue again after 143 alone."""
+def test_slurm_jobs_are_requeued_only_after_sigterm(tmp_path):
+    """bash can parse the file. It ends with attnstore's exit code, and is requeued only after 143."""
     script = BATCH / "slurm.sh"
     assert subprocess.run(["bash", "-n", script], capture_output=True, check=True).stderr == b""
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script.read_text(), re.MULTILINE))
-    assert asked["signal"] == "TERM@300"  # to the steps: with B: it would be the shell's alone
+    assert asked["signal"] == "TERM@300"  # to the steps: with B: it would go only to the shell
     assert {"requeue", "time", "gres", "open-mode"} <= asked.keys()
     for name, line in (("srun", 'echo "$@" > started; exit "$CODE"'), ("scontrol", 'echo "$@" > asked')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
@@ -105,8 +105,8 @@ def test_the_jobs_of_slurm_go_on_after_sigterm_and_after_nothing_else(tmp_path):
     assert (str(found["store"]), found["progress"], found["limit"]) == ("reviews.attn", "json", 3)
 
 
-def test_each_task_of_an_array_has_a_file_and_a_store_of_its_own(tmp_path):
-    """By its number; one for which there is no file ends before it starts anything."""
+def test_each_task_of_an_array_has_its_own_file_and_store(tmp_path):
+    """By its number. A task without a file ends before it starts anything."""
     script = BATCH / "array.sh"
     asked, of_one = (
         dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", path.read_text(), re.MULTILINE))
@@ -142,8 +142,8 @@ def test_each_task_of_an_array_has_a_file_and_a_store_of_its_own(tmp_path):
     assert not (tmp_path / "started").exists()
 
 
-def test_the_job_of_kubernetes_starts_a_command_that_there_is(steps, tmp_path):
-    """Its options are options, its user the image's, its exit codes attnstore's; what is mounted is there."""
+def test_the_kubernetes_job_starts_a_valid_command(steps, tmp_path):
+    """Its options exist, its user is the image's, its exit codes are attnstore's, and its mounts are declared."""
     options, job = yaml.safe_load_all((BATCH / "kubernetes.yaml").read_text())
     assert [(each["kind"], each["apiVersion"]) for each in (options, job)] == [
         ("ConfigMap", "v1"),
@@ -159,7 +159,7 @@ def test_the_job_of_kubernetes_starts_a_command_that_there_is(steps, tmp_path):
     assert last["USER"] == f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
     assert set(re.findall(r"(?<=/)cache\b", " ".join(rest for _, rest in steps))) == {"cache"}
     assert mounts["cache"] == "/cache"
-    assert pod["restartPolicy"] == "Never"  # podFailurePolicy asks for it
+    assert pod["restartPolicy"] == "Never"  # required by podFailurePolicy
     (rule,) = (rule for rule in job["spec"]["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
     assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2]}
     arguments = list(container["args"])
@@ -174,7 +174,7 @@ def test_the_job_of_kubernetes_starts_a_command_that_there_is(steps, tmp_path):
 
 
 def test_the_pages_container_commands_are_those_of_the_files():
-    """The page and the Dockerfile's head build the same two images, and `attnstore` gets a command that there is."""
+    """The page and the Dockerfile's first lines build the same two images, and the `attnstore` commands exist."""
     page = (ROOT / "docs/batch.md").read_text()
     built = re.findall(r"docker build .*", page)
     head = re.findall(r"docker build .*", (ROOT / "Dockerfile").read_text())

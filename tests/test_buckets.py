@@ -1,4 +1,4 @@
-"""Places in buckets: the arithmetic of paths, and the errors of files, against a server on this machine."""
+"""Bucket addresses: path arithmetic, and errors of files, with a server on this machine."""
 
 import random
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ _ABSENT = place("x")
 
 
 def test_addresses_have_the_arithmetic_of_paths() -> None:
-    """As pathlib's, but that the scheme and the bucket are no part of the name."""
+    """That of pathlib, except that the scheme and the bucket are not parts of the name."""
     store = Bucket("s3://data/runs/x.attn")
     assert (store.bucket, store.key, store.name) == ("data", "runs/x.attn", "x.attn")
     assert str(store / "documents/a.parquet") == "s3://data/runs/x.attn/documents/a.parquet"
@@ -29,17 +29,17 @@ def test_addresses_have_the_arithmetic_of_paths() -> None:
 
 
 class TestObjects:
-    def test_names_are_keys_as_they_are(self, bucket: Server) -> None:
-        """Nothing is decoded or encoded in a name, and a listing gives it back."""
+    def test_names_are_literal_keys(self, bucket: Server) -> None:
+        """Nothing in a name is decoded or encoded, and a listing returns it unchanged."""
         names = ["label=a%20b/x", "label=ä ö/x", "label=a+b#c?d&e=f/x", "a[1]*", "l=%2F/x"]
         for name in names:
             (place("names") / name).put(name.encode())
         assert place("names").sizes() == {name: len(name.encode()) for name in sorted(names)}
         assert [(place("names") / name).read_bytes().decode() for name in names] == names
-        assert place("nam").sizes() == {}  # a prefix is whole names
+        assert place("nam").sizes() == {}  # a prefix consists of whole names
 
     def test_files_are_read_in_pieces(self, bucket: Server) -> None:
-        """Only what is asked for is fetched, in pieces of the size that is said."""
+        """Only the requested range is fetched, in pieces of the given size."""
         place("piece").put(bytes(range(256)) * 100)
         bucket.asked.clear()
         with place("piece").open(buffered=16) as file:
@@ -49,8 +49,8 @@ class TestObjects:
             assert file.read(3) == bytes([44, 45, 46])
         assert [sent for method, _, sent in bucket.asked if method == "GET"] == [16, 16]
 
-    def test_a_write_under_a_condition(self, bucket: Server) -> None:
-        """It comes about only if nobody has written, and says the tag that the next one needs."""
+    def test_a_conditional_write(self, bucket: Server) -> None:
+        """It succeeds only if nobody else has written, and returns the tag for the next one."""
         lock = place("lock")
         first = lock.put_if(b"one", None)
         assert first is not None
@@ -63,8 +63,8 @@ class TestObjects:
         assert lock.put_if(b"three", second) is None
 
     @pytest.mark.parametrize("tagged", [False, True])
-    def test_a_write_that_was_reported_failed_is_known_again(self, bucket: Server, tagged: bool) -> None:
-        """It is tried again, finds what it has written itself, and does not take it for another's."""
+    def test_a_write_that_was_reported_as_failed_is_recognised(self, bucket: Server, tagged: bool) -> None:
+        """The retry finds the client's own object, and does not take it for another writer's."""
         lock = place(f"lost-{tagged}")
         tag = lock.put_if(b"before", None) if tagged else None
         times = iter(["lost"])
@@ -74,8 +74,8 @@ class TestObjects:
         assert lock.tagged() == (b"ours", written)
 
     @pytest.mark.parametrize("fault", ["unavailable", "refused", "torn", "lost"])
-    def test_what_fails_is_asked_again(self, bucket: Server, fault: str) -> None:
-        """Two failures in a row are not noticed, whatever is asked."""
+    def test_failed_requests_are_retried(self, bucket: Server, fault: str) -> None:
+        """Two failures in a row have no effect, for any request."""
 
         def twice(method: str, _: str) -> str | None:
             met[method] = met.get(method, 0) + 1
@@ -96,22 +96,22 @@ class TestObjects:
 
 
 class TestErrors:
-    """What goes wrong for good is an error as of a file, and one line."""
+    """Permanent failures are one-line errors like those of files."""
 
     def said(self, asked: Bucket = _ABSENT) -> tuple[type[OSError], str]:
         with pytest.raises(OSError, match=r"\A[^\n]*\Z") as caught:
             asked.read_bytes()
         return caught.type, str(caught.value.strerror)
 
-    def test_what_is_not_there(self, bucket: Server) -> None:
+    def test_a_missing_object(self, bucket: Server) -> None:
         assert self.said() == (FileNotFoundError, "there is no such object")
         assert self.said(Bucket("s3://nowhere/x")) == (FileNotFoundError, "there is no bucket nowhere")
 
-    def test_credentials_that_are_wrong(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wrong_credentials(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
         assert self.said() == (PermissionError, "the server refuses these credentials (InvalidAccessKeyId)")
 
-    def test_credentials_that_are_missing(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_credentials(self, bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         kind, why = self.said()
@@ -121,7 +121,7 @@ class TestErrors:
     def test_credentials_of_the_aws_command(
         self, bucket: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """Those in its files are taken where the environment has none, of the profile that is chosen."""
+        """Those in its files are used if the environment has none, from the selected profile."""
         (tmp_path / "credentials").write_text(
             "[other]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n"
         )
@@ -136,19 +136,19 @@ class TestErrors:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         assert self.said() == (OSError, "http://127.0.0.1:9 does not answer")
 
-    def test_a_server_that_goes_on_failing(self, bucket: Server) -> None:
+    def test_a_server_that_always_fails(self, bucket: Server) -> None:
         with bucket.failing(lambda *_: "unavailable"):
             assert self.said() == (OSError, "the server answers 503 Service Unavailable (SlowDown)")
 
 
-@pytest.mark.sampled(at=(0, 3, 5, 10))  # each fault, and each request
+@pytest.mark.sampled(at=(0, 3, 5, 10))  # for each fault and each request
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS[:4])
 @pytest.mark.parametrize("at", ["begun", "part", "completed"])
-def test_a_large_file_is_put_whole_whatever_fails(
+def test_a_large_file_is_put_completely_despite_failures(
     bucket: Server, tmp_path: Path, fault: str, at: str
 ) -> None:
-    """It goes in several requests, of which one fails, once. Then the file is there."""
+    """It needs several requests, each of which fails once in turn. Then the file is there."""
     file = tmp_path / "large"
     file.write_bytes(random.Random(0).randbytes(11_000_000))
     met: list[str] = []

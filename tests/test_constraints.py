@@ -1,4 +1,4 @@
-"""The versions that are promised are the versions that are tried."""
+"""The promised versions are the tested versions."""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +11,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def requirements(*extras):
-    """What the package and these extras need directly, by name; an extra of our own stands for what it lists."""
+    """The direct requirements of the package and these extras, by name.
+
+    An extra of attnstore itself stands for its contents.
+    """
     found = {}
     for line in [*PROJECT["dependencies"], *(n for e in extras for n in PROJECT["optional-dependencies"][e])]:
         requirement = Requirement(line)
@@ -23,7 +26,7 @@ def requirements(*extras):
 
 
 def pins(name):
-    """The versions that a file of constraints pins, by package."""
+    """The versions that a constraints file pins, by package."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
     return {name: Version(version) for name, version in (line.split("==") for line in lines if line)}
 
@@ -33,13 +36,13 @@ def lower_bound(requirement):
     return Version(bound)
 
 
-def test_the_lowest_versions_that_are_tried_are_those_that_are_allowed():
-    """`make test-lowest` takes exactly the lower bound of every range, and no package more or less."""
+def test_the_lowest_tested_versions_are_the_lowest_allowed_ones():
+    """`make test-lowest` uses exactly the lower bound of every range, and no package more or less."""
     assert pins("constraints-lowest.txt") == {n: lower_bound(r) for n, r in requirements("test").items()}
 
 
 def test_every_package_that_a_developer_installs_is_pinned_within_its_range():
-    """constraints.txt names a version for every direct dependency, one that the ranges allow."""
+    """constraints.txt names an allowed version for every direct dependency."""
     pinned = pins("constraints.txt")
     needed = requirements(*PROJECT["optional-dependencies"])
     assert needed.keys() <= pinned.keys()

@@ -1,4 +1,4 @@
-"""What the README and the docs promise is run."""
+"""Whatever the README and the docs promise is run."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def blocks(text):
 
 
 def value_of(block):
-    """The value of a block's last expression, run as a script would be."""
+    """The value of a block's last expression, with the block run as a script."""
     tree = ast.parse(block)
     *statements, last = tree.body
     names = {}
@@ -34,7 +34,7 @@ def value_of(block):
 
 @pytest.fixture
 def beside_a_demo(small_store, tmp_path, monkeypatch):
-    """A folder with a store called demo.attn, as `attnstore run` leaves it."""
+    """A folder with the store demo.attn that `attnstore run` writes."""
     shutil.copytree(small_store, tmp_path / "demo.attn")
     monkeypatch.chdir(tmp_path)
 
@@ -47,7 +47,7 @@ def snippets(beside_a_demo):
 
 
 def test_duckdb_reads_a_store_by_path_alone(snippets):
-    """The README's SQL gives the same rows as the same question asked in pandas."""
+    """The README's SQL gives the same rows as the same question in pandas."""
     found = value_of(snippets["duckdb"].replace(">= 50", ">= 5")).df()
     tokens = pd.read_parquet("demo.attn/tokens").query("not special")
     tokens = tokens.assign(lift=tokens.cls_03.astype(float) * tokens.length)
@@ -59,13 +59,13 @@ def test_duckdb_reads_a_store_by_path_alone(snippets):
 
 
 def test_polars_reads_a_store_by_path_alone(snippets):
-    """Tokens by label, as DuckDB counts them."""
+    """Tokens by label, with DuckDB's counts."""
     expected = duckdb.sql("select label, count(*) from 'demo.attn/tokens/**/*.parquet' group by 1").fetchall()
     assert sorted(value_of(snippets["polars"]).rows()) == sorted(expected)
 
 
 def test_pandas_reads_a_store_by_path_alone(snippets):
-    """The confusion counts, as DuckDB counts them."""
+    """The confusion matrix, with DuckDB's counts."""
     expected = duckdb.sql(
         "select label, prediction, count(*) from 'demo.attn/documents/**/*.parquet' group by 1, 2"
     ).fetchall()
@@ -73,7 +73,7 @@ def test_pandas_reads_a_store_by_path_alone(snippets):
 
 
 def test_pyarrow_reads_a_store_by_path_alone(snippets):
-    """Every token with its rollout and label, in the order that the files have."""
+    """Every token with its rollout and label, in the files' order."""
     table = value_of(snippets["pyarrow"])
     frame = pl.read_parquet("demo.attn/tokens", hive_partitioning=True)
     assert table.num_rows == len(frame)
@@ -83,15 +83,15 @@ def test_pyarrow_reads_a_store_by_path_alone(snippets):
 
 @pytest.mark.slow
 def test_the_package_answers_from_python(snippets, monkeypatch):
-    """The block runs, line for line, and its last line draws itself in a notebook and in a terminal."""
+    """The block runs line by line, and its last line displays itself in a notebook and on a terminal."""
     drawn = value_of(snippets["attnstore"])
     assert drawn.id == "r0"
     assert drawn.text in str(drawn).replace("\n", " ") or drawn.text.split()[0] in str(drawn)
     assert drawn._repr_html_().count("<") > 10
 
 
-def test_the_readmes_commands_are_commands(beside_a_demo):
-    """Every `attnstore` command of the README exists, with every option it is given."""
+def test_the_readmes_commands_exist(beside_a_demo):
+    """Every `attnstore` command in the README exists, with all its options."""
     from attnstore.commands.group import attnstore as group
 
     used = re.findall(r"^ {4}attnstore (\w+)(.*)$", README, re.MULTILINE)
@@ -103,7 +103,7 @@ def test_the_readmes_commands_are_commands(beside_a_demo):
 
 @pytest.mark.slow
 def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
-    """`attnstore run` without options prints the README's lines, but for the time it takes."""
+    """`attnstore run` without options prints the README's lines, except for the time."""
     from attnstore.engine.devices import choose_device, fast_bfloat16
 
     if not fast_bfloat16(choose_device("auto")):
@@ -117,8 +117,8 @@ def test_the_demo_in_the_readme_is_what_the_demo_prints(tmp_path):
 
 
 @pytest.mark.slow
-def test_scattertext_is_fed_in_three_lines(beside_a_demo):
-    """Those of docs/questions.md: the table has every word's share, and 0 is a word that the class does not have."""
+def test_scattertext_gets_its_table_in_three_lines(beside_a_demo):
+    """Those of docs/questions.md: the table has every word's share, and 0 for a word that the class does not have."""
     (block,) = blocks((ROOT / "docs/questions.md").read_text())
     shares, table, corpus = block.replace("imdb.attn", "demo.attn").strip().split("\n")
     names = {"attnstore": attnstore_package}
@@ -139,7 +139,7 @@ def test_scattertext_is_fed_in_three_lines(beside_a_demo):
 
 
 def test_every_question_has_an_answer_in_the_docs():
-    """A heading, the command that was run, and its columns as the question gives them, in docs/questions.md."""
+    """docs/questions.md has a heading, the command, and the question's columns."""
     page = (ROOT / "docs/questions.md").read_text()
     for question in QUESTIONS:
         (section,) = re.findall(rf"^## {question.stem}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
@@ -153,7 +153,7 @@ def test_every_question_has_an_answer_in_the_docs():
 
 
 def test_every_command_and_every_question_is_documented():
-    """A new command or question without a word in the README or the changelog fails here."""
+    """A command or question that the README and the changelog do not mention fails here."""
     from attnstore.commands.group import attnstore as group
 
     for name in group.commands:
@@ -164,7 +164,7 @@ def test_every_command_and_every_question_is_documented():
 
 
 def test_the_store_page_has_every_column(small_store):
-    """docs/store.md names each column that a store has, reductions by their pattern."""
+    """docs/store.md names each column of a store, reductions by their pattern."""
     page = (ROOT / "docs/store.md").read_text()
     for table in ("documents", "tokens", "totals.parquet"):
         for name in pl.scan_parquet(small_store / table, hive_partitioning=True).collect_schema():
@@ -173,7 +173,7 @@ def test_the_store_page_has_every_column(small_store):
 
 
 def test_the_store_pages_sql_over_the_documents_finds_the_most_concentrated(beside_a_demo):
-    """The documents it finds have the entropies of their tokens, the least of all."""
+    """The documents found have the entropies of their tokens, and the lowest of all."""
     sql, *_ = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
     documents = pl.scan_parquet("demo.attn/documents", hive_partitioning=True).select("document", "id")
     tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True)
@@ -185,8 +185,8 @@ def test_the_store_pages_sql_over_the_documents_finds_the_most_concentrated(besi
     assert found == pytest.approx({id_: expected[id_] for id_ in found}, rel=1e-6)
 
 
-def test_the_store_pages_sql_over_the_totals_is_that_over_the_tokens(beside_a_demo):
-    """A word's mean lift and its documents, read off totals.parquet, are those of its tokens."""
+def test_the_store_pages_sql_over_the_totals_agrees_with_the_tokens(beside_a_demo):
+    """A word's mean lift and number of documents from totals.parquet are those from its tokens."""
     *_, sql = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
     found = duckdb.sql(sql).pl().sort("label", "word")
     tokens = pl.scan_parquet("demo.attn/tokens", hive_partitioning=True).filter(pl.col("word").is_not_null())
@@ -207,7 +207,7 @@ def test_the_store_pages_sql_over_the_totals_is_that_over_the_tokens(beside_a_de
 
 @pytest.mark.slow
 def test_the_reductions_of_the_docs_run(tiny_model, reviews, tmp_path, monkeypatch):
-    """The two functions of docs/reductions.md, by their names on the command line, are columns of the store."""
+    """The two functions of docs/reductions.md, named on the command line, are columns of the store."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.py").write_text("\n".join(blocks((ROOT / "docs/reductions.md").read_text())))
     code, _, err = attnstore(
@@ -222,8 +222,8 @@ def test_the_reductions_of_the_docs_run(tiny_model, reviews, tmp_path, monkeypat
     assert "verbs_01 … verbs_03: Where the verbs look." in out
 
 
-def test_links_between_the_pages_lead_somewhere():
-    """Every relative link of the README and the docs names a file that is there."""
+def test_links_between_the_pages_are_valid():
+    """Every relative link of the README and the docs names an existing file."""
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
@@ -231,7 +231,7 @@ def test_links_between_the_pages_lead_somewhere():
 
 
 def test_the_house_page_names_every_file_in_its_room():
-    """docs/house.md has a row for each room, which names each of its files, and none that is gone."""
+    """docs/house.md has a row for each room, which names each of its files and no others."""
     page = (ROOT / "docs/house.md").read_text()
     rows = dict(re.findall(r"^\| `?([^`|]+?)/?`? \| (.*) \|$", page, re.MULTILINE))
     package = ROOT / "attnstore"
@@ -249,7 +249,7 @@ def test_the_house_page_names_every_file_in_its_room():
         )
 
 
-def test_every_page_stands_in_the_menu():
+def test_every_page_is_in_the_menu():
     """`make docs` refuses a page of docs/ that mkdocs.yml does not name."""
     menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
     named = set(re.findall(r"([\w-]+\.md)$", menu, re.MULTILINE))
@@ -257,7 +257,7 @@ def test_every_page_stands_in_the_menu():
     assert named - elsewhere == {page.name for page in (ROOT / "docs").glob("*.md")}
 
 
-def test_the_tests_that_hold_a_promise_are_there():
+def test_files_named_in_the_guides_exist():
     """SECURITY.md and CONTRIBUTING.md name files that exist."""
     for name in ("SECURITY.md", "CONTRIBUTING.md"):
         paths = re.findall(
@@ -267,8 +267,8 @@ def test_the_tests_that_hold_a_promise_are_there():
         assert [path for path in paths if not (ROOT / path).exists() and "NAME" not in path] == []
 
 
-def test_each_promise_names_a_test_that_there_is():
-    """A row of SECURITY.md's second table: `file::function`, or the words "not tested"."""
+def test_each_promise_names_an_existing_test():
+    """A row of SECURITY.md's second table has `file::function`, or the words "not tested"."""
     rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| **")]
     assert len(rows) > 10
     for row in rows:
@@ -279,7 +279,7 @@ def test_each_promise_names_a_test_that_there_is():
 
 
 def test_the_queries_by_hand_are_run(beside_a_demo):
-    """Each of docs/by-hand.md gives what the same question gives in Polars."""
+    """Each query of docs/by-hand.md gives the same result as the same question in Polars."""
     tokens_of_class, by_length, document = re.findall(
         r"```sql\n(.*?)```", (ROOT / "docs/by-hand.md").read_text(), re.DOTALL
     )
@@ -315,8 +315,8 @@ def test_the_queries_by_hand_are_run(beside_a_demo):
 
 
 @pytest.mark.slow
-def test_the_recipes_for_other_libraries_give_what_these_take(small_store, monkeypatch):
-    """thermostat's five columns, a row per document; bertviz' page, where that is installed."""
+def test_the_recipes_for_other_libraries_give_their_formats(small_store, monkeypatch):
+    """thermostat's five columns, with a row per document, and bertviz' page, if bertviz is installed."""
     import datasets
     import transformers
 

@@ -1,4 +1,4 @@
-"""The house: who may import whom, and where which library may stand."""
+"""The house: which rooms may import which, and which rooms may use which libraries."""
 
 import ast
 import subprocess
@@ -16,11 +16,11 @@ MODULES = {
     ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): p
     for p in sorted(PACKAGE.rglob("*.py"))
 }
-#: What stands beside the rooms and knows none of them.
+#: Modules outside the rooms, which import none of them.
 GROUND = {"errors", "messages", "visible", "config", "events", "cache", "interrupts", "embedded", "buckets"}
 
-#: For each room, or module beside the rooms, what it may know beside itself and the ground. One that is not listed
-#: fails the test: give it a place in docs/house.md.
+#: For each room, or module outside the rooms, what it may import beside itself and the ground. One that is not listed
+#: fails the test: describe it in docs/house.md.
 MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "store": set(),
@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"commands"},
 } | {name: set() for name in GROUND}
 
-#: Where a library may stand; the rest of the package may not know it.
+#: The rooms that may use a library; the rest of the package may not import it.
 ONLY_IN = {
     "click": {"commands"},
     "tqdm": {"commands"},
@@ -66,7 +66,7 @@ ONLY_IN = {
     "obstore": {"buckets"},
     "ray": {"pipeline"},
     "fsspec": {"ask", "data"},
-    "duckdb": {"data", "store", "ask", "check"},  # data: a DuckDB file may be what is read
+    "duckdb": {"data", "store", "ask", "check"},  # data: a DuckDB file may be the source
     "polars": {"store", "ask", "show", "check", "reader"},
     "cli": set(),
     "tests": set(),
@@ -79,7 +79,7 @@ def room(module: str) -> str:
 
 @cache
 def imports(path: Path) -> tuple[set[str], set[str]]:
-    """(own modules by dotted name, other libraries) that a file imports anywhere in it, inside functions too."""
+    """(own modules by dotted name, other libraries) that a file imports anywhere, inside functions too."""
     own, others = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
@@ -104,29 +104,29 @@ def imports(path: Path) -> tuple[set[str], set[str]]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_imports_only_the_rooms_upstream_of_it(name):
-    """Data moves one way: each room knows what it is handed, and nothing of what comes after."""
+    """Data moves one way: each room knows its inputs, and nothing of later rooms."""
     own, _ = imports(MODULES[name])
     rooms = {room(module) for module in own} - {room(name), "", *GROUND}
     assert rooms <= MAY_IMPORT[room(name)], f"{name} imports {rooms - MAY_IMPORT[room(name)]}"
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_a_library_stands_only_where_it_belongs(library):
-    """torch ends at the engine, click is known to the commands alone, DuckDB to what reads a store."""
+def test_a_library_is_used_only_where_it_belongs(library):
+    """torch ends at the engine, only the commands use click, and DuckDB is used where stores are read."""
     found = {room(name) for name, path in MODULES.items() if library in imports(path)[1]}
     assert found <= ONLY_IN[library]
 
 
 @pytest.mark.parametrize("of", ["modules", "rooms"])
-def test_there_are_no_circles(of):
-    """The imports as they are, not as they may be, can be put in an order: modules, and rooms."""
+def test_there_are_no_import_cycles(of):
+    """The actual imports can be put in an order, for modules and for rooms."""
     graph = {name: imports(path)[0] & MODULES.keys() - {name} for name, path in MODULES.items()}
     if of == "rooms":
         rooms: dict[str, set[str]] = {}
         for name, needs in graph.items():
             rooms.setdefault(room(name), set()).update(map(room, needs))
         graph = {name: needs - {name} for name, needs in rooms.items()}
-    # The package's own __init__ loads lazily, and everybody may ask it for the version.
+    # The package's own __init__ loads lazily, and every module may import the version from it.
     graph = {name: needs - {""} for name, needs in graph.items()}
     while graph:
         free = [name for name, needs in graph.items() if not needs & graph.keys()]
@@ -139,37 +139,37 @@ def test_there_are_no_circles(of):
     [
         ("import attnstore", ("torch", "transformers", "polars", "pyarrow", "duckdb", "click", "numpy")),
         ("import attnstore.commands", ("torch", "transformers", "polars", "pyarrow", "duckdb", "numpy")),
-        # The forward pass waits for no reader of stores. Slow, as the first of all children waits for torch.
+        # The forward pass does not wait for the libraries that read stores. Slow: the first child waits for torch.
         pytest.param("import attnstore.pipeline.run", ("polars", "duckdb"), marks=pytest.mark.slow),
     ],
 )
-def test_what_must_answer_at_once_waits_for_no_heavy_import(statement, forbidden):
-    """`import attnstore` and `attnstore --help` load none of the large libraries, and a run only its own."""
+def test_fast_commands_wait_for_no_heavy_import(statement, forbidden):
+    """`import attnstore` and `attnstore --help` load none of the large libraries, and a run only those it needs."""
     code = f"{statement}, sys; print(*sys.modules)"
     if "torch" in forbidden:
         loaded = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout
-    else:  # what is forked has imported a run, torch and transformers, and nothing else
+    else:  # a fork has imported a run, torch and transformers, and nothing else
         with Child(code) as child:
             loaded, _ = child.communicate()
     assert statement.removeprefix("import ") in loaded.split()
     assert set(forbidden) & set(loaded.split()) == set()
 
 
-def test_no_two_files_of_tests_have_one_name():
-    """pytest imports them by their names alone: it would collect nothing."""
+def test_no_two_test_files_have_the_same_name():
+    """pytest imports them by their names alone, and would fail to collect them."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
 
 
 def test_no_test_imports_from_a_conftest():
-    """Several rooms have one, and `import conftest` is whichever of them was collected first."""
+    """Several rooms have one, and `import conftest` finds whichever was collected first."""
     found = [path for path in Path(__file__).parent.rglob("*.py") if "conftest" in imports(path)[1]]
     assert found == []
 
 
-def test_the_launcher_knows_the_commands_and_nothing_more():
+def test_the_launcher_imports_only_the_commands():
     """`cli.py` stays a launcher."""
     own, others = imports(ROOT / "cli.py")
     assert (set(map(room, own)), others) == ({"commands"}, set())

@@ -1,4 +1,4 @@
-"""Models by name, from a hub: a local server that speaks the hub's protocol."""
+"""Models by name from a hub: a local server with the hub's protocol."""
 
 import json
 
@@ -10,7 +10,9 @@ from huggingface_hub import constants, hf_api
 
 @pytest.fixture
 def online(monkeypatch, tmp_path):
-    """Lets this process reach the hub at an address, with an empty cache: what its client read when it was imported."""
+    """Lets this process reach the hub at an address, with an empty cache, by changing what its client read when it was
+    imported.
+    """
 
     def reach(address):
         settings = {
@@ -29,7 +31,7 @@ def online(monkeypatch, tmp_path):
 
 @pytest.fixture
 def with_a_pickle(tiny_model, tmp_path):
-    """The tiny model as a repository that also holds a pickle and code, which nobody should fetch."""
+    """The tiny model as a repository that also has a pickle and code, which must not be fetched."""
     folder = tmp_path / "repository"
     folder.mkdir()
     for file in tiny_model.iterdir():
@@ -41,7 +43,7 @@ def with_a_pickle(tiny_model, tmp_path):
 
 @pytest.mark.slow
 def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(online, with_a_pickle, reviews, tmp_path):
-    """The run finds the model by name, fetches safetensors and JSON alone, and the manifest has the name."""
+    """The run finds the model by name, fetches only safetensors and JSON, and the manifest has the name."""
     with hub.serving({"someone/tiny": with_a_pickle}) as (address, asked):
         online(address)
         options = ("--revision", "main", "--max-length", "40", "--limit", "5")
@@ -54,8 +56,8 @@ def test_a_model_comes_from_the_hub_by_name_without_pickles_or_code(online, with
 
 
 @pytest.mark.slow
-def test_a_name_that_the_hub_does_not_have_is_told(online, reviews, tmp_path):
-    """One line with the name, exit code 1, no store."""
+def test_a_name_that_the_hub_does_not_have_is_reported(online, reviews, tmp_path):
+    """One line with the name, exit code 1, and no store."""
     with hub.serving({}) as (address, _):
         online(address)
         code, _, err = run(tmp_path / "s.attn", reviews, "someone/else")

@@ -1,4 +1,4 @@
-"""docs/notebook.ipynb runs from its first cell to its last, and every answer in it draws itself."""
+"""docs/notebook.ipynb runs from its first cell to its last, and every answer in it displays itself."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from nursery import Child
 
 ROOT = Path(__file__).parents[1]
-#: What a notebook's kernel does: runs cell after cell in IPython, and keeps what each result is drawn as, by MIME type.
+#: Like a notebook's kernel: runs one cell after the other in IPython, and keeps each result's display, by MIME type.
 KERNEL = """
 import base64, json, sys
 from pathlib import Path
@@ -30,7 +30,7 @@ Path("shown.json").write_text(json.dumps(shown, default=lambda picture: base64.b
 def test_the_notebook_runs_and_each_cell_shows_something(tmp_path, monkeypatch):
     """In an empty folder: a card, tables with their basis, a chart, heat-maps, and frames with the right figures.
 
-    The model reads the first 32 tokens of a review, which takes a small part of the time.
+    The model reads only the first 32 tokens of a review, which takes a small part of the time.
     """
     notebook = nbformat.read(ROOT / "docs/notebook.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells)

@@ -8,8 +8,8 @@ from nursery import Child
 
 
 @pytest.mark.slow
-def test_a_child_is_a_process_of_its_own(monkeypatch, tmp_path) -> None:
-    """Its code, arguments, folder, environment and streams are those that were asked for; its exit code is its own."""
+def test_a_child_is_a_separate_process(monkeypatch, tmp_path) -> None:
+    """Its code, arguments, folder, environment, streams and exit code are its own."""
     monkeypatch.chdir(tmp_path)
     code = (
         "import os, sys\n"
@@ -26,8 +26,8 @@ def test_a_child_is_a_process_of_its_own(monkeypatch, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["a signal", "a fault", "the end of who asked"])
-def test_a_child_ends_as_processes_do(ending: str) -> None:
-    """By a signal, as no handler stands in its way; by a traceback; and never later than who asked for it."""
+def test_a_child_ends_like_any_process(ending: str) -> None:
+    """By a signal, which no handler catches; by a traceback; and never later than the process that requested it."""
     code = "import sys; print(flush=True); sys.stdin.read(); raise ValueError('no')"
     with Child(code) as child:
         assert child.stdout.readline() == "\n"
@@ -42,8 +42,8 @@ def test_a_child_ends_as_processes_do(ending: str) -> None:
 
 
 @pytest.mark.parametrize("said", ["nothing", "where to write", "all"])
-def test_who_asks_may_go_away_at_any_moment(said: str) -> None:
-    """Killed before it has asked, or before it hears the number of its child: nothing is printed, nothing goes on."""
+def test_the_requesting_process_may_end_at_any_moment(said: str) -> None:
+    """Killed before its request, or before it gets its child's number: nothing is printed, and no process remains."""
     code = """if True:
         import json, os, socket, sys
         import nursery

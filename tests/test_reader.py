@@ -1,4 +1,4 @@
-"""Promises of attnstore.reader: what is open stays one state of the store, whatever a run does meanwhile."""
+"""Promises of attnstore.reader: an open store stays in one state, whatever a run does meanwhile."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ def with_parts(path: Path, parts: int) -> Path:
 
 
 def rows(documents: int) -> dict[str, int]:
-    """How many rows each table has of the first documents."""
+    """The number of rows of the first documents in each table."""
     found = [document_rows(number, ("neg", "pos", None)) for number in range(documents)]
     tokens = sum(len(tokens) for _, tokens in found)
     return {"documents": documents, "tokens": tokens, "totals": tokens}
 
 
 def answers(reader: Reader) -> dict[str, dict[str, int]]:
-    """The same counts by every way to ask: SQL, frames, questions in both engines, and what verify says."""
+    """The same counts by every way to ask: SQL, frames, questions in both engines, and verify."""
     counted = "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM tokens), "
     counted += "(SELECT sum(occurrences) FROM totals)::BIGINT"
     names = ("documents", "tokens", "totals")
@@ -55,8 +55,8 @@ def as_many(documents: int) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.slow
-def test_reader_that_is_open_while_a_run_goes_on_keeps_its_state(tmp_path: Path) -> None:
-    """Neither a part more nor the sealing, which takes the receipts away, reaches it before it looks again."""
+def test_a_reader_open_during_a_run_keeps_its_state(tmp_path: Path) -> None:
+    """Neither a further part nor the sealing, which removes the receipts, affects it before it refreshes."""
     path = with_parts(tmp_path / "store", 1)
     reader = attnstore.open(path)
     taken = reader.tokens()
@@ -73,8 +73,8 @@ def test_reader_that_is_open_while_a_run_goes_on_keeps_its_state(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_store_that_is_sealed_while_it_is_opened_is_opened_sealed(tmp_path: Path, monkeypatch) -> None:
-    """Between reading the manifest and the receipts, after some receipts, after all: never no documents."""
+def test_a_store_sealed_while_it_is_opened_is_opened_sealed(tmp_path: Path, monkeypatch) -> None:
+    """Between reading manifest and receipts, after some receipts, after all: never without documents."""
     for moment in ("before", "after"):
         path = with_parts(tmp_path / moment, 3)
 
@@ -93,7 +93,7 @@ def test_store_that_is_sealed_while_it_is_opened_is_opened_sealed(tmp_path: Path
 def test_receipts_of_another_run_are_not_read_with_the_first_ones_manifest(
     tmp_path: Path, monkeypatch
 ) -> None:
-    """A run that finished no part is replaced by the next one: a reader has the one or the other."""
+    """A run that finished no part is replaced by the next one: a reader sees one or the other."""
     path = with_parts(tmp_path / "store", 0)
     other = manifest(fingerprint={"model": "another"}, documents=4, part_size=2)
 
@@ -109,8 +109,8 @@ def test_receipts_of_another_run_are_not_read_with_the_first_ones_manifest(
     assert (opened.manifest.fingerprint, opened.finished_parts()) == ({"model": "another"}, [0, 1])
 
 
-def test_question_asked_while_a_part_is_finished_is_answered(tmp_path: Path, monkeypatch) -> None:
-    """The files that a connection may read are those that its views name, whenever it is that a part is finished."""
+def test_a_question_asked_while_a_part_finishes_is_answered(tmp_path: Path, monkeypatch) -> None:
+    """A connection may read the files that its views name, whenever a part is finished."""
     path = with_parts(tmp_path / "store", 1)
     store = open_store(path)
     listed = store.files
@@ -122,10 +122,8 @@ def test_question_asked_while_a_part_is_finished_is_answered(tmp_path: Path, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seal", [True, False])
-def test_a_document_of_a_store_of_many_parts_is_looked_up_in_its_own(
-    tmp_path: Path, monkeypatch, seal
-) -> None:
-    """By number or id, the picture is the same, and the files of other parts are not opened for it."""
+def test_a_document_is_looked_up_in_its_own_part(tmp_path: Path, monkeypatch, seal) -> None:
+    """By number or id, the picture is the same, and no files of other parts are opened."""
     path = run(tmp_path / "store", manifest(documents=12), seal=False).path
     if not seal:
         path.joinpath("_parts/part-00001.json").unlink()
@@ -153,8 +151,8 @@ def test_a_document_of_a_store_of_many_parts_is_looked_up_in_its_own(
         reader.show(12 if seal else 5)
 
 
-def test_looking_again_at_what_is_gone_is_one_line(tmp_path: Path) -> None:
-    """The store was deleted: the error says so, and the reader stays what it was."""
+def test_refreshing_a_deleted_store_is_one_line(tmp_path: Path) -> None:
+    """The error says so, and the reader stays as it was."""
     path = with_parts(tmp_path / "store", 1)
     reader = attnstore.open(path)
     path.rename(tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""What needs ../shared says so when it is skipped, and can't be skipped in silence where the folder is."""
+"""A test that needs ../shared says so when it is skipped, and is not skipped silently if the folder exists."""
 
 import os
 import shutil
@@ -13,29 +13,29 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def beside(tmp_path, monkeypatch):
-    """A shared folder with one file in it."""
+    """A shared folder with one file."""
     monkeypatch.setattr(shared, "SHARED", tmp_path)
     (tmp_path / "there").touch()
     return tmp_path
 
 
 @pytest.mark.parametrize("required", ["", "1"])
-def test_what_is_there_is_handed_out(beside, monkeypatch, required):
+def test_an_existing_file_is_returned(beside, monkeypatch, required):
     """The path, whether it is required or not."""
     monkeypatch.setenv(shared.REQUIRED, required)
     assert shared.shared("there") == beside / "there"
 
 
-def test_what_is_missing_skips_the_test_and_says_which_file_it_needs(beside, monkeypatch):
-    """A developer without the folder sees in the summary of skips what was not tested, and why."""
+def test_a_missing_file_skips_the_test_and_is_named(beside, monkeypatch):
+    """A developer without the folder sees in the summary what was not tested, and why."""
     monkeypatch.delenv(shared.REQUIRED, raising=False)
     with pytest.raises(pytest.skip.Exception) as skipped:
         shared.shared("models/minilm-imdb")
     assert skipped.value.msg == "needs ../shared/models/minilm-imdb, which is not there"
 
 
-def test_what_is_missing_fails_the_test_where_it_is_required(beside, monkeypatch):
-    """CI has the folder: a test that would be skipped for want of a file in it fails."""
+def test_a_missing_file_fails_the_test_if_it_is_required(beside, monkeypatch):
+    """CI has the folder, so a test that lacks a file in it fails."""
     monkeypatch.setenv(shared.REQUIRED, "1")
     with pytest.raises(pytest.fail.Exception) as failed:
         shared.shared("models/minilm-imdb")
@@ -46,7 +46,7 @@ def test_what_is_missing_fails_the_test_where_it_is_required(beside, monkeypatch
 
 
 def run_ci(tmp_path, programs, path):
-    """`.ci/run` of a checkout in `tmp_path`, where `make` and each of `programs` are scripts of ours."""
+    """`.ci/run` of a checkout in `tmp_path`, where `make` and each of `programs` are replaced by scripts."""
     checkout, folder = tmp_path / "checkout", tmp_path / "programs"
     for made in (checkout / ".ci", folder):
         made.mkdir(parents=True)
@@ -61,8 +61,8 @@ def run_ci(tmp_path, programs, path):
 
 
 @pytest.mark.parametrize(("folder", "required"), [(True, "1"), (False, "")])
-def test_ci_requires_the_folder_where_it_is(tmp_path, folder, required):
-    """`.ci/run` calls `make test`, and asks for no skips exactly where the folder lies beside the checkout."""
+def test_ci_requires_the_folder_if_it_exists(tmp_path, folder, required):
+    """`.ci/run` calls `make test`, and forbids skips exactly if the folder is beside the checkout."""
     if folder:
         (tmp_path / "shared").mkdir()
     done = run_ci(tmp_path, {"chromium": ""}, [os.environ["PATH"]])
@@ -71,8 +71,8 @@ def test_ci_requires_the_folder_where_it_is(tmp_path, folder, required):
 
 
 @pytest.mark.parametrize("status", [0, 100])
-def test_ci_installs_the_browser_where_there_is_none(tmp_path, status):
-    """Debian's, by root; where it is not to be had the tests run all the same, and a line says what they lack."""
+def test_ci_installs_the_browser_if_there_is_none(tmp_path, status):
+    """Debian's, as root. If that fails, the tests still run, and a line says what is missing."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("dirname", "timeout"):

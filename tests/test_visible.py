@@ -1,4 +1,4 @@
-"""Characters that act instead of showing get a visible name."""
+"""Control characters get a visible name."""
 
 import sys
 import unicodedata
@@ -11,8 +11,8 @@ from attnstore.visible import visible, visible_line
 
 @pytest.mark.parametrize("step", [61, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.exhaustive])])
 def test_every_character_is_itself_or_has_the_stated_name(step):
-    """All of Unicode, lone surrogates apart, against the rule said another way: the first plane, the plane of tags, and
-    of all others every 61st.
+    """All of Unicode except lone surrogates, against the rule implemented differently: the first plane, the plane of
+    tags, and every 61st of all others.
     """
     numbers = sorted({*range(0x10000), *range(0xE0000, 0xE0200), *range(0x10000, sys.maxunicode + 1, step)})
     everything = "".join(c for c in map(chr, numbers) if unicodedata.category(c) != "Cs")
@@ -21,6 +21,6 @@ def test_every_character_is_itself_or_has_the_stated_name(step):
 
 
 def test_a_line_stays_one_line():
-    """New lines and tabs, which a text may keep, get their pictures too."""
+    """New lines and tabs, which a text may keep, are also replaced by pictures."""
     assert visible("a\n\tb") == "a\n\tb"
     assert visible_line("a\n\tb\x1b") == "a␊␉b␛"

@@ -1,4 +1,4 @@
-"""What is shipped: a wheel that works alone."""
+"""The shipped wheel is complete."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_the_wheel_holds_the_package_the_questions_and_what_is_embedded(wheel):
+def test_the_wheel_has_the_package_the_questions_and_the_embedded_data(wheel):
     """Every module, every question in both engines, reviews and model; no tests, and no top-level `cli`."""
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {n for n in names if ".dist-info/" not in n}
@@ -50,14 +50,14 @@ def test_the_wheel_holds_the_package_the_questions_and_what_is_embedded(wheel):
 
 
 def test_the_wheel_alone_in_an_empty_folder_runs_and_answers(wheel, tmp_path):
-    """Installed by itself, away from the checkout: `run` of its own model and reviews, and a question of its own."""
+    """Installed without the checkout: `run` with its own model and reviews, and one of its own questions."""
     if not (ROOT / "attnstore/embedded/model/config.json").is_file():
         pytest.skip("this checkout has no embedded model")
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    # Before the editable checkout on the path; -P keeps the current folder out of it.
+    # Before the editable checkout on the path; -P keeps the current folder off the path.
     command = [sys.executable, "-P", "-c", "import attnstore.commands as c; print(c.__file__); c.main()"]
     environment = os.environ | {"PYTHONPATH": str(site), "NO_COLOR": "1"}
 

@@ -1,4 +1,4 @@
-"""What CI runs is what a developer runs."""
+"""CI runs what a developer runs."""
 
 import os
 import re
@@ -16,7 +16,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), r
 
 @pytest.mark.parametrize("job", WORKFLOW["jobs"])
 def test_every_job_is_one_make_target(job):
-    """Beside `make` a job checks out, sets up Python, installs make where there is none, and keeps what was made."""
+    """Beside `make`, a job checks out, sets up Python, installs make if necessary, and keeps artifacts."""
     steps = [step["run"] for step in WORKFLOW["jobs"][job]["steps"] if "run" in step]
     *before, make = [step for step in steps if step != "choco install make --yes --no-progress"]
     assert before == []
@@ -26,11 +26,11 @@ def test_every_job_is_one_make_target(job):
 
 
 def test_the_hooks_run_what_make_check_runs():
-    """The same tools with the same settings, over the files of a commit; none is fetched."""
+    """The same tools with the same settings, over the files of a commit; no tool is downloaded."""
     hooks = [hook for repository in HOOKS["repos"] for hook in repository["hooks"]]
     assert {repository["repo"] for repository in HOOKS["repos"]} == {"local"}
     assert {hook["language"] for hook in hooks} == {"system"}
-    # The tests may run below a make with settings of its own.
+    # The tests may run inside a make with its own settings.
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")
     }

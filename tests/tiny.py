@@ -14,7 +14,7 @@ WORDS = (
 CHARACTERS = [c for letter in "abcdefghijklmnopqrstuvwxyz0123456789" for c in (letter, f"##{letter}")]
 VOCABULARY = {token: i for i, token in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *CHARACTERS]))}
 
-#: What each family's config calls its sizes, where that differs from BERT's.
+#: The names of the sizes in each family's config, if they differ from BERT's.
 _RENAMED = {
     "distilbert": {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"},
     "xlm": {"hidden_size": "emb_dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"},
@@ -61,7 +61,7 @@ UNROUTED = ["deberta", "deberta-v2", "mpnet", "megatron-bert", "rembert", "rofor
 
 
 def tokenizer(max_length: int = 64) -> transformers.PreTrainedTokenizerFast:
-    """An uncased WordPiece tokenizer that frames a text in [CLS] … [SEP], as BERT's does."""
+    """An uncased WordPiece tokenizer that frames a text in [CLS] … [SEP], like BERT's."""
     backend = Tokenizer(models.WordPiece(VOCABULARY, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -103,7 +103,7 @@ def settings(family: str, **changes: object) -> transformers.PretrainedConfig:
 def save(folder: Path, family: str = "bert", *, seed: int = 0, **changes: object) -> Path:
     """Save a random classifier of a family, with weights so large that attention is far from uniform."""
     torch.manual_seed(seed)
-    # MobileBERT has no layer norm to hold large weights in: its scores would overflow the exponential.
+    # MobileBERT has no layer norm to limit the effect of large weights: its scores would overflow the exponential.
     spread = 0.03 if family == "mobilebert" else 0.3
     model = transformers.AutoModelForSequenceClassification.from_config(settings(family, **changes))
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Promises of attnstore.check.faithfulness: what a loop over the model gives, once, whatever happens meanwhile."""
+"""Promises of attnstore.check.faithfulness: the results of a loop over the model, each computed once, whatever
+interrupts.
+"""
 
 import math
 import os
@@ -40,14 +42,14 @@ def config(**changes):
 
 @pytest.fixture
 def store(small_store, tmp_path):
-    """A store of its own, to be added to."""
+    """A store for this test, to which rows are added."""
     shutil.copytree(small_store, tmp_path / "s.attn")
     return open_store(tmp_path / "s.attn")
 
 
 @pytest.fixture(scope="module")
 def measured(small_store, tmp_path_factory):
-    """A store with deletion of tokens measured, and masking of words."""
+    """A store with measurements of deleted tokens and of masked words."""
     path = tmp_path_factory.mktemp("measured") / "s.attn"
     shutil.copytree(small_store, path)
     for ways in ({}, {"by": "mask", "unit": "word"}):
@@ -56,7 +58,7 @@ def measured(small_store, tmp_path_factory):
 
 
 def plain_rows(path):
-    """Tokens by document, and documents, as any reader of Parquet has them."""
+    """Tokens by document, and documents, as any Parquet reader returns them."""
     tokens = pl.read_parquet(path / "tokens", hive_partitioning=True).sort("document", "position")
     documents = pl.read_parquet(path / "documents", hive_partitioning=True).sort("document")
     return (
@@ -79,7 +81,7 @@ def units_by_hand(rows, unit):
 
 
 def log_odds_by_hand(word, document, tokens, documents):
-    """Of the documents of other films, those with the word, of the predicted class against the rest."""
+    """Documents of other films with the word, of the predicted class against the others."""
     own = documents[document]
     found, size = Counter(), Counter()
     for number, row in documents.items():
@@ -92,7 +94,7 @@ def log_odds_by_hand(word, document, tokens, documents):
 
 
 def ranked_by_hand(score, draw, units, rows, document, tokens, documents):
-    """The units from the most important on."""
+    """The units, the most important first."""
     if score == "random":
         return np.random.default_rng([0, document, draw]).permutation(len(units)).tolist()
     if score == "log_odds":
@@ -105,8 +107,8 @@ def ranked_by_hand(score, draw, units, rows, document, tokens, documents):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("by", "unit"), [("deletion", "token"), ("mask", "word")])
-def test_every_row_is_what_a_loop_over_the_model_gives(measured, tiny_model, by, unit):
-    """Probabilities of whole and shortened texts, one at a time through transformers as it is, in ERASER's terms."""
+def test_every_row_equals_that_of_a_loop_over_the_model(measured, tiny_model, by, unit):
+    """Probabilities of complete and shortened texts, one at a time through plain transformers, in ERASER's terms."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
     mask = tiny.VOCABULARY["[MASK]"]
     tokens, documents = plain_rows(measured)
@@ -153,8 +155,8 @@ def test_every_row_is_what_a_loop_over_the_model_gives(measured, tiny_model, by,
     assert rows == sorted(expected, key=lambda row: [row[key] for key in KEY])
 
 
-def test_what_is_sealed_stays_as_it_is(measured, small_store):
-    """Every file of the run has its bytes, and what is new are the table and its receipts."""
+def test_the_sealed_files_stay_as_they_are(measured, small_store):
+    """Every file of the run keeps its bytes; only the table and its receipts are new."""
     before, after = contents(small_store), contents(measured)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {
@@ -164,8 +166,8 @@ def test_what_is_sealed_stays_as_it_is(measured, small_store):
     }
 
 
-def test_verify_finds_nothing_wrong_with_what_was_measured(measured):
-    """A finding for each file, with its documents and scores."""
+def test_verify_finds_no_fault_in_the_measurements(measured):
+    """One finding per file, with its documents and scores."""
     assert [(f.subject, f.ok, f.detail) for f in verify_faithfulness(open_store(measured))] == [
         ("faithfulness/deletion-token-00000.parquet", True, "9 documents, 5 scores"),
         ("faithfulness/mask-word-00000.parquet", True, "9 documents, 5 scores"),
@@ -173,8 +175,11 @@ def test_verify_finds_nothing_wrong_with_what_was_measured(measured):
 
 
 @pytest.mark.slow
-def test_a_measurement_that_is_interrupted_goes_on(store, monkeypatch):
-    """The first signal ends it after the documents in hand; what is measured is kept, and all is as if undisturbed."""
+def test_an_interrupted_measurement_resumes(store, monkeypatch):
+    """The first signal ends it after the current documents.
+
+    Measured rows are kept, and the result is as if undisturbed.
+    """
     monkeypatch.setattr(faithfulness, "_A_FILE", 4)
     monkeypatch.setattr(faithfulness, "_groups", lambda tasks, _: ([task] for task in tasks))
     given = config(scores=("cls_03",), documents=6)
@@ -182,7 +187,7 @@ def test_a_measurement_that_is_interrupted_goes_on(store, monkeypatch):
 
     def interrupt(event):
         seen.append(event)
-        # Once: what is said of the first signal is an event, too, and a second one would end pytest.
+        # Only once: the note about the signal is also an event, and a second signal would end pytest.
         if isinstance(event, Computed) and sum(isinstance(e, Computed) for e in seen) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -204,7 +209,7 @@ def test_a_measurement_that_is_interrupted_goes_on(store, monkeypatch):
 
 @pytest.mark.slow
 def test_other_scores_and_more_documents_are_added(store):
-    """What is there of a document and score is not measured again; a larger sample holds the smaller one."""
+    """Existing rows of a document and score are not measured again. A larger sample contains the smaller one."""
     measure(store, config(scores=("cls_03",), documents=4))
     measure(store, config(scores=("rollout", "cls_03"), documents=4))
     measure(store, config(scores=("cls_03",), documents=6))
@@ -217,7 +222,7 @@ def test_other_scores_and_more_documents_are_added(store):
 
 @pytest.mark.slow
 def test_the_notes_say_how_the_sample_was_drawn_and_what_was_left_out(store):
-    """Documents by predicted class, and the empty ones, which have nothing to take out."""
+    """Documents by predicted class, and the empty ones, which have nothing to remove."""
     seen = []
     drawn = measure(store, config(documents=1000, scores=("cls_03",)), on_event=seen.append).sample
     tokens, documents = plain_rows(store.path)
@@ -242,7 +247,7 @@ def test_the_notes_say_how_the_sample_was_drawn_and_what_was_left_out(store):
 
 @pytest.mark.slow
 def test_documents_read_in_windows_are_left_out(tiny_model, reviews, tmp_path):
-    """No one pass gives their prediction, so none could be held against it."""
+    """Their prediction comes from several passes, so no single pass can be compared with it."""
     run(
         RunConfig(
             SourceConfig(str(reviews)), str(tiny_model), device="cpu", dtype="float32", max_length=32,
@@ -259,7 +264,7 @@ def test_documents_read_in_windows_are_left_out(tiny_model, reviews, tmp_path):
 
 @pytest.mark.slow
 def test_a_damaged_file_is_measured_again(store):
-    """It is found, named, removed and replaced; the others are left alone."""
+    """It is found, named, removed and replaced. Other files are not touched."""
     given = config(scores=("cls_03",), documents=3)
     measure(store, given)
     whole = frames.faithfulness(store).collect().sort(KEY)
@@ -279,7 +284,7 @@ def test_a_damaged_file_is_measured_again(store):
 
 
 @pytest.mark.slow
-def test_what_can_not_be_measured_is_refused_in_one_line(store, small_store, tmp_path):
+def test_impossible_measurements_are_refused_in_one_line(store, small_store, tmp_path):
     """Wrong names, another model, no mask token, an unfinished store: nothing is written."""
     other = tiny.save(tmp_path / "other", seed=5)
     maskless = shutil.copytree(store.manifest.model, tmp_path / "maskless")
@@ -309,8 +314,8 @@ def test_what_can_not_be_measured_is_refused_in_one_line(store, small_store, tmp
 
 
 @pytest.mark.slow
-def test_a_pairs_tokens_keep_their_types_when_others_are_taken_out(tmp_path):
-    """The first text's tokens stay the first text's, whatever is left of it, as transformers reads them."""
+def test_a_pairs_tokens_keep_their_types_when_others_are_removed(tmp_path):
+    """The first text's tokens stay those of the first text, whatever is left of it, as transformers reads them."""
     folder = pair_models.save(tmp_path / "model", "bert")
     data = tmp_path / "pairs.csv"
     data.write_text("a,b,label\nthe film was great,it was a bad film,neg\nawful plot,i love the plot,pos\n")
@@ -346,7 +351,7 @@ def test_a_pairs_tokens_keep_their_types_when_others_are_taken_out(tmp_path):
     assert found["comprehensiveness"].to_list() == expected
 
 
-def test_a_model_that_is_read_otherwise_than_in_the_run_is_reported(store, monkeypatch):
+def test_a_model_with_other_probabilities_than_stored_is_reported(store, monkeypatch):
     """A probability far from the stored one is no basis for differences."""
     monkeypatch.setattr(faithfulness, "_NEAR", -1.0)
     with pytest.raises(
@@ -357,8 +362,11 @@ def test_a_model_that_is_read_otherwise_than_in_the_run_is_reported(store, monke
 
 
 @pytest.mark.slow
-def test_the_log_odds_of_other_data_are_a_score_of_their_own(store, reviews, tmp_path):
-    """Counted by its labels, without the store's own documents; other data is refused, the same goes on."""
+def test_the_log_odds_of_other_data_are_a_separate_score(store, reviews, tmp_path):
+    """Counted by that data's labels, without the store's own documents.
+
+    Other data are refused; the same data resume.
+    """
     rows = [
         ("pos", "good fun never seen"), ("pos", "good film"), ("neg", "bad film"), ("neg", "awful bad plot"),
         ("neg", "bad"), ("pos", "fun"),
@@ -410,8 +418,8 @@ def test_the_log_odds_of_other_data_are_a_score_of_their_own(store, reviews, tmp
     assert measure(store, given).new == 0
 
 
-def test_other_data_has_columns_and_labels_of_its_own(tmp_path):
-    """Named columns and `1=neg,2=pos` give what the same rows give that need neither; advice names their options."""
+def test_other_data_may_have_other_columns_and_labels(tmp_path):
+    """Named columns and `1=neg,2=pos` give the results of the same rows that need neither. Errors name the options."""
     rows = [("pos", "good film"), ("neg", "bad film"), ("neg", "awful plot")]
     plain, own = tmp_path / "plain.csv", tmp_path / "own.csv"
     plain.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in rows))

@@ -1,4 +1,4 @@
-"""Promises of attnstore.check.measured: every fault of the table `faithfulness` is found, named and placed."""
+"""Promises of attnstore.check.measured: every fault of the table `faithfulness` is found, named and located."""
 
 import json
 
@@ -26,8 +26,8 @@ def store(tmp_path):
 ROWS = [row | {"probability": 0.88} for row in measured_rows(range(4), ["cls_01"])]
 
 
-def test_a_sound_table_and_none(store):
-    """A finding for each file with what it holds; nothing where nothing has been measured."""
+def test_a_sound_table_and_a_missing_one(store):
+    """One finding per file with its contents; none if nothing was measured."""
     assert list(verify_faithfulness(store)) == []
     written(store, ROWS)
     assert [(f.subject, f.ok, f.detail) for f in verify_faithfulness(store)] == [
@@ -66,8 +66,8 @@ FAULTS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("change", "wording"), FAULTS)
-def test_rows_that_can_not_be_are_found(store, change, wording):
-    """Each kind of fault is named, with how many rows have it and the first document."""
+def test_impossible_rows_are_found(store, change, wording):
+    """Each kind of fault is named, with its number of rows and the first document."""
     written(store, change(ROWS))
     (subject, detail), *_ = faults(store)
     assert subject == FILE
@@ -75,7 +75,7 @@ def test_rows_that_can_not_be_are_found(store, change, wording):
 
 
 def test_a_file_that_is_not_as_it_was_written_is_found(store):
-    """A flipped bit, another model, a receipt that is none, and a file that nobody vouches for."""
+    """A flipped bit, another model, an invalid receipt, and a file without a receipt."""
     written(store, ROWS)
     path, receipt = store.path / FILE, store.path / "_faithfulness/deletion-token-00000.json"
     content, text = path.read_bytes(), receipt.read_text()
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_as_it_was_written_is_found(store):
 
 
 def test_columns_of_another_kind_are_found(store):
-    """A file whose receipt fits and whose columns do not."""
+    """A file whose receipt fits, but whose columns do not."""
     import hashlib
 
     import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Promises of attnstore.check.rankings: units, their values, the order of them, and who is drawn."""
+"""Promises of attnstore.check.rankings: units, their values, their order, and the sample."""
 
 from collections import Counter
 
@@ -20,8 +20,8 @@ def store(tmp_path_factory, documents):
     return write_store(tmp_path_factory.mktemp("rankings") / "store", documents)
 
 
-def test_a_word_is_its_pieces_even_where_a_cut_goes_through_it():
-    """[CLS] ##b un ##able ! ##c x [SEP]: a rest of a word at the beginning, and one that follows another word."""
+def test_a_word_is_its_pieces_even_if_it_is_cut():
+    """[CLS] ##b un ##able ! ##c x [SEP]: the rest of a word at the beginning, and one that follows another word."""
     special = np.array([True, False, False, False, False, False, False, True])
     piece = np.array([-1, 1, 0, 1, -1, 1, 0, -1])
     assert units_of(special, piece, "token").tolist() == [-1, 0, 1, 2, 3, 4, 5, -1]
@@ -29,14 +29,14 @@ def test_a_word_is_its_pieces_even_where_a_cut_goes_through_it():
 
 
 def test_a_words_attention_is_a_sum_and_its_log_odds_are_its_own():
-    """Two pieces of 1 and 2: 3 together, or what the first one says."""
+    """Two pieces with 1 and 2: attention 3 together; log-odds are those of the first piece."""
     units, values = np.array([-1, 0, 1, 1, -1]), np.array([9.0, 4.0, 1.0, 2.0, 9.0])
     assert of_units(values, units, summed=True).tolist() == [4, 3]
     assert of_units(values, units, summed=False).tolist() == [4, 1]
 
 
-def test_scores_go_by_their_sign_and_equal_ones_by_their_place():
-    """What speaks against the class comes last; a score with a gap has no order; chance has ten."""
+def test_units_are_ordered_by_signed_score_and_then_by_position():
+    """Units against the class come last. A score with a missing value has no order; random has ten."""
     units = np.array([-1, 0, 1, 2, 3, -1])
     scores = {
         "signed": np.array([9, -5.0, 2, 0, 2, 9]),
@@ -57,7 +57,10 @@ def test_scores_go_by_their_sign_and_equal_ones_by_their_place():
 
 @pytest.mark.slow
 def test_log_odds_are_of_the_stores_other_documents(store, documents):
-    """Counted by hand: documents of other films, by predicted class; a word of this document alone has no say."""
+    """Counted by hand: documents of other films, by predicted class.
+
+    A word that occurs only in this document has none.
+    """
     found = {(d, w): value for d, w, value in log_odds(store, range(0, 60, 7)).iter_rows()}
     held = [{row["word"] for row in document["tokens"] if row["word"]} for document in documents]
     expected = {}
@@ -77,8 +80,8 @@ def test_log_odds_are_of_the_stores_other_documents(store, documents):
     assert found == expected
 
 
-def test_the_sample_has_the_classes_in_proportion_and_is_the_seeds(store, documents):
-    """Drawn without repetition; the same for a seed, another for another; a split alone if asked for."""
+def test_the_sample_has_the_classes_in_proportion_and_depends_on_the_seed(store, documents):
+    """Without repetition, the same for the same seed, another for another seed, and of a single split if asked for."""
     whole = {n for n, d in enumerate(documents) if len(d["tokens"]) > 2}
     classes = Counter(documents[n]["prediction"] for n in whole)
     one, again, other = (draw_sample(store, 20, "all", seed) for seed in (3, 3, 4))
@@ -95,7 +98,10 @@ def test_the_sample_has_the_classes_in_proportion_and_is_the_seeds(store, docume
 
 
 def test_scores_are_columns_or_reductions(store):
-    """A reduction stands for its layers; none for every column of one value per token; chance is there anyway."""
+    """A reduction stands for its layers; without names, every column with one value per token.
+
+    Random is always included.
+    """
     manifest = store.manifest
     every = ["cls_01", "cls_02", "cls_03", "rollout", "odd"]
     assert score_columns(manifest, ()) == every

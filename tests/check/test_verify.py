@@ -1,4 +1,4 @@
-"""Promises of attnstore.check.verify: every fault is found, named and placed, and none raises."""
+"""Promises of attnstore.check.verify: every fault is found, named and located, and none raises an error."""
 
 import io
 import json
@@ -34,8 +34,8 @@ def faults(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("label_in_path", [True, False])
-def test_sound_store(tmp_path: Path, label_in_path: bool) -> None:
-    """A store as a run leaves it: its state, then each part with its rows, and nothing to complain of."""
+def test_a_sound_store(tmp_path: Path, label_in_path: bool) -> None:
+    """A store as a run leaves it: its state, then each part with its rows, and no faults."""
     store = run(tmp_path / "store", manifest(label_in_path=label_in_path))
     ranges = [range(4), range(4, 8), range(8, 10)]
     total = rows_of(range(10))
@@ -50,8 +50,8 @@ def test_sound_store(tmp_path: Path, label_in_path: bool) -> None:
     ]
 
 
-def test_unfinished_store(tmp_path: Path) -> None:
-    """What is there is checked, and what a killed run left of a part is told, not blamed."""
+def test_an_unfinished_store(tmp_path: Path) -> None:
+    """Finished parts are checked, and files that a killed run left are reported, but are not faults."""
     plan = manifest()
     run(tmp_path / "store", plan, seal=False)
     (tmp_path / "store" / "_parts" / "part-00002.json").unlink()
@@ -89,7 +89,7 @@ DAMAGES = [
     ("damage", "wording"), [case[1:] for case in DAMAGES], ids=[case[0] for case in DAMAGES]
 )
 def test_damage_to_an_unfinished_store_is_found(tmp_path: Path, damage, wording: str) -> None:
-    """A part that was finished and no longer is, is a fault, not a part that is still to come."""
+    """A part that was finished and is damaged is a fault, not a missing part."""
     run(tmp_path / "store", manifest(), seal=False)
     size = (tmp_path / "store" / TOKENS).stat().st_size
     damage(tmp_path / "store" / TOKENS)
@@ -97,16 +97,16 @@ def test_damage_to_an_unfinished_store_is_found(tmp_path: Path, damage, wording:
     assert found == [wording.format(size=f"{size:,}", less=f"{size - 1:,}")]
 
 
-def test_damaged_receipt_is_found(tmp_path: Path) -> None:
-    """A receipt that can't be read is a fault of its part."""
+def test_a_damaged_receipt_is_found(tmp_path: Path) -> None:
+    """An unreadable receipt is a fault of its part."""
     run(tmp_path / "store", manifest(), seal=False)
     (tmp_path / "store/_parts/part-00001.json").write_text('{"part": 1')
     wording = "its receipt _parts/part-00001.json is damaged: run again to compute it again"
     assert faults(tmp_path / "store") == [("part 1", wording)]
 
 
-def test_store_without_documents(tmp_path: Path) -> None:
-    """Nothing to check is nothing wrong."""
+def test_a_store_without_documents(tmp_path: Path) -> None:
+    """It has no faults."""
     run(tmp_path / "store", manifest(documents=0))
     found = list(verify_files(open_store(tmp_path / "store")))
     assert found == [
@@ -115,7 +115,7 @@ def test_store_without_documents(tmp_path: Path) -> None:
     ]
 
 
-# -- damage from outside ----------------------------------------------------------------------------------
+# -- external damage --------------------------------------------------------------------------------------
 
 
 def flip_a_bit(path: Path) -> None:
@@ -216,8 +216,8 @@ def test_damage_is_found(
     assert faults(store.path) == [(subject, detail.format(**blanks)) for subject, detail in expected]
 
 
-def test_not_parquet_at_all(tmp_path: Path) -> None:
-    """A file that has the recorded hash and is no Parquet is a finding too."""
+def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:
+    """A file with the recorded hash that is not Parquet is a finding, too."""
     import hashlib
 
     store = run(tmp_path / "store", manifest())
@@ -235,7 +235,7 @@ def test_not_parquet_at_all(tmp_path: Path) -> None:
 
 
 def rewritten(path: Path, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Write a file anew after `change`, with a hash to match."""
+    """Write a file again after `change`, with a matching hash."""
     sink = io.BytesIO()
     with pq.ParquetFile(path / name) as file:
         pq.write_table(change(file.read()), sink)
@@ -283,10 +283,10 @@ def with_field(table: pa.Table, field: pa.Field) -> pa.Table:
         ),
     ],
 )
-def test_file_of_another_form_is_found(
+def test_a_file_of_another_form_is_found(
     tmp_path: Path, change: Callable[[pa.Table], pa.Table], detail: str
 ) -> None:
-    """A file that reads well but is not what the schema, the run or the plan has is a finding."""
+    """A readable file that does not match the schema, the run or the plan is a finding."""
     store = run(tmp_path / "store", manifest())
     rewritten(store.path, TOKENS, change)
     assert faults(store.path) == [(TOKENS, detail)]
@@ -303,10 +303,10 @@ def test_file_of_another_form_is_found(
         ([0, 2], ["part 0: {gap}"]),
     ],
 )
-def test_documents_out_of_order_or_lost_are_found(
+def test_missing_documents_and_documents_out_of_order_are_found(
     tmp_path: Path, order: list[int], details: list[str]
 ) -> None:
-    """Every document of the plan has to be there once, in order; tokens beside it or not."""
+    """Every document of the plan must be there once, in order, with tokens beside it or not."""
     plan = manifest(documents=3, label_in_path=False)
     store = run(tmp_path / "store", plan)
     documents, tokens = (f"{kind}/split=test/part-00000.parquet" for kind in ("documents", "tokens"))
@@ -319,8 +319,8 @@ def test_documents_out_of_order_or_lost_are_found(
     assert found == [detail.format(documents=documents, gap=gap) for detail in details]
 
 
-def test_lost_row_count_is_found(tmp_path: Path) -> None:
-    """The manifest's number of rows has to be the file's."""
+def test_a_wrong_row_count_is_found(tmp_path: Path) -> None:
+    """The manifest's number of rows must be that of the file."""
     store = run(tmp_path / "store", manifest())
     raw = json.loads((store.path / "manifest.json").read_text())
     (entry,) = (file for file in raw["files"] if file["path"] == DOCUMENTS)
@@ -369,7 +369,7 @@ OF_DOCUMENT = {
 
 
 @pytest.mark.parametrize("case", OF_DOCUMENT)
-def test_wrong_value_of_a_document_is_found(tmp_path: Path, case: str) -> None:
+def test_a_wrong_value_of_a_document_is_found(tmp_path: Path, case: str) -> None:
     """Each rule of the documents table, broken in one document, is a finding that names that document."""
     changes, details = OF_DOCUMENT[case]
     plan = manifest(documents=3, part_size=3, label_in_path=False)
@@ -396,7 +396,7 @@ def test_wrong_value_of_a_document_is_found(tmp_path: Path, case: str) -> None:
     ]
 
 
-def test_document_longer_than_the_limit_is_found(tmp_path: Path) -> None:
+def test_a_document_longer_than_the_limit_is_found(tmp_path: Path) -> None:
     """No document has more tokens than the model was given."""
     plan = manifest(documents=3, part_size=3, label_in_path=False, max_length=2)
     store = run(tmp_path / "store", plan)
@@ -443,7 +443,7 @@ def with_entropies(documents: pa.Table, tokens: pa.Table, plan) -> pa.Table:
 
 
 def store_of_one(path: Path, plan, change: Callable[[pa.Table], pa.Table], number: int = 5) -> Path:
-    """A store with document `number` of the small run as its only one, its tokens changed, and its entropies."""
+    """A store whose only document is number `number` of the small run, with changed tokens and their entropies."""
     documents, tokens = tables(plan, [number])
     documents = put(documents, "document", 0, 0)
     zeros = pa.array([0] * tokens.num_rows, pa.int32())
@@ -460,7 +460,7 @@ def one_document(**changes: object):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", OF_TOKEN)
-def test_wrong_value_of_a_token_is_found(tmp_path: Path, case: str) -> None:
+def test_a_wrong_value_of_a_token_is_found(tmp_path: Path, case: str) -> None:
     """Each rule of the tokens table, broken in one token, is a finding that names document and position."""
     position, values, detail = OF_TOKEN[case]
 
@@ -493,8 +493,10 @@ def test_wrong_value_of_a_token_is_found(tmp_path: Path, case: str) -> None:
         ),
     ],
 )
-def test_wrong_value_of_a_reduction_is_found(tmp_path: Path, column: str, value: object, detail: str) -> None:
-    """A value that is no number, and values that do not sum to what was promised, are findings."""
+def test_a_wrong_value_of_a_reduction_is_found(
+    tmp_path: Path, column: str, value: object, detail: str
+) -> None:
+    """A NaN, and values that do not sum to the promised total, are findings."""
     path = store_of_one(tmp_path / "store", one_document(), lambda tokens: put(tokens, column, 3, value))
     assert faults(path) == [("tokens/split=test/part-00000.parquet", detail)]
 
@@ -504,10 +506,10 @@ def test_wrong_value_of_a_reduction_is_found(tmp_path: Path, column: str, value:
     [(1.0, 1.009, True), (1.0, 1.011, False), (1.0, 0.989, False), (12.0, 12.1, True), (12.0, 12.2, False),
      (0.0, 0.005, True), (0.0, -0.02, False), (-2.0, -2.01, True), (-2.0, 2.0, False), (None, 77.0, True)],
 )  # fmt: skip
-def test_total_holds_within_one_percent(
+def test_totals_are_checked_to_one_percent(
     tmp_path: Path, total: float | None, sums_to: float, sound: bool
 ) -> None:
-    """Values rounded to an 8-bit significand are let off one percent of the total, not more."""
+    """Values rounded to 8 significant bits may differ by one percent of the total, not more."""
     reduction = StoredReduction("odd", per_layer=False, per_head=False, meaning="m", total=total)
     plan = one_document(reductions=(reduction,))
 
@@ -521,8 +523,8 @@ def test_total_holds_within_one_percent(
 
 
 @pytest.mark.parametrize("silent", [{1}, {0, 1, 2}])
-def test_documents_with_nothing_but_nulls_are_let_off(tmp_path: Path, silent: set[int]) -> None:
-    """A reduction that says nothing about a document promises nothing about it."""
+def test_documents_with_only_nulls_are_accepted(tmp_path: Path, silent: set[int]) -> None:
+    """A reduction without values for a document promises no total for it."""
     plan = manifest(documents=3, label_in_path=False)
     documents, tokens = tables(plan, range(3))
     for row, document in enumerate(tokens["document"].to_pylist()):
@@ -548,8 +550,8 @@ def test_documents_with_nothing_but_nulls_are_let_off(tmp_path: Path, silent: se
         ("odd_entropy", lambda value: 0.0, False),
     ],
 )
-def test_wrong_entropy_of_a_document_is_found(tmp_path: Path, name: str, change, sound: bool) -> None:
-    """The documents' entropies have to be those of their tokens, of each head, and null where there is none."""
+def test_a_wrong_entropy_of_a_document_is_found(tmp_path: Path, name: str, change, sound: bool) -> None:
+    """Entropies must be those of the document's tokens, for each head, and null if there is none."""
     plan = manifest(documents=3, label_in_path=False)
     documents, tokens = tables(plan, range(3))
     value = documents[name][1].as_py()

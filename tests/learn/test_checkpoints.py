@@ -1,4 +1,4 @@
-"""A fine-tuning that is killed, whenever that is, leaves what it can go on from, or a whole model."""
+"""A killed fine-tuning leaves a folder from which it can resume, or a complete model."""
 
 import json
 import os
@@ -39,11 +39,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 class Killed(BaseException):
-    """What no code catches."""
+    """Like a kill, this exception is caught by no code."""
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """Die before the operation of that number, of those that change the folder."""
+    """Raise Killed before the operation of that number among those that change the folder."""
     done: list[str] = []
 
     def counting(owner, name):
@@ -63,8 +63,8 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
     return done
 
 
-def test_a_run_killed_before_any_operation_of_its_end_goes_on_or_is_whole(tmp_path, monkeypatch):
-    """From each point the same end is reached: the model's files alone, and what is said of them."""
+def test_a_run_killed_before_any_of_its_last_operations_resumes_or_is_complete(tmp_path, monkeypatch):
+    """From each point the result is the same: only the model's files, and the same report."""
     for number in range(100):
         out = tmp_path / str(number)
         assert begin(config(out), ("neg", "pos"), SPLITS) is None
@@ -92,8 +92,8 @@ def test_a_run_killed_before_any_operation_of_its_end_goes_on_or_is_whole(tmp_pa
     raise AssertionError("it never ended")
 
 
-def test_a_run_killed_at_its_very_beginning_can_be_begun_again(tmp_path, monkeypatch):
-    """A folder without a whole run.json holds nothing to go on from: the same command begins anew."""
+def test_a_run_killed_at_its_very_beginning_can_start_again(tmp_path, monkeypatch):
+    """A folder without a complete run.json has nothing to resume: the same command starts again."""
     for number in range(3):
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
@@ -105,8 +105,8 @@ def test_a_run_killed_at_its_very_beginning_can_be_begun_again(tmp_path, monkeyp
         assert (out / CHECKPOINTS / "run.json").is_file()
 
 
-def test_a_torn_checkpoint_is_passed_over_for_an_older_whole_one(tmp_path):
-    """trainer_state.json cut in the middle, empty, or no object: the checkpoint before is taken."""
+def test_a_torn_checkpoint_is_skipped_for_an_older_complete_one(tmp_path):
+    """If trainer_state.json is truncated, empty, or not an object, the checkpoint before it is used."""
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     folder = tmp_path / "out" / CHECKPOINTS
     torn = ('{"global_step": 5, "log_', "", "[]", "[" * 100_000, '{"odd": 1}')
@@ -119,7 +119,7 @@ def test_a_torn_checkpoint_is_passed_over_for_an_older_whole_one(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"run"', "\0", "[" * 100_000, '{"a":' * 100_000])
 def test_a_damaged_record_is_one_line(content, tmp_path):
-    """Never a traceback, and never another run resumed."""
+    """Never a traceback, and never resumed as another run."""
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     (tmp_path / "out" / CHECKPOINTS / "run.json").write_text(content)
     with pytest.raises(UsageError, match=r"run.json is damaged: start again in a new folder"):
@@ -127,8 +127,8 @@ def test_a_damaged_record_is_one_line(content, tmp_path):
 
 
 @pytest.mark.parametrize("record", [None, "", "[1]", '{"asked": 1}', "[" * 100_000, "of another run", "odd"])
-def test_what_is_left_of_a_finished_run_is_removed_whatever_it_says(record, tmp_path):
-    """Another run's end is not told as this one's, and neither is a damaged record's."""
+def test_remains_of_a_finished_run_are_removed(record, tmp_path):
+    """The end of another run is not reported as this one's, nor that of a damaged record."""
     (tmp_path / FINISHED / "checkpoint-3").mkdir(parents=True)
     if record == "of another run":
         asked = {**json.loads(json.dumps(asdict(config(tmp_path)), default=str)), "seed": 7}
@@ -146,7 +146,7 @@ def test_what_is_left_of_a_finished_run_is_removed_whatever_it_says(record, tmp_
 
 
 def test_no_secret_of_an_address_is_written(tmp_path):
-    """A password or a signature in the data's address is not kept in the folder, and another one goes on."""
+    """A password or signature in the data's address is not kept in the folder, and the run resumes with another one."""
     signed = "https://user:word@host/reviews.csv?sig=abc"
     begin(config(tmp_path / "out", source=SourceConfig(signed)), ("neg", "pos"), SPLITS)
     record = (tmp_path / "out" / CHECKPOINTS / "run.json").read_text()
@@ -164,8 +164,8 @@ def test_no_secret_of_an_address_is_written(tmp_path):
         Exception("No space left on device"),  # tokenizers
     ],
 )
-def test_what_can_not_be_written_is_one_line_and_the_same_command_goes_on(error, tmp_path):
-    """Whatever the library that writes raises, and wherever: the model that comes then is whole."""
+def test_a_failed_write_is_one_line_and_the_same_command_resumes(error, tmp_path):
+    """Whatever error the writing library raises, and wherever: the resulting model is complete."""
 
     def failing(folder: Path) -> None:
         folder.mkdir()
@@ -195,7 +195,7 @@ def test_another_run_is_refused_with_both_values(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
-def test_a_pipe_in_the_place_of_a_record_or_a_checkpoint_is_not_waited_for(tmp_path):
+def test_a_pipe_in_place_of_a_record_or_a_checkpoint_is_not_waited_for(tmp_path):
     folder = tmp_path / "out" / CHECKPOINTS
     begin(config(tmp_path / "out"), ("neg", "pos"), SPLITS)
     (folder / "checkpoint-3").mkdir()

@@ -1,4 +1,4 @@
-"""Fine-tuning on the smallest scale: a random two-layer BERT and data that a glance tells apart."""
+"""Fine-tuning on the smallest scale: a random two-layer BERT and data that are trivially separable."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def write_rows(path: Path, labels: list[str], count: int, seed: int = 0) -> None
         writer.writerow(["text", "label", "group"])
         for number in range(count):
             label = labels[number % len(labels)] if number < len(labels) else rng.choice(labels)
-            length = rng.choice([2, 5, 10, 50])  # the longest are cut
+            length = rng.choice([2, 5, 10, 50])  # the longest texts are cut
             words = rng.choices(NOISE, k=length) + rng.choices(TELLING[label], k=length)
             rng.shuffle(words)
             writer.writerow([" ".join(words), label, f"g{number // 4}"])
@@ -128,7 +128,7 @@ def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempP
     assert (result.chosen_step, result.dev_accuracy) == (30, result.dev_accuracies[-1])
     assert len(result.dev_accuracies) == 3
     assert (result.train_documents, result.dev_documents, result.test_documents) == (80, 16, 24)
-    assert result.max_length == 40  # not 512: the model has as many positions
+    assert result.max_length == 40  # not 512, because the model has 40 positions
     told = [event for event in seen if isinstance(event, Trained)]
     trained = [p for p in told if p.phase == "train"]
     assert trained[-1].step == trained[-1].steps == result.steps == 30
@@ -139,7 +139,7 @@ def undisturbed(encoder: Path, two_classes: Path, tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.slow
-def test_result_is_a_plain_folder_with_the_labels(undisturbed: Path) -> None:
+def test_the_result_is_a_plain_folder_with_the_labels(undisturbed: Path) -> None:
     files = {file.name for file in undisturbed.iterdir()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files
     assert CHECKPOINTS not in files and "training_args.bin" not in files
@@ -155,14 +155,14 @@ def test_result_is_a_plain_folder_with_the_labels(undisturbed: Path) -> None:
         assert model.config.id2label[found] == label
 
 
-def test_readme_tells_data_recipe_and_figures(undisturbed: Path) -> None:
+def test_the_readme_has_data_recipe_and_figures(undisturbed: Path) -> None:
     card = (undisturbed / "README.md").read_text()
     for part in ("glad, sad", "| epochs | 3 |", "| learning rate | 0.003", "1.0000", "torch", "24 documents"):
         assert part in card
 
 
 @pytest.mark.slow
-def test_same_seed_same_weights_other_seed_others(
+def test_the_weights_depend_on_the_seed_alone(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     finetune(config_of(encoder, two_classes, tmp_path / "again"))
@@ -172,7 +172,7 @@ def test_same_seed_same_weights_other_seed_others(
 
 
 def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Send SIGINT from inside the training, while that step is computed."""
+    """Send SIGINT from inside the training, during that step."""
     from attnstore.learn.training import Watcher
 
     plain = Watcher.loss
@@ -192,7 +192,7 @@ def interrupter(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 @pytest.mark.sampled(at=(1,))
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 10, 23])  # in the first epoch, at its end, in the last
-def test_interrupted_and_resumed_is_undisturbed(
+def test_an_interrupted_and_resumed_run_equals_an_undisturbed_one(
     step: int,
     encoder: Path,
     two_classes: Path,
@@ -218,7 +218,7 @@ def test_interrupted_and_resumed_is_undisturbed(
 
 
 @pytest.mark.slow
-def test_interrupted_while_the_test_split_is_measured(
+def test_an_interrupt_while_the_test_split_is_measured(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     def interrupt_after_the_last_step(now: Event) -> None:
@@ -234,7 +234,7 @@ def test_interrupted_while_the_test_split_is_measured(
 
 
 @pytest.mark.slow
-def test_torn_checkpoint_is_passed_over(
+def test_a_torn_checkpoint_is_skipped(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(encoder, two_classes, tmp_path / "model")
@@ -248,7 +248,7 @@ def test_torn_checkpoint_is_passed_over(
 
 
 @pytest.mark.slow
-def test_six_classes_numbers_and_no_test_split(encoder: Path, tmp_path: Path) -> None:
+def test_six_numbered_classes_without_a_test_split(encoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "six.csv", list(TELLING), 120)
     config = config_of(encoder, tmp_path / "six.csv", tmp_path / "model", epochs=1, dtype="bfloat16")
     result = finetune(config)
@@ -262,7 +262,7 @@ def test_six_classes_numbers_and_no_test_split(encoder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_stars_are_ordered_by_number_and_the_last_weights_taken(encoder: Path, tmp_path: Path) -> None:
+def test_stars_are_ordered_by_number_and_the_last_weights_are_used(encoder: Path, tmp_path: Path) -> None:
     rows = "\n".join(f"good film {'the ' * n},{n}" for n in (2, 10, 1, 10, 2, 1))
     (tmp_path / "stars.csv").write_text(f"body,stars\n{rows}\n")
     source = SourceConfig(str(tmp_path / "stars.csv"), text_column="body", label_column="stars")
@@ -274,7 +274,10 @@ def test_stars_are_ordered_by_number_and_the_last_weights_taken(encoder: Path, t
 
 @pytest.mark.slow
 def test_spellings_of_a_class_are_one_class_in_both_splits(encoder: Path, tmp_path: Path) -> None:
-    """`Glad`, `glad ` and `glad` are one, by the name that most documents to train on have; `huh` of test is none."""
+    """`Glad`, `glad ` and `glad` are one class, with the name that most training documents have.
+
+    `huh` in test is not a class.
+    """
     (tmp_path / "train.csv").write_text(
         "text,label\n" + "the film was good warm,glad\nthe film was bad grey,SAD\n" * 6
         + "good it was,Glad\nwarm it was,glad \nbad it was,sad\n"
@@ -304,7 +307,7 @@ def test_spellings_of_a_class_are_one_class_in_both_splits(encoder: Path, tmp_pa
 def test_labels_may_be_mapped_and_left_out(
     given: tuple[str, ...], labels: tuple[str, ...], documents: int, encoder: Path, tmp_path: Path
 ) -> None:
-    """--labels by pairs gives the classes in the order in which they come up, unless a list gives them."""
+    """--labels with pairs gives the classes in the order of their first occurrence, unless a list gives their order."""
     rows = "".join(f"good film {'the ' * n},{n}\n" for n in (1, 2, 3, 4, 5) * 2)
     (tmp_path / "stars.csv").write_text(f"text,label\n{rows}")
     source = SourceConfig(str(tmp_path / "stars.csv"), labels=given)
@@ -314,10 +317,10 @@ def test_labels_may_be_mapped_and_left_out(
 
 
 @pytest.mark.slow
-def test_head_is_kept_for_the_same_classes_and_new_for_others(
+def test_the_head_is_kept_for_the_same_classes_and_new_for_others(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """A learning rate near 0 leaves what the training began with."""
+    """A learning rate near 0 leaves the initial weights."""
     config = config_of(undisturbed, two_classes, tmp_path / "same", learning_rate=1e-12, epochs=1)
     assert finetune(config).test_accuracy == 1.0
     write_rows(tmp_path / "other.csv", ["calm", "angry"], 40)
@@ -330,7 +333,7 @@ def test_head_is_kept_for_the_same_classes_and_new_for_others(
 
 
 @pytest.mark.slow
-def test_attention_dropout_is_the_models_or_what_was_asked_for(
+def test_attention_dropout_is_the_models_or_the_given_one(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """In the config that the model is saved with, for a new head and for one that is kept."""
@@ -349,14 +352,14 @@ def test_attention_dropout_is_the_models_or_what_was_asked_for(
 
 
 @pytest.mark.slow
-def test_limit_counts_for_each_split(encoder: Path, two_classes: Path, tmp_path: Path) -> None:
+def test_the_limit_applies_to_each_split(encoder: Path, two_classes: Path, tmp_path: Path) -> None:
     config = config_of(encoder, two_classes, tmp_path / "model", epochs=0.1)
     result = finetune(replace(config, source=replace(config.source, limit=12)))
     assert result.train_documents + result.dev_documents == 12
     assert result.test_documents == 12
 
 
-def test_batches_are_random_grouped_by_length_and_of_their_epoch_alone() -> None:
+def test_batches_are_random_and_grouped_by_length_and_depend_only_on_the_epoch() -> None:
     lengths = [(i * 37) % 509 + 3 for i in range(1001)]
     batches = LengthGroupedBatches(lengths, 8, seed=5)
     first = list(batches)
@@ -370,7 +373,7 @@ def test_batches_are_random_grouped_by_length_and_of_their_epoch_alone() -> None
     assert list(batches) != first
 
 
-def test_dev_holds_whole_groups_and_leaves_every_class_in_train() -> None:
+def test_dev_has_whole_groups_and_leaves_every_class_in_train() -> None:
     groups = [f"film {i // 3}" for i in range(300)]
     labels = [i % 2 for i in range(300)]
     train, dev = split_dev(groups, labels, 0.1, seed=0)
@@ -385,32 +388,32 @@ def test_dev_holds_whole_groups_and_leaves_every_class_in_train() -> None:
 
 
 def hits(right: str) -> NDArray[np.bool_]:
-    """`1` for a held-out document that an epoch has right."""
+    """`1` for a held-out document that an epoch classifies correctly."""
     return np.array([letter == "1" for letter in right])
 
 
-def test_the_last_epoch_is_taken_unless_an_earlier_one_beats_it_by_more_than_chance(tmp_path: Path) -> None:
+def test_the_last_epoch_is_chosen_unless_an_earlier_one_beats_it_by_more_than_chance(tmp_path: Path) -> None:
     choice = Choice(tmp_path)
     first = choice.metrics(0, hits("111111110000"), choosing=True)
     assert first == {"accuracy": 8 / 12, "rank": 0.0}
-    # Four that only the first has right: one chance in 16, as often as not; it is less accurate and taken.
+    # Four that only the first has right may be chance (1 in 16): the last is less accurate, and still chosen.
     assert choice.metrics(1, hits("000011110000"), choosing=True) == {"accuracy": 4 / 12, "rank": 1.0}
     # Six to one: 8 chances in 128. Six to none: one in 64, which is less than one in 20.
     assert choice.metrics(2, hits("000000110001"), choosing=True)["rank"] == 2.0
     assert choice.metrics(3, hits("000000110000"), choosing=True)["rank"] == -1.0
-    # What counts is the best of all earlier epochs, not the one taken so far.
+    # The last is compared with the best of all earlier epochs, not with the one chosen so far.
     assert choice.metrics(4, hits("000000010000"), choosing=True)["rank"] == -1.0
     assert choice.metrics(5, hits("000111111111"), choosing=True)["rank"] == 5.0
     assert choice.metrics(0, hits("1100"), choosing=False) == {"accuracy": 0.5}
 
 
-def test_a_resumed_choice_knows_the_earlier_epochs(tmp_path: Path) -> None:
+def test_a_resumed_choice_includes_the_earlier_epochs(tmp_path: Path) -> None:
     Choice(tmp_path).metrics(0, hits("111111"), choosing=True)
     assert Choice(tmp_path).metrics(1, hits("000000"), choosing=True)["rank"] == -1.0
 
 
 @pytest.mark.slow
-def test_an_epoch_that_none_equals_later_is_what_is_written(
+def test_an_epoch_that_no_later_one_equals_is_written(
     encoder: Path, two_classes: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Choice, "_beats", lambda *_: True)
@@ -469,7 +472,7 @@ BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
 @pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(("change", "says"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_bad_input_is_one_line(
+def test_bad_input_is_a_one_line_error(
     change: Callable[[FinetuneConfig, Path], FinetuneConfig], says: str, encoder: Path, tmp_path: Path
 ) -> None:
     write_rows(tmp_path / "rows.csv", ["glad", "sad"], 16)
