@@ -6,6 +6,7 @@ reading a value, copying to memory that is not pinned, and shapes that depend on
 
 import contextlib
 import inspect
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import masking_utils
 
 from attnstore.config import RunConfig, SourceConfig
@@ -53,6 +55,23 @@ class NoWait(TorchDispatchMode):
                 waiting = not kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
                 assert not waiting, f"the host waits for a copy of {tuple(to.shape)} from {source.device}"
                 assert host.is_pinned_here, f"{tuple(to.shape)} from {source.device} is not pinned"
+        return result
+
+
+class Started(TorchDispatchMode):
+    """Counts the operations that start work on the GPU: all but views, reserved memory and dropout, which is off."""
+
+    NONE: ClassVar = {torch.ops.aten.empty, torch.ops.aten.dropout}
+
+    def __init__(self):
+        super().__init__()
+        self.operations = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        made = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor) and x.device.type == "cuda"]
+        if made and not function.is_view and function.overloadpacket not in self.NONE:
+            self.operations[function.overloadpacket] += 1
         return result
 
 
@@ -212,8 +231,8 @@ def moved(classifier, mode, dtype, device=GPU):
     return classifier
 
 
-def batch_of(classifier):
-    documents = [Document(text, str(i), None, "all", None) for i, text in enumerate(TEXTS)]
+def batch_of(classifier, texts=TEXTS):
+    documents = [Document(text, str(i), None, "all", None) for i, text in enumerate(texts)]
     tokenised = tokenise(enumerate(documents), classifier.tokenizer, classifier.max_length)
     (batch,) = plan_batches(tokenised, 1000, padded=classifier.padded)
     return batch
@@ -257,6 +276,30 @@ def test_a_batch_runs_on_the_gpu_without_a_wait(family, gpu, tmp_path):
         (1, False)
     ] * classifier.layers
     assert {kernels.device for kernels in tried} == {GPU}
+
+
+@pytest.mark.slow
+def test_a_batch_of_many_documents_starts_no_more_work_than_one_of_few(gpu, tmp_path):
+    """A layer of BERT starts at most 16 pieces of work, so the host stays ahead of a GPU (docs/performance.md)."""
+    mode, launches, *_ = gpu
+    with contextlib.ExitStack() as real:
+        real.enter_context(torch._subclasses.fake_tensor.unset_fake_temporarily())
+        tiny.save(tmp_path, "bert")
+        classifier = loaded(tmp_path, ["cls", "received", "rollout"])
+        batches = batch_of(classifier), batch_of(classifier, TEXTS * 10)
+    moved(classifier, mode, torch.bfloat16)
+    found = []
+    for batch in batches:
+        launches.seen.clear()
+        with Started() as started:
+            classifier(batch)
+        assert classifier.kernel == cuda.PATH
+        found.append((started.operations, len(launches.seen)))
+    assert found[0] == found[1]
+    operations, launched = found[0]
+    assert launched == 2 * classifier.layers  # the weighted sums, and a step of the rollout sweep
+    # Beside the layers: embeddings, masks, pooler and head.
+    assert operations.total() + launched <= 16 * classifier.layers + 20
 
 
 @pytest.mark.sampled(4)
