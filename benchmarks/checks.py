@@ -1,10 +1,10 @@
-"""What its checks cost a run: processor seconds with them, and with them left out, in turns over the same documents.
+"""The cost of a run's checks: processor seconds with and without them, in turns over the same documents.
 
     python benchmarks/checks.py [--model MODEL] [--data DATA] [--limit 300] [--rounds 5] [--part-size 50]
 
-Left out are: SHA-256 of what is written and of what is sealed, syncs to the disk, sizes of files, checksums of pages,
-links looked for. Model and data are the embedded ones unless others are given; each run is over the first documents,
-in this process, with one thread. Which of the two comes first changes with each round. Prints Markdown.
+The second run leaves out: SHA-256 of written and sealed files, syncs to the disk, checks of file sizes, checksums of
+pages, checks for links. Model and data are the embedded ones by default. Each run reads the first documents, in this
+process, with one thread. The order of the two alternates between rounds. Prints Markdown.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from attnstore.store.manifest import StoredFile
 
 
 class _NoHash:
-    """In the place of a SHA-256: a name of the right form."""
+    """Replaces a SHA-256: a name of the right form."""
 
     def __init__(self, *_: object) -> None:
         self.name = os.urandom(32).hex()
@@ -43,7 +43,7 @@ class _NoHash:
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """A run in which nothing is checked or synced."""
+    """A run inside the block checks and syncs nothing."""
     writer = pq.ParquetWriter
 
     def plain(*arguments: Any, **options: Any) -> pq.ParquetWriter:
@@ -67,7 +67,7 @@ def unchecked() -> Iterator[None]:
 
 
 def seconds(folder: Path, **options: Any) -> float:
-    """Processor seconds of a run into a new store, of all threads."""
+    """Processor seconds, of all threads, of a run into a new store."""
     began = time.process_time()
     attnstore.run(folder / "run.attn", threads=1, **options)
     return time.process_time() - began
@@ -88,7 +88,7 @@ def main() -> None:
     print("\n| round | checked | unchecked | ratio |\n|---|---|---|---|")
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        seconds(Path(folder, "first"), **options)  # which loads modules, and compiles the kernel
+        seconds(Path(folder, "first"), **options)  # loads modules, and compiles the kernel
         for number in range(given.rounds):
             found = {}
             for checked in (True, False) if number % 2 else (False, True):

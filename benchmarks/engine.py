@@ -1,21 +1,20 @@
-"""What attention costs: attnstore's forward pass and whole run against plain inference, side by side.
+"""The cost of attention: attnstore's forward pass and whole run compared with plain inference.
 
     make bench                                                  # everything, on an idle machine
     python benchmarks/engine.py --models minilm --variants three,portable --rounds 9
     python benchmarks/engine.py --quick                         # does it still work? prints, writes nothing
 
-In one process, in rounds: each round runs every variant over the same documents, in a random order, after one round
-that is not counted. A ratio is the median of the rounds' own ratios, so that what a machine does meanwhile hits
-both sides; where it does a lot, --processor-time counts this process's seconds on the processors instead (with
-OMP_NUM_THREADS=1, so that no thread spins while it waits). The documents are a fixed random sample of the IMDb test
-set, as they are and as documents of 512 tokens made of the same texts; with --alike N, which pads next to nothing, N
-reviews at a time that are as long as each other, of five lengths. The slow variants, (c) and (d), run over the
-first few of them, against (a) and (b) over the same few in the same round. (b) keeps freed memory from batch to
-batch, as a run does; the others have what glibc does by itself. Peak memory is of a process of its own for each
-variant, from after the model is loaded.
-(e) is a whole `attnstore run`: cold, from starting Python to the sealed store with the C++ kernel yet to be
-compiled, and warm, again in the same process; its forward time is that of the calls of the classifier inside it,
-and that of the same batches again with nothing beside them.
+In one process, each round runs every variant over the same documents, in a random order, after one round that is not
+counted. A ratio is the median of the rounds' ratios, so that other load on the machine affects both sides. On a busy
+machine, --processor-time counts this process's processor seconds instead (with OMP_NUM_THREADS=1, so that no thread
+spins while it waits). The documents are a fixed random sample of the IMDb test set, as they are, and joined into
+documents of 512 tokens. With --alike N they are N reviews of nearly equal length, for five lengths, with hardly any
+padding. The slow variants, (c) and (d), run over the first few documents, compared with (a) and (b) over the same ones
+in the same round. (b) keeps freed memory between batches, as a run does; the others have glibc's default. Peak memory
+is that of a separate process for each variant, measured after the model is loaded.
+(e) is a whole `attnstore run`: cold, from starting Python to the sealed store, including the compilation of the C++
+kernel, and warm, again in the same process. Its forward time is that of the classifier's calls in the run, and that of
+the same batches again without other work.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-# The progress bars and advice of transformers do not belong into a table, and nothing here is fetched.
+# Progress bars and advice of transformers do not belong in a table, and nothing is fetched here.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -63,15 +62,15 @@ from attnstore.engine.paths import kernel
 RESULTS = Path(__file__).parent / "results"
 RUN = "run"  # (e), which is no forward pass
 
-#: Largest absolute difference between (b) and (c) in float32, where both are exact but for the order of additions;
-#: and the largest total variation distance of a document's column in bfloat16, as `attnstore verify` holds it.
+#: Largest absolute difference between (b) and (c) in float32, where they differ only in the order of additions,
+#: and the largest total variation distance of a document's column in bfloat16, as allowed by `attnstore verify`.
 FLOAT32_TOLERANCE = 1e-5
 BFLOAT16_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many documents: reviews, documents of 512 tokens, reviews for (c) and for (d), reviews for a whole run."""
+    """Numbers of documents: reviews, documents of 512 tokens, reviews for (c) and for (d), reviews for a whole run."""
 
     reviews: int
     full: int
@@ -81,20 +80,20 @@ class Sizes:
 
     @classmethod
     def of(cls, reviews: int, run: int) -> "Sizes":
-        """(c) has batches of 32 and (d) of 8: they get whole ones."""
+        """(c) has batches of 32 and (d) of 8, so they get full batches."""
         return cls(
             reviews, max(8, reviews // 3), max(32, reviews // 128 * 32), max(8, reviews // 64 * 8), run
         )
 
 
-#: For models of which one document in a given time is another number of documents.
+#: The numbers of documents for each model, by its speed.
 SIZES = {"embedded": Sizes.of(128, 1000), "minilm": Sizes.of(192, 5000), "bert-base": Sizes.of(64, 250)}
 QUICK = Sizes.of(32, 64)
 
 
 @dataclass(slots=True)
 class Timing:
-    """A variant over a set of documents: the seconds of each round, and beside them plain inference's and (b)'s."""
+    """A variant over a set of documents: the seconds of each round, and those of plain inference and of (b)."""
 
     variant: Variant
     documents: Documents
@@ -113,7 +112,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """MiB resident when the model was loaded, and at the peak of the pass."""
+    """Resident MiB after the model was loaded, and at the peak of the pass."""
 
     loaded: float
     peak: float
@@ -130,7 +129,10 @@ def time_rounds(
     warm: int,
     clock: Callable[[], float],
 ) -> dict[str, list[float]]:
-    """Seconds by the clock of each forward over the documents, by round. The first `warm` go through each before."""
+    """Wall-clock seconds of each forward function over the documents, by round.
+
+    The first `warm` documents go through each before.
+    """
     for forward in forwards.values():
         forward(documents[:warm])
     seconds: dict[str, list[float]] = {key: [] for key in forwards}
@@ -175,8 +177,8 @@ def time_variants(
 
 
 def peak_memory(folder: Path, dtype: torch.dtype, variant: Variant, documents: Documents) -> Memory:
-    """Of one pass over the documents, in this process. Call it in one of its own."""
-    os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # each as it is, (b) with its own
+    """The memory of one pass over the documents, in this process. Call it in a separate process."""
+    os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # each with its default, (b) with its own setting
     forward = Loader(folder, dtype).forward(variant)
     loaded = machine.forget_peak()
     forward(documents)
@@ -184,7 +186,7 @@ def peak_memory(folder: Path, dtype: torch.dtype, variant: Variant, documents: D
 
 
 def agreement(folder: Path, dtype: torch.dtype, documents: Documents) -> str:
-    """Hold what (b) and (c) reduce attention to against each other. Raises ValueError if they differ too much."""
+    """Compare the reduced attention of (b) and (c). Raises ValueError if they differ too much."""
     lines = []
     for held, few in ((torch.float32, documents[:8]), (dtype, documents[:32])):
         ours = Loader(folder, held).classifier(REDUCTIONS)
@@ -221,7 +223,7 @@ def forward_table(
     *,
     wall: bool,
 ) -> list[str]:
-    """Markdown: a row a workload and variant. The share of the peak, which is by wall time, only if they are, too."""
+    """Markdown: a row per workload and variant. It has the share of the peak only if the times are wall-clock times."""
     lines = [
         "| documents | variant | tokens | seconds | tokens/s | time / (a) | from–to (rounds) | share of peak "
         "| peak MiB | of it, loaded |",
@@ -268,7 +270,7 @@ def forward_table(
 
 
 def run_table(runs: Sequence[whole_run.WholeRun]) -> list[str]:
-    """Markdown: a row a run."""
+    """Markdown: a row per run."""
     lines = [
         "| (e) `attnstore run` | documents | tokens | whole s | its parts s | forward in it s | forward alone s "
         "| tokens/s | whole / forward | parts / forward | whole / alone | parts / alone | peak MiB |",
@@ -402,9 +404,9 @@ def main() -> None:
             "- seconds are those on the processors (`--processor-time`), the machine doing other work beside it"
         )
     chosen = [v for v in VARIANTS if v.key in options.variants]
-    # Its default, which attnstore lowers: plain inference meets many shapes, and shall find their products compiled.
+    # torch's default, which attnstore lowers: plain inference has many shapes, and their products should stay cached.
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "1024"
-    kernel.path()  # compile it before anything is timed
+    kernel.path()  # compile the kernel before anything is timed
     with tempfile.TemporaryDirectory(prefix="attnstore-bench-") as scratch:
         for model in options.models.split(","):
             for line in benchmark(model, sizes_for(model, options), chosen, options, Path(scratch)):

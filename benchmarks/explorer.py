@@ -1,10 +1,10 @@
-"""How long the explorer's pages take over a store, alone and by four readers at once, and how much memory it holds.
+"""How long the explorer's pages take for one reader and for four at once, and how much memory the server needs.
 
     python benchmarks/explorer.py imdb.attn [--runs 20] [--requests 100] [--readers 4]
 
-The server is a process of its own, the pages are fetched as a browser would. The first line is the very first page,
-from the start of the request, with everything cold but the file system. Words and documents are the store's own: drawn
-with a seed, another at each request, so that nothing is answered twice from memory.
+The server is a separate process, and pages are fetched as by a browser. The first line is the very first page, from the
+start of the request, with everything cold except the file system. Words and documents are drawn from the store with a
+seed, a different one for each request, so that no answer comes from a cache.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from attnstore.store.store import open_store
 
 
 def addresses(store: Path, seed: int) -> dict[str, list[str]]:
-    """For each kind of page, addresses below the store's."""
+    """Addresses below the store's, for each kind of page."""
     chance = random.Random(seed)
     opened = open_store(store)
     words = run_sql(
@@ -55,7 +55,7 @@ def addresses(store: Path, seed: int) -> dict[str, list[str]]:
 
 
 def fetched(address: str) -> float:
-    """Seconds for a page to be there."""
+    """Seconds until a page has arrived."""
     began = time.perf_counter()
     with urlopen(address) as answer:  # noqa: S310 - our own server's
         answer.read()
@@ -94,7 +94,7 @@ def main() -> None:
 def mixed(
     root: str, kinds: dict[str, list[str]], options: argparse.Namespace, process: psutil.Process
 ) -> None:
-    """Several readers at once, each with pages of all kinds in turn."""
+    """Several readers at once, each reading pages of all kinds in turn."""
     times: dict[str, list[float]] = defaultdict(list)
     faults: list[str] = []
     peak = process.memory_info().rss

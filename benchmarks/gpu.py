@@ -1,18 +1,19 @@
-"""The CUDA path on a GPU: whether it is right, how fast it is, where the time goes. In under ten minutes.
+"""The CUDA path on a GPU: whether it is right, how fast it is, and where the time goes, in under ten minutes.
 
     python benchmarks/gpu.py                          # writes results/<date>-gpu-<name of the GPU>.md
     python benchmarks/gpu.py --device cpu --small     # a rehearsal of the same code without a GPU
 
 1. Attention alone against float64 by its definition: dtypes, head sizes, windows, shared key heads, a long document.
 2. A trained model against eager float32 attention on the CPU (`attnstore.check.oracle`): every dtype and reduction.
-3. Forward passes of a model of BERT-base's size, in bfloat16 where the hardware has it, over the IMDb test set, or
-   without the archive over generated documents of the same lengths: attnstore against plain inference and a loop by
-   hand; the share of the peak of matrix products; what Triton compiles; where the host waits for the GPU.
-4. torch.profiler over a few batches: which kernels take the time, and how much of it the GPU idles.
+3. Forward passes of a model of BERT-base's size, in bfloat16 if the hardware has it, over the IMDb test set, or over
+   generated documents of the same lengths without the archive: attnstore compared with plain inference and a loop
+   written by hand; the share of the peak speed of matrix products; what Triton compiles; where the host waits for the
+   GPU.
+4. torch.profiler over a few batches: which kernels take the time, and how long the GPU is idle.
 5. A whole run, from the first document to the sealed store, and its predictions against a plain loop's.
 
-A section that fails is reported with its traceback, the others go on, and the exit code is 1. So it is where a value is
-off by more than is promised. Please send the file, whatever is in it.
+A section that fails is reported with its traceback, and the others still run. The exit code is 1 if a section failed or
+an error is larger than promised. Please send the file, whatever it contains.
 """
 
 import argparse
@@ -63,18 +64,18 @@ from attnstore.events import Computed
 from attnstore.pipeline.run import run
 
 RESULTS = Path(__file__).parent / "results"
-#: What is promised: of attention alone, relative to the true value; of float32, absolute; of half precision through a
-#: whole model, the total variation distance of a document's column.
+#: The promised errors: of attention alone, relative to the true value; of float32, absolute; of half precision through
+#: a whole model, the total variation distance of a document's column.
 ALONE = {torch.float32: 1e-4, torch.bfloat16: 1e-3, torch.float16: 1e-3}
 IN_FLOAT32, IN_HALF = 1e-4, 0.1
 ORACLE_REDUCTIONS = ("cls", "received", "rollout", "cls_heads", "norm", "evidence", "relevance", "from_3")
-#: Seconds that one way of the third section may take in a round; documents are left out where they would take longer.
+#: The most seconds per round of one variant of the third section; it gets fewer documents if they would take longer.
 A_ROUND = 25.0
 
 
 @dataclass(slots=True)
 class Report:
-    """What is written, and what is wrong."""
+    """The lines written, and the faults found."""
 
     device: str
     small: bool
@@ -88,7 +89,7 @@ class Report:
             self.lines.append(line)
 
     def fault(self, line: str) -> str:
-        """A mark for the table; the fault is listed at the end."""
+        """A mark for the table. The fault is listed at the end."""
         self.faults.append(line)
         return " **too far**"
 
@@ -97,7 +98,7 @@ class Report:
 
 
 class Compiled:
-    """The kernels that Triton has compiled, by name and signature, since the last time one looked."""
+    """The kernels that Triton has compiled since the last call, by name and signature."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -123,7 +124,7 @@ def name_of(dtype: torch.dtype) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`lengths` of the documents; `window` as the engine counts: as many positions to both sides."""
+    """`lengths` of the documents; `window` as in the engine: that many positions on both sides."""
 
     dtype: torch.dtype
     lengths: tuple[int, ...]
@@ -145,7 +146,7 @@ def shapes(*, small: bool) -> list[Shape]:
 
 
 def attention_alone(report: Report) -> None:
-    """Each shape through the tap's own branch, and by definition in float64."""
+    """Each shape through the tap's own branch, compared with its definition in float64."""
     report.say(
         "| dtype | lengths | heads | size | window | way | output | cls | received | rollout | cls_heads |"
     )
@@ -171,7 +172,7 @@ def attention_alone(report: Report) -> None:
 
 
 def errors_of(shape: Shape, device: str) -> tuple[dict[str, float], str]:
-    """The worst error of the output and of each reduction, and which way the tap took."""
+    """The largest error of the output and of each reduction, and the path that the tap took."""
     draw = torch.Generator().manual_seed(1)
     tokens = sum(shape.lengths)
     q, k, v = (
@@ -227,12 +228,12 @@ def errors_of(shape: Shape, device: str) -> tuple[dict[str, float], str]:
 
 
 def loudest(probabilities: torch.Tensor) -> torch.Tensor:
-    """The most that any head and query gives a token: a custom reduction of whole probabilities."""
+    """The largest probability that any head and query gives a token: a custom reduction of whole probabilities."""
     return probabilities.amax(dim=(0, 1))
 
 
 def model_against_oracle(report: Report) -> None:
-    """Every dtype that the device has, every built-in reduction: the worst distances over a few reviews."""
+    """Every dtype of the device and every built-in reduction: the largest distances over a few reviews."""
     folder = MODEL if report.small or not workload.MINILM.exists() else workload.MINILM
     _, texts = workload.reviews()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -259,7 +260,7 @@ def model_against_oracle(report: Report) -> None:
 
 
 def dtypes_of(device: str) -> list[torch.dtype]:
-    """float32, and what the device multiplies fast."""
+    """float32, and the dtypes that the device multiplies fast."""
     fast = choose_dtype("auto", choose_device(device))[0]
     return [*dict.fromkeys([torch.float32, fast])] + ([torch.float16] if device != "cpu" else [])
 
@@ -316,9 +317,7 @@ class Work:
     documents: list[TokenisedDocument]
     loader: Loader
     what: str
-    per_document: float = (
-        0.0  # seconds of a forward pass with the default reductions, once they were measured
-    )
+    per_document: float = 0.0  # seconds of a forward pass with the default reductions, once measured
 
     @property
     def tokens(self) -> int:
@@ -348,7 +347,7 @@ def prepare(report: Report, options: argparse.Namespace) -> Work:
 
 
 def ways(work: Work, report: Report) -> dict[str, tuple[Callable[[], Forward], tuple[str, ...], float]]:
-    """By title: what loads it, its reductions, and the share of the documents that it gets."""
+    """By title: the function that loads the variant, its reductions, and its share of the documents."""
     budget = BATCH_TOKENS[choose_device(report.device).type]
 
     def ours(*names: str) -> Callable[[], Forward]:
@@ -437,7 +436,7 @@ def timed(report: Report, forward: Forward, documents: Sequence[TokenisedDocumen
 
 
 def waits_of(report: Report, forward: Forward, documents: Sequence[TokenisedDocument]) -> str:
-    """Where the host waits for the GPU, by torch's own watch. Waiting for an event, as results do, is not counted."""
+    """Where the host waits for the GPU, according to torch. Waiting for an event, as results do, is not counted."""
     if report.device == "cpu":
         forward(documents)
         return "Waits of the host: there is no GPU to wait for."
@@ -468,7 +467,7 @@ def profile(report: Report, work: Work) -> None:
     with torch.profiler.profile(activities=activities) as profiled:
         seconds = timed(report, forward, some)
     events = profiled.key_averages()
-    # What torch calls on the CPU has the time of its kernels beside it: only these are the GPU's own.
+    # Entries for calls on the CPU include the time of their kernels; only these entries are the GPU's own.
     kernels = [
         event for event in events if event.device_type != DeviceType.CPU and not event.is_user_annotation
     ]
@@ -525,7 +524,7 @@ def whole_run(report: Report, work: Work) -> None:
     probabilities = plain_loop.predict(
         str(work.folder), texts, work.dtype, BATCH_TOKENS[choose_device(report.device).type], report.device
     )
-    # Read by Arrow alone: a machine that is lent for the GPU may have no DuckDB.
+    # Read with Arrow alone, because a machine lent for its GPU may have no DuckDB.
     table = parquet.read_table(f"{result.store.path}/documents", columns=["id", "probabilities"])
     stored = dict(zip(table["id"].to_pylist(), table["probabilities"].to_pylist(), strict=True))
     own = np.array([stored[document.id][1] for document in documents])
@@ -542,7 +541,7 @@ def whole_run(report: Report, work: Work) -> None:
 
 
 def section(report: Report, title: str, body: Callable[[], Any]) -> Any:
-    """A part of the report; what goes wrong in it is written down."""
+    """A part of the report. An error in it is recorded."""
     report.say("", f"## {title}", "")
     began = time.perf_counter()
     try:

@@ -1,12 +1,12 @@
-"""What reductions with a gradient cost, and how near they are to autograd: over real reviews, side by side.
+"""The cost of reductions with a gradient, and their errors against autograd, over real reviews.
 
     python benchmarks/gradients.py                                  # MiniLM, writes results/<date>-gradients.md
     python benchmarks/gradients.py --models embedded --documents 64 --rounds 2 --no-result
 
-In one process on one thread, batch by batch: every set of reductions runs over a batch before the next one is taken,
-in a random order, after one round that is not counted. Seconds are of the processor, not of the clock, so that what
-else the machine does is not counted. A ratio is that of the sums of a round, the median over rounds. The documents are
-a fixed random sample of the IMDb test set.
+In one process with one thread, every set of reductions runs over a batch before the next batch is taken, in a random
+order, after one round that is not counted. Times are processor seconds, so that other load on the machine does not
+count. A ratio is the median over rounds of the ratio of a round's sums. The documents are a fixed random sample of the
+IMDb test set.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from attnstore.engine.loading import load_classifier
 from attnstore.engine.paths import kernel
 from attnstore.engine.reductions import resolve_reductions
 
-#: What is held against what: a set of reductions, and the one that it is held against ("": plain inference).
+#: The comparisons: a set of reductions, and the one that it is compared with ("": plain inference).
 SETS = {
     "attention": REDUCTIONS,
     "evidence": (*REDUCTIONS, "evidence"),
@@ -78,7 +78,9 @@ def costs(folder: Path, dtype: torch.dtype, documents: Documents, rounds: int) -
 
 
 def nearness(folder: Path, dtype: torch.dtype, documents: Documents, names: Sequence[str]) -> Iterator[str]:
-    """Markdown: a row per reduction, with its error against autograd in float32 over a document's largest value."""
+    """Markdown: a row per reduction, with its error against autograd in float32, relative to a document's largest
+    value.
+    """
     config = RunConfig(SourceConfig(""), str(folder), device="cpu", dtype=_name(dtype))
     classifier = load_classifier(config, resolve_reductions(names))
     oracle = Oracle(str(folder))

@@ -1,13 +1,13 @@
-"""What the host has to do beside a forward pass: each stage's speed on one core, and the pipeline without the pass.
+"""The host's work beside the forward pass: each stage's speed on one core, and the pipeline without the pass.
 
     python benchmarks/host.py [--documents N] [--keep STORE]
 
-The model has twelve layers, so that a token has 26 columns; its forward pass is left out. In its place stand values
-that were drawn once, from which every batch takes its own: a pass that costs next to nothing. Stages run one after the
-other, with one thread for the tokenizer; then the whole pipeline runs as `attnstore run` does, on all cores but for the
-tokenizer's one. `--keep` keeps the store of that run, whose files are the same bytes every time: two commits compare by
-`diff -r` of `documents`, `tokens` and `totals.parquet`. Seconds are given by the clock and on the processors: on a busy
-machine only the second say something. Prints Markdown.
+The model has twelve layers, so that a token has 26 columns. Its forward pass is replaced by values that were drawn
+once, from which every batch takes its own at almost no cost. Stages run one after the other, with one thread for the
+tokenizer. Then the whole pipeline runs like `attnstore run`, on all cores except for the tokenizer, which has one.
+`--keep` keeps the store of that run, whose files have the same bytes every time: compare two commits by `diff -r` of
+`documents`, `tokens` and `totals.parquet`. Times are wall-clock and processor seconds; on a busy machine only the
+latter are meaningful. Prints Markdown.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-# Before torch and the tokenizer see it: a stage is timed on one core.
+# Set before torch and the tokenizer read it: a stage is timed on one core.
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -50,20 +50,20 @@ from attnstore.pipeline.run import run
 from attnstore.store.resume import create_or_resume
 
 LAYERS = 12
-#: Values drawn once: more than any batch has tokens.
+#: The number of values drawn once: more than the tokens of any batch.
 _DRAWN = 1 << 18
 
 
 @dataclass(slots=True)
 class Took:
-    """Seconds by the clock, and on the processors, all threads together."""
+    """Wall-clock seconds, and processor seconds of all threads."""
 
     clock: float = 0.0
     processors: float = 0.0
 
     @contextmanager
     def more(self) -> Iterator[None]:
-        """Add what is done meanwhile."""
+        """Add the time spent inside the block."""
         clock, processors = time.perf_counter(), time.process_time()
         yield
         self.clock += time.perf_counter() - clock
@@ -71,13 +71,13 @@ class Took:
 
 
 class NoPass:
-    """Stands where a classifier's passes are: of every batch the same drawn values, by the tokens' places in it."""
+    """Replaces a classifier's passes: every batch gets the same drawn values, by its tokens' positions in them."""
 
     def __init__(self, columns: list[str], classes: int) -> None:
         drawn = (
             np.random.default_rng(workload.SEED).random(_DRAWN + 997 * len(columns), np.float32) ** 6 + 1e-6
         )
-        # (columns, places): each column begins elsewhere
+        # (columns, positions): each column has another offset
         self._values = np.stack([drawn[997 * i : 997 * i + _DRAWN] for i in range(len(columns))])
         self._columns = columns
         self._classes = classes
@@ -85,15 +85,15 @@ class NoPass:
     def __call__(self, batch: Batch) -> Reduced:
         documents = torch.tensor([d.number for d in batch.documents], dtype=torch.float32)
         logits = torch.stack([torch.sin(documents + c) for c in range(self._classes)], dim=1)
-        # Each document's values by its number: batches of other sizes give the same store. Copied by numpy, whose
-        # copies leave no threads behind that wait for more.
+        # Values depend on the document's number, so batches of other sizes give the same store. numpy copies, because
+        # it leaves no waiting threads behind.
         starts = [7 * d.number % (_DRAWN // 2) for d in batch.documents]
         own = [self._values[:, at : at + n] for at, n in zip(starts, batch.lengths, strict=True)]
         drawn = torch.from_numpy(np.concatenate(own, axis=1))  # (columns, tokens)
         return Reduced(logits, dict(zip(self._columns, drawn, strict=True)))
 
     def replacement(self) -> Callable[[Classifier, Batch], Iterator[tuple[Batch, Reduced]]]:
-        """What takes the place of `Classifier.pieces`."""
+        """A function that replaces `Classifier.pieces`."""
 
         def pieces(_classifier: Classifier, batch: Batch) -> Iterator[tuple[Batch, Reduced]]:
             yield batch, self(batch)
@@ -102,7 +102,7 @@ class NoPass:
 
 
 def save_model(folder: Path, layers: int = LAYERS) -> Path:
-    """A BERT of so many thin layers with MiniLM's tokenizer: it is loaded, and then never called."""
+    """A BERT with that many thin layers and MiniLM's tokenizer. It is loaded, but never called."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         workload.MINILM if workload.MINILM.exists() else MODEL
     )
@@ -121,7 +121,7 @@ def save_model(folder: Path, layers: int = LAYERS) -> Path:
 
 
 def stages(config: RunConfig, scratch: Path) -> tuple[dict[str, Took], int, int, Classifier, NoPass]:
-    """What each stage took, one after the other; documents, tokens; the model, and what stands for its passes."""
+    """The time of each stage, one after the other; documents, tokens; the model, and the replacement of its passes."""
     took: defaultdict[str, Took] = defaultdict(Took)
     with took["find the data, read and survey them"].more():
         source = open_source(config.source)
@@ -154,7 +154,7 @@ def stages(config: RunConfig, scratch: Path) -> tuple[dict[str, Took], int, int,
 
 
 def whole(config: RunConfig, no_pass: NoPass, path: Path) -> Took:
-    """What a whole run took whose passes cost nothing."""
+    """The time of a whole run whose passes cost nothing."""
     original = Classifier.pieces
     Classifier.pieces = no_pass.replacement()  # type: ignore[method-assign]
     took = Took()

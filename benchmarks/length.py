@@ -1,11 +1,11 @@
-"""Memory and time by the length of a document: one document through a small random ModernBERT, up to 8,192 tokens.
+"""Memory and time by document length: one document through a small random ModernBERT, with up to 8,192 tokens.
 
     python benchmarks/length.py
     python benchmarks/length.py --lengths 512,1024,2048 --variants three,by-hand
 
-Each figure is of a process of its own: what is resident at the peak of the pass, less what is when the model is
-loaded. Linear in the length means that it grows by the factor that the length grows by, or less; a matrix of
-length × length would grow by that factor's square. (a), (b) and (c) are those of `engine.py`.
+Each figure comes from a separate process: the resident memory at the peak of the pass, minus that after loading the
+model. Linear in the length means that it grows by the same factor as the length, or less; a matrix of length × length
+would grow by the square of that factor. (a), (b) and (c) are those of `engine.py`.
 """
 
 import argparse
@@ -31,20 +31,20 @@ from attnstore.engine.paths import kernel
 
 RESULTS = Path(__file__).parent / "results"
 
-#: By hand, six layers of six heads of 8,192 × 8,192 probabilities are 5 GB in bfloat16, and half-made ones as much.
+#: In (c), six layers of six heads of 8,192 × 8,192 probabilities are 5 GB in bfloat16, and intermediate ones as much.
 BY_HAND_UNTIL = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """One document's pass: MiB above the loaded model, and seconds, the median of several."""
+    """One document's pass: MiB above the loaded model, and the median of several times in seconds."""
 
     above: float
     seconds: float
 
 
 def one_pass(folder: Path, dtype: torch.dtype, variant: Variant, documents: Documents, times: int) -> Passed:
-    """The documents through the model, once for memory and `times` for time. Call it in a process of its own."""
+    """The documents through the model, once for memory and `times` for time. Call it in a separate process."""
     (document,) = documents
     forward = Loader(folder, dtype, document.length).forward(variant)
     loaded = machine.forget_peak()
@@ -94,7 +94,7 @@ def main() -> None:
     write("")
     write("| variant | tokens | MiB above the loaded model | bytes a token | seconds | tokens/s |")
     write("|---|---|---|---|---|---|")
-    kernel.path()  # compile it before anything is timed
+    kernel.path()  # compile the kernel before anything is timed
     with tempfile.TemporaryDirectory(prefix="attnstore-bench-") as scratch:
         folder = workload.save_modernbert(Path(scratch) / "modernbert", max(lengths))
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: its description, its fastest matrix product, and memory as the system counts it."""
+"""The machine that the benchmarks run on: its description, its fastest matrix product, and its memory counters."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ MEBIBYTE = 1 << 20
 
 
 def description() -> list[str]:
-    """Processor, instruction sets, memory, load and versions: a line each, for the head of a result."""
+    """Processor, instruction sets, memory, load and versions: one line each, for the head of a result."""
     packages = ("torch", "transformers", "tokenizers", "pyarrow", "numpy")
     name, flags = _processor()
     known = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
@@ -39,7 +39,7 @@ def description() -> list[str]:
 
 
 def _processor() -> tuple[str, frozenset[str]]:
-    """The processor's name and instruction sets, as Linux lists them; elsewhere what Python knows."""
+    """The processor's name and instruction sets as Linux lists them; on other systems as Python knows them."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -47,13 +47,13 @@ def _processor() -> tuple[str, frozenset[str]]:
     pairs: dict[str, str] = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")
-        pairs.setdefault(name.strip(), value.strip())  # the first processor's: the others are alike
+        pairs.setdefault(name.strip(), value.strip())  # of the first processor; the others are equal
     speed = f" at {float(pairs['cpu MHz']) / 1000:.1f} GHz" if "cpu MHz" in pairs else ""
     return pairs.get("model name", platform.machine()) + speed, frozenset(pairs.get("flags", "").split())
 
 
 def _commit() -> str:
-    """The commit that is checked out, "+" behind it if files are changed; empty outside a repository."""
+    """The checked-out commit, followed by "+" if files are changed; empty outside a repository."""
     folder = Path(__file__).parent
     command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
@@ -64,7 +64,7 @@ def _commit() -> str:
 
 
 def matmul_peak(dtype: torch.dtype, size: int = 4096, times: int = 3, device: str = "cpu") -> float:
-    """Operations a second of torch.mm of two (size, size) matrices, on threads or a GPU: the best of `times`."""
+    """Operations per second of torch.mm of two (size, size) matrices, on threads or a GPU: the best of `times`."""
     a, b = (torch.randn(size, size).to(device, dtype) for _ in range(2))
     out = torch.empty(size, size, dtype=dtype, device=device)
     torch.mm(a, b, out=out)
@@ -79,20 +79,20 @@ def matmul_peak(dtype: torch.dtype, size: int = 4096, times: int = 3, device: st
 
 
 def wait_for(device: str) -> None:
-    """Return when the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
 
 def rss() -> float:
-    """Resident memory of this process now, in MiB."""
+    """Resident memory of this process, in MiB."""
     return float(psutil.Process().memory_info().rss / MEBIBYTE)
 
 
 def peak_rss() -> float:
-    """The most resident memory this process ever had, or had since `forget_peak`, in MiB.
+    """The peak resident memory of this process, or since `forget_peak`, in MiB.
 
-    Linux' own figure, because getrusage's is no smaller than the memory of the process that started this one.
+    Linux' own figure, because getrusage's includes the memory of the process that started this one.
     """
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM:"):
@@ -101,12 +101,12 @@ def peak_rss() -> float:
 
 
 def forget_peak() -> float:
-    """Begin `peak_rss` anew, and return what is resident now: loading a model may take more than using it."""
+    """Restart `peak_rss`, and return the resident memory: loading a model may take more than using it."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return rss()
 
 
 def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The function's result from a fresh Python process, which has nothing in memory but what it needs."""
+    """The function's result from a new Python process, which has only what it needs in memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *args, **kwargs).result()

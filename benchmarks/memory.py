@@ -1,4 +1,4 @@
-"""Peak memory (RSS) and wall time of a command, as the kernel accounts for it.
+"""Peak memory (RSS) and wall time of a command, as counted by the kernel.
 
 python benchmarks/memory.py attnstore run imdb.attn --model MODEL --data DATA --split test
 """

@@ -1,12 +1,11 @@
-"""How often `errors` and `distinctive_words` find what is not there: sides dealt at random to documents of one kind.
+"""How often `errors` and `distinctive_words` find absent effects, between random parts of similar documents.
 
     python benchmarks/null_simulations.py imdb.attn --draws 100
 
-The documents are those of one predicted class that the model gets right. In each draw a part of them, chosen at
-random, is called wrong (or another class), which no word can have to do with. Of all words and draws 5 in 100 should
-have p below 0.05 and 1 in 1,000 below 0.001; of the draws about 5 in 100 may have any word with q below 0.05. The
-answers are those of the questions' Polars twins, from the point on where the words of a document are counted; tests
-hold DuckDB's to the same.
+The documents are those of one predicted class that the model gets right. In each draw, a random part of them is called
+wrong (or another class), which no word can be related to. Of all words and draws, 5 in 100 should have p below 0.05 and
+1 in 1,000 below 0.001. About 5 in 100 draws may have any word with q below 0.05. The answers come from the questions'
+Polars twins, starting where the words of a document are counted; tests compare DuckDB's answers with them.
 """
 
 import argparse

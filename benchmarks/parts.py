@@ -2,8 +2,8 @@
 
     python benchmarks/parts.py [--documents 4000] [--tokens 128] [--parts 20 2000]
 
-Each store is made with drawn tokens and values, the same for each document whatever its part. A question is asked in a
-store that is open, with connecting and binding; the first time, which loads modules, is not counted. Prints Markdown.
+Each store has random tokens and values, the same for each document whatever its part. A question is asked of an open
+store, including connecting and binding. The first time, which loads modules, is not counted. Prints Markdown.
 """
 
 import argparse
@@ -69,14 +69,14 @@ def plan(documents: int, parts: int) -> Manifest:
 
 
 def tables(made: Manifest, numbers: range, length: int) -> tuple[pa.Table, pa.Table]:
-    """The two tables of documents of so many tokens: every word is one token, and the values are drawn."""
+    """The two tables of documents with that many tokens: every word is one token, and the values are random."""
     n, labels = len(numbers), np.array(made.labels)
     draws = [np.random.default_rng(number) for number in numbers]
     ids = np.concatenate([draw.zipf(1.2, length) % WORDS for draw in draws])
     values = np.concatenate([draw.random((length, len(COLUMNS))) for draw in draws])
     rows = np.repeat(np.arange(n), length)
     shares = values / np.repeat(values.reshape(n, length, -1).sum(1), length, axis=0)
-    # As a run stores them: 16 bits of each.
+    # As stored by a run: 16 bits of each value.
     stored = (shares.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     again = stored.reshape(n, length, -1).astype(np.float64)
     again /= again.sum(1, keepdims=True)
@@ -132,7 +132,7 @@ def written(path: Path, documents: int, parts: int, length: int) -> Store:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Processor seconds of the second time, and no less than a millisecond."""
+    """Processor seconds of the second call, at least a millisecond."""
     work()
     began = time.process_time()
     work()

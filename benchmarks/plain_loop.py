@@ -1,8 +1,8 @@
-"""A plain transformers loop over the IMDb test set, to hold a store's predictions against.
+"""A plain transformers loop over the IMDb test set, to compare a store's predictions with.
 
-It shares nothing with attnstore: it reads the archive itself, pads length-sorted batches, and calls the model as its
-documentation says. With --store it lists the reviews on which the store's predictions differ. With --near 0.1 it only
-computes the reviews that the store has within 0.1 of a tie, and takes the store's word for the others: minutes instead
+It shares no code with attnstore: it reads the archive itself, pads length-sorted batches, and calls the model as its
+documentation says. With --store it lists the reviews with other predictions in the store. With --near 0.1 it computes
+only the reviews whose stored probability is within 0.1 of a tie, and trusts the store for the others: minutes instead
 of a quarter of an hour.
 
     python benchmarks/plain_loop.py MODEL aclImdb_v1.tar.gz --dtype float32 --store imdb.attn

@@ -1,12 +1,12 @@
 """How long each question takes over a store, in each engine, and whether the engines agree.
 
     python benchmarks/query_times.py imdb.attn
-    python benchmarks/query_times.py imdb.attn -p intervals=false       # where a question has that parameter
+    python benchmarks/query_times.py imdb.attn -p intervals=false       # for questions with that parameter
     python benchmarks/query_times.py imdb.attn --only top_words_by_class,sinks --engines duckdb
 
-Times are of `ask`, the store being open: the query itself, with connecting and binding, without starting Python. The
-ratio is that of DuckDB to a bare scan: the same connection, reading the columns that the question reads, to add up
-numbers and count texts and no more. A question that the store can't answer is left out.
+Times are those of `ask` for an open store: the query itself, with connecting and binding, without starting Python. The
+ratio is DuckDB's time to that of a bare scan, which reads the same columns over the same connection and only sums
+numbers and counts texts. A question that the store can't answer is left out.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 from attnstore.ask import sql
 from attnstore.ask.answer import ask
-from attnstore.ask.binding import bound  # the columns that a question's parameters ask for
+from attnstore.ask.binding import bound  # the columns that a question's parameters add
 from attnstore.ask.questions import Question, find_questions
 from attnstore.ask.sql import run_sql
 from attnstore.errors import UsageError
@@ -28,7 +28,7 @@ from attnstore.store.store import Store, open_store
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, floats to 1e-6 of their size: the engines add in different orders."""
+    """Equal, floats to 1e-6 relative: the engines add in different orders."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12)
     return bool(one == other)

@@ -1,13 +1,13 @@
-"""What a report costs over a store: its questions, everything beside them, its size, and the time to open it.
+"""The cost of a store's report: its questions, everything else, its size, and the time to open it.
 
     python benchmarks/report.py imdb.attn [--keep report.html]
 
-Processor seconds of all threads of this process, so that a busy machine changes little. A second counts as a question's
-where a function of `attnstore.ask` that reads the store was at work: `ask`, and those that choose documents, contexts
-and words. The rest is everything else: charts, documents cut into their pieces, cards, and the page's text.
-The page is opened in chromium, where playwright and chromium are installed: until its `load` event, and until all
-charts are drawn, by the clock and in processor seconds of the page's main thread. Charts are drawn as they come near
-the window, the others when there is nothing else to do.
+Times are processor seconds of all threads of this process, so that a busy machine changes little. A second counts for a
+question if a function of `attnstore.ask` that reads the store was running: `ask`, and those that choose documents,
+contexts and words. The rest is charts, documents divided into segments, cards, and the page's text.
+The page is opened in chromium if playwright and chromium are installed: until its `load` event, and until all charts
+are drawn, in wall-clock seconds and in processor seconds of the page's main thread. Charts are drawn as they come near
+the window, the others when the browser is idle.
 """
 
 import argparse
@@ -39,7 +39,7 @@ READING = (
 
 
 def measured(function: Callable[..., Any], spent: dict[str, float]) -> Callable[..., Any]:
-    """The same function; what it takes is added to `spent`, by the name of what is asked."""
+    """The same function; its time is added to `spent`, under the name of the question."""
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         began = time.process_time()
@@ -54,7 +54,7 @@ def measured(function: Callable[..., Any], spent: dict[str, float]) -> Callable[
 
 
 def opened(page: Path) -> list[tuple[str, float, float]]:
-    """What was waited for, with seconds by the clock and of the page's main thread; nothing without a browser."""
+    """Event -> wall-clock seconds and seconds of the page's main thread; empty without a browser."""
     chromium = shutil.which("chromium")
     try:
         from playwright.sync_api import sync_playwright

@@ -1,10 +1,9 @@
-"""Rows per second, of the clock and of the processor, of a survey and a reading of a CSV of short rows, beside Polars'.
+"""Rows per wall-clock and processor second: a survey and a reading of a CSV file of short rows, compared with Polars.
 
 python benchmarks/rows.py [ROWS]
 
-Polars reads the same file whole. Each is timed in a process of its own, whose peak memory is printed, too. A second of
-the processor is one on any of its cores: what others do there at the same time counts little. The file is made by a
-seeded generator.
+Polars reads the same file as a whole. Each is timed in a separate process, whose peak memory is also printed. Processor
+seconds are summed over all cores, and depend little on other load. The file is made by a seeded generator.
 """
 
 import random

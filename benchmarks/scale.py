@@ -1,18 +1,17 @@
-"""What grows with the number of documents, parts and workers: measured at several sizes, with a fit to extrapolate by.
+"""Costs that grow with the number of documents, parts and workers: measured at several sizes, with a fit.
 
     python benchmarks/scale.py parts [--parts 100,1000,10000]
     python benchmarks/scale.py terms [--documents 2000,8000,32000]
     python benchmarks/scale.py seal [--files 6,24,96] [--megabytes 512]
     python benchmarks/scale.py workers [--seconds 30] [--workers 1,8,64,512]
 
-`parts`: stores of so many parts, all with the same five real reviews of twelve layers, whose passes cost nothing; what
-it takes to take such a run up again, to seal it, to open it, to ask it and to browse it. CPU seconds, and memory beyond
-what was there before.
-`terms`: real reviews of IMDb, tokenised and cut into words, no pass at all: how many rows the totals have of so many.
-`seal`: made-up tokens, half of them of terms that no other file has, added up as a store's are when it is sealed:
-what is in memory, and what is on the disk meanwhile. `--megabytes`: what sums are in memory until they become a run.
-`workers`: the code that hands out parts, with nobody behind it: each part takes `--seconds` of a simulated clock, what
-the run itself does takes what it takes. Prints Markdown.
+`parts`: stores with that many parts, all with the same five real reviews and twelve layers, without forward passes.
+Measures resuming such a run, and sealing, opening, asking and browsing its store: CPU seconds and additional memory.
+`terms`: real IMDb reviews, tokenised and divided into words, without forward passes: the number of rows of the totals.
+`seal`: made-up tokens, half of them with terms that no other file has, summed as when a store is sealed: memory, and
+temporary space on the disk. `--megabytes`: the memory of sums before they are written as a sorted run.
+`workers`: the code that hands out parts to simulated workers: each part takes `--seconds` of a simulated clock, while
+the run's own work takes its real time. Prints Markdown.
 """
 
 import argparse
@@ -66,7 +65,7 @@ from attnstore.store.resume import create_or_resume
 from attnstore.store.store import open_store
 from attnstore.store.totals import Summed
 
-#: Documents of a part here, and names that one file may have.
+#: Documents per part here, and hard links that one file may have.
 _OF_A_PART, _LINKS = 5, 20_000
 
 
@@ -150,7 +149,7 @@ def run_of(scratch: Path, documents: int, part_size: int, layers: int) -> Path:
 
 
 def many(one: Path, path: Path, count: int) -> Path:
-    """An unsealed store of so many parts, each with the files of the only part of another one."""
+    """An unsealed store with that many parts, each with the files of the only part of another store."""
     manifest = of(one)
     files = [file for file in manifest.files if file.part is not None]
     plan = replace(manifest, documents=count * _OF_A_PART, part_size=_OF_A_PART, sealed=None, files=())
@@ -172,7 +171,7 @@ def many(one: Path, path: Path, count: int) -> Path:
 
 
 def receipt(part: int, files: Sequence[StoredFile]) -> bytes:
-    """As `write_receipt` writes it, which waits for the disk each time."""
+    """As `write_receipt` writes it, but without waiting for the disk each time."""
     return json.dumps({"part": part, "files": [asdict(file) for file in files]}, indent=1).encode()
 
 
@@ -213,7 +212,7 @@ def browsed(store: Path) -> tuple[float, float]:
                 answer.read()
             process = psutil.Process(server.pid)
             times, memory = process.cpu_times(), process.memory_info().rss / machine.MEBIBYTE
-        except HTTPError as error:  # a page that takes more than a minute is refused
+        except HTTPError as error:  # a page that takes more than a minute is an error
             print(f"<!-- the first page: {error} -->")
             return math.nan, math.nan
         finally:
@@ -222,7 +221,7 @@ def browsed(store: Path) -> tuple[float, float]:
 
 
 def measured(do: Callable[[], object]) -> tuple[float, float]:
-    """CPU seconds of all threads, and MiB at the peak beyond what was there before."""
+    """CPU seconds of all threads, and MiB at the peak beyond the memory before."""
     gc.collect()
     before, began = machine.forget_peak(), time.process_time()
     do()
@@ -233,7 +232,7 @@ def measured(do: Callable[[], object]) -> tuple[float, float]:
 
 
 def terms(scratch: Path, sizes: Sequence[int]) -> None:
-    """Rows of the totals, by how many reviews they are of."""
+    """Rows of the totals, by the number of reviews."""
     store = open_store(run_of(scratch, max(sizes), 1000, 1))
     found = []
     for size in sizes:
@@ -251,13 +250,13 @@ def terms(scratch: Path, sizes: Sequence[int]) -> None:
 
 # -- seal -------------------------------------------------------------------------------------------------
 
-#: Tokens of a made-up file, and words that all files have.
+#: Tokens of a made-up file, and words that all files share.
 _OF_A_FILE, _COMMON = 100_000, 20_000
 
 
 @dataclass
 class MadeUp:
-    """A file of tokens that is made when it is opened. Half of its words no other file has."""
+    """A file of tokens that is made when it is opened. No other file has half of its words."""
 
     number: int
     values: dict[str, pa.Array]
@@ -315,7 +314,7 @@ def seals(scratch: Path, sizes: Sequence[int], megabytes: int) -> None:
 
 
 class Clock:
-    """The simulated time: it goes on by what this process computes, and jumps where that waits."""
+    """The simulated time: it advances with this process's computation, and jumps when the process waits."""
 
     def __init__(self) -> None:
         self._waited = 0.0
@@ -337,7 +336,7 @@ class Clock:
 
 
 class Simulated:
-    """Workers who compute nothing: what each would say, and when. It stands where the run's inbox is."""
+    """Workers that compute nothing: their messages, and when they are sent. It replaces the run's inbox."""
 
     def __init__(self, clock: Clock, seconds: float, model: LoadedModel) -> None:
         self._clock, self._seconds, self._model = clock, seconds, model
@@ -351,7 +350,7 @@ class Simulated:
         heappush(self._coming, (at, self._count, worker, message))
 
     def hear_of(self, worker: _Worker, message: object) -> None:
-        """What a worker is sent is pickled, as it would be, and a part begins when the one before is done."""
+        """Messages to a worker are pickled as usual, and a part begins when the one before is done."""
         pickle.dumps(message, protocol=5)
         if not isinstance(message, Part):
             if isinstance(message, Stop):
@@ -388,7 +387,7 @@ class Simulated:
 
 
 class Nothing:
-    """The link to a worker that is not there."""
+    """The link to a worker that does not exist."""
 
     started = True
 
@@ -413,7 +412,7 @@ class Outbox:
 
 
 def crews(sizes: Sequence[int], seconds: float, part_size: int, each: int) -> None:
-    """Runs of `each` parts a worker."""
+    """Runs with `each` parts per worker."""
     texts = workload.reviews()[1]
     print(
         f"\nParts of {part_size:,} reviews that take {seconds:g} s each (± 10 %, drawn), {each} a worker.\n\n"
@@ -474,7 +473,7 @@ def simulated(
 
 
 class Counted:
-    """What `Workers` asks of a store."""
+    """The part of a store that `Workers` uses."""
 
     def __init__(self, parts: int, part_size: int) -> None:
         self.path = Path("store")

@@ -2,10 +2,10 @@
 
     python benchmarks/swapped.py DATA swapped.jsonl [--pairs 200]
 
-DATA is the IMDb archive. Of short test reviews (60 to 150 words) that have at least three of the words below for their
-own label and none for the other, these words are exchanged for their opposites, and the label for the other one. The
-pair is a group. It stands in for pairs that people have edited, which the question `edits` is for: what was edited is
-known; that a person would call the text by its new label is likely, not sure.
+DATA is the IMDb archive. In short test reviews (60 to 150 words) that have at least three of the words below for their
+own label and none for the other, these words are replaced by their opposites, and the label by the other one. The pair
+is a group. It substitutes for pairs edited by people, which the question `edits` is meant for: the edits are known, and
+a person would probably, but not certainly, give the text its new label.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import re
 import tarfile
 from pathlib import Path
 
-#: Praise and its opposite. Each way round.
+#: Praise and its opposite, replaced in both directions.
 OPPOSITES = dict(
     pair.split(":")
     for pair in (  # noqa: SIM905 - a list would be forty lines
@@ -32,7 +32,7 @@ WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
 
 def swapped(text: str, label: str) -> tuple[str, int, int]:
-    """The text with the words of its label exchanged, how many were, and how many words of the other label it has."""
+    """The text with the words of its label replaced, how many were, and its number of words of the other label."""
     own, other = (OPPOSITES, BACK) if label == "pos" else (BACK, OPPOSITES)
     changed = against = 0
 

@@ -1,7 +1,7 @@
-"""The ways to get a dataset's predictions, with attention or without, that the benchmarks hold side by side.
+"""The ways to get a data set's predictions, with or without attention, that the benchmarks compare.
 
-Each takes tokenised documents and returns nothing that is kept but, where asked, the values. All make their inputs
-from token ids in the timed call; none tokenises in it.
+Each takes tokenised documents and returns the values only if asked to. All build their inputs from token ids inside the
+timed call; none tokenises in it.
 """
 
 import os
@@ -24,20 +24,20 @@ from attnstore.engine.paths import memory
 from attnstore.engine.reductions import resolve_reductions
 
 Documents = Sequence[TokenisedDocument]
-#: What a document's attention was reduced to: (layers, n) for `cls` and `received`, (n,) for `rollout`.
+#: A document's reduced attention: (layers, n) for `cls` and `received`, (n,) for `rollout`.
 Values = dict[str, np.ndarray]
 Forward = Callable[[Documents], None]
 
-#: Tokens in a batch of (a), padding included: as fast as it gets. (b) has attnstore's default.
+#: Tokens per batch of (a), padding included, at its fastest. (b) has attnstore's default.
 PLAIN_BATCH_TOKENS = 4096
 OUR_BATCH_TOKENS = BATCH_TOKENS["cpu"]
-#: The three that are reductions of attention alone; what a gradient costs beside them is in gradients.py.
+#: The three reductions of attention alone; gradients.py measures the additional cost of a gradient.
 REDUCTIONS = ("cls", "received", "rollout")
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of the ways. `reductions` are attnstore's, () for the others; `slow` ones get few documents and rounds."""
+    """One of the ways. `reductions` are attnstore's, () for the others. `slow` ones get few documents and rounds."""
 
     key: str
     title: str
@@ -64,7 +64,7 @@ VARIANTS = (
 
 
 class Loader:
-    """Loads what variants need of one model, each model once for all that share it."""
+    """Loads what variants need of one model, and each model once for all variants that share it."""
 
     def __init__(
         self, folder: Path, dtype: torch.dtype, max_length: int | None = None, device: str = "cpu"
@@ -101,7 +101,7 @@ class Loader:
 
 
 def load_plain(folder: Path, dtype: torch.dtype, attention: str, device: str = "cpu") -> Any:
-    """The model as transformers' documentation has it loaded."""
+    """The model, loaded as in transformers' documentation."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention
     )
@@ -138,7 +138,7 @@ class Plain:
 
 
 class Attnstore:
-    """(b) attnstore's forward pass with its reductions; `portable` as on a CPU without the kernel."""
+    """(b) attnstore's forward pass with its reductions; `portable`: as on a CPU without the kernel."""
 
     def __init__(self, classifier: Classifier, *, portable: bool = False) -> None:
         self.classifier, self.portable = classifier, portable
@@ -147,14 +147,12 @@ class Attnstore:
         with memory.kept(), without_kernel() if self.portable else nullcontext():
             last = None
             for batch in self._batches(documents):
-                last = self.classifier(
-                    batch
-                )  # which waits for the batch before, so that a GPU always has work
+                last = self.classifier(batch)  # waits for the batch before, so that a GPU always has work
             if last is not None:
                 last.wait()
 
     def values(self, documents: Documents) -> dict[int, Values]:
-        """By document number, of the three default reductions."""
+        """The three default reductions by document number."""
         found: dict[int, Values] = {}
         for batch in self._batches(documents):
             columns = self.classifier(batch).columns
@@ -181,7 +179,7 @@ class Attnstore:
 
 @contextmanager
 def without_kernel() -> Iterator[None]:
-    """While it lasts, attention goes through torch, as where there is no compiler."""
+    """Inside the block, torch computes attention, as without a compiler."""
     before = os.environ.get("ATTNSTORE_KERNEL")
     os.environ["ATTNSTORE_KERNEL"] = "off"
     try:
@@ -194,10 +192,10 @@ def without_kernel() -> Iterator[None]:
 
 
 class ByHand:
-    """(c) What a careful user writes: eager attention with `output_attentions=True`, in the dataset's order.
+    """(c) A careful user's code: eager attention with `output_attentions=True`, in the data set's order.
 
-    32 documents at a time, padded to the longest, reduced to the same values. The rollout is taken as rows times
-    matrices, not as a product of matrices: kinder to this loop than most that one finds.
+    32 documents at a time, padded to the longest, reduced to the same values. The rollout is computed as rows times
+    matrices, not as a product of matrices, which makes this loop faster than most.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype, batch: int = 32, device: str = "cpu") -> None:
@@ -211,7 +209,7 @@ class ByHand:
             self._reduce(documents[start : start + self.batch])
 
     def values(self, documents: Documents) -> dict[int, Values]:
-        """By document number."""
+        """The three default reductions by document number."""
         found: dict[int, Values] = {}
         for start in range(0, len(documents), self.batch):
             group = documents[start : start + self.batch]
@@ -243,7 +241,7 @@ class ByHand:
 
 
 class Parent:
-    """(d) The setting attnstore's parent had: float32, all padded to 512, batches of 8, the last layer's [CLS] row."""
+    """(d) The settings of attnstore's predecessor: float32, padded to 512, batches of 8, the last layer's [CLS] row."""
 
     def __init__(self, folder: Path) -> None:
         self.model = load_plain(folder, torch.float32, "eager")
@@ -259,14 +257,14 @@ class Parent:
 
 
 def encoder_operations(model: Any, lengths: Sequence[int], *, cls_only: bool) -> float:
-    """Floating-point operations of a BERT encoder's matrix products over documents of these lengths, no padding.
+    """Floating-point operations of a BERT encoder's matrix products over documents of these lengths, without padding.
 
-    Each linear layer 2·in·out a token, each attention layer 4·n·hidden a token (QKᵀ and PV); the rest is nothing
-    beside them. `cls_only`: behind the last attention for [CLS] alone, as attnstore has it.
+    Each linear layer has 2·in·out per token, each attention layer 4·n·hidden per token (QKᵀ and PV); the rest is
+    negligible. `cls_only`: after the last attention only for [CLS], as in attnstore.
     """
     settings = model.config
     last = f"encoder.layer.{settings.num_hidden_layers - 1}."
-    everywhere = first = 0  # a token, and a document
+    everywhere = first = 0  # per token, and per document
     for name, module in model.base_model.named_modules():
         if isinstance(module, torch.nn.Linear) and "pooler" not in name:
             operations = 2 * module.in_features * module.out_features

@@ -1,7 +1,7 @@
-"""(e) of engine.py: whole runs in a process of their own, the first of which is cold.
+"""(e) of engine.py: whole runs in a separate process, the first of which is cold.
 
-`measure` starts this file, which does what the command `attnstore run` does, in the same order: the C++ kernel is
-begun, then torch and the rest are loaded. So nothing heavy may be loaded on top of it.
+`measure` starts this file, which does the same as the command `attnstore run`, in the same order: it starts compiling
+the C++ kernel, then loads torch and the rest. So no large library may be imported at its top.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from attnstore.engine.paths import compiler
 
 @dataclass(frozen=True, slots=True)
 class WholeRun:
-    """Seconds of a run: all of it, that of its parts (the model loaded, the data surveyed), and forward passes.
+    """Seconds of a run: in all, of its parts (the model loaded, the data surveyed), and of forward passes.
 
     `forward` is the time inside the classifier's calls while the run's other threads work, `alone` that of the same
-    batches with nothing beside them.
+    batches without other work.
     """
 
     whole: float
@@ -32,17 +32,17 @@ class WholeRun:
     alone: float
     documents: int
     tokens: int
-    peak: float  # MiB, of the process so far
+    peak: float  # MiB, of the process up to then
 
 
 def measure(folder: Path, data: Path, scratch: Path, warm: int) -> list[WholeRun]:
     """A cold run, from starting Python to the sealed store, and `warm` warm ones after it in the same process.
 
-    The stores, and a cache without a kernel, come into `scratch`. Raises CalledProcessError.
+    The stores, and a cache without a kernel, are in `scratch`. Raises CalledProcessError.
     """
     environment = os.environ | {"ATTNSTORE_CACHE": str(scratch / "cache")}
-    environment.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # as it is for a user
-    given = [folder, data, scratch, warm, time.monotonic()]  # whose clock all processes share
+    environment.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # as for a user
+    given = [folder, data, scratch, warm, time.monotonic()]  # its clock is shared by all processes
     done = subprocess.run(
         [sys.executable, __file__, *map(str, given)], env=environment, stdout=subprocess.PIPE, check=True
     )
@@ -80,7 +80,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _timed_classifier() -> Iterator[tuple[list[float], list[tuple[Any, Any]]]]:
-    """While it lasts, every call of a classifier is timed and its batch kept."""
+    """Inside the block, every call of a classifier is timed and its batch kept."""
     from attnstore.engine.classifier import Classifier
 
     seconds: list[float] = []

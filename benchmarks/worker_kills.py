@@ -2,9 +2,9 @@
 
 python benchmarks/worker_kills.py MODEL DATA --limit 1500 --part-size 50 --kills 20 --seed 0
 
-First a run of two workers of which one is killed twice. Then runs in which whoever is drawn is killed, a worker or the
-run itself, at drawn moments, until so many are dead; a run that was killed is started again. After each killed run its
-workers have to be gone within ten seconds. Linux only: who is whose child stands in /proc.
+First a run with two workers, in which one is killed twice. Then runs in which a random process, a worker or the run
+itself, is killed at random moments, until that many have been killed. A killed run is started again, after its workers
+have ended, which must take at most ten seconds. Linux only: child processes are found in /proc.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from pathlib import Path
 
 from kills import tables
 
-#: Seconds in which the workers of a killed run have to be gone.
+#: Seconds within which the workers of a killed run must end.
 _GONE_IN = 10.0
 
 
 def workers(run: int) -> list[int]:
-    """The processes that a run has started and that are alive."""
+    """The live processes that a run has started."""
     children = [c.read_text().split() for c in Path(f"/proc/{run}/task").glob("*/children")]
     return [int(child) for of_thread in children for child in of_thread if alive(int(child))]
 
 
 def alive(process: int) -> bool:
-    """Whether a process is there, and no mere entry that nobody has collected yet."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -39,12 +39,12 @@ def alive(process: int) -> bool:
 
 
 def finished(store: Path) -> int:
-    """How many parts are finished."""
+    """The number of finished parts."""
     return len(list((store / "_parts").glob("*.json")))
 
 
 class Trial:
-    """The runs of one model over one data set, with a record of what was killed."""
+    """The runs of one model over one data set, with a record of the kills."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
@@ -88,7 +88,10 @@ class Trial:
         shutil.rmtree(store)
 
     def random_kills(self, expected: dict[str, str], seconds: float) -> None:
-        """`seconds`: what a whole run takes. One that nobody disturbs says it anew: a busy machine grows quiet."""
+        """`seconds`: the time of a whole run.
+
+        It is updated by undisturbed runs, because a busy machine may become quiet.
+        """
         draw, dead, store = random.Random(self.options.seed), 0, self.folder / "killed.attn"
         run, began, disturbed = self.start(store), time.monotonic(), False
         while dead < self.options.kills:
@@ -111,13 +114,13 @@ class Trial:
             seconds = seconds if disturbed else min(seconds, time.monotonic() - began)
             self.ended(run, store, expected)
             run, began, disturbed = self.start(store), time.monotonic(), False
-        while run.wait() and not self.faults:  # three workers killed while they load end it
+        while run.wait() and not self.faults:  # three workers killed while they load end the run
             self.ended(run, store, expected)
             run = self.start(store)
         self.ended(run, store, expected)
 
     def ended(self, run: "subprocess.Popen[bytes]", store: Path, expected: dict[str, str]) -> None:
-        """A run has come to its end by itself: look at what it left, and clear the place."""
+        """A run has ended by itself: check its store, and remove it."""
         said = [
             line for line in (self.folder / "log").read_text().splitlines() if line.startswith("attnstore: ")
         ]
@@ -131,7 +134,7 @@ class Trial:
             shutil.rmtree(store)
 
     def must_be_gone(self, victims: list[int]) -> None:
-        """The workers of a run that was killed."""
+        """Check that the workers of a killed run end."""
         end = time.monotonic() + _GONE_IN
         while any(map(alive, victims)) and time.monotonic() < end:
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What the benchmarks run over: real reviews, and models of known sizes."""
+"""The benchmarks' data and models: real reviews, and models of known sizes."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 IMDB = SHARED / "data/imdb/aclImdb_v1.tar.gz"
 MINILM = SHARED / "models/minilm-imdb"
 SEED = 20
-#: Tokens of the IMDb test reviews, BERT's uncased vocabulary, cut at 512: the least, each 32nd part, the most.
+#: Lengths of the IMDb test reviews in tokens of BERT's uncased vocabulary, cut at 512: minimum, each 32nd, maximum.
 IMDB_LENGTHS = (
     10, 70, 91, 113, 136, 147, 154, 160, 166, 172, 178, 185, 193, 201, 210, 220, 230, 242, 255, 268, 284, 302, 321, 347,
     372, 404, 441, 488, 512, 512, 512, 512, 512,
@@ -31,9 +31,9 @@ IMDB_LENGTHS = (
 
 @functools.cache
 def reviews(data: Path | None = None) -> tuple[str, tuple[Document, ...]]:
-    """The IMDb test set in an order of its own that is always the same, or the embedded reviews; and their name.
+    """The IMDb test set in a fixed random order, or the embedded reviews; and their name.
 
-    So the first n are a fixed random sample of n. `data` is another dataset to take.
+    So the first n are a fixed random sample of n. `data` is another data set to read.
     """
     source, name, split = IMDB, "IMDb test reviews", "test"
     if data is not None:
@@ -56,7 +56,7 @@ def as_tokens(
 def of_length(
     length: int, count: int, documents: Sequence[Document], tokenizer: Any
 ) -> list[TokenisedDocument]:
-    """`count` documents of exactly `length` tokens, made by joining the texts of documents, each used once a turn."""
+    """`count` documents of exactly `length` tokens, made by joining the texts of documents, which are used in turn."""
     found: list[TokenisedDocument] = []
     pieces = _endlessly(documents)
     while len(found) < count:
@@ -72,9 +72,10 @@ def of_length(
 
 
 def of_imdb_lengths(count: int, tokenizer: Any) -> tuple[Document, ...]:
-    """Documents as long as IMDb's test reviews in their order of size, in a random order that is always the same.
+    """Documents with the lengths of IMDb's test reviews, in a fixed random order.
 
-    They are pieces of the embedded reviews, from a random token on, with labels by turns: for speed, not for meaning.
+    They are pieces of the embedded reviews, from a random token on, with alternating labels: for speed, not for
+    meaning.
     """
     draw = random.Random(SEED)
     found = open_source(SourceConfig(str(REVIEWS), split="all"))
@@ -93,7 +94,7 @@ def of_imdb_lengths(count: int, tokenizer: Any) -> tuple[Document, ...]:
 
 
 def alike(documents: Sequence[TokenisedDocument], count: int) -> dict[str, list[TokenisedDocument]]:
-    """So many documents that are next to each other by length, around the middle of each fifth of all, by a name."""
+    """That many documents of neighbouring lengths, around the middle of each fifth of all, by a name."""
     ordered = sorted(documents, key=lambda d: d.length)
     found = {}
     for fifth in range(5):
@@ -118,7 +119,7 @@ def write_jsonl(documents: Sequence[Document], path: Path) -> None:
 def model_folder(name: str, scratch: Path) -> Path:
     """The folder of `embedded`, `minilm`, `bert-base` (random weights, made in `scratch`), or of a path.
 
-    Raises FileNotFoundError if it is not there.
+    Raises FileNotFoundError if it does not exist.
     """
     if name == "bert-base":
         folder = scratch / name
@@ -134,7 +135,7 @@ def model_folder(name: str, scratch: Path) -> Path:
 def _save_bert_base(folder: Path) -> None:
     """A classifier of BERT-base's size with random weights: its speed is that of a trained one.
 
-    The tokenizer is MiniLM's, which is BERT's, or the embedded model's where that is not there.
+    The tokenizer is MiniLM's, which is BERT's, or the embedded model's without MiniLM.
     """
     tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM if MINILM.exists() else MODEL)
     torch.manual_seed(SEED)
@@ -147,7 +148,7 @@ def _save_bert_base(folder: Path) -> None:
 
 
 def save_modernbert(folder: Path, longest: int) -> Path:
-    """A small ModernBERT with random weights for documents of up to `longest` tokens, two layers in three local."""
+    """A small ModernBERT with random weights for documents of up to `longest` tokens; two in three layers are local."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
     tokenizer.model_max_length = longest
     torch.manual_seed(SEED)
