@@ -74,10 +74,11 @@ def reduced_by_definition(
     """One built-in reduction of one document, from every layer's (heads, n, n) float64 probabilities.
 
     Returns (layers, n) for `cls`, `received` and `from_<t>`, (layers, n, heads) for `cls_heads`, (n,) for
-    `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3; and (n,) for
-    `relevance`, the first row of (I + B_L) ⋯ (I + B_1) - I, B the head mean of what is positive of it, and for
-    `evidence`: the head mean of probability × gradient in the first row of the last layer, with the `gradients` of the
-    margin by every layer's probabilities. (layers, n) for `norm` are the `norms` of `Oracle.norms`.
+    `rollout`: the first row of Ã_L ⋯ Ã_1 with Ã = ½(I + head mean), Abnar & Zuidema 2020, section 3. (n,) for
+    `evidence`: the head mean of probability × gradient in the first row of the last layer, with `gradients` those of
+    the margin with respect to every layer's probabilities. (n,) for `relevance`: the first row of
+    (I + B_L) ⋯ (I + B_1) - I, with B the head mean of the positive part of probability × gradient. (layers, n) for
+    `norm`: the `norms` of `Oracle.norms`.
     """
     if name in SCORES:
         return _score_by_definition(attentions, name, gradients, norms)
@@ -159,9 +160,9 @@ class Oracle:
     def norms(self, ids: np.ndarray, types: np.ndarray | None = None) -> list[np.ndarray]:
         """For each layer, (n,) float64: ‖Σ_h P_0j v_j W_O‖, Kobayashi et al. 2020, equation 5.
 
-        Nothing is known of the model but that the first linear layer that depends on a layer's probabilities reads
-        the heads' outputs, side by side. These are linear in P, and P's alone in each head, so that the derivative by
-        P_0j of a head's k-th output of the first token is the k-th element of v_j.
+        The only assumption about the model is that the first linear layer that depends on a layer's probabilities
+        reads the heads' outputs, side by side. Each head's output is linear in its own P, so the derivative with
+        respect to P_0j of a head's k-th output of the first token is the k-th element of v_j.
         """
         self.model.requires_grad_(True)
         read: list[tuple[torch.nn.Linear, torch.Tensor]] = []
@@ -270,9 +271,9 @@ def compare(
 def _windows(
     manifest: Manifest, oracle: Oracle, table: pa.Table, texts: tuple[str, str | None], predicted: int
 ) -> tuple[np.ndarray, list[Window]]:
-    """A document's logits, and the windows that the model read, with gradients where they are asked for.
+    """A document's logits, and the windows that the model read, with gradients if they are needed.
 
-    What was read at once is one window. The logits of several are averaged; no gradient is of several.
+    A document read in one pass is one window. The logits of several windows are averaged, without gradients.
     """
     ids = table["token_id"].to_numpy()
     n, most = len(ids), manifest.max_length
@@ -286,7 +287,7 @@ def _windows(
             )
     held = [np.arange(n)]
     if n > most:
-        # Those around the text have no span; one that is written in the text is part of it.
+        # Special tokens around the text have no span; one that is written in the text is part of it.
         frame = table["special"].to_numpy() & (table["start"].to_numpy() == table["end"].to_numpy())
         front = int(np.argmin(frame))
         back = int(np.argmin(frame[::-1]))
@@ -324,10 +325,10 @@ def _windows(
 
 
 def _by_definition(windows: Sequence[Window], n: int, name: str) -> np.ndarray:
-    """A reduction of a whole document: of its one window, or each token's mean lift over those that hold it.
+    """A reduction of a whole document: that of its only window, or each token's mean lift over the windows with it.
 
-    A norm is a norm in every window: the mean of its own values. What is of one prediction is of documents read at
-    once, all NaN for others.
+    A norm does not depend on the window's length: it is the mean of its own values. Reductions of a single prediction
+    are NaN for documents of several windows.
     """
     if len(windows) == 1:
         (window,) = windows
@@ -360,10 +361,10 @@ def verify_sample(
 ) -> Iterator[Finding]:
     """Recompute a random sample of a store's documents, and report how near the stored values are.
 
-    `model` is where the model lies now, if not where the run found it. What is held to be equal depends on the
-    run: to the stored precision for float32. For half-precision runs it is the total variation distance of stored
-    from recomputed attention: 0.1 in any document, and 0.03 in the median document of each column. bfloat16 drifts
-    by 0.002 in the median of IMDb reviews through MiniLM, two neighbouring layers are 0.07 apart.
+    `model` is the model's present place, if it is not where the run found it. For float32 runs, values must agree to
+    the stored precision. For half-precision runs, the limit is on the total variation distance of stored from
+    recomputed attention: 0.1 in any document, and 0.03 in the median document of each column. For comparison: with
+    IMDb reviews and MiniLM, the median error of bfloat16 is 0.002, and two neighbouring layers are 0.07 apart.
 
     Raises ModelError at once, not when iterated, if the model is missing or not the run's.
     """

@@ -57,7 +57,7 @@ class TextTree:
         return sorted({place.split for place in self.places.values() if place.split is not None})
 
     def check(self) -> None:
-        """Raises DataError if the folders can't be told apart."""
+        """Raise DataError if it is not clear which folders are splits and which are classes."""
         if self.refusal is not None:
             raise DataError(self.refusal)
 
@@ -65,10 +65,11 @@ class TextTree:
 def lay_out(counts: Mapping[str, int], urls: Mapping[str, bytes]) -> TextTree:
     """Tell splits and classes from the number of .txt files in each folder ("" is the top).
 
-    The deepest folders hold the documents. After what all of these have in common, their names are `class`,
-    `split` (if each is a split's usual name), `split/class` or, if only the second are names of splits, `class/split`;
-    at the top, there are no classes. What lies above them is no document, unless it is more than what they hold.
-    `urls` are IMDb's lists of films by their names: where there are any, the folders beside them are all.
+    The deepest folders hold the documents. Without their common beginning, their paths are `class`, `split` (if each is
+    a usual name of a split), `split/class` or, if only the second parts are names of splits, `class/split`. Documents
+    directly in the top folder have no class. Files above the deepest folders are not documents, unless they are more
+    than those in them. `urls` are IMDb's lists of films by file name: if there are any, only the folders beside them
+    are read.
     """
     groups = {re.sub(r"urls_(pos|neg)\.txt$", r"\1", name): films(content) for name, content in urls.items()}
     groups = {folder: of_reviews for folder, of_reviews in groups.items() if folder in counts}
@@ -125,7 +126,7 @@ def _uneven(counts: Mapping[str, int], deepest: Mapping[str, object]) -> str | N
 
 
 def refuse_other_endings(folders: Collection[str], others: Sequence[str]) -> None:
-    """Raise DataError if files without `.txt` fill a folder beside those with: it may be a class of its own."""
+    """Raise DataError if a folder beside those with .txt files has other texts instead: it may be another class."""
     depths = {folder.count("/") for folder in folders if folder}
     for name in others:
         folder = name.rpartition("/")[0]

@@ -1,8 +1,9 @@
-"""Which of the tables that lie in one place are one data set, and which would be read twice or are another one.
+"""Decides which tables in one place are one data set, and which are copies or belong to another data set.
 
-Folders called as splits (`train/`), or by Hive (`label=pos`), are a part of one. Of tables in other folders those in
-the folder above all are read, if they have splits or names in common with those below. Folders side by side that do
-are data sets of their own: they are refused. The same bytes are read once. What is read as one is said.
+Folders named after splits (`train/`) or with Hive keys (`label=pos`) are parts of one data set. In other folders, the
+tables of the topmost folder are read instead of those below that have the same splits or file names. Folders side by
+side with the same splits or file names are different data sets, and are refused. Equal files are read once. A note
+lists the files that are read as one.
 """
 
 import hashlib
@@ -19,12 +20,12 @@ from attnstore.errors import DataError
 from attnstore.messages import counted, listed, one_line
 
 _PIECE = 1 << 20
-#: Tables of which copies are looked for; more are the parts of one.
+#: The most tables among which copies are looked for; more are parts of one table.
 _MOST = 1000
 
 
 def of_one_set(tables: Sequence[Table], files: Files, data: str, notes: list[str]) -> list[Table]:
-    """The tables to read of those in `files`, which `data` calls; what is left out or read as one is added to `notes`.
+    """The tables to read among those in `files`, called `data`. Adds notes on what is left out or read as one.
 
     Raises DataError for several data sets, and for two versions of one table.
     """
@@ -41,7 +42,7 @@ def of_one_set(tables: Sequence[Table], files: Files, data: str, notes: list[str
 
 
 def refuse_folders(folders: Iterable[str], files: Files, data: str) -> None:
-    """Raise DataError that these folders are data sets of their own."""
+    """Raise a DataError that says that these folders are different data sets."""
     folders = sorted(folders)
     first = posixpath.basename(folders[0])
     one = f"--data FILE::'*{first}/*'" if files.packed else f"--subset {first}"
@@ -53,13 +54,13 @@ def refuse_folders(folders: Iterable[str], files: Files, data: str) -> None:
 
 
 def own_folder(name: str) -> str:
-    """The folder of a file, without those in its path that are called as splits or by Hive."""
+    """The folder of a file, without the parts of its path that are named after splits or are Hive keys."""
     parts = name.split("/")[:-1]
     return "/".join(part for part in parts if part.lower() not in SPLIT_WORDS and "=" not in part)
 
 
 def _of_one_folder(tables: Sequence[Table], files: Files, data: str, notes: list[str]) -> list[Table]:
-    """Without the tables in other folders that are another version of these, or of another data set."""
+    """The tables without those in other folders that are another version of them, or another data set."""
     by_folder: dict[str, list[Table]] = defaultdict(list)
     for table in tables:
         by_folder[own_folder(table.name)].append(table)
@@ -78,7 +79,7 @@ def _of_one_folder(tables: Sequence[Table], files: Files, data: str, notes: list
             )
         return [table for table in tables if table not in left]
     folders = list(by_folder)
-    # Days and years are parts of one.
+    # Days and years are parts of one data set.
     if not all(re.fullmatch(r"[\d._-]+", posixpath.basename(folder)) for folder in folders):
         for place, folder in enumerate(folders):
             if any(_signs(by_folder[folder]) & _signs(by_folder[other]) for other in folders[:place]):
@@ -87,13 +88,13 @@ def _of_one_folder(tables: Sequence[Table], files: Files, data: str, notes: list
 
 
 def _signs(tables: Sequence[Table]) -> set[str | tuple[str]]:
-    """The names and the splits of tables: where two folders have one in common, each is whole by itself."""
+    """The names and splits of tables: if two folders have one in common, each is a complete data set."""
     names = {posixpath.basename(table.name) for table in tables}
     return {*names, *((table.split,) for table in tables if table.split is not None)}
 
 
 def _without_copies(tables: Sequence[Table], notes: list[str]) -> list[Table]:
-    """The tables without those that are the same as another, byte for byte or but for their compression."""
+    """The tables without those that equal another one, byte for byte or except for the compression."""
     if len(tables) > _MOST:
         return list(tables)
     by_stem: dict[str, list[Table]] = defaultdict(list)

@@ -14,10 +14,10 @@ from attnstore.data.documents import Document
 from attnstore.engine.chunks import Chunks, Encoded, encodings, spans, special_ids
 from attnstore.engine.ends import can_be_cut, place_to_cut
 
-#: How many characters of a text are always tokenised, and how many more for each token that is read.
+#: Characters of a text that are always tokenised, and further ones for each token that is read.
 _LOOKED_AT = 1 << 15
 _CHARACTERS_A_TOKEN = 64
-#: Words between the end of what is read and the place where a long text is cut in advance.
+#: Words between the last token that is read and the place where a long text is cut in advance.
 _WORDS_BEHIND = 50
 #: How many characters are tokenised together, and how many if the tokenizer gets whole texts.
 _CHARACTERS_AT_ONCE = 1 << 21
@@ -116,9 +116,9 @@ def tokenise(
 
     Either all are pairs or none is. In a pair that is too long, the longer text loses its last token until the pair
     fits: transformers' `longest_first`. `passes(body, room)` says which tokens of a longer one are read, once or in
-    windows; None cuts it. Where these are its first and last ones, `ends` says how many: of a very long text the
-    middle is not looked at. `at_once`: documents that are tokenised together at most. `chunks`: what that tokenizer
-    has made of earlier texts. Order is kept.
+    windows; None cuts it. If these are its first and last tokens, `ends` says how many, and the middle of a very long
+    text is not tokenised. `at_once`: the most documents that are tokenised together. `chunks`: the tokenizer's results
+    for earlier texts. Order is kept.
     """
     how = _How(tokenizer, max_length, passes, ends, chunks or Chunks.of(tokenizer))
     group: list[tuple[int, Document]] = []
@@ -240,10 +240,10 @@ def _tokenised(
 def _by_its_ends(
     number: int, document: Document, tokenizer: Any, max_length: int, ends: Ends, is_special: np.ndarray
 ) -> TokenisedDocument | None:
-    """What is read of a long text, without a look at its middle; None where that might be something else than `passes`
-    gives of the whole text: it is not so long, can't be cut, or has too few words where it is.
+    """The tokens of a long text that are read, without tokenising its middle.
 
-    Its `places` are numbered without the middle.
+    None if they might differ from those that `passes` selects in the whole text: the text is not long enough, can't be
+    cut, or has too few words at the cut. `places` are numbered without the middle.
     """
     text, most = document.text, max(_LOOKED_AT, _CHARACTERS_A_TOKEN * max_length)
     if len(text) <= 2 * most or not can_be_cut(tokenizer):
@@ -275,10 +275,10 @@ def _by_its_ends(
 
 
 def _beginnings(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[Any]:
-    """The encodings of texts that are cut at `max_length` tokens, without tokenising what is far behind the cut.
+    """The encodings of texts that are cut at `max_length` tokens, without tokenising text far after the cut.
 
-    Tokenizers encode a whole text before they cut it, which takes 300 times a long text's size. Text far behind a word
-    does not change its tokens if there are words in between, so such a text is cut in advance.
+    Tokenizers encode a whole text before they cut it, which takes 300 times a long text's size in memory. Text far
+    after a word does not change its tokens if there are words in between, so such a text is cut in advance.
     """
     most = max(_LOOKED_AT, _CHARACTERS_A_TOKEN * max_length)
     shown = [text if len(text) <= most else text[:most] for text in texts]

@@ -1,4 +1,4 @@
-"""Texts tokenised by chunks: what is between two spaces occurs in many texts, and is tokenised once.
+"""Tokenises texts by chunks. A chunk is the text between two spaces: it occurs in many texts, and is tokenised once.
 
 A tokenizer whose pre-tokenizer first cuts at spaces gives a chunk the same tokens in every text. Its parts decide
 whether it does, just as they decide whether a text may be cut: see `ends`, which is less strict. Texts in which a
@@ -19,9 +19,9 @@ import regex
 
 from attnstore.engine.ends import SPLIT, as_saved, is_local
 
-#: The most chunks that are remembered. Beyond it, all are forgotten: the common ones soon return.
+#: The most chunks that are remembered. If there are more, all are forgotten; common ones soon occur again.
 _REMEMBERED = 1 << 19
-#: How many characters of chunks are tokenised as one text.
+#: The number of characters of chunks that are tokenised as one text.
 _TOGETHER = 1 << 12
 #: Pre-tokenizers that cut each piece of another one separately.
 _WITHIN = SPLIT | {"Punctuation", "Digits"}
@@ -60,7 +60,7 @@ class Chunks:
 
     @classmethod
     def of(cls, tokenizer: Any) -> Self | None:
-        """For a fast tokenizer of transformers; None if its chunks do not have the same tokens in every text."""
+        """Chunks for a fast transformers tokenizer; None if its chunks do not have the same tokens in every text."""
         backend = tokenizer.backend_tokenizer
         frame = as_saved(backend.post_processor)
         if (
@@ -85,8 +85,7 @@ class Chunks:
         return len(self._before) + len(self._behind)
 
     def encode(self, texts: Sequence[str], most: int | None) -> list[Encoded | None]:
-        """The tokens of each text, the first ones and the frame of one with more than `most`; None for a text that has
-        to be tokenised as a whole.
+        """The tokens of each text, cut at `most` with its special tokens; None for a text to be tokenised as a whole.
 
         `most`: more than the frame, or None for all. The arrays of all texts share their memory.
         """
@@ -136,12 +135,12 @@ class Chunks:
 
     def _forget(self) -> None:
         self._known: dict[str, int] = {}
-        # Of each chunk, those of the frame first. All arrays have room for more.
+        # For each chunk, the special tokens' first. All arrays have room for more.
         self._counts = np.array([len(self._before), len(self._behind)])
         self._firsts = np.array([0, len(self._before)])  # its first token's place in the arrays below
         self._lengths = np.array([0, 0])
         self._odd = np.zeros(2, dtype=bool)
-        # Of each token of a chunk.
+        # For each token of a chunk.
         self._tokens = self.frame
         self._ids = np.array([*self._before, *self._behind], dtype=np.int32)
         self._starts, self._ends = np.zeros(self.frame, dtype=np.int32), np.zeros(self.frame, dtype=np.int32)
@@ -161,7 +160,7 @@ class Chunks:
         """Tokenise unknown chunks, many in one text."""
         is_odd = np.array([self._is_odd(chunk) for chunk in chunks])
         plain = ["" if odd else chunk for chunk, odd in zip(chunks, is_odd.tolist(), strict=True)]
-        sizes = np.array(list(map(len, plain)), dtype=np.int64) + 1  # with the space behind it
+        sizes = np.array(list(map(len, plain)), dtype=np.int64) + 1  # with the space after it
         begins = np.cumsum(sizes) - sizes
         cuts = [0, *(np.flatnonzero(np.diff(begins // _TOGETHER)) + 1).tolist(), len(plain)]
         texts = [" ".join(plain[a:b]) for a, b in itertools.pairwise(cuts)]
@@ -185,7 +184,7 @@ class Chunks:
         self._tokens += len(ids)
 
     def _is_odd(self, chunk: str) -> bool:
-        """Whether a special token is written in it, or a space beside it combines with it into one character."""
+        """Whether a special token is written in a chunk, or a space beside it combines with it into one character."""
         if self._written.search(chunk):
             return True
         if chunk.isascii():
@@ -215,7 +214,7 @@ def spans(encoding: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def extended(array: np.ndarray, used: int, more: np.ndarray) -> np.ndarray:
-    """An array with more values after the first `used`; there may be spare room behind them."""
+    """An array with more values after the first `used`; it may have spare room at the end."""
     if used + len(more) > len(array):
         room = np.empty(max(used, 1 << 12), dtype=array.dtype)
         return np.concatenate([array[:used], more.astype(array.dtype, copy=False), room])

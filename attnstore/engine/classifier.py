@@ -2,16 +2,16 @@
 
 The tap is official: transformers lets anyone register an attention function by name, hands it the q, k and v of
 every layer, and passes extra keyword arguments of `model(...)` down to it. So no model is patched for it, and nothing
-is global: each forward pass carries its own `Tap`. (For speed alone, `linears` exchanges layers for ones that compute
-the same, in bfloat16 on a CPU.) Three ways lead through a model, tried in this order and settled
-by running three tiny documents when the model is loaded:
+is global: each forward pass carries its own `Tap`. (Only for speed, `linears` replaces layers by equivalent ones, in
+bfloat16 on a CPU.) There are three ways through a model. They are tried in this order with three tiny documents when
+the model is loaded:
 
-1. *packed*: documents end to end in one row, positions that restart at each, no padding and no mask. One public
-   forward hook in the last layer gathers what the head needs of each document, behind the attention: of all that
-   follows there only the [CLS] rows are computed. For the families in `_PACKED`.
+1. *packed*: documents end to end in one row, positions that restart at each, no padding and no mask. A public forward
+   hook in the last layer, after the attention, selects the rows that the head needs, so only the [CLS] rows of what
+   follows are computed. For the families in `_PACKED`.
 2. *padded*: length-sorted batches with a mask, for every other family that calls registered functions.
-3. *hooked*: for families that compute attention themselves (deberta, mpnet, …) and never call us: eager
-   attention, and forward hooks that reduce each layer's (heads, S, S) matrix and drop it at once.
+3. *hooked*: for families that compute attention themselves (deberta, mpnet, …) and never call registered functions:
+   eager attention, and forward hooks that reduce each layer's (heads, S, S) matrix and discard it at once.
 """
 
 from collections import deque

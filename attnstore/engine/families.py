@@ -1,5 +1,5 @@
-"""Facts about each architecture, stated once: its positions, what can be left out behind its last attention, where its
-attention's output goes, what follows its linear layers. Families that are not listed here also work, on one of the
+"""Facts about each architecture, stated once: its positions, what can be left out after its last attention, where its
+attention's output goes, and what follows its linear layers. Families that are not listed also work, in one of the
 slower ways.
 """
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-#: Families whose learned positions start behind the padding index, as in fairseq. A test compares the list with the
+#: Families whose learned positions start after the padding index, as in fairseq. A test compares the list with the
 #: sources of transformers, because no field of a config says it.
 BEHIND_PADDING = frozenset(
     ("camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
@@ -18,8 +18,8 @@ BEHIND_PADDING = frozenset(
 _BERT_LAYER = "encoder.layer.*.attention.output"
 
 #: The module of a packable family, below its base model, whose inputs in the last layer (`*`: the last of a list) can
-#: be cut to the rows that the head reads: the first module behind the attention that gets everything that continues
-#: from there.
+#: be cut to the rows that the head reads: the first module after the attention that gets everything that continues from
+#: there.
 CUT = {
     "bert": _BERT_LAYER,
     "roberta": _BERT_LAYER,
@@ -69,8 +69,8 @@ def first_position(settings: Any) -> int:
 def positions_of(ids: np.ndarray, settings: Any) -> np.ndarray:
     """(n,) int64: the position of each token of a document with these ids (n,).
 
-    If positions start behind padding, a padding token written in a text has padding's own position, and is not
-    counted.
+    If positions start after the padding index, a padding token written in a text has padding's own position, and is
+    not counted.
     """
     first = first_position(settings)
     if first == 0:

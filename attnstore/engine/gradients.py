@@ -26,8 +26,8 @@ P is recomputed there, block by block, so memory stays linear in a document's le
 itself keeps P of all layers, which is quadratic.
 
 The backward pass for evidence is short: from the margin through classifier, pooler, norm and feed-forward to the last
-attention. If the batch is cut to the [CLS] rows behind that attention, as packed batches are, it is about 10 d²
-products per document. They are computed in float32 whatever the model's dtype.
+attention. If the batch is cut to the [CLS] rows after that attention, as packed batches are, it needs about 10 d²
+multiplications per document. They are computed in float32 whatever the model's dtype.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -199,7 +199,7 @@ _OF_ONE_DTYPE = frozenset((nn.functional.linear, nn.functional.layer_norm, nn.fu
 class InFloat32(TorchFunctionMode):
     """Within this context, linear layers and norms compute in float32, whatever the dtype of their input and weights.
 
-    For the few rows behind the last attention: a gradient in bfloat16 would be off by a per cent.
+    For the few rows after the last attention, because a gradient in bfloat16 would have an error of one per cent.
     """
 
     def __torch_function__(

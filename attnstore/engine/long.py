@@ -1,7 +1,7 @@
 """Documents longer than the model's limit: cut, read by their end or by both ends, or read whole in windows.
 
 Lengths here are those of a document's body: its tokens without the special ones that the tokenizer adds before and
-behind. Each pass through the model gets those, too.
+after it. Each pass through the model gets those, too.
 
 Head and tail: of the 510 tokens between BERT's special ones Sun et al. 2019 ("How to Fine-Tune BERT for Text
 Classification?", section 5.3.1) keep the first 128 and the last 382; the same share of other lengths.

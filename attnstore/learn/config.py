@@ -18,19 +18,18 @@ RECORD = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class FinetuneConfig:
-    """Everything that decides what a fine-tuning gives, and where it goes.
+    """Everything that decides the result of a fine-tuning, and where it is written.
 
-    `source`: the dataset. Of one with splits, `train` is trained on and `test` evaluated once, at the end;
-    of one without, all is trained on. `source.limit` counts for each split by itself. `source.labels`, if
-    given, is the order of the classes.
-    `out`: the folder that becomes the model. `epochs` may be a fraction. `warmup` is the fraction of all
-    steps in which the learning rate rises to its full height; it falls to zero in the rest, linearly.
-    `attention_dropout`: the share of attention weights that training drops; None: as the model's config says.
-    Without any, torch takes its fused attention, and on a CPU a step about two thirds of the time.
-    `dev_fraction`: the part of the train split that is held out, by whole groups, to choose the epoch by: the
-    last one, unless an earlier one is better by more than chance (`Choice`). 0 trains on everything and takes
-    the last. `dtype` is what the products are computed in: the
-    weights are float32 throughout.
+    `source`: the data set. If it has splits, `train` is used for training and `test` is evaluated once, at the end;
+    otherwise all documents are used for training. `source.limit` applies to each split. `source.labels`, if given, is
+    the order of the classes.
+    `out`: the folder of the model. `epochs` may be a fraction. `warmup`: the fraction of all steps in which the
+    learning rate rises to its maximum; then it falls linearly to zero.
+    `attention_dropout`: the share of attention weights that training drops; None for the model's own. With 0, torch
+    uses its fused attention, and on a CPU a step takes about two thirds of the time.
+    `dev_fraction`: the part of the train split, in whole groups, that is held out to choose the epoch: the last one,
+    unless an earlier one is better by more than chance (`Choice`). 0 trains on everything and keeps the last.
+    `dtype`: the dtype of the products; the weights are always float32.
     """
 
     source: SourceConfig

@@ -52,8 +52,8 @@ def split_dev(
 ) -> tuple[list[int], list[int]]:
     """(train, dev) rows: whole groups, drawn by `seed`, until `fraction` of the documents is in dev.
 
-    A group must not lie on both sides, because what it shares (a film's title, a copied text) would tell
-    the class. A group that holds all that train has left of a class stays in train.
+    A group must not be on both sides, because what it shares (a film's title, a copied text) may reveal the class. A
+    group that has all remaining documents of a class stays in train.
     """
     wanted = round(fraction * len(groups))
     members: dict[str, list[int]] = {}
@@ -181,7 +181,7 @@ def _tokenise(
         split.ids.extend(np.array(ids, np.int32) for ids in encoded["input_ids"])
         for document in chunk:
             split.labels.append(numbers[document.label or ""])
-            # Copies of a text must not lie on both sides of the dev split either.
+            # Copies of a text must not be on both sides of the dev split either.
             copy = hashlib.blake2b(document.text.encode(), digest_size=16).hexdigest()
             split.groups.append(f"group {document.group}" if document.group else f"text {copy}")
     return split

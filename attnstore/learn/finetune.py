@@ -1,8 +1,8 @@
-"""A pre-trained encoder → a text classifier: `finetune(FinetuneConfig(...))`.
+"""`finetune(FinetuneConfig(...))`: a pre-trained encoder becomes a text classifier.
 
-The training itself is transformers' `Trainer`. What is decided here is the data (which documents train,
-which choose the model, which are only looked at once), the order of the batches, what is kept when the
-run is interrupted, and what is said about the result. Nothing is printed: progress goes out as events.
+transformers' `Trainer` does the training. This module decides on the data (which documents train the model, choose the
+epoch, and test the result once), the order of the batches, the checkpoints of an interrupted run, and the report.
+Nothing is printed: progress is reported as events.
 """
 
 import time
@@ -40,13 +40,12 @@ from attnstore.learn.training import (
 def finetune(config: FinetuneConfig, *, on_event: OnEvent = ignore) -> FinetuneResult:
     """Fine-tune `config.model` on `config.source` and write the classifier to `config.out`.
 
-    The result is a plain Hugging Face folder with a README.md. Ctrl-C, SIGTERM or SIGHUP end the run after the
-    step in hand with a `FinetuneInterrupted`, and the same call goes on from there to the same weights as if
-    nothing had happened. With one seed on one machine the weights are the same every time. `on_event` gets
-    `Trained` as it goes, and `Downloaded` before.
+    The result is a plain Hugging Face folder with a README.md. Ctrl-C, SIGTERM or SIGHUP end the run after the current
+    step with a `FinetuneInterrupted`. The same call then resumes, to the same weights as an undisturbed run. With the
+    same seed on the same machine, the weights are always the same. `on_event` gets `Downloaded` first, then `Trained`.
 
     Raises:
-        AttnstoreError: the subclass for what is wrong: the data, the model, the options.
+        AttnstoreError: the subclass for what is wrong: the data, the model or the options.
     """
     began = time.monotonic()
     if (done := finished(config)) is not None:

@@ -1,7 +1,7 @@
-"""A p value as people read it: never 0.
+"""Formats p values for people: never as 0.
 
-Where chance is so unlikely that double precision holds no such number, the value in an answer is 0 or has lost its
-digits. Whoever draws it says what is known: that it is smaller than `LEAST`. CSV, JSON and Parquet keep the number.
+If a p value is too small for double precision, the value in an answer is 0 or has lost its digits. It is drawn as
+smaller than `LEAST`, which is all that is known. CSV, JSON and Parquet keep the number.
 """
 
 import json
@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from attnstore.ask.answer import BASIS_KEY
 
-#: The columns of answers that hold them: p values, and the false discovery rates made of p values.
+#: The columns of answers with p values, and with the false discovery rates computed from them.
 NAMES = ("p", "q")
-#: Below it, a number of double precision loses digits.
+#: Near and below this, numbers in double precision lose digits.
 LEAST = 1e-300
-#: What is drawn in place of such a value.
+#: The text for such a value.
 TOO_SMALL = f"< {LEAST:g}"
 
 
@@ -24,7 +24,7 @@ def p_value(value: float, digits: int = 4) -> str:
 
 
 def p_columns(table: pa.Table) -> list[str]:
-    """The columns of a table that hold p values: an answer's, because a column of somebody's SQL may mean anything."""
+    """The columns of a table with p values. Only those of answers: in somebody's SQL, a name may mean anything."""
     if BASIS_KEY not in (table.schema.metadata or {}):
         return []
     return [

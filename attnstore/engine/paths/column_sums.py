@@ -2,10 +2,10 @@
 
     out_j = Σ_i w_i · 1/H Σ_h exp(q_hi·k_hj·scale − lse_hi)
 
-One program makes one block of columns j of one document: it goes through the document's rows in order, adds the
-heads up in registers, and then takes every weighting from the same tile. Each column belongs to one program, so
-there are no atomics, and a document gives the same bits whatever else is in its batch. Blocks of rows that no
-weighting counts are passed over: `cls` and the top of the rollout read one block in each document.
+One program computes one block of columns j of one document. It goes through the document's rows in order, sums the
+heads in registers, and computes every weighting from the same tile. Each column belongs to one program, so there are no
+atomics, and a document has the same bits whatever else is in its batch. Blocks of rows whose weights are all zero are
+skipped: `cls` and the top of the rollout read one block of each document.
 
 The module needs Triton, so `cuda` imports it when it is first used. Under Triton's interpreter
 (TRITON_INTERPRET=1 before Triton is imported) it runs anywhere.
@@ -20,8 +20,8 @@ from torch import Tensor
 QUERIES = 64
 
 
-# What differs from batch to batch, or from layer to layer, is no reason to compile anew: Triton would, for a multiple
-# of 16 or for 1.
+# Values that vary between batches or layers must not cause recompilation. By default, Triton compiles separate kernels
+# for multiples of 16 and for 1.
 @triton.jit(do_not_specialize=["tile_count", "tokens", "window"])  # type: ignore[untyped-decorator] # it has no types
 def _column_sums(  # type: ignore[no-untyped-def] # Triton takes no annotation but constexpr
     query,
@@ -101,7 +101,7 @@ def _column_sums(  # type: ignore[no-untyped-def] # Triton takes no annotation b
                 if WINDOWED:
                     near = tl.abs(rows[:, None] - columns[None, :]) <= window
                     mean = tl.where(near, mean, 0.0)
-                # A score outside the document may overflow: it must not meet a weight of zero.
+                # A score outside the document may overflow, and must not be multiplied by a weight of zero.
                 mean = tl.where(there[:, None] & inside[None, :], mean / heads, 0.0)
                 for k_number in tl.static_range(WEIGHTINGS):
                     w = tl.load(weights + k_number * tokens + rows, mask=there, other=0.0)
@@ -126,18 +126,18 @@ def column_sums(
     window: int | None = None,
     head_rows: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """What each weighting of the queries gives every token, averaged over heads, and each first token's attention.
+    """The attention that each token gets from the weighted queries, averaged over heads, and each first token's rows.
 
     Args:
         query: (T, heads, d), documents end to end, innermost stride 1.
         key: (T, key heads, d), likewise; query heads share key heads evenly.
         lse: (heads, T) float32, contiguous: natural log of Σ_j exp(q_i·k_j·scale) over the row's own tokens.
-        scale: of the scores.
+        scale: the factor of the scores.
         tiles: (3, tiles) int32: a document's first token, one beyond its last, a block's first column.
         weights: (K, T) float32; K may be 0.
-        block: columns in a tile, a power of two.
+        block: columns per tile, a power of two.
         window: a token attends to those at most `window` positions away, on both sides; None for all.
-        head_rows: also return the first token's row of every head.
+        head_rows: also return the first token's attention row of each head.
 
     Returns:
         (K, T) float32, and (T, heads) float32 or None.

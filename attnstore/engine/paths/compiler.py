@@ -1,7 +1,7 @@
-"""The CPU kernel's library: `kernel.cpp` and `lanes.h`, compiled at first use into the user's cache.
+"""Builds the CPU kernel's library from `kernel.cpp` and `lanes.h`, at first use, in the user's cache.
 
-With the system's own C++ compiler, for the processor it runs on. A run begins it `ahead`, while Python still loads
-torch: nothing waits for it then, and this module loads nothing itself.
+It uses the system's C++ compiler, for the processor of this machine. A run calls `start` while Python still loads
+torch, so that it need not wait for the compiler later. This module itself imports no large library.
 """
 
 import functools
@@ -26,15 +26,15 @@ _COMPILE = (
     *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast"),
     *("-fPIC", "-fopenmp", "-w", "-c"),
 )
-#: What ATTNSTORE_KERNEL may ask for, slow to fast: what the processor must have for it (one of them; as the kernel of
-#: the system calls it), and what the compiler may not use then. Without it, everything is used that there is.
+#: Values of ATTNSTORE_KERNEL, from slow to fast: the processor features of which one is required, by Linux's names, and
+#: the compiler options that exclude faster instructions. Without the variable, every available instruction is used.
 TARGETS = {
     "neon": (("asimd",), ()),
     "avx2": (("avx2",), ("-mno-avx512f",)),
     "avx512": (("avx512bw",), ("-mno-avx512bf16", "-mno-amx-tile", "-mno-amx-bf16")),
     "amx": (("amx_bf16",), ()),
 }
-#: The instruction sets that the kernel is worth compiling for.
+#: Instruction sets for which the kernel is worth compiling.
 _ANY = ("avx512bw", "avx2", "asimd")
 #: Without -fopenmp, so that no runtime is linked in: torch's own is there when the library is loaded.
 _LINK = ("-shared",)
@@ -45,10 +45,10 @@ class NoKernelError(Exception):
 
 
 def asked_for() -> str:
-    """What ATTNSTORE_KERNEL asks for: "off", one of TARGETS, or "" for the best there is.
+    """The value of ATTNSTORE_KERNEL: "off", one of TARGETS, or "" for the fastest available.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: it has another value.
     """
     asked = os.environ.get("ATTNSTORE_KERNEL", "").lower()
     if asked not in ("", "off", *TARGETS):
@@ -59,9 +59,9 @@ def asked_for() -> str:
 
 
 def start(device: str | None) -> None:
-    """Begin to compile the library if it isn't in the cache, and return at once; a run on a GPU needs none.
+    """Start compiling the library if it is not in the cache, and return at once. A run on a GPU does not need it.
 
-    Whether `auto` will find a GPU is known only when torch is loaded, which is too late to begin.
+    Whether `auto` finds a GPU is known only after torch is loaded, which is too late to start.
     """
     asked = asked_for()
     if not (device or "").startswith(("cuda", "mps")) and asked != "off":
@@ -72,14 +72,14 @@ def library(asked: str) -> Path:
     """Wait for the compiled library for what is `asked_for`.
 
     Raises:
-        NoKernelError, OSError, subprocess.SubprocessError: there is none, and why.
+        NoKernelError, OSError, subprocess.SubprocessError: the library is not available; the message is the reason.
     """
     return _begun(asked).result()
 
 
 @functools.cache
 def _begun(asked: str) -> Future[Path]:
-    """The library for what is asked for, being built in a thread; once per process."""
+    """The future of the library for these instructions, which a thread builds once per process."""
     aside = ThreadPoolExecutor(1, thread_name_prefix="attnstore-compiler")
     try:
         return aside.submit(_built, asked)
@@ -88,7 +88,7 @@ def _begun(asked: str) -> Future[Path]:
 
 
 def _built(asked: str) -> Path:
-    """The compiled kernel for this source, processor, compiler and target, from the cache or built now."""
+    """The compiled kernel for this source, processor, compiler and target, from the cache or newly built."""
     if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
         raise NoKernelError("the kernel needs Linux on x86-64 or ARM64")
     processor = _processor()
@@ -149,9 +149,9 @@ def _build(compiler: Sequence[str], options: Sequence[str], library: Path) -> No
 
 
 def _is_whole(library: Path) -> bool:
-    """Whether the library is there as it was built: a page that is lacking ends the process (SIGBUS) once it is run.
+    """Whether the library is complete and unchanged. A missing page would end the process (SIGBUS) when it is executed.
 
-    Its SHA-256 stands behind it in the same file, where nothing that loads it looks.
+    The file ends with the SHA-256 of the library, which loaders ignore.
     """
     try:
         content = library.read_bytes()
@@ -166,7 +166,7 @@ def _found(*names: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's instruction sets as the system lists them (x86: flags, ARM: Features), empty if it doesn't."""
+    """The processor's instruction sets as Linux lists them (x86: flags, ARM: Features); empty if it lists none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

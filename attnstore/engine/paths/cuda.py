@@ -1,14 +1,14 @@
-"""The CUDA path: flash attention over documents end to end, and a second kernel for what it does not give.
+"""The CUDA path: flash attention over documents end to end, and a second kernel for the reductions.
 
-Flash attention never holds P, but leaves each row's log-sum-exp behind, and P_ij = exp(q_i·k_j·scale − lse_i). So
-`column_sums` makes every reduction of a layer from q, k and that, in one pass. The rollout's sweep is the same
-kernel again with the weights that have come down to the layer: q, k and lse are kept until the batch is done,
-2·d·H + H numbers per token and layer. A kept P̄ would be n numbers per token, would have to be made even for layers of
-which only `cls` is asked, and is no longer linear in the document's length.
+Flash attention never stores P, but returns each row's log-sum-exp, and P_ij = exp(q_i·k_j·scale − lse_i). So
+`column_sums` computes every reduction of a layer from q, k and lse, in one pass. The rollout's sweep runs the same
+kernel again with the weights that have come down to the layer. For that, q, k and lse are kept until the batch is done,
+2·d·H + H numbers per token and layer. Keeping P̄ instead would take n numbers per token, which is not linear in the
+document's length, and P̄ would be needed even for layers of which only `cls` is requested.
 
-The two are used only after they have agreed with `reductions.attend` on this device, in the same kernels that the
-layer needs; otherwise `reductions.attend` computes everything. It always computes float32, which flash attention
-lacks. ATTNSTORE_KERNEL=off selects it.
+Both kernels are used only after they agreed with `reductions.attend` on this device, with the parameters that the layer
+needs. Otherwise `reductions.attend` computes everything, as it always does for float32, which flash attention lacks.
+ATTNSTORE_KERNEL=off selects it.
 """
 
 import functools
@@ -25,7 +25,7 @@ from attnstore.engine.reductions import ReducedLayer, upload
 
 PATH = "flash attention with log-sum-exp, Triton column sums"
 
-#: Columns of a tile, the work of one program.
+#: Columns per tile, which is the work of one program.
 _TILE = 64
 
 
@@ -34,7 +34,7 @@ class Layout:
     """The places of a batch's documents, on the device: D documents with T tokens in all.
 
     `bounds`: (D + 1,) int32, the first token of each and one beyond the last. `tiles`: (3, tiles) int32, as
-    `column_sums` wants them. `entry`, `row`: (T,) int64, where a token lies in padded (B, S, …); None if packed.
+    `column_sums` expects them. `entry`, `row`: (T,) int64, a token's place in padded (B, S, …); None if packed.
     """
 
     longest: int
@@ -45,7 +45,7 @@ class Layout:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device, *, packed: bool) -> "Layout":
-        """Documents end to end in one entry if packed, else one an entry, from its first row on."""
+        """The layout of documents end to end in one entry if packed, else each at the start of its own entry."""
         length = np.array(lengths, dtype=np.int64)
         bounds = np.concatenate([[0], np.cumsum(length)])
         blocks = -(-length // _TILE)
@@ -62,13 +62,13 @@ class Layout:
         )
 
     def end_to_end(self, x: Tensor) -> Tensor:
-        """(B, heads, S, d) as (T, heads, d), padding left out."""
+        """(B, heads, S, d) as (T, heads, d), without padding."""
         x = x.transpose(1, 2)  # (B, S, heads, d)
         x = x[0] if self.entry is None or self.row is None else x[self.entry, self.row]
         return x if x.stride(-1) == 1 else x.contiguous()
 
     def back(self, x: Tensor, batch: int, rows: int) -> Tensor:
-        """(T, heads, d) as (B, S, heads, d), zero at padding."""
+        """(T, heads, d) as (B, S, heads, d), zero in padding."""
         if self.entry is None or self.row is None:
             return x[None]
         out = x.new_zeros(batch, rows, *x.shape[1:])
@@ -78,7 +78,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """What the kernels of a layer are compiled for: layers for which this is the same share them.
+    """The parameters that a layer's kernels are compiled for. Layers with the same parameters share the kernels.
 
     `weightings`: K of the weights. `windowed`, `head_rows`, `keep`: as in `attend`.
     """
@@ -105,7 +105,7 @@ def obstacle(
     head_rows: bool = False,
     keep: bool = False,
 ) -> str:
-    """Why `attend` can't be called with these; empty if it can. Each new kind is tried once, synchronously."""
+    """Why `attend` can't be called with these arguments; empty if it can. New `Kernels` are tried once, waiting."""
     depth = query.shape[-1]
     if query.device.type != "cuda":
         return f"no CUDA on {query.device.type}"
@@ -144,20 +144,20 @@ def attend(
     head_rows: bool = False,
     keep: bool = False,
 ) -> tuple[Tensor, ReducedLayer]:
-    """One layer's attention over a batch, and its reductions. Call it only if there is no `obstacle`.
+    """Compute one layer's attention over a batch, and its reductions. Call it only if there is no `obstacle`.
 
     Args:
         query: (B, heads, S, d), bfloat16 or float16.
         key, value: (B, key heads, S, d); query heads share key heads evenly.
-        scale: of the scores.
-        layout: which rows are which document's; all others are padding.
+        scale: the factor of the scores.
+        layout: which rows belong to which document; all other rows are padding.
         weights: (K, T) float32, the row weightings of all documents end to end; K may be 0.
         window: a token attends to those at most `window` positions away, on both sides; None for all.
-        head_rows: also return the first token's row of every head.
-        keep: leave behind what the rollout's sweep needs.
+        head_rows: also return the first token's attention row of each head.
+        keep: keep the data that the rollout's sweep needs.
 
     Returns:
-        The output, (B, S, heads, d), zero at padding, and the layer's reductions.
+        The output, (B, S, heads, d), zero in padding, and the layer's reductions.
 
     Raises:
         torch.OutOfMemoryError: the device's memory ran out.
@@ -184,7 +184,7 @@ def _flash(
     """(T, heads, d) output and (heads, T) float32 log-sum-exp."""
     from torch.nn.attention.varlen import AuxRequest, varlen_attn
 
-    # Flash attention folds heads into rows, and lays the log-sum-exp out otherwise, where every row is alone.
+    # If every document has one row, flash attention folds heads into rows, and the log-sum-exp has another layout.
     longest = max(2, layout.longest)
     output, lse = varlen_attn(
         q,
@@ -213,19 +213,17 @@ def _disproof(kernels: Kernels) -> str:
         return "" if _agrees(kernels) else "flash attention and the reference disagree on this device"
     except torch.OutOfMemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # Triton's compiler, its missing C compiler, the driver: each has its own kinds
+    except Exception as error:  # Triton's compiler, a missing C compiler and the driver raise various errors
         return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-#: Of the documents that the kernels are tried on: one token, a tile and more, one tile. The window is within them.
+#: Lengths of the documents that the kernels are tried on: one token, more than a tile, a tile. The window is shorter.
 _TRIED_LENGTHS = (1, 100, 64)
 _TRIED_WINDOW = 9
 
 
 def _agrees(kernels: Kernels) -> bool:
-    """Whether output, sums, head rows and the sweep's step are the reference's."""
+    """Whether output, sums, head rows and the sweep's step agree with the reference."""
     lengths, heads, group = _TRIED_LENGTHS, kernels.heads, kernels.heads // kernels.key_heads
     scale, window = kernels.depth**-0.5, _TRIED_WINDOW if kernels.windowed else None
     draw = torch.Generator().manual_seed(0)
@@ -233,7 +231,7 @@ def _agrees(kernels: Kernels) -> bool:
         q,
         k,
         v,
-    ) = (  # laid out as models do, heads beside each other: Triton compiles for what divides the strides
+    ) = (  # heads side by side, as in models, because Triton compiles for the divisors of the strides
         torch.randn(1, sum(lengths), h, kernels.depth, generator=draw)
         .to(kernels.device, kernels.dtype)
         .transpose(1, 2)
@@ -293,9 +291,9 @@ def _pinned(numbers: int) -> Tensor:
 
 
 def fetch(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
-    """Float32 tensors of one GPU on their way to pinned memory, in one copy beside the next batch's work.
+    """Start copying float32 tensors of one GPU to pinned memory, in one copy during the next batch's work.
 
-    Returns the tensors to come, and what to call before they are read.
+    Returns the tensors on the CPU, and the function to call before they are read.
     """
     flat = torch.cat([tensor.float().reshape(-1) for tensor in tensors.values()])
     pinned = _pinned(flat.numel())
