@@ -73,6 +73,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .agg(
             pl.col("documents", "occurrences").sum(),
             lift=mean.sum() / n.sum(),
+            lowest=mean.min(),
             **cluster_sums(mean, n),
         )
         .with_columns(error=ratio_error(mean, n))

@@ -113,6 +113,7 @@ counted AS (
         sum(occurrences)::BIGINT AS occurrences,
         sum(lift) / sum(occurrences) AS lift,
         effective_clusters(sum(occurrences), sum(occurrences * occurrences)) AS clusters,
+        min(lift) AS lowest,
         sum(lift * lift) AS squares,
         sum(lift * occurrences) AS products,
         sum(occurrences * occurrences) AS counts
@@ -131,8 +132,7 @@ bounded AS (
 )
 SELECT
     class, word, layer, documents, occurrences, lift,
-    -- On the logarithm if it exists: lifts are skewed, and none is below 0.
-    low_end(lift, half) AS low,
-    high_end(lift, half) AS high
+    low_end(lift, half, lowest) AS low,
+    high_end(lift, half, lowest) AS high
 FROM bounded
 ORDER BY class, place, layer

@@ -187,6 +187,7 @@ def _summed(tables: Tables, found: pl.LazyFrame, p: Mapping[str, Any]) -> pl.Laz
         .agg(
             **{name if name != "clusters" else "g": sums for name, sums in cluster_sums(y, n).items()},
             clusters=pl.len().cast(pl.Int64),
+            lowest=y.min(),
             score=y.sum() / n.sum(),
             n=n.sum(),
             total=pl.col("total").sum(),

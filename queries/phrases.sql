@@ -266,7 +266,7 @@ first AS MATERIALIZED (
 ),
 first_measured AS (
     SELECT
-        words, gram, count(*) AS clusters, sum(n) AS n, sum(y) / sum(n) AS score,
+        words, gram, count(*) AS clusters, sum(n) AS n, sum(y) / sum(n) AS score, min(y) AS lowest,
         effective_clusters(sum(n), sum(n * n)) AS g, sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
     FROM (
         SELECT words, gram, cluster, count(*) AS n, sum(y) AS y
@@ -280,7 +280,7 @@ last_listed AS (  -- what the last listed phrase ranks by, or less
     FROM (
         SELECT
             class,
-            CASE WHEN $rank_by <> 'sure' THEN most WHEN $signed THEN abs(score) - half ELSE low_end(score, half) END AS rank
+            CASE WHEN $rank_by <> 'sure' THEN most WHEN $signed THEN abs(score) - half ELSE low_end(score, half, lowest) END AS rank
         FROM (
             SELECT *, t_quantile(0.975, g - 1) * sqrt(ratio_variance(score, n, yy, yn, nn, g)) AS half
             FROM first JOIN first_measured USING (words, gram)
@@ -315,7 +315,7 @@ gathered AS (
 summed AS (
     SELECT
         words, gram, sum(documents) AS documents, count(*) AS clusters, sum(n) AS n,
-        sum(total) AS total, sum(y) / sum(n) AS score, effective_clusters(sum(n), sum(n * n)) AS g,
+        sum(total) AS total, sum(y) / sum(n) AS score, min(y) AS lowest, effective_clusters(sum(n), sum(n * n)) AS g,
         sum(y * y) AS yy, sum(y * n) AS yn, sum(n * n) AS nn
     FROM gathered
     GROUP BY words, gram
@@ -337,8 +337,8 @@ measured AS (
 bounded AS (
     SELECT
         *,
-        CASE WHEN $signed THEN score - half ELSE low_end(score, half) END AS low,
-        CASE WHEN $signed THEN score + half ELSE high_end(score, half) END AS high
+        CASE WHEN $signed THEN score - half ELSE low_end(score, half, lowest) END AS low,
+        CASE WHEN $signed THEN score + half ELSE high_end(score, half, lowest) END AS high
     FROM measured
 ),
 sured AS (

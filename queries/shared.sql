@@ -108,12 +108,12 @@ CREATE OR REPLACE TEMP MACRO surely_more(spots, other_spots, size, other_size) A
     ln((spots + 0.5) / (size - spots + 0.5)) - ln((other_spots + 0.5) / (other_size - other_spots + 0.5))
     - 1.959963984540054 * sqrt(1 / (spots + 0.5) + 1 / (size - spots + 0.5) + 1 / (other_spots + 0.5) + 1 / (other_size - other_spots + 0.5));
 
--- The ends of an interval of half width `half`, on the logarithm if it exists, because lifts are skewed and none is
--- below 0.
-CREATE OR REPLACE TEMP MACRO low_end(mean, half) AS
-    CASE WHEN mean > 0 THEN mean / exp(half / mean) ELSE mean - half END;
-CREATE OR REPLACE TEMP MACRO high_end(mean, half) AS
-    CASE WHEN mean > 0 THEN mean * exp(half / mean) ELSE mean + half END;
+-- The ends of an interval of half width `half`. Lifts are skewed, so it is on the logarithm; but not if a cluster's sum,
+-- of which `lowest` is the smallest, is below 0, as it can be with a reduction of one's own.
+CREATE OR REPLACE TEMP MACRO low_end(mean, half, lowest) AS
+    CASE WHEN mean > 0 AND lowest >= 0 THEN mean / exp(half / mean) ELSE mean - half END;
+CREATE OR REPLACE TEMP MACRO high_end(mean, half, lowest) AS
+    CASE WHEN mean > 0 AND lowest >= 0 THEN mean * exp(half / mean) ELSE mean + half END;
 
 -- Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008) of n among `words` against other_n
 -- among other_words; `part` of a word's own count on both sides is its prior. nullif: for the only word.
@@ -300,6 +300,7 @@ CREATE OR REPLACE TEMP MACRO top_terms(
     varied AS (
         SELECT
             number, effective_clusters(sum(occurrences), sum(occurrences * occurrences)) AS clusters,
+            min(lift) AS lowest,
             sqrt(ratio_variance(
                 sum(lift) / sum(occurrences), sum(occurrences), sum(lift * lift), sum(lift * occurrences),
                 sum(occurrences * occurrences), clusters
@@ -310,8 +311,8 @@ CREATE OR REPLACE TEMP MACRO top_terms(
     bounded AS (
         SELECT
             *,
-            low_end(lift, t_quantile(0.975, clusters - 1) * error) AS low,
-            high_end(lift, t_quantile(0.975, clusters - 1) * error) AS high
+            low_end(lift, t_quantile(0.975, clusters - 1) * error, lowest) AS low,
+            high_end(lift, t_quantile(0.975, clusters - 1) * error, lowest) AS high
         FROM first_ones LEFT JOIN varied USING (number)
     )
     SELECT * EXCLUDE (rank), row_number() OVER (

@@ -62,6 +62,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .agg(
             pl.col("documents", "occurrences", "total", "mass", "lift", "percentile").sum(),
             special=pl.col("special").any(),
+            lowest=lift.min(),
             **cluster_sums(lift, n),
         )
         .with_columns(

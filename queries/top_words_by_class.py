@@ -42,6 +42,7 @@ def answer(tables: Tables, p: Mapping[str, Any]) -> pl.LazyFrame:
         .group_by("class", "word")
         .agg(
             pl.col("documents", "occurrences", "total", "mass", "lift", "percentile").sum(),
+            lowest=lift.min(),
             **cluster_sums(lift, n),
         )
         .with_columns(

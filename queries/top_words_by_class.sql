@@ -15,11 +15,12 @@
 --
 -- `low` and `high` are the lift's 95 % interval for other documents of the same kind. Clusters (such as films,
 -- if documents have a group) count as independent; the occurrences in them do not. The interval is for the
--- lift's logarithm, because lifts are skewed; with few clusters it is still a little too narrow. It needs two
--- clusters of equal size, or more if they are uneven, and is null without `intervals`. `shrunk` is the lift
--- shrunk toward the class's mean over the listed words, as if each word had `shrinkage` more occurrences of
--- that lift. Rank by it, or by `low`, so that rare words do not lead by chance, as they do with `lift` and too
--- low a `min_documents`.
+-- lift's logarithm, because lifts are skewed, unless the lifts of a cluster sum to less than 0, as a reduction
+-- of your own may have them; with few clusters it is still a little too narrow. It needs two clusters of equal
+-- size, or more if they are uneven, and is null without `intervals`. `shrunk` is the lift shrunk toward the
+-- class's mean over the listed words, as if each word had `shrinkage` more occurrences of that lift. Rank by
+-- it, or by `low`, so that rare words do not lead by chance, as they do with `lift` and too low a
+-- `min_documents`.
 --
 -- `percentile` is the percentile rank of the word's attention in its document: the share of tokens that get
 -- less, plus half of those that get as much, averaged over the word's pieces and its occurrences. 0.5 would be

@@ -196,19 +196,20 @@ def cluster_of(documents, number, cluster="group"):
 def interval(values, owners):
     """The 95 % interval of the mean of `values`, independent only between `owners`: residuals, not sums.
 
-    It is that of the mean's logarithm, if the mean has one.
+    It is that of the mean's logarithm, if the mean has one and no owner's values sum to less than 0.
     """
     mean = sum(values) / len(values)
-    residual, size = defaultdict(float), defaultdict(int)
+    residual, size, whole = defaultdict(float), defaultdict(int), defaultdict(float)
     for value, owner in zip(values, owners, strict=True):
         residual[owner] += value - mean
+        whole[owner] += value
         size[owner] += 1
     clusters = 1 / sum((n / len(values)) ** 2 for n in size.values())
     if clusters < 2 - 1e-9:
         return None, None
     variance = clusters / (clusters - 1) * sum(r * r for r in residual.values()) / len(values) ** 2
     margin = float(scipy.stats.t.ppf(0.975, clusters - 1)) * variance**0.5
-    if mean > 0:
+    if mean > 0 and min(whole.values()) >= 0:
         return mean * math.exp(-margin / mean), mean * math.exp(margin / mean)
     return mean - margin, mean + margin
 

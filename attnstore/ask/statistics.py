@@ -201,14 +201,16 @@ def margin(error: pl.Expr) -> pl.Expr:
 
 
 def interval(mean: pl.Expr, error: pl.Expr) -> dict[str, pl.Expr]:
-    """`low` and `high`, the 95 % interval of a mean: on its logarithm if the mean is above 0, as attention is.
+    """`low` and `high`, the 95 % interval of a mean, from the columns `clusters` and `lowest`, the smallest sum of one.
 
-    Attention is skewed to the right: a symmetric interval would miss more above than below.
+    Attention is skewed to the right: a symmetric interval would miss more above than below. So the interval is on the
+    mean's logarithm, unless a cluster's sum is below 0, as it can be with a reduction of one's own.
     """
     half = margin(error)
+    skewed = (mean > 0) & (pl.col("lowest") >= 0)
     return {
-        "low": pl.when(mean > 0).then(mean / (half / mean).exp()).otherwise(mean - half),
-        "high": pl.when(mean > 0).then(mean * (half / mean).exp()).otherwise(mean + half),
+        "low": pl.when(skewed).then(mean / (half / mean).exp()).otherwise(mean - half),
+        "high": pl.when(skewed).then(mean * (half / mean).exp()).otherwise(mean + half),
     }
 
 

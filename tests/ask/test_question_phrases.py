@@ -32,11 +32,11 @@ def runs(document, column, marks, ignore):
     return [*found, run]
 
 
-def interval(score, error, clusters, signed):
-    """Of the value for a signed score, of its logarithm for attention."""
+def interval(score, error, clusters, signed, sums):
+    """Of the value for a signed score, of its logarithm for attention, unless an owner's `sums` are below 0."""
     low, high, sure = bounds(score, error, clusters)
-    if low is None or signed:
-        return low, high, None if low is None else sure
+    if low is None or signed or score <= 0 or min(sums) < 0:
+        return low, high, None if low is None else sure if signed else low
     half = scipy.stats.t.ppf(0.975, clusters - 1) * error
     low, high = score / np.exp(half / score), score * np.exp(half / score)
     return float(low), float(high), float(low)
@@ -78,7 +78,11 @@ def brute_force(
             continue
         scores, owners, sums = zip(*occurrences, strict=True)
         mean = Ratio(scores, owners)
-        low, high, sure = interval(mean.mean, mean.error() if mean.clusters else None, mean.clusters, signed)
+        whole = Counter()
+        for score, owner in zip(scores, owners, strict=True):
+            whole[owner] += score
+        error = mean.error() if mean.clusters else None
+        low, high, sure = interval(mean.mean, error, mean.clusters, signed, whole.values())
         expected = [np.mean(alone[class_, word], axis=0) for word in names]
         scale = 1 if signed else sum(pieces for _, pieces in expected)
         rows.append(
@@ -105,6 +109,7 @@ def brute_force(
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
+        ({"min_documents": 2, "reduction": "odd"}, {"column": "odd"}),
         ({"min_documents": 2}, {}),
         ({"min_documents": 1, "words": "3", "by": "label", "rank_by": "total", "limit": 40}, {}),
         ({"min_documents": 3, "words": "2", "cluster": "document", "layer": "1"}, {"column": "cls_01"}),
