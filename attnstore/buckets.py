@@ -365,11 +365,11 @@ def _errors(place: Bucket) -> Iterator[None]:
 
 def _as_os_error(place: Bucket, error: Exception) -> OSError:
     """The error of a file for one of obstore's, whose message has many lines, with the server's answer in XML."""
-    kind, number, why = _told(place, error)
+    kind, number, why = _diagnosed(place, error)
     return kind(number, why, str(place))
 
 
-def _told(place: Bucket, error: Exception) -> tuple[type[OSError], int, str]:
+def _diagnosed(place: Bucket, error: Exception) -> tuple[type[OSError], int, str]:
     """The kind of the error, its number, and what to say."""
     import obstore.exceptions as kinds
 

@@ -58,7 +58,7 @@ def unchecked() -> Iterator[None]:
             (place, "refuse_links", lambda *_: None),
             (StoredFile, "damage", lambda *_, **__: None),
             (pq, "ParquetWriter", plain),
-            (store, "departs", lambda *_: None),
+            (store, "first_difference", lambda *_: None),
             (store, "hashlib", SimpleNamespace(sha256=_NoHash, file_digest=_NoHash)),
             (merged, "hashlib", SimpleNamespace(sha256=_NoHash)),
         ):

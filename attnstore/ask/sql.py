@@ -110,7 +110,7 @@ def database(
         connection.execute("SET lock_configuration = true")
     except _REFUSED as error:
         connection.close()
-        raise store.unreadable(_said(error)) from error
+        raise store.unreadable(_message(error)) from error
     except BaseException:
         connection.close()
         raise
@@ -150,7 +150,7 @@ def _with_views(
             connection.execute(statement)
     except _REFUSED as error:
         connection.close()
-        raise store.unreadable(_said(error)) from error
+        raise store.unreadable(_message(error)) from error
     except BaseException:
         connection.close()
         raise
@@ -256,7 +256,7 @@ def _choose(store: Store, connection: duckdb.DuckDBPyConnection, statements: Seq
     try:
         interruptible(lambda: connection.execute(choice), connection.interrupt)
     except _REFUSED as error:
-        told = _told(store, error)
+        told = _user_error(store, error)
         raise UsageError(f"where: {told}") if isinstance(told, UsageError) else told from error
     for statement in views:
         connection.execute(statement)
@@ -321,7 +321,7 @@ def select(
             raise
         raise UsageError(f"stopped after {timeout:g} seconds: --timeout gives it more, 0 no limit") from error
     except _REFUSED as error:
-        raise _told(store, error) from error
+        raise _user_error(store, error) from error
     finally:
         timer.cancel()
     return plain(table)
@@ -439,15 +439,15 @@ def plain(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def _said(error: duckdb.Error | UnicodeDecodeError) -> str:
+def _message(error: duckdb.Error | UnicodeDecodeError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return one_line(error.object.decode(errors="replace"))
     return one_line(error)
 
 
-def _told(store: Store, error: duckdb.Error | UnicodeDecodeError) -> AttnstoreError:
+def _user_error(store: Store, error: duckdb.Error | UnicodeDecodeError) -> AttnstoreError:
     """DuckDB's error as the user's mistake, or as the store's damage."""
-    message = _said(error)
+    message = _message(error)
     if isinstance(error, duckdb.PermissionException):
         return UsageError(f"{message}: only the views documents, tokens and totals can be read")
     # Errors of DuckDB's Parquet reader over damaged bytes have no type of their own, and name no file.

@@ -109,7 +109,9 @@ def reading_condition(condition: str) -> str:
     statement = f"SELECT document FROM documents WHERE (\n{condition}\n)"  # noqa: S608 - held to be one expression below
     try:
         reading_statement(statement)
-        if _but_for_where(statement) != _but_for_where("SELECT document FROM documents WHERE (true)"):
+        if _parsed_without_where(statement) != _parsed_without_where(
+            "SELECT document FROM documents WHERE (true)"
+        ):
             raise UsageError("it is more than one condition")
     except UsageError as error:
         raise UsageError(
@@ -118,7 +120,7 @@ def reading_condition(condition: str) -> str:
     return statement
 
 
-def _but_for_where(sql: str) -> Any:
+def _parsed_without_where(sql: str) -> Any:
     """A SELECT's parsed form without its condition, and without the positions of its parts in the text."""
     with _parser().cursor() as connection:
         ((tree,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()

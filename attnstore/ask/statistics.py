@@ -124,12 +124,12 @@ def permutation_p(t: pl.Expr, skew: pl.Expr, g: pl.Expr, o_g: pl.Expr) -> pl.Exp
     log_part = pl.when(u.abs() < 0.01).then(near).otherwise(u.log1p() / u)
     h = (1 + u).sqrt()
     deviate = t * h - part * log_part * kept / (4 * h)
-    smallest = pl.map_batches([g, o_g], _one_way, return_dtype=pl.Float64, is_elementwise=True)
+    smallest = pl.map_batches([g, o_g], _least_p, return_dtype=pl.Float64, is_elementwise=True)
     p = p_value(deviate, pl.lit(float("inf")))
     return pl.when(smallest.is_not_null()).then(pl.max_horizontal(p, smallest).clip(upper_bound=1) + 0 * p)
 
 
-def _one_way(columns: Sequence[pl.Series]) -> pl.Series:
+def _least_p(columns: Sequence[pl.Series]) -> pl.Series:
     """Twice one over the number of ways to choose g of g + g' clusters."""
     one, other = (_numbers(column) for column in columns)
     if np.isnan(one + other).all():

@@ -19,7 +19,7 @@ from attnstore.errors import StoreError
 from attnstore.events import Checked, OnEvent, ignore
 from attnstore.store.manifest import MANIFEST, PART_FILE, TOTALS, Manifest, StoredFile, StoredReduction
 from attnstore.store.merged import MERGED, of_merged, read_list, with_merged
-from attnstore.store.parquet import FINGERPRINT_KEY, ROW_GROUP_ROWS, departs, in_tables_of
+from attnstore.store.parquet import FINGERPRINT_KEY, ROW_GROUP_ROWS, first_difference, in_tables_of
 from attnstore.store.partitions import keys_of
 from attnstore.store.place import exists, names_below, opened
 from attnstore.store.schema import entropy
@@ -235,11 +235,11 @@ class _Shelf:
             return found
         try:
             rows = _read(found).unify_dictionaries().combine_chunks()
-            return self._departure(rows, self._of_parts.get(file.path, ())) or rows
+            return self._difference_from_parts(rows, self._of_parts.get(file.path, ())) or rows
         except (StoreError, pa.ArrowException, OSError, ValueError) as error:
             return f"can't be read, or be compared with its parts: {_one_line(error)}"
 
-    def _departure(self, found: pa.Table, of_parts: Sequence[StoredFile]) -> str | None:
+    def _difference_from_parts(self, found: pa.Table, of_parts: Sequence[StoredFile]) -> str | None:
         """Where merged rows differ from those of their parts; None if the compared ones are equal.
 
         These are spread evenly, and include the first and the last: a shift continues to the end.
@@ -254,7 +254,7 @@ class _Shelf:
                 self._store.rows_of([part], found.schema),
                 found.slice(begins[place], part.rows),
             )
-            if (name := departs(rows, expected)) is not None:
+            if (name := first_difference(rows, expected)) is not None:
                 return f"{name} is not what {part.path} has"
         return None
 
@@ -402,7 +402,7 @@ def _opened(store: Store, file: StoredFile) -> pq.ParquetFile | str:
 
 
 def _form_fault(store: Store, file: StoredFile, parquet: pq.ParquetFile) -> str | None:
-    """How a file departs from the expected schema, fingerprint or number of rows."""
+    """How a file differs from the expected schema, fingerprint or number of rows."""
     kinds = {"documents": store.documents_schema, "tokens": store.tokens_schema}
     expected = kinds.get(file.path.removeprefix(f"{MERGED}/").partition("/")[0], store.totals_schema)
     schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
@@ -582,14 +582,14 @@ def _totals_fault(store: Store, files: list[StoredFile], parts_are_sound: bool) 
         found = in_tables_of(ROW_GROUP_ROWS, map(totals.read_row_group, range(totals.num_row_groups)))
         # One row group at a time: all terms of a large store may not fit into memory.
         for theirs, ours in zip_longest(found, in_tables_of(ROW_GROUP_ROWS, store.added_up_as_read())):
-            if (name := _departs(theirs, ours)) is not None:
+            if (name := _difference_of_totals(theirs, ours)) is not None:
                 return f"{name} is not what the tokens add up to"
     except (StoreError, pa.ArrowException, OSError) as error:
         return f"can't be compared with the tokens: {_one_line(error)}"
     return None
 
 
-def _departs(found: pa.Table | None, expected: pa.Table | None) -> str | None:
+def _difference_of_totals(found: pa.Table | None, expected: pa.Table | None) -> str | None:
     """The first column of these rows of totals that is not as expected; None if all are."""
     if found is None or expected is None:
         return KEYS[0]

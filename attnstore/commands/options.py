@@ -10,7 +10,7 @@ import click
 
 from attnstore.buckets import Bucket, is_bucket_address
 from attnstore.commands import completion, option_files
-from attnstore.commands.output import speak_in_objects
+from attnstore.commands.output import use_objects
 from attnstore.config import MAX_DOCUMENT_BYTES, SourceConfig
 from attnstore.errors import UsageError
 
@@ -189,7 +189,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr
 
 def _spoken(_context: click.Context, _option: click.Parameter, progress: str) -> str:
     """From here on, errors in the other options are also JSON objects."""
-    speak_in_objects(progress == "json")
+    use_objects(progress == "json")
     return progress
 
 
@@ -206,7 +206,7 @@ def _quieted(context: click.Context, _option: click.Parameter, quiet: bool) -> N
     if typed == {"quiet", "progress"} and progress != "none":
         raise UsageError(f"--quiet is --progress none, not --progress {progress}: leave one out")
     if typed != {"progress"}:
-        speak_in_objects(False)
+        use_objects(False)
         context.params["progress"] = "none"
 
 

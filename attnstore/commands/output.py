@@ -19,7 +19,7 @@ from attnstore.visible import visible, visible_json
 _objects = False
 
 
-def speak_in_objects(yes: bool) -> None:
+def use_objects(yes: bool) -> None:
     """Choose what stderr gets from here on: one JSON object per line (`tell`), or lines for people."""
     global _objects  # noqa: PLW0603 - there is one stderr
     _objects = yes
@@ -125,7 +125,7 @@ def prepare() -> None:
     A file must not get the descriptor of a closed standard stream, because a library that writes to stderr by its
     number would write into that file. Characters that a stream can't encode are escaped.
     """
-    speak_in_objects(False)
+    use_objects(False)
     for number in (0, 1, 2):
         try:
             os.fstat(number)

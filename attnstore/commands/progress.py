@@ -155,15 +155,15 @@ class _Objects:
     """Prints each event as an object. Of progress events, prints the first, the last, and one every ten seconds."""
 
     def __init__(self) -> None:
-        self._told: dict[str, float] = {}
+        self._last_shown: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, Started | Noted):
             kind, done = _kind(event)
             now = time.monotonic()
-            if not done and now - self._told.get(kind, -_LINE_EVERY) < _LINE_EVERY:
+            if not done and now - self._last_shown.get(kind, -_LINE_EVERY) < _LINE_EVERY:
                 return
-            self._told[kind] = now
+            self._last_shown[kind] = now
         tell(type(event).__name__.lower(), **asdict(event))
 
 

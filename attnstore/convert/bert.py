@@ -27,7 +27,7 @@ _SHARES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "ini
 _ACTIVATIONS = ("gelu", "relu", "tanh", "linear")
 
 #: Names of tensors that training leaves in a checkpoint beside the model.
-_OF_TRAINING = re.compile(r"(.*/)?(adam_[mv]|Adam(_1)?|lamb_[mv]|global_step|beta[12]_power)")
+_TRAINING_STATE = re.compile(r"(.*/)?(adam_[mv]|Adam(_1)?|lamb_[mv]|global_step|beta[12]_power)")
 
 #: The longest word, in characters, that google-research/bert splits into pieces. The default of `tokenizers` is 100.
 LONGEST_WORD = 200
@@ -118,9 +118,9 @@ def _dense(theirs: str, ours: str, inputs: int, outputs: int) -> Iterator[Tensor
     yield Tensor(f"{theirs}/bias", f"{ours}.bias", (outputs,))
 
 
-def is_of_training(name: str) -> bool:
+def is_training_state(name: str) -> bool:
     """Whether a tensor is the step counter or an optimiser's state, and so not part of the model."""
-    return _OF_TRAINING.fullmatch(name) is not None
+    return _TRAINING_STATE.fullmatch(name) is not None
 
 
 def read_vocabulary(file: Path, size: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from attnstore.convert.bert import (
     LONGEST_WORD,
     is_cased,
-    is_of_training,
+    is_training_state,
     read_settings,
     read_vocabulary,
     tensors,
@@ -143,7 +143,7 @@ def _weights(bundle: Bundle, settings: dict[str, int | float | str], classes: in
                 f" {tensor.shape}: they do not belong together"
             )
     known = {tensor.theirs for tensor in wanted}
-    more = sorted(name for name in bundle.entries if name not in known and not is_of_training(name))
+    more = sorted(name for name in bundle.entries if name not in known and not is_training_state(name))
     if more:
         others = f" and {counted(len(more) - 1, 'other tensor')}" if len(more) > 1 else ""
         raise ModelError(

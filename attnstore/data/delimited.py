@@ -95,7 +95,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
     if not text.strip():
         raise DataError(f"{one_line(name)} is empty")
     if "\0" in text:
-        raise _of_nuls(name, content)
+        raise _nul_error(name, content)
     if text.lstrip()[:1] in ("{", "[") and re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
         raise DataError(f"{one_line(name)} holds JSON, not a table of cells: name it .json or .jsonl")
     ending = "\r" if "\r" in text and "\n" not in text else "\n"
@@ -394,7 +394,7 @@ def _decoded(name: str, content: bytes, config: SourceConfig) -> tuple[str, str]
     return text, _GUESSED
 
 
-def _of_nuls(name: str, content: bytes) -> DataError:
+def _nul_error(name: str, content: bytes) -> DataError:
     """The error about a text with NUL bytes."""
     for encoding, zeros in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
         if zeros.count(0) > len(zeros) / 2:

@@ -65,7 +65,7 @@ def is_no_data(name: str) -> bool:
     """Whether a file is the system's (`.DS_Store`, `.git`), a table format's (`_SUCCESS`), or a description."""
     # Not a Path: Python's paths intern their parts, in a table that would grow with an archive's names.
     folder, _, file = name.rpartition("/")
-    if _is_a_systems(file) or _lies_in_a_systems(folder):
+    if _is_system_name(file) or _is_in_system_folder(folder):
         return True
     file = file.lower()
     return (
@@ -78,14 +78,14 @@ def is_no_data(name: str) -> bool:
     )
 
 
-def _is_a_systems(part: str) -> bool:
+def _is_system_name(part: str) -> bool:
     """Whether a file or a folder with this name belongs to the system, or to a table format."""
     return part.startswith(".") or part == "__MACOSX" or part.lower() in _BOOKKEEPING
 
 
 @functools.lru_cache(256)  # a folder may hold many files
-def _lies_in_a_systems(folder: str) -> bool:
-    return any(map(_is_a_systems, folder.split("/")))
+def _is_in_system_folder(folder: str) -> bool:
+    return any(map(_is_system_name, folder.split("/")))
 
 
 def refuse_foreign(name: str, head: bytes) -> None:

@@ -51,12 +51,12 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
             raise DataError(f"{one_line(name)} is empty")
         is_document = start.startswith(b"{") and _is_document(start, file, most)
     if start.startswith(b"["):
-        if _are_lists_a_line(start):
+        if _is_list_per_line(start):
             return Objects(lambda: _named(_lines(stream, most, list), config.columns), bool(config.columns))
         if not start[1:].lstrip(_BLANK).startswith(b"["):
             return Objects(lambda: _array(name, stream, dict, most))
         return Objects(lambda: _named(_array(name, stream, list, most), config.columns), bool(config.columns))
-    if _are_one_behind_the_other(start):
+    if _are_consecutive_objects(start):
         return Objects(lambda: _values(name, stream, most))
     if not is_document:
         return Objects(lambda: _lines(stream, most, dict))
@@ -68,7 +68,7 @@ def of_json(name: str, stream: Callable[[], IO[bytes]], config: SourceConfig) ->
     return Objects(read)
 
 
-def _are_lists_a_line(start: bytes) -> bool:
+def _is_list_per_line(start: bytes) -> bool:
     """Whether a file's first line is a list, and its second one begins another."""
     first, _, rest = start.partition(b"\n")
     try:
@@ -77,7 +77,7 @@ def _are_lists_a_line(start: bytes) -> bool:
         return False
 
 
-def _are_one_behind_the_other(start: bytes) -> bool:
+def _are_consecutive_objects(start: bytes) -> bool:
     """Whether objects follow each other without being on separate lines."""
     text = start.decode(errors="replace")
     try:

@@ -115,7 +115,7 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
             return replace(of_single, note=note)
     shown = shown_labels(found)
     notes: list[str] = []
-    told = _told(shown, names, options.pairs, notes)
+    told = _mapped_by_pairs(shown, names, options.pairs, notes)
     rest = {raw: name for raw, name in shown.items() if raw not in told}
     dismissed = frozenset(raw for raw, name in told.items() if not name)
     if any(told.values()):
@@ -263,7 +263,7 @@ def _by_number_in_name(shown: Mapping[str, str], names: Sequence[str]) -> dict[s
     return {raw: by_number[number] for raw, number in numbers.items()}
 
 
-def _told(
+def _mapped_by_pairs(
     shown: Mapping[str, str], names: Sequence[str], pairs: Mapping[str, str], notes: list[str]
 ) -> dict[str, str]:
     """The class of each label that `--labels` maps, "" if excluded. Raises UsageError for anything but a class."""
@@ -296,7 +296,7 @@ def _told(
     return told
 
 
-# --- How it is said ---------------------------------------------------------------------------------------------
+# --- Wording of notes -------------------------------------------------------------------------------------------
 
 
 def pairs_shown(mapping: Mapping[str, str], shown: Mapping[str, str]) -> str:

@@ -55,7 +55,7 @@ from attnstore.data.remote import (
     standard_input,
     without_secrets,
 )
-from attnstore.data.splits import only_a_name, wanted_splits
+from attnstore.data.splits import note_on_missing_splits, wanted_splits
 from attnstore.data.streams import TooLargeError, decompressed, known_encoding, reading, too_large, within
 from attnstore.data.table_sets import open_tables
 from attnstore.data.tables import (
@@ -492,7 +492,7 @@ def _open_texts(
             )
     splits = tuple(tree.splits)
     wanted = wanted_splits(splits, config)
-    notes = only_a_name(splits, config)
+    notes = note_on_missing_splits(splits, config)
     if not tree.labels:
         notes.append("there are no class folders: the documents have no labels")
         notes.append("each .txt file is a document: --format lines reads one text per line")
@@ -541,7 +541,7 @@ def _open_lines(files: Files, found: LineFiles, config: SourceConfig) -> Source:
     _must_be_single(config)
     splits = tuple(dict.fromkeys(file.split for file in found.files if file.split))
     wanted = wanted_splits(splits, config)
-    notes = [*found.notes, *only_a_name(splits, config)]
+    notes = [*found.notes, *note_on_missing_splits(splits, config)]
 
     def read() -> Iterator[Document | Rejected]:
         for file in found.files:

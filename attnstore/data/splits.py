@@ -36,7 +36,7 @@ def wanted_splits(splits: Sequence[str], config: SourceConfig) -> frozenset[str]
     return frozenset([config.split])
 
 
-def only_a_name(splits: Sequence[str], config: SourceConfig) -> list[str]:
+def note_on_missing_splits(splits: Sequence[str], config: SourceConfig) -> list[str]:
     """The note, if any, that a split is only a name, because the source has no splits."""
     if splits or config.split == "all":
         return []

@@ -26,7 +26,7 @@ from attnstore.data.judging import (
     mostly_utf8,
     paired,
 )
-from attnstore.data.splits import only_a_name, wanted_splits
+from attnstore.data.splits import note_on_missing_splits, wanted_splits
 from attnstore.data.tables import Padded, Table, class_names, columns_of, label_values, rows
 from attnstore.errors import DataError
 from attnstore.messages import one_line, quoted
@@ -56,7 +56,7 @@ def open_tables(tables: Sequence[Table], config: SourceConfig, beside: Files) ->
         labels_inside = _splits_inside(tables, columns, config, label_of)
         splits = tuple(labels_inside)
         wanted = wanted_splits(splits, config)
-    notes += only_a_name(splits, config)
+    notes += note_on_missing_splits(splits, config)
 
     def labels_elsewhere() -> Iterator[str]:
         for split, labels in labels_inside.items():

@@ -332,7 +332,7 @@ class ReducedLayer:
     """One layer's attention over a batch, reduced, with the documents' tokens end to end: T of them."""
 
     weighted: Tensor  # (K, T) float32, one row per row weighting
-    head_rows: Tensor | None = None  # (T, heads) float32: what the document's first token looks at
+    head_rows: Tensor | None = None  # (T, heads) float32: the attention of the document's first token
     custom: list[list[Tensor]] = field(default_factory=list)  # per document and custom reduction: (n,)
     apply_transposed_mean: Callable[[Tensor], Tensor] | None = (
         None  # w (T,) -> every document's P̄ᵀw (T,), for the sweep
@@ -355,7 +355,7 @@ def probabilities(
         query: (heads, rows, d), the rows `first_row`, `first_row + 1`, … of the document.
         key: (heads, columns, d), its columns `first_column`, `first_column + 1`, …
         scale: usually d ** -0.5.
-        first_row, first_column: where they stand in the document; only a window needs it.
+        first_row, first_column: their positions in the document, which only a window needs.
         window: a token attends to those at most `window` positions away, on both sides; None for all.
         allowed: bool, broadcastable to (heads, rows, columns); False where attention may not go.
 
@@ -375,7 +375,7 @@ def probabilities(
 def blocks_of(heads: int, n: int, window: int | None, block: int) -> Iterator[tuple[slice, slice]]:
     """Rows of a document, and the columns that they reach, in blocks of at most `block` probabilities, or of one row.
 
-    With a window these are few: a number of rows equal to twice its reach has twice as many columns.
+    With a window, a block has at most 2 · window rows, which reach 4 · window columns.
     """
     most = n if window is None else min(n, 4 * window + 1)
     step = max(1, min(n, block // (heads * most)))
@@ -405,17 +405,17 @@ def attend(
 
     Args:
         query, key, value: (heads, n, d); value may have another d.
-        scale: of the scores.
-        weights: (K, n) float32, one row weighting a row; K may be 0.
+        scale: the factor of the scores.
+        weights: (K, n) float32, one row weighting per row; K may be 0.
         window, allowed: as in `probabilities`; `allowed` is (n, n) or (heads, n, n).
-        head_rows: also return the first token's row of every head.
-        custom: functions of the whole (heads, n, n) float32 probabilities; only they make the whole exist.
-        trace: leave behind what the rollout's sweep needs.
-        block: how many probabilities may be alive at once.
+        head_rows: also return the first token's attention row of each head.
+        custom: functions of the whole (heads, n, n) float32 probabilities; only they need the whole in memory.
+        trace: keep the data that the rollout's sweep needs.
+        block: the most probabilities in memory at once.
     """
     heads, n, depth = query.shape
     keep_mean = trace and n <= 2 * heads * depth
-    # One piece each: small ones in a list would lie between the blocks, and keep the heap from reusing their memory.
+    # One tensor each: small ones in a list would lie between the blocks, and keep the heap from reusing their memory.
     output = value.new_empty(heads, n, value.shape[-1])
     weighted = torch.zeros(weights.shape[0], n, dtype=torch.float32, device=query.device)
     means = weighted.new_zeros(n, n) if keep_mean else None

@@ -134,7 +134,7 @@ def work(wire: Sender, inbox: Inbox, stop: threading.Event, hired: Hired, lent: 
 
         with ahead(batches(_handed(inbox), config, classifier, own.stride)) as ready:
             try:
-                taken = _told(ready, wire)
+                taken = _announced(ready, wire)
                 for part, step in write_parts(
                     store, config, classifier, taken, segmenter, stop, finished=finished
                 ):
@@ -148,8 +148,8 @@ def _handed(inbox: Inbox) -> Generator[Part]:
         yield part
 
 
-def _told(parts: Iterator[tuple[int, list[Batch]]], wire: Sender) -> Iterator[tuple[int, list[Batch]]]:
-    """The same parts. The run is told when each begins, so that it hands over the next one."""
+def _announced(parts: Iterator[tuple[int, list[Batch]]], wire: Sender) -> Iterator[tuple[int, list[Batch]]]:
+    """The same parts. Tells the run when each begins, so that the run hands over the next one."""
     for part, of_part in parts:
         wire.send(Took(part))
         yield part, of_part

@@ -15,9 +15,16 @@ from attnstore.store.manifest import MANIFEST
 
 _ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?/?")
 #: The files of a store. Cards and pages beside them are not fetched.
-_OF_STORE = [MANIFEST, "*.parquet", "_faithfulness/*.json"]
+_STORE_FILES = [MANIFEST, "*.parquet", "_faithfulness/*.json"]
 #: Files that an earlier push may have left and that are not part of this one.
-_OF_EARLIER = ["documents/**", "tokens/**", "faithfulness/**", "_faithfulness/**", "_merged/**", "*.parquet"]
+_EARLIER_FILES = [
+    "documents/**",
+    "tokens/**",
+    "faithfulness/**",
+    "_faithfulness/**",
+    "_merged/**",
+    "*.parquet",
+]
 _CARD = "README.md"
 
 
@@ -44,9 +51,9 @@ def fetched(address: str) -> Path:
     name, revision = repository_of(address)
     from huggingface_hub import snapshot_download
 
-    with _told(name, StoreError):
+    with _one_line_errors(name, StoreError):
         folder = Path(
-            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=_OF_STORE)
+            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=_STORE_FILES)
         )
     if not (folder / MANIFEST).is_file():
         raise StoreError(f"{address} holds no store: `attnstore push` puts one there")
@@ -66,7 +73,7 @@ def claim(address: str, *, public: bool = False) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with _told(name, StoreError):
+    with _one_line_errors(name, StoreError):
         made = api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
         there = set(api.list_repo_files(name, repo_type="dataset")) - {".gitattributes"}
         if there and MANIFEST not in there:
@@ -89,14 +96,14 @@ def push(folder: Path, address: str) -> None:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with _told(name, StoreError):
+    with _one_line_errors(name, StoreError):
         last = [MANIFEST, _CARD]
         api.upload_folder(
             repo_id=name,
             repo_type="dataset",
             folder_path=folder,
             ignore_patterns=last,
-            delete_patterns=_OF_EARLIER,
+            delete_patterns=_EARLIER_FILES,
             commit_message="Files of a store of attnstore",
         )
         api.upload_folder(
@@ -109,7 +116,7 @@ def push(folder: Path, address: str) -> None:
 
 
 @contextmanager
-def _told(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
+def _one_line_errors(name: str, kind: type[AttnstoreError]) -> Iterator[None]:
     """Turn errors of the hub's client into one line that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -131,7 +131,7 @@ class Lease:
     def _renew(self) -> None:
         with self._lock:
             since = time.monotonic()
-            ourselves = _ourselves(self._owner, self._length).written()
+            ourselves = _this_holder(self._owner, self._length).written()
             tag = self.file.put_if(ourselves, self._tag)
             # A renewal that succeeded but was reported failed has left a tag that is not known here.
             if tag is None and (there := self._ours()):
@@ -160,7 +160,7 @@ def lease(store: Bucket) -> Lease:
     with writing(file):
         while True:
             since = time.monotonic()
-            if tag := file.put_if(_ourselves(owner, length).written(), None):
+            if tag := file.put_if(_this_holder(owner, length).written(), None):
                 return Lease(file, owner, tag, since, length)
             try:
                 content, there = file.tagged()
@@ -172,7 +172,7 @@ def lease(store: Bucket) -> Lease:
                     raise StoreError(f"{store} is being written by {_worded(holder)}")
                 time.sleep(holder.lease)
             since = time.monotonic()
-            if tag := file.put_if(_ourselves(owner, length).written(), there):
+            if tag := file.put_if(_this_holder(owner, length).written(), there):
                 return Lease(file, owner, tag, since, length)
             raise StoreError(f"{store} is being written by another process: wait for it, and run again")
 
@@ -181,7 +181,7 @@ _NOBODY = _Holder("", 0, "", "", 0.0, LEASE)
 _holder = _Holder.read
 
 
-def _ourselves(owner: str, length: float) -> _Holder:
+def _this_holder(owner: str, length: float) -> _Holder:
     return _Holder(owner, os.getpid(), socket.gethostname(), _machine(), time.time(), length)
 
 

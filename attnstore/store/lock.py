@@ -38,7 +38,7 @@ class WriteLock:
         if not self._lock.is_locked:
             return
         with suppress(OSError):
-            if _holder(self.path) == _ourselves():
+            if _holder(self.path) == _this_process():
                 self.path.unlink()
         with suppress(OSError):
             self._lock.release()
@@ -94,7 +94,7 @@ def write_lock(path: "str | Place") -> Lock:
         if holder is not None and holder[1] != socket.gethostname():
             raise StoreError(f"{store} is being written by {_worded(holder)}")
         # On Windows, nobody can read or write a locked file.
-        if holder != _ourselves() and sys.platform != "win32":
+        if holder != _this_process() and sys.platform != "win32":
             with writing(file):
                 _sign(file)
     except BaseException:
@@ -103,7 +103,7 @@ def write_lock(path: "str | Place") -> Lock:
     return WriteLock(file, lock)
 
 
-def _ourselves() -> tuple[int, str]:
+def _this_process() -> tuple[int, str]:
     return os.getpid(), socket.gethostname()
 
 
@@ -112,7 +112,7 @@ def _sign(file: Path) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | _PLAINLY)
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            opened.write("".join(f"{line}\n" for line in _ourselves()))
+            opened.write("".join(f"{line}\n" for line in _this_process()))
     except OSError:
         file.unlink(missing_ok=True)
         raise

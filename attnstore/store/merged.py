@@ -72,7 +72,7 @@ def of_merged(files: Iterable[StoredFile]) -> list[tuple[StoredFile, list[Stored
     return found
 
 
-def in_their_place(files: Iterable[StoredFile]) -> list[StoredFile]:
+def without_merged_parts(files: Iterable[StoredFile]) -> list[StoredFile]:
     """The files that have all rows once: merged files, and those of parts that are not merged."""
     files = list(files)
     merged = of_merged(files)
@@ -85,7 +85,7 @@ def in_their_place(files: Iterable[StoredFile]) -> list[StoredFile]:
 def to_be_merged(files: Iterable[StoredFile]) -> list[list[StoredFile]]:
     """The groups of parts' files to merge: small, consecutive in a directory, and not merged yet."""
     groups: list[list[StoredFile]] = []
-    for of_directory in _by_directory(in_their_place(files)).values():
+    for of_directory in _by_directory(without_merged_parts(files)).values():
         groups.append([])
         size = 0
         for _, file in of_directory:
@@ -172,7 +172,7 @@ def with_merged(files: Iterable[StoredFile], behind: pa.Table) -> list[StoredFil
     """
     files = [*files, *files_of(behind)]
     try:
-        held = len(files) - len(in_their_place(files))
+        held = len(files) - len(without_merged_parts(files))
     except ValueError as error:
         raise StoreError(f"manifest.json is damaged: {error}") from error
     if held != len(behind):

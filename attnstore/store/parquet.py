@@ -129,11 +129,11 @@ def _as_written(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = []
     for field in schema:
         column = table[field.name]
-        columns.append(_encoded_anew(column) if pa.types.is_dictionary(field.type) else column)
+        columns.append(_reencoded(column) if pa.types.is_dictionary(field.type) else column)
     return pa.Table.from_arrays(columns, schema=schema).combine_chunks()
 
 
-def _encoded_anew(column: pa.ChunkedArray) -> pa.DictionaryArray:
+def _reencoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     """Texts or a dictionary of them, with a dictionary in the order of first occurrence.
 
     A vocabulary's unused entries are dropped (a third of the column's bytes), and batch sizes leave no trace. Codes
@@ -148,7 +148,7 @@ def _encoded_anew(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(names.indices.take(codes.indices), names.dictionary)
 
 
-def departs(found: pa.Table, expected: pa.Table) -> str | None:
+def first_difference(found: pa.Table, expected: pa.Table) -> str | None:
     """The first column whose values differ from the expected ones; None if there is none. The numbering of
     dictionaries does not matter.
     """

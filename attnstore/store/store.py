@@ -48,14 +48,21 @@ from attnstore.store.manifest import MANIFEST, TOTALS, Manifest, StoredFile, rea
 from attnstore.store.merged import (
     MERGED,
     files_of,
-    in_their_place,
     list_of,
     merged_name,
     read_list,
     to_be_merged,
     with_merged,
+    without_merged_parts,
 )
-from attnstore.store.parquet import checked, columns_with_nulls, departs, file_schema, parquet, write_parquet
+from attnstore.store.parquet import (
+    checked,
+    columns_with_nulls,
+    file_schema,
+    first_difference,
+    parquet,
+    write_parquet,
+)
 from attnstore.store.partitions import keys_of, partitions_of
 from attnstore.store.place import (
     Place,
@@ -447,7 +454,7 @@ class Store:
         totals = self._write_totals(tokens)
         merged = [self._merge(group) for group in to_be_merged(parts)]
         parts += merged
-        files = in_their_place(parts)
+        files = without_merged_parts(parts)
         behind = self._write_list(parts, but=files)
         files.append(totals)
         changes = {"sealed": now(), **manifest_changes, "files": tuple(files), "merged_from": behind}
@@ -527,7 +534,7 @@ class Store:
         content = parquet(table, schema)
         if read_back:
             with pq.ParquetFile(pa.BufferReader(content)) as written:
-                if (name := departs(written.read(use_threads=False), table)) is not None:
+                if (name := first_difference(written.read(use_threads=False), table)) is not None:
                     raise StoreError(f"{self.path}: {name} of {path} can't be read as it was written")
         put(self.path, path, memoryview(content), f"{RECEIPTS}/{temporary}")
         self._listed = None  # what is there is more now

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from attnstore.convert.bert import is_cased, is_of_training, read_settings, read_vocabulary, tensors
+from attnstore.convert.bert import is_cased, is_training_state, read_settings, read_vocabulary, tensors
 from attnstore.errors import ModelError, UsageError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[URL]"]
@@ -138,7 +138,14 @@ def test_optimiser_state_is_not_part_of_the_model():
 
     A moving average of the weights is not optimiser state.
     """
-    of_training = ["global_step", "beta1_power", "output_bias/adam_m", "a/b/adam_v", "a/b/Adam", "a/b/Adam_1"]
-    assert [is_of_training(name) for name in of_training] == [True] * 6
+    training_state = [
+        "global_step",
+        "beta1_power",
+        "output_bias/adam_m",
+        "a/b/adam_v",
+        "a/b/Adam",
+        "a/b/Adam_1",
+    ]
+    assert [is_training_state(name) for name in training_state] == [True] * 6
     model = ["output_bias", "bert/adam_m/kernel", "a/b/ExponentialMovingAverage", "my_global_step"]
-    assert [is_of_training(name) for name in model] == [False] * 4
+    assert [is_training_state(name) for name in model] == [False] * 4

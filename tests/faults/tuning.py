@@ -74,7 +74,7 @@ class Tunings:
     process: subprocess.Popen[str]
     number: int = 0
 
-    def _told(self, out: Path, at: int, way: int) -> tuple[int, str]:
+    def _outcome(self, out: Path, at: int, way: int) -> tuple[int, str]:
         """The number of operations, and the outcome: `finished`, `killed`, or `refused: ` and the line."""
         told = self.folder / "told"
         told.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ class Tunings:
     def undisturbed(self) -> tuple[int, dict[str, bytes]]:
         """The number of operations, and the files they leave."""
         out = self.folder / "undisturbed/model"
-        done, said = self._told(out, -1, 0)
+        done, said = self._outcome(out, -1, 0)
         assert said == "finished"
         return done, contents(out)
 
@@ -110,10 +110,10 @@ class Tunings:
         expected = self.undisturbed[1]
         self.number += 1
         out = self.folder / str(self.number) / "model"  # with that name, which is in the card
-        _, said = self._told(out, at, WAYS[way])
+        _, said = self._outcome(out, at, WAYS[way])
         assert (said == "killed") == (way == "kill")
         if said != "finished":
-            _, again = self._told(out, -1, 0)
+            _, again = self._outcome(out, -1, 0)
             # Only if nothing was left to do, the run has nothing to resume.
             assert again == "finished" or "is not empty: name a new folder" in again, again
         assert_same(contents(out), expected)

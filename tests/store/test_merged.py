@@ -20,12 +20,12 @@ from attnstore.store.manifest import Addition, StoredFile
 from attnstore.store.merged import (
     SMALL,
     TOGETHER,
-    in_their_place,
     list_of,
     merged_name,
     of_merged,
     read_list,
     to_be_merged,
+    without_merged_parts,
 )
 from attnstore.store.parquet import parquet
 from attnstore.store.resume import create_or_resume
@@ -69,7 +69,7 @@ def test_large_files_are_not_merged_and_merged_files_stay_small() -> None:
 def test_merged_rows_are_read_only_from_the_merged_file() -> None:
     parts = [file(part) for part in range(40)]
     whole = StoredFile(merged_name(parts[:33]), 330, 900, "0")
-    assert in_their_place([*parts, whole]) == [*parts[33:], whole]
+    assert without_merged_parts([*parts, whole]) == [*parts[33:], whole]
     assert of_merged([*parts, whole]) == [(whole, parts[:33])]
     assert to_be_merged([*parts, whole]) == []
 

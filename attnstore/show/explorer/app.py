@@ -292,16 +292,16 @@ def _file(content: bytes, name: str, form: str) -> Response:
 
 
 async def _failed(status: int, request: Request, error: Exception) -> Response:
-    return _said(request, one_line(str(error)), status)
+    return _error_page(request, one_line(str(error)), status)
 
 
 async def _not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what this handler is registered for
     said = error.detail if error.detail != "Not Found" else "there is no such page"
-    return _said(request, said, error.status_code)
+    return _error_page(request, said, error.status_code)
 
 
-def _said(request: Request, sentence: str, status: int) -> Response:
+def _error_page(request: Request, sentence: str, status: int) -> Response:
     shelf: Shelf = request.app.state.shelf
     name = str(request.path_params.get("store", ""))
     store = name if name in shelf else None
