@@ -457,7 +457,7 @@ BAD: list[tuple[str, Callable[[FinetuneConfig, Path], FinetuneConfig], str]] = [
     (
         "too many",
         lambda c, t: replace(c, source=SourceConfig(str(t / "many.csv"), label_column="label")),
-        "no classes",
+        "not classes",
     ),
     ("label unknown", lambda c, t: replace(c, source=replace(c.source, labels=("x", "y"))), "x"),
     ("no train split", lambda c, t: replace(c, source=SourceConfig(str(t / "splits"))), "none called train"),
