@@ -148,7 +148,7 @@ class TestErrors:
 def test_a_large_file_is_put_completely_despite_failures(
     bucket: Server, tmp_path: Path, fault: str, at: str
 ) -> None:
-    """It needs several requests, each of which fails once in turn. Then the file is there."""
+    """It needs several requests, one of which fails once. Then the file is complete."""
     file = tmp_path / "large"
     file.write_bytes(random.Random(0).randbytes(11_000_000))
     met: list[str] = []

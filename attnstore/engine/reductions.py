@@ -45,8 +45,8 @@ from attnstore.errors import UsageError
 from attnstore.store.manifest import EVIDENCE_FOR, StoredReduction, names_by_class
 from attnstore.store.schema import lift
 
-#: At most this many probabilities are alive at once: (heads, rows, n) of one document. 4 MiB in float32: four times as
-#: many are no faster, and several copies of a block exist, a quarter of the memory beside the model.
+#: The most probabilities in memory at once, (heads, rows, n) of one document: 4 MiB in float32. Four times as many are
+#: no faster, and several copies of a block exist, a quarter of the memory beside the model.
 BLOCK = 1 << 20
 
 
@@ -515,7 +515,7 @@ def sweep(layers: Sequence[ReducedLayer], lengths: Sequence[int]) -> Tensor:
     return w
 
 
-#: How many tokens' vectors are alive at once on a CPU, so that they stay in the cache. A GPU takes all.
+#: How many tokens' vectors are processed at once on a CPU, so that they stay in the cache. A GPU takes all.
 _NORM_ROWS = 1024
 
 
@@ -537,7 +537,7 @@ def norms(first: Tensor, values: Tensor, projection: Tensor) -> Tensor:
 
 
 def end_to_end(x: Tensor, lengths: Sequence[int], *, packed: bool) -> Tensor:
-    """(B, heads, S, d) as (T, heads, d), padding left out."""
+    """(B, heads, S, d) as (T, heads, d), without padding."""
     x = x.transpose(1, 2)
     if packed:
         return x[0]

@@ -107,7 +107,7 @@ class Tap:
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, window: int | None
     ) -> Tensor:
-        """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero at padding."""
+        """One layer. q, k, v: (B, heads, S, d), B = 1 if packed. Returns (B, S, heads, d_v), zero in padding."""
         self.calls += 1
         self.heads = query.shape[1]
         if not self.packed:

@@ -117,7 +117,7 @@ class Terms:
 
     @property
     def full(self) -> bool:
-        """There are so many that they must become a run."""
+        """Whether there are so many sums that they must become a run."""
         return len(self._places) * len(self._sums) > _SUMS_IN_MEMORY
 
     def add_tokens(self, tokens: Tokens, aside: Executor) -> None:

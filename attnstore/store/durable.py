@@ -22,7 +22,7 @@ _ADVICE = {
 
 @contextmanager
 def writing(path: object) -> Iterator[None]:
-    """Turn an operating system's refusal to write `path` into one line that says what is lost: nothing."""
+    """Turn an operating system's refusal to write `path` into a one-line error, which says that nothing is lost."""
     try:
         yield
     except OSError as error:

@@ -28,7 +28,7 @@ class LentLock:
             raise StoreError(f"the run that writes {self.path} has ended: run again to resume")
 
     def release(self) -> None:
-        """It is not ours to give back."""
+        """Do nothing: the lock belongs to the lender."""
 
     def __enter__(self) -> Self:
         return self

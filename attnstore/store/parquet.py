@@ -4,9 +4,9 @@ Each encoding was read back with DuckDB, Polars, pandas and pyarrow, and measure
 reviews (bytes per token): `document` 0.02, `position` 0.06, `start` 0.86 and `end` 0.87 with
 DELTA_BINARY_PACKED (`start` as a dictionary: 1.51); `token_id` 1.59 as a dictionary (delta 1.94;
 BYTE_STREAM_SPLIT 1.53, which older readers do not know for integers); `piece`, `length` 0.08, 0.02 as
-dictionaries (delta 0.11, 0.05). Floats are BYTE_STREAM_SPLIT, also inside lists. The bytes of a file follow
-from its rows alone: dictionaries are rebuilt in order of first occurrence and chunks are joined, so batches
-of another size give the same file, and no time stands in it.
+dictionaries (delta 0.11, 0.05). Floats are BYTE_STREAM_SPLIT, also inside lists. The bytes of a file depend
+only on its rows: dictionaries are rebuilt in order of first occurrence and chunks are joined, so batches
+of another size give the same file, and it contains no time.
 """
 
 import json

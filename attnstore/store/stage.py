@@ -4,15 +4,15 @@
       manifest.json                                             the state that readers see
       _append/manifest.json                                     the next one: the same, and an addition to it
       _append/tokens/split=test/label=pos/part-00012.parquet    its new parts, with receipts in _append/_parts
-      _earlier/5f70…parquet                                     the totals, by a name that they keep
-      _sums/5f70….0.91ab….parquet                               what the tokens of that state add up to: `sums`
+      _earlier/5f70…parquet                                     the totals, under a permanent name
+      _sums/5f70….0.91ab….parquet                               the sums of that state's tokens: `sums`
 
 The numbers of documents and parts continue where the store ends, so nothing in it changes. Sealing the next state adds
 the sums of the new parts' tokens to those of the store, and completes `_append/manifest.json`: from then on the append
 is decided. What remains is to move each new file to its place and to replace the store's manifest; this can be
 restarted as often as it is interrupted. Until the manifest is replaced, readers see the old state, and its totals
 under their permanent name; afterwards they see the new state. A plain reader, which lists directories, may see some of
-the new files while they are moved, and never before.
+the new files while they are moved, but never before.
 """
 
 from collections.abc import Iterator, Sequence

@@ -4,13 +4,13 @@
       manifest.json                                             what was run, and the plan of the parts
       documents/split=test/label=pos/part-00012.parquet
       tokens/split=test/label=pos/part-00012.parquet
-      totals.parquet                                            the tokens added up, once sealed
+      totals.parquet                                            the summed tokens, once sealed
       _merged/tokens/…                                          the rows of small files, many in one: `merged`
       _append/                                                  the next state, while documents are appended: `stage`
-      _earlier/                                                 the last state's totals, for those who read it still
+      _earlier/                                                 the previous state's totals, for its readers
       _sums/                                                    what the totals of a grown store are made from: `sums`
       _parts/part-00012.json                                    the receipt of a finished part, until sealed
-      writer.lock                                               who is writing, while someone is
+      writer.lock                                               the current writer
 
 A part has a fixed range of documents, so the plan depends only on the manifest. It may have files in several (split,
 label) partitions; it counts once its *receipt* exists, which is written last. Parquet files without a receipt were
@@ -152,7 +152,7 @@ class Store:
         """Every part exists, and nothing changes any more."""
         return self.manifest.sealed is not None
 
-    # -- what is there ------------------------------------------------------------------------------------
+    # -- contents -----------------------------------------------------------------------------------------
 
     def part_range(self, part: int) -> range:
         """The document numbers of a part, by the plan."""
@@ -482,7 +482,7 @@ class Store:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             size = written.stat().st_size
             put_file(self.path, TOTALS, written)
-        self._listed = None  # what is there is more now
+        self._listed = None  # the bucket has more files now
         return StoredFile(TOTALS, rows, size, digest)
 
     def _merge(self, group: Sequence[StoredFile]) -> StoredFile:
@@ -537,7 +537,7 @@ class Store:
                 if (name := first_difference(written.read(use_threads=False), table)) is not None:
                     raise StoreError(f"{self.path}: {name} of {path} can't be read as it was written")
         put(self.path, path, memoryview(content), f"{RECEIPTS}/{temporary}")
-        self._listed = None  # what is there is more now
+        self._listed = None  # the bucket has more files now
         return StoredFile(path, table.num_rows, content.size, hashlib.sha256(content).hexdigest())
 
     def _must_be_writable(self) -> None:
