@@ -101,7 +101,7 @@ def as_document(
 
 
 def _is_larger(text: str | bytes, most: int) -> bool:
-    """Whether a text has more than so many bytes of UTF-8."""
+    """Whether a text has more than `most` bytes of UTF-8."""
     if isinstance(text, bytes) or len(text) > most:
         return len(text) > most
     return 4 * len(text) > most and len(text.encode(errors="replace")) > most

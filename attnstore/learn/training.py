@@ -132,7 +132,7 @@ class LengthGroupedTrainer(Trainer):  # type: ignore[misc]  # transformers ships
 def arguments(
     config: FinetuneConfig, device: str, dtype: str, *, choosing: bool, steps: int
 ) -> TrainingArguments:
-    never = 10**9  # the watcher says when to evaluate and to save; Trainer wants a number all the same
+    never = 10**9  # the watcher decides when to evaluate and to save, but Trainer needs a number
     return TrainingArguments(
         output_dir=str(config.out / CHECKPOINTS),
         per_device_train_batch_size=config.batch_size,
@@ -193,7 +193,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no t
         self.measured = (0, 0)  # batches of the phase: done, in all
 
     def steps(self, epochs: float) -> int:
-        """Optimiser steps in so many epochs."""
+        """The number of optimiser steps in that many epochs."""
         return max(1, round(epochs * len(self.batches)))
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Appends new documents to a sealed store, with the model that wrote it.
 
-    documents → those that are new → the river of `run` → the next state → the store's
+    documents → those that are new → the pipeline of `run` → the next state → the store's
 
 The run's settings apply again: model, dtype, reductions, length, words, the meaning of labels. Anything that would
 make new rows differ from the old ones is refused, with both values.

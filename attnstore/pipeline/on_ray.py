@@ -119,7 +119,7 @@ class Cluster:
             num_gpus=self._gpus,
             max_restarts=0,
             max_task_retries=0,
-            max_concurrency=3,  # told, asked, and one to spare
+            max_concurrency=3,  # `take`, `say`, and one to spare
             scheduling_strategy="SPREAD",
         )(Hand)
         paths = [path for path in sys.path if isinstance(path, str)]

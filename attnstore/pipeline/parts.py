@@ -1,4 +1,4 @@
-"""The missing parts of a store: tokenised, computed, written behind the forward pass."""
+"""The missing parts of a store: tokenised ahead, computed, and written in the background."""
 
 import itertools
 import threading

@@ -62,7 +62,7 @@ class Processes:
         return Process(started)
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing: no resource outlives the processes."""
 
 
 class Process:

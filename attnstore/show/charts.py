@@ -1,14 +1,15 @@
-"""Questions drawn: a question's chart, which is a Vega-Lite specification without data, filled with its answer.
+"""Fills a question's chart, which is a Vega-Lite specification without data, with its answer.
 
-Each `<question>.sql` has a `<question>.vl.json` beside it. The answer's rows become its data, and what only the store
-knows is added where the specification leaves it out:
+Each `<question>.sql` has a `<question>.vl.json` beside it. The answer's rows become its data, and facts of the store
+are added where the specification leaves them out:
 
 - `usermeta.attnstore` has attnstore's settings: `class`, the column that separates classes in the chart, `at_most`,
   how many classes fit, and `parameters`, which differ from the table's.
-- Whatever is drawn by `class`, `label` or `prediction` has the model's classes in their order, each in its colour. - A
-mark with `"tooltip": true` shows the whole row. - A score that is not a share of a whole has no even share: titles do
-not mention one, and its line is not drawn. - Bands become narrower if so many would make the picture too large
-(`{"step": ...}`). - For an empty answer nothing is drawn, not even axes or a legend.
+- Whatever is drawn by `class`, `label` or `prediction` has the model's classes in their order, each in its colour.
+- A mark with `"tooltip": true` shows the whole row.
+- A score that is not a share of a whole has no even share: titles do not mention one, and its line is not drawn.
+- Bands become narrower if there are so many that the picture would be too large (`{"step": ...}`).
+- For an empty answer nothing is drawn, not even axes or a legend.
 """
 
 import json
