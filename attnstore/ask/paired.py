@@ -176,11 +176,10 @@ def _rows(answers: Sequence[pl.DataFrame], keys: Sequence[str]) -> pl.DataFrame:
     one, other = (answer.select(keys).unique(maintain_order=True) for answer in answers)
     alone = other.join(one, on=keys, how="anti", nulls_equal=True, maintain_order="left")
     both = pl.concat([one, alone], how="vertical_relaxed")
-    if len(keys) == 1:
+    if len(keys) == 1 or both.is_empty():
         return both
     # Rows that only B has come after those of A, within their class.
-    placed = both.with_row_index("place").with_columns(pl.col("place").min().over(keys[0]))
-    return placed.sort("place", maintain_order=True).drop("place")
+    return pl.concat(both.partition_by(keys[0], maintain_order=True))
 
 
 def _joined(

@@ -114,6 +114,19 @@ def test_intervals_are_those_of_a_jackknife_over_films(stores, common, a_documen
     assert checked > 10
 
 
+def test_a_key_may_have_any_name(stores):
+    """One is `place`: the rows are those of both answers, in A's order, with both values."""
+    question = QUESTIONS["position_profile"]
+    rows = ask_paired(*stores, question, groups=0).to_pylist()
+    ones, others = (
+        {(row["class"], row["part"], row["place"]): row["lift"] for row in ask(store, question).to_pylist()}
+        for store in stores
+    )
+    assert [(row["class"], row["part"], row["place"]) for row in rows] == list(ones)
+    assert ones.keys() == others.keys()
+    assert {row["lift_a"] is None for row in rows} == {False}
+
+
 @pytest.mark.slow
 def test_a_store_beside_itself_has_no_difference_and_no_interval(stores):
     """Rounding alone is not taken for an error."""
