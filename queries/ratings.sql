@@ -26,8 +26,9 @@
 --     net_high=0.04252
 --
 -- @param column: column = id -- the column of documents that holds the number
--- @param pattern: text = (?:^|[^0-9.])(-?[0-9]+(?:[.][0-9]+)?)[^0-9]*$ -- which part of a text is the number:
---     the first group of a regular expression; a text that is a number as a whole is used as it is
+-- @param pattern: text = (?:^|\p{L}-?|[^\p{L}0-9.])(-?[0-9]+(?:[.][0-9]+)?)[^0-9]*$ -- which part of a text is
+--     the number: the first group of a regular expression; by default a hyphen after a letter is no minus; a
+--     text that is a number as a whole is used as it is
 -- @param reduction: signed_reduction = evidence -- which score: a signed one in the store
 -- @param layer: layer = last -- its layer, if the score has one per layer
 -- @param bins: count = 10 -- the largest number of rows

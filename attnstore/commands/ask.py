@@ -1,5 +1,6 @@
 """`attnstore query`, `queries` and `sql`: ask a store."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -89,8 +90,11 @@ def query(
         return
     answer = ask(opened, question, parameters, engine, timeout=timeout)
     write(answer, form, output, wide, rows)
-    if not answer.num_rows and "word" in parameters and (unknown := unknown_word(opened, parameters["word"])):
-        note(f"note: {unknown}")
+    if not answer.num_rows:
+        unknown = unknown_word(opened, parameters["word"]) if "word" in parameters else ""
+        own = "".join(f" --queries {shlex.quote(str(folder))}" for folder in folders)
+        left_out = f"no row fits; attnstore queries {question.name}{own} says what is left out"
+        note(f"note: {unknown or left_out}")
 
 
 def given_parameters(given: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,8 @@ import re
 from collections import defaultdict
 
 import asked_store
+import duckdb
+import polars as pl
 import pytest
 import scipy.stats
 from by_brute_force import Ratio, assert_rows
@@ -73,6 +75,21 @@ def test_numbers_are_those_of_brute_force(signed_store, signed_documents, given,
     expected = brute_force(signed_documents, number_of, **meant)
     assert len(expected) > 2
     assert_rows(rows, expected)
+
+
+def test_a_hyphen_after_a_letter_is_no_minus():
+    """The default pattern finds a text's last number, with its sign, in both engines."""
+    numbers = {
+        "test/pos/123_10.txt": "10", "review-012": "012", "é-5": "5", "reviews.csv:4": "4", "2024-05-07": "07",
+        "-2.5": "-2.5", "at -3 °C": "-3", "x_-4": "-4", "score=-7!": "-7", "v1.25": "1.25", "1.2.3": None, "none": None,
+    }  # fmt: skip
+    pattern = QUESTION.parameter("pattern").default
+    frame = pl.DataFrame({"text": list(numbers)})
+    assert dict(zip(numbers, frame["text"].str.extract(pattern, 1), strict=True)) == numbers
+    found = duckdb.sql(
+        "SELECT text, nullif(regexp_extract(text, $pattern, 1), '') FROM frame", params={"pattern": pattern}
+    )
+    assert dict(found.fetchall()) == numbers
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])

@@ -105,6 +105,14 @@ def test_a_word_that_no_document_has_is_noted(small_store):
         assert (out.count("\n") == 1) == bool(note)
 
 
+def test_an_answer_without_rows_says_where_to_read_why(small_store):
+    """On stderr: stdout stays a table of no rows."""
+    asked = ("query", small_store, "top_words_by_class", "-p", "min_documents=1000", "--format", "csv")
+    code, out, err = attnstore(*asked)
+    assert (code, out.count("\n")) == (0, 1)
+    assert err == "note: no row fits; attnstore queries top_words_by_class says what is left out\n"
+
+
 def test_sql_reads_the_views(small_store):
     """`documents` and `tokens`, joined, with partition keys as columns."""
     code, out, _ = attnstore(
