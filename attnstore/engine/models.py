@@ -93,6 +93,10 @@ def model_folder(config: RunConfig) -> Path:
     `trust_remote_code` is set.
     """
     if (local := local_model(config.model)) is not None:
+        if config.revision is not None:
+            raise UsageError(
+                f"--revision chooses a version of a model on the hub, and {config.model} is a folder"
+            )
         return local
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

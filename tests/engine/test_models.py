@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from attnstore.check.oracle import verify_sample
 from attnstore.config import RunConfig, SourceConfig
 from attnstore.engine.loading import load_classifier
-from attnstore.engine.models import read_model_files, with_revision
+from attnstore.engine.models import model_folder, read_model_files, with_revision
 from attnstore.engine.reductions import resolve_reductions
-from attnstore.errors import ModelError
+from attnstore.errors import ModelError, UsageError
 from attnstore.pipeline.run import run
 from attnstore.store.store import open_store
 
@@ -204,6 +204,14 @@ def test_an_at_sign_belongs_to_a_folder_or_precedes_a_revision(tmp_path, monkeyp
     assert with_revision(f"{tmp_path}/me@home@v1") == (f"{tmp_path}/me@home", "v1")
     assert with_revision("someone/tiny@main") == ("someone/tiny", "main")
     assert with_revision("someone/tiny") == ("someone/tiny", None)
+
+
+def test_a_folder_has_no_revisions(tiny_model):
+    """The option would be recorded and change nothing."""
+    with pytest.raises(UsageError) as refused:
+        model_folder(RunConfig(SourceConfig("r.csv"), str(tiny_model), revision="main"))
+    told = f"--revision chooses a version of a model on the hub, and {tiny_model} is a folder"
+    assert str(refused.value) == told
 
 
 @pytest.mark.slow
