@@ -89,6 +89,7 @@ def layout_of(name: str, stream: IO[bytes], config: SourceConfig, tabs: bool) ->
         DataError: it is not delimited text, or its encoding is not UTF-8.
         UsageError: its delimiter or header is ambiguous, or an option does not fit it.
     """
+    _must_be_characters(config)
     content = stream.read(SAMPLE)
     is_whole = len(content) < SAMPLE
     text, encoding = _decoded(name, content, config)
@@ -505,6 +506,17 @@ def _look_for_escapes(
     if before < fitting / 2 or is_kept:
         raise UsageError(f"{one_line(name)}: {advice}")
     notes.append(f"{one_line(name)}: some {advice}; without it such rows are malformed")
+
+
+def _must_be_characters(config: SourceConfig) -> None:
+    """Raise UsageError for an option that csv can't use."""
+    for option, value in (("--delimiter", config.delimiter), ("--escape", config.escape)):
+        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
+            raise UsageError(
+                f"{option} {value!r}: give one character that is no double quote and no line break"
+            )
+    if config.delimiter is not None and config.delimiter == config.escape:
+        raise UsageError(f"--delimiter and --escape are both {config.delimiter!r}: give two characters")
 
 
 def _refuse_odd_delimiter(name: str, lines: Sequence[str], config: SourceConfig, width: int) -> None:

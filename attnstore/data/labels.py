@@ -98,7 +98,8 @@ def match_labels(found: Survey, model_labels: Sequence[str], given: Sequence[str
     names = options.classes or tuple(model_labels)
     if len(names) != len(model_labels):
         raise UsageError(
-            f"--labels names {len(names)} classes ({listed(names)}), the model has {len(model_labels)}"
+            f"--labels names {len(names)} {'class' if len(names) == 1 else 'classes'} ({listed(names)}), the model has"
+            f" {len(model_labels)}"
             f" ({listed(model_labels)})"
         )
     if not found.labels:

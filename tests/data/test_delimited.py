@@ -161,6 +161,30 @@ class TestDelimiter:
         assert rows_of(source) == [("well, good", "pos"), ("bad", "neg")]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"delimiter": ";;"},
+            "--delimiter ';;': give one character that is no double quote and no line break",
+        ),
+        ({"delimiter": ""}, "--delimiter '': give one character that is no double quote and no line break"),
+        (
+            {"delimiter": '"'},
+            "--delimiter '\"': give one character that is no double quote and no line break",
+        ),
+        ({"escape": "ab"}, "--escape 'ab': give one character that is no double quote and no line break"),
+        ({"escape": "\n"}, r"--escape '\n': give one character that is no double quote and no line break"),
+        ({"delimiter": ";", "escape": ";"}, "--delimiter and --escape are both ';': give two characters"),
+    ],
+)
+def test_what_csv_can_not_separate_by_is_refused(tmp_path: Path, options: dict[str, str], told: str) -> None:
+    """Python's csv raises a TypeError, or, from version to version, reads on."""
+    with pytest.raises(UsageError) as refused:
+        open_(tmp_path / "r.csv", "text;label\na fine film;pos\n", **options)
+    assert str(refused.value) == told
+
+
 class TestQuotes:
     def test_a_quote_that_is_never_closed_costs_only_its_row(self, tmp_path: Path) -> None:
         """The error gives its line and how many lines it would swallow. Reading continues at the next line."""

@@ -369,7 +369,7 @@ class TestGiven:
     @pytest.mark.parametrize(
         ("given_", "message"),
         [
-            (("a",), "--labels names 1 classes (a), the model has 2 (neg, pos)"),
+            (("a",), "--labels names 1 class (a), the model has 2 (neg, pos)"),
             (("a", "b", "c"), "--labels names 3 classes (a, b, c), the model has 2 (neg, pos)"),
             (("a", "A"), "--labels must be different names, none empty: a, A"),
             (("a", " "), "--labels must be different names, none empty: a,  "),
