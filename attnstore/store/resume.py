@@ -156,8 +156,11 @@ def differences(
         what, hashed, _ = name.partition("_sha256")
         if hashed:  # hashes are long
             of = "data" if what == "data" else "model"
-            values = f"{getattr(stored, of)} in the store, {getattr(ours, of)} {how}"
-            return f"the {what} differs by its SHA-256: {values}"
+            one, other = getattr(stored, of), getattr(ours, of)
+            if one == other:
+                read = ", or is read with other options" if what == "data" else ""
+                return f"the {what} differs by its SHA-256: {one} has changed{read}"
+            return f"the {what} differs by its SHA-256: {one} in the store, {other} {how}"
         return f"{name} is {shown(theirs, name)} in the store, {shown(mine, name)} {how}"
 
     return [

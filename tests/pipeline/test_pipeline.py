@@ -318,6 +318,9 @@ def test_another_model_or_other_data_is_another_run(config, finished, tmp_path):
     )
     with pytest.raises(StoreError, match=was):
         run(replace(config, source=SourceConfig(str(changed))), finished)
+    was = re.escape(f"{config.source.data} has changed, or is read with other options")
+    with pytest.raises(StoreError, match=was):
+        run(replace(config, source=SourceConfig(config.source.data, header=False)), finished)
     moved = tmp_path / "moved.csv"
     moved.write_bytes(Path(config.source.data).read_bytes())
     assert run(replace(config, source=SourceConfig(str(moved))), finished).documents == 0
