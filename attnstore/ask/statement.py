@@ -109,9 +109,10 @@ def reading_condition(condition: str) -> str:
     statement = f"SELECT document FROM documents WHERE (\n{condition}\n)"  # noqa: S608 - held to be one expression below
     try:
         reading_statement(statement)
-        if _parsed_without_where(statement) != _parsed_without_where(
-            "SELECT document FROM documents WHERE (true)"
-        ):
+        parsed = _parsed_without_where(statement)
+        if any(each.get("named_param_map") for each in parsed["statements"]):
+            raise UsageError("it has a parameter, $… or ?, to which nothing gives a value")
+        if parsed != _parsed_without_where("SELECT document FROM documents WHERE (true)"):
             raise UsageError("it is more than one condition")
     except UsageError as error:
         raise UsageError(

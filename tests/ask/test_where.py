@@ -98,6 +98,8 @@ def test_the_script_has_the_condition(store, name, tmp_path):
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
+        ("label = $p", "it has a parameter, $… or ?, to which nothing gives a value"),
+        ("label = ?", "it has a parameter, $… or ?, to which nothing gives a value"),
         ("true) UNION (SELECT 1", "it is more than one condition"),
         ("true) GROUP BY (document", "it is more than one condition"),
         ("true) ORDER BY (document", "it is more than one condition"),
