@@ -218,17 +218,14 @@ def _layer(store: Store, reduction: StoredReduction, parameter: str, layer: str,
         return None
     if layer == several:
         return layer
+    words = f"first, last or {several}" + ("" if reduction.per_head else ", or best")
     if layer in ("mean", "all"):
-        raise UsageError(
-            f"{parameter}={layer} does not fit: it is a number, first, last or {several}, or best"
-        )
+        raise UsageError(f"{parameter}={layer} does not fit: it is a number, {words}")
     if layer == "best":
         return str(best_layer(store, reduction))
     number = {"first": 1, "last": manifest.layers}.get(layer) or int(layer)
     if not 1 <= number <= manifest.layers:
-        raise UsageError(
-            f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, first, last or {several}, or best"
-        )
+        raise UsageError(f"the store has no layer {number}: {parameter} is 1 to {manifest.layers}, {words}")
     return str(number)
 
 

@@ -373,7 +373,7 @@ def test_heads_need_values_per_head(store):
         ):
             ask(store, QUESTIONS["heads"], {"reduction": reduction})
     for layer, told in (("mean", "layer=mean does not fit"), ("4", "the store has no layer 4")):
-        with pytest.raises(UsageError, match=rf"{told}.*first, last or all"):
+        with pytest.raises(UsageError, match=rf"{told}.*first, last or all$"):
             ask(store, QUESTIONS["heads"], {"layer": layer})
 
 
