@@ -137,6 +137,7 @@ bounded AS (
 )
 SELECT
     class, word, documents, occurrences, share_of_attention, share_of_tokens, ratio,
-    ratio * exp(-half) AS low, ratio * exp(half) AS high, frequency_rank, attention_rank
+    CASE WHEN ratio > 0 THEN ratio * exp(-half) END AS low, CASE WHEN ratio > 0 THEN ratio * exp(half) END AS high,
+    frequency_rank, attention_rank
 FROM listed LEFT JOIN bounded USING (number)
 ORDER BY class, rank DESC NULLS LAST, documents DESC, word

@@ -590,3 +590,17 @@ def test_three_classes_and_documents_without_labels(tmp_path):
         expected = attention_vs_frequency(documents, by=by)
         assert_rows(asked(store, "attention_vs_frequency", by=by), expected, SINGLE)
         assert_rows(asked(store, "layer_profile", by=by), layer_profile(documents, by=by))
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_a_negative_ratio_has_no_interval(tmp_path, engine):
+    """One word is above 0 where all others of the class sum to less: its share is negative, and has no logarithm."""
+    documents = made_up_documents(40)
+    for document in documents:
+        set_values(document, "odd", [1.0 if t["word"] == "film" else -5.0 for t in document["tokens"]])
+    store = write_store(tmp_path / "negative.attn", documents)
+    given = {"reduction": "odd", "min_documents": 1, "cluster": "document"}
+    rows = ask(store, find_questions()["attention_vs_frequency"], given, engine).to_pylist()
+    negative = [row for row in rows if row["ratio"] < 0]
+    assert negative and {row["word"] for row in negative} == {"film"}
+    assert [(row["low"], row["high"]) for row in negative] == [(None, None)] * len(negative)
