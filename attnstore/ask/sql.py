@@ -319,7 +319,7 @@ def select(
     except duckdb.InterruptException as error:
         if not late.is_set():
             raise
-        raise UsageError(f"stopped after {timeout:g} seconds: --timeout gives it more, 0 no limit") from error
+        raise UsageError(f"stopped after {timeout:g} s: --timeout gives it more, 0 no limit") from error
     except _REFUSED as error:
         raise _user_error(store, error) from error
     finally:

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from collections.abc import Iterable
 from posixpath import splitext
 
 from attnstore.data.class_names import NAMES_JSON
@@ -101,6 +102,15 @@ def refuse_foreign(name: str, head: bytes) -> None:
         )
     if b"<error" in start and b"<code>" in start:
         raise _answer(name)
+
+
+def refuse_store(names: Iterable[str], data: str) -> None:
+    """Raise DataError if a folder's files are those of a store: its tokens are not documents."""
+    found = {name.partition("/")[0] for name in names}
+    if {"manifest.json", "documents", "tokens"} <= found:
+        raise DataError(
+            f"{one_line(data)} is a store: its documents are in {one_line(data.rstrip('/'))}/documents"
+        )
 
 
 def refuse_misnamed(name: str, head: bytes, kind: str | None) -> None:

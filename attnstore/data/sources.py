@@ -35,7 +35,7 @@ from attnstore.data.configurations import of_configuration
 from attnstore.data.databases import database_kind, kind_of_database, of_database
 from attnstore.data.documents import Document, Rejected, Source
 from attnstore.data.files import Files, folder, matching, neighbours, similar_path
-from attnstore.data.foreign import is_no_data, refuse_foreign, refuse_misnamed
+from attnstore.data.foreign import is_no_data, refuse_foreign, refuse_misnamed, refuse_store
 from attnstore.data.imdb import fetch_imdb
 from attnstore.data.in_buckets import beside_in_bucket, bucket_files
 from attnstore.data.in_memory import contents_of
@@ -295,6 +295,7 @@ def _open_files(files: Files, config: SourceConfig, beside: Files | None = None)
     """
     if config.query is not None:
         raise UsageError(f"--query asks a SQLite or DuckDB file, which {one_line(config.data)} is not")
+    refuse_store(files.names, config.data)
     files = of_saved(files)
     names = [name for name in files.names if files.named or not is_no_data(name)]
     starts: dict[str, bytes] = {}

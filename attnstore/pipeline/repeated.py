@@ -65,7 +65,7 @@ def without_repeated(
         count = sum(len(new[id_]) for id_ in there)
         same = f"{len(others):,} with another text, label or group" if others else "the same documents"
         raise UsageError(
-            f"{name}: {count:,} of {counted(sum(map(len, new.values())), 'document')} have ids that the store has"
+            f"{name}: the store has the ids of {count:,} of {counted(sum(map(len, new.values())), 'document')}"
             f" ({listed(list(there))}; {same}): --on-duplicate skip leaves out what is the same there, keep appends"
             " all; --id-column names other keys"
         )

@@ -296,9 +296,7 @@ ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT 1 FROM t) SELECT co
 def test_an_endless_statement_is_stopped(tmp_path: Path) -> None:
     """After the time limit, with the option for more time. The store can be asked again."""
     store = write_store(tmp_path / "store", made_up_documents(3))
-    with pytest.raises(
-        UsageError, match=r"^stopped after 0\.3 seconds: --timeout gives it more, 0 no limit$"
-    ):
+    with pytest.raises(UsageError, match=r"^stopped after 0\.3 s: --timeout gives it more, 0 no limit$"):
         run_sql(store, ENDLESS, timeout=0.3)
     assert run_sql(store, "SELECT count(*) AS n FROM documents", timeout=60).to_pylist() == [{"n": 3}]
 

@@ -60,7 +60,7 @@ def test_documents_are_appended_once_and_the_summary_counts_them(store, new):
     assert (code, out, err) == (
         2,
         "",
-        f"attnstore: {new}: 2 of 2 documents have ids that the store has (n1, n0; the same documents): --on-duplicate"
+        f"attnstore: {new}: the store has the ids of 2 of 2 documents (n1, n0; the same documents): --on-duplicate"
         " skip leaves out what is the same there, keep appends all; --id-column names other keys\n",
     )
 

@@ -3,9 +3,11 @@
 import gzip
 import io
 import pickle
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from written import open_, write_folder, write_zip
 
@@ -116,3 +118,14 @@ def test_a_pointer_in_an_archive(tmp_path: Path) -> None:
     assert said(write_zip(tmp_path / "a.zip", {"train.csv": POINTER})).startswith(
         "train.csv is a git-LFS pointer"
     )
+
+
+def test_a_store_is_not_data_but_its_documents_are(small_store: Path) -> None:
+    """The refusal names the folder, where each document has the text and the label that it had in the data."""
+    told = said(small_store)
+    assert told == f"{small_store} is a store: its documents are in {small_store}/documents"
+    rows = pq.read_table(small_store / "documents", columns=["id", "text", "label"]).to_pylist()
+    expected = Counter((row["text"], row["label"]) for row in rows)
+    assert expected.total() == 60
+    documents = [item for item in open_(small_store / "documents") if isinstance(item, Document)]
+    assert Counter((item.text, item.label) for item in documents) == expected

@@ -129,7 +129,7 @@ def test_documents_already_in_the_store_are_refused_skipped_or_kept(store, files
         there = list(csv.DictReader(file))[:2]
     data = write(tmp_path / "new.csv", [*there, *rows({"id": "n1"}, {"id": "n1"}, {"id": "n2"})])
     assert refused(UsageError, more(data), store) == (
-        f"{data}: 2 of 5 documents have ids that the store has (r0, r1; the same documents): --on-duplicate skip leaves"
+        f"{data}: the store has the ids of 2 of 5 documents (r0, r1; the same documents): --on-duplicate skip leaves"
         " out what is the same there, keep appends all; --id-column names other keys"
     )
     other = write(
@@ -137,7 +137,7 @@ def test_documents_already_in_the_store_are_refused_skipped_or_kept(store, files
         [there[0] | {"text": "bad"}, there[1] | {"group": "another"}, *rows({"id": "n1"})],
     )
     assert refused(UsageError, more(other), store).startswith(
-        f"{other}: 2 of 3 documents have ids that the store has (r0, r1; 2 with another text, label or group)"
+        f"{other}: the store has the ids of 2 of 3 documents (r0, r1; 2 with another text, label or group)"
     )
     assert refused(UsageError, more(other, on_duplicate="skip"), store).startswith(
         f"{other}: 2 ids would be that of another document, too ('r0' with another text, 'r1' with another label or"
