@@ -54,7 +54,8 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
     """
     frame = cells(table, rows, columns)
     names = frame.columns
-    texts = {name for name in names if frame[name].dtype == pl.String} - set(p_columns(table))
+    numbers = {visible_line(field.name) for field in table.schema if pa.types.is_floating(field.type)}
+    texts = {name for name in names if frame[name].dtype == pl.String} - numbers
     ends = {visible_line(name.removeprefix("…")) for name in columns if name.startswith("…")}
     natural = dict(zip(names, _widths(frame), strict=True))
     headers = {name: sum(map(display_width, name)) for name in names}
@@ -102,7 +103,7 @@ def fitted_lines(
 def cells(table: pa.Table, rows: int | None, columns: Sequence[str]) -> pl.DataFrame:
     """What `fit` draws, before cutting: rounded floats, texts made visible on one line, and all others as such texts.
 
-    A column of p values may be texts too: see `rounded_column`.
+    A column of numbers may be texts too: see `rounded_column`.
 
     Raises:
         UsageError: columns can't be drawn, or have the same name.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnstore.errors import UsageError
-from attnstore.show.p_values import LEAST, TOO_SMALL, p_columns
+from attnstore.show.p_values import LEAST, p_columns, p_value
 from attnstore.visible import visible
 
 Format = Literal["table", "csv", "json", "markdown", "parquet"]
@@ -54,14 +54,21 @@ def render(table: pa.Table, form: Format) -> bytes:
 
 
 def rounded_column(column: pl.Series, is_p: bool) -> pl.Series:
-    """Floats as people read them: four significant digits. If a p value is too small for a number, all are texts."""
+    """Floats as people read them: four significant digits. With small numbers among them, all are texts.
+
+    Polars draws a number below 0.001 with six decimals at most, which may leave a single digit.
+    """
     rounded = column.round_sig_figs(4)
-    small = column < LEAST
-    if not is_p or not small.any():
+    small = (column.abs() < 1e-3) & (column != 0)
+    if is_p:
+        small |= column < LEAST
+    if not small.any():
         return rounded
-    texts = pl.select(pl.when(small).then(pl.lit(TOO_SMALL)).otherwise(rounded.cast(pl.String))).to_series()
-    widest = texts.str.len_chars().max()
-    return texts.str.pad_start(int(widest)).alias(column.name)  # type: ignore[arg-type] # there are texts
+    draw = p_value if is_p else "{:.4g}".format
+    drawn = column.filter(small).map_elements(draw, return_dtype=pl.String)
+    texts = rounded.cast(pl.String).scatter(small.arg_true(), drawn)
+    widest = max(len(text) for text in (column.name, *texts.drop_nulls()))
+    return texts.str.pad_start(widest)
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:

@@ -44,6 +44,18 @@ def test_markdown_is_a_table_with_rounded_numbers():
     assert [cell.strip() for cell in lines[3].strip("|").split("|")] == ['x,"y"', "1234567", "0.0001235"]
 
 
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_small_numbers_keep_four_significant_digits_as_well(form):
+    """However small, of either sign, and aligned with the others, to the right."""
+    numbers = [12.3456, 0.5, 0.00123456, -0.000825149, 5.3124e-05, -4.63249e-06, 1.23451e-12, 0.0, None]
+    drawn = render(pa.table({"x": numbers}), form).decode()
+    cells = [line.strip()[1:-1] for line in drawn.splitlines() if re.search(r"[0-9]|null", line)]
+    assert [cell.strip() for cell in cells] == [
+        "12.35", "0.5", "0.001235", "-0.0008251", "5.312e-05", "-4.632e-06", "1.235e-12", "0.0", "null"
+    ]  # fmt: skip
+    assert len({len(cell.rstrip()) for cell in cells[:-1]}) == 1
+
+
 def test_markdown_keeps_a_cell_in_its_cell():
     """Bars are escaped, in names, too, and line breaks are those of HTML."""
     table = pa.table({"a|b": ["x|y\nz\r\n|"], "n": [1]})
