@@ -19,10 +19,10 @@
 -- Documents without a group, a class or a score (null) are left out of `difference`. `overall` only leaves out
 -- those without a class or a score; it is read from the view `totals`, in single precision.
 --
--- Example: attnstore query sample.attn within_group,
--- over 1,500 IMDb test reviews, first row:
---     class=neg, word=movie, groups=36, occurrences=116, other_occurrences=172, difference=0.6884, low=0.348,
---     high=1.029, sure=0.348, p=0.0003664, q=0.001196, overall=0.6871
+-- Example: attnstore query float32.attn within_group,
+-- over the 25,000 IMDb test reviews, first row:
+--     class=neg, word=disappointed, groups=27, occurrences=42, other_occurrences=38, difference=18.37,
+--     low=13.21, high=23.52, sure=13.21, p=1.784e-07, q=1.159e-06, overall=15.56
 --
 -- @needs groups
 -- @param reduction: signed_reduction = cls -- which attention or score: a reduction in the store
