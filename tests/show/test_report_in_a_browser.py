@@ -108,6 +108,7 @@ def test_every_control_works_without_requests(pages):
     # No p value is drawn as 0.
     table = page.locator("#figure-distinctive_words details.table")
     table.locator("summary").press("Enter")
+    table.locator("tbody tr").first.wait_for()  # it is filled after it has opened
     place = 1 + table.locator("th").all_inner_texts().index("p")
     assert table.locator(f"tbody tr:first-child td:nth-child({place})").inner_text() == "< 1e-300"
     # The CSV equals the table.
