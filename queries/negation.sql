@@ -47,7 +47,7 @@
 -- Techniques", sections 6.3 and 6.18), with Student's t and the smaller side's effective number of clusters
 -- (Kish 1965) minus one as degrees of freedom.
 WITH
-kinds AS MATERIALIZED (  -- each word once, by number: to look at the word of each token takes long
+kinds AS MATERIALIZED (  -- each word once, numbered: comparing the words of all tokens is slow
     SELECT
         word, (row_number() OVER ())::INTEGER AS number,
         NOT regexp_matches(word, '[\p{L}\p{N}]') AS mark,
@@ -133,7 +133,7 @@ varying AS (
 measured AS (
     SELECT
         *, r - o_r AS difference,
-        -- Fewer than five clusters of one size tell no error.
+        -- Fewer than five clusters of equal size give no error estimate.
         CASE WHEN one >= 5 AND other >= 5 THEN error_of(squares * g / (g - 1), r ** 2 + o_r ** 2) END AS error
     FROM summed JOIN varying USING (class, word)
 ),

@@ -54,8 +54,7 @@ def fit(table: pa.Table, width: int, rows: int | None = None, columns: Sequence[
     """
     frame = cells(table, rows, columns)
     names = frame.columns
-    numbers = {visible_line(field.name) for field in table.schema if pa.types.is_floating(field.type)}
-    texts = {name for name in names if frame[name].dtype == pl.String} - numbers
+    texts = {name for name in names if frame[name].dtype == pl.String} - number_columns(table)
     ends = {visible_line(name.removeprefix("…")) for name in columns if name.startswith("…")}
     natural = dict(zip(names, _widths(frame), strict=True))
     headers = {name: sum(map(display_width, name)) for name in names}
@@ -124,6 +123,12 @@ def cells(table: pa.Table, rows: int | None, columns: Sequence[str]) -> pl.DataF
             column = pl.Series(column.name, texts, pl.String)  # noqa: PLW2901
         drawn.append(column)
     return pl.DataFrame(drawn)
+
+
+def number_columns(table: pa.Table) -> set[str]:
+    """The columns of numbers, by their names in `cells`, which may draw numbers as texts."""
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return {visible_line(field.name) for field in table.schema if any(kind(field.type) for kind in kinds)}
 
 
 def _text(value: Any) -> str:

@@ -8,10 +8,9 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore.ask.answer import BASIS_KEY, COLUMNS_KEY
-from attnstore.show.fitted import cells, fitted_lines, left_out
+from attnstore.show.fitted import cells, fitted_lines, left_out, number_columns
 from attnstore.show.formats import frame_of
 from attnstore.show.markup import render
-from attnstore.show.p_values import p_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,12 +76,11 @@ class Result:
     def _repr_html_(self) -> str:
         frame = cells(self._table, _ROWS, json.loads(self._metadata.get(COLUMNS_KEY, b"[]")))
         note = left_out(frame.shape, self._table, ".polars()", ".polars()")
-        with_p = p_columns(self._table)
-        numbers = [column.dtype.is_numeric() or column.name in with_p for column in frame.get_columns()]
+        of_numbers = number_columns(self._table)
         return render(
             "answer.html",
             names=frame.columns,
-            numbers=numbers,
+            numbers=[name in of_numbers for name in frame.columns],
             rows=frame.rows(),
             note=note,
             basis=self.basis,

@@ -1,6 +1,7 @@
 """An answer in Python: how it displays itself, and its conversions."""
 
 import json
+import re
 
 import duckdb
 import pandas as pd
@@ -52,6 +53,14 @@ def test_an_answer_in_a_notebook_is_a_table_with_its_basis():
     assert "based on 2 documents, word=&lt;b&gt;</p>" in page
     assert "<p>2 of 4 columns; .polars() shows all</p>" in page
     assert {"script", "i", "b"}.isdisjoint(Page(page).tags)
+
+
+def test_small_numbers_in_a_notebook_stay_numbers():
+    """To the right like all others, with four significant digits."""
+    page = Result(pa.table({"evidence": [0.5, -5.3124e-05]}))._repr_html_()
+    assert '<th scope="col" class="n">evidence</th>' in page
+    cells = re.findall(r'<td class="n">(.*?)</td>', page)
+    assert [cell.strip() for cell in cells] == ["0.5", "-5.312e-05"]
 
 
 @pytest.mark.parametrize("value", [True, False])
